@@ -1,0 +1,45 @@
+"""Assembles hybrid hierarchical KV-cache stacks: device pools, host pools, and what moves between.
+
+These names are the contract; everything else may change.
+"""
+
+from assembler.attach import (
+    attach_hybrid_nsa_pool_to_hiradix_cache,
+    attach_hybrid_pool_to_mamba_cache,
+    attach_hybrid_pool_to_unified_cache,
+)
+from assembler.cache.hiradix import HiRadixCache
+from assembler.cache.mamba import HiMambaRadixCache
+from assembler.cache.unified import UnifiedRadixCache
+from assembler.controller.hybrid import HybridCacheController
+from assembler.host_pools.group import HostPoolGroup, PoolEntry, PoolTransfer
+from assembler.names import PoolName
+from assembler.params import CacheInitParams, ServerArgs
+from assembler.stacks import (
+    build_hybrid_mamba_stack,
+    build_hybrid_swa_stack,
+    build_kv_only_stack,
+    build_shared_anchor_stack,
+)
+from assembler.walls import without_walls
+
+__all__ = [
+    "CacheInitParams",
+    "HiMambaRadixCache",
+    "HiRadixCache",
+    "HostPoolGroup",
+    "HybridCacheController",
+    "PoolEntry",
+    "PoolName",
+    "PoolTransfer",
+    "ServerArgs",
+    "UnifiedRadixCache",
+    "attach_hybrid_nsa_pool_to_hiradix_cache",
+    "attach_hybrid_pool_to_mamba_cache",
+    "attach_hybrid_pool_to_unified_cache",
+    "build_hybrid_mamba_stack",
+    "build_hybrid_swa_stack",
+    "build_kv_only_stack",
+    "build_shared_anchor_stack",
+    "without_walls",
+]

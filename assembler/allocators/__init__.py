@@ -1,0 +1,1 @@
+"""Allocators: who owns which slots."""

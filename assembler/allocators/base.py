@@ -1,0 +1,72 @@
+"""What device allocators share."""
+
+import torch
+
+from assembler.accelerator.base import Device
+from assembler.allocators.ledger import PageLedger
+from assembler.device_pools.base import KVCache
+
+
+class DeviceSlotAllocator:
+    """Owner of the slots of one device pool; page 0 is never handed out.
+
+    Attributes:
+        size: slots that can be handed out.
+        page_size: slots in a page.
+        dtype: type of the pool's elements.
+        device: where index tensors live.
+
+    Source: sglang 0.5.12 ``allocator.py:35-118``. Pages come back at the end of the free list here,
+    so that the order is the same on every device.
+    """
+
+    def __init__(
+        self, *, size: int, page_size: int, dtype: torch.dtype, device: Device, kvcache: KVCache
+    ) -> None:
+        self.size = size
+        self.page_size = page_size
+        self.dtype = dtype
+        self.device = device
+        self._kvcache = kvcache
+        self._ledger = PageLedger(
+            subject=type(self).__name__,
+            first_page=1,
+            page_num=size // page_size,
+            page_size=page_size,
+        )
+
+    def alloc(self, need_size: int) -> torch.Tensor | None:
+        """Return slots, or None when there are too few.
+
+        Shape: ``(need_size,) int64`` in device memory; whole pages.
+
+        Raises:
+            PoolError: ``need_size`` is not whole pages.
+
+        Order: the result is ready for work launched on the current stream.
+        """
+        slots = self._ledger.take(need_size)
+        return None if slots is None else self.device.to_device(slots)
+
+    def free(self, free_index: torch.Tensor) -> None:
+        """Take slots back.
+
+        Raises:
+            PoolError: a slot that is free, foreign or repeated, or a part of a page.
+
+        Order: blocks until the content of ``free_index`` is known. Does not wait for readers of the
+        slots: they must be done.
+        """
+        self._ledger.give_back(self.device.to_host(free_index))
+
+    def available_size(self) -> int:
+        """Return the number of free slots."""
+        return self._ledger.available()
+
+    def get_kvcache(self) -> KVCache:
+        """Return the pool whose slots these are."""
+        return self._kvcache
+
+    def clear(self) -> None:
+        """Make all slots free."""
+        self._ledger.clear()

@@ -1,0 +1,67 @@
+"""Slots of state-space layers."""
+
+import torch
+
+from assembler.accelerator.base import Device
+from assembler.allocators.ledger import PageLedger
+from assembler.device_pools.mamba import MambaPool
+
+
+class MambaSlotAllocator:
+    """Owner of the state slots 1 to ``size``; a new slot holds a zero state.
+
+    Attributes:
+        size: slots that can be handed out.
+        page_size: 1.
+        device: where index tensors live.
+
+    Source: sglang 0.5.13 ``allocator/mamba.py``; 0.5.12 ``memory_pool.py:343-384``.
+    """
+
+    def __init__(self, *, size: int, pool: MambaPool, device: Device) -> None:
+        self.size = size
+        self.page_size = 1
+        self.device = device
+        self._pool = pool
+        self._ledger = PageLedger(
+            subject=type(self).__name__, first_page=1, page_num=size, page_size=1
+        )
+
+    def alloc(self, need_size: int) -> torch.Tensor | None:
+        """Return slots with zeroed states, or None when there are too few.
+
+        Shape: ``(need_size,) int64`` in device memory.
+
+        Raises:
+            PoolError: ``need_size`` is negative.
+
+        Order: zeroing is launched on the current stream.
+        """
+        taken = self._ledger.take(need_size)
+        if taken is None:
+            return None
+        slots = self.device.to_device(taken)
+        self._pool.clear_slots(slots)
+        return slots
+
+    def free(self, free_index: torch.Tensor) -> None:
+        """Take slots back.
+
+        Raises:
+            PoolError: a slot that is free, foreign or repeated.
+
+        Order: blocks until the content of ``free_index`` is known.
+        """
+        self._ledger.give_back(self.device.to_host(free_index))
+
+    def available_size(self) -> int:
+        """Return the number of free slots."""
+        return self._ledger.available()
+
+    def get_kvcache(self) -> MambaPool:
+        """Return the pool whose slots these are."""
+        return self._pool
+
+    def clear(self) -> None:
+        """Make all slots free. States keep their content until a slot is handed out again."""
+        self._ledger.clear()

@@ -1,0 +1,1 @@
+"""Caches that keep KV on the device and on the host."""

@@ -1,0 +1,65 @@
+"""Gives a node's device slots back to their allocators, and maps its window slots."""
+
+from collections.abc import Sequence
+
+import torch
+
+from assembler.allocators.swa import NO_SWA_SLOT, SWATokenToKVPoolAllocator
+from assembler.cache.nodes import CacheNode
+from assembler.controller.hybrid import HybridCacheController
+from assembler.names import ComponentType
+from assembler.params import CacheInitParams
+
+
+class DeviceSlots:
+    """The allocators behind the components of a cache."""
+
+    def __init__(self, params: CacheInitParams) -> None:
+        allocator = params.token_to_kv_pool_allocator
+        self._swa = allocator if isinstance(allocator, SWATokenToKVPoolAllocator) else None
+        self._states = params.req_to_token_pool
+
+    def components(self) -> list[ComponentType]:
+        """Return the components that the pools of this model have."""
+        owners = {ComponentType.SWA: self._swa, ComponentType.MAMBA: self._states}
+        return [ComponentType.FULL, *(part for part, owner in owners.items() if owner is not None)]
+
+    def free(
+        self,
+        node: CacheNode,
+        components: Sequence[ComponentType],
+        *,
+        controller: HybridCacheController,
+    ) -> dict[ComponentType, int]:
+        """Free a node's slots of some components; return how many of each.
+
+        Full slots take the window slots mapped to them along.
+        """
+        freed = {component: len(node.device[component]) for component in components}
+        if ComponentType.MAMBA in freed and self._states is not None:
+            self._states.mamba_allocator.free(node.device[ComponentType.MAMBA])
+        if ComponentType.FULL in freed:
+            controller.evict_device(node.device[ComponentType.FULL])
+        elif ComponentType.SWA in freed and self._swa is not None:
+            self._swa.free_swa(node.device[ComponentType.FULL])
+        for component in components:
+            del node.device[component]
+        return freed
+
+    def map_window(self, node: CacheNode) -> None:
+        """Say which window slots the last tokens of a node have, if it has a window part."""
+        if self._swa is not None and ComponentType.SWA in node.device:
+            window = node.device[ComponentType.SWA]
+            self._swa.set_full_to_swa_mapping(_last_full_slots(node, len(window)), window)
+
+    def unmap_window(self, node: CacheNode) -> None:
+        """Forget the window slots of a node; they are not freed."""
+        if self._swa is not None and ComponentType.SWA in node.device:
+            window = node.device[ComponentType.SWA]
+            full = _last_full_slots(node, len(window))
+            self._swa.set_full_to_swa_mapping(full, torch.full_like(window, NO_SWA_SLOT))
+
+
+def _last_full_slots(node: CacheNode, token_num: int) -> torch.Tensor:
+    full = node.device[ComponentType.FULL]
+    return full[len(full) - token_num :]

@@ -1,0 +1,1 @@
+"""Device pools: where attention layers read and write keys, values and states."""

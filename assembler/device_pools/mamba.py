@@ -1,0 +1,166 @@
+"""State-space layers: one slot holds the whole state of one request, not of one token."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from assembler.accelerator.base import Device
+from assembler.device_pools.base import LayerGate, unknown_plane
+from assembler.errors import PoolError
+from assembler.geometry import PlaneGeometry, PoolGeometry
+from assembler.names import PoolName
+
+if TYPE_CHECKING:
+    from assembler.allocators.mamba import MambaSlotAllocator
+
+
+class MambaPool:
+    """Convolution and temporal states of all linear layers; slot 0 takes the writes of padding.
+
+    Attributes:
+        size: usable slots, 1 to ``size``.
+        page_size: 1, a state is never split or joined.
+        layer_num: linear layers in the pool.
+        start_layer: 0, layers are numbered within the pool.
+        end_layer: ``layer_num - 1``.
+        mamba_layer_ids: global layer ids, in the order of the pool.
+        dtype: type of the temporal state; each plane's own type is in its geometry.
+        store_dtype: the same.
+        device: the accelerator that holds the states.
+        temporal: ``(layer_num, size + 1, *temporal_shape) temporal_dtype``.
+        conv: a tensor for each convolution, ``(layer_num, size + 1, *conv_shape) conv_dtype``.
+
+    Source: sglang 0.5.12 ``memory_pool.py:195-430``; without the speculative scratch states, which
+    never leave the device, and without slot allocation (``MambaSlotAllocator``, as from 0.5.13).
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        conv_shapes: tuple[tuple[int, ...], ...],
+        temporal_shape: tuple[int, ...],
+        conv_dtype: torch.dtype,
+        temporal_dtype: torch.dtype,
+        mamba_layer_ids: list[int],
+        device: Device,
+    ) -> None:
+        self.size = size
+        self.page_size = 1
+        self.layer_num = len(mamba_layer_ids)
+        self.start_layer = 0
+        self.end_layer = self.layer_num - 1
+        self.mamba_layer_ids = mamba_layer_ids
+        self.dtype = temporal_dtype
+        self.store_dtype = temporal_dtype
+        self.device = device
+        slots = (self.layer_num, size + 1)
+        self.temporal = device.zeros((*slots, *temporal_shape), temporal_dtype)
+        self.conv = [device.zeros((*slots, *shape), conv_dtype) for shape in conv_shapes]
+
+    def declared_geometry(self) -> tuple[PoolGeometry, ...]:
+        """Return what has to be mirrored on the host."""
+        planes = tuple(
+            PlaneGeometry(name=name, row_shape=tuple(buffer.shape[2:]), dtype=buffer.dtype)
+            for name, buffer in self._planes().items()
+        )
+        return (
+            PoolGeometry(
+                pool=PoolName.MAMBA, planes=planes, slots_per_row=1, layer_num=self.layer_num
+            ),
+        )
+
+    def plane_buffer(self, *, plane: str, layer: int) -> torch.Tensor:
+        """Return the states of a plane in one layer, ``(size + 1, *state_shape)``.
+
+        Raises:
+            PoolError: the pool has no such plane.
+        """
+        planes = self._planes()
+        if plane not in planes:
+            raise unknown_plane(self, plane, tuple(planes))
+        return planes[plane][layer]
+
+    def clear_slots(self, slots: torch.Tensor) -> None:
+        """Zero the states of some slots in every layer.
+
+        Shape: ``(slot_num,) int64`` in device memory.
+
+        Order: launched on the current stream.
+        """
+        buffers = tuple(self._planes().values())
+
+        def operation() -> None:
+            for buffer in buffers:
+                buffer.index_fill_(1, slots, 0)
+
+        self.device.launch(operation, reads=(slots,), writes=buffers)
+
+    def _planes(self) -> dict[str, torch.Tensor]:
+        convolutions = {f"conv_{index}": buffer for index, buffer in enumerate(self.conv)}
+        return {"temporal": self.temporal, **convolutions}
+
+
+class HybridReqToTokenPool(LayerGate):
+    """The requests' way to their states; linear layers read through it and wait here.
+
+    The table of tokens by request is not kept: nothing in this package reads it.
+
+    Attributes:
+        size: requests.
+        mamba_pool: the states.
+        mamba_allocator: hands out the states' slots.
+        mamba_map: global layer id to layer index in ``mamba_pool``.
+        start_layer: first global layer id of the pipeline stage.
+        device: the accelerator that holds the states.
+        page_size: 1, as the states'.
+
+    Source: sglang 0.5.12 ``memory_pool.py:487-690``.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        mamba_pool: MambaPool,
+        mamba_allocator: "MambaSlotAllocator",
+        mamba_layer_ids: list[int],
+        start_layer: int,
+        device: Device,
+    ) -> None:
+        if len(mamba_layer_ids) != mamba_pool.layer_num:
+            raise PoolError(
+                "HybridReqToTokenPool",
+                "layer ids must name every layer of the Mamba pool",
+                expected=f"{mamba_pool.layer_num} ids",
+                got=mamba_layer_ids,
+            )
+        self.size = size
+        self.page_size = mamba_pool.page_size
+        self.mamba_pool = mamba_pool
+        self.mamba_allocator = mamba_allocator
+        self.mamba_map = {layer_id: index for index, layer_id in enumerate(mamba_layer_ids)}
+        self.start_layer = start_layer
+        self.device = device
+        self.layer_transfer_counter = None
+
+    def mamba2_layer_cache(self, layer_id: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Return convolution states and temporal state of a global layer.
+
+        Shape: each ``(size + 1, *state_shape)``.
+
+        Raises:
+            PoolError: the layer is no linear layer.
+
+        Order: the current stream waits for the layer's load first.
+        """
+        if layer_id not in self.mamba_map:
+            raise PoolError(
+                "HybridReqToTokenPool",
+                "layer must be a linear one",
+                expected=f"one of {list(self.mamba_map)}",
+                got=layer_id,
+            )
+        self.wait_for_layer(layer_id)
+        index = self.mamba_map[layer_id]
+        return [conv[index] for conv in self.mamba_pool.conv], self.mamba_pool.temporal[index]

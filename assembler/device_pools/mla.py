@@ -1,0 +1,88 @@
+"""Multi-head latent attention: one compressed row for keys and values together."""
+
+import torch
+from typing_extensions import override
+
+from assembler.accelerator.base import Device
+from assembler.device_pools.base import KVCache, unknown_plane
+from assembler.geometry import PlaneGeometry, PoolGeometry
+from assembler.names import PoolName
+
+
+class MLATokenToKVPool(KVCache):
+    """Latent and rotary part of every token and layer, in one row.
+
+    ``override_kv_cache_dim`` counts only for sparse attention in float8, where scales travel in the
+    row; everywhere else the width is ``kv_lora_rank + qk_rope_head_dim``.
+
+    Attributes:
+        kv_lora_rank: elements of the latent part.
+        qk_rope_head_dim: elements of the rotary part.
+        use_nsa: whether the model attends sparsely.
+        kv_cache_dim: elements of a row.
+        kv_buffer: one tensor a layer, ``(size + page_size, 1, kv_cache_dim) store_dtype``.
+
+    Raises:
+        PoolError: ``end_layer - start_layer + 1`` is not ``layer_num``.
+
+    Source: sglang 0.5.12 ``memory_pool.py:1618-1690``.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        page_size: int,
+        dtype: torch.dtype,
+        kv_lora_rank: int,
+        qk_rope_head_dim: int,
+        layer_num: int,
+        device: Device,
+        start_layer: int,
+        end_layer: int,
+        use_nsa: bool,
+        override_kv_cache_dim: int | None,
+    ) -> None:
+        super().__init__(
+            size=size,
+            page_size=page_size,
+            dtype=dtype,
+            layer_num=layer_num,
+            device=device,
+            start_layer=start_layer,
+            end_layer=end_layer,
+        )
+        self._check_layer_span()
+        self.kv_lora_rank = kv_lora_rank
+        self.qk_rope_head_dim = qk_rope_head_dim
+        self.use_nsa = use_nsa
+        self.kv_cache_dim = kv_lora_rank + qk_rope_head_dim
+        scaled_fp8 = use_nsa and dtype == torch.float8_e4m3fn
+        if scaled_fp8 and override_kv_cache_dim is not None:
+            self.kv_cache_dim = override_kv_cache_dim
+        shape = (size + page_size, 1, self.kv_cache_dim)
+        self.kv_buffer = [device.zeros(shape, self.store_dtype) for _ in range(layer_num)]
+
+    @override
+    def declared_geometry(self) -> tuple[PoolGeometry, ...]:
+        plane = PlaneGeometry(name="kv", row_shape=(1, self.kv_cache_dim), dtype=self.store_dtype)
+        return (
+            PoolGeometry(
+                pool=PoolName.KV, planes=(plane,), slots_per_row=1, layer_num=self.layer_num
+            ),
+        )
+
+    @override
+    def plane_buffer(self, *, plane: str, layer: int) -> torch.Tensor:
+        if plane == "kv":
+            return self.kv_buffer[layer]
+        raise unknown_plane(self, plane, ("kv",))
+
+    @override
+    def get_key_buffer(self, layer_id: int) -> torch.Tensor:
+        return self._as_computed(self.kv_buffer[self._layer_index(layer_id)])
+
+    @override
+    def get_value_buffer(self, layer_id: int) -> torch.Tensor:
+        """Return the latent part of the rows; otherwise as the base class says."""
+        return self.get_key_buffer(layer_id)[..., : self.kv_lora_rank]

@@ -1,0 +1,153 @@
+"""Sparse attention (NSA, later DSA): latent rows with scales, and an index of quantised keys."""
+
+import torch
+from typing_extensions import override
+
+from assembler.accelerator.base import Device
+from assembler.device_pools.base import unknown_plane
+from assembler.device_pools.mla import MLATokenToKVPool
+from assembler.errors import PoolError
+from assembler.geometry import PlaneGeometry, PoolGeometry
+from assembler.names import PoolName
+
+QUANT_BLOCK_SIZE = 128
+SCALE_BYTES = torch.float32.itemsize
+
+
+def nsa_kv_cache_dim(
+    *, kv_lora_rank: int, qk_rope_head_dim: int, dtype: torch.dtype, quant_block_size: int
+) -> int:
+    """Return the elements of a row, which for scaled float8 are bytes.
+
+    A scaled float8 row holds the latent part in float8, one float32 scale for each
+    ``quant_block_size`` of its elements, and the rotary part in bfloat16. For the DeepSeek
+    dimensions: ``512 * 1 + 512 / 128 * 4 + 64 * 2 = 512 + 16 + 128``.
+
+    Raises:
+        PoolError: the latent part is not whole quantisation blocks.
+
+    Source: sglang 0.5.12 ``model_runner_kv_cache_mixin.py:139-184``.
+    """
+    if dtype != torch.float8_e4m3fn:
+        return kv_lora_rank + qk_rope_head_dim
+    if kv_lora_rank % quant_block_size:
+        raise PoolError(
+            "NSA row",
+            "kv_lora_rank must be whole quantisation blocks",
+            expected=f"a multiple of {quant_block_size}",
+            got=kv_lora_rank,
+        )
+    scales_bytes = kv_lora_rank // quant_block_size * SCALE_BYTES
+    return kv_lora_rank + scales_bytes + qk_rope_head_dim * torch.bfloat16.itemsize
+
+
+def index_row_bytes(*, page_size: int, index_head_dim: int) -> int:
+    """Return the bytes of one index page of one layer.
+
+    A page holds first the float8 keys of all its tokens, then one float32 scale for each
+    quantisation block of each token: ``64 * (128 + 128 / 128 * 4) = 64 * 132`` for a page of 64.
+    Keys and scales of a token lie apart, so nothing smaller than a page can move.
+    """
+    scales_bytes = index_head_dim // QUANT_BLOCK_SIZE * SCALE_BYTES
+    return page_size * (index_head_dim + scales_bytes)
+
+
+class NSATokenToKVPool(MLATokenToKVPool):
+    """Latent rows and index pages of every layer.
+
+    Attributes:
+        index_head_dim: elements of an index key.
+        index_buf_size: slots the index covers.
+        index_k_with_scale_buffer: one tensor a layer,
+            ``((index_buf_size + page_size + 1) // page_size, page_size * 132) uint8``.
+
+    Raises:
+        PoolError: ``index_head_dim`` is not one quantisation block; ``kv_cache_dim`` is a width
+            that ``dtype`` cannot have.
+
+    Source: sglang 0.5.12 ``memory_pool.py:1981-2074``. The page size is not bound to 64 here: that
+    is a limit of the attention kernels, which are not part of this package.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        page_size: int,
+        dtype: torch.dtype,
+        kv_lora_rank: int,
+        qk_rope_head_dim: int,
+        layer_num: int,
+        device: Device,
+        start_layer: int,
+        end_layer: int,
+        index_head_dim: int,
+        kv_cache_dim: int,
+        index_buf_size: int,
+    ) -> None:
+        plain_dim = kv_lora_rank + qk_rope_head_dim
+        super().__init__(
+            size=size,
+            page_size=page_size,
+            dtype=dtype,
+            kv_lora_rank=kv_lora_rank,
+            qk_rope_head_dim=qk_rope_head_dim,
+            layer_num=layer_num,
+            device=device,
+            start_layer=start_layer,
+            end_layer=end_layer,
+            use_nsa=True,
+            override_kv_cache_dim=kv_cache_dim if kv_cache_dim != plain_dim else None,
+        )
+        _check_index_head_dim(index_head_dim)
+        if self.kv_cache_dim != kv_cache_dim:
+            raise PoolError(
+                "NSATokenToKVPool",
+                f"kv_cache_dim must fit {dtype}",
+                expected=self.kv_cache_dim,
+                got=kv_cache_dim,
+            )
+        self.index_head_dim = index_head_dim
+        self.index_buf_size = index_buf_size
+        page_num = (index_buf_size + page_size + 1) // page_size
+        shape = (page_num, index_row_bytes(page_size=page_size, index_head_dim=index_head_dim))
+        self.index_k_with_scale_buffer = [
+            device.zeros(shape, torch.uint8) for _ in range(layer_num)
+        ]
+
+    @override
+    def declared_geometry(self) -> tuple[PoolGeometry, ...]:
+        row_bytes = index_row_bytes(page_size=self.page_size, index_head_dim=self.index_head_dim)
+        plane = PlaneGeometry(name="index_k", row_shape=(row_bytes,), dtype=torch.uint8)
+        index = PoolGeometry(
+            pool=PoolName.INDEXER,
+            planes=(plane,),
+            slots_per_row=self.page_size,
+            layer_num=self.layer_num,
+        )
+        return (*super().declared_geometry(), index)
+
+    @override
+    def plane_buffer(self, *, plane: str, layer: int) -> torch.Tensor:
+        if plane == "index_k":
+            return self.index_k_with_scale_buffer[layer]
+        if plane == "kv":
+            return self.kv_buffer[layer]
+        raise unknown_plane(self, plane, ("kv", "index_k"))
+
+    def get_index_k_with_scale_buffer(self, layer_id: int) -> torch.Tensor:
+        """Return the index pages of a global layer, ``(page_num, page_size * 132) uint8``.
+
+        Order: the current stream waits for the layer's load first.
+        """
+        return self.index_k_with_scale_buffer[self._layer_index(layer_id)]
+
+
+def _check_index_head_dim(index_head_dim: int) -> None:
+    if index_head_dim != QUANT_BLOCK_SIZE:
+        raise PoolError(
+            "NSATokenToKVPool",
+            "index_head_dim must be one quantisation block",
+            expected=QUANT_BLOCK_SIZE,
+            got=index_head_dim,
+        )

@@ -1,0 +1,153 @@
+"""Sliding-window hybrids: a large pool for full attention, a small one for the window layers."""
+
+from dataclasses import replace
+
+import torch
+from typing_extensions import override
+
+from assembler.accelerator.base import Device
+from assembler.device_pools.base import KVCache, LayerTransferCounter
+from assembler.device_pools.mha import MHATokenToKVPool
+from assembler.errors import PoolError
+from assembler.geometry import PoolGeometry
+from assembler.names import PoolName
+
+
+class SWAKVPool(KVCache):
+    """Two MHA pools behind global layer ids, which start at 0.
+
+    Readers wait at this wrapper, once; the inner pools have no counter.
+
+    Attributes:
+        size_swa: usable slots of the window pool.
+        full_kv_pool: pool of the full-attention layers, ``size`` slots.
+        swa_kv_pool: pool of the window layers, ``size_swa`` slots, with its own head dimensions.
+        layers_mapping: global layer id to ``(index in its pool, is_swa)``.
+
+    Raises:
+        PoolError: the two lists of layer ids are not a partition of ``0..n-1``; a plane is asked
+            for here and not from an inner pool.
+
+    Source: sglang 0.5.12 ``swa_memory_pool.py:29-116``.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        size_swa: int,
+        page_size: int,
+        dtype: torch.dtype,
+        head_num: int,
+        head_dim: int,
+        v_head_dim: int,
+        swa_head_num: int,
+        swa_head_dim: int,
+        swa_v_head_dim: int,
+        swa_attention_layer_ids: list[int],
+        full_attention_layer_ids: list[int],
+        device: Device,
+    ) -> None:
+        layer_num = len(full_attention_layer_ids) + len(swa_attention_layer_ids)
+        super().__init__(
+            size=size,
+            page_size=page_size,
+            dtype=dtype,
+            layer_num=layer_num,
+            device=device,
+            start_layer=0,
+            end_layer=layer_num - 1,
+        )
+        self.size_swa = size_swa
+        self.layers_mapping = _layers_mapping(
+            full_ids=full_attention_layer_ids, swa_ids=swa_attention_layer_ids
+        )
+        self.full_kv_pool = self._inner_pool(
+            size=size,
+            head_num=head_num,
+            head_dim=head_dim,
+            v_head_dim=v_head_dim,
+            layer_num=len(full_attention_layer_ids),
+        )
+        self.swa_kv_pool = self._inner_pool(
+            size=size_swa,
+            head_num=swa_head_num,
+            head_dim=swa_head_dim,
+            v_head_dim=swa_v_head_dim,
+            layer_num=len(swa_attention_layer_ids),
+        )
+        self._full_to_swa_index_mapping: torch.Tensor | None = None
+
+    @property
+    def full_to_swa_index_mapping(self) -> torch.Tensor | None:
+        """Window slot of each full slot, ``(size + page_size + 1,) int64``; None at first."""
+        return self._full_to_swa_index_mapping
+
+    def register_mapping(self, full_to_swa_index_mapping: torch.Tensor) -> None:
+        """Share the allocator's table of window slots."""
+        self._full_to_swa_index_mapping = full_to_swa_index_mapping
+
+    @override
+    def register_layer_transfer_counter(self, counter: LayerTransferCounter | None) -> None:
+        super().register_layer_transfer_counter(counter)
+        self.full_kv_pool.register_layer_transfer_counter(None)
+        self.swa_kv_pool.register_layer_transfer_counter(None)
+
+    @override
+    def declared_geometry(self) -> tuple[PoolGeometry, ...]:
+        (full,) = self.full_kv_pool.declared_geometry()
+        (swa,) = self.swa_kv_pool.declared_geometry()
+        return (full, replace(swa, pool=PoolName.SWA))
+
+    @override
+    def plane_buffer(self, *, plane: str, layer: int) -> torch.Tensor:
+        raise PoolError(
+            "SWAKVPool",
+            "rows are moved through the inner pools",
+            expected="full_kv_pool or swa_kv_pool",
+            got=f"plane {plane} of layer {layer}",
+        )
+
+    @override
+    def get_key_buffer(self, layer_id: int) -> torch.Tensor:
+        index, pool = self._inner(layer_id)
+        return pool.get_key_buffer(index)
+
+    @override
+    def get_value_buffer(self, layer_id: int) -> torch.Tensor:
+        index, pool = self._inner(layer_id)
+        return pool.get_value_buffer(index)
+
+    def _inner(self, layer_id: int) -> tuple[int, MHATokenToKVPool]:
+        """Wait for a global layer; return its index and the pool that has it."""
+        index, is_swa = self.layers_mapping[self._layer_index(layer_id)]
+        return index, self.swa_kv_pool if is_swa else self.full_kv_pool
+
+    def _inner_pool(
+        self, *, size: int, head_num: int, head_dim: int, v_head_dim: int, layer_num: int
+    ) -> MHATokenToKVPool:
+        return MHATokenToKVPool(
+            size=size,
+            page_size=self.page_size,
+            dtype=self.dtype,
+            head_num=head_num,
+            head_dim=head_dim,
+            v_head_dim=v_head_dim,
+            layer_num=layer_num,
+            device=self.device,
+            start_layer=0,
+            end_layer=layer_num - 1,
+        )
+
+
+def _layers_mapping(*, full_ids: list[int], swa_ids: list[int]) -> dict[int, tuple[int, bool]]:
+    layer_num = len(full_ids) + len(swa_ids)
+    if sorted([*full_ids, *swa_ids]) != list(range(layer_num)):
+        raise PoolError(
+            "SWAKVPool",
+            "full and window layers must be every layer once",
+            expected=f"0 to {layer_num - 1}",
+            got=f"full {full_ids}, window {swa_ids}",
+        )
+    mapping = {layer_id: (index, False) for index, layer_id in enumerate(full_ids)}
+    return mapping | {layer_id: (index, True) for index, layer_id in enumerate(swa_ids)}

@@ -1,0 +1,54 @@
+"""What a pool stores per row: declared by device pools, answered by host pools, compared by both.
+
+A *plane* is one kind of row. MHA has the planes ``k`` and ``v``, MLA has ``kv``, the indexer
+``index_k``, Mamba ``temporal``, ``conv_0``, ``conv_1`` and so on.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from assembler.names import PoolName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaneGeometry:
+    """One kind of row.
+
+    Attributes:
+        name: plane name, unique in its pool.
+        row_shape: elements of one row of one layer, without the row axis.
+        dtype: type the elements are stored as.
+    """
+
+    name: str
+    row_shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row of one layer."""
+        return math.prod(self.row_shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolGeometry:
+    """All rows of one pool.
+
+    Attributes:
+        pool: the pool's name in a group.
+        planes: every kind of row, in the order in which they are transferred.
+        slots_per_row: slots that one row serves: 1, or the page size where only a page can move.
+        layer_num: layers the pool holds.
+    """
+
+    pool: PoolName
+    planes: tuple[PlaneGeometry, ...]
+    slots_per_row: int
+    layer_num: int
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Bytes of one row over all planes and layers."""
+        return sum(plane.row_bytes for plane in self.planes) * self.layer_num

@@ -1,0 +1,274 @@
+"""What host pools share: slots, size, and moving rows layer by layer and plane by plane."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+
+from assembler.accelerator.base import Device
+from assembler.allocators.ledger import PageLedger
+from assembler.device_pools.base import DevicePool
+from assembler.errors import PoolError, TransferError
+from assembler.geometry import PlaneGeometry, PoolGeometry
+from assembler.host_pools.sizing import check_host_memory
+from assembler.names import Direction, HostLayout, IoBackend, PoolName
+from assembler.transfer.engine import move
+from assembler.transfer.rows import RowMap
+from assembler.transfer.windows import device_window, host_window
+
+
+class HostKVCache(ABC):
+    """Mirror of one device pool in host memory.
+
+    Attributes:
+        layouts: layouts that each backend can move in this class of pool.
+        device_pool: the mirrored pool.
+        device: the accelerator that can reach the buffers.
+        page_size: slots in a page.
+        page_num: pages.
+        size: slots, ``page_num * page_size``; slot 0 is an ordinary one.
+        layout: order of the axes of the buffers.
+        pin_memory: whether the buffers are page-locked.
+        allocator_type: the memory source asked for. Only the plain one is built in: the field takes
+            it too for any name it does not know.
+        dtype: type the mirrored pool stores.
+        layer_num: layers in the pool.
+        start_layer: first global layer id.
+        end_layer: last global layer id, inclusive.
+        planes: the kinds of row, in the order in which they are moved.
+        slots_per_row: slots that one row serves.
+        size_per_token: bytes of a slot over all planes and layers.
+        row_map: which rows a slot means.
+
+    Raises:
+        PoolError: unknown layout, or one that this class of pool cannot have.
+        OutOfHostMemoryError: the buffers do not fit; nothing is allocated then.
+
+    Source: sglang 0.5.12 ``memory_pool_host.py:155-288``.
+    """
+
+    layouts: ClassVar[dict[IoBackend, tuple[HostLayout, ...]]]
+
+    def __init__(
+        self,
+        *,
+        device_pool: DevicePool,
+        planes: tuple[PlaneGeometry, ...],
+        slots_per_row: int,
+        page_num: int,
+        page_size: int,
+        layout: str,
+        pin_memory: bool,
+        device: Device,
+        allocator_type: str | None,
+    ) -> None:
+        self.device_pool = device_pool
+        self.device = device
+        self.page_size = page_size
+        self.page_num = page_num
+        self.size = page_num * page_size
+        self.layout = self._checked_layout(layout)
+        self.pin_memory = pin_memory
+        self.allocator_type = allocator_type
+        self.dtype = device_pool.store_dtype
+        self.layer_num = device_pool.layer_num
+        self.start_layer = device_pool.start_layer
+        self.end_layer = device_pool.end_layer
+        self.planes = planes
+        self.slots_per_row = slots_per_row
+        self.size_per_token = bytes_per_slot(planes, slots_per_row, self.layer_num)
+        self.row_map = self._new_row_map()
+        check_host_memory(
+            subject=type(self).__name__, requested_bytes=self.size * self.size_per_token
+        )
+        self._ledger = PageLedger(
+            subject=type(self).__name__, first_page=0, page_num=page_num, page_size=page_size
+        )
+
+    def geometry(self, pool: PoolName) -> PoolGeometry:
+        """Return what this pool holds, by its own numbers, under the name ``pool``."""
+        return PoolGeometry(
+            pool=pool,
+            planes=self.planes,
+            slots_per_row=self.slots_per_row,
+            layer_num=self.layer_num,
+        )
+
+    def alloc(self, need_size: int) -> torch.Tensor | None:
+        """Return slots, or None when there are too few.
+
+        Shape: ``(need_size,) int64`` in host memory; whole pages.
+
+        Raises:
+            PoolError: ``need_size`` is not whole pages.
+        """
+        return self._ledger.take(need_size)
+
+    def free(self, indices: torch.Tensor) -> int:
+        """Take slots back and return their number.
+
+        Raises:
+            PoolError: a slot that is free, foreign or repeated, or a part of a page.
+
+        Order: blocks until the content of ``indices`` is known.
+        """
+        return self._ledger.give_back(self.device.to_host(indices))
+
+    def available_size(self) -> int:
+        """Return the number of free slots."""
+        return self._ledger.available()
+
+    def clear(self) -> None:
+        """Make all slots free. Rows keep their content."""
+        self._ledger.clear()
+
+    def backup_from_device_all_layer(
+        self,
+        *,
+        device_pool: DevicePool,
+        host_indices: torch.Tensor,
+        device_indices: torch.Tensor,
+        io_backend: str,
+    ) -> None:
+        """Copy the rows of ``device_indices`` in all layers to ``host_indices``.
+
+        Shape: both ``(slot_num,) int64``; in device memory for ``kernel``, in host memory for
+        ``direct``.
+
+        Raises:
+            TransferError: the backend is unknown or cannot move this layout; as
+                :func:`assembler.transfer.engine.move`.
+            RuntimeError: torch's message, when ``direct`` finds rows of different shapes.
+
+        Order: launched on the current stream.
+        """
+        for layer in range(self.layer_num):
+            self._move_layer(
+                direction=Direction.BACKUP,
+                device_pool=device_pool,
+                host_indices=host_indices,
+                device_indices=device_indices,
+                layer=layer,
+                io_backend=io_backend,
+            )
+
+    def load_to_device_per_layer(
+        self,
+        *,
+        device_pool: DevicePool,
+        host_indices: torch.Tensor,
+        device_indices: torch.Tensor,
+        layer_id: int,
+        io_backend: str,
+    ) -> None:
+        """Copy the rows of ``host_indices`` in one layer to ``device_indices``.
+
+        ``layer_id`` is the layer's index in this pool. Otherwise, in the other direction, as
+        :meth:`backup_from_device_all_layer`.
+
+        Raises:
+            TransferError: the pool has no such layer; otherwise as for a backup.
+        """
+        self._move_layer(
+            direction=Direction.LOAD,
+            device_pool=device_pool,
+            host_indices=host_indices,
+            device_indices=device_indices,
+            layer=layer_id,
+            io_backend=io_backend,
+        )
+
+    def _move_layer(
+        self,
+        *,
+        direction: Direction,
+        device_pool: DevicePool,
+        host_indices: torch.Tensor,
+        device_indices: torch.Tensor,
+        layer: int,
+        io_backend: str,
+    ) -> None:
+        backend = self._checked_backend(io_backend)
+        self._check_layer(layer)
+        for plane in self.planes:
+            buffer = self._plane_buffer(plane.name)
+            device_buffer = device_pool.plane_buffer(plane=plane.name, layer=layer)
+            host = host_window(buffer=buffer, rows=self._layer_rows(buffer, layer))
+            device = device_window(
+                buffer=device_buffer,
+                rows=self._device_rows(device_buffer),
+                row_bytes=host.row_bytes,
+            )
+            move(
+                direction=direction,
+                backend=backend,
+                host_pool=self,
+                plane=plane.name,
+                layer=layer,
+                host=host,
+                device=device,
+                host_indices=host_indices,
+                device_indices=device_indices,
+            )
+
+    @abstractmethod
+    def _plane_buffer(self, plane: str) -> torch.Tensor:
+        """Return the contiguous buffer that holds all layers of a plane."""
+
+    @abstractmethod
+    def _layer_rows(self, buffer: torch.Tensor, layer: int) -> torch.Tensor:
+        """Return one layer's rows of a plane's buffer, the row axis first."""
+
+    @abstractmethod
+    def _device_rows(self, buffer: torch.Tensor) -> torch.Tensor:
+        """Return the rows of a device buffer that pair with :meth:`_layer_rows`."""
+
+    @abstractmethod
+    def _new_row_map(self) -> RowMap:
+        """Return which rows a slot means in this layout."""
+
+    def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        return self.device.host_empty(shape, dtype, pin_memory=self.pin_memory)
+
+    def _checked_layout(self, layout: str) -> HostLayout:
+        possible = {choice for choices in self.layouts.values() for choice in choices}
+        if layout not in possible:
+            raise PoolError(
+                type(self).__name__,
+                "unsupported layout",
+                expected=" or ".join(sorted(possible)),
+                got=layout,
+            )
+        return HostLayout(layout)
+
+    def _checked_backend(self, io_backend: str) -> IoBackend:
+        if io_backend not in self.layouts:
+            raise TransferError(
+                type(self).__name__,
+                "unsupported io backend",
+                expected=" or ".join(self.layouts),
+                got=io_backend or "an empty name",
+            )
+        backend = IoBackend(io_backend)
+        if self.layout not in self.layouts[backend]:
+            raise TransferError(
+                type(self).__name__,
+                f"{backend} cannot move this layout",
+                expected=" or ".join(self.layouts[backend]),
+                got=self.layout,
+            )
+        return backend
+
+    def _check_layer(self, layer: int) -> None:
+        if not 0 <= layer < self.layer_num:
+            raise TransferError(
+                type(self).__name__,
+                "layer must be in the pool",
+                expected=f"0 to {self.layer_num - 1}",
+                got=layer,
+            )
+
+
+def bytes_per_slot(planes: tuple[PlaneGeometry, ...], slots_per_row: int, layer_num: int) -> int:
+    """Return the bytes of a slot over all planes and layers."""
+    return sum(plane.row_bytes for plane in planes) // slots_per_row * layer_num

@@ -1,0 +1,70 @@
+"""How many pages a host pool gets, and whether they fit."""
+
+import psutil
+
+from assembler.errors import OutOfHostMemoryError, PoolError
+
+BYTES_PER_GB = 10**9
+RESERVE_BYTES = 10 * 1024**3
+RESERVE_SHARE = 10
+
+
+def host_page_num(
+    *,
+    subject: str,
+    device_size: int,
+    host_to_device_ratio: float,
+    host_size: float,
+    page_size: int,
+    size_per_token: int,
+) -> int:
+    """Return the pages of a host pool: those that were asked for, and always one more.
+
+    Args:
+        subject: whose pool, for errors.
+        device_size: slots of the mirrored pool.
+        host_to_device_ratio: host slots for each device slot; counts when ``host_size`` is 0.
+        host_size: decimal gigabytes, or 0.
+        page_size: slots in a page.
+        size_per_token: bytes of a slot over all planes and layers.
+
+    Raises:
+        PoolError: the pool would not be larger than the mirrored one.
+
+    Source: sglang 0.5.12 ``memory_pool_host.py:175-189``.
+    """
+    if host_size > 0:
+        wanted = int(host_size * BYTES_PER_GB // size_per_token)
+    else:
+        wanted = int(device_size * host_to_device_ratio)
+    page_num = wanted // page_size + 1
+    if page_num * page_size <= device_size:
+        raise PoolError(
+            subject,
+            "the host pool must be larger than the device pool",
+            expected=f"more than {device_size} slots",
+            got=page_num * page_size,
+        )
+    return page_num
+
+
+def check_host_memory(*, subject: str, requested_bytes: int) -> None:
+    """Refuse a pool that the free host memory, less a reserve, cannot hold.
+
+    The reserve is 10 GiB, or a tenth of a smaller machine's memory.
+
+    Raises:
+        OutOfHostMemoryError: the pool does not fit.
+
+    Source: sglang 0.5.12 ``memory_pool_host.py:191-201``.
+    """
+    memory = psutil.virtual_memory()
+    reserve_bytes = min(RESERVE_BYTES, memory.total // RESERVE_SHARE)
+    free_bytes = memory.available - reserve_bytes
+    if requested_bytes > free_bytes:
+        raise OutOfHostMemoryError(
+            subject,
+            "the host must have room for the pool beside its reserve",
+            expected=f"at most {free_bytes / BYTES_PER_GB:.2f} GB",
+            got=f"{requested_bytes / BYTES_PER_GB:.2f} GB",
+        )

@@ -1,0 +1,1 @@
+"""Moving rows between pools: what a row is, which rows a slot means, how bytes travel."""

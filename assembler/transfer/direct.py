@@ -1,0 +1,68 @@
+"""The ``direct`` backend: slice copies of tensors, so that torch checks shapes."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import torch
+from typing_extensions import override
+
+from assembler.errors import TransferError
+from assembler.transfer.mover import RowMover
+from assembler.transfer.windows import RowWindow
+
+
+class DirectRowMover(RowMover):
+    """Copies runs of rows that advance by one on both sides, a slice at a time.
+
+    Index tensors must be in host memory.
+
+    Source: sglang ``sgl-kernel/csrc/kvcacheio/transfer.cu`` (``transfer_kv_direct``).
+    """
+
+    @override
+    def check(self, *, subject: str, src: RowWindow, dst: RowWindow) -> None:
+        # An empty copy moves nothing, yet torch compares the rows' shapes first.
+        dst.tensor[:0].copy_(src.tensor[:0])
+
+    @override
+    def move_rows(
+        self, *, src: RowWindow, dst: RowWindow, src_rows: torch.Tensor, dst_rows: torch.Tensor
+    ) -> None:
+        _check_inside(src, src_rows)
+        _check_inside(dst, dst_rows)
+        for start, stop in _runs(src=src, dst=dst, src_rows=src_rows, dst_rows=dst_rows):
+            taken = _run_of(src, src_rows, start, stop)
+            _run_of(dst, dst_rows, start, stop).copy_(taken, non_blocking=True)
+
+
+def _runs(
+    *, src: RowWindow, dst: RowWindow, src_rows: torch.Tensor, dst_rows: torch.Tensor
+) -> Iterator[tuple[int, int]]:
+    """Yield ``(start, stop)`` positions of the index tensors that are one block on both sides."""
+    row_num = src_rows.numel()
+    if row_num == 0:
+        return
+    if src.is_dense and dst.is_dense:
+        breaks = ((src_rows.diff() != 1) | (dst_rows.diff() != 1)).nonzero().view(-1) + 1
+        edges = [0, *breaks.tolist(), row_num]
+    else:
+        # Several strided rows are no block of memory: torch would stage them in pageable memory.
+        edges = list(range(row_num + 1))
+    yield from pairwise(edges)
+
+
+def _run_of(window: RowWindow, rows: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+    first = int(rows[start])
+    return window.tensor[first : first + stop - start]
+
+
+def _check_inside(window: RowWindow, rows: torch.Tensor) -> None:
+    """Refuse rows that slicing would cut off silently."""
+    outside = rows[(rows < 0) | (rows >= window.tensor.shape[0])]
+    if outside.numel():
+        raise TransferError(
+            "direct copy",
+            "rows must lie in the buffer",
+            expected=f"0 to {window.tensor.shape[0] - 1}",
+            got=int(outside[0]),
+        )

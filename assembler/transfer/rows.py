@@ -1,0 +1,151 @@
+"""Which rows a list of slots means, on the host side and on the device side.
+
+Slots are what a controller hands over; rows are what an engine moves.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from typing_extensions import override
+
+from assembler.errors import TransferError
+
+
+class RowMap(ABC):
+    """Turns slots into rows.
+
+    All methods but :meth:`check` are plain tensor arithmetic, asynchronous where the slots live on
+    a device.
+    """
+
+    @abstractmethod
+    def host_rows(self, slots: torch.Tensor) -> torch.Tensor:
+        """Return the rows of a host window; shape ``(row_num,) int64``."""
+
+    @abstractmethod
+    def device_rows(self, slots: torch.Tensor) -> torch.Tensor:
+        """Return the rows of a device window; shape ``(row_num,) int64``."""
+
+    @abstractmethod
+    def row_num(self, slot_num: int) -> int:
+        """Return how many rows that many slots are.
+
+        Raises:
+            TransferError: the slots cannot be whole rows.
+        """
+
+    @abstractmethod
+    def check(self, slots: torch.Tensor) -> None:
+        """Check slots that the host can read now.
+
+        Raises:
+            TransferError: they are not whole rows.
+        """
+
+
+class SlotRows(RowMap):
+    """One row for each slot."""
+
+    @override
+    def host_rows(self, slots: torch.Tensor) -> torch.Tensor:
+        return slots
+
+    @override
+    def device_rows(self, slots: torch.Tensor) -> torch.Tensor:
+        return slots
+
+    @override
+    def row_num(self, slot_num: int) -> int:
+        return slot_num
+
+    @override
+    def check(self, slots: torch.Tensor) -> None:
+        del slots
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageRows(RowMap):
+    """One row for each page: every ``page_size`` slots must be one aligned page.
+
+    Attributes:
+        subject: whose transfers these are, for errors.
+        page_size: slots in a page.
+    """
+
+    subject: str
+    page_size: int
+
+    @override
+    def host_rows(self, slots: torch.Tensor) -> torch.Tensor:
+        return self._pages(slots)
+
+    @override
+    def device_rows(self, slots: torch.Tensor) -> torch.Tensor:
+        return self._pages(slots)
+
+    @override
+    def row_num(self, slot_num: int) -> int:
+        if slot_num % self.page_size:
+            raise TransferError(
+                self.subject,
+                "transfers must be whole pages",
+                expected=f"a multiple of {self.page_size} slots",
+                got=slot_num,
+            )
+        return slot_num // self.page_size
+
+    @override
+    def check(self, slots: torch.Tensor) -> None:
+        self.row_num(slots.numel())
+        starts = self._pages(slots) * self.page_size
+        whole = starts.unsqueeze(1) + torch.arange(self.page_size)
+        wrong = (slots != whole.view(-1)).nonzero()
+        if wrong.numel():
+            position = int(wrong[0])
+            raise TransferError(
+                self.subject,
+                "each page must be transferred whole and in order",
+                expected=f"slot {int(whole.view(-1)[position])} at position {position}",
+                got=f"slot {int(slots[position])}",
+            )
+
+    def _pages(self, slots: torch.Tensor) -> torch.Tensor:
+        return slots[:: self.page_size] // self.page_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadRows(RowMap):
+    """One row for each head of each slot, for a host buffer that keeps heads apart in a page.
+
+    Host row of slot ``s`` and head ``h``: ``(s // page_size * head_num + h) * page_size
+    + s % page_size``. Device row: ``s * head_num + h``.
+
+    Attributes:
+        head_num: heads in a slot.
+        page_size: slots in a page.
+    """
+
+    head_num: int
+    page_size: int
+
+    @override
+    def host_rows(self, slots: torch.Tensor) -> torch.Tensor:
+        first_rows = slots // self.page_size * self.head_num * self.page_size
+        first_rows = first_rows + slots % self.page_size
+        return (first_rows.unsqueeze(1) + self._heads(slots) * self.page_size).view(-1)
+
+    @override
+    def device_rows(self, slots: torch.Tensor) -> torch.Tensor:
+        return (slots.unsqueeze(1) * self.head_num + self._heads(slots)).view(-1)
+
+    @override
+    def row_num(self, slot_num: int) -> int:
+        return slot_num * self.head_num
+
+    @override
+    def check(self, slots: torch.Tensor) -> None:
+        del slots
+
+    def _heads(self, slots: torch.Tensor) -> torch.Tensor:
+        return torch.arange(self.head_num, device=slots.device)

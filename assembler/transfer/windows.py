@@ -1,0 +1,79 @@
+"""Two views of the rows of one plane and layer: as a tensor, and as addresses.
+
+The ``direct`` backend slices the tensor, so torch checks shapes. The ``kernel`` backend works with
+offset, stride and row bytes, as the field's copy kernels do, so nothing checks shapes.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+
+from assembler.accelerator.base import Device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowWindow:
+    """Where the rows of one plane and layer lie.
+
+    Attributes:
+        tensor: the rows, ``(row_num, *row_shape)``; may be strided along the first axis.
+        base: the buffer that holds them, ``(buffer_bytes,) uint8``.
+        offset_bytes: first byte of row 0 in ``base``.
+        stride_bytes: bytes from one row to the next.
+        row_bytes: bytes of a row.
+    """
+
+    tensor: torch.Tensor
+    base: torch.Tensor
+    offset_bytes: int
+    stride_bytes: int
+    row_bytes: int
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether consecutive rows touch, so that a run of rows is one block of memory."""
+        return self.stride_bytes == self.row_bytes
+
+    def mapped_by(self, device: Device) -> "RowWindow":
+        """Return the window with ``base`` as kernels of ``device`` address it."""
+        return replace(self, base=device.mapped(self.base))
+
+
+def host_window(*, buffer: torch.Tensor, rows: torch.Tensor) -> RowWindow:
+    """Describe ``rows``, a view into the contiguous ``buffer``, by its true addresses.
+
+    Shape: ``rows`` is ``(row_num, *row_shape)``, each row contiguous.
+    """
+    item_bytes = rows.element_size()
+    return RowWindow(
+        tensor=rows,
+        base=_flat_bytes(buffer),
+        offset_bytes=rows.data_ptr() - buffer.data_ptr(),
+        stride_bytes=rows.stride(0) * item_bytes,
+        row_bytes=math.prod(rows.shape[1:]) * item_bytes,
+    )
+
+
+def device_window(*, buffer: torch.Tensor, rows: torch.Tensor, row_bytes: int) -> RowWindow:
+    """Describe the rows of a device buffer by the *host's* row width.
+
+    One item size serves both sides of a copy in the field's kernels, and it is the host pool's. A
+    host that believes in narrower rows than the device has therefore strides through the device
+    buffer wrongly, and nothing notices. The width is taken on trust here for the same reason.
+
+    Shape: ``rows`` is a view of the whole contiguous ``buffer``, ``(row_num, *row_shape)``.
+
+    Source: sglang 0.5.12 ``memory_pool_host.py`` (``token_stride_size``), ``transfer.cu``.
+    """
+    return RowWindow(
+        tensor=rows,
+        base=_flat_bytes(buffer),
+        offset_bytes=0,
+        stride_bytes=row_bytes,
+        row_bytes=row_bytes,
+    )
+
+
+def _flat_bytes(buffer: torch.Tensor) -> torch.Tensor:
+    return buffer.view(-1).view(torch.uint8)

@@ -1,0 +1,207 @@
+import pytest
+import torch
+
+from assembler.accelerator.cpu import CpuDevice
+from assembler.errors import TransferError
+from assembler.names import Direction, IoBackend
+from assembler.transfer.engine import move
+from assembler.transfer.windows import device_window, host_window
+
+
+class DeferringDevice(CpuDevice):
+    """Does launched work when it is synchronised, and not before."""
+
+    def __init__(self):
+        super().__init__()
+        self.pending = []
+        self.declared = []
+
+    def launch(self, operation, *, reads, writes):
+        self.pending.append(operation)
+        self.declared.append((reads, writes))
+
+    def synchronize(self):
+        while self.pending:
+            self.pending.pop(0)()
+
+
+@pytest.fixture
+def deferring(pools):
+    return type(pools)(DeferringDevice())
+
+
+def move_layer_one(host, pool, *, host_slots, slots, backend=IoBackend.KERNEL):
+    buffer = host.k_buffer
+    window = host_window(buffer=buffer, rows=buffer[1])
+    return move(
+        direction=Direction.BACKUP,
+        backend=backend,
+        host_pool=host,
+        plane="k",
+        layer=1,
+        host=window,
+        device=device_window(
+            buffer=pool.k_buffer[1], rows=pool.k_buffer[1], row_bytes=window.row_bytes
+        ),
+        host_indices=host_slots,
+        device_indices=slots,
+    )
+
+
+@pytest.mark.parametrize("backend", list(IoBackend))
+def test_bytes_moved_are_rows_times_row_bytes(pools, backend):
+    pool = pools.mha()
+    host = pools.mha_host(pool)
+
+    moved = move_layer_one(
+        host, pool, host_slots=torch.arange(3), slots=torch.arange(3), backend=backend
+    )
+
+    assert moved == 96  # 3 rows * 2 heads * 8 elements * 2 bytes
+
+
+def test_slots_of_different_lengths_raise(pools):
+    pool = pools.mha()
+
+    with pytest.raises(
+        TransferError,
+        match=r"^MHATokenToKVPoolHost k layer 1: host and device slots must pair up; "
+        r"expected 3 device slots, got 2$",
+    ):
+        move_layer_one(
+            pools.mha_host(pool), pool, host_slots=torch.arange(3), slots=torch.arange(2)
+        )
+
+
+def test_slots_of_another_dtype_raise(pools):
+    pool = pools.mha()
+
+    with pytest.raises(TransferError, match=r"expected torch\.int64, got torch\.int32"):
+        move_layer_one(
+            pools.mha_host(pool),
+            pool,
+            host_slots=torch.arange(3, dtype=torch.int32),
+            slots=torch.arange(3),
+        )
+
+
+@pytest.mark.parametrize("backend", list(IoBackend))
+def test_nothing_is_moved_or_read_before_the_device_does_the_work(deferring, backend):
+    pool = deferring.mha()
+    host = deferring.mha_host(pool)
+    host.kv_buffer.zero_()
+    pool.k_buffer[1].fill_(1)
+
+    move_layer_one(
+        host, pool, host_slots=torch.tensor([2]), slots=torch.tensor([5]), backend=backend
+    )
+    assert host.kv_buffer.eq(0).all()
+
+    pool.k_buffer[1].fill_(3)
+    pool.device.synchronize()
+    assert host.kv_buffer[0, 1, 2].eq(3).all()
+    assert host.kv_buffer.ne(0).sum() == 16
+
+
+def test_kernel_reads_slots_when_the_device_does_the_work(deferring):
+    pool = deferring.mha()
+    host = deferring.mha_host(pool)
+    host.kv_buffer.zero_()
+    pool.k_buffer[1].fill_(1)
+    slots = torch.tensor([0])
+
+    move_layer_one(host, pool, host_slots=slots, slots=slots)
+    slots.fill_(6)
+    pool.device.synchronize()
+
+    assert host.kv_buffer[0, 1, 6].eq(1).all()
+    assert host.kv_buffer[0, 1, 0].eq(0).all()
+
+
+def test_what_an_operation_reads_and_writes_is_declared(deferring):
+    pool = deferring.mha()
+    host = deferring.mha_host(pool)
+    host_slots, slots = torch.tensor([2]), torch.tensor([5])
+
+    move_layer_one(host, pool, host_slots=host_slots, slots=slots)
+
+    ((reads, writes),) = pool.device.declared
+    assert [tensor.data_ptr() for tensor in reads] == [
+        pool.k_buffer[1].data_ptr(),
+        host_slots.data_ptr(),
+        slots.data_ptr(),
+    ]
+    assert [tensor.data_ptr() for tensor in writes] == [host.k_buffer[1].data_ptr()]
+
+
+def test_rows_of_different_widths_raise_at_launch(deferring):
+    pool = deferring.nsa()
+    host = deferring.mla_host(pool)
+
+    with pytest.raises(RuntimeError, match=r"tensor a \(576\)"):
+        host.backup_from_device_all_layer(
+            device_pool=pool,
+            host_indices=torch.tensor([2]),
+            device_indices=torch.tensor([5]),
+            io_backend="direct",
+        )
+
+    assert pool.device.pending == []
+
+
+def test_misaligned_pages_raise_at_launch_where_the_host_knows_the_slots(deferring):
+    pool = deferring.nsa()
+    host = deferring.indexer_host(pool)
+
+    with pytest.raises(TransferError, match="expected slot 4 at position 0, got slot 5"):
+        host.backup_from_device_all_layer(
+            device_pool=pool,
+            host_indices=torch.tensor([0, 1, 2, 3]),
+            device_indices=torch.tensor([5, 6, 7, 8]),
+            io_backend="direct",
+        )
+
+    assert pool.device.pending == []
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("pools_anywhere", ["cuda"], indirect=True)
+@pytest.mark.parametrize("layout", ["layer_first", "page_first", "page_head"])
+def test_kernel_does_not_wait_for_the_device(pools_anywhere, layout):
+    device = pools_anywhere.device
+    pool = pools_anywhere.mha()
+    host = pools_anywhere.mha_host(pool, layout=layout)
+    slots = device.to_device(torch.tensor([5, 6]))
+    stream, spun, done = device.new_stream("write"), device.new_event("x"), device.new_event("y")
+
+    def back_up():
+        host.backup_from_device_all_layer(
+            device_pool=pool, host_indices=slots, device_indices=slots, io_backend="kernel"
+        )
+
+    back_up()
+    device.synchronize()  # kernels are loaded on first use, and that waits
+    with device.on(stream):
+        torch.cuda._sleep(200_000_000)
+        spun.record(stream)
+        back_up()
+        done.record(stream)
+
+    assert not spun.query()
+    done.synchronize()
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("pools_anywhere", ["cuda"], indirect=True)
+def test_slots_in_the_wrong_memory_raise(pools_anywhere):
+    pool = pools_anywhere.mha()
+    host = pools_anywhere.mha_host(pool)
+    here = torch.tensor([5])
+    there = pools_anywhere.device.to_device(here)
+
+    with pytest.raises(TransferError, match="kernel needs slots in device memory"):
+        move_layer_one(host, pool, host_slots=here, slots=there)
+    with pytest.raises(TransferError, match="direct needs slots in host memory"):
+        move_layer_one(host, pool, host_slots=here, slots=there, backend=IoBackend.DIRECT)

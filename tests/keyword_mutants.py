@@ -1,0 +1,106 @@
+"""Mutants of ``assembler/``: one keyword argument of one call left out, all else as it was."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import libcst as cst
+from libcst.metadata import MetadataWrapper, PositionProvider
+
+WIRING = ("assembler/stacks/", "assembler/attach")
+# Reached only on a GPU: their mutants are the business of the run there.
+GPU_ONLY = ("assembler/accelerator/cuda.py",)
+CONSTRUCTORS = ("__init__", "__post_init__", "init_hicache")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutant:
+    """A source file without one keyword argument.
+
+    Attributes:
+        file: path under the repository root, posix.
+        line: first line of the call.
+        function: enclosing function, ``Class.method`` for a method.
+        callee: the called expression as written.
+        keyword: the dropped keyword.
+        source: text of the whole mutated file.
+    """
+
+    file: str
+    line: int
+    function: str
+    callee: str
+    keyword: str
+    source: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.file}:{self.line} {self.function}: {self.callee}({self.keyword}=)"
+
+
+class _Calls(cst.CSTVisitor):
+    """Collects the calls with keywords that lie inside the functions in question."""
+
+    METADATA_DEPENDENCIES = (PositionProvider,)
+
+    def __init__(self, *, every_function: bool) -> None:
+        super().__init__()
+        self._every_function = every_function
+        self._scopes: list[str] = []
+        self.found: list[tuple[cst.Call, str, int]] = []
+
+    def visit_ClassDef(self, node: cst.ClassDef) -> None:
+        self._scopes.append(node.name.value)
+
+    def leave_ClassDef(self, original_node: cst.ClassDef) -> None:
+        self._scopes.pop()
+
+    def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
+        self._scopes.append(node.name.value)
+
+    def leave_FunctionDef(self, original_node: cst.FunctionDef) -> None:
+        self._scopes.pop()
+
+    def visit_Call(self, node: cst.Call) -> None:
+        in_constructor = any(scope in CONSTRUCTORS for scope in self._scopes)
+        if self._scopes and (self._every_function or in_constructor):
+            line = self.get_metadata(PositionProvider, node).start.line
+            self.found.append((node, ".".join(self._scopes), line))
+
+
+def is_error(callee: str) -> bool:
+    """Return whether the call only words an error message (its arguments move no byte)."""
+    return callee.split(".")[-1].endswith(("Error", "warning"))
+
+
+def mutants_of(root: Path, file: Path) -> Iterator[Mutant]:
+    """Yield every keyword-drop mutant of one file."""
+    wrapper = MetadataWrapper(cst.parse_module(file.read_text(encoding="utf-8")))
+    name = file.relative_to(root).as_posix()
+    visitor = _Calls(every_function=name.startswith(WIRING))
+    wrapper.visit(visitor)
+    module = wrapper.module
+    for call, function, line in visitor.found:
+        callee = module.code_for_node(call.func)
+        if is_error(callee):
+            continue
+        for argument in call.args:
+            if argument.keyword is None:
+                continue
+            kept = [other for other in call.args if other is not argument]
+            mutated = module.deep_replace(call, call.with_changes(args=kept))
+            yield Mutant(
+                file=name,
+                line=line,
+                function=function,
+                callee=callee,
+                keyword=argument.keyword.value,
+                source=mutated.code,  # type: ignore[attr-defined]
+            )
+
+
+def all_mutants(root: Path) -> list[Mutant]:
+    """Return every mutant of the package ``assembler`` under ``root``, in file and line order."""
+    files = sorted((root / "assembler").rglob("*.py"))
+    played = [file for file in files if file.relative_to(root).as_posix() not in GPU_ONLY]
+    return [mutant for file in played for mutant in mutants_of(root, file)]

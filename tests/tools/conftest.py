@@ -1,0 +1,238 @@
+"""A small checkout with goldens, a hand-written trace, and players that need no torch."""
+
+import subprocess
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+
+from tools.cli import guarded, run
+from tools.crew import Playing
+from tools.declaration import BASE_REF
+from tools.desk import Desk
+from tools.stage import Performance
+from traces.canonical import render, render_sites
+from traces.model import (
+    SCHEMA,
+    Argument,
+    Call,
+    Failure,
+    Outcome,
+    RoundTrip,
+    ScenarioRecord,
+    Site,
+    Sites,
+    TensorRecord,
+    Trace,
+)
+
+BUILDER = "build_kv_only_stack"
+
+
+def build_trace(name: str, *, width: int = 656) -> Trace:
+    """One builder that makes one host pool, whose row is ``width`` bytes, and a round trip."""
+    return Trace(
+        schema=SCHEMA,
+        scenario=ScenarioRecord(name=name, config={"page_size": 64}),
+        calls=(
+            Call(
+                call=f"{BUILDER}#1",
+                parent="",
+                step="build",
+                role="builder",
+                callee=BUILDER,
+                arguments=(Argument(name="page_size", value=64, given=True),),
+                returns=None,
+                raises=None,
+            ),
+            Call(
+                call="MLATokenToKVPoolHost#1",
+                parent=f"{BUILDER}#1",
+                step="build",
+                role="constructor",
+                callee="MLATokenToKVPoolHost",
+                arguments=(Argument(name="override_kv_cache_dim", value=width, given=True),),
+                returns={"ref": "MLATokenToKVPoolHost#1"},
+                raises=None,
+            ),
+        ),
+        tensors=(
+            TensorRecord(
+                owner="host.KV",
+                object="MLATokenToKVPoolHost#1",
+                name="kv_buffer",
+                shape=(2, 128, 1, width),
+                dtype="uint8",
+                stride=(128 * width, width, width, 1),
+                layout="layer_first",
+                bytes=256 * width,
+                pinned=True,
+                aliases="",
+            ),
+        ),
+        events=(),
+        digests=(RoundTrip(step="load", pool="KV", equal=True, wrong_slots="", foreign_slots=""),),
+        outcome=Outcome(ok=True, failed_step="", failure=None),
+    )
+
+
+def build_sites() -> Sites:
+    return Sites(
+        calls={
+            f"{BUILDER}#1": Site(file="traces/play.py", line=7),
+            "MLATokenToKVPoolHost#1": Site(file="assembler/stacks.py", line=123),
+        },
+        definitions={"MLATokenToKVPoolHost": Site(file="assembler/host_pools/mla.py", line=5)},
+        events=(),
+    )
+
+
+@dataclass
+class FakeTroupe:
+    """Plays from a script: traces by scenario name; a text stands for a problem."""
+
+    traces: dict[str, Trace | str]
+    known_builders: tuple[str, ...]
+
+    def play(self, names, *, device, on_played):
+        performances, problems = {}, []
+        for name in names:
+            played = self.traces[name]
+            if isinstance(played, str):
+                problems.append(played)
+            else:
+                sites = render_sites(build_sites())
+                performances[name] = Performance(text=render(played), sites=sites)
+            on_played(name)
+        return Playing(performances=performances, problems=tuple(problems))
+
+    def builders(self):
+        return self.known_builders
+
+    def provenance(self, *, device):
+        return {"device": "cpu" if device == "auto" else device, "torch": "2.0"}
+
+
+@dataclass
+class Checkout:
+    """A git repository with goldens, and what its scenarios play.
+
+    ``traces`` is what the work tree plays, ``base_traces`` what any other root plays.
+    """
+
+    root: Path
+    traces: dict[str, Trace | str]
+    base_traces: dict[str, Trace | str] = field(default_factory=dict)
+    builders: tuple[str, ...] = (BUILDER,)
+
+    @property
+    def golden(self) -> Path:
+        return self.root / "traces" / "golden" / "native"
+
+    @property
+    def changelog(self) -> Path:
+        return self.root / "CHANGELOG.md"
+
+    def git(self, *arguments: str) -> str:
+        command = ["git", "-C", str(self.root), "-c", "user.name=a", "-c", "user.email=a@b"]
+        done = subprocess.run([*command, *arguments], check=True, capture_output=True, text=True)
+        return done.stdout
+
+    def write_golden(self, trace: Trace) -> None:
+        (self.golden / f"{trace.scenario.name}.json").write_text(render(trace))
+
+    def commit(self, message: str = "work") -> None:
+        self.git("add", ".")
+        self.git("commit", "-q", "-m", message)
+
+    def files(self) -> dict[str, bytes]:
+        """Every file that is not git's own or scratch."""
+        hidden = (".git", ".goldentrace")
+        return {
+            path.relative_to(self.root).as_posix(): path.read_bytes()
+            for path in sorted(self.root.rglob("*"))
+            if path.is_file() and path.relative_to(self.root).parts[0] not in hidden
+        }
+
+    def desk(self, *, target: str, limit_seconds: float) -> Desk:
+        @contextmanager
+        def open_troupe(root):
+            traces = self.traces if root == self.root else self.base_traces
+            yield FakeTroupe(traces=traces, known_builders=self.builders)
+
+        scenarios = {
+            name: SimpleNamespace(name=name, builder=BUILDER, config={"page_size": 64})
+            for name in self.traces
+        }
+        return Desk(root=self.root, target=target, scenarios=scenarios, open_troupe=open_troupe)
+
+
+@pytest.fixture
+def make_trace() -> Callable[..., Trace]:
+    return build_trace
+
+
+@pytest.fixture
+def broken_trace():
+    """A trace whose round trip did not restore slot 65."""
+
+    def make(name: str) -> Trace:
+        trip = RoundTrip(step="load", pool="KV", equal=False, wrong_slots="65", foreign_slots="")
+        return msgspec.structs.replace(build_trace(name), digests=(trip,))
+
+    return make
+
+
+@pytest.fixture
+def failed_trace():
+    """A trace that ended with an exception."""
+
+    def make(name: str) -> Trace:
+        failure = Failure(type="ValueError", message="no")
+        outcome = Outcome(ok=False, failed_step="build", failure=failure)
+        return msgspec.structs.replace(build_trace(name), outcome=outcome)
+
+    return make
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch) -> Checkout:
+    """Scenarios ``a`` and ``b`` with committed goldens that say what is played."""
+    monkeypatch.delenv(BASE_REF, raising=False)
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.delenv("GOLDENTRACE_DEBUG", raising=False)
+    root = tmp_path / "checkout"
+    made = Checkout(root=root, traces={name: build_trace(name) for name in ("a", "b")})
+    made.golden.mkdir(parents=True)
+    (root / "assembler").mkdir()
+    (root / "assembler" / "__init__.py").touch()
+    made.changelog.write_text("# Changelog\n\n## [Unreleased]\n")
+    (root / ".gitignore").write_text(".goldentrace/\n")
+    for trace in made.traces.values():
+        made.write_golden(trace)
+    made.git("init", "-q", "-b", "main")
+    made.commit()
+    made.base_traces = dict(made.traces)
+    return made
+
+
+@pytest.fixture
+def goldentrace(checkout):
+    """Run a command line on the small checkout and return its exit code."""
+
+    def call(*arguments: str) -> int:
+        return guarded(lambda: run(list(arguments), open_desk=checkout.desk))
+
+    return call
+
+
+@pytest.fixture
+def narrowed(checkout):
+    """Scenario ``a`` plays a host row of 576 bytes instead of 656."""
+    trace = build_trace("a", width=576)
+    checkout.traces["a"] = trace
+    return trace

@@ -1,0 +1,115 @@
+"""Sides: words on the command line, and a revision's assembler in a temporary work tree."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tools.errors import ToolError
+from tools.sides import parse_side, played_root
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def repository(tmp_path):
+    root = tmp_path / "repository"
+    (root / "assembler").mkdir(parents=True)
+    (root / "traces").mkdir()
+    (root / "assembler" / "__init__.py").write_text("VALUE = 1\n")
+    (root / "traces" / "__init__.py").touch()
+    git(root, "init", "-q", "-b", "main")
+    git(root, "add", ".")
+    git(root, "commit", "-q", "-m", "one")
+    (root / "assembler" / "__init__.py").write_text("VALUE = 2\n")
+    git(root, "commit", "-q", "-a", "-m", "two")
+    return root
+
+
+def worktrees(root: Path) -> int:
+    return git(root, "worktree", "list").count("\n")
+
+
+def test_golden_and_worktree_are_words_of_their_own(repository):
+    assert parse_side("golden", root=repository).described == {"side": "golden"}
+    assert parse_side("worktree", root=repository).kind == "worktree"
+
+
+def test_revision_is_described_with_its_commit(repository):
+    commit = git(repository, "rev-parse", "HEAD~1").strip()
+    assert parse_side("HEAD~1", root=repository).described == {"side": "HEAD~1", "commit": commit}
+
+
+@pytest.mark.parametrize("text", ["nowhere", "", "--all", "pypi:0.5.12", "HEAD:assembler"])
+def test_word_that_is_no_side_is_refused(repository, text):
+    expected = "^side: must be known; expected golden, worktree or a git revision, got "
+    with pytest.raises(ToolError, match=expected):
+        parse_side(text, root=repository)
+
+
+def test_revision_outside_a_repository_is_refused(tmp_path):
+    with pytest.raises(ToolError, match=r"^side: must be known"):
+        parse_side("HEAD", root=tmp_path)
+
+
+def test_revision_is_checked_out_with_its_assembler_alone_and_removed(repository):
+    side = parse_side("HEAD~1", root=repository)
+    with played_root(side, root=repository) as tree:
+        assert (tree / "assembler" / "__init__.py").read_text() == "VALUE = 1\n"
+        assert not (tree / "traces").exists()
+        assert worktrees(repository) == 2
+    assert not tree.exists()
+    assert worktrees(repository) == 1
+    assert git(repository, "status", "--porcelain") == ""
+
+
+def test_interrupt_removes_the_work_tree(repository):
+    side = parse_side("HEAD~1", root=repository)
+    with pytest.raises(KeyboardInterrupt), played_root(side, root=repository) as tree:
+        raise KeyboardInterrupt
+    assert not tree.exists()
+    assert worktrees(repository) == 1
+
+
+def test_revision_without_assembler_is_refused_and_cleaned_up(repository):
+    git(repository, "rm", "-q", "-r", "assembler")
+    git(repository, "commit", "-q", "-m", "gone")
+    side = parse_side("HEAD", root=repository)
+    with (
+        pytest.raises(ToolError, match=r"^git checkout: must succeed; .*'assembler'"),
+        played_root(side, root=repository),
+    ):
+        pass
+    assert worktrees(repository) == 1
+
+
+def test_hooks_do_not_run(repository, tmp_path):
+    hook = repository / ".git" / "hooks" / "post-checkout"
+    hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    hook.chmod(0o755)
+    with played_root(parse_side("HEAD", root=repository), root=repository):
+        pass
+    assert not (tmp_path / "ran").exists()
+
+
+def test_variables_of_a_running_hook_are_ignored(repository, monkeypatch, tmp_path):
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
+    assert parse_side("HEAD", root=repository).kind == "revision"
+
+
+def test_worktree_is_played_where_it_is(repository):
+    with played_root(parse_side("worktree", root=repository), root=repository) as root:
+        assert root == repository
+
+
+def test_golden_cannot_be_played(repository):
+    with (
+        pytest.raises(ToolError, match=r"^side: must be playable"),
+        played_root(parse_side("golden", root=repository), root=repository),
+    ):
+        pass

@@ -1,0 +1,1 @@
+"""A stack in miniature, watched by the tests of the recorder."""

@@ -1,0 +1,147 @@
+"""The seams of the miniature stack."""
+
+from pathlib import Path
+
+import tinystack
+from tinystack import pools, stack
+
+from traces.encode import Encoder
+from traces.seams import (
+    CallSeam,
+    EventMarked,
+    EventSeam,
+    EventWaited,
+    MovedRows,
+    OwnerClaim,
+    PoolView,
+    Seam,
+    SlotsReturned,
+    SlotsTaken,
+    Values,
+)
+
+CLASSES = (
+    pools.DevicePool,
+    pools.WideDevicePool,
+    pools.HostPool,
+    pools.PairPool,
+    stack.PoolEntry,
+    stack.Group,
+    stack.Controller,
+    stack.EagerController,
+)
+ALLOCATORS = (pools.HostPool, pools.PairPool)
+
+
+class TinyTarget:
+    """As a real target, by hand."""
+
+    name = "tiny"
+    package = "tinystack"
+    root = Path(tinystack.__file__).parent.parent
+
+    def builders(self):
+        return ("build_stack",)
+
+    def seams(self) -> list[Seam]:
+        found: list[Seam] = [_builder(stack.build_host), _builder(stack.build_stack)]
+        found += [_constructor(cls) for cls in CLASSES if "__init__" in vars(cls)]
+        found += [
+            CallSeam(
+                function=cls.write,
+                callee=f"{cls.__name__}.write",
+                role="operation",
+                method="write",
+                claims=None,
+            )
+            for cls in (stack.Controller, stack.EagerController)
+        ]
+        for cls in ALLOCATORS:
+            found += [
+                EventSeam(function=cls.alloc, family="alloc", nesting="innermost", observe=_taken),
+                EventSeam(function=cls.free, family="free", nesting="innermost", observe=_returned),
+            ]
+        return [
+            *found,
+            EventSeam(function=pools.move, family="move", nesting="every", observe=_moved),
+            _order(pools.Event.record, lambda v, _: _marked(v)),
+            _order(pools.Event.synchronize, lambda v, _: _event_waited(v["self"], "host")),
+            _order(
+                pools.Stream.wait_event,
+                lambda v, _: _event_waited(v["event"], v["self"].name),
+            ),
+            _order(
+                pools.Stream.synchronize,
+                lambda v, _: EventWaited(event=None, name=v["self"].name, stream="host"),
+            ),
+        ]
+
+    def teach(self, encoder: Encoder) -> None:
+        for cls in CLASSES:
+            encoder.register_reference(cls, cls.__name__)
+        encoder.register_value(stack.Options)
+
+    def view(self, pool: object) -> PoolView | None:
+        if isinstance(pool, pools.DevicePool):
+            return PoolView(side="device", layout="", is_pinned=lambda tensor: False)
+        if isinstance(pool, pools.HostPool | pools.PairPool):
+            return PoolView(side="host", layout="layer_first", is_pinned=lambda tensor: True)
+        return None
+
+
+def _builder(function) -> CallSeam:
+    return CallSeam(
+        function=function, callee=function.__name__, role="builder", method="", claims=None
+    )
+
+
+def _constructor(cls) -> CallSeam:
+    return CallSeam(
+        function=cls.__init__,
+        callee=cls.__name__,
+        role="constructor",
+        method="__init__",
+        claims=_claims if cls is stack.PoolEntry else None,
+    )
+
+
+def _order(function, observe) -> EventSeam:
+    return EventSeam(function=function, family="order", nesting="outermost", observe=observe)
+
+
+def _claims(values: Values) -> list[OwnerClaim]:
+    return [
+        OwnerClaim(side="host", pool=values["name"], holder=values["host_pool"]),
+        OwnerClaim(side="device", pool=values["name"], holder=values["device_pool"]),
+    ]
+
+
+def _taken(values: Values, result: object) -> SlotsTaken:
+    return SlotsTaken(pool=values["self"], need=values["need"], slots=result)
+
+
+def _returned(values: Values, result: object) -> SlotsReturned:
+    return SlotsReturned(pool=values["self"], slots=values["indices"])
+
+
+def _moved(values: Values, result: int) -> MovedRows:
+    return MovedRows(
+        direction=values["direction"],
+        host_pool=values["host_pool"],
+        plane="kv",
+        layer=values["layer"],
+        device_slots=values["device_indices"],
+        host_slots=values["host_indices"],
+        bytes=result,
+        backend="kernel",
+        stream="default",
+    )
+
+
+def _marked(values: Values) -> EventMarked:
+    event = values["self"]
+    return EventMarked(event=event, name=event.name, stream=values["stream"].name)
+
+
+def _event_waited(event: pools.Event, stream: str) -> EventWaited:
+    return EventWaited(event=event, name=event.name, stream=stream)

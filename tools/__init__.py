@@ -1,0 +1,1 @@
+"""The command line: gate, recording, regeneration and benchmarks of golden traces."""

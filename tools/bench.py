@@ -1,0 +1,101 @@
+"""How fast the gate is and what recording costs, as ratios: seconds do not travel."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any, ParamSpec, TypeVar
+
+from tools.errors import ToolError, one_line
+from tools.measure import SIZES, diff_seconds, encode_seconds, playing_seconds, recorder_times
+
+_Given = ParamSpec("_Given")
+_Found = TypeVar("_Found")
+
+
+def bench_gate(
+    root: Path, *, names: Sequence[str], device: str, rounds: int, arguments: Sequence[str]
+) -> dict[str, Any]:
+    """Time the whole gate against bare playing of the same scenarios, taking turns.
+
+    The gate plays everything twice and compares; bare playing is one process that starts, imports
+    the target and plays every scenario once without a recorder.
+
+    Raises:
+        ToolError: the gate could not judge.
+    """
+    gates: list[float] = []
+    bares: list[float] = []
+    playing: list[float] = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        playing.append(in_new_process(playing_seconds, list(names), device))
+        bares.append(time.perf_counter() - start)
+        gates.append(_gate_seconds(root, device=device, arguments=arguments))
+    ratios = [gate / bare for gate, bare in zip(gates, bares, strict=True)]
+    return {
+        "rounds": rounds,
+        "scenarios": len(names),
+        "gate_to_bare_playing": median(ratios),
+        "gate_seconds": median(gates),
+        "gate_seconds_per_scenario": median(gates) / len(names),
+        "bare_seconds": median(bares),
+        "bare_seconds_per_scenario": median(playing) / len(names),
+    }
+
+
+def bench_recorder(*, names: Sequence[str], device: str, rounds: int) -> dict[str, Any]:
+    """Time recording against not recording, and how encoding and diffing grow with the trace.
+
+    A linearity of 1 means that ten times the events take ten times as long.
+    """
+    times = in_new_process(recorder_times, list(names), device, rounds)
+    pairs = zip(times.recorded, times.unrecorded, strict=True)
+    encode = in_new_process(encode_seconds, rounds)
+    diff = in_new_process(diff_seconds, rounds)
+    return {
+        "rounds": rounds,
+        "scenarios": len(names),
+        "recorded_to_unrecorded": median(on / off for on, off in pairs),
+        "off_to_never_on": median(times.unrecorded) / median(times.before),
+        "unrecorded_seconds_per_scenario": median(times.before) / len(names),
+        "encode_linearity": _linearity(encode),
+        "encode_microseconds_per_event": encode[-1] / SIZES[-1] * 1e6,
+        "diff_linearity": _linearity(diff),
+        "diff_microseconds_per_event": diff[-1] / SIZES[-1] * 1e6,
+    }
+
+
+def in_new_process(
+    work: Callable[_Given, _Found], *arguments: _Given.args, **options: _Given.kwargs
+) -> _Found:
+    """Run a function in a process of its own; what it prints goes to stderr."""
+    with ProcessPoolExecutor(
+        max_workers=1, mp_context=get_context("spawn"), initializer=os.dup2, initargs=(2, 1)
+    ) as pool:
+        return pool.submit(work, *arguments, **options).result()
+
+
+def _gate_seconds(root: Path, *, device: str, arguments: Sequence[str]) -> float:
+    command = [sys.executable, "-P", "-m", "tools.cli", "gate", "--device", device, *arguments]
+    paths = [str(root), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    start = time.perf_counter()
+    done = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    seconds = time.perf_counter() - start
+    if done.returncode not in (0, 1):
+        got = one_line(done.stderr)
+        raise ToolError("gate", "must come to a verdict", expected="exit code 0 or 1", got=got)
+    return seconds
+
+
+def _linearity(seconds: Sequence[float]) -> float:
+    small, large = seconds
+    return (large / small) / (SIZES[1] / SIZES[0])

@@ -1,0 +1,287 @@
+"""Plays scenarios in worker processes, each of them under two hash seeds.
+
+A crew knows what every one of its workers is doing, so a worker that dies or hangs costs one
+scenario, which is named; the others are played to the end by a replacement.
+"""
+
+import multiprocessing
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from tools.errors import ToolError
+from tools.stage import (
+    Builders,
+    Performance,
+    Play,
+    Provenance,
+    Ready,
+    Refused,
+    Reply,
+    Request,
+    serve,
+)
+
+HASH_SEEDS = (0, 4242)
+NATIVE_STAGE = "tools.stage:NativeStage"
+START_LIMIT_SECONDS = 120.0
+
+OnPlayed = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Playing:
+    """What came of playing some scenarios.
+
+    Attributes:
+        performances: by scenario name, in the order asked; only those that were played under every
+            hash seed with the same result.
+        problems: one line for each of the others.
+    """
+
+    performances: Mapping[str, Performance]
+    problems: tuple[str, ...]
+
+
+class Troupe(Protocol):
+    """Whoever can play scenarios of one side: a :class:`Crew`, or a fake in a test."""
+
+    def play(self, names: Sequence[str], *, device: str, on_played: OnPlayed) -> Playing:
+        """Play scenarios; ``on_played`` hears each name when its last performance is in."""
+
+    def builders(self) -> tuple[str, ...]:
+        """Return the names of all stack builders of the side."""
+
+    def provenance(self, *, device: str) -> dict[str, str]:
+        """Return device and versions of what plays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    seed: int
+    request: Request
+
+
+@dataclass(slots=True, kw_only=True)
+class _Worker:
+    seed: int
+    process: BaseProcess
+    connection: Connection
+    deadline: float
+    ready: bool = False
+    job: _Job | None = None
+
+
+@dataclass(slots=True)
+class Crew:
+    """Worker processes for one side; they start when needed and end with the ``with`` block.
+
+    Attributes:
+        root: directory that holds the side's ``assembler/``.
+        stage: ``module:class`` that the workers make.
+        size: workers for each hash seed.
+        limit_seconds: time one scenario may take.
+    """
+
+    root: Path
+    stage: str
+    size: int
+    limit_seconds: float
+    _workers: list[_Worker] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for worker in list(self._workers):
+            self._dismiss(worker)
+
+    def play(self, names: Sequence[str], *, device: str, on_played: OnPlayed) -> Playing:
+        """Play every scenario once under each hash seed.
+
+        Raises:
+            ToolError: the target cannot be imported.
+        """
+        jobs = [
+            _Job(seed=seed, request=Play(scenario=name, device=device))
+            for name in names
+            for seed in HASH_SEEDS
+        ]
+        replies: dict[str, dict[int, Reply]] = {name: {} for name in names}
+        for job, reply in self._answers(jobs):
+            assert isinstance(job.request, Play)
+            name = job.request.scenario
+            replies[name][job.seed] = reply
+            if len(replies[name]) == len(HASH_SEEDS):
+                on_played(name)
+        return _sorted_out(replies)
+
+    def builders(self) -> tuple[str, ...]:
+        """Return the names of all stack builders of the side.
+
+        Raises:
+            ToolError: the target cannot be imported or searched.
+        """
+        found = self._only_answer(Builders())
+        assert isinstance(found, tuple)
+        return found
+
+    def provenance(self, *, device: str) -> dict[str, str]:
+        """Return device and versions of what plays.
+
+        Raises:
+            ToolError: the target cannot be imported.
+        """
+        found = self._only_answer(Provenance(device=device))
+        assert isinstance(found, dict)
+        return found
+
+    def _only_answer(self, request: Request) -> Reply:
+        seed = self._workers[0].seed if self._workers else HASH_SEEDS[0]
+        [(_, reply)] = self._answers([_Job(seed=seed, request=request)])
+        if isinstance(reply, Refused):
+            asked = type(request).__name__.lower()
+            raise ToolError("target", f"must tell its {asked}", expected="them", got=reply.reason)
+        return reply
+
+    def _answers(self, jobs: Sequence[_Job]) -> Iterator[tuple[_Job, Reply]]:
+        queues = {seed: deque(job for job in jobs if job.seed == seed) for seed in HASH_SEEDS}
+        while True:
+            self._staff(queues)
+            busy = [worker for worker in self._workers if worker.job or not worker.ready]
+            if not busy:
+                return
+            patience = max(0.0, min(worker.deadline for worker in busy) - time.monotonic())
+            heard = wait([worker.connection for worker in busy], timeout=patience)
+            for worker in busy:
+                if worker.connection in heard:
+                    yield from self._listen(worker)
+                elif time.monotonic() >= worker.deadline:
+                    self._dismiss(worker)
+                    yield self._lost(worker, "a worker that gave none in time")
+
+    def _staff(self, queues: Mapping[int, deque[_Job]]) -> None:
+        """Give waiting jobs to idle workers, starting workers where there are too few."""
+        for seed, queue in queues.items():
+            hands = [worker for worker in self._workers if worker.seed == seed]
+            for worker in hands:
+                if queue and worker.ready and worker.job is None:
+                    worker.job = queue.popleft()
+                    worker.deadline = time.monotonic() + self.limit_seconds
+                    with suppress(OSError):  # a worker that just died is heard as such
+                        worker.connection.send(worker.job.request)
+            starting = sum(not worker.ready for worker in hands)
+            for _ in range(min(self.size - len(hands), len(queue) - starting)):
+                self._workers.append(_started(seed, stage=self.stage, root=self.root))
+
+    def _listen(self, worker: _Worker) -> Iterator[tuple[_Job, Reply]]:
+        try:
+            reply: Reply = worker.connection.recv()
+        except (EOFError, ConnectionResetError):
+            worker.process.join(timeout=5)
+            self._dismiss(worker)
+            yield self._lost(worker, f"a worker that ended with code {worker.process.exitcode}")
+            return
+        if worker.job is not None:
+            job, worker.job = worker.job, None
+            yield job, reply
+        elif isinstance(reply, Ready):
+            worker.ready = True
+        else:
+            assert isinstance(reply, Refused)
+            raise ToolError("target", "must be importable", expected=self.root, got=reply.reason)
+
+    def _lost(self, worker: _Worker, got: str) -> tuple[_Job, Reply]:
+        if worker.job is None:
+            raise ToolError("worker", "must start", expected="a process that answers", got=got)
+        return worker.job, Refused(reason=got)
+
+    def _dismiss(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        worker.connection.close()
+        worker.process.kill()
+        worker.process.join()
+
+
+def open_crew(root: Path, *, limit_seconds: float) -> Crew:
+    """Return a crew of native workers that uses all cores."""
+    size = max(1, len(os.sched_getaffinity(0)) // len(HASH_SEEDS))
+    return Crew(root=root, stage=NATIVE_STAGE, size=size, limit_seconds=limit_seconds)
+
+
+def _sorted_out(replies: Mapping[str, Mapping[int, Reply]]) -> Playing:
+    performances: dict[str, Performance] = {}
+    problems: list[str] = []
+    for name, by_seed in replies.items():
+        first = by_seed[HASH_SEEDS[0]]
+        problem = _problem(name, by_seed)
+        if problem is not None:
+            problems.append(problem)
+        elif isinstance(first, Performance):
+            performances[name] = first
+    return Playing(performances=performances, problems=tuple(problems))
+
+
+def _problem(name: str, by_seed: Mapping[int, Reply]) -> str | None:
+    texts: list[str] = []
+    for seed in HASH_SEEDS:
+        reply = by_seed[seed]
+        if not isinstance(reply, Performance):
+            got = reply.reason if isinstance(reply, Refused) else reply
+            rule = f"must be played to the end (PYTHONHASHSEED={seed})"
+            return str(ToolError(name, rule, expected="a trace", got=got))
+        texts.append(reply.text)
+    if all(text == texts[0] for text in texts):
+        return None
+    rule = f"must be deterministic over PYTHONHASHSEED={' and '.join(map(str, HASH_SEEDS))}"
+    one, other = _first_difference(texts[0], texts[1])
+    return str(ToolError(name, rule, expected=one, got=other))
+
+
+def _first_difference(one: str, other: str) -> tuple[str, str]:
+    lines, others = one.splitlines(), other.splitlines()
+    for number, (line, another) in enumerate(zip(lines, others, strict=False), start=1):
+        if line != another:
+            return f"line {number} `{line.strip()}`", f"`{another.strip()}`"
+    return f"{len(lines)} lines", f"{len(others)} lines"
+
+
+def _started(seed: int, *, stage: str, root: Path) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(
+        target=serve, args=(theirs,), kwargs={"stage": stage, "root": root}, daemon=True
+    )
+    # A spawned interpreter reads its hash seed once, when it starts.
+    with _environment(PYTHONHASHSEED=str(seed), OMP_NUM_THREADS="1"):
+        process.start()
+    theirs.close()
+    deadline = time.monotonic() + START_LIMIT_SECONDS
+    return _Worker(seed=seed, process=process, connection=ours, deadline=deadline)
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, text in before.items():
+            if text is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = text

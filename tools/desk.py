@@ -1,0 +1,84 @@
+"""What every verb works with: the checkout, the scenarios, and somebody to play them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.crew import open_crew
+from tools.errors import ToolError
+from tools.gate import Case, OpenTroupe
+from tools.goldens import chosen
+from tools.sides import TARGETS, parse_side
+from traces.scenarios import Scenario, registry
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """One checkout and one target.
+
+    Attributes:
+        scenarios: by name, in registry order.
+        open_troupe: starts whoever plays the side whose ``assembler/`` lies in a directory.
+    """
+
+    root: Path
+    target: str
+    scenarios: Mapping[str, Scenario]
+    open_troupe: OpenTroupe
+
+    @property
+    def builders(self) -> dict[str, str]:
+        """Builder of every scenario, by scenario name."""
+        return {name: scenario.builder for name, scenario in self.scenarios.items()}
+
+    def case(
+        self, names: list[str], *, base: str, head: str, device: str, pre_merge: bool, strict: bool
+    ) -> Case:
+        """Return what is to be judged, in words of the command line.
+
+        Raises:
+            ToolError: a scenario, side or device is unknown.
+        """
+        return Case(
+            root=self.root,
+            target=self.target,
+            base=parse_side(base, root=self.root),
+            head=parse_side(head, root=self.root),
+            device=known_device(device),
+            names=chosen(names, known=self.scenarios),
+            is_whole=not names,
+            registry=self.builders,
+            pre_merge=pre_merge,
+            strict=strict,
+        )
+
+
+def open_desk(root: Path, *, target: str, limit_seconds: float) -> Desk:
+    """Return a desk for this repository's own builders.
+
+    Raises:
+        ToolError: the target is unknown.
+    """
+    if target not in TARGETS:
+        expected = ", ".join(TARGETS)
+        raise ToolError("--target", "must be known", expected=expected, got=repr(target))
+    return Desk(
+        root=root,
+        target=target,
+        scenarios=registry(),
+        open_troupe=lambda place: open_crew(place, limit_seconds=limit_seconds),
+    )
+
+
+def known_device(text: str) -> str:
+    """Return the device of that name.
+
+    Raises:
+        ToolError: there is none.
+    """
+    if text not in DEVICES:
+        expected = ", ".join(DEVICES)
+        raise ToolError("--device", "must be known", expected=expected, got=repr(text))
+    return text

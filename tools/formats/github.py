@@ -1,0 +1,39 @@
+"""The verdict as workflow commands: annotations on the lines of a pull request."""
+
+from tools.formats import words
+from tools.severity import fails
+from traces.verdict import Cause, Verdict
+
+
+def as_github(verdict: Verdict, *, strict: bool) -> str:
+    """Return one command for each problem and cause, then the counts as a plain line.
+
+    Differences of the interface are warnings unless they fail because of ``strict``.
+    """
+    commands = [_command("error", "", "goldentrace", problem) for problem in verdict.problems]
+    commands += [_annotation(cause, strict=strict) for cause in verdict.causes]
+    summary = f"{verdict.verdict}: {words.sides(verdict)}. {words.played(verdict)}."
+    return "\n".join([*commands, summary]) + "\n"
+
+
+def _annotation(cause: Cause, *, strict: bool) -> str:
+    severity = "error" if fails(cause, strict=strict) else "warning"
+    location = cause.location
+    place = "" if location is None else f"file={_property(location.file)},line={location.line},"
+    change = f" {words.before(cause)} -> {words.after(cause)}" if words.has_change(cause) else ""
+    lines = [f"{words.subject(cause)}{change}", words.chain(cause), cause.message]
+    lines += [words.consequence(part) for part in cause.consequences[: words.SHOWN_CONSEQUENCES]]
+    lines += [words.more_consequences(cause), words.scenarios(cause)]
+    return _command(severity, place, cause.kind, "\n".join(line for line in lines if line))
+
+
+def _command(severity: str, place: str, title: str, message: str) -> str:
+    return f"::{severity} {place}title={_property(title)}::{_data(message)}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,93 @@
+"""The few questions asked of git, each as one subprocess."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tools.errors import ToolError, one_line
+
+# A hook runs with these set for its own repository and index; ours is found from the directory.
+_HOOK_VARIABLES = frozenset(
+    {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR"}
+)
+
+
+def git(root: Path, *arguments: str) -> str:
+    """Run git in a directory and return what it prints.
+
+    Raises:
+        ToolError: git is missing or failed; the message holds git's own words.
+    """
+    done = _run(root, arguments)
+    if done.returncode != 0:
+        raise ToolError(
+            f"git {arguments[0]}",
+            "must succeed",
+            expected="exit code 0",
+            got=f"{done.returncode} ({one_line(done.stderr)})",
+        )
+    return done.stdout
+
+
+def answer(root: Path, *arguments: str) -> str | None:
+    """Run git in a directory; return its stripped output, or None when it fails."""
+    done = _run(root, arguments)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def is_repository(root: Path) -> bool:
+    """Tell whether a directory lies in a work tree.
+
+    Raises:
+        ToolError: there is a repository, but git is missing or refuses to read it.
+    """
+    if not any((place / ".git").exists() for place in (root, *root.parents)):
+        return False
+    return git(root, "rev-parse", "--is-inside-work-tree").strip() == "true"
+
+
+def commit_of(root: Path, revision: str) -> str | None:
+    """Return the full commit id a revision names, or None when it names none."""
+    commit = f"{revision}^{{commit}}"
+    return answer(root, "rev-parse", "--verify", "--quiet", "--end-of-options", commit)
+
+
+@contextmanager
+def checked_out(root: Path, *, commit: str, folder: str) -> Iterator[Path]:
+    """Check one folder of a commit out into a temporary work tree, and remove it at the end.
+
+    Nothing else of the commit is written: the tree can go first on ``sys.path`` without hiding
+    anything but that folder. Hooks do not run.
+
+    Raises:
+        ToolError: the commit has no such folder, or git failed.
+    """
+    with TemporaryDirectory(prefix="goldentrace-base-") as scratch:
+        tree = Path(scratch).resolve() / "tree"
+        try:
+            git(root, "worktree", "add", "--detach", "--no-checkout", str(tree), commit)
+            git(tree, "checkout", "HEAD", "--", folder)
+            yield tree
+        finally:
+            answer(root, "worktree", "remove", "--force", "--force", str(tree))
+            answer(root, "worktree", "prune")
+
+
+def _run(root: Path, arguments: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    command = ["git", "-C", str(root), "-c", "core.hooksPath=/dev/null", *arguments]
+    environment = {key: text for key, text in os.environ.items() if key not in _HOOK_VARIABLES}
+    try:
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            env={**environment, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"},
+        )
+    except FileNotFoundError as error:
+        raise ToolError("git", "must be installed", expected="git on PATH", got=error) from error

@@ -1,0 +1,181 @@
+"""The worker's side of playing: a process that imports the target and answers requests.
+
+This is the one module of the package that brings torch and ``assembler`` in, and only when a
+:class:`NativeStage` is made, which happens in worker processes alone.
+"""
+
+import os
+import platform
+import signal
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from tools.errors import ToolError, one_line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Play:
+    """Ask for one scenario to be played."""
+
+    scenario: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Builders:
+    """Ask for the names of the target's stack builders."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Ask what plays: device and versions."""
+
+    device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Performance:
+    """One scenario as it was played.
+
+    Attributes:
+        text: the canonical trace.
+        sites: where its records come from, as JSON.
+    """
+
+    text: str
+    sites: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A request that ended in an exception; ``reason`` is its type and message on one line."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """The stage stands; requests may come."""
+
+
+Request: TypeAlias = Play | Builders | Provenance
+Reply: TypeAlias = Performance | tuple[str, ...] | dict[str, str] | Refused | Ready
+
+
+class Stage(Protocol):
+    """What a worker can do with one side's target."""
+
+    def play(self, request: Play) -> Performance:
+        """Play one scenario and return its trace."""
+
+    def builders(self) -> tuple[str, ...]:
+        """Return the names of all stack builders of the target."""
+
+    def provenance(self, request: Provenance) -> dict[str, str]:
+        """Return device and versions, for the record beside the goldens."""
+
+
+class NativeStage:
+    """Plays this repository's scenarios on the ``assembler`` that lies under one root.
+
+    Args:
+        root: directory that holds ``assembler/``; recorder and scenarios are always the head's.
+
+    Raises:
+        ToolError: another ``assembler`` was imported.
+    """
+
+    def __init__(self, root: Path) -> None:
+        sys.path.insert(0, str(root))
+        torch = import_module("torch")
+        torch.set_num_threads(1)
+        found = import_module("assembler").__file__
+        if found is None or Path(found).resolve().parent.parent != root.resolve():
+            raise ToolError("assembler", "must come from the side played", expected=root, got=found)
+
+    def play(self, request: Play) -> Performance:
+        """Play one scenario and return its trace."""
+        from traces.canonical import render, render_sites
+        from traces.play import play
+        from traces.scenarios import registry
+
+        recording = play(registry()[request.scenario], device=request.device)
+        sites = "" if recording.sites is None else render_sites(recording.sites)
+        return Performance(text=render(recording.trace), sites=sites)
+
+    def builders(self) -> tuple[str, ...]:
+        """Return the names of all stack builders of the target."""
+        from traces.targets.native import builders
+
+        return tuple(sorted(builders()))
+
+    def provenance(self, request: Provenance) -> dict[str, str]:
+        """Return device and versions, for the record beside the goldens."""
+        import torch
+
+        cuda = request.device != "cpu" and torch.cuda.is_available()
+        return {
+            "device": "cuda" if cuda else "cpu",
+            "device_name": torch.cuda.get_device_name() if cuda else platform.machine(),
+            "driver": str(torch.version.cuda) if cuda else "",
+            "goldentrace": _version("goldentrace"),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+        }
+
+
+def serve(connection: Connection, *, stage: str, root: Path) -> None:
+    """Answer requests until the other end closes.
+
+    Args:
+        connection: requests come in, replies go out.
+        stage: ``module:class`` of the stage.
+        root: handed to the stage.
+    """
+    # The parent decides what an interrupt means; what scenarios print must not reach its stdout.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)
+    module, _, name = stage.partition(":")
+    try:
+        standing: Stage = getattr(import_module(module), name)(root)
+    except Exception as error:  # noqa: BLE001 - whatever the target raises is reported
+        connection.send(Refused(reason=_reason(error)))
+        return
+    connection.send(Ready())
+    while True:
+        try:
+            request: Request = connection.recv()
+        except EOFError:
+            return
+        connection.send(_answer(standing, request))
+
+
+def _answer(stage: Stage, request: Request) -> Reply:
+    try:
+        match request:
+            case Play():
+                return stage.play(request)
+            case Builders():
+                return stage.builders()
+            case Provenance():
+                return stage.provenance(request)
+    except Exception as error:  # noqa: BLE001 - whatever the target raises is reported
+        return Refused(reason=_reason(error))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ToolError):
+        return str(error)
+    return one_line(f"{type(error).__name__}: {error}")
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"

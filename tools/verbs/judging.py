@@ -1,0 +1,109 @@
+"""``gate``, ``check`` and ``diff``: the verbs that come to a verdict and change nothing."""
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from tools.formats import Format
+from tools.gate import judge, verdict_on
+from tools.options import (
+    DEFAULT_LIMIT_SECONDS,
+    DeviceOption,
+    FormatOption,
+    Limit,
+    Names,
+    Strict,
+    Target,
+    opener,
+)
+from tools.output import ruled, timed
+from tools.recording import compare_paths
+from traces.verdict import Verdict
+
+SideOption: TypeAlias = Annotated[
+    str, typer.Option(metavar="SIDE", help="golden, worktree or a git revision.")
+]
+TracePath: TypeAlias = Annotated[Path, typer.Argument(help="A trace, or a directory of traces.")]
+
+
+def gate(
+    context: typer.Context,
+    names: Names = None,
+    *,
+    base: SideOption = "golden",
+    head: SideOption = "worktree",
+    target: Target = "native",
+    device: DeviceOption = "auto",
+    form: FormatOption = Format.TEXT,
+    strict: Strict = False,
+    timeout: Limit = DEFAULT_LIMIT_SECONDS,
+) -> None:
+    """Judge a change before it is merged.
+
+    Differences of head against base with their causes, the goldens as a set, builders that nothing
+    plays, determinism, round trips, and whether CHANGELOG.md declares every changed golden.
+    """
+    desk = opener(context)(target=target, limit_seconds=timeout)
+
+    def judged() -> tuple[Verdict, tuple[str, ...]]:
+        case = desk.case(
+            names or [], base=base, head=head, device=device, pre_merge=True, strict=strict
+        )
+        return judge(case, open_troupe=desk.open_troupe)
+
+    with timed():
+        code = ruled(judged, form=form, target=target, strict=strict)
+    raise typer.Exit(code)
+
+
+def check(
+    context: typer.Context,
+    names: Names = None,
+    *,
+    target: Target = "native",
+    device: DeviceOption = "auto",
+    form: FormatOption = Format.TEXT,
+    strict: Strict = False,
+    timeout: Limit = DEFAULT_LIMIT_SECONDS,
+) -> None:
+    """Play scenarios and compare them with their goldens."""
+    desk = opener(context)(target=target, limit_seconds=timeout)
+
+    def judged() -> tuple[Verdict, tuple[str, ...]]:
+        case = desk.case(
+            names or [],
+            base="golden",
+            head="worktree",
+            device=device,
+            pre_merge=False,
+            strict=strict,
+        )
+        return judge(case, open_troupe=desk.open_troupe)
+
+    with timed():
+        code = ruled(judged, form=form, target=target, strict=strict)
+    raise typer.Exit(code)
+
+
+def diff(
+    base: TracePath,
+    head: TracePath,
+    *,
+    target: Target = "native",
+    form: FormatOption = Format.TEXT,
+    strict: Strict = False,
+) -> None:
+    """Explain the differences of two traces, or of two directories of traces."""
+
+    def judged() -> tuple[Verdict, tuple[str, ...]]:
+        verdict = verdict_on(
+            compare_paths(base, head),
+            target=target,
+            base={"side": str(base)},
+            head={"side": str(head)},
+            strict=strict,
+        )
+        return verdict, ()
+
+    raise typer.Exit(ruled(judged, form=form, target=target, strict=strict))

@@ -1,0 +1,51 @@
+"""``list``: what there is to play, and what nothing plays."""
+
+import json
+
+import typer
+
+from tools.formats.words import counted
+from tools.inventory import coverage
+from tools.options import DEFAULT_LIMIT_SECONDS, AsJson, Target, opener
+from traces.scenarios import Scenario
+
+
+def list_scenarios(
+    context: typer.Context, *, target: Target = "native", as_json: AsJson = False
+) -> None:
+    """Show scenarios by builder, and builders of the target that no scenario plays."""
+    desk = opener(context)(target=target, limit_seconds=DEFAULT_LIMIT_SECONDS)
+    with desk.open_troupe(desk.root) as troupe:
+        found = troupe.builders()
+    counts = coverage(found, registry=desk.builders)
+    scenarios = list(desk.scenarios.values())
+    if as_json:
+        print(json.dumps(_listing(target, scenarios=scenarios, counts=counts), indent=2))
+    else:
+        print(_text(target, scenarios=scenarios, counts=counts))
+
+
+def _listing(
+    target: str, *, scenarios: list[Scenario], counts: dict[str, int]
+) -> dict[str, object]:
+    return {
+        "target": target,
+        "scenarios": [
+            {"name": scenario.name, "builder": scenario.builder, "config": scenario.config}
+            for scenario in scenarios
+        ],
+        "builders": [{"name": name, "scenarios": number} for name, number in counts.items()],
+        "uncovered": [name for name, number in counts.items() if number == 0],
+    }
+
+
+def _text(target: str, *, scenarios: list[Scenario], counts: dict[str, int]) -> str:
+    lines = [f"{target}: {counted(len(scenarios), 'scenario')}, {counted(len(counts), 'builder')}"]
+    unknown = [scenario.builder for scenario in scenarios if scenario.builder not in counts]
+    for builder in dict.fromkeys([*counts, *unknown]):
+        names = [scenario.name for scenario in scenarios if scenario.builder == builder]
+        note = "" if builder in counts else ", not found in the target"
+        uncovered = "" if names else ", UNCOVERED"
+        lines += ["", f"{builder}: {counted(len(names), 'scenario')}{uncovered}{note}"]
+        lines += [f"  {name}" for name in names]
+    return "\n".join(lines)

@@ -1,0 +1,80 @@
+"""``bench gate`` and ``bench recorder``: what the net costs."""
+
+import json
+from collections.abc import Iterable
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+from tools.bench import bench_gate, bench_recorder
+from tools.desk import known_device
+from tools.errors import ToolError
+from tools.goldens import chosen
+from tools.options import (
+    DEFAULT_LIMIT_SECONDS,
+    AsJson,
+    DeviceOption,
+    Names,
+    Target,
+    opener,
+)
+
+Rounds: TypeAlias = Annotated[int, typer.Option(min=1, help="Repetitions; medians are shown.")]
+
+bench = typer.Typer(name="bench", help="Throughput and overhead, as ratios.", rich_markup_mode=None)
+
+
+@bench.command("gate")
+def measure_gate(
+    context: typer.Context,
+    names: Names = None,
+    *,
+    target: Target = "native",
+    device: DeviceOption = "auto",
+    rounds: Rounds = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Time the whole gate against the bare playing of the same scenarios."""
+    desk = opener(context)(target=target, limit_seconds=DEFAULT_LIMIT_SECONDS)
+    found = bench_gate(
+        desk.root,
+        names=_some(names, known=desk.scenarios),
+        device=known_device(device),
+        rounds=rounds,
+        arguments=names or [],
+    )
+    _print(found, as_json=as_json)
+
+
+@bench.command("recorder")
+def measure_recorder(
+    context: typer.Context,
+    names: Names = None,
+    *,
+    target: Target = "native",
+    device: DeviceOption = "auto",
+    rounds: Rounds = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Time recording against not recording, and how encoding and diffing grow."""
+    desk = opener(context)(target=target, limit_seconds=DEFAULT_LIMIT_SECONDS)
+    wanted = _some(names, known=desk.scenarios)
+    found = bench_recorder(names=wanted, device=known_device(device), rounds=rounds)
+    _print(found, as_json=as_json)
+
+
+def _some(names: list[str] | None, *, known: Iterable[str]) -> tuple[str, ...]:
+    wanted = chosen(names or [], known=known)
+    if not wanted:
+        raise ToolError("scenarios", "must be played", expected="at least one", got=0)
+    return wanted
+
+
+def _print(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    width = max(map(len, found))
+    for name, number in found.items():
+        shown = f"{number:.3f}" if isinstance(number, float) else str(number)
+        print(f"{name.replace('_', ' '):<{width}}  {shown:>10}")

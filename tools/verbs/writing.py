@@ -1,0 +1,97 @@
+"""``record`` and ``regenerate``: the verbs that write traces."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tools.desk import known_device
+from tools.errors import ToolError
+from tools.formats import Format
+from tools.goldens import chosen
+from tools.options import (
+    DEFAULT_LIMIT_SECONDS,
+    DeviceOption,
+    Limit,
+    Names,
+    Out,
+    Target,
+    opener,
+)
+from tools.output import print_verdict, say, timed
+from tools.progress import progress
+from tools.recording import require_writable, write_traces
+from tools.regenerate import Proposal, carry_out, locked, propose, require_permission
+
+_PARTICIPLES = {"create": "created", "fix": "fixed", "update": "updated", "trim": "trimmed"}
+
+
+def record(
+    context: typer.Context,
+    names: Names = None,
+    *,
+    target: Target = "native",
+    device: DeviceOption = "auto",
+    out: Out = Path(".goldentrace/traces"),
+    timeout: Limit = DEFAULT_LIMIT_SECONDS,
+) -> None:
+    """Play scenarios and write their traces, with the source lines they come from beside them."""
+    desk = opener(context)(target=target, limit_seconds=timeout)
+    wanted = chosen(names or [], known=desk.scenarios)
+    known_device(device)
+    require_writable(out)
+    with (
+        timed(),
+        desk.open_troupe(desk.root) as troupe,
+        progress("recording", total=len(wanted)) as on_played,
+    ):
+        playing = troupe.play(wanted, device=device, on_played=on_played)
+    if playing.problems:
+        for problem in playing.problems:
+            say(problem)
+        raise typer.Exit(2)
+    if not wanted:
+        raise ToolError("scenarios", "must be played", expected="at least one", got=0)
+    for path in write_traces(playing, folder=out):
+        print(path)
+
+
+def regenerate(
+    context: typer.Context,
+    names: Names = None,
+    *,
+    reason: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Why; goes into CHANGELOG.md.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing.")] = False,
+    target: Target = "native",
+    device: DeviceOption = "auto",
+    timeout: Limit = DEFAULT_LIMIT_SECONDS,
+) -> None:
+    """Show why goldens differ from what is played, then rewrite those that do, all or none."""
+    why = require_permission(reason=reason)
+    desk = opener(context)(target=target, limit_seconds=timeout)
+    case = desk.case(
+        names or [], base="golden", head="worktree", device=device, pre_merge=False, strict=True
+    )
+    with timed(), locked(case.root):
+        proposal = propose(case, open_troupe=desk.open_troupe)
+        for note in proposal.evidence.notes:
+            say(f"note: {note}")
+        print_verdict(case.verdict_on(proposal.evidence), form=Format.TEXT, strict=True)
+        _print_steps(proposal, dry_run=dry_run)
+        if proposal.steps and not dry_run:
+            carry_out(case, proposal, reason=why)
+
+
+def _print_steps(proposal: Proposal, *, dry_run: bool) -> None:
+    print()
+    for step in proposal.steps:
+        print(f"{step.action:<6}  {step.name}")
+    counts = Counter(step.action for step in proposal.steps)
+    summary = ", ".join(f"{number} {_PARTICIPLES[action]}" for action, number in counts.items())
+    if dry_run:
+        print(f"dry run, nothing written: {summary or 'every golden is right'}")
+    else:
+        print(summary or "every golden is right")

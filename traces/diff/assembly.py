@@ -1,0 +1,181 @@
+"""Walks the calls of both sides in order and decides which differences are causes."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from traces.diff.arguments import ArgumentChange
+from traces.diff.chains import Chains
+from traces.diff.differences import Difference, Layer
+from traces.diff.drafts import Draft, as_difference, draft_of, marks
+from traces.diff.ledger import Ledger
+from traces.diff.pairing import Pairing
+from traces.diff.places import Places
+from traces.diff.side import Side
+from traces.diff.structure import Lone, Structure
+from traces.diff.structure import as_difference as as_structural
+from traces.diff.values import Pair, References, same
+from traces.model import Call
+
+
+@dataclass(slots=True, kw_only=True)
+class Assembly:
+    """The walk and what it leaves open.
+
+    Attributes:
+        disturbed: steps in or before which the events differ in a way that can change which
+            operations are called.
+        later: differences of operations that wait for an explanation among the events.
+        truncated: calls that one side never came to.
+    """
+
+    base: Side
+    head: Side
+    pairing: Pairing
+    chains: Chains
+    places: Places
+    ledger: Ledger
+    disturbed: frozenset[str]
+    later: list[Difference] = field(default_factory=list)
+    truncated: list[Difference] = field(default_factory=list)
+
+    def walk(self) -> None:
+        """Visit every difference of the calls, most upstream first."""
+        structure = Structure(base=self.base, head=self.head, pairing=self.pairing)
+        lone_calls = structure.lone_calls()
+        self.truncated += [
+            as_structural(lone, layer=Layer.ASSEMBLY) for lone in lone_calls if lone.truncated
+        ]
+        groups = structure.groups([lone for lone in lone_calls if not lone.truncated])
+        visits: list[tuple[int, Pair | list[Lone]]] = [
+            *((group[0].position, group) for group in groups),
+            *((self._position(pair), pair) for pair in self.pairing.pairs),
+        ]
+        for _, visited in sorted(visits, key=lambda item: item[0]):
+            if isinstance(visited, Pair):
+                self._visit_pair(visited)
+            else:
+                self._visit_group(visited)
+
+    def _visit_pair(self, pair: Pair) -> None:
+        changes = self.chains.changes[pair.head.call]
+        done: set[ArgumentChange] = set()
+        for change in changes:
+            if change in done:
+                continue
+            draft = self._attribute(change)
+            other = _swapped_with(change, changes, self.pairing.references)
+            if other is not None and draft is not None and draft.root is change:
+                draft.explain([self._difference(other)])
+                draft.message = f"{change.parameter} and {other.parameter} are swapped"
+                self.ledger.belongs(other, draft)
+                done.add(other)
+        self.ledger.pass_on(pair, changes)
+
+    def _attribute(self, change: ArgumentChange) -> Draft | None:
+        """Make a difference part of a cause, a consequence, or a cause; None for later."""
+        above = self.ledger.of_change(self.chains.source(change))
+        if above is not None:
+            self.ledger.join(change, above)
+            return above
+        if self._is_late(change):
+            self.later.append(self._difference(change))
+            return None
+        explained = self._explanation(change) if change.effective else None
+        if explained is not None:
+            explained.explain([self._difference(change)])
+            self.ledger.belongs(change, explained)
+            return explained
+        location = self.places.of_argument(change)
+        return self.ledger.root(change, location=location, position=self._position(change.pair))
+
+    def _is_late(self, change: ArgumentChange) -> bool:
+        """Tell whether an operation's argument may have been decided by the events before it."""
+        if self._layer(change.pair.head, self.head) is Layer.ASSEMBLY or not change.effective:
+            return False
+        return change.mere_value or change.pair.head.step in self.disturbed
+
+    def _explanation(self, change: ArgumentChange) -> Draft | None:
+        """Return the cause that a difference follows from although it is not the same argument.
+
+        A keyword that a call site no longer passes is an edit, and never follows from another; a
+        value that differs may, unless the enclosing call still has it as it was.
+        """
+        pair = change.pair
+        if self._layer(pair.head, self.head) is Layer.OPERATIONS:
+            return self.ledger.nearest()
+        if not change.mere_value or self.chains.not_passed_on(change):
+            return None
+        return (
+            self.ledger.around(base=pair.base, head=pair.head)
+            or self.ledger.by_object(base=pair.base, head=pair.head)
+            or self.ledger.alike(change)
+            or self.ledger.configuration()
+        )
+
+    def _visit_group(self, group: Sequence[Lone]) -> None:
+        leader = next((lone for lone in group if not lone.is_builder), group[0])
+        layer = self._layer(leader.call, self.base if leader.removed else self.head)
+        differences = [as_structural(lone, layer=layer) for lone in group]
+        draft = None if leader.is_builder else self._group_explanation(leader, layer)
+        if draft is None and layer is Layer.OPERATIONS and leader.call.step in self.disturbed:
+            self.later += differences
+            return
+        if draft is None:
+            draft = self._group_root(leader, differences)
+        else:
+            draft.explain(differences)
+        for lone in group if draft.capable else ():
+            self.ledger.pass_on_lone(lone, draft)
+
+    def _group_explanation(self, leader: Lone, layer: Layer) -> Draft | None:
+        base, head = (leader.call, None) if leader.removed else (None, leader.call)
+        explained = self.ledger.around(base=base, head=head)
+        explained = explained or self.ledger.by_object(base=base, head=head)
+        if layer is Layer.OPERATIONS:
+            explained = explained or self.ledger.nearest()
+        return explained or self.ledger.configuration()
+
+    def _group_root(self, leader: Lone, differences: Iterable[Difference]) -> Draft:
+        own = as_structural(leader, layer=Layer.ASSEMBLY)
+        draft = draft_of(own)
+        draft.callee = leader.call.callee
+        if leader.removed and leader.enclosing is not None:
+            draft.location = self.places.of_definition(leader.enclosing.head.callee)
+        draft.location = draft.location or self.places.of_call(
+            base_call=own.base_call, head_call=own.head_call
+        )
+        for found in differences:
+            calls = marks(base_call=found.base_call, head_call=found.head_call)
+            if not calls <= draft.calls:
+                draft.explain([found])
+            draft.calls |= calls
+        self.ledger.drafts.append(draft)
+        return draft
+
+    def _difference(self, change: ArgumentChange) -> Difference:
+        layer = self._layer(change.pair.head, self.head)
+        return as_difference(change, position=self._position(change.pair), layer=layer)
+
+    def _position(self, pair: Pair) -> int:
+        return 2 * self.head.positions[pair.head.call] + 1
+
+    @staticmethod
+    def _layer(call: Call, side: Side) -> Layer:
+        """Return the layer of a call: an operation that builds a stack belongs to the assembly."""
+        if call.role != "operation":
+            return Layer.ASSEMBLY
+        builds = any(inner.role != "operation" for inner in side.nested(call.call))
+        return Layer.ASSEMBLY if builds else Layer.OPERATIONS
+
+
+def _swapped_with(
+    change: ArgumentChange, changes: Iterable[ArgumentChange], references: References
+) -> ArgumentChange | None:
+    """Return the argument of the same call that got this one's value and gave it its own."""
+    for other in changes:
+        crossed = same(change.before, other.after, references) and same(
+            other.before, change.after, references
+        )
+        if other is not change and crossed and change.mere_value and other.mere_value:
+            return other
+    return None

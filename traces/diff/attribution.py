@@ -1,0 +1,167 @@
+"""Gives every difference that is no argument to the cause that explains it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from traces.diff.differences import Difference, Family, Layer
+from traces.diff.drafts import Draft, draft_of, marks
+from traces.diff.ledger import Ledger
+from traces.diff.side import Side
+from traces.diff.tensors import pool_of
+from traces.verdict import Kind, Level
+
+_SIGNATURE_KINDS = (Kind.PARAMETER_ADDED, Kind.PARAMETER_REMOVED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribution:
+    """Assigns consequences; what nothing explains becomes a cause itself."""
+
+    base: Side
+    head: Side
+    ledger: Ledger
+    _makers: dict[str, set[str]] = field(default_factory=dict)
+
+    def tensors(self, differences: Iterable[Difference]) -> None:
+        """Assign buffers: to the cause that reaches their constructor, else to the nearest.
+
+        Unexplained ones are one cause for each class of pool.
+        """
+        own: dict[str, Draft] = {}
+        for found in differences:
+            maker = marks(base_call=found.base_call, head_call=found.head_call)
+            draft = self._touching(maker) or self._nearest(found, before=(Layer.TENSORS, 0))
+            callee = self._callee(found)
+            draft = draft or own.get(callee)
+            if draft is None:
+                own[callee] = self._root(found)
+            else:
+                _give(found, draft)
+
+    def events(self, differences: Sequence[Difference]) -> None:
+        """Assign events; the first unexplained one is a cause, the others follow from it.
+
+        A lost edge moves no bytes: transfers that differ after it are a cause of their own.
+        """
+        hunks: dict[int, list[Difference]] = {}
+        for found in differences:
+            hunks.setdefault(found.hunk, []).append(found)
+        explained: dict[str, Draft | None] = {}
+        own: dict[Family, Draft] = {}
+        for hunk in hunks.values():
+            for found in sorted(hunk, key=lambda one: one.family):
+                if found.pool not in explained:
+                    explained[found.pool] = self._of_pool(found.pool) or self._nearest(
+                        found, before=(Layer.EVENTS, 0)
+                    )
+                self._give_event(found, explained[found.pool], own)
+
+    def others(self, differences: Iterable[Difference]) -> None:
+        """Assign what lies downstream of the events, most upstream first."""
+        for found in sorted(differences, key=lambda one: one.rank):
+            draft = self._of_pool(found.pool) or self._nearest(
+                found, before=(found.layer, found.position + 1)
+            )
+            if draft is None:
+                self._root(found)
+            else:
+                _give(found, draft)
+
+    def ending(self, differences: Sequence[Difference], truncated: Sequence[Difference]) -> None:
+        """Assign the end of the scenario, and all that is missing because of it.
+
+        Args:
+            differences: calls that raise on one side only, then the outcome.
+            truncated: what one side never came to.
+        """
+        draft = self._of_ending(differences)
+        for found in (*reversed(differences), *truncated):
+            if draft is None:
+                draft = self._root(found)
+            else:
+                draft.explain([found])
+
+    def interface(self, differences: Sequence[Difference]) -> None:
+        """Make differences that change no behaviour one cause."""
+        if differences:
+            self._root(differences[0]).explain(differences[1:])
+
+    def _give_event(self, found: Difference, draft: Draft | None, own: dict[Family, Draft]) -> None:
+        order = [found.family, *(family for family in Family if family < found.family)]
+        draft = draft or next((own[family] for family in order if family in own), None)
+        if draft is None:
+            own[found.family] = self._root(found)
+        else:
+            _give(found, draft)
+
+    def _root(self, found: Difference) -> Draft:
+        draft = draft_of(found)
+        self.ledger.drafts.append(draft)
+        return draft
+
+    def _nearest(self, found: Difference, *, before: tuple[int, int]) -> Draft | None:
+        """Return the latest cause before a rank that can explain a difference."""
+        able = [
+            draft
+            for draft in self.ledger.drafts
+            if draft.capable and draft.rank < before and _reaches(draft, found)
+        ]
+        proven = [draft for draft in able if draft.level is Level.BEHAVIOUR]
+        return max(proven or able, key=lambda draft: draft.rank, default=None)
+
+    def _of_pool(self, pool: str) -> Draft | None:
+        """Return the cause that reaches the constructor of a device or host pool."""
+        if pool and pool not in self._makers:
+            self._makers[pool] = {
+                f"{mark} {maker.call}"
+                for mark, side in (("base", self.base), ("head", self.head))
+                for tensor in side.trace.tensors
+                if pool_of(tensor.owner) == pool
+                if (maker := side.makers.get(tensor.object)) is not None
+            }
+        return self._touching(self._makers.get(pool, set()))
+
+    def _touching(self, calls: set[str]) -> Draft | None:
+        """Return the latest capable cause that shows in one of some calls."""
+        able = [draft for draft in self.ledger.drafts if draft.capable and draft.calls & calls]
+        return max(able, key=lambda draft: draft.rank, default=None)
+
+    def _of_ending(self, differences: Sequence[Difference]) -> Draft | None:
+        """Return the cause nearest to the call that the exception left first."""
+        origins = {found.head_call for found in differences if found.head_call}
+        for label in sorted(origins, key=lambda label: (-self.head.depth(label), label)):
+            call = self.head.call(label)
+            draft = self._touching({f"head {label}"}) or self.ledger.around(base=None, head=call)
+            if draft is not None:
+                return draft
+        rank = (Layer.OUTCOME, 0)
+        return self._nearest(differences[-1], before=rank) if differences else None
+
+    def _callee(self, found: Difference) -> str:
+        if found.head_call:
+            return self.head.call(found.head_call).callee
+        return self.base.call(found.base_call).callee if found.base_call else found.pool
+
+
+def _give(found: Difference, draft: Draft) -> None:
+    """Add a consequence, or count the fault once more when it is the same in another place."""
+    source = draft.source
+    again = (
+        source is not None
+        and source.layer is found.layer
+        and (source.kind, source.pattern) == (found.kind, found.pattern)
+    )
+    if again:
+        draft.count += 1
+    else:
+        draft.explain([found])
+
+
+def _reaches(draft: Draft, found: Difference) -> bool:
+    """Tell whether a cause can explain a difference.
+
+    A parameter that came or went between builders explains buffers, but no more: all that
+    constructors got is known to be equal.
+    """
+    between_builders = draft.kind in _SIGNATURE_KINDS and draft.level is not Level.BEHAVIOUR
+    return found.layer is Layer.TENSORS or not between_builders

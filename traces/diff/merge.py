@@ -1,0 +1,112 @@
+"""Makes equal causes of many scenarios one cause."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from traces.diff.values import Value
+from traces.verdict import Cause, Consequence, Kind, Variant
+
+_Key = tuple[object, ...]
+_SCENARIO_KINDS = (Kind.SCENARIO_ADDED, Kind.SCENARIO_REMOVED)
+
+
+def merge_causes(per_scenario: Mapping[str, tuple[Cause, ...]]) -> tuple[Cause, ...]:
+    """Merge causes that are the same edit, and sort them most upstream first.
+
+    Causes are the same edit when they have the same kind, parameter and line; without a line, the
+    same builder and callee. The scenario names are the keys of the mapping. A cause is as bad as
+    in its worst scenario.
+    """
+    groups: dict[_Key, list[Cause]] = {}
+    for name in sorted(per_scenario):
+        for cause in per_scenario[name]:
+            named = msgspec.structs.replace(cause, scenarios=(name,))
+            groups.setdefault(_key(named), []).append(named)
+    return upstream_first(_merged(group) for group in groups.values())
+
+
+def upstream_first(causes: Iterable[Cause]) -> tuple[Cause, ...]:
+    """Sort causes: by level, then by upstreamness, then by number of scenarios."""
+    return tuple(
+        sorted(
+            causes,
+            key=lambda cause: (
+                cause.level.rank,
+                cause.rank,
+                -len(cause.scenarios),
+                cause.parameter or "",
+                cause.where,
+                cause.scenarios,
+            ),
+        )
+    )
+
+
+def _key(cause: Cause) -> _Key:
+    if cause.kind in _SCENARIO_KINDS:
+        return (cause.kind, cause.scenarios)
+    if cause.location is not None:
+        place: tuple[object, ...] = (cause.location.file, cause.location.line)
+    else:
+        place = (cause.builder, cause.callee)
+    subject = cause.parameter or cause.where.partition(" in ")[0]
+    return (cause.kind, subject, place)
+
+
+def _merged(causes: Sequence[Cause]) -> Cause:
+    """Merge causes of different scenarios; the telling one gives the shown values."""
+    variants = _variants(causes)
+    shown = next(cause for cause in causes if cause.scenarios[0] in variants[0].scenarios)
+    return msgspec.structs.replace(
+        shown,
+        level=min((cause.level for cause in causes), key=lambda level: level.rank),
+        scenarios=tuple(sorted({name for cause in causes for name in cause.scenarios})),
+        consequences=_consequences(causes, shown),
+        variants=variants if len(variants) > 1 else (),
+        count=max(cause.count for cause in causes),
+        rank=min(cause.rank for cause in causes),
+    )
+
+
+def _variants(causes: Sequence[Cause]) -> tuple[Variant, ...]:
+    """Return the different values, those with most consequences first, then most scenarios."""
+    groups: dict[bytes, list[Cause]] = {}
+    for cause in causes:
+        groups.setdefault(_encoded(cause.before, cause.after), []).append(cause)
+    ordered = sorted(
+        groups.values(),
+        key=lambda group: (
+            -max(len(cause.consequences) for cause in group),
+            -len(group),
+            group[0].scenarios,
+        ),
+    )
+    return tuple(
+        Variant(
+            before=group[0].before,
+            after=group[0].after,
+            scenarios=tuple(sorted({name for cause in group for name in cause.scenarios})),
+        )
+        for group in ordered
+    )
+
+
+def _consequences(causes: Sequence[Cause], shown: Cause) -> tuple[Consequence, ...]:
+    """Add up equal consequences; those of the shown cause come first."""
+    groups: dict[tuple[Kind, str], list[Consequence]] = {}
+    for cause in (shown, *(cause for cause in causes if cause is not shown)):
+        for one in cause.consequences:
+            groups.setdefault((one.kind, one.where), []).append(one)
+    return tuple(
+        msgspec.structs.replace(
+            group[0],
+            level=min((one.level for one in group), key=lambda level: level.rank),
+            count=sum(one.count for one in group),
+        )
+        for group in groups.values()
+    )
+
+
+def _encoded(before: Value, after: Value) -> bytes:
+    return msgspec.json.encode([before, after], order="sorted")

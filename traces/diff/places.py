@@ -1,0 +1,93 @@
+"""Finds the line to look at."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from traces.diff.arguments import ArgumentChange
+from traces.diff.differences import Difference, Family
+from traces.diff.events import EventComparison, family_of
+from traces.diff.side import Side
+from traces.model import Transfer
+from traces.verdict import Kind, Location
+
+_IN_SIGNATURE = (Kind.PARAMETER_ADDED, Kind.PARAMETER_REMOVED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Looks up lines: in the head where it has any, else in the base."""
+
+    base: Side
+    head: Side
+    events: EventComparison
+
+    def of_argument(self, change: ArgumentChange) -> Location | None:
+        """Return the call that passes it, or the signature when that is what changed."""
+        head, base = change.pair.head, change.pair.base
+        refused = head.raises is not None and head.raises.type == "TypeError"
+        in_signature = change.by_default or (change.kind in _IN_SIGNATURE and not refused)
+        line = self.head.definition(head.callee) if in_signature else None
+        return line or self._of_call(self.head, head.call) or self._of_call(self.base, base.call)
+
+    def of_call(self, *, base_call: str, head_call: str) -> Location | None:
+        """Return the line of a call, in the side that has it."""
+        if head_call in self.head.positions:
+            return self._of_call(self.head, head_call)
+        return self._of_call(self.base, base_call)
+
+    @staticmethod
+    def _of_call(side: Side, label: str) -> Location | None:
+        known = label in side.positions
+        return side.call_line(label) or (
+            side.definition(side.call(label).callee) if known else None
+        )
+
+    def of_definition(self, callee: str) -> Location | None:
+        """Return where a callee is defined."""
+        return self.head.definition(callee) or self.base.definition(callee)
+
+    def of_event(self, found: Difference) -> Location | None:
+        """Return the line of an event.
+
+        A lost one has no line in the head: it stood near the event of its family before it, else
+        the one after it, else any event, of the same step.
+        """
+        if found.after is not None and found.head_index is not None:
+            return self.head.event_line(found.head_index)
+        if found.base_index is None:
+            return None
+        near = next(self._near(found.base_index, found.family), None)
+        return near or self.base.event_line(found.base_index)
+
+    def _near(self, index: int, family: Family) -> Iterator[Location]:
+        step = self.events.old[index].step
+        partners = dict(self.events.alignment.pairs)
+        order = [*range(index - 1, -1, -1), *range(index + 1, len(self.events.old))]
+        here = [i for i in order if i in partners and self.events.old[i].step == step]
+        for alike in (True, False):
+            for i in here:
+                line = self.head.event_line(partners[i])
+                if line and (family_of(self.events.old[i]) == family) is alike:
+                    yield line
+
+    def of_content(self, found: Difference) -> Location | None:
+        """Return the last transfer of the pool: the likely writer of content that differs."""
+        new = self.events.new
+        lines = (
+            self.head.event_line(index)
+            for index in reversed(range(len(new)))
+            if isinstance(event := new[index], Transfer) and event.pool == found.pool
+        )
+        return next((line for line in lines if line is not None), None)
+
+    def function_at(self, line: Location | None) -> str | None:
+        """Return the recorded callee whose definition is the last one above a line."""
+        sites = self.head.recording.sites
+        if line is None or sites is None:
+            return None
+        above = [
+            (site.line, callee)
+            for callee, site in sites.definitions.items()
+            if site.file == line.file and site.line <= line.line
+        ]
+        return max(above, default=(0, None))[1]

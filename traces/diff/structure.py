@@ -1,0 +1,168 @@
+"""Groups calls that only one side has: what was added or removed together is one difference."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from traces.diff.differences import Difference, Layer, difference
+from traces.diff.pairing import Pairing
+from traces.diff.side import Side, argument_values
+from traces.diff.values import Pair, Value, references_in
+from traces.model import Call
+from traces.verdict import Kind, Level
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lone:
+    """A call without partner.
+
+    Attributes:
+        position: place among the calls of the head: even where a call is missing, odd for one.
+        enclosing: the nearest enclosing call that has a partner; None at the top.
+        truncated: whether it is missing only because the other side ended early.
+    """
+
+    call: Call
+    removed: bool
+    position: int
+    enclosing: Pair | None
+    truncated: bool
+
+    @property
+    def is_builder(self) -> bool:
+        """Whether it only structures the assembly."""
+        return self.call.role == "builder"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Structure:
+    """The lone calls of two sides."""
+
+    base: Side
+    head: Side
+    pairing: Pairing
+
+    def lone_calls(self) -> list[Lone]:
+        """Return the calls without partner, in order."""
+        return sorted((*self._removed(), *self._added()), key=lambda lone: lone.position)
+
+    def groups(self, lone_calls: Sequence[Lone]) -> list[list[Lone]]:
+        """Group nested calls, calls that get each other's objects, and replacements."""
+        sides: dict[str, set[bool]] = {}
+        for lone in lone_calls:
+            sides.setdefault(_place(lone), set()).add(lone.removed)
+        replaced = {place for place, both in sides.items() if place and len(both) > 1}
+        leaders = _Leaders()
+        groups: dict[str, list[Lone]] = {}
+        keyed = [(lone, [*self._keys(lone), *({_place(lone)} & replaced)]) for lone in lone_calls]
+        for _, keys in keyed:
+            leaders.join(keys)
+        for lone, keys in keyed:
+            groups.setdefault(leaders.find(keys[0]), []).append(lone)
+        return list(groups.values())
+
+    def _removed(self) -> Iterator[Lone]:
+        following = _following(self.base, self.head, self.pairing)
+        last = max((self.base.positions[label] for label in self.pairing.of_base), default=-1)
+        for call in self.pairing.removed:
+            index = self.base.positions[call.call]
+            yield Lone(
+                call=call,
+                removed=True,
+                position=2 * following[index],
+                enclosing=self._enclosing(self.base, call, self.pairing.of_base),
+                truncated=self.head.failed and index > last,
+            )
+
+    def _added(self) -> Iterator[Lone]:
+        last = max((self.head.positions[label] for label in self.pairing.of_head), default=-1)
+        for call in self.pairing.added:
+            index = self.head.positions[call.call]
+            yield Lone(
+                call=call,
+                removed=False,
+                position=2 * index + 1,
+                enclosing=self._enclosing(self.head, call, self.pairing.of_head),
+                truncated=self.base.failed and index > last,
+            )
+
+    @staticmethod
+    def _enclosing(side: Side, call: Call, paired: dict[str, Pair]) -> Pair | None:
+        above = side.ancestors(call.call)
+        return next((paired[one.call] for one in above if one.call in paired), None)
+
+    def _keys(self, lone: Lone) -> Iterator[str]:
+        """Yield what a call shares with the others of its group."""
+        side = self.base if lone.removed else self.head
+        paired = self.pairing.of_base if lone.removed else self.pairing.of_head
+        mark = "base" if lone.removed else "head"
+        yield f"{mark} {lone.call.call}"
+        if lone.call.parent in side.positions and lone.call.parent not in paired:
+            yield f"{mark} {lone.call.parent}"
+        for label in references_in(list(argument_values(lone.call).values())):
+            maker = side.makers.get(label)
+            if maker is not None and maker.call not in paired and not lone.is_builder:
+                yield f"{mark} {maker.call}"
+        if lone.call.role == "operation":
+            yield f"{mark} {lone.call.callee} in {lone.call.step}"
+
+
+class _Leaders:
+    """Disjoint sets of keys."""
+
+    def __init__(self) -> None:
+        self._above: dict[str, str] = {}
+
+    def find(self, key: str) -> str:
+        while (above := self._above.get(key, key)) != key:
+            self._above[key] = self._above.get(above, above)
+            key = above
+        return key
+
+    def join(self, keys: Sequence[str]) -> None:
+        for key in keys[1:]:
+            self._above[self.find(key)] = self.find(keys[0])
+
+
+def _place(lone: Lone) -> str:
+    """Return where a constructor call could have replaced another; empty for other calls."""
+    if lone.call.role != "constructor":
+        return ""
+    return "in the scenario" if lone.enclosing is None else f"in {lone.enclosing.head.call}"
+
+
+def as_difference(lone: Lone, *, layer: Layer) -> Difference:
+    """Turn a lone call into a difference."""
+    caller = lone.call.parent.rpartition("#")[0]
+    described = given(lone.call)
+    return difference(
+        Kind.CALL_REMOVED if lone.removed else Kind.CALL_ADDED,
+        f"{lone.call.callee} in {caller}" if caller else lone.call.callee,
+        before=described if lone.removed else None,
+        after=None if lone.removed else described,
+        layer=layer,
+        position=lone.position,
+        level=Level.INTERFACE if lone.is_builder else Level.BEHAVIOUR,
+        base_call=lone.call.call if lone.removed else "",
+        head_call="" if lone.removed else lone.call.call,
+        truncated=lone.truncated,
+    )
+
+
+def given(call: Call) -> Value:
+    """Return the given plain arguments of a call: enough to tell it from its siblings."""
+    return {
+        argument.name: argument.value
+        for argument in call.arguments
+        if argument.given and not isinstance(argument.value, dict | list | tuple)
+    }
+
+
+def _following(base: Side, head: Side, pairing: Pairing) -> list[int]:
+    """Return, for every call of the base, the head's place of the next paired call."""
+    place = len(head.calls)
+    places: list[int] = []
+    for call in reversed(base.calls):
+        if call.call in pairing.of_base:
+            place = head.positions[pairing.of_base[call.call].head.call]
+        places.append(place)
+    return places[::-1]

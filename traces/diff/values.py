@@ -1,0 +1,123 @@
+"""Compares encoded values: with their types, and references by what they refer to."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import msgspec
+
+from traces.diff.side import made_label
+from traces.model import Call
+
+Value: TypeAlias = Any
+"""What the recorder encoded: None, bool, int, float, str, lists and dicts of these."""
+
+_REFERENCE = re.compile(rb'"ref":"([^"#]*)#\d+"')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """The same call on both sides."""
+
+    base: Call
+    head: Call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class References:
+    """Which object of one side is which object of the other.
+
+    Attributes:
+        to_head: object label of the base to that of the head; None when the head lacks it.
+        to_base: the inverse.
+        renamed: callee of the base to callee of the head.
+    """
+
+    to_head: Mapping[str, str | None]
+    to_base: Mapping[str, str | None]
+    renamed: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        pairs: Iterable[Pair],
+        gone: Iterable[Call],
+        new: Iterable[Call],
+        renamed: Mapping[str, str],
+    ) -> "References":
+        """Match objects by the constructor calls that made them."""
+        made = [(made_label(pair.base), made_label(pair.head)) for pair in pairs]
+        return cls(
+            to_head={**dict.fromkeys(map(made_label, gone)), **{b: h for b, h in made if b}},
+            to_base={**dict.fromkeys(map(made_label, new)), **{h: b for b, h in made if h}},
+            renamed=renamed,
+        )
+
+    def same_object(self, base: str, head: str) -> bool:
+        """Tell whether two labels name the same object; unconstructed ones by their label."""
+        if base in self.to_head or head in self.to_base:
+            return self.to_head.get(base, "") == head
+        return self.in_head(base) == head
+
+    def in_head(self, label: str) -> str:
+        """Translate an object label of the base."""
+        callee, mark, ordinal = label.partition("#")
+        return self.to_head.get(label) or self.renamed.get(callee, callee) + mark + ordinal
+
+
+IDENTICAL = References(to_head={}, to_base={}, renamed={})
+"""Compares values of one side."""
+
+
+def same(before: Value, after: Value, references: References) -> bool:
+    """Tell whether two encoded values are equal: ``1``, ``1.0`` and ``True`` are three values."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        if before.keys() == after.keys() == {"ref"}:
+            return references.same_object(before["ref"], after["ref"])
+        return before.keys() == after.keys() and all(
+            same(value, after[key], references) for key, value in before.items()
+        )
+    if isinstance(before, list | tuple) and isinstance(after, list | tuple):
+        return len(before) == len(after) and all(
+            same(old, new, references) for old, new in zip(before, after, strict=True)
+        )
+    return type(before) is type(after) and (before == after or _both_nan(before, after))
+
+
+def content(value: Value, renamed: Mapping[str, str]) -> bytes:
+    """Return a key of a value in which objects count by their class only."""
+    spelled = {old.encode(): new.encode() for old, new in renamed.items()}
+    return _REFERENCE.sub(
+        lambda match: b'"ref":"%s"' % spelled.get(match[1], match[1]),
+        msgspec.json.encode(value, order="sorted"),
+    )
+
+
+def fields(name: str, value: Value) -> Iterator[tuple[str, Value]]:
+    """Yield an argument and, when it is an object passed by value, its dotted fields."""
+    yield name, value
+    if isinstance(value, dict) and value.keys() == {"object", "fields"}:
+        for key, inner in value["fields"].items():
+            yield from fields(f"{name}.{key}", inner)
+
+
+def references_in(value: Value) -> Iterator[str]:
+    """Yield the object labels that occur in a value."""
+    if isinstance(value, dict):
+        if value.keys() == {"ref"}:
+            yield value["ref"]
+        else:
+            yield from references_in(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from references_in(inner)
+
+
+def informative(value: Value) -> bool:
+    """Tell whether two equal values are more than a coincidence: not None, not a truth value."""
+    return value is not None and not isinstance(value, bool)
+
+
+def _both_nan(before: Value, after: Value) -> bool:
+    return isinstance(before, float) and before != before and after != after

@@ -1,0 +1,35 @@
+"""What this package refuses, in one line each: *subject: rule; expected X, got Y*."""
+
+
+class TraceError(Exception):
+    """Base of the errors raised by this package on purpose; the message is always one line.
+
+    Attributes:
+        subject: what is wrong: a file, a callable, the recorder.
+        rule: what it had to obey.
+    """
+
+    def __init__(self, subject: str, rule: str, *, expected: object, got: object) -> None:
+        super().__init__(" ".join(f"{subject}: {rule}; expected {expected}, got {got}".split()))
+        self.subject = subject
+        self.rule = rule
+
+
+class TraceFormatError(TraceError, ValueError):
+    """A text is no trace of this schema, or a trace holds what the schema cannot hold."""
+
+
+class RecorderError(TraceError, RuntimeError):
+    """A recording is incomplete or ambiguous and must not be used."""
+
+
+class InstrumentError(TraceError, RuntimeError):
+    """A callable cannot be instrumented, or could not be restored."""
+
+
+class GoldenWriteError(TraceError, RuntimeError):
+    """A golden must not or cannot be written."""
+
+
+class GoldenNameError(TraceError, ValueError):
+    """A golden's name could not be a file's name on every machine."""

@@ -1,0 +1,78 @@
+"""Names for things that have no name of their own: objects, events, owners of buffers.
+
+Numbers are given in order of first sight, so two runs of one program give the same names; addresses
+and hashes never show.
+"""
+
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from typing import TypeAlias
+
+from traces.seams import Side
+
+_Anchor: TypeAlias = Callable[[], object]
+
+
+class Labels:
+    """Labels objects of registered classes: ``MLATokenToKVPoolHost#1``."""
+
+    def __init__(self) -> None:
+        self._classes: dict[type, str] = {}
+        self._known: dict[int, tuple[_Anchor, str]] = {}
+        self._counts: Counter[str] = Counter()
+
+    def register(self, kind: type, name: str) -> None:
+        """Let objects of a class and of its subclasses be labelled ``name#ordinal``."""
+        self._classes[kind] = name
+
+    def name_of(self, kind: type) -> str | None:
+        """Return the name of the nearest registered class in the order of inheritance."""
+        return next((self._classes[base] for base in kind.__mro__ if base in self._classes), None)
+
+    def is_known(self, thing: object) -> bool:
+        """Return whether this very object has a label."""
+        anchor, _ = self._known.get(id(thing), (None, ""))
+        return anchor is not None and anchor() is thing
+
+    def label(self, thing: object, name: str) -> str:
+        """Return the label of an object, a new ``name#ordinal`` when it is seen first."""
+        if self.is_known(thing):
+            return self._known[id(thing)][1]
+        self._counts[name] += 1
+        label = f"{name}#{self._counts[name]}"
+        self._known[id(thing)] = (_anchor(thing), label)
+        return label
+
+
+class Owners:
+    """Resolves object labels to owners, ``host.KV``, once all claims are in.
+
+    The first claim to an object counts. A second object under the same name gets ``#2``.
+    """
+
+    def __init__(self) -> None:
+        self._claimed: dict[str, str] = {}
+        self._resolved: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
+
+    def claim(self, label: str, *, side: Side, pool: str) -> None:
+        """Name an object; a later claim to the same object is ignored."""
+        self._claimed.setdefault(label, f"{side}.{pool}")
+
+    def resolve(self, label: str, *, side: Side) -> str:
+        """Return the owner name of an object; without a claim its class stands for the pool."""
+        if label not in self._resolved:
+            name = self._claimed.get(label, f"{side}.{label.partition('#')[0]}")
+            self._counts[name] += 1
+            ordinal = self._counts[name]
+            self._resolved[label] = name if ordinal == 1 else f"{name}#{ordinal}"
+        return self._resolved[label]
+
+
+def _anchor(thing: object) -> _Anchor:
+    """Keep an identity from being reused unnoticed, without keeping memory alive if possible."""
+    try:
+        return weakref.ref(thing)
+    except TypeError:
+        return lambda: thing

@@ -1,0 +1,229 @@
+"""The schema of a trace, ``goldentrace.trace/1``: closed, frozen, validated when read.
+
+A trace holds what a stack builder *did*, in the field's words. It holds no address, time, path,
+host name, version or hash order. Source locations are kept apart, in :class:`Sites`: they move with
+every edit and are needed only to point at a line.
+"""
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+SCHEMA = "goldentrace.trace/1"
+
+Slots: TypeAlias = str
+"""Slot numbers as runs in order of use: ``64-127,192``; empty for none."""
+
+
+class Record(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=False
+):
+    """Base of every record: frozen, keyword-only, unknown fields are errors."""
+
+
+class Argument(Record, frozen=True):
+    """One bound argument. ``given`` is false when the callee's default filled it in."""
+
+    name: str
+    value: Any
+    given: bool
+
+
+class Failure(Record, frozen=True):
+    """An exception that left a call: its type's name and its message."""
+
+    type: str
+    message: str
+
+
+class Call(Record, frozen=True):
+    """One call of a recorded callable.
+
+    Attributes:
+        call: label, unique in the trace: ``callee#ordinal``.
+        parent: label of the recorded call it was made from; empty at the top.
+        step: scenario step during which it happened.
+        role: ``builder`` (build_*, attach_* and functions between them), ``constructor``
+            (pools, entries, group, controller) or ``operation`` (controller, cache, group).
+        callee: qualified name without module: ``build_kv_only_stack``,
+            ``MLATokenToKVPoolHost``, ``HybridCacheController.write``.
+        arguments: in signature order, ``self`` left out.
+        returns: encoded result; for a constructor, a reference to the new object.
+        raises: the exception that left the call, if any.
+    """
+
+    call: str
+    parent: str
+    step: str
+    role: Literal["builder", "constructor", "operation"]
+    callee: str
+    arguments: tuple[Argument, ...]
+    returns: Any
+    raises: Failure | None
+
+
+class TensorRecord(Record, frozen=True):
+    """One buffer of one pool.
+
+    Attributes:
+        owner: ``device.KV``, ``host.INDEXER``, ``device.SWAKVPool`` for a pool without an entry.
+        object: label of the owning object: ``MLATokenToKVPoolHost#1``.
+        name: attribute path in the owner: ``kv_buffer``, ``k_buffer[3]``.
+        stride: in elements, as in torch.
+        layout: the pool's host layout, empty for device buffers.
+        bytes: size in bytes.
+        aliases: ``owner.name`` of the first recorded tensor with the same storage, or empty.
+    """
+
+    owner: str
+    object: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    stride: tuple[int, ...]
+    layout: str
+    bytes: int
+    pinned: bool
+    aliases: str
+
+
+class Transfer(Record, frozen=True, tag_field="event", tag="transfer"):
+    """Bytes of one plane of one layer moved between a device pool and a host pool."""
+
+    step: str
+    direction: Literal["backup", "load"]
+    pool: str
+    plane: str
+    layer: int
+    device_slots: Slots
+    host_slots: Slots
+    bytes: int
+    backend: str
+    stream: str
+
+
+class Allocation(Record, frozen=True, tag_field="event", tag="alloc"):
+    """Slots handed out; ``slots`` is None when the pool was too full to answer."""
+
+    step: str
+    owner: str
+    need: int
+    slots: Slots | None
+
+
+class Release(Record, frozen=True, tag_field="event", tag="free"):
+    """Slots given back."""
+
+    step: str
+    owner: str
+    slots: Slots
+
+
+class EventRecorded(Record, frozen=True, tag_field="event", tag="record"):
+    """A device event was recorded on a stream: the tail of a happens-before edge."""
+
+    step: str
+    name: str
+    stream: str
+
+
+class EventAwaited(Record, frozen=True, tag_field="event", tag="wait"):
+    """A stream (or ``host``) waits for a device event: the head of a happens-before edge."""
+
+    step: str
+    name: str
+    stream: str
+
+
+class Message(Record, frozen=True, tag_field="event", tag="message"):
+    """A warning or error that the traced code logged or warned."""
+
+    step: str
+    level: Literal["warning", "error"]
+    text: str
+
+
+Event: TypeAlias = Transfer | Allocation | Release | EventRecorded | EventAwaited | Message
+
+
+class Digest(Record, frozen=True, tag_field="digest", tag="content"):
+    """Content of all buffers of one pool after a step, as the head of a SHA-256 (16 hex digits)."""
+
+    step: str
+    owner: str
+    sha256: str
+
+
+class RoundTrip(Record, frozen=True, tag_field="digest", tag="round_trip"):
+    """What came back after a backup, a poisoned device and a load into other slots.
+
+    Attributes:
+        pool: pool name, ``KV``.
+        equal: whether every loaded row has the bytes that were written.
+        wrong_slots: loaded slots whose bytes differ.
+        foreign_slots: slots outside the destination whose bytes changed.
+    """
+
+    step: str
+    pool: str
+    equal: bool
+    wrong_slots: Slots
+    foreign_slots: Slots
+
+
+DigestRecord: TypeAlias = Digest | RoundTrip
+
+
+class Outcome(Record, frozen=True):
+    """How the scenario ended."""
+
+    ok: bool
+    failed_step: str
+    failure: Failure | None
+
+
+class ScenarioRecord(Record, frozen=True):
+    """Name and target-independent configuration of the scenario."""
+
+    name: str
+    config: dict[str, Any]
+
+
+class Trace(Record, frozen=True):
+    """The canonical record of one scenario."""
+
+    schema: str
+    scenario: ScenarioRecord
+    calls: tuple[Call, ...]
+    tensors: tuple[TensorRecord, ...]
+    events: tuple[Event, ...]
+    digests: tuple[DigestRecord, ...]
+    outcome: Outcome
+
+
+class Site(Record, frozen=True):
+    """A place in source code; ``file`` is relative to the root of the side that was played."""
+
+    file: str
+    line: int
+
+
+class Sites(Record, frozen=True):
+    """Where the records of a trace came from; never part of a golden, never compared.
+
+    Attributes:
+        calls: call label to the line that made the call.
+        definitions: callee name to the line where it is defined.
+        events: one place an event, in the order of ``Trace.events``; None for an unknown one.
+    """
+
+    calls: dict[str, Site]
+    definitions: dict[str, Site]
+    events: tuple[Site | None, ...]
+
+
+class Recording(Record, frozen=True):
+    """A trace with the places it came from; ``sites`` is None for a golden."""
+
+    trace: Trace
+    sites: Sites | None

@@ -1,0 +1,72 @@
+"""Where a record came from: the nearest line of the target's own code."""
+
+import inspect
+import os
+import sys
+from pathlib import Path
+from types import FrameType, FunctionType
+
+from traces.instrument import TRAMPOLINE_FILE
+from traces.model import Site
+
+RawSite = tuple[str, int]
+"""File as the interpreter names it, and line."""
+
+
+class Places:
+    """Finds and names source places.
+
+    Args:
+        root: places under it are named relative to it, with ``/``.
+        package: import name of the target, a directory or module under ``root``.
+        hidden: source files of the machinery, never the place of anything.
+    """
+
+    def __init__(self, *, root: Path, package: str, hidden: frozenset[str]) -> None:
+        self._root = root.resolve()
+        # Unresolved: compared with file names as the interpreter has them.
+        self._own = (str(root / package) + os.sep, str(root / f"{package}.py"))
+        self._hidden = hidden | {TRAMPOLINE_FILE}
+        self._names: dict[str, str] = {}
+
+    def here(self) -> RawSite:
+        """Return the innermost line of the target, or of the direct caller if it has none."""
+        frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the interpreter's own way
+        caller: RawSite | None = None
+        while frame is not None:
+            file = frame.f_code.co_filename
+            if file not in self._hidden:
+                if file.startswith(self._own):
+                    return file, frame.f_lineno
+                caller = caller or (file, frame.f_lineno)
+            frame = frame.f_back
+        assert caller is not None, "somebody called"
+        return caller
+
+    def definition(self, function: FunctionType, owner: type | None) -> RawSite | None:
+        """Return where a function is defined; None for generated code without a class.
+
+        Args:
+            function: not instrumented.
+            owner: class of the object it is a method of; generated methods are found there.
+        """
+        code = function.__code__
+        if not code.co_filename.startswith("<"):
+            return code.co_filename, code.co_firstlineno
+        file = None if owner is None else inspect.getsourcefile(owner)
+        if owner is None or file is None:
+            return None
+        return file, inspect.getsourcelines(owner)[1]
+
+    def site(self, raw: RawSite) -> Site:
+        """Return a place as it is stored."""
+        file, line = raw
+        if file not in self._names:
+            self._names[file] = self._named(file)
+        return Site(file=self._names[file], line=line)
+
+    def _named(self, file: str) -> str:
+        path = Path(file).resolve()
+        if path.is_relative_to(self._root):
+            return path.relative_to(self._root).as_posix()
+        return path.as_posix()

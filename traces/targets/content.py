@@ -1,0 +1,92 @@
+"""Deterministic bytes for pools: fill, poison, digest, compare. Knows tensors, no target.
+
+The bytes come from PCG64's raw stream, whose values NumPy guarantees to be stable across releases,
+seeded with the SHA-256 of a label: no two rows of any plane of any layer are alike.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+DIGEST_HEX_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowBuffer:
+    """The rows of one plane of one layer.
+
+    Attributes:
+        label: ``KV.kv[2]``; seeds the content.
+        tensor: rows on dim 0, any device, any dtype.
+        slots_per_row: slots that share a row (a page of index keys), otherwise 1.
+    """
+
+    label: str
+    tensor: torch.Tensor
+    slots_per_row: int
+
+    def rows_of(self, slots: torch.Tensor) -> torch.Tensor:
+        """Return the row numbers of ``slots`` in their order, int64 on the host.
+
+        Args:
+            slots: whole groups of ``slots_per_row``, each starting at a row boundary.
+        """
+        return slots.cpu()[:: self.slots_per_row] // self.slots_per_row
+
+
+def pattern(label: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return pseudo-random bytes for ``label``: uint8 of ``shape`` on the host."""
+    count = int(np.prod(shape, dtype=np.int64))
+    seed = int.from_bytes(hashlib.sha256(label.encode()).digest()[:8], "little")
+    words = np.random.PCG64(seed).random_raw((count + 7) // 8)
+    return torch.from_numpy(words.view(np.uint8)[:count].copy()).reshape(shape)
+
+
+def row_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a copy of ``tensor`` on the host as uint8 ``(rows, bytes of a row)``."""
+    host = tensor.detach().to("cpu", copy=True).contiguous()
+    return host.reshape(host.shape[0], -1).view(torch.uint8)
+
+
+def overwrite(tensor: torch.Tensor, content: torch.Tensor) -> None:
+    """Give ``tensor`` the bytes of ``content``: uint8 ``(rows, bytes of a row)`` on the host."""
+    typed = content.contiguous().view(-1).view(tensor.dtype).reshape(tensor.shape)
+    tensor.copy_(typed)
+
+
+def poison(buffers: Iterable[torch.Tensor], label: str) -> None:
+    """Overwrite whole buffers with bytes that no scenario ever writes as content."""
+    for number, tensor in enumerate(buffers):
+        size = tensor.numel() * tensor.element_size()
+        overwrite(tensor, pattern(f"{label}/{number}", (1, size)))
+
+
+def fill(buffer: RowBuffer, slots: torch.Tensor, *, author: str) -> None:
+    """Write ``author``'s content into the rows of ``slots``; other rows stay."""
+    rows = buffer.rows_of(slots)
+    content = row_bytes(buffer.tensor)
+    shape = (len(rows), content.shape[1])
+    content[rows] = pattern(f"{author}/{buffer.label}", shape)
+    overwrite(buffer.tensor, content)
+
+
+def read(buffer: RowBuffer, slots: torch.Tensor) -> torch.Tensor:
+    """Return the bytes of the rows of ``slots``: uint8 ``(rows, bytes of a row)`` on the host."""
+    return row_bytes(buffer.tensor)[buffer.rows_of(slots)]
+
+
+def slots_of_rows(buffer: RowBuffer, rows: torch.Tensor) -> torch.Tensor:
+    """Return every slot of the given rows, int64 on the host."""
+    offsets = torch.arange(buffer.slots_per_row)
+    return (rows.unsqueeze(1) * buffer.slots_per_row + offsets).flatten()
+
+
+def digest(tensors: Iterable[torch.Tensor]) -> str:
+    """Return the head of the SHA-256 over the bytes of ``tensors`` in order."""
+    state = hashlib.sha256()
+    for tensor in tensors:
+        state.update(row_bytes(tensor.reshape(1, -1)).numpy().tobytes())
+    return state.hexdigest()[:DIGEST_HEX_DIGITS]

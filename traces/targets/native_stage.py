@@ -1,0 +1,400 @@
+"""One rank of the native target playing one scenario: what happens in each step.
+
+A round trip back into the same slots proves nothing, so the device is poisoned after the backup,
+the load goes to other slots, and every row outside the destination must keep its poison.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import torch
+
+from assembler import HostPoolGroup, HybridCacheController, PoolName
+from assembler.accelerator import get_device
+from assembler.allocators.base import DeviceSlotAllocator
+from assembler.allocators.mamba import MambaSlotAllocator
+from assembler.allocators.swa import SWATokenToKVPoolAllocator
+from assembler.cache.nodes import CacheNode, EvictParams
+from assembler.device_pools.mla import MLATokenToKVPool
+from assembler.geometry import PoolGeometry
+from assembler.host_pools.base import HostKVCache
+from assembler.names import ComponentType
+from assembler.stacks import build_kv_host_pool
+from traces.encode import slot_runs
+from traces.model import Digest, DigestRecord, RoundTrip
+from traces.scenarios import Scenario
+from traces.targets.content import RowBuffer, digest, fill, poison, read, row_bytes, slots_of_rows
+from traces.targets.native_builders import (
+    Plan,
+    call_builder,
+    make_cache,
+    make_params,
+    make_server_args,
+)
+from traces.targets.native_pools import (
+    MAMBA_SLOTS,
+    device_side,
+    draft_geometry,
+    geometry_of,
+    main_pool,
+    rank_groups,
+)
+from traces.targets.native_rows import device_pools, host_pools, row_buffers, tensors_of
+
+STEPS = ("build", "backup", "reload", "pressure", "reset")
+COMPONENT_OF = {
+    PoolName.KV: ComponentType.FULL,
+    PoolName.INDEXER: ComponentType.FULL,
+    PoolName.SWA: ComponentType.SWA,
+    PoolName.MAMBA: ComponentType.MAMBA,
+}
+INDEPENDENT_SIDECARS = (PoolName.SWA, PoolName.MAMBA)
+HOST_TO_DEVICE = 2.5
+DRAFT_LAYERS = 1
+
+HoardedAllocator: TypeAlias = DeviceSlotAllocator | SWATokenToKVPoolAllocator | MambaSlotAllocator
+
+
+class StageError(Exception):
+    """The stack did something that no stack may do, whatever its configuration."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A cache node and the bytes that were written for it.
+
+    Attributes:
+        node: the node in the cache.
+        slots: device slots of the full KV that the bytes were written to.
+        content: by pool, the rows of each of its buffers in order of tokens.
+    """
+
+    node: CacheNode
+    slots: torch.Tensor
+    content: dict[PoolName, list[torch.Tensor]]
+
+
+class NativeStage:
+    """Plays the steps of one scenario with real pools on a device.
+
+    Args:
+        scenario: what to play.
+        device: ``auto``, ``cpu`` or ``cuda``.
+    """
+
+    def __init__(self, scenario: Scenario, *, device: str) -> None:
+        self._scenario = scenario
+        self._device = get_device(device)
+        self._geometry = geometry_of(scenario)
+        self._written: list[Written] = []
+
+    def play(self, step: str) -> Iterator[DigestRecord]:
+        """Play one of ``STEPS``, then tell the results of round trips and all digests.
+
+        Raises:
+            StageError: slots leaked, or room was not made where it could be.
+        """
+        results: list[RoundTrip] = list(getattr(self, f"_{step}")() or ())
+        yield from results
+        self._device.synchronize()
+        for owner, pool in self._owners():
+            yield Digest(step=step, owner=owner, sha256=digest(tensors_of(pool)))
+
+    def _build(self) -> None:
+        """Build device pools, call the builder, mirror a draft pool, poison everything."""
+        self._side = device_side(self._geometry, device=self._device)
+        self._pools = device_pools(self._side)
+        groups = rank_groups(self._scenario)
+        params = make_params(self._scenario, self._side, groups)
+        server_args = make_server_args(self._scenario, host_gigabytes=self._host_gigabytes())
+        self._cache = make_cache(self._scenario, params, server_args)
+        plan = Plan(
+            scenario=self._scenario,
+            geometry=self._geometry,
+            side=self._side,
+            groups=groups,
+            params=params,
+            server_args=server_args,
+            load_cache_event=threading.Event(),
+        )
+        call_builder(plan, self._cache)
+        self._register_counters()
+        if self._scenario.draft:
+            self._mirror_draft(plan)
+        self._rows = row_buffers(self._pools)
+        self._poison("before", [pool for _, pool in self._owners()])
+
+    def _backup(self) -> None:
+        """Write two nodes on the device and back both up."""
+        tokens = (self._geometry.long_node, self._geometry.short_node)
+        for author, length in zip(("first", "second"), tokens, strict=True):
+            written = self._write(author, length)
+            self._expect(written, rule="a roomy host takes a backup", on=self._cache.write_backup)
+        self._finish_writing()
+
+    def _reload(self) -> Iterator[RoundTrip]:
+        """Evict both nodes, poison the device, load them into other slots and compare."""
+        self._evict_all()
+        self._poison("after", list(self._pools.values()))
+        before = self._snapshot()
+        for written in self._written:
+            self._expect(written, rule="a roomy device takes a load", on=self._cache.load_back)
+            self._check_moved(written)
+        self._finish_loading()
+        yield from self._round_trips("reload", before)
+
+    def _pressure(self) -> Iterator[RoundTrip]:
+        """Leave no slot free on the host, then on the device: evictions must make room.
+
+        Where a sidecar has slots of its own, those run short and its callbacks make room;
+        otherwise the anchor's do.
+        """
+        self._evict_all()
+        self._hoard_host()
+        second, third = self._written[1], self._write("third", self._geometry.short_node)
+        self._expect(third, rule="a full host evicts for a backup", on=self._cache.write_backup)
+        self._finish_writing()
+        self._evict_all()
+        self._expect(second, rule="an evicted node can be loaded", on=self._cache.load_back)
+        self._finish_loading()
+        self._hoard_device()
+        self._written = [third]
+        before = self._snapshot()
+        self._expect(third, rule="a full device evicts for a load", on=self._cache.load_back)
+        self._finish_loading()
+        yield from self._round_trips("pressure", before)
+
+    def _reset(self) -> None:
+        """Reset the cache: with the hoard given back every slot is free again."""
+        self._cache.reset()
+        hoarded, slots = self._hoard
+        hoarded.free(slots)
+        for name, left, size in self._free_slots():
+            if left != size:
+                raise StageError(f"{name}: no slot may leak; expected {size} free, got {left}")
+
+    def _register_counters(self) -> None:
+        """Make readers wait for the stack's loads, as the scheduler does after a direct build."""
+        counter = self._controller.layer_done_counter
+        if self._scenario.builder.startswith("build_"):
+            self._side.kvcache.register_layer_transfer_counter(counter)
+            if self._side.req_to_token_pool is not None:
+                self._side.req_to_token_pool.register_layer_transfer_counter(counter)
+
+    def _mirror_draft(self, plan: Plan) -> None:
+        """Mirror a one-layer draft pool on the anchor's slots."""
+        geometry = draft_geometry(self._geometry)
+        pool = main_pool(
+            geometry,
+            layer_num=DRAFT_LAYERS,
+            start_layer=geometry.start_layer,
+            device=self._device,
+        )
+        ratio = self._group.size / pool.size
+        is_mla = isinstance(pool, MLATokenToKVPool)
+        host_pool = build_kv_host_pool(
+            kv_pool=pool,
+            page_size=plan.params.page_size,
+            server_args=replace(plan.server_args, hicache_ratio=ratio, hicache_size=0),
+            use_mla=is_mla,
+            override_kv_cache_dim=pool.kv_cache_dim if isinstance(pool, MLATokenToKVPool) else None,
+        )
+        self._controller.set_draft_kv_pool(pool, host_pool)
+        self._pools[PoolName.DRAFT] = pool
+        self._draft_host: HostKVCache = host_pool
+
+    def _write(self, author: str, length: int) -> Written:
+        """Take device slots, write content into them and insert them into the cache."""
+        slots = self._slots_for_node(length)
+        for name, buffers in self._rows.items():
+            for buffer in buffers:
+                fill(buffer, self._slots_in(name, slots), author=author)
+        content = {
+            name: [read(buffer, self._slots_in(name, slots)) for buffer in buffers]
+            for name, buffers in self._rows.items()
+        }
+        full, components = slots[ComponentType.FULL], dict(slots)
+        del components[ComponentType.FULL]
+        node = self._cache.insert(full, components=components)
+        written = Written(node=node, slots=full.cpu(), content=content)
+        self._written.append(written)
+        return written
+
+    def _slots_for_node(self, length: int) -> dict[ComponentType, torch.Tensor]:
+        allocator = self._side.allocator
+        full = allocator.alloc(length)
+        if full is None:
+            raise StageError("device: a node needs slots; expected some free, got none")
+        slots = {ComponentType.FULL: full}
+        if isinstance(allocator, SWATokenToKVPoolAllocator):
+            slots[ComponentType.SWA] = allocator.full_to_swa(full)
+        if self._side.req_to_token_pool is not None:
+            state = self._side.req_to_token_pool.mamba_allocator.alloc(1)
+            if state is None:
+                raise StageError("device: a node needs a state slot; expected one free, got none")
+            slots[ComponentType.MAMBA] = state
+        return slots
+
+    @staticmethod
+    def _slots_in(name: PoolName, slots: dict[ComponentType, torch.Tensor]) -> torch.Tensor:
+        return slots[COMPONENT_OF.get(name, ComponentType.FULL)]
+
+    def _finish_writing(self) -> None:
+        self._device.synchronize()
+        self._cache.writing_check()
+
+    def _finish_loading(self) -> None:
+        """Launch the queued loads and read every layer, as a forward pass would."""
+        counter = self._controller.layer_done_counter
+        counter.set_consumer(self._cache.ready_to_load())
+        model, requests = self._geometry.model, self._side.req_to_token_pool
+        for layer in self._geometry.global_ids(tuple(range(model.layer_span))):
+            local = layer - self._geometry.start_layer
+            if local in model.full_layers + model.swa_layers:
+                self._side.kvcache.get_kv_buffer(layer)
+            if requests is not None and local in model.state_layers:
+                requests.mamba2_layer_cache(layer)
+        self._device.synchronize()
+        self._cache.loading_check()
+
+    def _evict_all(self) -> None:
+        """Free the device slots of every node; all are backed up."""
+        self._cache.evict(EvictParams(num_tokens=self._geometry.size))
+        for written in self._written:
+            if not written.node.is_evicted:
+                raise StageError(
+                    f"node {written.node.id}: a backed-up node can be evicted; "
+                    "expected no device slots, got some"
+                )
+
+    def _hoard_host(self) -> None:
+        """Take every free host slot of the sidecars that have their own, else of the anchor."""
+        own = [entry for entry in self._group.entries if entry.name in INDEPENDENT_SIDECARS]
+        for entry in own or [self._group.anchor_entry]:
+            entry.host_pool.alloc(entry.host_pool.available_size())
+
+    def _hoard_device(self) -> None:
+        """Take every free device slot of the sidecars that have their own, else of the anchor."""
+        allocator, requests = self._side.allocator, self._side.req_to_token_pool
+        hoarded: HoardedAllocator = allocator
+        if isinstance(allocator, SWATokenToKVPoolAllocator):
+            hoarded = allocator.swa_attn_allocator
+        elif requests is not None:
+            hoarded = requests.mamba_allocator
+        slots = hoarded.alloc(hoarded.available_size())
+        if slots is None:
+            raise StageError("device: free slots can be taken; expected slots, got none")
+        self._hoard = (hoarded, slots)
+
+    def _free_slots(self) -> Iterator[tuple[str, int, int]]:
+        """Yield name, free slots and all slots of everything that hands out slots."""
+        allocator, requests = self._side.allocator, self._side.req_to_token_pool
+        if isinstance(allocator, SWATokenToKVPoolAllocator):
+            full, swa = allocator.full_attn_allocator, allocator.swa_attn_allocator
+            yield "device.KV", full.available_size(), allocator.size_full
+            yield "device.SWA", swa.available_size(), allocator.size_swa
+        else:
+            yield "device.KV", allocator.available_size(), allocator.size
+        if requests is not None:
+            states = requests.mamba_allocator
+            yield "device.MAMBA", states.available_size(), states.size
+        for name, pool in host_pools(self._group).items():
+            if name is not PoolName.INDEXER:
+                yield f"host.{name.name}", pool.available_size(), pool.size
+
+    def _check_moved(self, written: Written) -> None:
+        """Check that a load goes elsewhere: back into its own slots it would prove nothing."""
+        back = torch.isin(written.node.device[ComponentType.FULL].cpu(), written.slots)
+        if bool(back.any()):
+            raise StageError(
+                "reload: a load goes to other slots; expected none of its own, got some"
+            )
+
+    @staticmethod
+    def _expect(written: Written, *, rule: str, on: Callable[[CacheNode], object]) -> None:
+        answer = on(written.node)
+        if answer is None or answer is False:
+            raise StageError(f"node {written.node.id}: {rule}; expected success, got {answer}")
+
+    def _host_gigabytes(self) -> float:
+        """Return a host size, in decimal gigabytes, that outgrows the largest device pool."""
+        needed = [
+            plane.row_bytes * geometry.layer_num / geometry.slots_per_row * slots * HOST_TO_DEVICE
+            for geometry, slots in self._declared()
+            for plane in geometry.planes
+        ]
+        return round(sum(needed) / 1e9, 6)
+
+    def _declared(self) -> Iterator[tuple[PoolGeometry, int]]:
+        """Yield what the device pools declare, with their slots."""
+        for geometry in self._side.kvcache.declared_geometry():
+            yield geometry, self._geometry.size
+        if self._side.req_to_token_pool is not None:
+            for geometry in self._side.req_to_token_pool.mamba_pool.declared_geometry():
+                yield geometry, MAMBA_SLOTS
+
+    def _round_trips(
+        self, step: str, before: dict[PoolName, list[torch.Tensor]]
+    ) -> Iterator[RoundTrip]:
+        """Compare every loaded row with what was written, every other row with ``before``."""
+        for name, buffers in self._rows.items():
+            wrong: set[int] = set()
+            foreign: set[int] = set()
+            for number, buffer in enumerate(buffers):
+                bad, stray = self._compare(name, number, buffer, before[name][number])
+                wrong.update(bad.tolist())
+                foreign.update(stray.tolist())
+            yield RoundTrip(
+                step=step,
+                pool=name.name,
+                equal=not wrong,
+                wrong_slots=slot_runs(torch.tensor(sorted(wrong), dtype=torch.int64)),
+                foreign_slots=slot_runs(torch.tensor(sorted(foreign), dtype=torch.int64)),
+            )
+
+    def _compare(
+        self, name: PoolName, number: int, buffer: RowBuffer, before: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the slots whose loaded rows are wrong and those that should not have changed."""
+        after = row_bytes(buffer.tensor)
+        is_foreign = torch.ones(len(after), dtype=torch.bool)
+        wrong: list[torch.Tensor] = []
+        for written in self._written:
+            rows = buffer.rows_of(self._slots_in(name, written.node.device))
+            is_foreign[rows] = False
+            differs = (after[rows] != written.content[name][number]).any(dim=1)
+            wrong.append(rows[differs])
+        is_foreign &= (after != before).any(dim=1)
+        return (
+            slots_of_rows(buffer, torch.cat(wrong)),
+            slots_of_rows(buffer, is_foreign.nonzero().flatten()),
+        )
+
+    def _snapshot(self) -> dict[PoolName, list[torch.Tensor]]:
+        return {
+            name: [row_bytes(buffer.tensor) for buffer in buffers]
+            for name, buffers in self._rows.items()
+        }
+
+    def _owners(self) -> Iterator[tuple[str, object]]:
+        """Yield every pool with data buffers by the name the trace gives it."""
+        for name, pool in self._pools.items():
+            yield f"device.{name.name}", pool
+        for name, pool in host_pools(self._group).items():
+            yield f"host.{name.name}", pool
+        if PoolName.DRAFT in self._pools:
+            yield f"host.{PoolName.DRAFT.name}", self._draft_host
+
+    def _poison(self, label: str, pools: list[object]) -> None:
+        self._device.synchronize()
+        poison((tensor for pool in pools for tensor in tensors_of(pool)), label)
+
+    @property
+    def _group(self) -> HostPoolGroup:
+        return self._cache.host_pool_group
+
+    @property
+    def _controller(self) -> HybridCacheController:
+        return self._cache.cache_controller
