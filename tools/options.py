@@ -8,6 +8,7 @@ import typer
 from tools.desk import DEVICES, Desk
 from tools.errors import ToolError
 from tools.formats import Format, parse_format
+from tools.sides import TARGETS
 
 DEFAULT_LIMIT_SECONDS = 120.0
 
@@ -37,9 +38,9 @@ def _positive(text: str) -> float:
 
 Names: TypeAlias = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[SCENARIO]...", help="Scenarios; all of them when none is named."),
+    typer.Argument(metavar="SCENARIO", help="Scenarios; all of them when none is named."),
 ]
-Target: TypeAlias = Annotated[str, typer.Option(help="Code under guard: native.")]
+Target: TypeAlias = Annotated[str, typer.Option(metavar="|".join(TARGETS), help="Code under guard.")]
 DeviceOption: TypeAlias = Annotated[
     str, typer.Option("--device", metavar="|".join(DEVICES), help="Where the stacks are built.")
 ]

@@ -125,7 +125,7 @@ class NativeStage:
             "driver": str(torch.version.cuda) if cuda else "",
             "goldentrace": _version("goldentrace"),
             "python": platform.python_version(),
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
         }
 
 

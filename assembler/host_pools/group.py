@@ -152,7 +152,7 @@ class HostPoolGroup:
         """
         if name not in self.entry_map:
             raise TransferError(
-                str(name),
+                str(name).upper(),
                 "the group must have the pool",
                 expected=f"one of {', '.join(self.entry_map)}",
                 got=name,

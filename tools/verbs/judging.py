@@ -67,7 +67,7 @@ def check(
     strict: Strict = False,
     timeout: Limit = DEFAULT_LIMIT_SECONDS,
 ) -> None:
-    """Play scenarios and compare them with their goldens."""
+    """Compare scenarios with their goldens."""
     desk = opener(context)(target=target, limit_seconds=timeout)
 
     def judged() -> tuple[Verdict, tuple[str, ...]]:
@@ -94,7 +94,7 @@ def diff(
     form: FormatOption = Format.TEXT,
     strict: Strict = False,
 ) -> None:
-    """Explain the differences of two traces, or of two directories of traces."""
+    """Explain two traces, or two directories of them."""
 
     def judged() -> tuple[Verdict, tuple[str, ...]]:
         verdict = verdict_on(

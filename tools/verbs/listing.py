@@ -13,7 +13,7 @@ from traces.scenarios import Scenario
 def list_scenarios(
     context: typer.Context, *, target: Target = "native", as_json: AsJson = False
 ) -> None:
-    """Show scenarios by builder, and builders of the target that no scenario plays."""
+    """Show scenarios by builder, and what nothing plays."""
     desk = opener(context)(target=target, limit_seconds=DEFAULT_LIMIT_SECONDS)
     with desk.open_troupe(desk.root) as troupe:
         found = troupe.builders()

@@ -36,7 +36,10 @@ def record(
     out: Out = Path(".goldentrace/traces"),
     timeout: Limit = DEFAULT_LIMIT_SECONDS,
 ) -> None:
-    """Play scenarios and write their traces, with the source lines they come from beside them."""
+    """Play scenarios and write their traces.
+
+    The source lines that the records come from are written beside each trace.
+    """
     desk = opener(context)(target=target, limit_seconds=timeout)
     wanted = chosen(names or [], known=desk.scenarios)
     known_device(device)
@@ -69,7 +72,11 @@ def regenerate(
     device: DeviceOption = "auto",
     timeout: Limit = DEFAULT_LIMIT_SECONDS,
 ) -> None:
-    """Show why goldens differ from what is played, then rewrite those that do, all or none."""
+    """Rewrite the goldens that differ, all or none.
+
+    The causes are shown first. The reason goes into CHANGELOG.md. Refuses in CI, when a scenario is
+    not deterministic and when a round trip does not restore its rows.
+    """
     why = require_permission(reason=reason)
     desk = opener(context)(target=target, limit_seconds=timeout)
     case = desk.case(

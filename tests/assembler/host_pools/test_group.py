@@ -78,7 +78,7 @@ def test_clear_frees_every_pool(group):
 @pytest.mark.parametrize("direction", ["load", "backup"])
 def test_transfer_of_an_unknown_pool_raises(group, direction):
     transfer = PoolTransfer(PoolName.MAMBA, host_indices=SLOTS, device_indices=SLOTS)
-    message = "mamba: the group must have the pool; expected one of kv, swa, got mamba"
+    message = "MAMBA: the group must have the pool; expected one of kv, swa, got mamba"
     with pytest.raises(TransferError, match=message):
         move(group, direction, transfer)
 

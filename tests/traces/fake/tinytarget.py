@@ -44,7 +44,8 @@ class TinyTarget:
         return ("build_stack",)
 
     def seams(self) -> list[Seam]:
-        found: list[Seam] = [_builder(stack.build_host), _builder(stack.build_stack)]
+        builders = (stack.build_host, stack.build_stack, stack.build_slowly)
+        found: list[Seam] = [_builder(function) for function in builders]
         found += [_constructor(cls) for cls in CLASSES if "__init__" in vars(cls)]
         found += [
             CallSeam(

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -99,3 +100,8 @@ def build_stack(
 
 REGISTRY = {"stack": build_stack}
 half = functools.partial(build_host, width=2)
+
+
+def build_slowly(entered: threading.Event, go_on: threading.Event) -> None:
+    entered.set()
+    go_on.wait(5)
