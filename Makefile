@@ -16,7 +16,7 @@ gate: $(STAMP)
 	$(BIN)/goldentrace gate
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n auto --dist loadscope
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

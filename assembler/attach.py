@@ -34,11 +34,6 @@ from assembler.stacks.shared_anchor import build_shared_anchor_stack
 
 Stack: TypeAlias = tuple[HostPoolGroup, HybridCacheController]
 
-# The unified cache has no storage tier: these only complete what the controller keeps.
-_UNIFIED_STORAGE_BACKEND = None
-_UNIFIED_STORAGE_CONFIG = None
-_UNIFIED_PREFETCH_THRESHOLD = 256
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Unified:
@@ -224,12 +219,10 @@ def _unified_plain_stack(request: _Unified, kv: MHATokenToKVPool | MLATokenToKVP
         load_cache_event=request.load_cache_event,
         attn_cp_group=request.attn_cp_group,
         attn_tp_group=request.attn_tp_group,
-        storage_backend=_UNIFIED_STORAGE_BACKEND,
+        storage_backend=None,  # the unified cache has no storage tier
         use_mla=isinstance(kv, MLATokenToKVPool),
         override_kv_cache_dim=kv.kv_cache_dim if isinstance(kv, MLATokenToKVPool) else None,
-        prefetch_threshold=_UNIFIED_PREFETCH_THRESHOLD,
         model_name=request.server_args.served_model_name,
-        storage_backend_extra_config=_UNIFIED_STORAGE_CONFIG,
         pp_rank=request.params.pp_rank,
         pp_size=request.params.pp_size,
         enable_storage_metrics=request.params.enable_metrics,
@@ -248,14 +241,12 @@ def _unified_nsa_stack(request: _Unified, kv: NSATokenToKVPool) -> Stack:
         load_cache_event=request.load_cache_event,
         attn_cp_group=request.attn_cp_group,
         attn_tp_group=request.attn_tp_group,
-        storage_backend=_UNIFIED_STORAGE_BACKEND,
+        storage_backend=None,  # the unified cache has no storage tier
         use_mla=True,
         shared_pool_name=PoolName.INDEXER,
         shared_host_pool_factory=_indexer_factory(kv, request.server_args),
         override_kv_cache_dim=kv.kv_cache_dim,
-        prefetch_threshold=_UNIFIED_PREFETCH_THRESHOLD,
         model_name=request.server_args.served_model_name,
-        storage_backend_extra_config=_UNIFIED_STORAGE_CONFIG,
         pp_rank=request.params.pp_rank,
         pp_size=request.params.pp_size,
         enable_storage_metrics=request.params.enable_metrics,
@@ -277,13 +268,11 @@ def _unified_swa_stack(request: _Unified, kvcache: SWAKVPool) -> Stack:
         load_cache_event=request.load_cache_event,
         attn_cp_group=request.attn_cp_group,
         attn_tp_group=request.attn_tp_group,
-        storage_backend=_UNIFIED_STORAGE_BACKEND,
+        storage_backend=None,  # the unified cache has no storage tier
         use_mla=isinstance(kvcache.full_kv_pool, MLATokenToKVPool),
         host_swa_evict_fn=_host_evictor(request.cache, ComponentType.SWA),
         device_swa_evict_fn=_window_evictor(request.cache),
-        prefetch_threshold=_UNIFIED_PREFETCH_THRESHOLD,
         model_name=request.server_args.served_model_name,
-        storage_backend_extra_config=_UNIFIED_STORAGE_CONFIG,
         pp_rank=request.params.pp_rank,
         pp_size=request.params.pp_size,
         enable_storage_metrics=request.params.enable_metrics,
@@ -305,13 +294,11 @@ def _unified_mamba_stack(request: _Unified) -> Stack:
         load_cache_event=request.load_cache_event,
         attn_cp_group=request.attn_cp_group,
         attn_tp_group=request.attn_tp_group,
-        storage_backend=_UNIFIED_STORAGE_BACKEND,
+        storage_backend=None,  # the unified cache has no storage tier
         use_mla=hybrid_kv.use_mla,
         host_mamba_evict_fn=_host_evictor(request.cache, ComponentType.MAMBA),
         device_mamba_evict_fn=_state_evictor(request.cache),
-        prefetch_threshold=_UNIFIED_PREFETCH_THRESHOLD,
         model_name=request.server_args.served_model_name,
-        storage_backend_extra_config=_UNIFIED_STORAGE_CONFIG,
         pp_rank=request.params.pp_rank,
         pp_size=request.params.pp_size,
         enable_storage_metrics=request.params.enable_metrics,

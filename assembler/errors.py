@@ -26,3 +26,15 @@ class TransferError(HiCacheError, ValueError):
 
 class OutOfHostMemoryError(HiCacheError, ValueError):
     """The host cannot hold the pool; raised before anything is allocated."""
+
+
+class OutOfDeviceMemoryError(HiCacheError, MemoryError):
+    """Device memory cannot hold an allocation; nothing is allocated."""
+
+
+class RaceError(HiCacheError, RuntimeError):
+    """Two accesses to the same bytes, one of them a write, that nothing orders."""
+
+
+class DeadlockError(HiCacheError, RuntimeError):
+    """Something is waited for that can never happen."""

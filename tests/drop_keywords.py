@@ -14,11 +14,12 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.machinery import PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType
+
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -31,7 +32,6 @@ from traces.scenarios import registry  # noqa: E402
 
 GOLDENS = ROOT / "traces" / "golden" / "native"
 SURVIVORS = ROOT / "docs" / "keyword_survivors.md"
-PRELOADED = ["torch", "traces.canonical", "traces.diff", "traces.scenarios"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,20 +162,24 @@ def explained() -> set[str]:
 
 def campaign(part: str, jobs: int) -> list[Fate]:
     """Judge every mutant whose file contains ``part``; raise unless the controls hold."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
     mutants = [mutant for mutant in all_mutants(ROOT) if part in mutant.file]
     names = list(registry())
-    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
-        broken = [line for line in pool.map(control, names) if line]
+    torch.set_num_threads(1)
+    # Forked children share torch and the trace core; each imports an assembler of its own.
+    with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
+        broken = [line for line in pool.imap(control, names) if line]
         if broken:
             raise SystemExit("control: the code as it is must equal the goldens; " + broken[0])
-        lines = dict(pool.map(reached, names))
-        targets = [
-            [name for name in names if (mutant.file, mutant.line) in lines[name]]
+        lines = dict(pool.imap(reached, names))
+        tasks = [
+            (mutant, [name for name in names if (mutant.file, mutant.line) in lines[name]])
             for mutant in mutants
         ]
-        return list(pool.map(judge, mutants, targets))
+        return list(pool.imap(_judge_task, tasks))
+
+
+def _judge_task(task: tuple[Mutant, list[str]]) -> Fate:
+    return judge(*task)
 
 
 def report(fates: list[Fate], seconds: float) -> int:

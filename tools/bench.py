@@ -13,13 +13,14 @@ from typing import Any, ParamSpec, TypeVar
 
 from tools.errors import ToolError, one_line
 from tools.measure import SIZES, diff_seconds, encode_seconds, playing_seconds, recorder_times
+from traces.scenarios import Scenario
 
 _Given = ParamSpec("_Given")
 _Found = TypeVar("_Found")
 
 
 def bench_gate(
-    root: Path, *, names: Sequence[str], device: str, rounds: int, arguments: Sequence[str]
+    root: Path, *, scenarios: Sequence[Scenario], device: str, rounds: int, arguments: Sequence[str]
 ) -> dict[str, Any]:
     """Time the whole gate against bare playing of the same scenarios, taking turns.
 
@@ -34,36 +35,36 @@ def bench_gate(
     playing: list[float] = []
     for _ in range(rounds):
         start = time.perf_counter()
-        playing.append(in_new_process(playing_seconds, list(names), device))
+        playing.append(in_new_process(playing_seconds, list(scenarios), device))
         bares.append(time.perf_counter() - start)
         gates.append(_gate_seconds(root, device=device, arguments=arguments))
     ratios = [gate / bare for gate, bare in zip(gates, bares, strict=True)]
     return {
         "rounds": rounds,
-        "scenarios": len(names),
+        "scenarios": len(scenarios),
         "gate_to_bare_playing": median(ratios),
         "gate_seconds": median(gates),
-        "gate_seconds_per_scenario": median(gates) / len(names),
+        "gate_seconds_per_scenario": median(gates) / len(scenarios),
         "bare_seconds": median(bares),
-        "bare_seconds_per_scenario": median(playing) / len(names),
+        "bare_seconds_per_scenario": median(playing) / len(scenarios),
     }
 
 
-def bench_recorder(*, names: Sequence[str], device: str, rounds: int) -> dict[str, Any]:
+def bench_recorder(*, scenarios: Sequence[Scenario], device: str, rounds: int) -> dict[str, Any]:
     """Time recording against not recording, and how encoding and diffing grow with the trace.
 
     A linearity of 1 means that ten times the events take ten times as long.
     """
-    times = in_new_process(recorder_times, list(names), device, rounds)
+    times = in_new_process(recorder_times, list(scenarios), device, rounds)
     pairs = zip(times.recorded, times.unrecorded, strict=True)
     encode = in_new_process(encode_seconds, rounds)
     diff = in_new_process(diff_seconds, rounds)
     return {
         "rounds": rounds,
-        "scenarios": len(names),
+        "scenarios": len(scenarios),
         "recorded_to_unrecorded": median(on / off for on, off in pairs),
         "off_to_never_on": median(times.unrecorded) / median(times.before),
-        "unrecorded_seconds_per_scenario": median(times.before) / len(names),
+        "unrecorded_seconds_per_scenario": median(times.before) / len(scenarios),
         "encode_linearity": _linearity(encode),
         "encode_microseconds_per_event": encode[-1] / SIZES[-1] * 1e6,
         "diff_linearity": _linearity(diff),

@@ -88,6 +88,9 @@ def run(arguments: Sequence[str], *, open_desk: OpenDesk) -> int:
         raise ToolError(
             "usage", said, expected="what `goldentrace --help` shows", got=" ".join(arguments)
         ) from error
+    if code == INTERRUPTED:
+        # typer turns an interrupt into an exit code of its own.
+        raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
 
 

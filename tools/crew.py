@@ -6,21 +6,22 @@ scenario, which is named; the others are played to the end by a replacement.
 
 import multiprocessing
 import os
+import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from tools.errors import ToolError
+from tools.playing import HASH_SEEDS, OnPlayed, Playing, sorted_out
 from tools.stage import (
     Builders,
-    Performance,
     Play,
     Provenance,
     Ready,
@@ -29,39 +30,10 @@ from tools.stage import (
     Request,
     serve,
 )
+from traces.scenarios import Scenario
 
-HASH_SEEDS = (0, 4242)
 NATIVE_STAGE = "tools.stage:NativeStage"
 START_LIMIT_SECONDS = 120.0
-
-OnPlayed = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Playing:
-    """What came of playing some scenarios.
-
-    Attributes:
-        performances: by scenario name, in the order asked; only those that were played under every
-            hash seed with the same result.
-        problems: one line for each of the others.
-    """
-
-    performances: Mapping[str, Performance]
-    problems: tuple[str, ...]
-
-
-class Troupe(Protocol):
-    """Whoever can play scenarios of one side: a :class:`Crew`, or a fake in a test."""
-
-    def play(self, names: Sequence[str], *, device: str, on_played: OnPlayed) -> Playing:
-        """Play scenarios; ``on_played`` hears each name when its last performance is in."""
-
-    def builders(self) -> tuple[str, ...]:
-        """Return the names of all stack builders of the side."""
-
-    def provenance(self, *, device: str) -> dict[str, str]:
-        """Return device and versions of what plays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,25 +81,25 @@ class Crew:
         for worker in list(self._workers):
             self._dismiss(worker)
 
-    def play(self, names: Sequence[str], *, device: str, on_played: OnPlayed) -> Playing:
+    def play(self, scenarios: Sequence[Scenario], *, device: str, on_played: OnPlayed) -> Playing:
         """Play every scenario once under each hash seed.
 
         Raises:
             ToolError: the target cannot be imported.
         """
         jobs = [
-            _Job(seed=seed, request=Play(scenario=name, device=device))
-            for name in names
+            _Job(seed=seed, request=Play(scenario=scenario, device=device))
+            for scenario in scenarios
             for seed in HASH_SEEDS
         ]
-        replies: dict[str, dict[int, Reply]] = {name: {} for name in names}
+        replies: dict[str, dict[int, Reply]] = {scenario.name: {} for scenario in scenarios}
         for job, reply in self._answers(jobs):
             assert isinstance(job.request, Play)
-            name = job.request.scenario
+            name = job.request.scenario.name
             replies[name][job.seed] = reply
             if len(replies[name]) == len(HASH_SEEDS):
                 on_played(name)
-        return _sorted_out(replies)
+        return sorted_out(replies)
 
     def builders(self) -> tuple[str, ...]:
         """Return the names of all stack builders of the side.
@@ -218,45 +190,15 @@ class Crew:
 
 def open_crew(root: Path, *, limit_seconds: float) -> Crew:
     """Return a crew of native workers that uses all cores."""
-    size = max(1, len(os.sched_getaffinity(0)) // len(HASH_SEEDS))
+    size = max(1, _cores() // len(HASH_SEEDS))
     return Crew(root=root, stage=NATIVE_STAGE, size=size, limit_seconds=limit_seconds)
 
 
-def _sorted_out(replies: Mapping[str, Mapping[int, Reply]]) -> Playing:
-    performances: dict[str, Performance] = {}
-    problems: list[str] = []
-    for name, by_seed in replies.items():
-        first = by_seed[HASH_SEEDS[0]]
-        problem = _problem(name, by_seed)
-        if problem is not None:
-            problems.append(problem)
-        elif isinstance(first, Performance):
-            performances[name] = first
-    return Playing(performances=performances, problems=tuple(problems))
-
-
-def _problem(name: str, by_seed: Mapping[int, Reply]) -> str | None:
-    texts: list[str] = []
-    for seed in HASH_SEEDS:
-        reply = by_seed[seed]
-        if not isinstance(reply, Performance):
-            got = reply.reason if isinstance(reply, Refused) else reply
-            rule = f"must be played to the end (PYTHONHASHSEED={seed})"
-            return str(ToolError(name, rule, expected="a trace", got=got))
-        texts.append(reply.text)
-    if all(text == texts[0] for text in texts):
-        return None
-    rule = f"must be deterministic over PYTHONHASHSEED={' and '.join(map(str, HASH_SEEDS))}"
-    one, other = _first_difference(texts[0], texts[1])
-    return str(ToolError(name, rule, expected=one, got=other))
-
-
-def _first_difference(one: str, other: str) -> tuple[str, str]:
-    lines, others = one.splitlines(), other.splitlines()
-    for number, (line, another) in enumerate(zip(lines, others, strict=False), start=1):
-        if line != another:
-            return f"line {number} `{line.strip()}`", f"`{another.strip()}`"
-    return f"{len(lines)} lines", f"{len(others)} lines"
+def _cores() -> int:
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    count = os.cpu_count()
+    return 1 if count is None else count
 
 
 def _started(seed: int, *, stage: str, root: Path) -> _Worker:

@@ -49,7 +49,7 @@ class Desk:
             device=known_device(device),
             names=chosen(names, known=self.scenarios),
             is_whole=not names,
-            registry=self.builders,
+            scenarios=self.scenarios,
             pre_merge=pre_merge,
             strict=strict,
         )

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tools.crew import Playing, Troupe
 from tools.declaration import check_declaration
 from tools.errors import ToolError
 from tools.goldens import golden_folder
 from tools.inventory import Stock, format_causes, read_stock, uncovered_causes
 from tools.oracle import complaints
+from tools.playing import Playing, Troupe
 from tools.progress import progress
 from tools.severity import fails
 from tools.sides import Side, played_root
@@ -19,6 +19,7 @@ from traces.canonical import parse, parse_sites
 from traces.diff import compare_sides
 from traces.goldens import orphans
 from traces.model import Recording
+from traces.scenarios import Scenario
 from traces.verdict import Cause, ScenarioCounts, Verdict
 
 OpenTroupe = Callable[[Path], AbstractContextManager[Troupe]]
@@ -32,7 +33,7 @@ class Case:
         root: the checkout that is judged.
         names: scenarios to play, in registry order.
         is_whole: whether every scenario is played because none was named.
-        registry: builder of every scenario there is, by scenario name.
+        scenarios: every scenario there is, by name.
         pre_merge: whether the goldens as a set, their declaration and the coverage of builders are
             judged as well.
         strict: whether differences of the interface fail.
@@ -45,9 +46,19 @@ class Case:
     device: str
     names: tuple[str, ...]
     is_whole: bool
-    registry: Mapping[str, str]
+    scenarios: Mapping[str, Scenario]
     pre_merge: bool
     strict: bool
+
+    @property
+    def to_play(self) -> tuple[Scenario, ...]:
+        """The scenarios to play."""
+        return tuple(self.scenarios[name] for name in self.names)
+
+    @property
+    def builders(self) -> dict[str, str]:
+        """Builder of every scenario there is, by scenario name."""
+        return {name: scenario.builder for name, scenario in self.scenarios.items()}
 
     @property
     def folder(self) -> Path:
@@ -107,7 +118,7 @@ def collect(case: Case, *, open_troupe: OpenTroupe) -> Evidence:
     Raises:
         ToolError: the target cannot be imported, a revision not be checked out, git not be asked.
     """
-    surplus = orphans(case.folder, case.registry) if _asks_inventory(case) else ()
+    surplus = orphans(case.folder, case.scenarios) if _asks_inventory(case) else ()
     stock = read_stock(case.folder, names=(*case.names, *surplus))
     head = _testimony(case.head, case=case, stock=stock, open_troupe=open_troupe)
     base = _testimony(case.base, case=case, stock=stock, open_troupe=open_troupe)
@@ -119,11 +130,11 @@ def collect(case: Case, *, open_troupe: OpenTroupe) -> Evidence:
         causes=(
             *differences,
             *(format_causes(stock, root=case.root) if _needs_goldens(case) else ()),
-            *uncovered_causes(head.builders, registry=case.registry),
+            *uncovered_causes(head.builders, registry=case.builders),
         ),
         obstacles=(*_nothing_to_play(case), *unreadable, *base.problems, *head.problems),
-        faults=(*_broken_oracles(head.recordings, differences, stock=stock), *undeclared),
-        notes=notes,
+        faults=(*_broken_oracles(case, head.recordings, differences, stock=stock), *undeclared),
+        notes=(*notes, *_unasked(case)),
     )
 
 
@@ -179,6 +190,12 @@ def _nothing_to_play(case: Case) -> tuple[str, ...]:
     return (str(ToolError("scenarios", "must be played", expected="at least one", got=0)),)
 
 
+def _unasked(case: Case) -> tuple[str, ...]:
+    if _asks_inventory(case) and case.head.kind == "golden":
+        return ("the head is golden: nothing was searched for builders that no scenario plays",)
+    return ()
+
+
 def _testimony(side: Side, *, case: Case, stock: Stock, open_troupe: OpenTroupe) -> _Testimony:
     if side.kind == "golden":
         recordings = {
@@ -191,7 +208,7 @@ def _testimony(side: Side, *, case: Case, stock: Stock, open_troupe: OpenTroupe)
         open_troupe(root) as troupe,
         progress(f"playing {side.text}", total=len(case.names)) as on_played,
     ):
-        playing = troupe.play(case.names, device=case.device, on_played=on_played)
+        playing = troupe.play(case.to_play, device=case.device, on_played=on_played)
         builders = troupe.builders() if side is case.head and _asks_inventory(case) else ()
     return _Testimony(recordings=recorded(playing), problems=playing.problems, builders=builders)
 
@@ -212,16 +229,17 @@ def _differences(
 ) -> tuple[Cause, ...]:
     """Compare what both sides could tell; a scenario that one could not play is no difference."""
     asked = (*case.names, *surplus)
-    unplayed = _unplayed(case.base, base, case) | _unplayed(case.head, head, case)
-    lost = unplayed | stock.problems.keys()
+    lost = _unplayed(case.base, base, case) | _unplayed(case.head, head, case)
+    by_golden = "golden" in (case.base.kind, case.head.kind)
+    lost |= stock.problems.keys() if by_golden else frozenset()
     causes = compare_sides(
         {name: base.recordings[name] for name in asked if name in base.recordings.keys() - lost},
         {name: head.recordings[name] for name in asked if name in head.recordings.keys() - lost},
     )
-    if "golden" in (case.base.kind, case.head.kind) or not _asks_inventory(case):
+    if by_golden or not _asks_inventory(case):
         return causes
     goldens = {name: golden for name, golden in stock.goldens.items() if name in surplus}
-    missing = head.recordings.keys() - stock.goldens.keys() - lost
+    missing = head.recordings.keys() - stock.goldens.keys() - stock.problems.keys()
     return (
         *causes,
         *compare_sides(
@@ -238,10 +256,11 @@ def _unplayed(side: Side, testimony: _Testimony, case: Case) -> frozenset[str]:
 
 
 def _broken_oracles(
-    head: Mapping[str, Recording], causes: Iterable[Cause], *, stock: Stock
+    case: Case, head: Mapping[str, Recording], causes: Iterable[Cause], *, stock: Stock
 ) -> tuple[str, ...]:
-    """Return what the head itself says is wrong, unless a golden or a difference says so too."""
-    visible = {name for cause in causes for name in cause.scenarios}
+    """Return what the head itself says is wrong, unless its golden says it or it fails anyway."""
+    failing = [cause for cause in causes if fails(cause, strict=case.strict)]
+    visible = {name for cause in failing for name in cause.scenarios}
     faults: list[str] = []
     for name, recording in head.items():
         golden = stock.goldens.get(name)

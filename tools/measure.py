@@ -19,6 +19,7 @@ from traces.model import (
     Trace,
     Transfer,
 )
+from traces.scenarios import Scenario
 
 SIZES = (10_000, 100_000)
 
@@ -40,26 +41,22 @@ class RecorderTimes(msgspec.Struct, frozen=True, kw_only=True):
     unrecorded: list[float]
 
 
-def playing_seconds(names: Sequence[str], device: str) -> float:
+def playing_seconds(scenarios: Sequence[Scenario], device: str) -> float:
     """Return the seconds that playing scenarios once takes, unrecorded, import not counted."""
     from traces.play import play_unrecorded
-    from traces.scenarios import registry
 
     _one_thread()
-    scenarios = [registry()[name] for name in names]
     start = time.perf_counter()
     for scenario in scenarios:
         play_unrecorded(scenario, device=device)
     return time.perf_counter() - start
 
 
-def recorder_times(names: Sequence[str], device: str, rounds: int) -> RecorderTimes:
+def recorder_times(scenarios: Sequence[Scenario], device: str, rounds: int) -> RecorderTimes:
     """Time the same scenarios recorded and not, taking turns, in one process."""
     from traces.play import play, play_unrecorded
-    from traces.scenarios import registry
 
     _one_thread()
-    scenarios = [registry()[name] for name in names]
 
     def without() -> None:
         for scenario in scenarios:

@@ -40,7 +40,9 @@ Names: TypeAlias = Annotated[
     list[str] | None,
     typer.Argument(metavar="SCENARIO", help="Scenarios; all of them when none is named."),
 ]
-Target: TypeAlias = Annotated[str, typer.Option(metavar="|".join(TARGETS), help="Code under guard.")]
+Target: TypeAlias = Annotated[
+    str, typer.Option(metavar="|".join(TARGETS), help="Code under guard.")
+]
 DeviceOption: TypeAlias = Annotated[
     str, typer.Option("--device", metavar="|".join(DEVICES), help="Where the stacks are built.")
 ]

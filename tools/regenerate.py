@@ -4,22 +4,19 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-import msgspec
 from filelock import FileLock, Timeout
 
+from tools import provenance
 from tools.changelog import with_entry
-from tools.crew import Playing
 from tools.declaration import CHANGELOG, changelog_text
 from tools.errors import ToolError
 from tools.gate import Case, Evidence, OpenTroupe, recorded
-from tools.git import commit_of, is_repository
-from tools.goldens import golden_names
 from tools.inventory import Stock, format_causes, read_stock
 from tools.oracle import complaints
+from tools.playing import Playing
 from tools.progress import progress
 from tools.transaction import Transaction
 from traces.canonical import render
@@ -29,7 +26,6 @@ from traces.model import Recording, Trace
 
 Action: TypeAlias = Literal["create", "fix", "update", "trim"]
 
-PROVENANCE_SCHEMA = "goldentrace.provenance/1"
 LOCK_LIMIT_SECONDS = 5.0
 
 _SCRATCH = ".goldentrace"
@@ -108,14 +104,14 @@ def propose(case: Case, *, open_troupe: OpenTroupe) -> Proposal:
         ToolError: a scenario was not played to the end, is not deterministic, or complains about
             itself in a way that its golden does not.
     """
-    surplus = orphans(case.folder, case.registry) if case.is_whole else ()
+    surplus = orphans(case.folder, case.scenarios) if case.is_whole else ()
     stock = read_stock(case.folder, names=(*case.names, *surplus))
     with (
         open_troupe(case.root) as troupe,
         progress("playing worktree", total=len(case.names)) as on_played,
     ):
-        playing = troupe.play(case.names, device=case.device, on_played=on_played)
-        provenance = troupe.provenance(device=case.device)
+        playing = troupe.play(case.to_play, device=case.device, on_played=on_played)
+        player = troupe.provenance(device=case.device)
     _require_played(playing)
     recordings = recorded(playing)
     steps = [
@@ -127,7 +123,7 @@ def propose(case: Case, *, open_troupe: OpenTroupe) -> Proposal:
     return Proposal(
         evidence=_evidence(case, recordings=recordings, stock=stock),
         steps=tuple(steps),
-        provenance=stamped(provenance, root=case.root),
+        provenance=provenance.stamped(player, root=case.root),
     )
 
 
@@ -139,6 +135,8 @@ def carry_out(case: Case, proposal: Proposal, *, reason: str) -> None:
     """
     names = [step.name for step in proposal.steps]
     entry = with_entry(changelog_text(case.root), names=names, reason=reason)
+    removed = [step.name for step in proposal.steps if step.action == "trim"]
+    written = {name: proposal.provenance for name in names if name not in removed}
     try:
         case.folder.mkdir(parents=True, exist_ok=True)
         with Transaction() as transaction:
@@ -148,19 +146,12 @@ def carry_out(case: Case, proposal: Proposal, *, reason: str) -> None:
                     transaction.remove(path)
                 else:
                     transaction.write(path, step.text.encode())
-            record = _provenance_text(case.folder, proposal)
+            record = provenance.updated(case.folder, written=written, removed=removed)
             transaction.write(case.folder / PROVENANCE, record.encode())
             transaction.write(case.root / CHANGELOG, entry.encode())
             transaction.commit()
     except OSError as error:
         raise _unwritable(case.folder, error) from error
-
-
-def stamped(provenance: Mapping[str, str], *, root: Path) -> dict[str, str]:
-    """Return what played together with the commit it was played at and the date."""
-    commit = commit_of(root, "HEAD") if is_repository(root) else None
-    date = datetime.now(UTC).isoformat(timespec="seconds")
-    return {**provenance, "commit": commit or "", "date": date}
 
 
 def _require_played(playing: Playing) -> None:
@@ -205,32 +196,3 @@ def _evidence(case: Case, *, recordings: Mapping[str, Recording], stock: Stock) 
 def _unwritable(place: Path, error: OSError) -> ToolError:
     got = error.strerror or error
     return ToolError("regenerate", "files must be writable", expected=f"to write {place}", got=got)
-
-
-def _provenance_text(folder: Path, proposal: Proposal) -> str:
-    """Return one line a golden, so that branches which write different goldens merge."""
-    written = [step.name for step in proposal.steps if step.action != "trim"]
-    gone = {step.name for step in proposal.steps if step.action == "trim"}
-    there = golden_names(folder) - gone
-    kept = {name: lines for name, lines in _provenances(folder).items() if name in there}
-    new = {name: dict(proposal.provenance) for name in written}
-    lines = [f"{_json(name)}: {_json(of)}" for name, of in sorted({**kept, **new}.items())]
-    body = ",\n".join(lines)
-    return f'{{\n"schema": {_json(PROVENANCE_SCHEMA)},\n"goldens": {{\n{body}\n}}\n}}\n'
-
-
-class _ProvenanceFile(msgspec.Struct):
-    goldens: dict[str, dict[str, str]]
-
-
-def _provenances(folder: Path) -> dict[str, dict[str, str]]:
-    """Read the sidecar; it is never compared, so one that cannot be read is begun anew."""
-    path = folder / PROVENANCE
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=_ProvenanceFile).goldens
-    except (OSError, msgspec.DecodeError):
-        return {}
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()

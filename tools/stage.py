@@ -13,16 +13,22 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from tools.errors import ToolError, one_line
+
+if TYPE_CHECKING:
+    from traces.scenarios import Scenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Play:
-    """Ask for one scenario to be played."""
+    """Ask for one scenario to be played.
 
-    scenario: str
+    The scenario travels whole: computing the covering array again takes most of a second.
+    """
+
+    scenario: "Scenario"
     device: str
 
 
@@ -102,9 +108,8 @@ class NativeStage:
         """Play one scenario and return its trace."""
         from traces.canonical import render, render_sites
         from traces.play import play
-        from traces.scenarios import registry
 
-        recording = play(registry()[request.scenario], device=request.device)
+        recording = play(request.scenario, device=request.device)
         sites = "" if recording.sites is None else render_sites(recording.sites)
         return Performance(text=render(recording.trace), sites=sites)
 

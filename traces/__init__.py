@@ -1,8 +1,38 @@
-"""Record what stack builders do, as canonical traces that can be compared."""
+"""Record what stack builders do as canonical traces, and explain how two traces differ.
+
+.. code-block:: python
+
+    from traces import diff, record
+
+    with record() as before:
+        build_my_stack(...)
+    with record() as after:
+        build_my_stack(...)
+    for cause in diff(before, after):
+        print(cause.headline())
+"""
+
+from typing import TYPE_CHECKING
 
 from traces.errors import RecorderError, TraceError, TraceFormatError
 from traces.model import Recording, Trace
 from traces.recorder import Recorder, record
+
+if TYPE_CHECKING:
+    from traces.verdict import Cause
+
+# Also binds the name of the subpackage, before the function below takes its place for good.
+try:
+    from traces.diff import diff as _diff
+except ModuleNotFoundError as error:
+    if error.name != "patiencediff":
+        raise
+
+    def _diff(base: Recording | Trace, head: Recording | Trace) -> "tuple[Cause, ...]":
+        """Stand in where only recording is possible: in a target's own environment."""
+        del base, head
+        raise ModuleNotFoundError("diff: needs patiencediff; expected it installed, got none")
+
 
 __all__ = [
     "Recorder",
@@ -11,5 +41,23 @@ __all__ = [
     "Trace",
     "TraceError",
     "TraceFormatError",
+    "diff",
     "record",
 ]
+
+
+def diff(
+    base: Recorder | Recording | Trace, head: Recorder | Recording | Trace
+) -> "tuple[Cause, ...]":
+    """Return why two traces of one scenario differ, most upstream first; nothing if they are equal.
+
+    Args:
+        base: the state that is right; a finished recorder, its recording or a trace.
+        head: the state to be judged. Places in source are known for what was recorded here.
+
+    Raises:
+        RecorderError: a recorder has not finished.
+        ModuleNotFoundError: patiencediff is not installed in this environment.
+    """
+    old, new = (side.recording if isinstance(side, Recorder) else side for side in (base, head))
+    return _diff(old, new)

@@ -171,9 +171,14 @@ def write_atomic(path: Path, text: str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             draft.unlink()
-        raise GoldenWriteError(
-            str(path), "must be writable", expected="a writable directory", got=error.strerror
-        ) from error
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> GoldenWriteError:
+    """Return the error for a file that could not be written."""
+    return GoldenWriteError(
+        str(path), "must be writable", expected="a writable directory", got=error.strerror
+    )
 
 
 def _text(record: Record) -> str:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from traces.seams import Side
 
-_Anchor: TypeAlias = Callable[[], object]
+Anchor: TypeAlias = Callable[[], object]
 
 
 class Labels:
@@ -19,7 +19,7 @@ class Labels:
 
     def __init__(self) -> None:
         self._classes: dict[type, str] = {}
-        self._known: dict[int, tuple[_Anchor, str]] = {}
+        self._known: dict[int, tuple[Anchor, str]] = {}
         self._counts: Counter[str] = Counter()
 
     def register(self, kind: type, name: str) -> None:
@@ -32,8 +32,8 @@ class Labels:
 
     def is_known(self, thing: object) -> bool:
         """Return whether this very object has a label."""
-        anchor, _ = self._known.get(id(thing), (None, ""))
-        return anchor is not None and anchor() is thing
+        held, _ = self._known.get(id(thing), (None, ""))
+        return held is not None and held() is thing
 
     def label(self, thing: object, name: str) -> str:
         """Return the label of an object, a new ``name#ordinal`` when it is seen first."""
@@ -41,7 +41,7 @@ class Labels:
             return self._known[id(thing)][1]
         self._counts[name] += 1
         label = f"{name}#{self._counts[name]}"
-        self._known[id(thing)] = (_anchor(thing), label)
+        self._known[id(thing)] = (anchor(thing), label)
         return label
 
 
@@ -70,8 +70,12 @@ class Owners:
         return self._resolved[label]
 
 
-def _anchor(thing: object) -> _Anchor:
-    """Keep an identity from being reused unnoticed, without keeping memory alive if possible."""
+def anchor(thing: object) -> Anchor:
+    """Return what gives the object back, None once it is gone.
+
+    It keeps an identity from being reused unnoticed, and memory alive only where it must: for
+    objects that cannot be referred to weakly.
+    """
     try:
         return weakref.ref(thing)
     except TypeError:

@@ -215,11 +215,14 @@ class Sites(Record, frozen=True):
         calls: call label to the line that made the call.
         definitions: callee name to the line where it is defined.
         events: one place an event, in the order of ``Trace.events``; None for an unknown one.
+        failure: innermost line of the target that the exception which ended the scenario went
+            through; None when none did.
     """
 
     calls: dict[str, Site]
     definitions: dict[str, Site]
     events: tuple[Site | None, ...]
+    failure: Site | None = None
 
 
 class Recording(Record, frozen=True):

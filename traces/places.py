@@ -43,6 +43,17 @@ class Places:
         assert caller is not None, "somebody called"
         return caller
 
+    def failed(self, error: BaseException) -> RawSite | None:
+        """Return the innermost line of the target that an exception went through, if any."""
+        place: RawSite | None = None
+        passed = error.__traceback__
+        while passed is not None:
+            file = passed.tb_frame.f_code.co_filename
+            if file.startswith(self._own) and file not in self._hidden:
+                place = file, passed.tb_lineno
+            passed = passed.tb_next
+        return place
+
     def definition(self, function: FunctionType, owner: type | None) -> RawSite | None:
         """Return where a function is defined; None for generated code without a class.
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from traces import canonical, instrument, taps
+from traces import canonical, instrument, taps, watch
 from traces.errors import RecorderError
 from traces.model import (
     SCHEMA,
@@ -28,9 +28,8 @@ from traces.model import (
 )
 from traces.seams import Target
 from traces.targets import get_target
-from traces.watch import Watch
 
-_HIDDEN = frozenset((__file__, instrument.__file__, taps.__file__))
+_HIDDEN = frozenset(module.__file__ for module in (instrument, taps, watch)) | {__file__}
 _one_at_a_time = threading.Lock()
 
 
@@ -57,7 +56,7 @@ class Recorder:
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self._watch = Watch(target, hidden=_HIDDEN)
+        self._watch = watch.Watch(target, hidden=_HIDDEN)
         self._is_used = False
         self._recording: Recording | None = None
         self._digests: list[DigestRecord] = []
@@ -187,7 +186,7 @@ class Recorder:
             digests=tuple(self._digests),
             outcome=self._outcome or self._end(error),
         )
-        return Recording(trace=trace, sites=self._watch.sites())
+        return Recording(trace=trace, sites=self._watch.sites(error))
 
     def _end(self, error: BaseException | None) -> Outcome:
         """Return how the block itself ended."""

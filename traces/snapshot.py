@@ -178,11 +178,20 @@ class GoldenTraceExtension(SingleFileSnapshotExtension):
     @override
     @classmethod
     def write_snapshot(cls, **arguments: Any) -> None:
-        """Write without syrupy's warning that a name of one's own is no name of the test."""
+        """Write without syrupy's warning that a name of one's own is no name of the test.
+
+        Raises:
+            GoldenWriteError: this is CI, or there can be no such directory.
+        """
         goldens.refuse_writing_in_ci()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"(?s).*Can not relate snapshot", UserWarning)
-            super().write_snapshot(**arguments)
+            try:
+                super().write_snapshot(**arguments)
+            except OSError as error:
+                raise canonical.unwritable(
+                    Path(str(arguments["snapshot_location"])), error
+                ) from error
 
     @override
     @classmethod
@@ -201,8 +210,9 @@ class GoldenTraceExtension(SingleFileSnapshotExtension):
         """Do nothing: a golden is removed by hand or by ``goldentrace regenerate``."""
 
 
-def differences(golden: Trace, trace: Trace) -> tuple[Cause, ...]:
-    """Return why two traces differ, most upstream first."""
+def differences(golden: Trace, head: Recording | Trace) -> tuple[Cause, ...]:
+    """Return why a trace differs from its golden, most upstream first."""
+    # Imported late: comparing is the exception, and needs more than recording.
     from traces.diff import diff
 
-    return diff(golden, trace)
+    return diff(golden, head)

@@ -40,8 +40,9 @@ def _hearing_logs(package: str, tell: Tell) -> Iterator[None]:
     logger = logging.getLogger(package)
     if not logger.isEnabledFor(logging.WARNING):
         level = logging.getLevelName(logger.getEffectiveLevel())
+        got = "logging.disable" if logger.manager.disable >= logging.WARNING else level
         raise RecorderError(
-            f"logger {package}", "must let warnings through", expected="WARNING", got=level
+            f"logger {package}", "must let warnings through", expected="WARNING", got=got
         )
 
     def heard(record: logging.LogRecord) -> bool:

@@ -1,12 +1,11 @@
 """The buffers of pools: shape, type, memory and who shares it."""
 
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from traces.encode import dtype_name
-from traces.labels import Owners
+from traces.labels import Anchor, Owners, anchor
 from traces.model import TensorRecord
 from traces.seams import PoolView, Side, Target
 
@@ -42,7 +41,7 @@ class Buffers:
         self._target = target
         self._seen: set[str] = set()
         self._buffers: list[_Buffer] = []
-        self._storages: dict[int, tuple[Callable[[], object], _Buffer]] = {}
+        self._storages: dict[int, tuple[Anchor, _Buffer]] = {}
 
     def snapshot(self, pool: object, label: str) -> None:
         """Read the public tensor attributes of ``pool``, in order; nothing if it is no pool."""
@@ -79,7 +78,7 @@ class Buffers:
         )
         self._buffers.append(buffer)
         if first is None and address != 0:
-            self._storages[address] = (weakref.ref(pool), buffer)
+            self._storages[address] = (anchor(pool), buffer)
 
 
 def _tensors(pool: object) -> Iterator[tuple[str, "torch.Tensor"]]:

@@ -60,11 +60,10 @@ class Level(StrEnum):
     @property
     def rank(self) -> int:
         """0 for the level that matters most."""
-        return list(Level).index(self)
+        return _RANKS[self]
 
 
-_TAKEN_AWAY = (Kind.ARGUMENT_DROPPED, Kind.PARAMETER_REMOVED, Kind.CALL_REMOVED)
-_NEWLY_THERE = (Kind.ARGUMENT_ADDED, Kind.PARAMETER_ADDED, Kind.CALL_ADDED)
+_RANKS = {level: rank for rank, level in enumerate(Level)}
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -150,7 +149,7 @@ class Cause(_Part, frozen=True):
 
     def headline(self) -> str:
         """Return one line: kind, what, old and new value, place, number of scenarios."""
-        parts = [f"{self.kind}: {self.parameter or self.where} {self._change()}"]
+        parts = [f"{self.kind}: {self.parameter or self.where}{self._change()}"]
         if place := self._place():
             parts.append(f"in {place}")
         number = len(self.scenarios)
@@ -158,11 +157,12 @@ class Cause(_Part, frozen=True):
         return ", ".join(parts)
 
     def _change(self) -> str:
-        before = _shown(self.before, absent=self.kind in _NEWLY_THERE)
-        after = _shown(self.after, absent=self.kind in _TAKEN_AWAY)
-        if type(self.before) is type(self.after) and self.before == self.after:
-            return f"still {after}"
-        return f"{before} -> {after}"
+        before = _shown(self.before, absent=self.kind.endswith("_added"))
+        after = _shown(self.after, absent=self.kind.endswith(("_removed", "_dropped")))
+        equal = type(self.before) is type(self.after) and self.before == self.after
+        if equal and self.kind is not Kind.ARGUMENT_CHANGED:
+            return "" if self.after is None else f" still {after}"
+        return f" {before} -> {after}"
 
     def _place(self) -> str:
         names = list(dict.fromkeys(name for name in (self.builder, self.callee) if name))

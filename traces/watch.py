@@ -87,7 +87,7 @@ class Watch:
         self._target = target
         self._lock = threading.RLock()
         self._thread = _Thread()
-        self._places = Places(root=target.root, package=target.package, hidden=hidden | {__file__})
+        self._places = Places(root=target.root, package=target.package, hidden=hidden)
         self._labels = Labels()
         self._owners = Owners()
         self._buffers = Buffers(target)
@@ -151,8 +151,13 @@ class Watch:
         """Return all events in the order in which they were over."""
         return self._events.events()
 
-    def sites(self) -> Sites:
-        """Return where all of this came from. Call it when the seams are no longer hooked."""
+    def sites(self, error: BaseException | None) -> Sites:
+        """Return where all of this came from. Call it when the seams are no longer hooked.
+
+        Args:
+            error: the exception that ended it, if any.
+        """
+        failed = None if error is None else self._places.failed(error)
         definitions: dict[str, Site] = {}
         for callee, (function, owner) in self._owners_of_callees.items():
             raw = self._places.definition(function, owner)
@@ -162,6 +167,7 @@ class Watch:
             calls={call.label: self._places.site(call.site) for call in self._calls},
             definitions=definitions,
             events=tuple(self._places.site(raw) for raw in self._event_sites),
+            failure=None if failed is None else self._places.site(failed),
         )
 
     def _hook(self, seam: Seam) -> Hook:

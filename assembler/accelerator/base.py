@@ -18,6 +18,8 @@ from contextlib import contextmanager
 
 import torch
 
+from assembler.accelerator.access import Access
+
 
 class Event(ABC):
     """A point in a stream's work.
@@ -84,7 +86,7 @@ class Device(ABC):
     """One accelerator and the host memory it can address.
 
     Attributes:
-        kind: ``cpu`` or ``cuda`` (a simulated accelerator adds ``sim``).
+        kind: ``cpu``, ``sim`` or ``cuda``.
         torch_device: where device tensors live.
     """
 
@@ -146,27 +148,51 @@ class Device(ABC):
         self,
         operation: Callable[[], None],
         *,
-        reads: tuple[torch.Tensor, ...],
-        writes: tuple[torch.Tensor, ...],
+        label: str,
+        reads: tuple[Access, ...],
+        writes: tuple[Access, ...],
     ) -> None:
         """Enqueue ``operation`` on the current stream.
 
         Args:
             operation: moves bytes with tensor operations; must not touch the host otherwise.
-            reads: every tensor the operation reads.
-            writes: every tensor the operation writes.
+            label: what it does, for people (``load KV.kv layer 2``).
+            reads: everything the operation reads.
+            writes: everything the operation writes.
 
         Order: takes effect after the current stream's earlier work, at a time of the device's
-        choosing; the caller may rely on it only after synchronising.
+        choosing; the caller may rely on it only after synchronising. Where pageable host memory is
+        touched (only copies of the ``direct`` backend do that) the host may be blocked: its content
+        is read at launch, and writing to it is done when this returns.
         """
+
+    def host_access(
+        self, *, label: str, reads: tuple[Access, ...], writes: tuple[Access, ...]
+    ) -> None:
+        """Say that the host itself touches memory that device work may touch too.
+
+        Does nothing but on a device that looks for races. Call it just before the access.
+
+        Args:
+            label: what the host does, for people.
+            reads: everything it reads.
+            writes: everything it writes.
+        """
+        del label, reads, writes
 
     @abstractmethod
     def to_device(self, indices: torch.Tensor) -> torch.Tensor:
-        """Return an index tensor in device memory; ordered before later work on this stream."""
+        """Return an index tensor in device memory; ordered before later work on this stream.
+
+        Its content is read at once, so ``indices`` may change afterwards.
+        """
 
     @abstractmethod
     def to_host(self, indices: torch.Tensor) -> torch.Tensor:
-        """Return an index tensor in host memory. Blocks until its content is known."""
+        """Return an index tensor in host memory. Blocks until its content is known.
+
+        Order: for a tensor in device memory, the host waits for the current stream's work so far.
+        """
 
     @abstractmethod
     def synchronize(self) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from typing_extensions import override
 
+from assembler.accelerator.access import Access
 from assembler.accelerator.base import Device, Event, Stream
 
 
@@ -114,10 +115,11 @@ class CpuDevice(Device):
         self,
         operation: Callable[[], None],
         *,
-        reads: tuple[torch.Tensor, ...],
-        writes: tuple[torch.Tensor, ...],
+        label: str,
+        reads: tuple[Access, ...],
+        writes: tuple[Access, ...],
     ) -> None:
-        del reads, writes
+        del label, reads, writes
         operation()
 
     @override

@@ -4,14 +4,17 @@ Page-locked memory has one address for host and device (unified virtual addressi
 reads and writes a host pool in place. torch sees that memory through ``__cuda_array_interface__``.
 """
 
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from typing_extensions import override
 
+from assembler.accelerator.access import Access
 from assembler.accelerator.base import Device, Event, Stream
-from assembler.errors import PoolError
+from assembler.errors import OutOfDeviceMemoryError, PoolError
 
 
 class CudaStream(Stream):
@@ -99,11 +102,13 @@ class CudaDevice(Device):
 
     @override
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        return torch.empty(shape, dtype=dtype, device=self.torch_device)
+        with _memory_errors(shape, dtype):
+            return torch.empty(shape, dtype=dtype, device=self.torch_device)
 
     @override
     def zeros(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        return torch.zeros(shape, dtype=dtype, device=self.torch_device)
+        with _memory_errors(shape, dtype):
+            return torch.zeros(shape, dtype=dtype, device=self.torch_device)
 
     @override
     def host_empty(
@@ -157,13 +162,15 @@ class CudaDevice(Device):
         self,
         operation: Callable[[], None],
         *,
-        reads: tuple[torch.Tensor, ...],
-        writes: tuple[torch.Tensor, ...],
+        label: str,
+        reads: tuple[Access, ...],
+        writes: tuple[Access, ...],
     ) -> None:
+        del label
         operation()
         stream = self.current_stream()
-        for tensor in (*reads, *writes):
-            stream.hold(tensor)
+        for access in (*reads, *writes):
+            stream.hold(access.tensor)
 
     @override
     def to_device(self, indices: torch.Tensor) -> torch.Tensor:
@@ -179,6 +186,20 @@ class CudaDevice(Device):
     @override
     def synchronize(self) -> None:
         torch.cuda.synchronize(self.torch_device)
+
+
+@contextmanager
+def _memory_errors(shape: tuple[int, ...], dtype: torch.dtype) -> Iterator[None]:
+    """Turn torch's error into ours."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfDeviceMemoryError(
+            "device memory",
+            "must hold what is allocated",
+            expected=f"room for {math.prod(shape) * dtype.itemsize} bytes",
+            got=str(error).partition("\n")[0],
+        ) from error
 
 
 def _as_cuda_stream(stream: Stream) -> CudaStream:

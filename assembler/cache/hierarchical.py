@@ -129,13 +129,13 @@ class HierarchicalCache:
         Raises:
             AssemblyError: a component is not one of this cache's.
         """
-        surplus = set(components) - (self.tree_components - {ComponentType.FULL})
-        if surplus:
+        possible = self.tree_components - {ComponentType.FULL}
+        if not possible.issuperset(components):
             raise AssemblyError(
                 "node",
                 "components must be the cache's, beside the full KV",
-                expected=sorted(self.tree_components - {ComponentType.FULL}) or "none",
-                got=sorted(surplus),
+                expected=" or ".join(sorted(possible)) or "none",
+                got=" and ".join(sorted(components)),
             )
         return self._ledger.add({ComponentType.FULL: device_indices, **components})
 

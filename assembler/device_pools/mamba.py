@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from assembler.accelerator.access import rows_of, whole
 from assembler.accelerator.base import Device
 from assembler.device_pools.base import LayerGate, unknown_plane
 from assembler.errors import PoolError
@@ -94,7 +95,13 @@ class MambaPool:
             for buffer in buffers:
                 buffer.index_fill_(1, slots, 0)
 
-        self.device.launch(operation, reads=(slots,), writes=buffers)
+        states = [state for buffer in buffers for state in buffer]
+        self.device.launch(
+            operation,
+            label="clear states",
+            reads=(whole(slots),),
+            writes=tuple(rows_of(state, lambda: slots) for state in states),
+        )
 
     def _planes(self) -> dict[str, torch.Tensor]:
         convolutions = {f"conv_{index}": buffer for index, buffer in enumerate(self.conv)}

@@ -1,11 +1,12 @@
 """The ``direct`` backend: slice copies of tensors, so that torch checks shapes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import torch
 from typing_extensions import override
 
+from assembler.accelerator.access import Access, rows_of
 from assembler.errors import TransferError
 from assembler.transfer.mover import RowMover
 from assembler.transfer.windows import RowWindow
@@ -33,6 +34,10 @@ class DirectRowMover(RowMover):
         for start, stop in _runs(src=src, dst=dst, src_rows=src_rows, dst_rows=dst_rows):
             taken = _run_of(src, src_rows, start, stop)
             _run_of(dst, dst_rows, start, stop).copy_(taken, non_blocking=True)
+
+    @override
+    def access(self, *, window: RowWindow, numbers: Callable[[], torch.Tensor]) -> Access:
+        return rows_of(window.tensor, numbers)
 
 
 def _runs(

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from assembler.accelerator.access import whole
 from assembler.accelerator.base import Device
 from assembler.errors import TransferError
 from assembler.names import Direction, IoBackend
@@ -60,25 +61,37 @@ def move(
     accelerator, rows, mover = host_pool.device, host_pool.row_map, _MOVERS[backend]
     _check_indices(subject, host_indices, device_indices)
     row_num = rows.row_num(host_indices.numel())
+    slots = (whole(host_indices), whole(device_indices))
     if backend is IoBackend.KERNEL:
         _check_reach(subject, accelerator, host, host_indices, device_indices)
         host, device = host.mapped_by(accelerator), device.mapped_by(accelerator)
     else:
         _check_on_host(subject, host_indices, device_indices)
+        accelerator.host_access(label=f"{direction} {subject}: read slots", reads=slots, writes=())
         _check_rows(rows, host_indices, device_indices)
+        slots = ()
     backup = direction is Direction.BACKUP
     src, dst = (device, host) if backup else (host, device)
     mover.check(subject=subject, src=src, dst=dst)
 
+    def host_rows() -> torch.Tensor:
+        return rows.host_rows(host_indices)
+
+    def device_rows() -> torch.Tensor:
+        return rows.device_rows(device_indices)
+
+    src_rows, dst_rows = (device_rows, host_rows) if backup else (host_rows, device_rows)
+
     def operation() -> None:
         if backend is IoBackend.KERNEL:
             _check_rows(rows, host_indices, device_indices)
-        host_rows, device_rows = rows.host_rows(host_indices), rows.device_rows(device_indices)
-        src_rows, dst_rows = (device_rows, host_rows) if backup else (host_rows, device_rows)
-        mover.move_rows(src=src, dst=dst, src_rows=src_rows, dst_rows=dst_rows)
+        mover.move_rows(src=src, dst=dst, src_rows=src_rows(), dst_rows=dst_rows())
 
     accelerator.launch(
-        operation, reads=(src.tensor, host_indices, device_indices), writes=(dst.tensor,)
+        operation,
+        label=f"{direction} {subject}",
+        reads=(mover.access(window=src, numbers=src_rows), *slots),
+        writes=(mover.access(window=dst, numbers=dst_rows),),
     )
     return row_num * host.row_bytes
 

@@ -1,8 +1,11 @@
 """The ``kernel`` backend: bytes by address, no shape check, asynchronous on a GPU."""
 
+from collections.abc import Callable
+
 import torch
 from typing_extensions import override
 
+from assembler.accelerator.access import Access, Rows
 from assembler.errors import TransferError
 from assembler.transfer.mover import RowMover
 from assembler.transfer.windows import RowWindow
@@ -38,6 +41,16 @@ class KernelRowMover(RowMover):
     ) -> None:
         moved = _addressed(src).index_select(0, src_rows)
         _addressed(dst).index_copy_(0, dst_rows, moved)
+
+    @override
+    def access(self, *, window: RowWindow, numbers: Callable[[], torch.Tensor]) -> Access:
+        rows = Rows(
+            offset_bytes=window.offset_bytes,
+            stride_bytes=window.stride_bytes,
+            row_bytes=window.row_bytes,
+            numbers=numbers,
+        )
+        return Access(tensor=window.base, rows=rows)
 
 
 def _addressed(window: RowWindow) -> torch.Tensor:

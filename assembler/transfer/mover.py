@@ -1,9 +1,11 @@
 """What every transfer backend can do."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 
+from assembler.accelerator.access import Access
 from assembler.transfer.windows import RowWindow
 
 
@@ -28,4 +30,8 @@ class RowMover(Protocol):
 
         Order: runs on the stream that is current when it is called.
         """
+        ...
+
+    def access(self, *, window: RowWindow, numbers: Callable[[], torch.Tensor]) -> Access:
+        """Return what :meth:`move_rows` touches of ``window``, given its row numbers."""
         ...

@@ -15,6 +15,7 @@ from assembler.host_pools.indexer import NSAIndexerPoolHost
 from assembler.host_pools.mamba import MambaPoolHost
 from assembler.host_pools.mha import MHATokenToKVPoolHost
 from assembler.host_pools.mla import MLATokenToKVPoolHost
+from tests.assembler.delayed import DelayedDevice
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,11 @@ class Pools:
 @pytest.fixture
 def cpu() -> Device:
     return get_device("cpu")
+
+
+@pytest.fixture
+def delayed() -> DelayedDevice:
+    return DelayedDevice()
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ class DelayedDevice(CpuDevice):
             stream.run_until(None)
 
     def read(self, tensor):
-        """Return a copy made on the current stream, as a kernel of the forward pass would see it."""
+        """Return a copy made on the current stream, as a kernel of the model would see it."""
         copies = []
         self.launch(lambda: copies.append(tensor.clone()), reads=(tensor,), writes=())
         self.current_stream().synchronize()

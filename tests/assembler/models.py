@@ -106,7 +106,7 @@ def swa_params(device, *, size_swa=SIZE, **settings):
 
 
 def mamba_params(device, *, start_layer=0, state_num=8, full_pool=None, **settings):
-    """Attention in layers 1 and 4 of the stage, states in 0, 3 and 6; the other ids have neither."""
+    """Attention in layers 1 and 4 of the stage, states in 0, 3 and 6, nothing in the others."""
     full = [start_layer + 1, start_layer + 4]
     states = [start_layer, start_layer + 3, start_layer + 6]
     full_pool = full_pool or mha_pool(device, layer_num=2)
@@ -118,7 +118,7 @@ def mamba_params(device, *, start_layer=0, state_num=8, full_pool=None, **settin
     )
     mamba_pool = MambaPool(
         size=state_num,
-        conv_shapes=((6, 3),),
+        conv_shapes=((8, 3),),
         temporal_shape=(2, 4),
         conv_dtype=torch.bfloat16,
         temporal_dtype=torch.float32,
@@ -148,7 +148,7 @@ def rows_as_bytes(buffer):
 
 
 def fill(pool, value):
-    """Write bytes into a device pool that differ from row to row, plane to plane and layer to layer."""
+    """Write bytes into a device pool that differ by row, plane and layer."""
     for number, buffer in enumerate(buffers_of(pool).values()):
         flat = buffer.view(torch.uint8).view(-1)
         flat.copy_(((torch.arange(flat.numel()) + 31 * number + value) % 127).to(torch.uint8))

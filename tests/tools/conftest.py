@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from tools.cli import guarded, run
-from tools.crew import Playing
 from tools.declaration import BASE_REF
 from tools.desk import Desk
+from tools.playing import Playing
 from tools.stage import Performance
 from traces.canonical import render, render_sites
 from traces.model import (
@@ -98,9 +98,9 @@ class FakeTroupe:
     traces: dict[str, Trace | str]
     known_builders: tuple[str, ...]
 
-    def play(self, names, *, device, on_played):
+    def play(self, scenarios, *, device, on_played):
         performances, problems = {}, []
-        for name in names:
+        for name in [scenario.name for scenario in scenarios]:
             played = self.traces[name]
             if isinstance(played, str):
                 problems.append(played)

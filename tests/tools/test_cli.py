@@ -148,6 +148,15 @@ def test_interrupt_has_its_own_exit_code(capsys):
     assert one_error_line(capsys) == "goldentrace: interrupted: nothing was changed"
 
 
+def test_interrupted_verb_says_so(goldentrace, checkout, monkeypatch, capsys):
+    def interrupt(**_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkout, "desk", interrupt)
+    assert goldentrace("gate") == 130
+    assert one_error_line(capsys) == "goldentrace: interrupted: nothing was changed"
+
+
 def test_termination_unwinds_like_an_interrupt():
     unwound = []
 

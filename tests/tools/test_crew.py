@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,7 +21,7 @@ class FakeStage:
             os._exit(7)
 
     def play(self, request):
-        name = request.scenario
+        name = request.scenario.name
         print("noise on stdout")
         if name == "crash":
             os._exit(9)
@@ -55,9 +56,13 @@ def crew(tmp_path, monkeypatch):
     return make
 
 
+def scenarios(*names):
+    return [SimpleNamespace(name=name) for name in names]
+
+
 def play(crew, *names):
     with crew:
-        return crew.play(names, device="cpu", on_played=lambda _name: None)
+        return crew.play(scenarios(*names), device="cpu", on_played=lambda _name: None)
 
 
 def test_scenarios_come_back_in_the_order_asked(crew):
@@ -130,7 +135,7 @@ def test_worker_that_dies_while_starting_is_refused(crew):
 def test_each_scenario_is_reported_once(crew):
     heard = []
     with crew() as troupe:
-        troupe.play(["a", "b"], device="cpu", on_played=heard.append)
+        troupe.play(scenarios("a", "b"), device="cpu", on_played=heard.append)
     assert sorted(heard) == ["a", "b"]
 
 

@@ -165,7 +165,7 @@ def test_markdown_has_a_table_of_causes_and_folded_consequences():
     assert blocks[0] == "### goldentrace: **fail**"
     assert blocks[2].splitlines()[2] == (
         "| argument_dropped (behaviour) | `override_kv_cache_dim` | `656` | `nothing` "
-        "| `assembler/stacks.py:123` | 2 scenarios: nsa\\_fp8, nsa\\_fp8\\_direct |"
+        "| `assembler/stacks.py:123` | 2 scenarios: `nsa_fp8`, `nsa_fp8_direct` |"
     )
     assert "<summary>10 consequences of argument_dropped" in text(FAIL, Format.MARKDOWN)
     assert "- and 2 more\n" in text(FAIL, Format.MARKDOWN)
@@ -183,3 +183,28 @@ def test_markdown_cell_holds_any_value(value, cell):
 def test_markdown_problem_is_escaped():
     verdict = msgspec.structs.replace(ERROR, problems=("a_b: <x> | *y*",))
     assert "- a\\_b: &lt;x&gt; \\| \\*y\\*\n" in text(verdict, Format.MARKDOWN)
+
+
+def test_lost_scenarios_are_a_list_of_single_lines():
+    lost = [
+        msgspec.structs.replace(
+            INTERFACE,
+            kind=Kind.SCENARIO_REMOVED,
+            where=name,
+            parameter=None,
+            before=name,
+            after=None,
+            scenarios=(name,),
+        )
+        for name in ("nsa_fp8", "swa_gemma3")
+    ]
+    verdict = msgspec.structs.replace(FAIL, causes=(CAUSE, *lost))
+    assert text(verdict, Format.TEXT).endswith(
+        "     and 2 more\n\n2. scenario_removed  nsa_fp8\n3. scenario_removed  swa_gemma3\n"
+    )
+
+
+def test_many_scenarios_are_counted_exactly():
+    cause = msgspec.structs.replace(CAUSE, scenarios=tuple("abcdefgh"))
+    shown = text(msgspec.structs.replace(FAIL, causes=(cause,)), Format.TEXT)
+    assert "8 scenarios: a, b, c and 5 more\n" in shown

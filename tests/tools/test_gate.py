@@ -52,12 +52,16 @@ def test_narrowed_row_fails_with_its_argument_first(goldentrace, narrowed, capsy
     assert "shape_changed" in [part["kind"] for part in first["consequences"]]
 
 
-def test_interface_difference_passes_unless_strict(goldentrace, checkout, capsys):
-    trace = checkout.traces["a"]
+def defaulted(trace):
+    """The same trace, but the builder's argument was filled in by its default."""
     [builder, pool] = trace.calls
     argument = msgspec.structs.replace(builder.arguments[0], given=False)
     builder = msgspec.structs.replace(builder, arguments=(argument,))
-    checkout.traces["a"] = msgspec.structs.replace(trace, calls=(builder, pool))
+    return msgspec.structs.replace(trace, calls=(builder, pool))
+
+
+def test_interface_difference_passes_unless_strict(goldentrace, checkout, capsys):
+    checkout.traces["a"] = defaulted(checkout.traces["a"])
     assert goldentrace("gate", "--format", "json") == 0
     verdict = verdict_of(capsys)
     assert {cause["level"] for cause in verdict["causes"]} == {"interface"}
@@ -193,6 +197,25 @@ def test_failing_round_trip_without_golden_difference_is_a_fault(
     ]
 
 
+def test_passing_difference_does_not_hide_a_failing_round_trip(
+    goldentrace, checkout, broken_trace, capsys
+):
+    checkout.base_traces["a"] = broken_trace("a")
+    checkout.traces["a"] = defaulted(broken_trace("a"))
+    assert goldentrace("gate", "--base", "HEAD", "--format", "json") == 1
+    verdict = verdict_of(capsys)
+    assert {cause["level"] for cause in verdict["causes"]} == {"interface"}
+    assert "a round trip must restore every row" in verdict["problems"][0]
+
+
+def test_unreadable_golden_does_not_hide_a_difference_from_a_revision(
+    goldentrace, checkout, narrowed, capsys
+):
+    (checkout.golden / "a.json").write_bytes(b"")
+    assert goldentrace("gate", "--base", "HEAD", "--format", "json") == 2
+    assert kinds(verdict_of(capsys))[0] == "argument_changed"
+
+
 def test_failure_that_the_golden_records_is_accepted(goldentrace, checkout, failed_trace):
     checkout.traces["a"] = failed_trace("a")
     checkout.write_golden(failed_trace("a"))
@@ -242,6 +265,11 @@ def test_without_repository_the_declaration_is_a_note(goldentrace, checkout, cap
     (checkout.root / ".git").rmdir()
     assert goldentrace("gate") == 0
     assert "goldentrace: note: not a git repository" in capsys.readouterr().err
+
+
+def test_golden_as_head_says_that_builders_were_not_searched(goldentrace, capsys):
+    assert goldentrace("gate", "--base", "HEAD", "--head", "golden") == 0
+    assert "goldentrace: note: the head is golden" in capsys.readouterr().err
 
 
 def test_gate_changes_no_file(goldentrace, checkout, narrowed):

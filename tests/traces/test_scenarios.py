@@ -4,7 +4,7 @@ from itertools import combinations, product
 
 import pytest
 
-from traces.scenarios import BUILDERS, MODELS, PoolFamily, registry
+from traces.scenarios import BUILDERS, GROUPS, MODELS, PoolFamily, registry
 from traces.scenarios.matrix import AXES
 
 
@@ -25,7 +25,7 @@ def is_possible(config):
             family is not PoolFamily.NSA or config["page_size"] == 64,
             family is not PoolFamily.LINEAR or config["groups"] != "tp1",
             not config["draft"] or family in (PoolFamily.MHA, PoolFamily.MLA, PoolFamily.NSA),
-            not direct_page_first or config["builder"] == "UnifiedRadixCache.init_hicache",
+            not direct_page_first or config["builder"].endswith(".init_hicache"),
         )
     )
 
@@ -45,8 +45,8 @@ def test_every_possible_pair_of_axis_values_is_played():
     assert covered - possible == set()
 
 
-def test_matrix_has_57_scenarios():
-    assert len(scenarios()) == 57
+def test_matrix_has_71_scenarios():
+    assert len(scenarios()) == 71
 
 
 def test_every_builder_and_model_of_the_contract_is_played():
@@ -59,13 +59,21 @@ def test_every_builder_and_model_of_the_contract_is_played():
         "attach_hybrid_nsa_pool_to_hiradix_cache",
         "attach_hybrid_pool_to_mamba_cache",
         "UnifiedRadixCache.init_hicache",
+        "HiRadixCache.init_hicache",
+        "HiMambaRadixCache.init_hicache",
     }
     assert {s.model for s in scenarios()} == set(MODELS)
 
 
-def test_every_builder_is_played_in_a_later_pipeline_stage():
-    builders = {s.builder for s in scenarios() if s.groups == "tp2pp3"}
-    assert builders == set(BUILDERS)
+def test_every_builder_plays_every_family_with_groups_and_stages_that_no_default_has():
+    played = {(s.builder, MODELS[s.model].family): set() for s in scenarios()}
+    for scenario in scenarios():
+        shape = GROUPS[scenario.groups]
+        said = played[scenario.builder, MODELS[scenario.model].family]
+        said |= {"cp"} if shape.attn_cp_size else set()
+        said |= {"tp"} if shape.attn_tp_size else set()
+        said |= {"pp"} if shape.pp_size > 1 else set()
+    assert {pair: said for pair, said in played.items() if said != {"cp", "tp", "pp"}} == {}
 
 
 def test_packed_rows_are_played_on_both_backends_and_so_is_the_control():

@@ -85,9 +85,9 @@ def test_stacklevel_points_where_it_did(tell, stacklevel, file):
 def test_function_imported_by_name_is_heard_too(told, tell, monkeypatch):
     monkeypatch.setattr(stack, "warn", warnings.warn, raising=False)
 
-    with listening("tinystack", tell, hidden=frozenset()):
-        with pytest.warns(UserWarning, match="copied"):
-            exec("warn('copied')", {"warn": stack.warn, "__name__": "tinystack.copy"})
+    wanted = pytest.warns(UserWarning, match="copied")
+    with wanted, listening("tinystack", tell, hidden=frozenset()):
+        exec("warn('copied')", {"warn": stack.warn, "__name__": "tinystack.copy"})
 
     assert told == [("warning", "copied")]
     assert stack.warn is warnings.warn
@@ -117,6 +117,20 @@ def test_logger_that_lets_no_warning_through_is_an_error(tell):
     assert str(caught.value) == (
         "logger tinystack: must let warnings through; expected WARNING, got ERROR"
     )
+
+
+def test_disabled_logging_is_an_error(tell):
+    logging.disable(logging.CRITICAL)
+    try:
+        with pytest.raises(RecorderError, match=r"expected WARNING, got logging\.disable"):
+            with_nothing(tell)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def with_nothing(tell):
+    with listening("tinystack", tell, hidden=frozenset()):
+        pass
 
 
 def test_warn_is_restored_also_after_an_exception(tell):

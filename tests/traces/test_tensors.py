@@ -53,6 +53,25 @@ def test_public_tensors_are_read_in_order_with_shape_memory_and_alias():
     )
 
 
+def test_pool_that_cannot_be_referred_to_weakly_is_read_too():
+    class Strong:
+        __slots__ = ("__dict__",)
+
+        def __init__(self):
+            self.kv_buffer = torch.zeros(2)
+
+    class StrongTarget:
+        def view(self, pool):
+            from traces.seams import PoolView
+
+            return PoolView(side="host", layout="", is_pinned=lambda one: False)
+
+    buffers = Buffers(StrongTarget())
+    buffers.snapshot(Strong(), "Strong#1")
+
+    assert [one.name for one in buffers.records(Owners())] == ["kv_buffer"]
+
+
 def test_what_is_no_pool_has_no_buffers():
     buffers = Buffers(NestedTarget())
 

@@ -23,7 +23,7 @@ def _annotation(cause: Cause, *, strict: bool) -> str:
     change = f" {words.before(cause)} -> {words.after(cause)}" if words.has_change(cause) else ""
     lines = [f"{words.subject(cause)}{change}", words.chain(cause), cause.message]
     lines += [words.consequence(part) for part in cause.consequences[: words.SHOWN_CONSEQUENCES]]
-    lines += [words.more_consequences(cause), words.scenarios(cause)]
+    lines += [words.more_consequences(cause), words.scenarios(cause, written=str)]
     return _command(severity, place, cause.kind, "\n".join(line for line in lines if line))
 
 

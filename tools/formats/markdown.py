@@ -35,7 +35,7 @@ def _row(cause: Cause) -> str:
         _code(words.before(cause)) if change else "",
         _code(words.after(cause)) if change else "",
         _code(words.place(cause) or words.chain(cause)),
-        _escaped(words.scenarios(cause)),
+        words.scenarios(cause, written=_code),
     )
     return f"| {' | '.join(cells)} |"
 

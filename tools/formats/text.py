@@ -19,11 +19,24 @@ def as_text(verdict: Verdict, *, coloured: bool) -> str:
         f"{_painted('problem', 'bold yellow', coloured=coloured)}  {problem}"
         for problem in verdict.problems
     ]
-    blocks += [
+    causes = [
         _cause(number, cause, coloured=coloured)
         for number, cause in enumerate(verdict.causes, start=1)
     ]
-    return "\n\n".join(blocks) + "\n"
+    return "\n\n".join([*blocks, *_gathered(causes)]) + "\n"
+
+
+def _gathered(blocks: list[str]) -> list[str]:
+    """Join neighbours that are one line each: a long list needs no empty lines."""
+    gathered: list[str] = []
+    alone = False
+    for block in blocks:
+        if alone and "\n" not in block:
+            gathered[-1] += f"\n{block}"
+        else:
+            gathered.append(block)
+        alone = "\n" not in block
+    return gathered
 
 
 def _cause(number: int, cause: Cause, *, coloured: bool) -> str:
@@ -33,16 +46,18 @@ def _cause(number: int, cause: Cause, *, coloured: bool) -> str:
     kind = painted(cause.kind, _LEVELS[cause.level])
     change = f"  {_change(cause)}" if words.has_change(cause) else ""
     lines = [f"{number}. {kind}  {painted(words.subject(cause), 'bold')}{change}"]
+    if words.is_about_a_scenario(cause):
+        return lines[0]
     lines += [painted(words.place(cause), "underline")] if words.place(cause) else []
     lines += [words.chain(cause)] if words.chain(cause) else []
     lines += [cause.message] if cause.message else []
-    lines += [painted(words.scenarios(cause), "dim")] if cause.scenarios else []
+    lines += [painted(words.scenarios(cause, written=str), "dim")] if cause.scenarios else []
     consequences = [
         words.consequence(part) for part in cause.consequences[: words.SHOWN_CONSEQUENCES]
     ]
     rest = words.more_consequences(cause)
     lines += [painted(f"  {line}", "dim") for line in (*consequences, *([rest] if rest else []))]
-    return "\n   ".join(lines)
+    return f"\n{' ' * len(f'{number}. ')}".join(lines)
 
 
 def _change(cause: Cause) -> str:

@@ -1,5 +1,6 @@
 """The phrases all forms of a verdict share."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -7,7 +8,7 @@ import msgspec
 from traces.verdict import Cause, Consequence, Kind, Verdict
 
 SHOWN_CONSEQUENCES = 8
-SHOWN_SCENARIOS = 6
+SHOWN_SCENARIOS = 3
 
 _SHOWN_CHARACTERS = 120
 _ABSENT_BEFORE = (Kind.ARGUMENT_ADDED, Kind.PARAMETER_ADDED, Kind.CALL_ADDED)
@@ -57,8 +58,9 @@ def after(cause: Cause) -> str:
 
 
 def has_change(cause: Cause | Consequence) -> bool:
-    """Tell whether there are values to show."""
-    return cause.before is not None or cause.after is not None
+    """Tell whether there are values to show that are not just the name of what differs."""
+    trivial: tuple[Any, ...] = (None, {}, cause.where)
+    return cause.before not in trivial or cause.after not in trivial
 
 
 def subject(cause: Cause) -> str:
@@ -77,11 +79,16 @@ def place(cause: Cause) -> str:
     return "" if cause.location is None else f"{cause.location.file}:{cause.location.line}"
 
 
-def scenarios(cause: Cause) -> str:
-    """Return the number of scenarios and the first names."""
+def is_about_a_scenario(cause: Cause) -> bool:
+    """Tell whether what differs is one scenario itself, so that there is nothing else to say."""
+    return cause.scenarios == (cause.where,) and not cause.consequences
+
+
+def scenarios(cause: Cause, *, written: Callable[[str], str]) -> str:
+    """Return the number of scenarios and the first names, each as ``written`` writes it."""
     if not cause.scenarios:
         return ""
-    names = ", ".join(cause.scenarios[:SHOWN_SCENARIOS])
+    names = ", ".join(map(written, cause.scenarios[:SHOWN_SCENARIOS]))
     more = len(cause.scenarios) - SHOWN_SCENARIOS
     rest = f" and {more} more" if more > 0 else ""
     return f"{counted(len(cause.scenarios), 'scenario')}: {names}{rest}"

@@ -1,7 +1,7 @@
 """``bench gate`` and ``bench recorder``: what the net costs."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeAlias
 
 import typer
@@ -18,6 +18,7 @@ from tools.options import (
     Target,
     opener,
 )
+from traces.scenarios import Scenario
 
 Rounds: TypeAlias = Annotated[int, typer.Option(min=1, help="Repetitions; medians are shown.")]
 
@@ -38,7 +39,7 @@ def measure_gate(
     desk = opener(context)(target=target, limit_seconds=DEFAULT_LIMIT_SECONDS)
     found = bench_gate(
         desk.root,
-        names=_some(names, known=desk.scenarios),
+        scenarios=_some(names, known=desk.scenarios),
         device=known_device(device),
         rounds=rounds,
         arguments=names or [],
@@ -58,16 +59,17 @@ def measure_recorder(
 ) -> None:
     """Time recording against not recording, and how encoding and diffing grow."""
     desk = opener(context)(target=target, limit_seconds=DEFAULT_LIMIT_SECONDS)
-    wanted = _some(names, known=desk.scenarios)
-    found = bench_recorder(names=wanted, device=known_device(device), rounds=rounds)
+    found = bench_recorder(
+        scenarios=_some(names, known=desk.scenarios), device=known_device(device), rounds=rounds
+    )
     _print(found, as_json=as_json)
 
 
-def _some(names: list[str] | None, *, known: Iterable[str]) -> tuple[str, ...]:
+def _some(names: list[str] | None, *, known: Mapping[str, Scenario]) -> list[Scenario]:
     wanted = chosen(names or [], known=known)
     if not wanted:
         raise ToolError("scenarios", "must be played", expected="at least one", got=0)
-    return wanted
+    return [known[name] for name in wanted]
 
 
 def _print(found: dict[str, Any], *, as_json: bool) -> None:

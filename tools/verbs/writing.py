@@ -49,7 +49,9 @@ def record(
         desk.open_troupe(desk.root) as troupe,
         progress("recording", total=len(wanted)) as on_played,
     ):
-        playing = troupe.play(wanted, device=device, on_played=on_played)
+        playing = troupe.play(
+            [desk.scenarios[name] for name in wanted], device=device, on_played=on_played
+        )
     if playing.problems:
         for problem in playing.problems:
             say(problem)

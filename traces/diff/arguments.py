@@ -4,15 +4,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from traces.diff.refusals import Refusal, own_refusal
 from traces.diff.side import Side
 from traces.diff.values import Pair, References, Value, fields, same
 from traces.model import Argument, Call
 from traces.verdict import Kind, Level
 
-_UNBOUND = re.compile(
-    r"missing (a|\d+) required|unexpected keyword argument|positional argument|multiple values"
-)
-_QUOTED = re.compile(r"'([^']+)'")
 _POSITION = re.compile(r"args\[(\d+)\]")
 
 
@@ -84,20 +81,14 @@ class ArgumentComparison:
         names = [argument.name for argument in partner.arguments]
         named: dict[str, Argument] = {}
         for argument in call.arguments:
-            position = _POSITION.fullmatch(argument.name) if self._unbound(call, side) else None
+            position = (
+                _POSITION.fullmatch(argument.name)
+                if own_refusal(call, side, partner=partner)
+                else None
+            )
             known = position is not None and int(position[1]) < len(names)
             named[names[int(position[1])] if position and known else argument.name] = argument
         return named
-
-    def _unbound(self, call: Call, side: Side) -> bool:
-        """Tell whether the arguments did not fit the callee's signature."""
-        return (
-            call.raises is not None
-            and call.raises.type == "TypeError"
-            and _UNBOUND.search(call.raises.message) is not None
-            and not side.children.get(call.call)
-            and all(argument.given for argument in call.arguments)
-        )
 
     def _change(
         self, pair: Pair, name: str, old: Argument | None, new: Argument | None
@@ -128,32 +119,36 @@ class ArgumentComparison:
 
     def _refused(self, pair: Pair, name: str) -> bool:
         """Tell whether the callee of the head no longer takes a keyword that is still given."""
+        old, new = self._refusals(pair)
+        return old is None and new is not None and name == new.unexpected
+
+    def _refusals(self, pair: Pair) -> tuple[Refusal | None, Refusal | None]:
         return (
-            self._unbound(pair.head, self.head)
-            and not self._unbound(pair.base, self.base)
-            and name in _rejected(pair.head)
+            own_refusal(pair.base, self.base, partner=pair.head),
+            own_refusal(pair.head, self.head, partner=pair.base),
         )
 
     def _only_base(self, pair: Pair, name: str, old: Argument) -> ArgumentChange | None:
-        if self._unbound(pair.head, self.head):
+        refused, refusal = self._refusals(pair)
+        if refusal is not None:
             return _made(pair, Kind.ARGUMENT_DROPPED, name, old.value, None) if old.given else None
-        if _is_extra(name) or self._unbound(pair.base, self.base):
+        if _is_extra(name) or refused is not None:
             return _made(pair, Kind.ARGUMENT_DROPPED, name, old.value, None)
         return _made(pair, Kind.PARAMETER_REMOVED, name, old.value, None, effective=old.given)
 
     def _only_head(self, pair: Pair, name: str, new: Argument) -> ArgumentChange | None:
-        if self._unbound(pair.base, self.base):
+        refused, refusal = self._refusals(pair)
+        if refused is not None:
             return _made(pair, Kind.ARGUMENT_ADDED, name, None, new.value) if new.given else None
-        if _is_extra(name) or self._unbound(pair.head, self.head):
+        if _is_extra(name) or refusal is not None:
             return _made(pair, Kind.ARGUMENT_ADDED, name, None, new.value)
         return _made(pair, Kind.PARAMETER_ADDED, name, None, new.value, effective=new.given)
 
     def _newly_required(self, pair: Pair) -> Iterator[ArgumentChange]:
         """Yield parameters that the head's callee requires and that nobody ever gave."""
-        if not self._unbound(pair.head, self.head) or _rejected(pair.head):
-            return
+        _, refusal = self._refusals(pair)
         known = {argument.name for argument in (*pair.base.arguments, *pair.head.arguments)}
-        for name in _quoted(pair.head):
+        for name in () if refusal is None else refusal.missing:
             if name not in known and pair.base.raises != pair.head.raises:
                 yield _made(pair, Kind.PARAMETER_ADDED, name, None, None)
 
@@ -187,12 +182,3 @@ def _narrowed(name: str, before: Value, after: Value, references: References) ->
 def _is_extra(name: str) -> bool:
     """Tell ``kwargs.key`` and ``args[0]`` from a parameter of the signature."""
     return "." in name or "[" in name
-
-
-def _rejected(call: Call) -> list[str]:
-    message = "" if call.raises is None else call.raises.message
-    return _QUOTED.findall(message) if "unexpected keyword" in message else []
-
-
-def _quoted(call: Call) -> list[str]:
-    return [] if call.raises is None else _QUOTED.findall(call.raises.message)

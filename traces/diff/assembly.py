@@ -7,14 +7,15 @@ from traces.diff.arguments import ArgumentChange
 from traces.diff.chains import Chains
 from traces.diff.differences import Difference, Layer
 from traces.diff.drafts import Draft, as_difference, draft_of, marks
-from traces.diff.ledger import Ledger
+from traces.diff.ledger import Ledger, crossed
 from traces.diff.pairing import Pairing
 from traces.diff.places import Places
-from traces.diff.side import Side
+from traces.diff.side import Side, made_label
 from traces.diff.structure import Lone, Structure
 from traces.diff.structure import as_difference as as_structural
-from traces.diff.values import Pair, References, same
+from traces.diff.values import Pair, References, references_in
 from traces.model import Call
+from traces.verdict import Kind
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,11 +44,11 @@ class Assembly:
         structure = Structure(base=self.base, head=self.head, pairing=self.pairing)
         lone_calls = structure.lone_calls()
         self.truncated += [
-            as_structural(lone, layer=Layer.ASSEMBLY) for lone in lone_calls if lone.truncated
+            as_structural(lone, layer=self._layer_of(lone)) for lone in lone_calls if lone.truncated
         ]
         groups = structure.groups([lone for lone in lone_calls if not lone.truncated])
         visits: list[tuple[int, Pair | list[Lone]]] = [
-            *((group[0].position, group) for group in groups),
+            *((self._place(group), group) for group in groups),
             *((self._position(pair), pair) for pair in self.pairing.pairs),
         ]
         for _, visited in sorted(visits, key=lambda item: item[0]):
@@ -55,6 +56,23 @@ class Assembly:
                 self._visit_pair(visited)
             else:
                 self._visit_group(visited)
+
+    def _place(self, group: Sequence[Lone]) -> int:
+        """Return when to visit a group: after the argument it was made for, if that is gone too."""
+        wanted = self._wanted_for(group)
+        return group[0].position if wanted is None else self._position(wanted.pair) + 1
+
+    def _wanted_for(self, group: Sequence[Lone]) -> ArgumentChange | None:
+        """Return the dropped (or new) argument whose value is an object that the group made."""
+        made = {(lone.removed, label) for lone in group if (label := made_label(lone.call))}
+        for changes in self.chains.changes.values() if made else ():
+            for change in changes:
+                taken = change.kind in (Kind.ARGUMENT_DROPPED, Kind.PARAMETER_REMOVED)
+                new = change.kind in (Kind.ARGUMENT_ADDED, Kind.PARAMETER_ADDED)
+                value = change.before if taken else change.after
+                if (taken or new) and made & {(taken, label) for label in references_in(value)}:
+                    return change
+        return None
 
     def _visit_pair(self, pair: Pair) -> None:
         changes = self.chains.changes[pair.head.call]
@@ -92,7 +110,7 @@ class Assembly:
         """Tell whether an operation's argument may have been decided by the events before it."""
         if self._layer(change.pair.head, self.head) is Layer.ASSEMBLY or not change.effective:
             return False
-        return change.mere_value or change.pair.head.step in self.disturbed
+        return change.pair.head.step in self.disturbed
 
     def _explanation(self, change: ArgumentChange) -> Draft | None:
         """Return the cause that a difference follows from although it is not the same argument.
@@ -114,9 +132,11 @@ class Assembly:
 
     def _visit_group(self, group: Sequence[Lone]) -> None:
         leader = next((lone for lone in group if not lone.is_builder), group[0])
-        layer = self._layer(leader.call, self.base if leader.removed else self.head)
+        layer = self._layer_of(leader)
         differences = [as_structural(lone, layer=layer) for lone in group]
-        draft = None if leader.is_builder else self._group_explanation(leader, layer)
+        draft = self.ledger.of_change(self._wanted_for(group))
+        if draft is None and not leader.is_builder:
+            draft = self._group_explanation(leader, layer)
         if draft is None and layer is Layer.OPERATIONS and leader.call.step in self.disturbed:
             self.later += differences
             return
@@ -159,6 +179,9 @@ class Assembly:
     def _position(self, pair: Pair) -> int:
         return 2 * self.head.positions[pair.head.call] + 1
 
+    def _layer_of(self, lone: Lone) -> Layer:
+        return self._layer(lone.call, self.base if lone.removed else self.head)
+
     @staticmethod
     def _layer(call: Call, side: Side) -> Layer:
         """Return the layer of a call: an operation that builds a stack belongs to the assembly."""
@@ -173,9 +196,7 @@ def _swapped_with(
 ) -> ArgumentChange | None:
     """Return the argument of the same call that got this one's value and gave it its own."""
     for other in changes:
-        crossed = same(change.before, other.after, references) and same(
-            other.before, change.after, references
-        )
-        if other is not change and crossed and change.mere_value and other.mere_value:
+        values = change.mere_value and other.mere_value
+        if other is not change and values and crossed(change, other, references):
             return other
     return None

@@ -1,6 +1,6 @@
 """Gives every difference that is no argument to the cause that explains it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from traces.diff.differences import Difference, Family, Layer
@@ -41,11 +41,13 @@ class Attribution:
     def events(self, differences: Sequence[Difference]) -> None:
         """Assign events; the first unexplained one is a cause, the others follow from it.
 
-        A lost edge moves no bytes: transfers that differ after it are a cause of their own.
+        A lost edge moves no bytes, so transfers that differ are a cause of their own. They explain
+        the edges that come and go beside them, and the other end of those edges.
         """
         hunks: dict[int, list[Difference]] = {}
         for found in differences:
             hunks.setdefault(found.hunk, []).append(found)
+        carried = {found.edge for hunk in hunks.values() if _moves_data(hunk) for found in hunk}
         explained: dict[str, Draft | None] = {}
         own: dict[Family, Draft] = {}
         for hunk in hunks.values():
@@ -54,7 +56,13 @@ class Attribution:
                     explained[found.pool] = self._of_pool(found.pool) or self._nearest(
                         found, before=(Layer.EVENTS, 0)
                     )
-                self._give_event(found, explained[found.pool], own)
+                free = found.family is Family.ORDER and found.edge not in carried
+                allowed = [Family.ORDER] if free else [*Family][: found.family + 1]
+                draft = explained[found.pool] or _first(own, allowed)
+                if draft is None:
+                    own[found.family] = self._root(found)
+                else:
+                    _give(found, draft)
 
     def others(self, differences: Iterable[Difference]) -> None:
         """Assign what lies downstream of the events, most upstream first."""
@@ -85,14 +93,6 @@ class Attribution:
         """Make differences that change no behaviour one cause."""
         if differences:
             self._root(differences[0]).explain(differences[1:])
-
-    def _give_event(self, found: Difference, draft: Draft | None, own: dict[Family, Draft]) -> None:
-        order = [found.family, *(family for family in Family if family < found.family)]
-        draft = draft or next((own[family] for family in order if family in own), None)
-        if draft is None:
-            own[found.family] = self._root(found)
-        else:
-            _give(found, draft)
 
     def _root(self, found: Difference) -> Draft:
         draft = draft_of(found)
@@ -141,6 +141,14 @@ class Attribution:
         if found.head_call:
             return self.head.call(found.head_call).callee
         return self.base.call(found.base_call).callee if found.base_call else found.pool
+
+
+def _moves_data(hunk: Sequence[Difference]) -> bool:
+    return any(found.family is Family.DATA for found in hunk)
+
+
+def _first(own: Mapping[Family, Draft], allowed: Iterable[Family]) -> Draft | None:
+    return next((own[family] for family in allowed if family in own), None)
 
 
 def _give(found: Difference, draft: Draft) -> None:

@@ -77,12 +77,19 @@ class Chains:
         When the head never got there, because the call raised, it is the constructor that the
         value reached in the base.
         """
-        made = [member for member in members if member.pair.head.role == "constructor"]
+        top = root.pair.head
+        made = [
+            member
+            for member in members
+            if member.pair.head.role == "constructor"
+            and (member.pair.head is top or top in self.head.ancestors(member.pair.head.call))
+        ]
         if made:
             return max(made, key=lambda one: (_relation(root, one), self._depth(one))).pair.head
-        if root.kind in _TAKEN and (reached := self._reached(root)):
+        if root.kind in _TAKEN and root.effective and (reached := self._reached(root)):
             return max(reached, key=lambda call: self.base.depth(call.call))
-        return max([root, *members], key=self._depth).pair.head
+        below = [one for one in members if top in self.head.ancestors(one.pair.head.call)]
+        return max([root, *below], key=self._depth).pair.head
 
     def _depth(self, change: ArgumentChange) -> int:
         return self.head.depth(change.pair.head.call)

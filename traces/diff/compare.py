@@ -81,8 +81,8 @@ class _Comparison:
             parameters=parameters,
             chains=Chains(base=base, head=head, pairing=pairing, changes=changes),
             events=events,
-            places=Places(base=base, head=head, events=events),
-            ledger=Ledger(base=base, head=head, drafts=[]),
+            places=Places(base=base, head=head, events=events, pairs=pairing.pairs),
+            ledger=Ledger(base=base, head=head, references=pairing.references, drafts=[]),
         )
 
     def causes(self) -> list[Cause]:

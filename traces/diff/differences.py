@@ -40,6 +40,7 @@ class Difference:
         base_index: place in the events of the base; None for no event or absent.
         head_index: place in the events of the head, or where it would be.
         family: of an event.
+        edge: name of the device event that is recorded or awaited; empty for other events.
         hunk: number of the hunk of events it belongs to.
         truncated: whether it is missing only because the other side ended early.
     """
@@ -58,6 +59,7 @@ class Difference:
     base_index: int | None
     head_index: int | None
     family: Family
+    edge: str
     hunk: int
     truncated: bool
 
@@ -98,6 +100,7 @@ def difference(
         base_index=None,
         head_index=None,
         family=Family.DATA,
+        edge="",
         hunk=0,
         truncated=truncated,
     )

@@ -44,6 +44,11 @@ class Draft:
     count: int = 1
     source: Difference | None = None
 
+    def promote(self, change: ArgumentChange) -> None:
+        """Show a difference that matters instead of one on the same line that does not."""
+        self.root, self.capable = change, True
+        self.before, self.after = change.before, change.after
+
     def explain(self, differences: Iterable[Difference]) -> None:
         """Add consequences."""
         for found in differences:
@@ -52,7 +57,8 @@ class Draft:
 
     def worsen(self, level: Level) -> None:
         """Raise the level to that of something the cause explains."""
-        self.level = min(self.level, level, key=lambda one: one.rank)
+        if level.rank < self.level.rank:
+            self.level = level
 
 
 def marks(*, base_call: str, head_call: str) -> set[str]:

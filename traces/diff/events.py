@@ -105,6 +105,7 @@ class EventComparison:
             base_index=i,
             head_index=place,
             family=family_of(event),
+            edge=event.name if isinstance(event, EventRecorded | EventAwaited) else "",
             hunk=hunk,
             truncated=cut,
         )

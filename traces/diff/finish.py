@@ -8,11 +8,13 @@ from traces.diff.chains import Chains, responsible_builder
 from traces.diff.differences import Difference, Layer, consequences
 from traces.diff.drafts import Draft, as_difference
 from traces.diff.places import Places
-from traces.diff.side import Side
+from traces.diff.refusals import Refusal, refusal_of
+from traces.diff.results import described
+from traces.diff.side import Side, argument_values
 from traces.diff.values import Pair, same
 from traces.diff.wording import of_argument, of_difference
 from traces.model import Call
-from traces.verdict import Cause, Location
+from traces.verdict import Cause, Kind, Location
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +83,7 @@ class Finisher:
             Layer.OUTCOME: self._in_ending,
         }[source.layer]
         place(draft, source)
-        draft.message = of_difference(source, draft.callee)
+        draft.message = draft.message or of_difference(source, draft.callee)
 
     def _in_call(self, draft: Draft, source: Difference) -> None:
         call = self._call(source)
@@ -110,10 +112,42 @@ class Finisher:
         self._at(draft, self.places.of_content(source))
 
     def _in_ending(self, draft: Draft, source: Difference) -> None:
-        if self._call(source) is not None:
-            self._in_call(draft, source)
+        line = self.head.failure_line()
+        origin = self._call(source)
+        if origin is None:
+            self._at(draft, line or self.head.event_line(len(self.head.trace.events) - 1))
         else:
-            self._at(draft, self.head.event_line(len(self.head.trace.events) - 1))
+            self._in_call(draft, source)
+            draft.location = line or self.places.of_definition(origin.callee) or draft.location
+        refusal = refusal_of(self.head.trace.outcome.failure)
+        if refusal is not None and not self.base.failed:
+            self._refused(draft, source, origin, refusal)
+
+    def _refused(
+        self, draft: Draft, source: Difference, origin: Call | None, refusal: Refusal
+    ) -> None:
+        """Name the keyword when a call that is not recorded did not bind."""
+        for name in [name for name in (*refusal.missing, refusal.unexpected) if name][:1]:
+            draft.explain([source])
+            draft.kind = Kind.ARGUMENT_DROPPED if refusal.missing else Kind.PARAMETER_REMOVED
+            draft.parameter = name
+            draft.where = f"{refusal.function}.{name}"
+            consumer = self._getting(origin, name)
+            draft.callee = refusal.function if consumer is None else consumer.callee
+            draft.before = None if consumer is None else argument_values(consumer)[name]
+            draft.after = None
+            draft.path = tuple(dict.fromkeys([refusal.function, draft.callee]))
+            draft.message = f"{described(self.head.trace.outcome.failure)}."
+
+    def _getting(self, origin: Call | None, name: str) -> Call | None:
+        """Return the deepest call, best a constructor, that got an argument in the base."""
+        pair = None if origin is None else self.chains.pairing.of_head.get(origin.call)
+        calls = [] if pair is None else [pair.base, *self.base.nested(pair.base.call)]
+        return max(
+            (call for call in calls if name in argument_values(call)),
+            key=lambda call: (call.role == "constructor", self.base.depth(call.call)),
+            default=None,
+        )
 
     def _at(self, draft: Draft, location: Location | None) -> None:
         draft.location = location

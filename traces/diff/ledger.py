@@ -8,7 +8,7 @@ from traces.diff.differences import Layer
 from traces.diff.drafts import Draft, marks
 from traces.diff.side import Side, argument_values, last_name, made_label
 from traces.diff.structure import Lone
-from traces.diff.values import IDENTICAL, Pair, references_in, same
+from traces.diff.values import IDENTICAL, Pair, References, references_in, same
 from traces.model import Call
 from traces.verdict import Location
 
@@ -21,6 +21,7 @@ class Ledger:
 
     base: Side
     head: Side
+    references: References
     drafts: list[Draft]
     _of_change: dict[ArgumentChange, Draft] = field(default_factory=dict)
     _of_root: dict[_Key, Draft] = field(default_factory=dict)
@@ -63,6 +64,8 @@ class Ledger:
             self.drafts.append(draft)
         else:
             draft.count += 1
+            if change.effective and not draft.capable:
+                draft.promote(change)
         self.join(change, draft)
         return draft
 
@@ -91,16 +94,16 @@ class Ledger:
         )
 
     def alike(self, change: ArgumentChange) -> Draft | None:
-        """Return an earlier cause with the same parameter and values: one source feeds both."""
+        """Return an earlier cause with the same parameter and values: one source feeds both.
+
+        Two calls that got each other's values are one cause too.
+        """
         for draft in self.drafts:
             root = draft.root
-            if (
-                root is not None
-                and root.mere_value
-                and last_name(root.parameter) == last_name(change.parameter)
-                and same(root.before, change.before, IDENTICAL)
-                and same(root.after, change.after, IDENTICAL)
-            ):
+            if root is None or not root.mere_value:
+                continue
+            named = last_name(root.parameter) == last_name(change.parameter)
+            if named and (_same_values(root, change) or crossed(root, change, self.references)):
                 return draft
         return None
 
@@ -134,3 +137,16 @@ class Ledger:
             yield "head", self.head, head
         if base is not None:
             yield "base", self.base, base
+
+
+def crossed(change: ArgumentChange, other: ArgumentChange, references: References) -> bool:
+    """Tell whether two arguments got each other's values."""
+    return same(change.before, other.after, references) and same(
+        other.before, change.after, references
+    )
+
+
+def _same_values(change: ArgumentChange, other: ArgumentChange) -> bool:
+    return same(change.before, other.before, IDENTICAL) and same(
+        change.after, other.after, IDENTICAL
+    )

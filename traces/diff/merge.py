@@ -70,13 +70,15 @@ def _merged(causes: Sequence[Cause]) -> Cause:
 
 
 def _variants(causes: Sequence[Cause]) -> tuple[Variant, ...]:
-    """Return the different values, those with most consequences first, then most scenarios."""
+    """Return the different values, the most telling first: by level and consequences."""
     groups: dict[bytes, list[Cause]] = {}
     for cause in causes:
         groups.setdefault(_encoded(cause.before, cause.after), []).append(cause)
     ordered = sorted(
         groups.values(),
         key=lambda group: (
+            min(cause.level.rank for cause in group),
+            _encoded(group[0].before, None) == _encoded(group[0].after, None),
             -max(len(cause.consequences) for cause in group),
             -len(group),
             group[0].scenarios,

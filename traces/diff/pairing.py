@@ -41,14 +41,18 @@ class Pairing:
 
 
 def pair_calls(base: Side, head: Side, renamed: Mapping[str, str]) -> Pairing:
-    """Pair the calls of two sides; ``renamed`` leads from callees of the base to the head's."""
+    """Pair the calls of two sides; ``renamed`` leads from callees of the base to the head's.
+
+    Equal calls in another order are paired crosswise only if that settles differences and makes
+    no new one: else it was the values that were swapped.
+    """
     pairs = [pair for roles in _ROLES for pair in _paired(base, head, roles, renamed)]
     plain = _pairing(base, head, pairs, renamed)
     untangled = _untangled(plain)
     if _same_order(untangled, plain):
         return plain
     other = _pairing(base, head, untangled, renamed)
-    return other if _disagreements(other) < _disagreements(plain) else plain
+    return other if _differing(other) < _differing(plain) else plain
 
 
 def likeness(base: Call, head: Call, renamed: Mapping[str, str]) -> float:
@@ -171,9 +175,9 @@ def _differs(pair: Pair, references: References) -> bool:
     )
 
 
-def _disagreements(pairing: Pairing) -> int:
+def _differing(pairing: Pairing) -> set[str]:
     assembly = (pair for pair in pairing.pairs if pair.head.role != "operation")
-    return sum(_differs(pair, pairing.references) for pair in assembly)
+    return {pair.base.call for pair in assembly if _differs(pair, pairing.references)}
 
 
 def _same_order(pairs: Sequence[Pair], pairing: Pairing) -> bool:

@@ -1,12 +1,13 @@
 """Finds the line to look at."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from traces.diff.arguments import ArgumentChange
 from traces.diff.differences import Difference, Family
 from traces.diff.events import EventComparison, family_of
 from traces.diff.side import Side
+from traces.diff.values import Pair
 from traces.model import Transfer
 from traces.verdict import Kind, Location
 
@@ -20,6 +21,7 @@ class Places:
     base: Side
     head: Side
     events: EventComparison
+    pairs: Sequence[Pair]
 
     def of_argument(self, change: ArgumentChange) -> Location | None:
         """Return the call that passes it, or the signature when that is what changed."""
@@ -49,15 +51,28 @@ class Places:
     def of_event(self, found: Difference) -> Location | None:
         """Return the line of an event.
 
-        A lost one has no line in the head: it stood near the event of its family before it, else
-        the one after it, else any event, of the same step.
+        A lost one has no line in the head. Where the base has lines, its line is carried over.
+        Else it stood near the event of its family before it, else the one after it, else any
+        event, of the same step.
         """
         if found.after is not None and found.head_index is not None:
             return self.head.event_line(found.head_index)
         if found.base_index is None:
             return None
-        near = next(self._near(found.base_index, found.family), None)
-        return near or self.base.event_line(found.base_index)
+        old = self.base.event_line(found.base_index)
+        if old is not None and (new := carried_over(old, self._known_lines())) is not None:
+            return new
+        return next(self._near(found.base_index, found.family), old)
+
+    def _known_lines(self) -> Iterator[tuple[Location | None, Location | None]]:
+        """Yield lines of the base with the same lines of the head."""
+        sites = self.base.recording.sites
+        for callee in () if sites is None else sites.definitions:
+            yield self.base.definition(callee), self.head.definition(callee)
+        for i, j in self.events.alignment.pairs:
+            yield self.base.event_line(i), self.head.event_line(j)
+        for pair in self.pairs:
+            yield self.base.call_line(pair.base.call), self.head.call_line(pair.head.call)
 
     def _near(self, index: int, family: Family) -> Iterator[Location]:
         step = self.events.old[index].step
@@ -91,3 +106,23 @@ class Places:
             if site.file == line.file and site.line <= line.line
         ]
         return max(above, default=(0, None))[1]
+
+
+def carried_over(
+    old: Location, known: Iterable[tuple[Location | None, Location | None]]
+) -> Location | None:
+    """Translate a line of the base by the nearest line above it that both sides know.
+
+    Args:
+        old: line of the base.
+        known: lines of the base with the same lines of the head, or None.
+
+    Returns:
+        None when no line of that file is known.
+    """
+    same_file = [(one, new) for one, new in known if one and new and one.file == old.file]
+    above = [pair for pair in same_file if pair[0].line <= old.line] or same_file
+    if not above:
+        return None
+    near, new = min(above, key=lambda pair: (abs(pair[0].line - old.line), pair[1].line))
+    return Location(file=new.file, line=max(1, new.line + old.line - near.line))

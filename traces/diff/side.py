@@ -87,11 +87,17 @@ class Side:
         sites = self.recording.sites
         return None if sites is None else _location(sites.definitions.get(callee))
 
+    def failure_line(self) -> Location | None:
+        """Return the innermost line of the target that the final exception went through."""
+        sites = self.recording.sites
+        return None if sites is None else _location(sites.failure)
+
     def event_line(self, index: int) -> Location | None:
         """Return the line an event came from."""
         sites = self.recording.sites
-        known = sites is not None and index < len(sites.events)
-        return _location(sites.events[index]) if sites is not None and known else None
+        if sites is None or not 0 <= index < len(sites.events):
+            return None
+        return _location(sites.events[index])
 
 
 def made_label(call: Call) -> str:

@@ -76,14 +76,15 @@ def _rename(before: str, after: str, calls: Sequence[Call], places: Places) -> D
 
 def format_causes(base: Side, head: Side) -> Iterator[Draft]:
     """Yield the cause that only the text differs: an order or a label without meaning."""
+    same_schema = base.trace.schema == head.trace.schema
     yield Draft(
         kind=Kind.FORMAT_CHANGED,
         level=Level.FORMAT,
         capable=False,
         rank=(int(Layer.OUTCOME), len(head.calls)),
         where="trace",
-        before=base.trace.schema,
-        after=head.trace.schema,
+        before=None if same_schema else base.trace.schema,
+        after=None if same_schema else head.trace.schema,
         message="the traces say the same in another order or with other labels.",
     )
 

@@ -61,16 +61,17 @@ class Structure:
         return list(groups.values())
 
     def _removed(self) -> Iterator[Lone]:
-        following = _following(self.base, self.head, self.pairing)
+        places = _places(self.base, self.head, self.pairing)
         last = max((self.base.positions[label] for label in self.pairing.of_base), default=-1)
         for call in self.pairing.removed:
             index = self.base.positions[call.call]
+            enclosing = self._enclosing(self.base, call, self.pairing.of_base)
             yield Lone(
                 call=call,
                 removed=True,
-                position=2 * following[index],
-                enclosing=self._enclosing(self.base, call, self.pairing.of_base),
-                truncated=self.head.failed and index > last,
+                position=2 * places[index],
+                enclosing=enclosing,
+                truncated=(self.head.failed and index > last) or self._left(enclosing, index),
             )
 
     def _added(self) -> Iterator[Lone]:
@@ -84,6 +85,14 @@ class Structure:
                 enclosing=self._enclosing(self.head, call, self.pairing.of_head),
                 truncated=self.base.failed and index > last,
             )
+
+    def _left(self, enclosing: Pair | None, index: int) -> bool:
+        """Tell whether an exception left the enclosing call of the head before it came so far."""
+        if enclosing is None or enclosing.head.raises is None or enclosing.base.raises is not None:
+            return False
+        inner = (call.call for call in self.base.nested(enclosing.base.call))
+        made = (self.base.positions[label] for label in inner if label in self.pairing.of_base)
+        return index > max(made, default=-1)
 
     @staticmethod
     def _enclosing(side: Side, call: Call, paired: dict[str, Pair]) -> Pair | None:
@@ -157,12 +166,12 @@ def given(call: Call) -> Value:
     }
 
 
-def _following(base: Side, head: Side, pairing: Pairing) -> list[int]:
-    """Return, for every call of the base, the head's place of the next paired call."""
-    place = len(head.calls)
+def _places(base: Side, head: Side, pairing: Pairing) -> list[int]:
+    """Return, for every call of the base, the head's place after the last paired call."""
+    place = 0
     places: list[int] = []
-    for call in reversed(base.calls):
+    for call in base.calls:
         if call.call in pairing.of_base:
-            place = head.positions[pairing.of_base[call.call].head.call]
+            place = head.positions[pairing.of_base[call.call].head.call] + 1
         places.append(place)
-    return places[::-1]
+    return places

@@ -2,12 +2,20 @@
 
 from functools import cache
 
-from traces.scenarios.matrix import BUILDERS, GROUPS, GroupShape, Scenario, covering_array
+from traces.scenarios.matrix import (
+    BUILDERS,
+    GROUPS,
+    INIT_HICACHE,
+    GroupShape,
+    Scenario,
+    covering_array,
+)
 from traces.scenarios.models import MODELS, Attention, Model, PoolFamily, State
 
 __all__ = [
     "BUILDERS",
     "GROUPS",
+    "INIT_HICACHE",
     "MODELS",
     "Attention",
     "GroupShape",

@@ -32,11 +32,12 @@ class GroupShape:
     pp_size: int
 
 
+# All but the first have ranks, sizes and stages that no default has.
 GROUPS: dict[str, GroupShape] = {
     "tp1": GroupShape(tp_size=1, attn_cp_size=0, attn_tp_size=0, pp_rank=0, pp_size=1),
-    "tp8": GroupShape(tp_size=8, attn_cp_size=0, attn_tp_size=8, pp_rank=0, pp_size=1),
-    "tp8cp2": GroupShape(tp_size=8, attn_cp_size=2, attn_tp_size=4, pp_rank=0, pp_size=1),
-    "tp2pp3": GroupShape(tp_size=2, attn_cp_size=0, attn_tp_size=2, pp_rank=1, pp_size=3),
+    "tp8pp2": GroupShape(tp_size=8, attn_cp_size=0, attn_tp_size=8, pp_rank=1, pp_size=2),
+    "tp8cp2pp3": GroupShape(tp_size=8, attn_cp_size=2, attn_tp_size=4, pp_rank=1, pp_size=3),
+    "tp4cp4pp5": GroupShape(tp_size=4, attn_cp_size=4, attn_tp_size=0, pp_rank=3, pp_size=5),
 }
 
 
@@ -100,8 +101,11 @@ SHORT_NAMES: dict[str, str] = {
     "attach_hybrid_pool_to_unified_cache": "unified",
     "attach_hybrid_nsa_pool_to_hiradix_cache": "hiradix_nsa",
     "attach_hybrid_pool_to_mamba_cache": "mamba_cache",
-    "UnifiedRadixCache.init_hicache": "init_hicache",
+    "UnifiedRadixCache.init_hicache": "unified_init",
+    "HiRadixCache.init_hicache": "hiradix_init",
+    "HiMambaRadixCache.init_hicache": "mamba_init",
 }
+INIT_HICACHE = tuple(name for name in SHORT_NAMES if name.endswith(".init_hicache"))
 
 _PLAIN = ("llama3_8b", "qwen3_8b", "dsv3_mha", "dsv3")
 _NSA = ("dsv32_fp8", "dsv32_bf16")
@@ -117,6 +121,8 @@ BUILDERS: dict[str, tuple[str, ...]] = {
     "attach_hybrid_nsa_pool_to_hiradix_cache": _NSA,
     "attach_hybrid_pool_to_mamba_cache": ("qwen3_next", "nemotron_h", "kimi_linear"),
     "UnifiedRadixCache.init_hicache": ("qwen3_8b", "dsv32_fp8", "gpt_oss", "nemotron_h"),
+    "HiRadixCache.init_hicache": ("llama3_8b", "dsv32_kv_fp8", "dsv32_fp8"),
+    "HiMambaRadixCache.init_hicache": ("nemotron_h", "falcon_h1"),
 }
 
 # The order of the values is the order in which the covering array prefers them.
@@ -167,7 +173,7 @@ def _constraints() -> list[dict[str, Any]]:
         {
             "operator": "or",
             "conditions": [
-                {"operator": "eq", "left": "builder", "value": "UnifiedRadixCache.init_hicache"},
+                {"operator": "in", "left": "builder", "values": list(INIT_HICACHE)},
                 {"operator": "ne", "left": "layout", "value": "page_first"},
                 {"operator": "ne", "left": "io_backend", "value": "direct"},
             ],
@@ -175,10 +181,23 @@ def _constraints() -> list[dict[str, Any]]:
     ]
 
 
+def _presets() -> list[dict[str, Any]]:
+    """Return one row for every builder and family with all groups and a later stage.
+
+    A builder may have a branch for each family; each must meet values that no default has.
+    """
+    rows: dict[tuple[str, PoolFamily], dict[str, Any]] = {}
+    for builder, models in BUILDERS.items():
+        for model in models:
+            row = {"builder": builder, "model": model, "groups": "tp8cp2pp3"}
+            rows.setdefault((builder, MODELS[model].family), row)
+    return list(rows.values())
+
+
 @cache
 def covering_array() -> tuple[Scenario, ...]:
     """Return the pairwise covering array of all axes, builders in order of ``BUILDERS``."""
-    rows = covertable.make(AXES, strength=2, constraints=_constraints())
+    rows = covertable.make(AXES, strength=2, constraints=_constraints(), presets=_presets())
     order = list(BUILDERS)
     return tuple(
         sorted((Scenario(**row) for row in rows), key=lambda s: (order.index(s.builder), s.name))

@@ -28,6 +28,7 @@ from assembler import (
 from assembler.cache.mamba import HiMambaRadixCache
 from assembler.cache.nodes import EvictParams
 from assembler.device_pools.linear import HybridLinearKVPool
+from assembler.device_pools.mha import MHATokenToKVPool
 from assembler.device_pools.mla import MLATokenToKVPool
 from assembler.device_pools.nsa import NSATokenToKVPool
 from assembler.device_pools.swa import SWAKVPool
@@ -93,9 +94,9 @@ def make_server_args(scenario: Scenario, *, host_gigabytes: float) -> ServerArgs
 def make_cache(scenario: Scenario, params: CacheInitParams, server_args: ServerArgs) -> Cache:
     """Return the cache the stack is attached to, or that plays a stack built directly."""
     match scenario.builder:
-        case "attach_hybrid_nsa_pool_to_hiradix_cache":
+        case "attach_hybrid_nsa_pool_to_hiradix_cache" | "HiRadixCache.init_hicache":
             return HiRadixCache(params, server_args)
-        case "attach_hybrid_pool_to_mamba_cache":
+        case "attach_hybrid_pool_to_mamba_cache" | "HiMambaRadixCache.init_hicache":
             return HiMambaRadixCache(params, server_args)
         case _:
             return UnifiedRadixCache(params)
@@ -108,6 +109,7 @@ def call_builder(plan: Plan, cache: Cache) -> None:
 
 def _kv_only(plan: Plan, cache: Cache) -> None:
     pool = plan.side.kvcache
+    assert isinstance(pool, MHATokenToKVPool | MLATokenToKVPool)
     is_mla = isinstance(pool, MLATokenToKVPool)
     stack = build_kv_only_stack(
         params=plan.params,
@@ -272,9 +274,15 @@ def _attach_mamba(plan: Plan, cache: Cache) -> None:
     )
 
 
-def _init_hicache(plan: Plan, cache: Cache) -> None:
+def _init_unified(plan: Plan, cache: Cache) -> None:
     assert isinstance(cache, UnifiedRadixCache)
     cache.init_hicache(plan.server_args, plan.params)
+
+
+def _init_other(plan: Plan, cache: Cache) -> None:
+    del plan
+    assert isinstance(cache, HiRadixCache | HiMambaRadixCache)
+    cache.init_hicache(extra_config=EXTRA_CONFIG, prefetch_threshold=PREFETCH_THRESHOLD)
 
 
 CALLS: dict[str, Callable[[Plan, Cache], None]] = {
@@ -285,7 +293,9 @@ CALLS: dict[str, Callable[[Plan, Cache], None]] = {
     "attach_hybrid_pool_to_unified_cache": _attach_unified,
     "attach_hybrid_nsa_pool_to_hiradix_cache": _attach_nsa,
     "attach_hybrid_pool_to_mamba_cache": _attach_mamba,
-    "UnifiedRadixCache.init_hicache": _init_hicache,
+    "UnifiedRadixCache.init_hicache": _init_unified,
+    "HiRadixCache.init_hicache": _init_other,
+    "HiMambaRadixCache.init_hicache": _init_other,
 }
 
 

@@ -17,7 +17,7 @@ from assembler.device_pools.mla import MLATokenToKVPool
 from assembler.device_pools.nsa import NSATokenToKVPool, nsa_kv_cache_dim
 from assembler.device_pools.swa import SWAKVPool
 from assembler.groups import LocalGroup
-from traces.scenarios import GROUPS, MODELS, Model, PoolFamily, Scenario
+from traces.scenarios import GROUPS, INIT_HICACHE, MODELS, Model, PoolFamily, Scenario
 
 MAMBA_SLOTS = 5
 PAGES = 11
@@ -82,7 +82,7 @@ def geometry_of(scenario: Scenario) -> Geometry:
 def _slots(scenario: Scenario) -> tuple[int, int, int]:
     """Return device slots, tokens of a long node, tokens of a short node."""
     page_size = scenario.page_size
-    if scenario.builder == "UnifiedRadixCache.init_hicache":
+    if scenario.builder in INIT_HICACHE:
         return LONG_NODES_SIZE, 320, 256
     if page_size == 1:
         return SLOTS_WITHOUT_PAGES, 8, 4
@@ -99,7 +99,9 @@ def draft_geometry(geometry: Geometry) -> Geometry:
     return geometry
 
 
-def main_pool(geometry: Geometry, *, layer_num: int, start_layer: int, device: Device) -> KVCache:
+def main_pool(
+    geometry: Geometry, *, layer_num: int, start_layer: int, device: Device
+) -> MHATokenToKVPool | MLATokenToKVPool:
     """Build the pool of the full attention layers.
 
     Args:
@@ -213,7 +215,7 @@ class DeviceSide:
         req_to_token_pool: None unless the model has state.
     """
 
-    kvcache: KVCache | SWAKVPool | HybridLinearKVPool
+    kvcache: MHATokenToKVPool | MLATokenToKVPool | SWAKVPool | HybridLinearKVPool
     allocator: TokenToKVPoolAllocator | PagedTokenToKVPoolAllocator | SWATokenToKVPoolAllocator
     req_to_token_pool: HybridReqToTokenPool | None
 

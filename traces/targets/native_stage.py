@@ -6,7 +6,7 @@ the load goes to other slots, and every row outside the destination must keep it
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 import torch
@@ -22,10 +22,9 @@ from assembler.geometry import PoolGeometry
 from assembler.host_pools.base import HostKVCache
 from assembler.names import ComponentType
 from assembler.stacks import build_kv_host_pool
-from traces.encode import slot_runs
 from traces.model import Digest, DigestRecord, RoundTrip
 from traces.scenarios import Scenario
-from traces.targets.content import RowBuffer, digest, fill, poison, read, row_bytes, slots_of_rows
+from traces.targets.content import digest, fill, poison, read
 from traces.targets.native_builders import (
     Plan,
     call_builder,
@@ -41,15 +40,16 @@ from traces.targets.native_pools import (
     main_pool,
     rank_groups,
 )
+from traces.targets.native_round_trip import (
+    COMPONENT_OF,
+    Snapshot,
+    Written,
+    round_trips,
+    snapshot,
+)
 from traces.targets.native_rows import device_pools, host_pools, row_buffers, tensors_of
 
 STEPS = ("build", "backup", "reload", "pressure", "reset")
-COMPONENT_OF = {
-    PoolName.KV: ComponentType.FULL,
-    PoolName.INDEXER: ComponentType.FULL,
-    PoolName.SWA: ComponentType.SWA,
-    PoolName.MAMBA: ComponentType.MAMBA,
-}
 INDEPENDENT_SIDECARS = (PoolName.SWA, PoolName.MAMBA)
 HOST_TO_DEVICE = 2.5
 DRAFT_LAYERS = 1
@@ -59,21 +59,6 @@ HoardedAllocator: TypeAlias = DeviceSlotAllocator | SWATokenToKVPoolAllocator | 
 
 class StageError(Exception):
     """The stack did something that no stack may do, whatever its configuration."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
-    """A cache node and the bytes that were written for it.
-
-    Attributes:
-        node: the node in the cache.
-        slots: device slots of the full KV that the bytes were written to.
-        content: by pool, the rows of each of its buffers in order of tokens.
-    """
-
-    node: CacheNode
-    slots: torch.Tensor
-    content: dict[PoolName, list[torch.Tensor]]
 
 
 class NativeStage:
@@ -138,12 +123,12 @@ class NativeStage:
         """Evict both nodes, poison the device, load them into other slots and compare."""
         self._evict_all()
         self._poison("after", list(self._pools.values()))
-        before = self._snapshot()
+        before = snapshot(self._rows)
         for written in self._written:
             self._expect(written, rule="a roomy device takes a load", on=self._cache.load_back)
             self._check_moved(written)
         self._finish_loading()
-        yield from self._round_trips("reload", before)
+        yield from self._compared("reload", before)
 
     def _pressure(self) -> Iterator[RoundTrip]:
         """Leave no slot free on the host, then on the device: evictions must make room.
@@ -161,10 +146,10 @@ class NativeStage:
         self._finish_loading()
         self._hoard_device()
         self._written = [third]
-        before = self._snapshot()
+        before = snapshot(self._rows)
         self._expect(third, rule="a full device evicts for a load", on=self._cache.load_back)
         self._finish_loading()
-        yield from self._round_trips("pressure", before)
+        yield from self._compared("pressure", before)
 
     def _reset(self) -> None:
         """Reset the cache: with the hoard given back every slot is free again."""
@@ -239,7 +224,7 @@ class NativeStage:
 
     @staticmethod
     def _slots_in(name: PoolName, slots: dict[ComponentType, torch.Tensor]) -> torch.Tensor:
-        return slots[COMPONENT_OF.get(name, ComponentType.FULL)]
+        return slots[COMPONENT_OF[name]]
 
     def _finish_writing(self) -> None:
         self._device.synchronize()
@@ -335,48 +320,8 @@ class NativeStage:
             for geometry in self._side.req_to_token_pool.mamba_pool.declared_geometry():
                 yield geometry, MAMBA_SLOTS
 
-    def _round_trips(
-        self, step: str, before: dict[PoolName, list[torch.Tensor]]
-    ) -> Iterator[RoundTrip]:
-        """Compare every loaded row with what was written, every other row with ``before``."""
-        for name, buffers in self._rows.items():
-            wrong: set[int] = set()
-            foreign: set[int] = set()
-            for number, buffer in enumerate(buffers):
-                bad, stray = self._compare(name, number, buffer, before[name][number])
-                wrong.update(bad.tolist())
-                foreign.update(stray.tolist())
-            yield RoundTrip(
-                step=step,
-                pool=name.name,
-                equal=not wrong,
-                wrong_slots=slot_runs(torch.tensor(sorted(wrong), dtype=torch.int64)),
-                foreign_slots=slot_runs(torch.tensor(sorted(foreign), dtype=torch.int64)),
-            )
-
-    def _compare(
-        self, name: PoolName, number: int, buffer: RowBuffer, before: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the slots whose loaded rows are wrong and those that should not have changed."""
-        after = row_bytes(buffer.tensor)
-        is_foreign = torch.ones(len(after), dtype=torch.bool)
-        wrong: list[torch.Tensor] = []
-        for written in self._written:
-            rows = buffer.rows_of(self._slots_in(name, written.node.device))
-            is_foreign[rows] = False
-            differs = (after[rows] != written.content[name][number]).any(dim=1)
-            wrong.append(rows[differs])
-        is_foreign &= (after != before).any(dim=1)
-        return (
-            slots_of_rows(buffer, torch.cat(wrong)),
-            slots_of_rows(buffer, is_foreign.nonzero().flatten()),
-        )
-
-    def _snapshot(self) -> dict[PoolName, list[torch.Tensor]]:
-        return {
-            name: [row_bytes(buffer.tensor) for buffer in buffers]
-            for name, buffers in self._rows.items()
-        }
+    def _compared(self, step: str, before: Snapshot) -> Iterator[RoundTrip]:
+        return round_trips(step=step, rows=self._rows, before=before, loaded=self._written)
 
     def _owners(self) -> Iterator[tuple[str, object]]:
         """Yield every pool with data buffers by the name the trace gives it."""

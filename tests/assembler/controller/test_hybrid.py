@@ -85,7 +85,11 @@ def test_every_constructor_argument_is_kept():
     assert controller.mem_pool_device_allocator is params.token_to_kv_pool_allocator
     assert controller.mem_pool_device is pool
     assert controller.mem_pool_host is group
-    assert (controller.page_size, controller.tp_group, controller.load_cache_event) == (4, tp, event)
+    assert (controller.page_size, controller.tp_group, controller.load_cache_event) == (
+        4,
+        tp,
+        event,
+    )
     assert (controller.attn_cp_group, controller.attn_tp_group) == (cp, attn_tp)
     assert (controller.attn_cp_rank, controller.attn_cp_size) == (1, 3)
     assert (controller.write_policy, controller.io_backend) == ("write_back", "direct")
@@ -100,7 +104,7 @@ def test_defaults_are_the_fields_and_need_an_io_backend():
     group, _ = kv_only(params)
     arguments = (params.token_to_kv_pool_allocator, group, 4, None, None)
 
-    with pytest.raises(TransferError, match="io backend: must be known; .*, got ''"):
+    with pytest.raises(TransferError, match=r"io backend: must be known; .*, got ''"):
         HybridCacheController(*arguments)
 
     controller = HybridCacheController(*arguments, io_backend="kernel")
@@ -111,7 +115,7 @@ def test_defaults_are_the_fields_and_need_an_io_backend():
 
 def test_unknown_write_policy_raises():
     params = params_of(mha_pool(get_device("cpu")))
-    with pytest.raises(AssemblyError, match="write policy: must be known; .*, got 'never'"):
+    with pytest.raises(AssemblyError, match=r"write policy: must be known; .*, got 'never'"):
         kv_only(params, hicache_write_policy="never")
 
 
@@ -443,7 +447,9 @@ def test_draft_with_more_layers_than_a_load_raises(delayed):
     params = params_of(mha_pool(delayed))
     group, controller = kv_only(params)
     draft, draft_host = draft_of(delayed, params, group, layer_num=4)
-    with pytest.raises(AssemblyError, match="DRAFT: every draft layer.*expected 3 layers or fewer"):
+    with pytest.raises(
+        AssemblyError, match=r"DRAFT: every draft layer.*expected 3 layers or fewer"
+    ):
         controller.set_draft_kv_pool(draft, draft_host)
 
 

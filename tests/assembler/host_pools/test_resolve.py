@@ -157,7 +157,9 @@ def test_giving_back_restores_derived_transfers_too(pools):
 def test_missing_source_raises(pools):
     group = group_of(pools, indexer=(Slots(0), None), swa=(Slots(0), None))
     derived = PoolTransfer(PoolName.INDEXER, indices_from_pool=PoolName.SWA)
-    message = r"INDEXER: .* must follow a pool of the same operation; expected swa, got \['indexer'\]"
+    message = (
+        r"INDEXER: .* must follow a pool of the same operation; expected swa, got \['indexer'\]"
+    )
     with pytest.raises(TransferError, match=message):
         resolve(group, [derived])
 
@@ -172,7 +174,7 @@ def test_unknown_pool_raises_before_anything_is_taken(pools):
 
 
 def test_transfer_without_any_indices_raises(pools):
-    with pytest.raises(TransferError, match="MAMBA: a transfer must be resolved.*got none"):
+    with pytest.raises(TransferError, match=r"MAMBA: a transfer must be resolved.*got none"):
         resolve(group_of(pools, mamba=(Slots(4), None)), [PoolTransfer(PoolName.MAMBA)])
 
 

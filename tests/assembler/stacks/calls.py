@@ -18,7 +18,9 @@ def kvcache_of(params):
 
 
 def stage_mapping(pool):
-    return {layer: layer - pool.start_layer for layer in range(pool.start_layer, pool.end_layer + 1)}
+    return {
+        layer: layer - pool.start_layer for layer in range(pool.start_layer, pool.end_layer + 1)
+    }
 
 
 def kv_only(params, *, arguments=None, **server):

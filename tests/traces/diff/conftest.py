@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import msgspec
 import pytest
 
 from traces.model import (
@@ -262,7 +263,10 @@ def attach(play: Play, device: dict, page_size: int) -> None:
     if play.has("other override"):
         given["override_kv_cache_dim"] = 640
     with play.call(
-        "builder", "attach_hybrid_nsa_pool_to_hiradix_cache", ("play.py", 9), {"page_size": page_size}
+        "builder",
+        "attach_hybrid_nsa_pool_to_hiradix_cache",
+        ("play.py", 9),
+        {"page_size": page_size},
     ):
         if play.has("extra layer"):
             with play.call("builder", "build_stack_for_nsa", (ATTACH, 110), {"kv_pool": device}):
@@ -309,8 +313,12 @@ def write(play: Play) -> None:
         if play.has("boom in write"):
             raise RuntimeError("boom")
     if not play.has("drop wait in write"):
-        play.event((CONTROLLER, 100), EventRecorded(step="write", name="write.start", stream="default"))
-        play.event((CONTROLLER, 101), EventAwaited(step="write", name="write.start", stream="write"))
+        play.event(
+            (CONTROLLER, 100), EventRecorded(step="write", name="write.start", stream="default")
+        )
+        play.event(
+            (CONTROLLER, 101), EventAwaited(step="write", name="write.start", stream="write")
+        )
     for pool in pools(play):
         for layer in range(2):
             if not (play.has("drop backup of the indexer") and pool == "INDEXER"):
@@ -332,10 +340,15 @@ def load(play: Play) -> None:
         for pool in pools(play):
             if not (play.has("drop load of layer 1") and layer == 1 and pool == "KV"):
                 move(play, "load", 88, "load", pool, layer)
-        play.event((CONTROLLER, 150), EventRecorded(step="load", name=f"load.layer{layer}", stream="load"))
+        play.event(
+            (CONTROLLER, 150), EventRecorded(step="load", name=f"load.layer{layer}", stream="load")
+        )
     for layer in range(2):
         if not play.has("drop wait in read"):
-            play.event((CONTROLLER, 170), EventAwaited(step="load", name=f"load.layer{layer}", stream="default"))
+            play.event(
+                (CONTROLLER, 170),
+                EventAwaited(step="load", name=f"load.layer{layer}", stream="default"),
+            )
     wrong = play.width != 656 or play.has("drop wait in read") or play.has("drop load of layer 1")
     play.digests.append(
         RoundTrip(
@@ -349,7 +362,11 @@ def load(play: Play) -> None:
 
 
 def play_nsa(
-    *edits: str, name: str = "nsa_fp8", page_size: int = 64, sites: bool = True, config: dict | None = None
+    *edits: str,
+    name: str = "nsa_fp8",
+    page_size: int = 64,
+    sites: bool = True,
+    config: dict | None = None,
 ) -> Recording:
     play = Play(*edits, config=config)
     play.step = "assemble"
@@ -362,11 +379,13 @@ def play_nsa(
             {"size": 256, "page_size": page_size, "layer_num": 2},
         )
         for layer in range(2):
-            play.tensor("device.KV", device, f"kv_buffer[{layer}]", [256 + page_size, 1, 656], "uint8")
+            play.tensor(
+                "device.KV", device, f"kv_buffer[{layer}]", [256 + page_size, 1, 656], "uint8"
+            )
         attach(play, device, page_size)
         write(play)
         load(play)
-    except Exception as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         failure = Failure(type=type(error).__name__, message=str(error))
         outcome = Outcome(ok=False, failed_step=play.step, failure=failure)
     return play.recording(name, outcome, sites=sites)
@@ -376,3 +395,79 @@ def play_nsa(
 def nsa() -> Callable[..., Recording]:
     """Plays the stack with edits: ``nsa("drop override in attach")``."""
     return play_nsa
+
+
+class Records:
+    """Makes literal records with as few words as possible."""
+
+    def call(
+        self,
+        label: str,
+        *,
+        parent: str = "",
+        role: str = "constructor",
+        step: str = "",
+        defaulted: dict | None = None,
+        returns: object = None,
+        raises: tuple[str, str] | None = None,
+        **given: object,
+    ) -> Call:
+        callee = label.partition("#")[0]
+        arguments = [Argument(name=name, value=value, given=True) for name, value in given.items()]
+        arguments += [
+            Argument(name=name, value=value, given=False)
+            for name, value in (defaulted or {}).items()
+        ]
+        made = {"ref": label} if role == "constructor" and raises is None else returns
+        return Call(
+            call=label,
+            parent=parent,
+            step=step,
+            role=role,
+            callee=callee,
+            arguments=tuple(arguments),
+            returns=made,
+            raises=None if raises is None else Failure(type=raises[0], message=raises[1]),
+        )
+
+    def builder(self, label: str, **given: object) -> Call:
+        return self.call(label, role="builder", **given)
+
+    def operation(self, label: str, **given: object) -> Call:
+        return self.call(label, role="operation", **given)
+
+    def tensor(
+        self, owner: str, name: str, shape: tuple[int, ...], **fields: object
+    ) -> TensorRecord:
+        stride = tuple(1 for _ in shape)
+        record = TensorRecord(
+            owner=owner,
+            object=f"{owner}#1",
+            name=name,
+            shape=shape,
+            dtype="uint8",
+            stride=stride,
+            layout="",
+            bytes=1,
+            pinned=False,
+            aliases="",
+        )
+        return msgspec.structs.replace(record, **fields)
+
+    def trace(self, *calls: Call, **fields: object) -> Trace:
+        trace = Trace(
+            schema=SCHEMA,
+            scenario=ScenarioRecord(name="small", config={}),
+            calls=calls,
+            tensors=(),
+            events=(),
+            digests=(),
+            outcome=Outcome(ok=True, failed_step="", failure=None),
+        )
+        return msgspec.structs.replace(trace, **fields)
+
+
+@pytest.fixture
+def records() -> Records:
+    """Makes small traces by hand."""
+    return Records()

@@ -1,0 +1,78 @@
+"""What comes of playing scenarios, and whether twice the same came of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from tools.errors import ToolError
+from tools.stage import Performance, Refused, Reply
+from traces.scenarios import Scenario
+
+HASH_SEEDS = (0, 4242)
+
+OnPlayed: TypeAlias = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Playing:
+    """What came of playing some scenarios.
+
+    Attributes:
+        performances: by scenario name, in the order asked; only those that were played under every
+            hash seed with the same result.
+        problems: one line for each of the others.
+    """
+
+    performances: Mapping[str, Performance]
+    problems: tuple[str, ...]
+
+
+class Troupe(Protocol):
+    """Whoever can play scenarios of one side: a :class:`Crew`, or a fake in a test."""
+
+    def play(self, scenarios: Sequence[Scenario], *, device: str, on_played: OnPlayed) -> Playing:
+        """Play scenarios; ``on_played`` hears each name when its last performance is in."""
+
+    def builders(self) -> tuple[str, ...]:
+        """Return the names of all stack builders of the side."""
+
+    def provenance(self, *, device: str) -> dict[str, str]:
+        """Return device and versions of what plays."""
+
+
+def sorted_out(replies: Mapping[str, Mapping[int, Reply]]) -> Playing:
+    """Return what was played alike under every hash seed, and a problem for everything else."""
+    performances: dict[str, Performance] = {}
+    problems: list[str] = []
+    for name, by_seed in replies.items():
+        first = by_seed[HASH_SEEDS[0]]
+        problem = _problem(name, by_seed)
+        if problem is not None:
+            problems.append(problem)
+        elif isinstance(first, Performance):
+            performances[name] = first
+    return Playing(performances=performances, problems=tuple(problems))
+
+
+def _problem(name: str, by_seed: Mapping[int, Reply]) -> str | None:
+    texts: list[str] = []
+    for seed in HASH_SEEDS:
+        reply = by_seed[seed]
+        if not isinstance(reply, Performance):
+            got = reply.reason if isinstance(reply, Refused) else reply
+            rule = f"must be played to the end (PYTHONHASHSEED={seed})"
+            return str(ToolError(name, rule, expected="a trace", got=got))
+        texts.append(reply.text)
+    if all(text == texts[0] for text in texts):
+        return None
+    rule = f"must be deterministic over PYTHONHASHSEED={' and '.join(map(str, HASH_SEEDS))}"
+    one, other = _first_difference(texts[0], texts[1])
+    return str(ToolError(name, rule, expected=one, got=other))
+
+
+def _first_difference(one: str, other: str) -> tuple[str, str]:
+    lines, others = one.splitlines(), other.splitlines()
+    for number, (line, another) in enumerate(zip(lines, others, strict=False), start=1):
+        if line != another:
+            return f"line {number} `{line.strip()}`", f"`{another.strip()}`"
+    return f"{len(lines)} lines", f"{len(others)} lines"

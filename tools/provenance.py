@@ -1,0 +1,53 @@
+"""What each golden was written with: a sidecar beside the goldens, never compared.
+
+One line a golden, so that branches which write different goldens merge.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from tools.git import commit_of, is_repository
+from tools.goldens import golden_names
+from traces.goldens import PROVENANCE
+
+SCHEMA = "goldentrace.provenance/1"
+
+
+class _File(msgspec.Struct):
+    goldens: dict[str, dict[str, str]]
+
+
+def stamped(player: Mapping[str, str], *, root: Path) -> dict[str, str]:
+    """Return what played together with the commit it was played at and the date."""
+    commit = commit_of(root, "HEAD") if is_repository(root) else None
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return {**player, "commit": commit or "", "date": date}
+
+
+def updated(
+    folder: Path, *, written: Mapping[str, Mapping[str, str]], removed: Iterable[str]
+) -> str:
+    """Return the new text of a folder's sidecar.
+
+    Goldens that are gone drop out. It is never compared, so one that cannot be read is begun anew.
+    """
+    there = golden_names(folder) - frozenset(removed)
+    kept = {name: of for name, of in _known(folder).items() if name in there}
+    new = {name: dict(of) for name, of in written.items()}
+    lines = [f"{_json(name)}: {_json(of)}" for name, of in sorted({**kept, **new}.items())]
+    body = ",\n".join(lines)
+    return f'{{\n"schema": {_json(SCHEMA)},\n"goldens": {{\n{body}\n}}\n}}\n'
+
+
+def _known(folder: Path) -> dict[str, dict[str, str]]:
+    try:
+        return msgspec.json.decode((folder / PROVENANCE).read_bytes(), type=_File).goldens
+    except (OSError, msgspec.DecodeError):
+        return {}
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
