@@ -36,5 +36,9 @@ class RaceError(HiCacheError, RuntimeError):
     """Two accesses to the same bytes, one of them a write, that nothing orders."""
 
 
+class ReplayError(HiCacheError, RuntimeError):
+    """A program asks for other decisions than those that were written down."""
+
+
 class DeadlockError(HiCacheError, RuntimeError):
     """Something is waited for that can never happen."""

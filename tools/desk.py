@@ -1,5 +1,6 @@
 """What every verb works with: the checkout, the scenarios, and somebody to play them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,10 @@ from tools.goldens import chosen
 from tools.sides import TARGETS, parse_side
 from traces.scenarios import Scenario, registry
 
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = ("auto", "cpu", "sim", "cuda")
+POLICIES = ("latest", "earliest", "starve", "random")
+# `sim:POLICY:SEED` plays under one schedule of the simulated device.
+_SCHEDULED = re.compile(rf"sim:({'|'.join(POLICIES)}):\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +82,7 @@ def known_device(text: str) -> str:
     Raises:
         ToolError: there is none.
     """
-    if text not in DEVICES:
-        expected = ", ".join(DEVICES)
+    if text not in DEVICES and _SCHEDULED.fullmatch(text) is None:
+        expected = ", ".join((*DEVICES, "sim:POLICY:SEED"))
         raise ToolError("--device", "must be known", expected=expected, got=repr(text))
     return text

@@ -123,9 +123,10 @@ class NativeStage:
         """Return device and versions, for the record beside the goldens."""
         import torch
 
-        cuda = request.device != "cpu" and torch.cuda.is_available()
+        kind = request.device.partition(":")[0]
+        cuda = kind in ("auto", "cuda") and torch.cuda.is_available()
         return {
-            "device": "cuda" if cuda else "cpu",
+            "device": "cuda" if cuda else "sim" if kind == "auto" else kind,
             "device_name": torch.cuda.get_device_name() if cuda else platform.machine(),
             "driver": str(torch.version.cuda) if cuda else "",
             "goldentrace": _version("goldentrace"),

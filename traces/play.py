@@ -13,14 +13,14 @@ def play(scenario: Scenario, *, device: str) -> Recording:
 
     Args:
         scenario: what to play.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda``, ``sim``, or ``sim:POLICY:SEED`` for a schedule.
 
     Raises:
         RecorderError: something could not be recorded.
         ValueError: this machine has no such device.
     """
     # Imported late: only this path needs torch and the target.
-    from traces.targets.native_stage import STEPS, NativeStage  # noqa: PLC0415
+    from traces.targets.native_stage import STEPS, NativeStage
 
     stage = NativeStage(scenario, device=device)
     recorder = record(target="native")
@@ -33,14 +33,14 @@ def play(scenario: Scenario, *, device: str) -> Recording:
                         recorder.digest(result)
     except RecorderError:
         raise
-    except Exception:  # noqa: BLE001, S110 - recorded as the outcome
+    except Exception:  # noqa: BLE001 - recorded as the outcome
         pass
     return recorder.recording
 
 
 def play_unrecorded(scenario: Scenario, *, device: str) -> None:
     """Play ``scenario`` without a recorder: what recording is measured against."""
-    from traces.targets.native_stage import STEPS, NativeStage  # noqa: PLC0415
+    from traces.targets.native_stage import STEPS, NativeStage
 
     stage = NativeStage(scenario, device=device)
     for step in STEPS:

@@ -29,7 +29,7 @@ from traces.model import (
 from traces.seams import Target
 from traces.targets import get_target
 
-_HIDDEN = frozenset(module.__file__ for module in (instrument, taps, watch)) | {__file__}
+_HIDDEN = frozenset((__file__, instrument.__file__, taps.__file__, watch.__file__))
 _one_at_a_time = threading.Lock()
 
 

@@ -167,6 +167,7 @@ def pools(cpu) -> Pools:
 @pytest.fixture(
     params=[
         "cpu",
+        "sim",
         pytest.param(
             "cuda",
             marks=[

@@ -8,6 +8,7 @@ from collections import deque
 
 from typing_extensions import override
 
+from assembler.accelerator.access import whole
 from assembler.accelerator.base import Event, Stream
 from assembler.accelerator.cpu import CpuDevice
 
@@ -94,7 +95,7 @@ class DelayedDevice(CpuDevice):
         return DelayedEvent(name=name)
 
     @override
-    def launch(self, operation, *, reads, writes):
+    def launch(self, operation, *, label, reads, writes):
         self.current_stream().queue.append(operation)
 
     @override
@@ -109,6 +110,8 @@ class DelayedDevice(CpuDevice):
     def read(self, tensor):
         """Return a copy made on the current stream, as a kernel of the model would see it."""
         copies = []
-        self.launch(lambda: copies.append(tensor.clone()), reads=(tensor,), writes=())
+        self.launch(
+            lambda: copies.append(tensor.clone()), label="read", reads=(whole(tensor),), writes=()
+        )
         self.current_stream().synchronize()
         return copies[0]

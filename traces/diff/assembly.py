@@ -43,8 +43,9 @@ class Assembly:
         """Visit every difference of the calls, most upstream first."""
         structure = Structure(base=self.base, head=self.head, pairing=self.pairing)
         lone_calls = structure.lone_calls()
+        # What was never reached lies downstream of the buffers that were built.
         self.truncated += [
-            as_structural(lone, layer=self._layer_of(lone)) for lone in lone_calls if lone.truncated
+            as_structural(lone, layer=Layer.OPERATIONS) for lone in lone_calls if lone.truncated
         ]
         groups = structure.groups([lone for lone in lone_calls if not lone.truncated])
         visits: list[tuple[int, Pair | list[Lone]]] = [
@@ -82,7 +83,8 @@ class Assembly:
                 continue
             draft = self._attribute(change)
             other = _swapped_with(change, changes, self.pairing.references)
-            if other is not None and draft is not None and draft.root is change:
+            fault = draft is not None and draft.parameter == change.parameter
+            if other is not None and draft is not None and fault:
                 draft.explain([self._difference(other)])
                 draft.message = f"{change.parameter} and {other.parameter} are swapped"
                 self.ledger.belongs(other, draft)
@@ -123,12 +125,14 @@ class Assembly:
             return self.ledger.nearest()
         if not change.mere_value or self.chains.not_passed_on(change):
             return None
-        return (
+        explained = (
             self.ledger.around(base=pair.base, head=pair.head)
             or self.ledger.by_object(base=pair.base, head=pair.head)
             or self.ledger.alike(change)
             or self.ledger.configuration()
         )
+        # The scenario's own calls are not under guard: it works with what it got before.
+        return explained or (None if pair.head.parent else self.ledger.nearest())
 
     def _visit_group(self, group: Sequence[Lone]) -> None:
         leader = next((lone for lone in group if not lone.is_builder), group[0])

@@ -78,7 +78,7 @@ class Finisher:
             Layer.ASSEMBLY: self._in_call,
             Layer.TENSORS: self._in_constructor,
             Layer.EVENTS: self._in_event,
-            Layer.OPERATIONS: self._in_call,
+            Layer.OPERATIONS: self._in_operation,
             Layer.DIGESTS: self._in_content,
             Layer.OUTCOME: self._in_ending,
         }[source.layer]
@@ -100,6 +100,11 @@ class Finisher:
         if named and source.where.startswith(f"{call.callee}."):
             draft.parameter = source.where.removeprefix(f"{call.callee}.")
 
+    def _in_operation(self, draft: Draft, source: Difference) -> None:
+        self._in_call(draft, source)
+        if source.kind is Kind.OUTCOME_CHANGED and draft.callee is not None:
+            draft.location = self.places.of_definition(draft.callee) or draft.location
+
     def _in_constructor(self, draft: Draft, source: Difference) -> None:
         self._in_call(draft, source)
         if draft.callee is not None:
@@ -115,7 +120,7 @@ class Finisher:
         line = self.head.failure_line()
         origin = self._call(source)
         if origin is None:
-            self._at(draft, line or self.head.event_line(len(self.head.trace.events) - 1))
+            self._at(draft, line or self.places.of_the_end())
         else:
             self._in_call(draft, source)
             draft.location = line or self.places.of_definition(origin.callee) or draft.location
@@ -127,17 +132,19 @@ class Finisher:
         self, draft: Draft, source: Difference, origin: Call | None, refusal: Refusal
     ) -> None:
         """Name the keyword when a call that is not recorded did not bind."""
-        for name in [name for name in (*refusal.missing, refusal.unexpected) if name][:1]:
-            draft.explain([source])
-            draft.kind = Kind.ARGUMENT_DROPPED if refusal.missing else Kind.PARAMETER_REMOVED
-            draft.parameter = name
-            draft.where = f"{refusal.function}.{name}"
-            consumer = self._getting(origin, name)
-            draft.callee = refusal.function if consumer is None else consumer.callee
-            draft.before = None if consumer is None else argument_values(consumer)[name]
-            draft.after = None
-            draft.path = tuple(dict.fromkeys([refusal.function, draft.callee]))
-            draft.message = f"{described(self.head.trace.outcome.failure)}."
+        name = next((name for name in (*refusal.missing, refusal.unexpected) if name), "")
+        if not name:
+            return
+        consumer = self._getting(origin, name)
+        draft.explain([source])
+        draft.kind = Kind.ARGUMENT_DROPPED if refusal.missing else Kind.PARAMETER_REMOVED
+        draft.parameter = name
+        draft.where = f"{refusal.function}.{name}"
+        draft.callee = refusal.function if consumer is None else consumer.callee
+        draft.before = None if consumer is None else argument_values(consumer)[name]
+        draft.after = None
+        draft.path = tuple(dict.fromkeys([refusal.function, draft.callee]))
+        draft.message = f"{described(self.head.trace.outcome.failure)}."
 
     def _getting(self, origin: Call | None, name: str) -> Call | None:
         """Return the deepest call, best a constructor, that got an argument in the base."""

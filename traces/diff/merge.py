@@ -8,6 +8,7 @@ from traces.diff.values import Value
 from traces.verdict import Cause, Consequence, Kind, Variant
 
 _Key = tuple[object, ...]
+_CALL_KINDS = (Kind.CALL_ADDED, Kind.CALL_REMOVED, Kind.RENAMED)
 _SCENARIO_KINDS = (Kind.SCENARIO_ADDED, Kind.SCENARIO_REMOVED)
 
 
@@ -15,8 +16,8 @@ def merge_causes(per_scenario: Mapping[str, tuple[Cause, ...]]) -> tuple[Cause, 
     """Merge causes that are the same edit, and sort them most upstream first.
 
     Causes are the same edit when they have the same kind, parameter and line; without a line, the
-    same builder and callee. The scenario names are the keys of the mapping. A cause is as bad as
-    in its worst scenario.
+    same builder, callee and place. Calls are told apart by their callee. The scenario names are
+    the keys of the mapping. A cause is as bad as in its worst scenario.
     """
     groups: dict[_Key, list[Cause]] = {}
     for name in sorted(per_scenario):
@@ -46,12 +47,12 @@ def upstream_first(causes: Iterable[Cause]) -> tuple[Cause, ...]:
 def _key(cause: Cause) -> _Key:
     if cause.kind in _SCENARIO_KINDS:
         return (cause.kind, cause.scenarios)
-    if cause.location is not None:
-        place: tuple[object, ...] = (cause.location.file, cause.location.line)
+    if cause.location is None:
+        place: _Key = (cause.builder, cause.callee, cause.where.partition(" in ")[0])
     else:
-        place = (cause.builder, cause.callee)
-    subject = cause.parameter or cause.where.partition(" in ")[0]
-    return (cause.kind, subject, place)
+        place = (cause.location.file, cause.location.line)
+    callee = cause.callee if cause.kind in _CALL_KINDS else None
+    return (cause.kind, cause.parameter, callee, place)
 
 
 def _merged(causes: Sequence[Cause]) -> Cause:

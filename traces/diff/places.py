@@ -95,6 +95,12 @@ class Places:
         )
         return next((line for line in lines if line is not None), None)
 
+    def of_the_end(self) -> Location | None:
+        """Return the last line that the head is known to have reached."""
+        line = self.head.event_line(len(self.head.trace.events) - 1)
+        calls = reversed(self.head.calls)
+        return line or next((self._of_call(self.head, call.call) for call in calls), None)
+
     def function_at(self, line: Location | None) -> str | None:
         """Return the recorded callee whose definition is the last one above a line."""
         sites = self.head.recording.sites

@@ -180,13 +180,11 @@ class TensorComparison:
         before, after = _list_lengths(old), _list_lengths(new)
         numbers = {(before[key], after[key]) for key in before if key in after}
         for pair in self.pairing.pairs:
-            if pair.head.role == "constructor":
-                values = argument_values(pair.base), argument_values(pair.head)
-                numbers |= {
-                    (values[0][name], values[1][name])
-                    for name in values[0].keys() & values[1].keys()
-                    if "layer_num" in name and isinstance(values[0][name], int)
-                }
+            old_values, new_values = argument_values(pair.base), argument_values(pair.head)
+            for name in old_values.keys() & new_values.keys():
+                values = old_values[name], new_values[name]
+                if "layer_num" in name and all(isinstance(value, int) for value in values):
+                    numbers.add(values)
         return {(one, other) for one, other in numbers if one != other}
 
 

@@ -20,11 +20,13 @@ class RowBuffer:
 
     Attributes:
         label: ``KV.kv[2]``; seeds the content.
+        layer: stage-local id of the layer.
         tensor: rows on dim 0, any device, any dtype.
         slots_per_row: slots that share a row (a page of index keys), otherwise 1.
     """
 
     label: str
+    layer: int
     tensor: torch.Tensor
     slots_per_row: int
 
@@ -64,18 +66,11 @@ def poison(buffers: Iterable[torch.Tensor], label: str) -> None:
         overwrite(tensor, pattern(f"{label}/{number}", (1, size)))
 
 
-def fill(buffer: RowBuffer, slots: torch.Tensor, *, author: str) -> None:
-    """Write ``author``'s content into the rows of ``slots``; other rows stay."""
-    rows = buffer.rows_of(slots)
-    content = row_bytes(buffer.tensor)
-    shape = (len(rows), content.shape[1])
-    content[rows] = pattern(f"{author}/{buffer.label}", shape)
-    overwrite(buffer.tensor, content)
-
-
-def read(buffer: RowBuffer, slots: torch.Tensor) -> torch.Tensor:
-    """Return the bytes of the rows of ``slots``: uint8 ``(rows, bytes of a row)`` on the host."""
-    return row_bytes(buffer.tensor)[buffer.rows_of(slots)]
+def row_content(buffer: RowBuffer, slots: torch.Tensor, *, author: str) -> torch.Tensor:
+    """Return what ``author`` writes for the rows of ``slots``: uint8 ``(rows, bytes of a row)``."""
+    row_num = len(buffer.rows_of(slots))
+    bytes_of_row = buffer.tensor[0].numel() * buffer.tensor.element_size()
+    return pattern(f"{author}/{buffer.label}", (row_num, bytes_of_row))
 
 
 def slots_of_rows(buffer: RowBuffer, rows: torch.Tensor) -> torch.Tensor:

@@ -46,27 +46,43 @@ def snapshot(rows: Rows) -> Snapshot:
     }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A loaded node and the bytes that a forward pass read for it.
+
+    Attributes:
+        written: the node and what was written for it.
+        content: by pool, the rows of each of its buffers in order of tokens.
+    """
+
+    written: Written
+    content: Snapshot
+
+
 def round_trips(
-    *, step: str, rows: Rows, before: Snapshot, loaded: Sequence[Written]
+    *, step: str, rows: Rows, before: Snapshot, served: Sequence[Served]
 ) -> Iterator[RoundTrip]:
-    """Compare every loaded row with what was written, and every other row with ``before``.
+    """Compare every row served with what was written, and every other row with ``before``.
 
     Args:
         step: the step to report.
         rows: device buffers by pool; the device must be idle.
         before: their bytes before the load.
-        loaded: the nodes that should be back, where their ``device`` slots say.
+        served: what was read of the nodes that should be back.
     """
     for name, buffers in rows.items():
         wrong: set[int] = set()
         foreign: set[int] = set()
         for number, buffer in enumerate(buffers):
-            places = [
-                (buffer.rows_of(written.node.device[COMPONENT_OF[name]]), written.content[name])
-                for written in loaded
+            reads = [
+                (
+                    buffer.rows_of(one.written.node.device[COMPONENT_OF[name]]),
+                    one.content[name][number],
+                    one.written.content[name][number],
+                )
+                for one in served
             ]
-            expected = [(at, content[number]) for at, content in places]
-            bad, stray = _compare(buffer, before[name][number], expected)
+            bad, stray = _compare(buffer, before[name][number], reads)
             wrong.update(bad.tolist())
             foreign.update(stray.tolist())
         yield RoundTrip(
@@ -79,15 +95,22 @@ def round_trips(
 
 
 def _compare(
-    buffer: RowBuffer, before: torch.Tensor, expected: Sequence[tuple[torch.Tensor, torch.Tensor]]
+    buffer: RowBuffer,
+    before: torch.Tensor,
+    reads: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the slots of wrong rows and those of rows that should not have changed."""
-    after = row_bytes(buffer.tensor)
-    is_foreign = (after != before).any(dim=1)
+    """Return the slots of rows served wrong and those of rows that should not have changed.
+
+    Args:
+        buffer: rows of one plane of one layer.
+        before: its bytes before the load.
+        reads: rows of each node, what was served of them, what was written to them.
+    """
+    is_foreign = (row_bytes(buffer.tensor) != before).any(dim=1)
     wrong: list[torch.Tensor] = []
-    for at, content in expected:
+    for at, served, written in reads:
         is_foreign[at] = False
-        wrong.append(at[(after[at] != content).any(dim=1)])
+        wrong.append(at[(served.cpu() != written).any(dim=1)])
     foreign = is_foreign.nonzero().flatten()
     return slots_of_rows(buffer, torch.cat(wrong)), slots_of_rows(buffer, foreign)
 

@@ -1,6 +1,6 @@
 """Where a native stack keeps its rows: buffers of device and host pools by pool name."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -12,6 +12,7 @@ from assembler.device_pools.mla import MLATokenToKVPool
 from assembler.device_pools.nsa import NSATokenToKVPool
 from assembler.device_pools.swa import SWAKVPool
 from assembler.host_pools.base import HostKVCache
+from traces.scenarios import Model
 from traces.targets.content import RowBuffer
 from traces.targets.native_pools import DeviceSide
 
@@ -37,14 +38,25 @@ def host_pools(group: HostPoolGroup) -> dict[PoolName, HostKVCache]:
     return {entry.name: entry.host_pool for entry in group.entries}
 
 
-def row_buffers(pools: dict[PoolName, object]) -> dict[PoolName, list[RowBuffer]]:
+def row_buffers(pools: dict[PoolName, object], *, model: Model) -> dict[PoolName, list[RowBuffer]]:
     """Return the rows of every plane and layer; index keys come under ``INDEXER``."""
-    buffers = {name: list(_rows(name, pool)) for name, pool in pools.items()}
+    layers = {
+        PoolName.KV: model.full_layers,
+        PoolName.SWA: model.swa_layers,
+        PoolName.MAMBA: model.state_layers,
+        PoolName.DRAFT: (0,),
+    }
+    buffers = {name: list(_rows(name, pool, layers[name])) for name, pool in pools.items()}
     kv_pool = pools[PoolName.KV]
     if isinstance(kv_pool, NSATokenToKVPool):
         index = kv_pool.index_k_with_scale_buffer
         buffers[PoolName.INDEXER] = list(
-            _layers(PoolName.INDEXER, "index_k", index, slots_per_row=kv_pool.page_size)
+            _layers(
+                f"{PoolName.INDEXER.name}.index_k",
+                model.full_layers,
+                index,
+                slots_per_row=kv_pool.page_size,
+            )
         )
     return buffers
 
@@ -60,25 +72,28 @@ def tensors_of(pool: object) -> Iterator[torch.Tensor]:
             yield from (item for item in value if isinstance(item, torch.Tensor))
 
 
-def _rows(name: PoolName, pool: object) -> Iterator[RowBuffer]:
+def _rows(name: PoolName, pool: object, layers: tuple[int, ...]) -> Iterator[RowBuffer]:
+    def plane(label: str, tensors: Sequence[torch.Tensor]) -> Iterator[RowBuffer]:
+        return _layers(f"{name.name}.{label}", layers, tensors, slots_per_row=1)
+
     match pool:
         case MHATokenToKVPool():
-            yield from _layers(name, "k", pool.k_buffer, slots_per_row=1)
-            yield from _layers(name, "v", pool.v_buffer, slots_per_row=1)
+            yield from plane("k", pool.k_buffer)
+            yield from plane("v", pool.v_buffer)
         case MLATokenToKVPool():
-            yield from _layers(name, "kv", pool.kv_buffer, slots_per_row=1)
+            yield from plane("kv", pool.kv_buffer)
         case MambaPool():
-            yield from _layers(name, "temporal", list(pool.temporal), slots_per_row=1)
+            yield from plane("temporal", list(pool.temporal))
             for number, conv in enumerate(pool.conv):
-                yield from _layers(name, f"conv_{number}", list(conv), slots_per_row=1)
+                yield from plane(f"conv_{number}", list(conv))
         case _:
             raise TypeError(f"device pool: a pool with known rows; got {type(pool).__name__}")
 
 
 def _layers(
-    name: PoolName, plane: str, tensors: list[torch.Tensor], *, slots_per_row: int
+    plane: str, layers: tuple[int, ...], tensors: Sequence[torch.Tensor], *, slots_per_row: int
 ) -> Iterator[RowBuffer]:
-    for layer, tensor in enumerate(tensors):
+    for index, (layer, tensor) in enumerate(zip(layers, tensors, strict=True)):
         yield RowBuffer(
-            label=f"{name.name}.{plane}[{layer}]", tensor=tensor, slots_per_row=slots_per_row
+            label=f"{plane}[{index}]", layer=layer, tensor=tensor, slots_per_row=slots_per_row
         )

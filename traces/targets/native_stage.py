@@ -6,17 +6,18 @@ the load goes to other slots, and every row outside the destination must keep it
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
 
 from assembler import HostPoolGroup, HybridCacheController, PoolName
-from assembler.accelerator import get_device
+from assembler.accelerator import whole
 from assembler.allocators.base import DeviceSlotAllocator
 from assembler.allocators.mamba import MambaSlotAllocator
 from assembler.allocators.swa import SWATokenToKVPoolAllocator
 from assembler.cache.nodes import CacheNode, EvictParams
+from assembler.device_pools.mha import MHATokenToKVPool
 from assembler.device_pools.mla import MLATokenToKVPool
 from assembler.geometry import PoolGeometry
 from assembler.host_pools.base import HostKVCache
@@ -24,7 +25,8 @@ from assembler.names import ComponentType
 from assembler.stacks import build_kv_host_pool
 from traces.model import Digest, DigestRecord, RoundTrip
 from traces.scenarios import Scenario
-from traces.targets.content import digest, fill, poison, read
+from traces.targets.content import digest, poison, row_content
+from traces.targets.native_attention import ForwardPass, launch_write
 from traces.targets.native_builders import (
     Plan,
     call_builder,
@@ -32,6 +34,7 @@ from traces.targets.native_builders import (
     make_params,
     make_server_args,
 )
+from traces.targets.native_device import StageError, check_races, open_device
 from traces.targets.native_pools import (
     MAMBA_SLOTS,
     device_side,
@@ -42,6 +45,7 @@ from traces.targets.native_pools import (
 )
 from traces.targets.native_round_trip import (
     COMPONENT_OF,
+    Served,
     Snapshot,
     Written,
     round_trips,
@@ -53,12 +57,17 @@ STEPS = ("build", "backup", "reload", "pressure", "reset")
 INDEPENDENT_SIDECARS = (PoolName.SWA, PoolName.MAMBA)
 HOST_TO_DEVICE = 2.5
 DRAFT_LAYERS = 1
+POLLS_MAX = 10_000_000
 
 HoardedAllocator: TypeAlias = DeviceSlotAllocator | SWATokenToKVPoolAllocator | MambaSlotAllocator
 
 
-class StageError(Exception):
-    """The stack did something that no stack may do, whatever its configuration."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """The pools of a draft model."""
+
+    device_pool: MHATokenToKVPool | MLATokenToKVPool
+    host_pool: HostKVCache
 
 
 class NativeStage:
@@ -66,14 +75,16 @@ class NativeStage:
 
     Args:
         scenario: what to play.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: see :func:`open_device`.
     """
 
     def __init__(self, scenario: Scenario, *, device: str) -> None:
         self._scenario = scenario
-        self._device = get_device(device)
+        self._device = open_device(device)
         self._geometry = geometry_of(scenario)
         self._written: list[Written] = []
+        self._served: list[Served] = []
+        self._draft: Draft | None = None
 
     def play(self, step: str) -> Iterator[DigestRecord]:
         """Play one of ``STEPS``, then tell the results of round trips and all digests.
@@ -84,6 +95,7 @@ class NativeStage:
         results: list[RoundTrip] = list(getattr(self, f"_{step}")() or ())
         yield from results
         self._device.synchronize()
+        check_races(self._device)
         for owner, pool in self._owners():
             yield Digest(step=step, owner=owner, sha256=digest(tensors_of(pool)))
 
@@ -108,22 +120,30 @@ class NativeStage:
         self._register_counters()
         if self._scenario.draft:
             self._mirror_draft(plan)
-        self._rows = row_buffers(self._pools)
+        self._rows = row_buffers(self._pools, model=self._geometry.model)
         self._poison("before", [pool for _, pool in self._owners()])
 
     def _backup(self) -> None:
-        """Write two nodes on the device and back both up."""
+        """Write two nodes on the device, back both up, and bounce one back at once.
+
+        The bounce reads host rows as soon as the backup is acknowledged and not a moment later: an
+        acknowledgement that comes too early shows.
+        """
         tokens = (self._geometry.long_node, self._geometry.short_node)
         for author, length in zip(("first", "second"), tokens, strict=True):
             written = self._write(author, length)
             self._expect(written, rule="a roomy host takes a backup", on=self._cache.write_backup)
         self._finish_writing()
+        self._evict_all()
+        first = self._written[0]
+        self._expect(first, rule="an evicted node can be loaded", on=self._cache.load_back)
+        self._finish_loading()
 
     def _reload(self) -> Iterator[RoundTrip]:
         """Evict both nodes, poison the device, load them into other slots and compare."""
         self._evict_all()
         self._poison("after", list(self._pools.values()))
-        before = snapshot(self._rows)
+        before = self._snapshot()
         for written in self._written:
             self._expect(written, rule="a roomy device takes a load", on=self._cache.load_back)
             self._check_moved(written)
@@ -146,7 +166,7 @@ class NativeStage:
         self._finish_loading()
         self._hoard_device()
         self._written = [third]
-        before = snapshot(self._rows)
+        before = self._snapshot()
         self._expect(third, rule="a full device evicts for a load", on=self._cache.load_back)
         self._finish_loading()
         yield from self._compared("pressure", before)
@@ -188,18 +208,18 @@ class NativeStage:
         )
         self._controller.set_draft_kv_pool(pool, host_pool)
         self._pools[PoolName.DRAFT] = pool
-        self._draft_host: HostKVCache = host_pool
+        self._draft = Draft(device_pool=pool, host_pool=host_pool)
 
     def _write(self, author: str, length: int) -> Written:
         """Take device slots, write content into them and insert them into the cache."""
         slots = self._slots_for_node(length)
+        content: dict[PoolName, list[torch.Tensor]] = {name: [] for name in self._rows}
         for name, buffers in self._rows.items():
+            own = slots[COMPONENT_OF[name]]
             for buffer in buffers:
-                fill(buffer, self._slots_in(name, slots), author=author)
-        content = {
-            name: [read(buffer, self._slots_in(name, slots)) for buffer in buffers]
-            for name, buffers in self._rows.items()
-        }
+                rows = row_content(buffer, own, author=author)
+                launch_write(self._device, buffer, own, rows)
+                content[name].append(rows)
         full, components = slots[ComponentType.FULL], dict(slots)
         del components[ComponentType.FULL]
         node = self._cache.insert(full, components=components)
@@ -222,27 +242,37 @@ class NativeStage:
             slots[ComponentType.MAMBA] = state
         return slots
 
-    @staticmethod
-    def _slots_in(name: PoolName, slots: dict[ComponentType, torch.Tensor]) -> torch.Tensor:
-        return slots[COMPONENT_OF[name]]
-
     def _finish_writing(self) -> None:
-        self._device.synchronize()
-        self._cache.writing_check()
+        """Poll until every backup is acknowledged; nothing else tells the host it is done."""
+        for _ in range(POLLS_MAX):
+            if not self._cache.ongoing_write_through:
+                return
+            self._cache.writing_check()
+        raise StageError(f"backup: must finish; expected it within {POLLS_MAX} polls, got none")
 
     def _finish_loading(self) -> None:
-        """Launch the queued loads and read every layer, as a forward pass would."""
+        """Launch the queued loads and run a forward pass over every loaded node."""
         counter = self._controller.layer_done_counter
         counter.set_consumer(self._cache.ready_to_load())
-        model, requests = self._geometry.model, self._side.req_to_token_pool
-        for layer in self._geometry.global_ids(tuple(range(model.layer_span))):
-            local = layer - self._geometry.start_layer
-            if local in model.full_layers + model.swa_layers:
-                self._side.kvcache.get_kv_buffer(layer)
-            if requests is not None and local in model.state_layers:
-                requests.mamba2_layer_cache(layer)
+        nodes = [written for written in self._written if not written.node.is_evicted]
+        forward = ForwardPass(device=self._device, rows=self._rows, nodes=nodes)
+        for layer in range(self._geometry.model.layer_span):
+            self._enter_layer(layer)
+            forward.read_layer(layer)
         self._device.synchronize()
         self._cache.loading_check()
+        self._served = forward.served()
+
+    def _enter_layer(self, layer: int) -> None:
+        """Ask the pools for a layer's buffers, which waits for the layer to be loaded."""
+        model, requests = self._geometry.model, self._side.req_to_token_pool
+        layer_id = self._geometry.start_layer + layer
+        if layer in model.full_layers + model.swa_layers:
+            self._side.kvcache.get_kv_buffer(layer_id)
+        if requests is not None and layer in model.state_layers:
+            requests.mamba2_layer_cache(layer_id)
+        if self._draft is not None and layer < DRAFT_LAYERS:
+            self._draft.device_pool.get_kv_buffer(layer_id)
 
     def _evict_all(self) -> None:
         """Free the device slots of every node; all are backed up."""
@@ -320,8 +350,16 @@ class NativeStage:
             for geometry in self._side.req_to_token_pool.mamba_pool.declared_geometry():
                 yield geometry, MAMBA_SLOTS
 
+    def _snapshot(self) -> Snapshot:
+        """Read every device row from the host, with the device idle."""
+        self._device.synchronize()
+        buffers = [buffer for buffers in self._rows.values() for buffer in buffers]
+        accesses = tuple(whole(buffer.tensor) for buffer in buffers)
+        self._device.host_access(label="snapshot", reads=accesses, writes=())
+        return snapshot(self._rows)
+
     def _compared(self, step: str, before: Snapshot) -> Iterator[RoundTrip]:
-        return round_trips(step=step, rows=self._rows, before=before, loaded=self._written)
+        return round_trips(step=step, rows=self._rows, before=before, served=self._served)
 
     def _owners(self) -> Iterator[tuple[str, object]]:
         """Yield every pool with data buffers by the name the trace gives it."""
@@ -329,12 +367,16 @@ class NativeStage:
             yield f"device.{name.name}", pool
         for name, pool in host_pools(self._group).items():
             yield f"host.{name.name}", pool
-        if PoolName.DRAFT in self._pools:
-            yield f"host.{PoolName.DRAFT.name}", self._draft_host
+        if self._draft is not None:
+            yield f"host.{PoolName.DRAFT.name}", self._draft.host_pool
 
     def _poison(self, label: str, pools: list[object]) -> None:
+        """Overwrite the pools from the host, with the device idle."""
+        tensors = [tensor for pool in pools for tensor in tensors_of(pool)]
         self._device.synchronize()
-        poison((tensor for pool in pools for tensor in tensors_of(pool)), label)
+        accesses = tuple(whole(tensor) for tensor in tensors)
+        self._device.host_access(label=f"poison {label}", reads=(), writes=accesses)
+        poison(tensors, label)
 
     @property
     def _group(self) -> HostPoolGroup:

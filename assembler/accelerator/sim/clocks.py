@@ -7,6 +7,8 @@ each party, how many of that party's steps have certainly happened before its ow
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from typing_extensions import override
+
 Clock: TypeAlias = dict[int, int]
 """Steps that have happened, by the number of the party; absent means none."""
 
@@ -44,6 +46,7 @@ class Party:
         """Forget the other parties; its own steps keep counting."""
         self.clock = {self.number: self.clock.get(self.number, 0)}
 
+    @override
     def __str__(self) -> str:
         return f"stream {self.name}" if self.kind == "stream" else self.name
 

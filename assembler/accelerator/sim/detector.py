@@ -4,8 +4,6 @@ Operations are looked at in the order in which they happen, which respects every
 enough to ask whether what was there before is known to have happened before.
 """
 
-import torch
-
 from assembler.accelerator.access import Access
 from assembler.accelerator.sim.clocks import Clock, has_happened
 from assembler.accelerator.sim.memory import Memory
@@ -25,7 +23,7 @@ class RaceDetector:
         self.races: list[Race] = []
         self._memory = memory
         self._shadows: dict[int, Shadow] = {}
-        self._told: set[tuple[int, int, int]] = set()
+        self._told: set[tuple[int, ...]] = set()
 
     def check(
         self,
@@ -63,26 +61,35 @@ class RaceDetector:
         shadow = self._shadow(number)
 
         def visit(state: State, first_byte: int, stop_byte: int) -> State:
-            for earlier, earlier_verb in _conflicts(state, verb):
-                if has_happened(clock, party=earlier.party.number, step=earlier.step):
-                    continue
+            writers = _unordered(state.writers, clock)
+            readers = _unordered(state.readers, clock) if verb == "write" else ()
+            sides: list[tuple[Actor, Verb]] = [(writer, "write") for writer in writers]
+            sides += [(reader, "read") for reader in readers]
+            for earlier, earlier_verb in sides:
                 if self._is_new(earlier, actor, number):
+                    pair = sorted(
+                        [(earlier, earlier_verb), (actor, verb)], key=lambda side: side[0].order
+                    )
+                    (first, first_verb), (second, second_verb) = pair
                     race = Race(
-                        first=earlier,
-                        first_verb=earlier_verb,
-                        second=actor,
-                        second_verb=verb,
+                        first=first,
+                        first_verb=first_verb,
+                        second=second,
+                        second_verb=second_verb,
                         buffer=self._memory.describe(access.tensor),
                         first_byte=first_byte,
                         stop_byte=stop_byte,
                     )
                     found.append(race)
-            return _after(state, verb, actor)
+            if verb == "write":
+                return State(writers=(*writers, actor), readers=readers)
+            others = tuple(reader for reader in state.readers if reader.party is not actor.party)
+            return State(writers=state.writers, readers=(*others, actor))
 
         shadow.visit(spans_of(access), visit)
 
     def _is_new(self, first: Actor, second: Actor, buffer: int) -> bool:
-        pair = (id(first), id(second), buffer)
+        pair = (first.party.number, first.step, second.party.number, second.step, buffer)
         is_new = pair not in self._told
         self._told.add(pair)
         return is_new
@@ -95,25 +102,10 @@ class RaceDetector:
         return self._shadows[number]
 
 
-def _conflicts(state: State, verb: Verb) -> list[tuple[Actor, Verb]]:
-    """Return the earlier accesses that must have happened before this one."""
-    conflicts: list[tuple[Actor, Verb]] = []
-    if state.writer is not None:
-        conflicts.append((state.writer, "write"))
-    if verb == "write":
-        conflicts.extend((reader, "read") for reader in state.readers)
-    return conflicts
-
-
-def _after(state: State, verb: Verb, actor: Actor) -> State:
-    if verb == "write":
-        return State(writer=actor, readers=())
-    others = tuple(reader for reader in state.readers if reader.party is not actor.party)
-    return State(writer=state.writer, readers=(*others, actor))
-
-
-def host_memory_of(memory: Memory, accesses: tuple[Access, ...]) -> tuple[Access, ...]:
-    """Return the accesses to memory that only the host can address by itself."""
-    return tuple(access for access in accesses if memory.is_pageable(access.tensor))
-
-
+def _unordered(earlier: tuple[Actor, ...], clock: Clock) -> tuple[Actor, ...]:
+    """Return those that are not known to have happened before whoever has ``clock``."""
+    return tuple(
+        other
+        for other in earlier
+        if not has_happened(clock, party=other.party.number, step=other.step)
+    )

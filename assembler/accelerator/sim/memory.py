@@ -69,7 +69,7 @@ class Memory:
         self._count(size_bytes, kind)
         tensor = torch.empty(shape, dtype=dtype, device="cpu")
         if tensor.numel():
-            tensor.untyped_storage().fill_(GARBAGE)
+            tensor.view(-1).view(torch.uint8).fill_(GARBAGE)
         self._add(tensor, kind)
         return tensor
 
@@ -109,9 +109,7 @@ class Memory:
         ordinal = self.allocation_count
         self.allocation_count += 1
         if ordinal in self._failing:
-            failure = (
-                OutOfDeviceMemoryError if kind is MemoryKind.DEVICE else OutOfHostMemoryError
-            )
+            failure = OutOfDeviceMemoryError if kind is MemoryKind.DEVICE else OutOfHostMemoryError
             raise failure(
                 f"{kind} memory",
                 "allocation was told to fail",

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from typing_extensions import override
+
 from assembler.accelerator.sim.clocks import Party
 from assembler.accelerator.sim.sites import CallSite
 
@@ -16,15 +18,18 @@ class Actor:
     Attributes:
         party: the stream or host thread that does it.
         step: which of the party's steps it is.
+        order: place in the program: of launching, not of happening.
         label: what it does, for people.
         site: where it was launched.
     """
 
     party: Party
     step: int
+    order: int
     label: str
     site: CallSite
 
+    @override
     def __str__(self) -> str:
         return f"{self.label!r} on {self.party} ({self.site.line})"
 
@@ -34,9 +39,9 @@ class Race:
     """Two accesses to the same bytes, at least one of them a write, that nothing orders.
 
     Attributes:
-        first: what happened first in this execution.
+        first: what the program did first; it may have happened second.
         first_verb: what it did to the bytes.
-        second: what happened second.
+        second: what the program did second.
         second_verb: what it did to the bytes.
         buffer: the memory: its kind, number and size.
         first_byte: of the first range that both touch, in the memory.
@@ -66,14 +71,10 @@ class Race:
                     f"{second.party} must synchronise with {first.party} after {first.label!r} "
                     f"and before {second.label!r}"
                 )
-            case "host", "stream":
-                return (
-                    f"{first.party} must synchronise with {second.party} after {second.label!r} "
-                    f"and before {first.label!r}"
-                )
             case _:
                 return f"{first.party} must hand over to {second.party} after {first.label!r}"
 
+    @override
     def __str__(self) -> str:
         return (
             f"{self.first_verb} by {self.first} and {self.second_verb} by {self.second} "

@@ -16,18 +16,18 @@ class State:
     """The accesses to a range of bytes that a later access may be in conflict with.
 
     Attributes:
-        writer: the last write; None before the first.
-        readers: the last read of each party since then.
+        writers: the last write, and those that nothing orders before it.
+        readers: the last read of each party that nothing orders before the last write.
     """
 
-    writer: Actor | None
+    writers: tuple[Actor, ...]
     readers: tuple[Actor, ...]
 
 
 Visit: TypeAlias = Callable[[State, int, int], State]
 """Given a state and the first range of bytes that has it, returns the state after an access."""
 
-_UNTOUCHED = State(writer=None, readers=())
+_UNTOUCHED = State(writers=(), readers=())
 _SPARE_STATES = 64
 
 

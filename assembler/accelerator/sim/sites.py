@@ -7,7 +7,7 @@ from types import FrameType
 
 _ACCELERATOR = str(Path(__file__).parent.parent)
 _ROOT = Path(__file__).parent.parent.parent.parent
-_DEPTH = 6
+_DEPTH = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ def spans_of(access: Access) -> Spans:
         starts, span_bytes = _element_blocks(tensor)
     else:
         starts, span_bytes = _row_starts(access.rows), access.rows.row_bytes
-    return _merged(starts + first_byte, span_bytes)
+    return _merged(starts + int(first_byte), span_bytes)
 
 
 def _row_starts(rows: Rows) -> npt.NDArray[np.int64]:

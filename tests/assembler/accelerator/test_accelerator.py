@@ -11,8 +11,9 @@ def test_cpu_is_one_device():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
-def test_auto_is_cpu_without_a_gpu():
-    assert get_device("auto") is get_device("cpu")
+def test_auto_is_the_simulation_without_a_gpu():
+    assert get_device("auto") is get_device("sim")
+    assert get_device("auto").kind == "sim"
 
 
 @pytest.mark.cuda
@@ -20,3 +21,8 @@ def test_auto_is_cpu_without_a_gpu():
 def test_auto_is_cuda_with_a_gpu():
     assert get_device("auto") is get_device("cuda")
     assert get_device("auto").kind == "cuda"
+
+
+def test_unknown_device_raises():
+    with pytest.raises(ValueError, match=r"^device: unknown kind; expected auto or cpu or sim or"):
+        get_device("tpu")

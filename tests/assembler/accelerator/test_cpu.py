@@ -5,6 +5,7 @@ import threading
 import pytest
 import torch
 
+from assembler.accelerator.access import whole
 from assembler.accelerator.cpu import CpuDevice
 
 
@@ -58,7 +59,7 @@ def test_launched_operation_is_done_at_once():
     device = CpuDevice()
     tensor = device.zeros((2,), torch.int64)
 
-    device.launch(lambda: tensor.fill_(3), reads=(), writes=(tensor,))
+    device.launch(lambda: tensor.fill_(3), label="fill", reads=(), writes=(whole(tensor),))
 
     assert tensor.tolist() == [3, 3]
 
@@ -70,7 +71,7 @@ def test_error_of_an_operation_reaches_the_caller():
         raise RuntimeError("rows differ")
 
     with pytest.raises(RuntimeError, match="rows differ"):
-        device.launch(operation, reads=(), writes=())
+        device.launch(operation, label="fail", reads=(), writes=())
 
 
 def test_current_stream_is_default_until_switched():

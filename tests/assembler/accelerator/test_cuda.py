@@ -3,8 +3,8 @@ import threading
 import pytest
 import torch
 
-from assembler.accelerator import get_device
-from assembler.errors import PoolError
+from assembler.accelerator import get_device, whole
+from assembler.errors import OutOfDeviceMemoryError, PoolError
 
 pytestmark = [
     pytest.mark.cuda,
@@ -122,11 +122,16 @@ def test_wait_event_orders_streams_without_blocking_the_host(cuda):
 
     with cuda.on(first):
         torch.cuda._sleep(SPIN_CYCLES)
-        cuda.launch(lambda: value.fill_(3), reads=(), writes=(value,))
+        cuda.launch(lambda: value.fill_(3), label="fill", reads=(), writes=(whole(value),))
         event.record(first)
     with cuda.on(second):
         second.wait_event(event)
-        cuda.launch(lambda: seen.copy_(value), reads=(value,), writes=(seen,))
+        cuda.launch(
+            lambda: seen.copy_(value),
+            label="copy",
+            reads=(whole(value),),
+            writes=(whole(seen),),
+        )
 
     assert not event.query()
     second.synchronize()
@@ -162,3 +167,8 @@ def test_foreign_events_and_streams_are_refused(cuda):
         cuda.new_event("x").record(cpu.current_stream())
     with pytest.raises(TypeError, match="CudaEvent"):
         cuda.current_stream().wait_event(cpu.new_event("x"))
+
+
+def test_allocation_beyond_the_memory_raises(cuda):
+    with pytest.raises(OutOfDeviceMemoryError, match="room for 1125899906842624 bytes"):
+        cuda.empty((1 << 50,), torch.uint8)

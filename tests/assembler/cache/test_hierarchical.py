@@ -5,11 +5,21 @@ from assembler.accelerator import get_device
 from assembler.cache.hierarchical import HierarchicalCache
 from assembler.cache.nodes import EvictParams, EvictResult
 from assembler.cache.unified import UnifiedRadixCache
-from assembler.errors import AssemblyError, TransferError
+from assembler.errors import AssemblyError
 from assembler.host_pools.group import SidecarPoolSpec
-from assembler.names import ComponentType, PoolName
-from assembler.params import ServerArgs
-from assembler.walls import without_walls
+from assembler.names import PoolName
+from tests.assembler.cache.playing import (
+    FULL,
+    MAMBA,
+    MODELS,
+    SWA,
+    add,
+    back_up,
+    device_pools,
+    load,
+    plain,
+    unified,
+)
 from tests.assembler.models import (
     fill,
     mamba_params,
@@ -21,63 +31,6 @@ from tests.assembler.models import (
     swa_params,
 )
 from tests.assembler.stacks.calls import kv_only, shared_anchor
-
-FULL, SWA, MAMBA = ComponentType.FULL, ComponentType.SWA, ComponentType.MAMBA
-
-
-def unified(params, **server):
-    cache = UnifiedRadixCache(params)
-    cache.init_hicache(ServerArgs(**server), params)
-    cache.load_back_threshold = 0
-    return cache
-
-
-def plain(device, **server):
-    params = params_of(mha_pool(device))
-    return params, unified(params, **server)
-
-
-def add(cache, tokens):
-    """Insert a node of fresh slots, with a window and a state where the model has them."""
-    allocator = cache.token_to_kv_pool_allocator
-    full = allocator.alloc(tokens)
-    components = {}
-    if SWA in cache.tree_components:
-        components[SWA] = allocator.full_to_swa(full)
-    if MAMBA in cache.tree_components:
-        components[MAMBA] = cache.req_to_token_pool.mamba_allocator.alloc(1)
-    return cache.insert(full, components=components)
-
-
-def back_up(cache, node):
-    assert cache.write_backup(node)
-    cache.writing_check(write_back=True)
-
-
-def load(cache, node):
-    slots = cache.load_back(node)
-    cache.ready_to_load()
-    cache.cache_controller.load_stream.synchronize()
-    cache.loading_check()
-    return slots
-
-
-def device_pools(params):
-    """Return (pool, component of its planes) of a model."""
-    kvcache = params.token_to_kv_pool_allocator.get_kvcache()
-    if params.req_to_token_pool is not None:
-        return [(kvcache.full_kv_pool, FULL), (params.req_to_token_pool.mamba_pool, MAMBA)]
-    if params.sliding_window_size is not None:
-        return [(kvcache.full_kv_pool, FULL), (kvcache.swa_kv_pool, SWA)]
-    return [(kvcache, FULL)]
-
-
-MODELS = {
-    "mha": lambda device: params_of(mha_pool(device)),
-    "nsa": lambda device: params_of(nsa_pool(device)),
-    "swa": lambda device: swa_params(device, sliding_window_size=8),
-    "mamba": mamba_params,
-}
 
 
 @pytest.mark.parametrize("backend", ["kernel", "direct"])
@@ -176,17 +129,6 @@ def test_node_is_locked_until_its_load_was_seen_finished(delayed):
     assert node.lock_ref == 0
 
 
-def test_locked_node_is_not_evicted():
-    _, cache = plain(get_device("cpu"))
-    node = add(cache, 4)
-    back_up(cache, node)
-    cache.inc_lock_ref(node)
-
-    assert cache.evict(EvictParams(num_tokens=4)).num_tokens_evicted == 0
-    cache.dec_lock_ref(node)
-    assert cache.evict(EvictParams(num_tokens=4)).num_tokens_evicted == 4
-
-
 def test_unlocking_an_unlocked_node_raises():
     _, cache = plain(get_device("cpu"))
     with pytest.raises(AssemblyError, match="only a locked node is unlocked"):
@@ -205,182 +147,6 @@ def test_backup_and_load_of_a_resident_node_do_nothing():
     assert cache.ready_to_load() == -1
 
 
-def test_full_host_evicts_its_oldest_node_and_tries_again():
-    params = params_of(mha_pool(get_device("cpu")))
-    cache = unified(params)
-    old, new = add(cache, 4), add(cache, 4)
-    back_up(cache, old)
-    cache.evict(EvictParams(num_tokens=4))
-    cache.host_pool_group.alloc(cache.host_pool_group.available_size())
-
-    assert cache.write_backup(new)
-
-    assert new.is_backed_up
-    assert not old.is_backed_up
-    with pytest.raises(AssemblyError, match=f"node {old.id}: must be cached"):
-        cache.load_back(old)
-
-
-def test_host_that_stays_full_leaves_the_node_unlocked():
-    _, cache = plain(get_device("cpu"))
-    node = add(cache, 4)
-    cache.host_pool_group.alloc(cache.host_pool_group.available_size())
-
-    assert not cache.write_backup(node)
-    assert (node.lock_ref, node.is_backed_up) == (0, False)
-
-
-def test_full_device_evicts_and_tries_again():
-    params, cache = plain(get_device("cpu"))
-    wanted, other = add(cache, 4), add(cache, 4)
-    for node in (wanted, other):
-        back_up(cache, node)
-    cache.evict(EvictParams(num_tokens=4))
-    allocator = params.token_to_kv_pool_allocator
-    allocator.alloc(allocator.available_size())
-
-    assert load(cache, wanted) is not None
-
-    assert other.is_evicted
-    assert not wanted.is_evicted
-
-
-def test_device_that_stays_full_leaves_the_node_where_it_was():
-    params, cache = plain(get_device("cpu"))
-    node = add(cache, 4)
-    back_up(cache, node)
-    cache.evict(EvictParams(num_tokens=4))
-    allocator = params.token_to_kv_pool_allocator
-    allocator.alloc(allocator.available_size())
-
-    assert cache.load_back(node) is None
-    assert (node.lock_ref, node.is_evicted, node.is_backed_up) == (0, True, True)
-
-
-def test_full_state_pool_on_the_device_evicts_states_alone():
-    params = mamba_params(get_device("cpu"), state_num=2)
-    cache = unified(params)
-    wanted, other = add(cache, 4), add(cache, 4)
-    for node in (wanted, other):
-        back_up(cache, node)
-    cache.evict(EvictParams(num_tokens=4))
-    params.req_to_token_pool.mamba_allocator.alloc(1)
-
-    load(cache, wanted)
-
-    assert sorted(other.device) == [FULL]
-    assert sorted(wanted.device) == [FULL, MAMBA]
-
-
-def test_full_window_pool_on_the_device_evicts_windows_alone():
-    params = swa_params(get_device("cpu"), size_swa=8)
-    cache = unified(params)
-    wanted, other = add(cache, 4), add(cache, 4)
-    for node in (wanted, other):
-        back_up(cache, node)
-    cache.evict(EvictParams(num_tokens=4))
-    allocator = params.token_to_kv_pool_allocator
-    allocator.swa_attn_allocator.alloc(4)
-
-    load(cache, wanted)
-
-    assert sorted(other.device) == [FULL]
-    assert allocator.full_to_swa(other.device[FULL]).tolist() == [0, 0, 0, 0]
-    assert torch.equal(allocator.full_to_swa(wanted.device[FULL]), wanted.device[SWA])
-
-
-def test_lost_state_of_a_resident_node_is_loaded_without_its_tokens():
-    params = mamba_params(get_device("cpu"))
-    cache = unified(params)
-    cache.load_back_threshold = 256
-    node = add(cache, 4)
-    pool = params.req_to_token_pool.mamba_pool
-    pool.temporal[:, node.device[MAMBA]] = 7.0
-    back_up(cache, node)
-    assert cache.evict(EvictParams(mamba_num=1)) == EvictResult(0, 0, 1)
-    tokens = node.device[FULL]
-
-    assert load(cache, node) is tokens
-    assert bool(pool.temporal[:, node.device[MAMBA]].eq(7.0).all())
-
-
-def test_full_state_pool_on_the_host_evicts_whole_backups():
-    params = mamba_params(get_device("cpu"))
-    cache = unified(params)
-    old, new = add(cache, 4), add(cache, 4)
-    back_up(cache, old)
-    states = cache.host_pool_group.get_pool(PoolName.MAMBA)
-    states.alloc(states.available_size())
-
-    assert cache.write_backup(new)
-
-    assert old.host == {}
-    assert not old.is_evicted
-
-
-def test_node_without_backup_is_lost_by_eviction_after_those_with_one():
-    _, cache = plain(get_device("cpu"))
-    bare, saved = add(cache, 4), add(cache, 4)
-    back_up(cache, saved)
-
-    cache.evict(EvictParams(num_tokens=4))
-    assert (saved.is_evicted, bare.is_evicted) == (True, False)
-
-    cache.evict(EvictParams(num_tokens=4))
-    with pytest.raises(AssemblyError, match=f"node {bare.id}: must be cached"):
-        cache.write_backup(bare)
-
-
-def test_write_back_saves_a_node_when_it_is_evicted(delayed):
-    _, cache = plain(delayed, hicache_write_policy="write_back")
-    node = add(cache, 4)
-    for _ in range(3):
-        cache.record_hit(node)
-    assert not node.is_backed_up
-
-    cache.evict(EvictParams(num_tokens=4))
-
-    assert (node.is_evicted, node.is_backed_up, node.lock_ref) == (True, True, 0)
-
-
-@pytest.mark.parametrize(("policy", "hits"), [("write_through", 1), ("write_through_selective", 2)])
-def test_write_through_saves_a_node_at_its_threshold(policy, hits):
-    _, cache = plain(get_device("cpu"), hicache_write_policy=policy)
-    node = add(cache, 4)
-    for _ in range(hits - 1):
-        cache.record_hit(node)
-    assert not node.is_backed_up
-
-    cache.record_hit(node)
-
-    assert node.is_backed_up
-    assert cache.write_through_threshold == hits
-
-
-def test_eviction_goes_by_last_use():
-    _, cache = plain(get_device("cpu"))
-    first, second = add(cache, 4), add(cache, 4)
-    for node in (first, second):
-        back_up(cache, node)
-    cache.record_hit(first)
-
-    cache.evict(EvictParams(num_tokens=4))
-
-    assert (first.is_evicted, second.is_evicted) == (False, True)
-
-
-def test_host_eviction_keeps_nodes_that_the_device_has():
-    _, cache = plain(get_device("cpu"))
-    resident = add(cache, 4)
-    back_up(cache, resident)
-
-    assert cache.evict_host(1, FULL) == 4
-
-    assert cache.host_pool_group.available_size() == cache.host_pool_group.size
-    assert not resident.is_evicted
-    assert cache.write_backup(resident)
-
-
 def test_short_node_is_not_worth_loading():
     _, cache = plain(get_device("cpu"))
     node = add(cache, 8)
@@ -391,86 +157,6 @@ def test_short_node_is_not_worth_loading():
     assert cache.load_back(node) is None
     cache.load_back_threshold = 8
     assert cache.load_back(node) is not None
-
-
-def narrow(device):
-    """A cache whose loads fail: the host believes in narrower rows, behind opened walls."""
-    params = params_of(nsa_pool(device))
-    with without_walls():
-        stack = shared_anchor(
-            params, arguments={"override_kv_cache_dim": None}, hicache_io_backend="direct"
-        )
-        cache = UnifiedRadixCache(params)
-        cache.register_sidecar_pool(SidecarPoolSpec(PoolName.INDEXER, PoolName.KV))
-        cache.adopt(*stack)
-    return params, cache
-
-
-def test_failed_backup_leaves_the_node_as_it_was(delayed):
-    _, cache = narrow(delayed)
-    node = add(cache, 4)
-
-    with pytest.raises(RuntimeError, match="must match the size of tensor b"):
-        cache.write_backup(node)
-
-    assert (node.lock_ref, node.is_backed_up) == (0, False)
-    assert cache.host_pool_group.available_size() == cache.host_pool_group.size
-
-
-def test_failed_load_leaves_the_node_on_the_host(delayed):
-    params, cache = narrow(delayed)
-    node = add(cache, 4)
-    node.host[FULL] = cache.host_pool_group.alloc(4)
-    cache.evict(EvictParams(num_tokens=4))
-    cache.load_back(node)
-
-    with pytest.raises(RuntimeError, match="must match the size of tensor b"):
-        cache.ready_to_load()
-
-    assert (node.lock_ref, node.is_evicted, node.is_backed_up) == (0, True, True)
-    assert params.token_to_kv_pool_allocator.available_size() == 64
-    assert cache.ready_to_load() == -1
-
-
-def test_failed_window_load_unmaps_the_slots_it_gave_back(monkeypatch):
-    params = swa_params(get_device("cpu"))
-    cache = unified(params)
-    node = add(cache, 4)
-    back_up(cache, node)
-    cache.evict(EvictParams(num_tokens=4))
-    slots = cache.load_back(node)
-
-    def fail(**arguments):
-        raise RuntimeError("copy failed")
-
-    swa_host = cache.host_pool_group.get_pool(PoolName.SWA)
-    monkeypatch.setattr(swa_host, "load_to_device_per_layer", fail)
-    with pytest.raises(RuntimeError, match="copy failed"):
-        cache.ready_to_load()
-
-    allocator = params.token_to_kv_pool_allocator
-    assert allocator.full_to_swa(slots).tolist() == [0, 0, 0, 0]
-    assert (allocator.full_available_size(), allocator.swa_available_size()) == (64, 64)
-
-
-def test_too_many_loads_in_flight_keep_the_newest_queued(delayed):
-    _, cache = plain(delayed)
-    nodes = [add(cache, 4) for _ in range(4)]
-    for node in nodes:
-        back_up(cache, node)
-    cache.evict(EvictParams(num_tokens=16))
-    for node in nodes[:3]:
-        cache.load_back(node)
-        cache.ready_to_load()
-    cache.load_back(nodes[3])
-
-    with pytest.raises(TransferError, match="at most 3 loads in flight"):
-        cache.ready_to_load()
-    assert (nodes[3].lock_ref, nodes[3].is_evicted) == (1, False)
-
-    cache.cache_controller.load_stream.synchronize()
-    cache.loading_check()
-    assert cache.ready_to_load() == 0
 
 
 def test_acknowledgements_of_others_are_passed_over():

@@ -48,7 +48,9 @@ def test_reader_waits_for_its_layer_only(delayed, counter):
     index = counter.update_producer()
     for layer in range(2):
         with delayed.on(stream):
-            delayed.launch(lambda layer=layer: done.append(layer), reads=(), writes=())
+            delayed.launch(
+                lambda layer=layer: done.append(layer), label="load", reads=(), writes=()
+            )
         counter.events(index).complete(layer=layer, stream=stream)
     counter.set_consumer(index)
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from assembler.accelerator.cpu import CpuDevice
+from assembler.accelerator.sim.spans import spans_of
 from assembler.errors import TransferError
 from assembler.names import Direction, IoBackend
 from assembler.transfer.engine import move
@@ -16,9 +17,9 @@ class DeferringDevice(CpuDevice):
         self.pending = []
         self.declared = []
 
-    def launch(self, operation, *, reads, writes):
+    def launch(self, operation, *, label, reads, writes):
         self.pending.append(operation)
-        self.declared.append((reads, writes))
+        self.declared.append((label, reads, writes))
 
     def synchronize(self):
         while self.pending:
@@ -121,17 +122,36 @@ def test_kernel_reads_slots_when_the_device_does_the_work(deferring):
 def test_what_an_operation_reads_and_writes_is_declared(deferring):
     pool = deferring.mha()
     host = deferring.mha_host(pool)
-    host_slots, slots = torch.tensor([2]), torch.tensor([5])
+    host_slots, slots = torch.tensor([2, 4]), torch.tensor([5, 6])
 
     move_layer_one(host, pool, host_slots=host_slots, slots=slots)
 
-    ((reads, writes),) = pool.device.declared
-    assert [tensor.data_ptr() for tensor in reads] == [
-        pool.k_buffer[1].data_ptr(),
+    ((label, (source, *indices), (target,)),) = pool.device.declared
+    assert label == "backup MHATokenToKVPoolHost k layer 1"
+    assert [access.tensor.data_ptr() for access in indices] == [
         host_slots.data_ptr(),
         slots.data_ptr(),
     ]
-    assert [tensor.data_ptr() for tensor in writes] == [host.k_buffer[1].data_ptr()]
+    # A row is 2 heads * 8 elements * 2 bytes; a host layer has 13 pages of 4 slots.
+    assert spans_of(source).tolist() == [[160, 224]]
+    assert spans_of(target).tolist() == [[1728, 1760], [1792, 1824]]
+
+
+def test_kernel_declares_the_rows_of_the_wrong_stride(deferring):
+    """Scenario: 576-byte rows of the host, 656-byte rows of the device."""
+    pool = deferring.nsa()
+    host = deferring.mla_host(pool)
+
+    host.load_to_device_per_layer(
+        device_pool=pool,
+        host_indices=torch.tensor([2]),
+        device_indices=torch.tensor([5]),
+        layer_id=0,
+        io_backend="kernel",
+    )
+
+    ((_, _, (target,)),) = pool.device.declared
+    assert spans_of(target).tolist() == [[2880, 3456]]
 
 
 def test_rows_of_different_widths_raise_at_launch(deferring):

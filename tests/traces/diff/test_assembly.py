@@ -315,3 +315,62 @@ def test_wrapper_in_an_operation_belongs_to_the_assembly(records):
 
     assert cause.path == ("Cache.init_hicache", "build_kv_only_stack", "HybridCacheController")
     assert cause.builder == "build_kv_only_stack"
+
+
+def test_object_that_is_no_longer_made_because_nobody_takes_it_is_a_consequence(records):
+    """The dropped keyword's value was a constructor call: it is gone with the keyword."""
+
+    def stack(**given):
+        made = [records.call("Indexer#1", parent="build_a_stack#1")] if given else []
+        left = {} if given else {"host_pool": None}
+        return records.trace(
+            records.builder("build_a_stack#1"),
+            *made,
+            records.call("PoolEntry#1", parent="build_a_stack#1", defaulted=left, **given),
+        )
+
+    (cause,) = diff(stack(host_pool={"ref": "Indexer#1"}), stack())
+
+    assert (cause.kind, cause.parameter) == (Kind.ARGUMENT_DROPPED, "host_pool")
+    assert wheres(cause) == [("call_removed", "Indexer in build_a_stack")]
+
+
+def test_swap_that_is_visible_in_two_calls_of_one_line_is_one_cause(records):
+    def stack(*entries):
+        calls = [
+            records.call(
+                f"PoolEntry#{ordinal}", parent="build_pool_entry#1", anchor=anchor, evict=evict
+            )
+            for ordinal, (anchor, evict) in enumerate(entries, start=1)
+        ]
+        return records.trace(records.builder("build_pool_entry#1"), *calls)
+
+    (cause,) = diff(stack((True, None), (False, 7)), stack((None, True), (7, False)))
+
+    assert (cause.parameter, cause.count) == ("anchor", 2)
+    assert wheres(cause) == [("argument_changed", "PoolEntry.evict")]
+
+
+def test_value_of_the_scenario_that_follows_another_fault_is_a_consequence(records):
+    def stack(page_size, ratio):
+        return records.trace(
+            records.builder("build_a_stack#1"),
+            records.call("Host#1", parent="build_a_stack#1", page_size=page_size),
+            records.call("Host#2", ratio=ratio),
+        )
+
+    (cause,) = diff(stack(16, 2.5), stack(1, 2.4))
+
+    assert cause.parameter == "page_size"
+    assert wheres(cause) == [("argument_changed", "Host.ratio")]
+
+
+def test_operation_with_another_value_and_equal_events_before_it_is_a_cause(records):
+    def evict(number):
+        fields = {"num_tokens": 16, "mamba_num": number}
+        params = {"object": "EvictParams", "fields": fields}
+        return records.operation("Cache.evict#1", step="pressure", params=params)
+
+    (cause,) = diff(records.trace(evict(1)), records.trace(evict(0)))
+
+    assert (cause.kind, cause.parameter) == (Kind.ARGUMENT_CHANGED, "params.mamba_num")

@@ -92,3 +92,13 @@ def test_order_of_the_scenarios_does_not_matter(nsa):
     other = diff(nsa(), nsa("drop write_policy"))
 
     assert merge_causes({"a": broken, "b": other}) == merge_causes({"b": other, "a": broken})
+
+
+def test_events_lost_on_one_line_are_one_cause_whatever_pool_they_move(nsa):
+    (kv,) = diff(nsa(), nsa("drop load of layer 1"))
+    other = msgspec.structs.replace(kv, where="load SWA.k layer 0 in load")
+
+    (cause,) = merge_causes({"a": (kv,), "b": (other,)})
+
+    assert cause.scenarios == ("a", "b")
+    assert cause.where == "load KV.kv layer 1 in load"

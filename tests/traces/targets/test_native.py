@@ -14,29 +14,44 @@ from traces.canonical import parse, render
 from traces.encode import Encoder
 from traces.errors import RecorderError
 from traces.labels import Labels
-from traces.model import Allocation, EventAwaited, EventRecorded, Release, Transfer
+from traces.model import Allocation, EventAwaited, EventRecorded, Message, Release, Transfer
 from traces.play import play, play_unrecorded
 from traces.recorder import record
-from traces.scenarios import registry
+from traces.scenarios import Scenario
 from traces.seams import CallSeam
 from traces.targets import get_target
 from traces.targets.native import NativeTarget, builders
 
 
-@pytest.fixture(scope="module")
-def scenarios():
-    return registry()
+def scenario(**changes) -> Scenario:
+    """A scenario of one's own, so that the registry may change."""
+    fields = {
+        "builder": "attach_hybrid_pool_to_unified_cache",
+        "model": "llama3_8b",
+        "layout": "layer_first",
+        "io_backend": "kernel",
+        "write_policy": "write_through",
+        "page_size": 16,
+        "sizing": "ratio",
+        "storage_backend": None,
+        "groups": "tp1",
+        "draft": False,
+    }
+    return Scenario(**{**fields, **changes})
 
 
 @pytest.fixture(scope="module")
-def nsa_fp8(scenarios):
+def nsa_fp8():
     """The shared-anchor stack with fp8 rows of 656 bytes and a draft pool."""
-    (name,) = [
-        name
-        for name, scenario in scenarios.items()
-        if name.startswith("shared_anchor.dsv32_fp8.page_first_direct") and scenario.draft
-    ]
-    return play(scenarios[name], device="cpu")
+    played = scenario(
+        builder="build_shared_anchor_stack",
+        model="dsv32_fp8",
+        layout="page_first_direct",
+        io_backend="direct",
+        page_size=64,
+        draft=True,
+    )
+    return play(played, device="cpu")
 
 
 def seams_by_callee() -> dict[str, CallSeam]:
@@ -167,19 +182,26 @@ def test_every_event_that_is_awaited_was_recorded_before(nsa_fp8):
             assert event.name in recorded
 
 
-def test_allocations_and_frees_are_told_by_their_pools(scenarios):
-    (name, *_) = [name for name in scenarios if name.startswith("swa.gpt_oss")]
-    trace = play(scenarios[name], device="cpu").trace
+def test_allocations_and_frees_are_told_by_their_pools():
+    trace = play(scenario(model="gpt_oss"), device="cpu").trace
 
     owners = {one.owner for one in trace.events if isinstance(one, Allocation | Release)}
     assert owners == {"device.KV", "device.SWA", "host.KV", "host.SWA"}
 
 
-@pytest.mark.parametrize("builder", ["kv_only", "mamba_cache", "hiradix_nsa", "init_hicache"])
-def test_trace_is_the_same_every_time_and_survives_its_file(scenarios, builder):
-    name = next(name for name in scenarios if name.startswith(builder))
-
-    texts = [render(play(scenarios[name], device="cpu").trace) for _ in range(2)]
+@pytest.mark.parametrize(
+    "played",
+    [
+        scenario(builder="build_kv_only_stack"),
+        scenario(builder="attach_hybrid_pool_to_mamba_cache", model="nemotron_h"),
+        scenario(
+            builder="attach_hybrid_nsa_pool_to_hiradix_cache", model="dsv32_fp8", page_size=64
+        ),
+    ],
+    ids=lambda played: played.builder,
+)
+def test_trace_is_the_same_every_time_and_survives_its_file(played):
+    texts = [render(play(played, device="cpu").trace) for _ in range(2)]
 
     assert texts[0] == texts[1]
     assert render(parse(texts[0])) == texts[0]
@@ -194,16 +216,16 @@ def test_places_are_lines_of_the_assembler(nsa_fp8):
     assert {site.file.partition("/")[0] for site in sites.events} <= {"assembler", "traces"}
 
 
-def test_layout_switch_is_a_message(scenarios):
-    name = next(name for name in scenarios if name.startswith("init_hicache.gpt_oss.page_first."))
+def test_layout_switch_is_a_message():
+    played = scenario(
+        builder="UnifiedRadixCache.init_hicache",
+        model="qwen3_8b",
+        layout="page_first",
+        io_backend="direct",
+    )
+    events = play(played, device="cpu").trace.events
 
-    messages = [
-        event.text
-        for event in play(scenarios[name], device="cpu").trace.events
-        if type(event).__name__ == "Message"
-    ]
-
-    assert len(messages) == 1
+    assert [event.level for event in events if isinstance(event, Message)] == ["warning"]
 
 
 def new_encoder() -> Encoder:
@@ -279,15 +301,15 @@ def test_unknown_type_is_an_error_that_names_the_argument():
         HostPoolGroup([Foreign()])
 
 
-def test_recording_costs_little_beside_playing(scenarios):
+def test_recording_costs_little_beside_playing():
     """Measured 1.0 to 1.2 times; the limit leaves room for a busy machine."""
-    scenario = next(one for name, one in scenarios.items() if name.startswith("unified.qwen3"))
-    play_unrecorded(scenario, device="cpu")
+    played = scenario()
+    play_unrecorded(played, device="cpu")
     best = {"plain": float("inf"), "recorded": float("inf")}
     for _ in range(2):
         for name, run in (("plain", play_unrecorded), ("recorded", play)):
             start = time.perf_counter()
-            run(scenario, device="cpu")
+            run(played, device="cpu")
             best[name] = min(best[name], time.perf_counter() - start)
 
     assert best["recorded"] < 4 * best["plain"] + 0.05

@@ -1,0 +1,357 @@
+"""The simulated accelerator: what is launched happens later, when the schedule says so."""
+
+import itertools
+import threading
+from collections.abc import Callable
+
+import torch
+from typing_extensions import override
+
+from assembler.accelerator.access import Access, whole
+from assembler.accelerator.base import Device, Event, Stream
+from assembler.accelerator.sim.clocks import Clock, Party
+from assembler.accelerator.sim.detector import RaceDetector
+from assembler.accelerator.sim.execution import Execution
+from assembler.accelerator.sim.memory import Memory, MemoryKind
+from assembler.accelerator.sim.parties import Parties
+from assembler.accelerator.sim.queues import Item, Mark, Operation, StreamQueue, Wait
+from assembler.accelerator.sim.races import Actor, Race
+from assembler.accelerator.sim.schedule import Schedule
+from assembler.accelerator.sim.sites import call_site
+from assembler.accelerator.sim.streams import SimEvent, SimStream
+from assembler.errors import PoolError, RaceError
+
+# A host that asks again and again must see progress some day, as on a GPU.
+PATIENCE = 4
+
+
+class _ThreadState(threading.local):
+    """The stream a host thread switched to; None for the default stream."""
+
+    stream: SimStream | None = None
+
+
+class SimDevice(Device):
+    """A device in host memory with CUDA's rules of order, a schedule and a race detector.
+
+    Streams are ordered by events only, the default stream is one like the others. A launched
+    operation happens at a host call of the schedule's choosing, at the latest when the host waits
+    for it. Index tensors are the exception: :meth:`to_device`, :meth:`to_host` and :meth:`zeros`
+    have their content at once, because torch computes with them outside of launched operations.
+    The race detector treats them like other work of the current stream.
+
+    Accesses to the same bytes that nothing orders are collected in :attr:`races`, whether or not
+    this execution showed wrong bytes. An operation is looked at when it happens, so ask after
+    :meth:`synchronize`.
+
+    Memory counts as device memory or pinned when this device allocated it, everything else is
+    pageable. A copy that touches pageable memory blocks the host until it is done; what it reads
+    there is read at launch.
+
+    All methods may be called from several threads. An error of an operation is raised by the host
+    call during which it happened.
+
+    Args:
+        schedule: decides what happens when.
+        capacity_bytes: of device memory; None for no limit.
+        raise_races: whether to raise a race when it is found.
+
+    Attributes:
+        schedule: the decisions so far.
+        memory: what is allocated; makes allocations fail.
+    """
+
+    kind = "sim"
+
+    def __init__(
+        self, *, schedule: Schedule, capacity_bytes: int | None, raise_races: bool
+    ) -> None:
+        self.torch_device = torch.device("cpu")
+        self.schedule = schedule
+        self.memory = Memory(capacity_bytes=capacity_bytes)
+        self._raise_races = raise_races
+        self._detector = RaceDetector(memory=self.memory)
+        self._lock = threading.RLock()
+        self._parties = Parties()
+        self._launches = itertools.count()
+        self._execution = Execution(schedule=schedule, check=self._check_operation)
+        self._default_stream = self._open_stream("default")
+        self._thread = _ThreadState()
+
+    @property
+    def races(self) -> list[Race]:
+        """The races found so far."""
+        return self._detector.races
+
+    @override
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        with self._lock:
+            return self.memory.allocate(shape, dtype, kind=MemoryKind.DEVICE)
+
+    @override
+    def zeros(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        with self._lock:
+            tensor = self.memory.allocate(shape, dtype, kind=MemoryKind.DEVICE).zero_()
+            self._enqueue_done(label="fill with zeros", reads=(), writes=(whole(tensor),))
+            return tensor
+
+    @override
+    def host_empty(
+        self, shape: tuple[int, ...], dtype: torch.dtype, *, pin_memory: bool
+    ) -> torch.Tensor:
+        kind = MemoryKind.PINNED if pin_memory else MemoryKind.PAGEABLE
+        with self._lock:
+            return self.memory.allocate(shape, dtype, kind=kind)
+
+    @override
+    def is_pinned(self, tensor: torch.Tensor) -> bool:
+        with self._lock:
+            return self.memory.kind(tensor) is MemoryKind.PINNED
+
+    @override
+    def mapped(self, tensor: torch.Tensor) -> torch.Tensor:
+        with self._lock:
+            if tensor.numel() and self.memory.is_pageable(tensor):
+                raise PoolError(
+                    "mapped host memory",
+                    "must be page-locked for device kernels",
+                    expected="pinned memory",
+                    got="pageable memory",
+                )
+        return tensor
+
+    @override
+    def new_stream(self, name: str) -> Stream:
+        with self._lock:
+            return self._open_stream(name)
+
+    @override
+    def new_event(self, name: str) -> Event:
+        return SimEvent(name=name, device=self)
+
+    @override
+    def current_stream(self) -> Stream:
+        return self._current()
+
+    @override
+    def _switch(self, stream: Stream) -> None:
+        self._thread.stream = self._own_stream(stream)
+
+    @override
+    def launch(
+        self,
+        operation: Callable[[], None],
+        *,
+        label: str,
+        reads: tuple[Access, ...],
+        writes: tuple[Access, ...],
+    ) -> None:
+        with self._lock:
+            host_reads = tuple(access for access in reads if self._is_pageable(access))
+            if host_reads:
+                self._touch(label=f"{label}: read pageable memory", reads=host_reads, writes=())
+                reads = tuple(access for access in reads if access not in host_reads)
+            clock = self._enqueue(operation, label=label, reads=reads, writes=writes)
+            host_writes = any(map(self._is_pageable, writes))
+            if host_reads or host_writes:
+                queue = self._current().queue
+                self._blocked_until(lambda: queue.is_empty, queue=queue)
+            if host_writes:
+                self._parties.host().follow(clock)
+            self._execution.offer()
+
+    @override
+    def host_access(
+        self, *, label: str, reads: tuple[Access, ...], writes: tuple[Access, ...]
+    ) -> None:
+        with self._lock:
+            self._execution.offer()
+            self._touch(label=label, reads=reads, writes=writes)
+
+    @override
+    def to_device(self, indices: torch.Tensor) -> torch.Tensor:
+        with self._lock:
+            if self.memory.kind(indices) is MemoryKind.DEVICE:
+                return indices
+            self._touch(label="read indices", reads=(whole(indices),), writes=())
+            shape = tuple(indices.shape)
+            copied = self.memory.allocate(shape, indices.dtype, kind=MemoryKind.DEVICE)
+            copied.copy_(indices)
+            self._enqueue_done(label="copy indices", reads=(), writes=(whole(copied),))
+            return copied
+
+    @override
+    def to_host(self, indices: torch.Tensor) -> torch.Tensor:
+        with self._lock:
+            if self.memory.kind(indices) is not MemoryKind.DEVICE:
+                return indices
+            self._enqueue_done(label="fetch indices", reads=(whole(indices),), writes=())
+            self.synchronize_stream(self._current())
+            return indices.clone()
+
+    @override
+    def synchronize(self) -> None:
+        with self._lock:
+            self._execution.offer()
+            for queue in self._execution.queues():
+                self._await_queue(queue)
+            if self._parties.is_one_thread:
+                self._forget_order()
+
+    def enqueue_mark(self, stream: Stream, event: SimEvent) -> None:
+        """Let ``event`` mark the work of ``stream`` so far."""
+        with self._lock:
+            queue = self._own_stream(stream).queue
+            clock = self._advance(queue)
+            event.mark = Mark(queue=queue, clock=clock, is_done=False, asked=0)
+            self._push(queue, event.mark)
+
+    def enqueue_wait(self, stream: Stream, event: Event) -> None:
+        """Order later work of ``stream`` after what ``event`` marks now, if anything."""
+        with self._lock:
+            mark = self._own_event(event).mark
+            queue = self._own_stream(stream).queue
+            if mark is not None:
+                self._advance(queue)
+                queue.party.follow(mark.clock)
+                self._push(queue, Wait(mark=mark))
+
+    def query_event(self, event: SimEvent) -> bool:
+        """Return whether the marked work is done, and if so order the host after it."""
+        with self._lock:
+            self._execution.offer()
+            mark = event.mark
+            if mark is None:
+                return True
+            if not mark.is_done:
+                mark.asked += 1
+                if mark.asked < PATIENCE:
+                    return False
+            self._await_mark(mark)
+            return True
+
+    def synchronize_event(self, event: SimEvent) -> None:
+        """Block the host until the marked work is done."""
+        with self._lock:
+            self._execution.offer()
+            if event.mark is not None:
+                self._await_mark(event.mark)
+
+    def synchronize_stream(self, stream: SimStream) -> None:
+        """Block the host until the stream's work is done."""
+        with self._lock:
+            self._execution.offer()
+            self._await_queue(stream.queue)
+
+    def host_clock(self) -> Clock:
+        """Return what has happened before this thread's next step, to hand to another thread."""
+        with self._lock:
+            party = self._parties.host()
+            party.step()
+            return dict(party.clock)
+
+    def follow_host(self, clock: Clock) -> None:
+        """Order this thread after another one, which handed over its :meth:`host_clock`."""
+        with self._lock:
+            self._parties.host().follow(clock)
+
+    def _open_stream(self, name: str) -> SimStream:
+        queue = self._execution.open_queue(self._parties.stream(name))
+        stream = SimStream(name=name, device=self, queue=queue)
+        self._execution.set_owner(queue, stream)
+        return stream
+
+    def _current(self) -> SimStream:
+        return self._default_stream if self._thread.stream is None else self._thread.stream
+
+    def _enqueue_done(
+        self, *, label: str, reads: tuple[Access, ...], writes: tuple[Access, ...]
+    ) -> None:
+        """Enqueue work whose bytes are there already."""
+        self._enqueue(lambda: None, label=label, reads=reads, writes=writes)
+        self._execution.offer()
+
+    def _enqueue(
+        self,
+        run: Callable[[], None],
+        *,
+        label: str,
+        reads: tuple[Access, ...],
+        writes: tuple[Access, ...],
+    ) -> Clock:
+        queue = self._current().queue
+        clock = self._advance(queue)
+        party = queue.party
+        actor = self._actor(party, step=clock[party.number], label=label)
+        operation = Operation(run=run, actor=actor, clock=clock, reads=reads, writes=writes)
+        queue.items.append(operation)
+        return clock
+
+    def _advance(self, queue: StreamQueue) -> Clock:
+        """Begin a stream's next step, after what this thread did; return the step's clock."""
+        host = self._parties.host()
+        queue.party.follow(host.clock)
+        queue.party.step()
+        host.step()
+        return dict(queue.party.clock)
+
+    def _push(self, queue: StreamQueue, item: Item) -> None:
+        queue.items.append(item)
+        self._execution.offer()
+
+    def _touch(self, *, label: str, reads: tuple[Access, ...], writes: tuple[Access, ...]) -> None:
+        """Look for races of an access by this thread."""
+        host = self._parties.host()
+        actor = self._actor(host, step=host.step(), label=label)
+        self._check(actor, host.clock, reads, writes)
+
+    def _actor(self, party: Party, *, step: int, label: str) -> Actor:
+        order = next(self._launches)
+        return Actor(party=party, step=step, order=order, label=label, site=call_site())
+
+    def _check(
+        self, actor: Actor, clock: Clock, reads: tuple[Access, ...], writes: tuple[Access, ...]
+    ) -> None:
+        found = self._detector.check(actor=actor, clock=clock, reads=reads, writes=writes)
+        if found and self._raise_races:
+            race = found[0]
+            raise RaceError(
+                "race", "conflicting accesses must be ordered", expected="an edge", got=race
+            )
+
+    def _check_operation(self, operation: Operation) -> None:
+        self._check(operation.actor, operation.clock, operation.reads, operation.writes)
+
+    def _blocked_until(self, is_over: Callable[[], bool], *, queue: StreamQueue | None) -> None:
+        """Block this thread: the one place to hand over to another thread."""
+        self._execution.blocked_until(is_over, queue=queue)
+
+    def _await_mark(self, mark: Mark) -> None:
+        self._blocked_until(lambda: mark.is_done, queue=mark.queue)
+        self._parties.host().follow(mark.clock)
+
+    def _await_queue(self, queue: StreamQueue) -> None:
+        self._blocked_until(lambda: queue.is_empty, queue=queue)
+        self._parties.host().follow(queue.party.clock)
+
+    def _forget_order(self) -> None:
+        """Forget what happened: all of it did before anything that follows."""
+        self._detector.forget_accesses()
+        self._parties.host().forget()
+        for queue in self._execution.queues():
+            queue.party.forget()
+
+    def _is_pageable(self, access: Access) -> bool:
+        return self.memory.is_pageable(access.tensor)
+
+    def _own_stream(self, stream: Stream) -> SimStream:
+        if not isinstance(stream, SimStream) or stream.device is not self:
+            raise TypeError(
+                f"stream: must belong to the device; expected its SimStream, got {stream}"
+            )
+        return stream
+
+    def _own_event(self, event: Event) -> SimEvent:
+        if not isinstance(event, SimEvent) or event.device is not self:
+            raise TypeError(f"event: must belong to the device; expected its SimEvent, got {event}")
+        return event

@@ -1,0 +1,93 @@
+"""What streams have still to do."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from assembler.accelerator.access import Access
+from assembler.accelerator.sim.clocks import Clock, Party
+from assembler.accelerator.sim.races import Actor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Operation:
+    """Work that was launched.
+
+    Attributes:
+        run: moves the bytes.
+        actor: who, for the race detector.
+        clock: what happened before it.
+        reads: what it reads.
+        writes: what it writes.
+    """
+
+    run: Callable[[], None]
+    actor: Actor
+    clock: Clock
+    reads: tuple[Access, ...]
+    writes: tuple[Access, ...]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Mark:
+    """One recording of an event.
+
+    Attributes:
+        queue: where it was recorded.
+        clock: what happened before it.
+        is_done: whether the work before it is done.
+        asked: how often the host asked and heard no.
+    """
+
+    queue: "StreamQueue"
+    clock: Clock
+    is_done: bool
+    asked: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Wait:
+    """A stream's wait for a mark."""
+
+    mark: Mark
+
+
+Item: TypeAlias = Operation | Mark | Wait
+
+
+class StreamQueue:
+    """The work of one stream that has not happened yet.
+
+    Attributes:
+        ordinal: number of the stream on its device.
+        party: the stream as a party with a clock.
+        items: oldest first.
+    """
+
+    def __init__(self, *, ordinal: int, party: Party) -> None:
+        self.ordinal = ordinal
+        self.party = party
+        self.items: deque[Item] = deque()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything launched so far is done."""
+        return not self.items
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the oldest item can happen now."""
+        if not self.items:
+            return False
+        head = self.items[0]
+        return not isinstance(head, Wait) or head.mark.is_done
+
+    def needed(self) -> "StreamQueue | None":
+        """Return the queue that has to go on for this one to go on; None when there is none."""
+        queue = self
+        while queue.items and not queue.is_ready:
+            head = queue.items[0]
+            assert isinstance(head, Wait), "only a wait is not ready"
+            queue = head.mark.queue
+        return queue if queue.items else None

@@ -1,0 +1,544 @@
+import gc
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from assembler.accelerator import get_device, rows_of, whole
+from assembler.accelerator.sim import ReplayedSchedule, Schedule, SchedulePolicy, SimDevice
+from assembler.errors import (
+    DeadlockError,
+    OutOfDeviceMemoryError,
+    OutOfHostMemoryError,
+    PoolError,
+    RaceError,
+    ReplayError,
+)
+
+
+def new_device(policy="latest", *, seed=0, capacity_bytes=None, raise_races=False):
+    schedule = Schedule(seed=seed, policy=policy)
+    return SimDevice(schedule=schedule, capacity_bytes=capacity_bytes, raise_races=raise_races)
+
+
+@pytest.fixture
+def device():
+    return new_device()
+
+
+def put(device, tensor, value, *, stream=None, label="put"):
+    with device.on(stream or device.current_stream()):
+        device.launch(lambda: tensor.fill_(value), label=label, reads=(), writes=(whole(tensor),))
+
+
+def copy(device, source, target, *, stream=None, label="copy"):
+    with device.on(stream or device.current_stream()):
+        device.launch(
+            lambda: target.copy_(source),
+            label=label,
+            reads=(whole(source),),
+            writes=(whole(target),),
+        )
+
+
+def settled_zeros(device, size=4):
+    tensor = device.zeros((size,), torch.uint8)
+    device.synchronize()
+    return tensor
+
+
+def test_device_is_the_process_wide_simulation():
+    assert get_device("sim").kind == "sim"
+    assert get_device("sim") is get_device("sim")
+    assert get_device("sim").torch_device == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("policy", "seed", "values"),
+    [
+        ("latest", 0, [0, 0]),
+        ("earliest", 0, [7, 7]),
+        ("starve", 1, [0, 7]),
+        ("starve", 2, [7, 0]),
+        ("starve", 0, [7, 7]),
+    ],
+)
+def test_policy_says_what_has_happened_before_anybody_waits(policy, seed, values):
+    device = new_device(policy, seed=seed)
+    tensors = [settled_zeros(device) for _ in range(2)]
+    for tensor in tensors:
+        put(device, tensor, 7, stream=device.new_stream("side"))
+
+    assert [int(tensor[0]) for tensor in tensors] == values
+    device.synchronize()
+    assert [int(tensor[0]) for tensor in tensors] == [7, 7]
+
+
+def test_latest_does_no_more_than_what_is_waited_for(device):
+    first, second, third = (settled_zeros(device) for _ in range(3))
+    left, right, event = (
+        device.new_stream("left"),
+        device.new_stream("right"),
+        device.new_event("e"),
+    )
+    put(device, first, 1, stream=left)
+    event.record(left)
+    put(device, second, 1, stream=left)
+    put(device, third, 1, stream=right)
+    right.wait_event(event)
+    put(device, third, 2, stream=right)
+
+    right.synchronize()
+
+    assert [int(tensor[0]) for tensor in (first, second, third)] == [1, 0, 2]
+    device.synchronize()
+    assert int(second[0]) == 1
+
+
+def test_random_schedules_differ_between_seeds():
+    seen = set()
+    for seed in range(20):
+        device = new_device("random", seed=seed)
+        tensor = settled_zeros(device)
+        put(device, tensor, 7, stream=device.new_stream("side"))
+        seen.add(int(tensor[0]))
+
+    assert seen == {0, 7}
+
+
+def busy_program(device):
+    """Do a little of everything and return what it showed."""
+    streams = [device.new_stream(name) for name in ("a", "b")]
+    tensors = [settled_zeros(device) for _ in range(2)]
+    event, asked = device.new_event("e"), []
+    for value in range(10):
+        put(device, tensors[0], value, stream=streams[0])
+        event.record(streams[0])
+        copy(device, *tensors, stream=streams[1])
+        asked.append(event.query())
+        streams[1].wait_event(event)
+    device.synchronize()
+    return asked, tensors[1].tolist(), [str(race) for race in device.races]
+
+
+PROGRAM = """
+import sys; sys.path.insert(0, {root!r})
+from tests.assembler.accelerator.sim.test_device import busy_program, new_device
+for policy in ("latest", "earliest", "starve", "random"):
+    device = new_device(policy, seed=5)
+    print(busy_program(device), device.schedule.log())
+"""
+
+
+def test_same_seed_is_the_same_execution_in_every_process():
+    root = str(Path(__file__).parents[4])
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", PROGRAM.format(root=root)],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": root},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+
+    assert len(outputs) == 1
+    assert len(outputs.pop().splitlines()) == 4
+
+
+@pytest.mark.parametrize("policy", list(SchedulePolicy))
+def test_log_replays_the_execution(policy):
+    device = new_device(policy, seed=3)
+    shown, log = busy_program(device), device.schedule.log()
+    again = SimDevice(schedule=ReplayedSchedule(log), capacity_bytes=None, raise_races=False)
+
+    assert busy_program(again) == shown
+    assert again.schedule.log() == log
+
+
+def test_replay_of_another_program_raises():
+    device = SimDevice(schedule=ReplayedSchedule("1"), capacity_bytes=None, raise_races=False)
+
+    with pytest.raises(ReplayError, match=r"one of the streams \[0\], got 1$"):
+        put(device, device.empty((4,), torch.uint8), 1)
+
+
+def test_polling_host_sees_progress_some_day(device):
+    tensor, event = settled_zeros(device), device.new_event("e")
+    put(device, tensor, 7)
+    event.record(device.current_stream())
+
+    assert [event.query() for _ in range(5)] == [False, False, False, True, True]
+    assert int(tensor[0]) == 7
+
+
+def test_waiting_for_what_cannot_happen_raises(device):
+    with pytest.raises(
+        DeadlockError,
+        match=r"^host: what it waits for must be able to happen; "
+        r"expected a stream that can go on, got none$",
+    ):
+        device._blocked_until(lambda: False, queue=None)
+
+
+def test_error_of_an_operation_reaches_the_host_call_that_runs_it(device):
+    def operation():
+        raise RuntimeError("rows differ")
+
+    device.launch(operation, label="fail", reads=(), writes=())
+
+    with pytest.raises(RuntimeError, match="rows differ"):
+        device.synchronize()
+    device.synchronize()
+
+
+def test_streams_are_switched_for_one_thread_only(device):
+    names = []
+    with device.on(device.new_stream("load")):
+        assert device.current_stream().name == "load"
+        thread = threading.Thread(target=lambda: names.append(device.current_stream().name))
+        thread.start()
+        thread.join()
+
+    assert names == ["default"]
+    assert device.current_stream().name == "default"
+
+
+def test_foreign_events_and_streams_are_refused(device):
+    other = new_device()
+
+    with pytest.raises(TypeError, match="SimStream"):
+        device.new_event("x").record(other.current_stream())
+    with pytest.raises(TypeError, match="SimEvent"):
+        device.current_stream().wait_event(other.new_event("x"))
+    with pytest.raises(TypeError, match="SimEvent"):
+        device.current_stream().wait_event(get_device("cpu").new_event("x"))
+
+
+def test_work_of_a_forgotten_stream_is_still_done(device):
+    tensor = settled_zeros(device)
+    put(device, tensor, 7, stream=device.new_stream("gone"))
+    gc.collect()
+    device.new_stream("next")
+
+    device.synchronize()
+
+    assert int(tensor[0]) == 7
+
+
+def test_new_memory_holds_garbage(device):
+    assert device.empty((2,), torch.uint8).tolist() == [0xCB, 0xCB]
+    assert device.host_empty((2,), torch.uint8, pin_memory=True).tolist() == [0xCB, 0xCB]
+    assert device.zeros((2,), torch.uint8).tolist() == [0, 0]
+
+
+def test_memory_is_pinned_device_or_pageable(device):
+    pinned = device.host_empty((4,), torch.uint8, pin_memory=True)
+    pageable = device.host_empty((4,), torch.uint8, pin_memory=False)
+
+    assert device.is_pinned(pinned[1:])
+    assert not device.is_pinned(pageable)
+    assert not device.is_pinned(device.empty((4,), torch.uint8))
+    assert device.mapped(pinned) is pinned
+    with pytest.raises(PoolError, match="page-locked"):
+        device.mapped(pageable)
+    with pytest.raises(PoolError, match="page-locked"):
+        device.mapped(torch.empty(4))
+
+
+def test_capacity_limits_what_is_alive():
+    device = new_device(capacity_bytes=100)
+    first = device.empty((60,), torch.uint8)
+
+    with pytest.raises(
+        OutOfDeviceMemoryError,
+        match=r"^device memory: must hold what is allocated; expected at most 40 bytes of 100, "
+        r"got 48$",
+    ):
+        device.zeros((6,), torch.int64)
+    device.host_empty((200,), torch.uint8, pin_memory=True)
+    del first
+    assert device.empty((100,), torch.uint8).numel() == 100
+
+
+def test_index_tensors_take_device_memory():
+    device = new_device(capacity_bytes=20)
+
+    assert device.to_device(torch.arange(2)).tolist() == [0, 1]
+    with pytest.raises(OutOfDeviceMemoryError):
+        device.to_device(torch.arange(3))
+
+
+def test_allocation_fails_when_told_to(device):
+    device.memory.fail(after=1)
+    device.memory.fail(after=2)
+
+    device.empty((4,), torch.uint8)
+    with pytest.raises(OutOfDeviceMemoryError, match="told to fail; expected 8 bytes"):
+        device.empty((8,), torch.uint8)
+    with pytest.raises(OutOfHostMemoryError, match="failure of allocation 2"):
+        device.host_empty((8,), torch.uint8, pin_memory=True)
+    device.empty((8,), torch.uint8)
+    assert device.memory.allocation_count == 4
+
+
+def test_indices_are_copied_to_the_device_once(device):
+    here = torch.tensor([1, 2])
+    there = device.to_device(here)
+    here.fill_(9)
+
+    assert there.tolist() == [1, 2]
+    assert device.to_device(there) is there
+    assert device.to_host(here) is here
+    assert device.to_host(there).tolist() == [1, 2]
+    assert device.to_host(there) is not there
+
+
+def test_fetching_indices_waits_for_the_current_stream(device):
+    indices, tensor = device.to_device(torch.tensor([1])), settled_zeros(device)
+    put(device, tensor, 7)
+
+    device.to_host(indices)
+
+    assert int(tensor[0]) == 7
+
+
+def test_copy_to_pageable_memory_blocks_the_host(device):
+    source, target = settled_zeros(device), device.host_empty((4,), torch.uint8, pin_memory=False)
+    put(device, source, 7)
+
+    copy(device, source, target)
+
+    assert target.tolist() == [7] * 4
+    device.host_access(label="use", reads=(whole(target),), writes=())
+    assert device.races == []
+
+
+def test_copy_from_pageable_memory_reads_it_at_launch(device):
+    source, target = torch.ones(4, dtype=torch.uint8), settled_zeros(device)
+
+    copy(device, source, target, stream=device.new_stream("load"))
+    device.host_access(label="reuse", reads=(), writes=(whole(source),))
+    assert device.races == []
+
+    device.host_access(label="look", reads=(whole(target),), writes=())
+    assert len(device.races) == 1
+
+
+def test_copy_to_pinned_memory_does_not_block_the_host(device):
+    source, target = settled_zeros(device), device.host_empty((4,), torch.uint8, pin_memory=True)
+    put(device, source, 7)
+
+    copy(device, source, target)
+    assert target.tolist() == [0xCB] * 4
+
+    device.host_access(label="use", reads=(whole(target),), writes=())
+    device.synchronize()
+    assert len(device.races) == 1
+
+
+def test_missing_wait_between_streams_is_named(device):
+    x, y = settled_zeros(device), settled_zeros(device)
+    write, load = device.new_stream("write"), device.new_stream("load")
+    put(device, x, 1, stream=write, label="fill x")
+    copy(device, x, y, stream=load, label="take x")
+    device.synchronize()
+
+    (race,) = device.races
+    assert (race.first.label, race.first_verb) == ("fill x", "write")
+    assert (race.second.label, race.second_verb) == ("take x", "read")
+    assert race.first.site.line.startswith("tests/assembler/accelerator/sim/test_device.py:")
+    assert race.buffer == "device memory 0 (4 bytes)"
+    assert (race.first_byte, race.stop_byte) == (0, 4)
+    assert race.missing_edge == (
+        "stream load must wait for an event recorded on stream write after 'fill x' "
+        "and before 'take x' is launched"
+    )
+    assert "touch bytes 0 to 3 of device memory 0 (4 bytes); missing: stream load" in str(race)
+
+
+def test_missing_synchronisation_of_the_host_is_named(device):
+    pinned = device.host_empty((4,), torch.uint8, pin_memory=True)
+    put(device, pinned, 1, label="back up")
+    device.host_access(label="read backup", reads=(whole(pinned),), writes=())
+    device.synchronize()
+
+    (race,) = device.races
+    assert race.missing_edge == (
+        "the host must synchronise with stream default after 'back up' and before 'read backup'"
+    )
+
+
+def test_races_can_be_raised():
+    device = new_device("earliest", raise_races=True)
+    tensor = settled_zeros(device)
+    put(device, tensor, 1, stream=device.new_stream("a"), label="one")
+
+    with pytest.raises(RaceError, match=r"'one' on stream a .* and write by 'two' on stream b"):
+        put(device, tensor, 2, stream=device.new_stream("b"), label="two")
+    assert len(device.races) == 1
+
+
+@pytest.mark.parametrize(
+    "edge", ["none", "event", "stream", "device", "event.synchronize", "query"]
+)
+def test_every_kind_of_edge_orders(device, edge):
+    x, y = settled_zeros(device), settled_zeros(device)
+    write, load, event = (
+        device.new_stream("write"),
+        device.new_stream("load"),
+        device.new_event("e"),
+    )
+    put(device, x, 1, stream=write)
+    event.record(write)
+    match edge:
+        case "event":
+            load.wait_event(event)
+        case "stream":
+            write.synchronize()
+        case "device":
+            device.synchronize()
+        case "event.synchronize":
+            event.synchronize()
+        case "query":
+            while not event.query():
+                pass
+    copy(device, x, y, stream=load)
+    device.synchronize()
+
+    assert len(device.races) == (1 if edge == "none" else 0)
+
+
+def test_query_that_says_no_orders_nothing(device):
+    x, y, event = settled_zeros(device), settled_zeros(device), device.new_event("e")
+    put(device, x, 1, stream=device.new_stream("write"))
+    stream = device.new_stream("other")
+    event.record(stream)
+    assert not event.query()
+    copy(device, x, y, stream=stream)
+    device.synchronize()
+
+    assert len(device.races) == 1
+
+
+def test_readers_are_remembered_until_the_next_write(device):
+    x, ys = settled_zeros(device), [settled_zeros(device) for _ in range(2)]
+    streams = [device.new_stream(name) for name in "ab"]
+    for stream, y in zip(streams, ys, strict=True):
+        copy(device, x, y, stream=stream, label=f"read on {stream.name}")
+    put(device, x, 1, label="overwrite")
+    device.synchronize()
+
+    assert [race.first.label for race in device.races] == ["read on a", "read on b"]
+    assert {race.second.label for race in device.races} == {"overwrite"}
+
+
+def test_rows_apart_are_no_conflict_and_rows_shared_are(device):
+    table = device.zeros((4, 8), torch.uint8)
+    device.synchronize()
+    for name, rows in (("a", [0, 2]), ("b", [1, 3]), ("c", [3])):
+        with device.on(device.new_stream(name)):
+            numbers = torch.tensor(rows)
+            device.launch(
+                lambda: None, label=name, reads=(), writes=(rows_of(table, lambda n=numbers: n),)
+            )
+    device.synchronize()
+
+    (race,) = device.races
+    assert (race.first.label, race.second.label) == ("b", "c")
+    assert (race.first_byte, race.stop_byte) == (24, 32)
+
+
+def test_memory_used_again_is_new_memory(device):
+    stream = device.new_stream("side")
+    for _ in range(20):
+        tensor = device.empty((1 << 12,), torch.uint8)
+        put(device, tensor, 1, stream=stream)
+        stream.synchronize()
+        del tensor
+        gc.collect()
+        other = device.empty((1 << 12,), torch.uint8)
+        put(device, other, 2)
+        device.current_stream().synchronize()
+        del other
+
+    assert device.races == []
+
+
+def test_new_zeros_are_the_current_streams_work(device):
+    tensor = device.zeros((4,), torch.uint8)
+    put(device, tensor, 1, stream=device.new_stream("side"))
+    device.synchronize()
+
+    assert [race.first.label for race in device.races] == ["fill with zeros"]
+
+
+def test_indices_copied_on_another_stream_must_be_waited_for(device):
+    indices, side = device.to_device(torch.tensor([1])), device.new_stream("side")
+    with device.on(side):
+        device.launch(lambda: None, label="use", reads=(whole(indices),), writes=())
+    device.synchronize()
+
+    assert [race.first.label for race in device.races] == ["copy indices"]
+
+
+@pytest.mark.parametrize("is_handed_over", [False, True])
+def test_threads_are_ordered_by_handing_over_their_clocks(device, is_handed_over):
+    pinned = device.host_empty((4,), torch.uint8, pin_memory=True)
+    device.host_access(label="main writes", reads=(), writes=(whole(pinned),))
+    clock = device.host_clock()
+
+    def work():
+        if is_handed_over:
+            device.follow_host(clock)
+        device.host_access(label="thread reads", reads=(whole(pinned),), writes=())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+    words = [race.missing_edge for race in device.races]
+    assert words == (
+        [] if is_handed_over else ["the host must hand over to host thread 1 after 'main writes'"]
+    )
+
+
+def test_many_threads_may_call_at_once():
+    device = new_device("random")
+    tensors = [device.empty((4,), torch.uint8) for _ in range(4)]
+
+    def work(number):
+        stream = device.new_stream(f"stream{number}")
+        for value in range(50):
+            put(device, tensors[number], value, stream=stream)
+        stream.synchronize()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [int(tensor[0]) for tensor in tensors] == [49] * 4
+    assert device.races == []
+
+
+def test_race_hides_no_other_race(device):
+    """Scenario: the late first write of a buffer falls between an early reader and its writer."""
+    x, y, side = (
+        device.zeros((4,), torch.uint8),
+        settled_zeros(new_device()),
+        device.new_stream("a"),
+    )
+    put(device, x, 1, label="forward")
+    copy(device, x, y, stream=side, label="backup")
+    side.synchronize()
+    device.synchronize()
+
+    assert {(race.first.label, race.second.label) for race in device.races} == {
+        ("fill with zeros", "backup"),
+        ("forward", "backup"),
+    }

@@ -1,0 +1,101 @@
+"""House rules that a reviewer would otherwise have to remember."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# Published signatures: the field's own defaults are part of them.
+PUBLISHED = {
+    "assembler/stacks/kv_only.py",
+    "assembler/stacks/hybrid_swa.py",
+    "assembler/stacks/hybrid_mamba.py",
+    "assembler/stacks/shared_anchor.py",
+    "assembler/attach.py",
+    "assembler/controller/hybrid.py",
+    "assembler/params.py",
+    "assembler/host_pools/group.py",
+    "assembler/cache/nodes.py",
+}
+
+
+def modules(package):
+    return [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def tree_of(file):
+    return ast.parse((ROOT / file).read_text(encoding="utf-8"))
+
+
+def functions(tree):
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return [node for node in ast.walk(tree) if isinstance(node, kinds)]
+
+
+def imported(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def tops(file):
+    return {name.split(".")[0] for name in imported(tree_of(file))}
+
+
+@pytest.mark.parametrize("file", modules("assembler"))
+def test_assembler_imports_neither_traces_nor_tools(file):
+    assert tops(file) & {"traces", "tools", "tests"} == set()
+
+
+@pytest.mark.parametrize("file", modules("traces"))
+def test_trace_core_imports_no_tool_and_only_adapters_import_the_target(file):
+    assert tops(file) & {"tools", "tests"} == set()
+    if not file.startswith("traces/targets/native"):
+        assert "assembler" not in tops(file)
+
+
+@pytest.mark.parametrize("file", [f for f in modules("assembler") if f not in PUBLISHED])
+def test_below_the_published_signatures_nothing_has_a_default(file):
+    defaulted = [
+        f"{function.name}: {ast.unparse(default)}"
+        for function in functions(tree_of(file))
+        for default in (*function.args.defaults, *function.args.kw_defaults)
+        if default is not None and function.name not in ALLOWED_DEFAULTS
+    ]
+    assert defaulted == []
+
+
+# Cache methods that the field's schedulers call without arguments.
+ALLOWED_DEFAULTS = {"writing_check"}
+
+
+@pytest.mark.parametrize("file", modules("assembler"))
+def test_no_parameter_list_swallows_keywords(file):
+    swallowing = [f.name for f in functions(tree_of(file)) if f.args.kwarg is not None]
+    assert swallowing == []
+
+
+@pytest.mark.parametrize("file", [*modules("assembler"), *modules("traces"), *modules("tools")])
+def test_module_is_short_enough_to_read(file):
+    lines = (ROOT / file).read_text(encoding="utf-8").count("\n")
+    assert lines <= 400
+
+
+@pytest.mark.parametrize("file", modules("assembler"))
+def test_packed_row_widths_are_computed_and_never_written_down(file):
+    numbers = [n.value for n in ast.walk(tree_of(file)) if isinstance(n, ast.Constant)]
+    assert not {576, 656} & {n for n in numbers if isinstance(n, int)}
+
+
+def test_the_default_rule_would_see_a_default():
+    """Control: the published modules do have defaults, and the rule's own reading finds them."""
+    found = [
+        default
+        for function in functions(tree_of("assembler/stacks/kv_only.py"))
+        for default in function.args.kw_defaults
+        if default is not None
+    ]
+    assert len(found) == 9

@@ -1,0 +1,298 @@
+"""The Hypothesis state machine that draws traffic, and shrinks it when it finds something."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
+from hypothesis import strategies as st
+from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from typing_extensions import override
+
+from traces.explore.cases import Case
+from traces.explore.replay import Replay
+from traces.explore.steps import (
+    Abandon,
+    Advance,
+    Backup,
+    CheckLoads,
+    CheckWrites,
+    Evict,
+    EvictHost,
+    Fail,
+    Forward,
+    GiveBack,
+    Hoard,
+    Insert,
+    Launch,
+    Load,
+    Part,
+    Reset,
+    Settle,
+    Site,
+    Step,
+)
+from traces.explore.subject import OpenSubject, Subject, ViolationError
+
+STEPS = 16
+_BACKEND = "goldentrace"
+# Hypothesis tries the simplest traffic first, which is no traffic; the second one is drawn.
+_EXAMPLES = 2
+
+_PARTS: tuple[Part, ...] = ("full", "swa", "mamba")
+_SITES: tuple[Site, ...] = (
+    "host",
+    "host sidecar",
+    "device",
+    "device sidecar",
+    "indices",
+    "copy",
+)
+_pages = st.integers(1, 2)
+_places = st.integers(0, 7)
+_parts = st.sampled_from(_PARTS)
+
+
+class _EvenProvider(HypothesisProvider):
+    """Draws integers evenly.
+
+    Hypothesis's own source prefers constants it finds in the modules that happen to be imported,
+    so that the same seed would mean other traffic in another program.
+    """
+
+    @override
+    def draw_integer(
+        self,
+        min_value: int | None = None,
+        max_value: int | None = None,
+        *,
+        weights: dict[int, float] | None = None,
+        shrink_towards: int = 0,
+    ) -> int:
+        del weights, shrink_towards
+        assert self._random is not None
+        assert min_value is not None
+        assert max_value is not None
+        return self._random.randint(min_value, max_value)
+
+
+class Traffic(RuleBasedStateMachine):
+    """Draws steps and takes them on a subject, which is opened by the first one that needs it.
+
+    Attributes:
+        steps: taken so far.
+    """
+
+    def __init__(self, case: Case, *, open_subject: OpenSubject) -> None:
+        super().__init__()
+        self.steps: list[Step] = []
+        self._case = case
+        self._open_subject = open_subject
+        self._subject: Subject | None = None
+        self._inserted = 0
+
+    # Must be the first rule in alphabetical order: it is the one that Hypothesis repeats first.
+    @rule()
+    def advance(self) -> None:
+        """Let the device work."""
+        if self._subject is not None:
+            self._take(Advance())
+
+    @rule(pages=_pages)
+    def insert(self, pages: int) -> None:
+        """Cache a new node."""
+        self._inserted += 1
+        self._take(Insert(node=self._inserted - 1, pages=pages))
+
+    @rule(pages=_pages)
+    def insert_and_back_up(self, pages: int) -> None:
+        """Cache a new node that is backed up at once, as with ``write_through``."""
+        self.insert(pages)
+        self._take(Backup(node=self._inserted - 1))
+
+    @rule(pages=_pages)
+    def abandon(self, pages: int) -> None:
+        """Abort a request."""
+        self._take(Abandon(pages=pages))
+
+    @precondition(lambda self: self.has_nodes())
+    @rule(place=_places)
+    def backup(self, place: int) -> None:
+        """Back a node up."""
+        self._take(Backup(node=self._node_at(place)))
+
+    @precondition(lambda self: self.has_nodes())
+    @rule(wait=st.booleans())
+    def check_writes(self, *, wait: bool) -> None:
+        """Unlock what was backed up."""
+        self._take(CheckWrites(wait=wait))
+
+    @precondition(lambda self: self.has_nodes())
+    @rule(place=_places)
+    def load(self, place: int) -> None:
+        """Queue a load."""
+        self._take(Load(node=self._node_at(place)))
+
+    @precondition(lambda self: self.has_nodes())
+    @rule(place=_places)
+    def load_and_read(self, place: int) -> None:
+        """Load a node and read it while the load is under way, as a forward pass does."""
+        node = self._node_at(place)
+        self._take(Load(node=node))
+        self._take(Launch())
+        self._take(Forward(node=node))
+
+    @precondition(lambda self: self.has_nodes())
+    @rule()
+    def launch(self) -> None:
+        """Launch the queued loads."""
+        self._take(Launch())
+
+    @precondition(lambda self: self.has_nodes())
+    @rule(place=_places)
+    def read(self, place: int) -> None:
+        """Run a forward pass."""
+        self._take(Forward(node=self._node_at(place)))
+
+    @precondition(lambda self: self.has_nodes())
+    @rule()
+    def check_loads(self) -> None:
+        """Unlock what was loaded."""
+        self._take(CheckLoads())
+
+    @precondition(lambda self: self.has_nodes())
+    @rule(part=_parts, pages=st.integers(1, 6))
+    def evict(self, part: Part, pages: int) -> None:
+        """Make room on the device."""
+        self._take(Evict(part=part, pages=pages))
+
+    @precondition(lambda self: self.has_nodes())
+    @rule(pages=st.integers(1, 6))
+    def move_out(self, pages: int) -> None:
+        """Make room on the device as soon as backups are done."""
+        self._take(CheckWrites(wait=True))
+        self._take(Evict(part="full", pages=pages))
+
+    @precondition(lambda self: self.has_nodes())
+    @rule(part=_parts, pages=_pages)
+    def evict_host(self, part: Part, pages: int) -> None:
+        """Make room on the host."""
+        self._take(EvictHost(part=part, pages=pages))
+
+    @rule(side=st.sampled_from(["device", "host"]), part=_parts, spare=st.integers(0, 2))
+    def hoard(self, side: str, part: Part, spare: int) -> None:
+        """Make a pool full."""
+        self._take(Hoard(side="device" if side == "device" else "host", part=part, spare=spare))
+
+    @rule()
+    def give_back(self) -> None:
+        """Make room in full pools."""
+        self._take(GiveBack())
+
+    @rule(site=st.sampled_from(_SITES), after=st.integers(0, 4), times=st.integers(1, 2))
+    def inject(self, site: Site, after: int, times: int) -> None:
+        """Prepare a failure."""
+        self._take(Fail(site=site, after=after, times=times))
+
+    @precondition(lambda self: self.has_nodes())
+    @rule()
+    def settle(self) -> None:
+        """Compare everything."""
+        self._take(Settle())
+
+    @precondition(lambda self: self.has_nodes())
+    @rule()
+    def reset_cache(self) -> None:
+        """Start again."""
+        self._take(Reset())
+
+    @override
+    def teardown(self) -> None:
+        """Bring the traffic to an end."""
+        if self._subject is not None:
+            self._subject.finish()
+
+    def has_nodes(self) -> bool:
+        """Return whether there is a node to do something with."""
+        return self._subject is not None and bool(self._subject.live_nodes())
+
+    def _node_at(self, place: int) -> int:
+        assert self._subject is not None
+        nodes = self._subject.live_nodes()
+        return nodes[place % len(nodes)]
+
+    def _take(self, step: Step) -> None:
+        if self._subject is None:
+            self._subject = self._open_subject(self._case)
+        self.steps.append(step)
+        self._subject.perform(step)
+
+
+class _Witness:
+    """Makes the machines of one run and remembers the last one, which is the shrunk one."""
+
+    def __init__(self, case: Case, *, open_subject: OpenSubject) -> None:
+        self._case = case
+        self._open_subject = open_subject
+        self.steps: list[Step] = []
+
+    def __call__(self) -> Traffic:
+        machine = Traffic(self._case, open_subject=self._open_subject)
+        self.steps = machine.steps
+        return machine
+
+
+def explore_case(case: Case, *, open_subject: OpenSubject, step_num: int) -> Replay | None:
+    """Run random traffic on a case once; return what it found, shrunk, or None.
+
+    The same case gives the same result in every process.
+    """
+    witness = _Witness(case, open_subject=open_subject)
+
+    def make() -> Traffic:
+        return witness()
+
+    try:
+        with _even_draws():
+            run_state_machine_as_test(seed(case.seed)(make), settings=_settings(step_num))  # type: ignore[arg-type]
+    except ViolationError as violation:
+        return Replay(
+            scenario=case.scenario.name,
+            config=case.scenario.config,
+            seed=case.seed,
+            policy=case.policy,
+            steps=tuple(witness.steps),
+            invariant=violation.invariant,
+            message=str(violation),
+        )
+    return None
+
+
+def _settings(step_num: int) -> settings:
+    return settings(
+        backend=_BACKEND,
+        max_examples=_EXAMPLES,
+        stateful_step_count=step_num,
+        database=None,
+        deadline=None,
+        derandomize=False,
+        phases=(Phase.generate, Phase.shrink),
+        print_blob=False,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+        verbosity=Verbosity.quiet,
+    )
+
+
+@contextmanager
+def _even_draws() -> Iterator[None]:
+    AVAILABLE_PROVIDERS[_BACKEND] = _EvenProvider
+    try:
+        yield
+    finally:
+        del AVAILABLE_PROVIDERS[_BACKEND]

@@ -1,0 +1,79 @@
+"""The file that a violation is kept in: everything that is needed to see it again."""
+
+from dataclasses import fields
+from typing import Any, Literal
+
+import msgspec
+
+from traces.errors import TraceFormatError
+from traces.explore.cases import POLICIES, Case
+from traces.explore.steps import Step, wording
+from traces.scenarios import MODELS, Scenario
+
+SCHEMA = "goldentrace.replay/1"
+
+
+class Replay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A violation and how to see it again.
+
+    Attributes:
+        scenario: name of the scenario, for people.
+        config: every axis of the scenario.
+        seed: of the bytes and the schedule.
+        policy: of the schedule, whose decisions follow from seed, policy and steps.
+        steps: in order; then everything is brought to an end.
+        invariant: what was violated, in words.
+        message: how.
+    """
+
+    schema: Literal["goldentrace.replay/1"] = SCHEMA
+    scenario: str
+    config: dict[str, str | int | bool | None]
+    seed: int
+    policy: str
+    steps: tuple[Step, ...]
+    invariant: str
+    message: str
+
+    @property
+    def case(self) -> Case:
+        """What the steps are taken on."""
+        config: dict[str, Any] = self.config
+        return Case(scenario=Scenario(**config), seed=self.seed, policy=self.policy)
+
+
+def render_replay(replay: Replay) -> str:
+    """Return a replay as JSON, with a line end after each step."""
+    return msgspec.json.format(msgspec.json.encode(replay), indent=2).decode() + "\n"
+
+
+def parse_replay(text: str, *, name: str) -> Replay:
+    """Return the replay in a file's text.
+
+    Raises:
+        TraceFormatError: it is none of this schema.
+    """
+    try:
+        replay = msgspec.json.decode(text, type=Replay)
+    except msgspec.MsgspecError as error:
+        raise TraceFormatError(name, "must be a replay", expected=SCHEMA, got=error) from error
+    axes = [field.name for field in fields(Scenario)]
+    if sorted(replay.config) != sorted(axes):
+        got = ", ".join(replay.config)
+        raise TraceFormatError(name, "must have every axis", expected=", ".join(axes), got=got)
+    if replay.config["model"] not in MODELS:
+        got = replay.config["model"]
+        raise TraceFormatError(name, "model must be known", expected=", ".join(MODELS), got=got)
+    if replay.policy not in POLICIES:
+        expected = ", ".join(POLICIES)
+        raise TraceFormatError(name, "policy must be known", expected=expected, got=replay.policy)
+    return replay
+
+
+def described(replay: Replay) -> str:
+    """Return a replay as a block of text: case, steps, what was violated."""
+    lines = [f"{replay.scenario} (seed {replay.seed}, policy {replay.policy})"]
+    lines += [f"  {number:>3} {wording(step)}" for number, step in enumerate(replay.steps, start=1)]
+    lines += [f"  violated: {replay.invariant}"]
+    lines += [f"    {line}" for line in replay.message.splitlines()]
+    return "\n".join(lines)

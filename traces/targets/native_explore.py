@@ -1,0 +1,536 @@
+"""A native stack under random traffic, beside the plain model of what it must hold."""
+
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import assert_never
+
+import torch
+
+from assembler import PoolName
+from assembler.accelerator.sim import Schedule, SchedulePolicy
+from assembler.allocators.base import DeviceSlotAllocator
+from assembler.allocators.mamba import MambaSlotAllocator
+from assembler.allocators.swa import SWATokenToKVPoolAllocator
+from assembler.cache.nodes import POOL_OF_COMPONENT, CacheNode, EvictParams
+from assembler.errors import OutOfDeviceMemoryError, TransferError
+from assembler.host_pools.base import HostKVCache
+from assembler.names import ComponentType
+from traces.explore.cases import Case
+from traces.explore.steps import (
+    Abandon,
+    Advance,
+    Backup,
+    CheckLoads,
+    CheckWrites,
+    Evict,
+    EvictHost,
+    Fail,
+    Forward,
+    GiveBack,
+    Hoard,
+    Insert,
+    Launch,
+    Load,
+    Part,
+    Reset,
+    Settle,
+    Site,
+    Step,
+)
+from traces.explore.subject import (
+    BytesViolationError,
+    QueueViolationError,
+    RaceViolationError,
+    RefusalViolationError,
+    SlotsViolationError,
+    UnexpectedViolationError,
+    ViolationError,
+)
+from traces.targets.content import RowBuffer, row_content
+from traces.targets.native_attention import launch_read, launch_write
+from traces.targets.native_explore_faults import Faults, FaultyDevice, InjectedFaultError
+from traces.targets.native_explore_host import host_content
+from traces.targets.native_explore_stack import LayerRead, build_small_stack
+from traces.targets.native_round_trip import COMPONENT_OF
+
+_COMPONENTS: dict[Part, ComponentType] = {
+    "full": ComponentType.FULL,
+    "swa": ComponentType.SWA,
+    "mamba": ComponentType.MAMBA,
+}
+_SITES: tuple[Site, ...] = ("host", "host sidecar", "device", "device sidecar", "indices", "copy")
+_LOADS_AT_A_TIME = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """A node and the bytes that were written for it: by pool, the rows of each of its buffers."""
+
+    node: CacheNode
+    content: dict[PoolName, list[torch.Tensor]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Launched:
+    """A load that waits for its forward pass."""
+
+    producer: int
+    numbers: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What a reader copied, to be compared when the device is idle."""
+
+    who: str
+    copied: torch.Tensor
+    content: torch.Tensor
+
+
+@dataclass(slots=True, kw_only=True)
+class _Hoarded:
+    """Slots that traffic took away from one owner."""
+
+    owner: DeviceSlotAllocator | MambaSlotAllocator | HostKVCache
+    slots: torch.Tensor
+
+
+@dataclass(slots=True, kw_only=True)
+class _State:
+    """What the model knows beside the bytes."""
+
+    nodes: dict[int, _Known] = field(default_factory=dict)
+    queued: list[int] = field(default_factory=list)
+    launched: list[_Launched] = field(default_factory=list)
+    seen: list[_Seen] = field(default_factory=list)
+    hoards: list[_Hoarded] = field(default_factory=list)
+
+
+class NativeSubject:
+    """One stack, its simulated device, and the model."""
+
+    def __init__(self, case: Case) -> None:
+        self._seed = case.seed
+        self._faults = Faults()
+        schedule = Schedule(seed=case.seed, policy=SchedulePolicy(case.policy))
+        self._device = FaultyDevice(schedule=schedule, faults=self._faults)
+        with _no_errors():
+            self._stack = build_small_stack(case.scenario, device=self._device, faults=self._faults)
+        self._cache = self._stack.cache
+        self._state = _State()
+
+    def live_nodes(self) -> list[int]:
+        """Return the numbers of the nodes that are on the device or on the host."""
+        return list(self._state.nodes)
+
+    def perform(self, step: Step) -> None:
+        """Take a step and check slots and races; raises ViolationError."""
+        with _no_errors():
+            self._take(step)
+            self._forget_dropped()
+            self._check_slots()
+        self._check_races()
+
+    def finish(self) -> None:
+        """Finish what is queued, compare all bytes, reset, and expect every slot to be free."""
+        self._faults.disarm()
+        with _no_errors():
+            self._give_back()
+            self._settle()
+            self._launch()
+            while self._state.launched:
+                self._forward(-1)
+            self._settle()
+            self._check_locks()
+            self._reset()
+            self._check_slots()
+        self._check_races()
+
+    def _take(self, step: Step) -> None:  # noqa: C901 - one branch for each step
+        match step:
+            case Insert():
+                self._insert(step)
+            case Abandon():
+                self._abandon(step)
+            case Backup() if step.node in self._state.nodes:
+                self._backup(step.node)
+            case Load() if step.node in self._state.nodes:
+                self._load(step.node)
+            case Backup() | Load():
+                pass
+            case CheckWrites():
+                self._cache.writing_check(write_back=step.wait)
+            case CheckLoads():
+                self._cache.loading_check()
+            case Launch():
+                self._launch()
+            case Forward():
+                self._forward(step.node)
+            case Evict():
+                self._evict(step)
+            case EvictHost():
+                self._evict_host(step)
+            case Hoard():
+                self._hoard(step)
+            case GiveBack():
+                self._give_back()
+            case Fail():
+                self._faults.arm(step.site, after=step.after, times=step.times)
+            case Advance():
+                self._device.host_access(label="advance", reads=(), writes=())
+            case Settle():
+                self._settle()
+            case Reset():
+                self._reset()
+            case _:
+                assert_never(step)
+
+    # Slots and bytes of new nodes.
+
+    def _insert(self, step: Insert) -> None:
+        slots = self._take_slots(step.pages)
+        if slots is None or step.node in self._state.nodes:
+            return
+        content = self._write(f"node {step.node}", slots)
+        full = slots.pop(ComponentType.FULL)
+        node = self._cache.insert(full, components=slots)
+        self._state.nodes[step.node] = _Known(node=node, content=content)
+
+    def _abandon(self, step: Abandon) -> None:
+        slots = self._take_slots(step.pages)
+        if slots is not None:
+            self._write("abandoned", slots)
+            self._free_slots(slots)
+
+    def _take_slots(self, pages: int) -> dict[ComponentType, torch.Tensor] | None:
+        """Take the device slots of a node, or none at all."""
+        allocator, requests = self._stack.side.allocator, self._stack.side.req_to_token_pool
+        need = pages * self._stack.tokens
+        room = allocator.available_size()
+        slots: dict[ComponentType, torch.Tensor] = {}
+        with self._faults.allowed("indices"), self._injected_only():
+            full = allocator.alloc(need)
+            if (full is None) != (need > room):
+                raise RefusalViolationError(f"alloc({need}) with {room} free: {full is not None}")
+            if full is None:
+                return None
+            slots[ComponentType.FULL] = full
+            if isinstance(allocator, SWATokenToKVPoolAllocator):
+                slots[ComponentType.SWA] = allocator.full_to_swa(full)
+            if requests is None:
+                return slots
+            state = requests.mamba_allocator.alloc(1)
+            if state is not None:
+                return {**slots, ComponentType.MAMBA: state}
+        if slots:
+            self._free_slots(slots)
+        return None
+
+    def _free_slots(self, slots: dict[ComponentType, torch.Tensor]) -> None:
+        self._stack.side.allocator.free(slots[ComponentType.FULL])
+        requests = self._stack.side.req_to_token_pool
+        if requests is not None and ComponentType.MAMBA in slots:
+            requests.mamba_allocator.free(slots[ComponentType.MAMBA])
+
+    def _write(
+        self, author: str, slots: dict[ComponentType, torch.Tensor]
+    ) -> dict[PoolName, list[torch.Tensor]]:
+        """Write fresh bytes on the default stream and return them."""
+        content: dict[PoolName, list[torch.Tensor]] = {}
+        for name, buffers in self._stack.rows.items():
+            content[name] = [
+                self._write_rows(author, buffer, slots[COMPONENT_OF[name]]) for buffer in buffers
+            ]
+        return content
+
+    def _write_rows(self, author: str, buffer: RowBuffer, slots: torch.Tensor) -> torch.Tensor:
+        content = row_content(buffer, slots, author=f"{self._seed}/{author}")
+        launch_write(self._device, buffer, slots, content)
+        return content
+
+    # What the cache does with nodes.
+
+    def _backup(self, number: int) -> None:
+        node = self._state.nodes[number].node
+        with self._faults.allowed(*_SITES), self._injected_only():
+            if self._cache.write_backup(node) or self._faults.fired:
+                return
+            room = {
+                part: self._stack.group.get_pool(POOL_OF_COMPONENT[part]).available_size()
+                for part in node.device
+            }
+            self._expect_no_room(f"backup of node {number}", node.device, room)
+
+    def _load(self, number: int) -> None:
+        node = self._state.nodes[number].node
+        missing = node.missing_on_device()
+        with self._faults.allowed(*_SITES), self._injected_only():
+            if self._cache.load_back(node) is not None:
+                if missing:
+                    self._cache.inc_lock_ref(node)
+                    self._state.queued.append(number)
+                return
+            if not self._faults.fired:
+                owners = self._stack.device_slots
+                room = {part: owners[part].available_size() for part in missing}
+                wanted = {part: node.host[part] for part in missing}
+                self._expect_no_room(f"load of node {number}", wanted, room)
+
+    @staticmethod
+    def _expect_no_room(
+        what: str, wanted: dict[ComponentType, torch.Tensor], room: dict[ComponentType, int]
+    ) -> None:
+        if all(len(slots) <= room[part] for part, slots in wanted.items()):
+            need = {str(part): len(slots) for part, slots in wanted.items()}
+            raise RefusalViolationError(f"{what} needs {need}, refused with {room} free")
+
+    def _launch(self) -> None:
+        queued = self._state.queued
+        with self._faults.allowed(*_SITES), self._injected_only():
+            producer = self._launched_at()
+            if producer is None:
+                return
+            if (producer < 0) != (not queued):
+                raise QueueViolationError(f"nodes {queued} were queued; launched at {producer}")
+            if queued:
+                self._state.launched.append(_Launched(producer=producer, numbers=queued))
+            self._state.queued = []
+            return
+        self._release(queued)
+        self._state.queued = []
+
+    def _launched_at(self) -> int | None:
+        """Launch; return the place in the ring, or None where the ring is rightly full."""
+        try:
+            return self._cache.ready_to_load()
+        except TransferError:
+            controller = self._stack.controller
+            if controller.load_queue and len(controller.ack_load_queue) >= _LOADS_AT_A_TIME:
+                return None
+            raise
+
+    def _release(self, numbers: list[int]) -> None:
+        for number in numbers:
+            self._cache.dec_lock_ref(self._state.nodes[number].node)
+
+    def _forward(self, number: int) -> None:
+        """Read the nodes of the oldest launch, and one more that is ready by then."""
+        state = self._state
+        batch = state.launched.pop(0) if state.launched else _Launched(producer=-1, numbers=[])
+        later = {*state.queued, *(at for launched in state.launched for at in launched.numbers)}
+        readers = list(batch.numbers)
+        if number in state.nodes and number not in {*later, *readers}:
+            readers.append(number)
+        self._stack.controller.layer_done_counter.set_consumer(batch.producer)
+        for read in self._stack.reads:
+            read.getter()
+            for reader in readers:
+                self._read(reader, read)
+        self._release(batch.numbers)
+
+    def _read(self, number: int, read: LayerRead) -> None:
+        """Copy a node's rows of one layer on the default stream, to be compared later."""
+        known = self._state.nodes[number]
+        slots = known.node.device.get(COMPONENT_OF[read.pool])
+        if slots is None:
+            return
+        contents = known.content[read.pool]
+        for buffer, content in zip(self._stack.rows[read.pool], contents, strict=True):
+            if buffer.layer == read.layer:
+                copied = launch_read(self._device, buffer, slots)
+                who = f"reader of node {number} in {buffer.label}"
+                self._state.seen.append(_Seen(who=who, copied=copied, content=content))
+
+    # Room.
+
+    def _evict(self, step: Evict) -> None:
+        component = _COMPONENTS[step.part]
+        owners = self._stack.device_slots
+        if component not in owners:
+            return
+        wanted = {component: self._slots_of(component, step.pages)}
+        before = {part: owner.available_size() for part, owner in owners.items()}
+        with self._faults.allowed(*_SITES), self._injected_only():
+            freed = self._cache.evict(
+                EvictParams(
+                    num_tokens=wanted.get(ComponentType.FULL, 0),
+                    swa_num_tokens=wanted.get(ComponentType.SWA, 0),
+                    mamba_num=wanted.get(ComponentType.MAMBA, 0),
+                )
+            )
+            told = {
+                ComponentType.FULL: freed.num_tokens_evicted,
+                ComponentType.SWA: freed.swa_num_tokens_evicted,
+                ComponentType.MAMBA: freed.mamba_num_evicted,
+            }
+            for part, owner in owners.items():
+                got = owner.available_size() - before[part]
+                if got != told[part]:
+                    raise SlotsViolationError(
+                        f"device {part}: {got} slots freed, {told[part]} told"
+                    )
+
+    def _evict_host(self, step: EvictHost) -> None:
+        component = _COMPONENTS[step.part]
+        if component not in self._stack.device_slots:
+            return
+        pool = self._stack.group.get_pool(POOL_OF_COMPONENT[component])
+        before = pool.available_size()
+        told = self._cache.evict_host(self._slots_of(component, step.pages), component)
+        got = pool.available_size() - before
+        if got != told:
+            raise SlotsViolationError(f"host {component}: {got} slots freed, {told} told")
+
+    def _slots_of(self, component: ComponentType, pages: int) -> int:
+        return pages if component is ComponentType.MAMBA else pages * self._stack.tokens
+
+    def _hoard(self, step: Hoard) -> None:
+        component = _COMPONENTS[step.part]
+        owners = self._stack.device_slots
+        if component not in owners:
+            return
+        pool = self._stack.group.get_pool(POOL_OF_COMPONENT[component])
+        owner = owners[component] if step.side == "device" else pool
+        need = owner.available_size() - self._slots_of(component, step.spare)
+        slots = owner.alloc(need) if need > 0 else None
+        if slots is not None:
+            self._state.hoards.append(_Hoarded(owner=owner, slots=slots))
+
+    def _give_back(self) -> None:
+        for hoard in self._state.hoards:
+            hoard.owner.free(hoard.slots)
+        self._state.hoards.clear()
+
+    def _reset(self) -> None:
+        """Reset the cache, which clears the host pools of what was hoarded there, too."""
+        self._cache.reset()
+        hoards = [hoard for hoard in self._state.hoards if not isinstance(hoard.owner, HostKVCache)]
+        self._state = _State(seen=self._state.seen, hoards=hoards)
+
+    # Invariants.
+
+    def _settle(self) -> None:
+        self._device.synchronize()
+        self._check_races()
+        self._cache.writing_check()
+        self._cache.loading_check()
+        self._check_queues()
+        for seen in self._state.seen:
+            self._compare(seen.who, seen.copied, seen.content)
+        self._state.seen.clear()
+        for number in self._state.nodes:
+            self._check_node(number)
+
+    def _check_node(self, number: int) -> None:
+        known = self._state.nodes[number]
+        is_queued = number in self._state.queued
+        for name, contents in known.content.items():
+            device = known.node.device.get(COMPONENT_OF[name])
+            if device is not None and not is_queued:
+                for buffer, content in zip(self._stack.rows[name], contents, strict=True):
+                    who = f"node {number} on the device in {buffer.label}"
+                    self._compare(who, buffer.tensor[buffer.rows_of(device)], content)
+            host = known.node.host.get(COMPONENT_OF[name])
+            if host is not None:
+                mirrored = host_content(self._stack.mirrors[name], host)
+                buffers = self._stack.rows[name]
+                for buffer, rows, content in zip(buffers, mirrored, contents, strict=True):
+                    self._compare(f"node {number} on the host in {buffer.label}", rows, content)
+
+    @staticmethod
+    def _compare(who: str, got: torch.Tensor, content: torch.Tensor) -> None:
+        rows = got.contiguous().reshape(len(content), -1).view(torch.uint8)
+        if not torch.equal(rows, content):
+            wrong = (rows != content).any(dim=1).nonzero().flatten().tolist()
+            raise BytesViolationError(f"{who}: rows {wrong} of {len(content)} are wrong")
+
+    def _check_queues(self) -> None:
+        controller = self._stack.controller
+        left = {
+            "write_queue": len(controller.write_queue),
+            "ack_write_queue": len(controller.ack_write_queue),
+            "ack_load_queue": len(controller.ack_load_queue),
+            "ongoing_write_through": len(self._cache.ongoing_write_through),
+            "load_queue": len(controller.load_queue) - len(self._state.queued),
+            "ongoing_load_back": len(self._cache.ongoing_load_back) - len(self._state.queued),
+        }
+        for name, number in left.items():
+            if number:
+                raise QueueViolationError(f"{name}: {number} left when all work was done")
+
+    def _check_locks(self) -> None:
+        for number, known in self._state.nodes.items():
+            if known.node.lock_ref:
+                raise QueueViolationError(
+                    f"node {number}: {known.node.lock_ref} locks left at the end"
+                )
+
+    def _check_slots(self) -> None:
+        for component, owner in self._stack.device_slots.items():
+            taken = [
+                known.node.device[component]
+                for known in self._state.nodes.values()
+                if component in known.node.device
+            ]
+            self._check_owner(f"device {component}", owner, taken)
+            pool = self._stack.group.get_pool(POOL_OF_COMPONENT[component])
+            taken = [
+                known.node.host[component]
+                for known in self._state.nodes.values()
+                if component in known.node.host
+            ]
+            self._check_owner(f"host {component}", pool, taken)
+
+    def _check_owner(
+        self,
+        what: str,
+        owner: DeviceSlotAllocator | MambaSlotAllocator | HostKVCache,
+        taken: list[torch.Tensor],
+    ) -> None:
+        hoarded = [hoard.slots for hoard in self._state.hoards if hoard.owner is owner]
+        slots = [slot for part in (*taken, *hoarded) for slot in part.tolist()]
+        if len(set(slots)) != len(slots):
+            twice = sorted(slot for slot, times in Counter(slots).items() if times > 1)
+            raise SlotsViolationError(f"{what}: slots {twice} have two owners")
+        free = owner.available_size()
+        if len(slots) + free != owner.size:
+            raise SlotsViolationError(
+                f"{what}: {len(slots)} slots owned and {free} free of {owner.size}"
+            )
+
+    def _check_races(self) -> None:
+        if self._device.races:
+            raise RaceViolationError("\n".join(map(str, self._device.races)))
+
+    def _forget_dropped(self) -> None:
+        """Forget the nodes that the cache forgot."""
+        self._state.nodes = {
+            number: known
+            for number, known in self._state.nodes.items()
+            if known.node.device or known.node.host
+        }
+
+    @contextmanager
+    def _injected_only(self) -> Iterator[None]:
+        """Swallow the errors of a failure that was injected, and no others."""
+        with suppress(*(_INJECTED if self._faults else ())):
+            yield
+
+
+_INJECTED = (InjectedFaultError, OutOfDeviceMemoryError)
+
+
+@contextmanager
+def _no_errors() -> Iterator[None]:
+    """Turn any error into a violation that names the line."""
+    try:
+        yield
+    except ViolationError:
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
+        raise UnexpectedViolationError(f"{type(error).__name__}: {error} ({where})") from error

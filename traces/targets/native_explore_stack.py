@@ -1,0 +1,223 @@
+"""The small stacks that traffic runs on: a scenario's own rows and layers, but few pages."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from assembler import HostPoolGroup, HybridCacheController, PoolName
+from assembler.allocators.base import DeviceSlotAllocator
+from assembler.allocators.mamba import MambaSlotAllocator
+from assembler.allocators.swa import SWATokenToKVPoolAllocator
+from assembler.device_pools.base import KVCache
+from assembler.device_pools.mamba import HybridReqToTokenPool
+from assembler.device_pools.mla import MLATokenToKVPool
+from assembler.device_pools.nsa import NSATokenToKVPool
+from assembler.host_pools.base import HostKVCache
+from assembler.names import ComponentType
+from assembler.stacks import build_kv_host_pool
+from traces.scenarios import Scenario
+from traces.targets.content import RowBuffer
+from traces.targets.native_builders import (
+    Cache,
+    Plan,
+    call_builder,
+    make_cache,
+    make_params,
+    make_server_args,
+)
+from traces.targets.native_explore_faults import Faults, FaultyDevice
+from traces.targets.native_pools import (
+    DeviceSide,
+    Geometry,
+    device_side,
+    draft_geometry,
+    geometry_of,
+    main_pool,
+    rank_groups,
+)
+from traces.targets.native_rows import device_pools, host_pools, row_buffers
+
+PAGES = 6
+SLOTS_OF_A_PAGE_OF_ONE = 2
+DRAFT_LAYERS = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRead:
+    """How a forward pass reads one layer of one pool.
+
+    Attributes:
+        pool: whose rows.
+        layer: stage-local layer.
+        getter: returns the buffers and makes the current stream wait for the layer.
+    """
+
+    pool: PoolName
+    layer: int
+    getter: Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallStack:
+    """A stack under traffic.
+
+    Attributes:
+        device: where it is.
+        side: device pools and allocators.
+        cache: the cache that works on the stack.
+        rows: rows of every device pool, the draft's included, by pool.
+        mirrors: host pool of every device pool, by pool.
+        reads: what a forward pass reads, in order.
+        tokens: slots that a step calls a page.
+    """
+
+    device: FaultyDevice
+    side: DeviceSide
+    cache: Cache
+    rows: dict[PoolName, list[RowBuffer]]
+    mirrors: dict[PoolName, HostKVCache]
+    reads: tuple[LayerRead, ...]
+    tokens: int
+
+    @property
+    def group(self) -> HostPoolGroup:
+        """The host pools that own slots."""
+        return self.cache.host_pool_group
+
+    @property
+    def controller(self) -> HybridCacheController:
+        """What copies."""
+        return self.cache.cache_controller
+
+    @property
+    def device_slots(self) -> dict[ComponentType, DeviceSlotAllocator | MambaSlotAllocator]:
+        """Who owns the device slots of each component."""
+        return device_owners(self.side)
+
+
+def device_owners(
+    side: DeviceSide,
+) -> dict[ComponentType, DeviceSlotAllocator | MambaSlotAllocator]:
+    """Return who owns the device slots of each component."""
+    allocator, requests = side.allocator, side.req_to_token_pool
+    owners: dict[ComponentType, DeviceSlotAllocator | MambaSlotAllocator] = {}
+    if isinstance(allocator, SWATokenToKVPoolAllocator):
+        owners[ComponentType.FULL] = allocator.full_attn_allocator
+        owners[ComponentType.SWA] = allocator.swa_attn_allocator
+    else:
+        owners[ComponentType.FULL] = allocator
+    if requests is not None:
+        owners[ComponentType.MAMBA] = requests.mamba_allocator
+    return owners
+
+
+def build_small_stack(scenario: Scenario, *, device: FaultyDevice, faults: Faults) -> SmallStack:
+    """Build the stack of a scenario on a few pages, the host barely larger than the device."""
+    tokens = SLOTS_OF_A_PAGE_OF_ONE if scenario.page_size == 1 else scenario.page_size
+    geometry = replace(geometry_of(scenario), size=PAGES * tokens)
+    side = device_side(geometry, device=device)
+    for component, owner in device_owners(side).items():
+        is_full = component is ComponentType.FULL
+        faults.guard(owner, site="device" if is_full else "device sidecar")
+    groups = rank_groups(scenario)
+    params = make_params(scenario, side, groups)
+    server_args = replace(
+        make_server_args(scenario, host_gigabytes=0), hicache_ratio=1.0, hicache_size=0
+    )
+    cache = make_cache(scenario, params, server_args)
+    plan = Plan(
+        scenario=scenario,
+        geometry=geometry,
+        side=side,
+        groups=groups,
+        params=params,
+        server_args=server_args,
+        load_cache_event=threading.Event(),
+    )
+    call_builder(plan, cache)
+    # Nodes are short here; how long they must be is not what traffic is about.
+    cache.load_back_threshold = 0
+    return _with_readers(plan, cache=cache, device=device, faults=faults, tokens=tokens)
+
+
+def _with_readers(
+    plan: Plan, *, cache: Cache, device: FaultyDevice, faults: Faults, tokens: int
+) -> SmallStack:
+    for entry in cache.host_pool_group.entries:
+        site_is_anchor = entry.is_primary_index_anchor
+        faults.guard(entry.host_pool, site="host" if site_is_anchor else "host sidecar")
+    pools, mirrors = device_pools(plan.side), host_pools(cache.host_pool_group)
+    reads = _reads_of(plan)
+    if plan.scenario.draft:
+        draft, mirrors[PoolName.DRAFT] = _mirror_draft(plan, cache=cache)
+        pools[PoolName.DRAFT] = draft
+        getter = _kv(draft, draft.start_layer)
+        reads.insert(0, LayerRead(pool=PoolName.DRAFT, layer=0, getter=getter))
+    return SmallStack(
+        device=device,
+        side=plan.side,
+        cache=cache,
+        rows=row_buffers(pools, model=plan.geometry.model),
+        mirrors=mirrors,
+        reads=tuple(reads),
+        tokens=tokens,
+    )
+
+
+def _mirror_draft(plan: Plan, *, cache: Cache) -> tuple[KVCache, HostKVCache]:
+    """Mirror a one-layer draft pool on the anchor's slots."""
+    geometry = draft_geometry(plan.geometry)
+    pool = main_pool(
+        geometry,
+        layer_num=DRAFT_LAYERS,
+        start_layer=geometry.start_layer,
+        device=plan.side.kvcache.device,
+    )
+    is_mla = isinstance(pool, MLATokenToKVPool)
+    host_pool = build_kv_host_pool(
+        kv_pool=pool,
+        page_size=plan.params.page_size,
+        server_args=replace(plan.server_args, hicache_ratio=cache.host_pool_group.size / pool.size),
+        use_mla=is_mla,
+        override_kv_cache_dim=pool.kv_cache_dim if isinstance(pool, MLATokenToKVPool) else None,
+    )
+    cache.cache_controller.set_draft_kv_pool(pool, host_pool)
+    return pool, host_pool
+
+
+def _reads_of(plan: Plan) -> list[LayerRead]:
+    """Return the reads of the main model, layer by layer."""
+    reads: list[LayerRead] = []
+    for layer in range(plan.geometry.model.layer_span):
+        found = list(_reads_at(plan.geometry, plan.side, layer))
+        # Whoever comes first waits for the others too, so each must come first somewhere.
+        reads += reversed(found) if layer % 2 else found
+    return reads
+
+
+def _reads_at(geometry: Geometry, side: DeviceSide, layer: int) -> Iterator[LayerRead]:
+    model, kvcache, requests = geometry.model, side.kvcache, side.req_to_token_pool
+    layer_id = geometry.start_layer + layer
+    if layer in model.full_layers:
+        if isinstance(kvcache, NSATokenToKVPool):
+            keys = _index_keys(kvcache, layer_id)
+            yield LayerRead(pool=PoolName.INDEXER, layer=layer, getter=keys)
+        yield LayerRead(pool=PoolName.KV, layer=layer, getter=_kv(kvcache, layer_id))
+    if layer in model.swa_layers:
+        yield LayerRead(pool=PoolName.SWA, layer=layer, getter=_kv(kvcache, layer_id))
+    if requests is not None and layer in model.state_layers:
+        yield LayerRead(pool=PoolName.MAMBA, layer=layer, getter=_states(requests, layer_id))
+
+
+def _kv(pool: KVCache, layer: int) -> Callable[[], object]:
+    return lambda: pool.get_kv_buffer(layer)
+
+
+def _index_keys(pool: NSATokenToKVPool, layer: int) -> Callable[[], torch.Tensor]:
+    return lambda: pool.get_index_k_with_scale_buffer(layer)
+
+
+def _states(requests: HybridReqToTokenPool, layer: int) -> Callable[[], object]:
+    return lambda: requests.mamba2_layer_cache(layer)
