@@ -1,41 +1,17 @@
 """Mutants of ``assembler/``: one keyword argument of one call left out, all else as it was."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import libcst as cst
 from libcst.metadata import MetadataWrapper, PositionProvider
 
+from tests.mutation import Mutant
+
 WIRING = ("assembler/stacks/", "assembler/attach")
 # Reached only on a GPU: their mutants are the business of the run there.
 GPU_ONLY = ("assembler/accelerator/cuda.py",)
 CONSTRUCTORS = ("__init__", "__post_init__", "init_hicache")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mutant:
-    """A source file without one keyword argument.
-
-    Attributes:
-        file: path under the repository root, posix.
-        line: first line of the call.
-        function: enclosing function, ``Class.method`` for a method.
-        callee: the called expression as written.
-        keyword: the dropped keyword.
-        source: text of the whole mutated file.
-    """
-
-    file: str
-    line: int
-    function: str
-    callee: str
-    keyword: str
-    source: str
-
-    @property
-    def label(self) -> str:
-        return f"{self.file}:{self.line} {self.function}: {self.callee}({self.keyword}=)"
 
 
 class _Calls(cst.CSTVisitor):
@@ -97,10 +73,9 @@ def mutants_of(root: Path, file: Path) -> Iterator[Mutant]:
             yield Mutant(
                 file=name,
                 line=line,
-                function=function,
-                callee=callee,
-                keyword=argument.keyword.value,
-                source=mutated.code,  # type: ignore[attr-defined]
+                key=f"{name} {function} {callee} {argument.keyword.value}",
+                dropped=argument.keyword.value,
+                source=mutated.code,
             )
 
 

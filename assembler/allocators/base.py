@@ -43,10 +43,17 @@ class DeviceSlotAllocator:
         Raises:
             PoolError: ``need_size`` is not whole pages.
 
-        Order: the result is ready for work launched on the current stream.
+        Order: the result is ready for work launched on the current stream. An error of the device
+        leaves the slots free.
         """
         slots = self._ledger.take(need_size)
-        return None if slots is None else self.device.to_device(slots)
+        if slots is None:
+            return None
+        try:
+            return self.device.to_device(slots)
+        except Exception:
+            self._ledger.give_back(slots)
+            raise
 
     def free(self, free_index: torch.Tensor) -> None:
         """Take slots back.

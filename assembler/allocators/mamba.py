@@ -35,13 +35,18 @@ class MambaSlotAllocator:
         Raises:
             PoolError: ``need_size`` is negative.
 
-        Order: zeroing is launched on the current stream.
+        Order: zeroing is launched on the current stream. An error of the device leaves the slots
+        free.
         """
         taken = self._ledger.take(need_size)
         if taken is None:
             return None
-        slots = self.device.to_device(taken)
-        self._pool.clear_slots(slots)
+        try:
+            slots = self.device.to_device(taken)
+            self._pool.clear_slots(slots)
+        except Exception:
+            self._ledger.give_back(taken)
+            raise
         return slots
 
     def free(self, free_index: torch.Tensor) -> None:

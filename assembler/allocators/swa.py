@@ -73,12 +73,21 @@ class SWATokenToKVPoolAllocator:
 
         Raises:
             PoolError: ``need_size`` is not whole pages.
+
+        Order: an error of the device leaves the slots of both sides free.
         """
         if need_size > self.available_size():
             return None
         full = self.full_attn_allocator.alloc(need_size)
-        swa = self.swa_attn_allocator.alloc(need_size)
-        if full is None or swa is None:
+        if full is None:
+            return None
+        try:
+            swa = self.swa_attn_allocator.alloc(need_size)
+        except Exception:
+            self.full_attn_allocator.free(full)
+            raise
+        if swa is None:
+            self.full_attn_allocator.free(full)
             return None
         self.set_full_to_swa_mapping(full, swa)
         return full

@@ -2,7 +2,7 @@
 
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -10,7 +10,7 @@ from typing import assert_never
 import torch
 
 from assembler import PoolName
-from assembler.accelerator.sim import Schedule, SchedulePolicy
+from assembler.accelerator.sim import Race, Schedule, SchedulePolicy, SimDevice
 from assembler.allocators.base import DeviceSlotAllocator
 from assembler.allocators.mamba import MambaSlotAllocator
 from assembler.allocators.swa import SWATokenToKVPoolAllocator
@@ -51,7 +51,7 @@ from traces.explore.subject import (
 )
 from traces.targets.content import RowBuffer, row_content
 from traces.targets.native_attention import launch_read, launch_write
-from traces.targets.native_explore_faults import Faults, FaultyDevice, InjectedFaultError
+from traces.targets.native_explore_faults import Faults, InjectedFaultError
 from traces.targets.native_explore_host import host_content
 from traces.targets.native_explore_stack import LayerRead, build_small_stack
 from traces.targets.native_round_trip import COMPONENT_OF
@@ -63,6 +63,7 @@ _COMPONENTS: dict[Part, ComponentType] = {
 }
 _SITES: tuple[Site, ...] = ("host", "host sidecar", "device", "device sidecar", "indices", "copy")
 _LOADS_AT_A_TIME = 3
+_RACES_TOLD = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +117,7 @@ class NativeSubject:
         self._seed = case.seed
         self._faults = Faults()
         schedule = Schedule(seed=case.seed, policy=SchedulePolicy(case.policy))
-        self._device = FaultyDevice(schedule=schedule, faults=self._faults)
+        self._device = SimDevice(schedule=schedule, capacity_bytes=None, raise_races=False)
         with _no_errors():
             self._stack = build_small_stack(case.scenario, device=self._device, faults=self._faults)
         self._cache = self._stack.cache
@@ -503,7 +504,7 @@ class NativeSubject:
 
     def _check_races(self) -> None:
         if self._device.races:
-            raise RaceViolationError("\n".join(map(str, self._device.races)))
+            raise RaceViolationError("\n".join(_told(self._device.races)))
 
     def _forget_dropped(self) -> None:
         """Forget the nodes that the cache forgot."""
@@ -518,6 +519,16 @@ class NativeSubject:
         """Swallow the errors of a failure that was injected, and no others."""
         with suppress(*(_INJECTED if self._faults else ())):
             yield
+
+
+def _told(races: Sequence[Race]) -> Iterator[str]:
+    """Yield the first races with the lines that led there, and how many more there are."""
+    for race in races[:_RACES_TOLD]:
+        yield str(race)
+        for actor in (race.first, race.second):
+            yield f"  {actor.label!r}: {actor.site.path}"
+    if len(races) > _RACES_TOLD:
+        yield f"and {len(races) - _RACES_TOLD} more of the kind"
 
 
 _INJECTED = (InjectedFaultError, OutOfDeviceMemoryError)

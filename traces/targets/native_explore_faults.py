@@ -2,17 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeAlias
 
-import torch
-from typing_extensions import override
-
-from assembler.accelerator import Access
-from assembler.accelerator.sim import Schedule, SimDevice
+from assembler.accelerator.sim import SimDevice
 from assembler.errors import OutOfDeviceMemoryError
-from assembler.names import Direction
+from assembler.host_pools.base import HostKVCache
 from traces.explore.steps import Site
 
-_TRANSFERS = tuple(f"{direction} " for direction in Direction)
+AnyCall: TypeAlias = Callable[..., Any]
 
 
 class InjectedFaultError(Exception):
@@ -64,40 +61,52 @@ class Faults:
         self.fired = True
         return True
 
-    def guard(self, allocator: object, *, site: Site) -> None:
+    def guard_allocator(self, allocator: object, *, site: Site) -> None:
         """Let ``allocator.alloc`` find nothing when ``site`` fails.
 
         Call it before a builder takes the bound method.
         """
-        name = "alloc"
-        alloc: Callable[[int], torch.Tensor | None] = getattr(allocator, name)
-        setattr(allocator, name, lambda need: None if self.hits(site) else alloc(need))
+
+        def wrap(alloc: AnyCall) -> AnyCall:
+            return lambda need: None if self.hits(site) else alloc(need)
+
+        _replace(allocator, "alloc", wrap)
+
+    def guard_copies(self, host_pool: HostKVCache) -> None:
+        """Let the copies of a pool fail, before or after they are launched."""
+
+        def wrap(copy: AnyCall) -> AnyCall:
+            def guarded(**arguments: object) -> object:
+                self._fail_if("copy", InjectedFaultError("a copy was told to fail"))
+                result = copy(**arguments)
+                self._fail_if("copy", InjectedFaultError("what follows a copy was told to fail"))
+                return result
+
+            return guarded
+
+        for name in ("backup_from_device_all_layer", "load_to_device_per_layer"):
+            _replace(host_pool, name, wrap)
+
+    def guard_memory(self, device: SimDevice) -> None:
+        """Let the allocations of index tensors fail."""
+
+        def wrap(allocate: AnyCall) -> AnyCall:
+            def guarded(*arguments: object, **keywords: object) -> object:
+                error = OutOfDeviceMemoryError(
+                    "index tensor", "was told to fail", expected="memory", got="none"
+                )
+                self._fail_if("indices", error)
+                return allocate(*arguments, **keywords)
+
+            return guarded
+
+        _replace(device.memory, "allocate", wrap)
+
+    def _fail_if(self, site: Site, error: Exception) -> None:
+        if self.hits(site):
+            raise error
 
 
-class FaultyDevice(SimDevice):
-    """A simulated device whose copies and index tensors can fail."""
-
-    def __init__(self, *, schedule: Schedule, faults: Faults) -> None:
-        super().__init__(schedule=schedule, capacity_bytes=None, raise_races=False)
-        self._faults = faults
-
-    @override
-    def launch(
-        self,
-        operation: Callable[[], None],
-        *,
-        label: str,
-        reads: tuple[Access, ...],
-        writes: tuple[Access, ...],
-    ) -> None:
-        if label.startswith(_TRANSFERS) and self._faults.hits("copy"):
-            raise InjectedFaultError(label)
-        super().launch(operation, label=label, reads=reads, writes=writes)
-
-    @override
-    def to_device(self, indices: torch.Tensor) -> torch.Tensor:
-        if self._faults.hits("indices"):
-            raise OutOfDeviceMemoryError(
-                "index tensor", "was told to fail", expected="memory", got="none"
-            )
-        return super().to_device(indices)
+def _replace(owner: object, name: str, wrap: Callable[[AnyCall], AnyCall]) -> None:
+    """Replace a method of one object; the device still names the lines that launch work."""
+    setattr(owner, name, wrap(getattr(owner, name)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from assembler import HostPoolGroup, HybridCacheController, PoolName
+from assembler.accelerator.sim import SimDevice
 from assembler.allocators.base import DeviceSlotAllocator
 from assembler.allocators.mamba import MambaSlotAllocator
 from assembler.allocators.swa import SWATokenToKVPoolAllocator
@@ -27,7 +28,7 @@ from traces.targets.native_builders import (
     make_params,
     make_server_args,
 )
-from traces.targets.native_explore_faults import Faults, FaultyDevice
+from traces.targets.native_explore_faults import Faults
 from traces.targets.native_pools import (
     DeviceSide,
     Geometry,
@@ -73,7 +74,7 @@ class SmallStack:
         tokens: slots that a step calls a page.
     """
 
-    device: FaultyDevice
+    device: SimDevice
     side: DeviceSide
     cache: Cache
     rows: dict[PoolName, list[RowBuffer]]
@@ -113,14 +114,15 @@ def device_owners(
     return owners
 
 
-def build_small_stack(scenario: Scenario, *, device: FaultyDevice, faults: Faults) -> SmallStack:
+def build_small_stack(scenario: Scenario, *, device: SimDevice, faults: Faults) -> SmallStack:
     """Build the stack of a scenario on a few pages, the host barely larger than the device."""
+    faults.guard_memory(device)
     tokens = SLOTS_OF_A_PAGE_OF_ONE if scenario.page_size == 1 else scenario.page_size
     geometry = replace(geometry_of(scenario), size=PAGES * tokens)
     side = device_side(geometry, device=device)
     for component, owner in device_owners(side).items():
         is_full = component is ComponentType.FULL
-        faults.guard(owner, site="device" if is_full else "device sidecar")
+        faults.guard_allocator(owner, site="device" if is_full else "device sidecar")
     groups = rank_groups(scenario)
     params = make_params(scenario, side, groups)
     server_args = replace(
@@ -143,11 +145,11 @@ def build_small_stack(scenario: Scenario, *, device: FaultyDevice, faults: Fault
 
 
 def _with_readers(
-    plan: Plan, *, cache: Cache, device: FaultyDevice, faults: Faults, tokens: int
+    plan: Plan, *, cache: Cache, device: SimDevice, faults: Faults, tokens: int
 ) -> SmallStack:
     for entry in cache.host_pool_group.entries:
-        site_is_anchor = entry.is_primary_index_anchor
-        faults.guard(entry.host_pool, site="host" if site_is_anchor else "host sidecar")
+        is_anchor = entry.is_primary_index_anchor
+        faults.guard_allocator(entry.host_pool, site="host" if is_anchor else "host sidecar")
     pools, mirrors = device_pools(plan.side), host_pools(cache.host_pool_group)
     reads = _reads_of(plan)
     if plan.scenario.draft:
@@ -155,6 +157,8 @@ def _with_readers(
         pools[PoolName.DRAFT] = draft
         getter = _kv(draft, draft.start_layer)
         reads.insert(0, LayerRead(pool=PoolName.DRAFT, layer=0, getter=getter))
+    for mirror in mirrors.values():
+        faults.guard_copies(mirror)
     return SmallStack(
         device=device,
         side=plan.side,

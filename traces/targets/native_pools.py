@@ -25,6 +25,7 @@ SLOTS_WITHOUT_PAGES = 72
 # init_hicache loads nothing shorter than 256 tokens back.
 LONG_NODES_SIZE = 1344
 SWA_SHARE = 0.5
+HOST_TO_DEVICE = 2.5
 QUANT_BLOCK_SIZE = 128
 INDEX_HEAD_DIM = 128
 
@@ -292,6 +293,20 @@ def _linear_side(geometry: Geometry, *, device: Device) -> DeviceSide:
         allocator=_allocator(geometry, pool, device=device),
         req_to_token_pool=requests,
     )
+
+
+def host_gigabytes(side: DeviceSide, geometry: Geometry) -> float:
+    """Return a host size, in decimal gigabytes, that outgrows every device pool."""
+    declared = [(pool, geometry.size) for pool in side.kvcache.declared_geometry()]
+    if side.req_to_token_pool is not None:
+        states = side.req_to_token_pool.mamba_pool.declared_geometry()
+        declared += [(pool, MAMBA_SLOTS) for pool in states]
+    needed = [
+        plane.row_bytes * pool.layer_num / pool.slots_per_row * slots * HOST_TO_DEVICE
+        for pool, slots in declared
+        for plane in pool.planes
+    ]
+    return round(sum(needed) / 1e9, 6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
