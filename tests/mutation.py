@@ -6,7 +6,7 @@ each child imports an assembler of its own, with one module read from another te
 
 import multiprocessing
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.machinery import PathFinder, SourceFileLoader
 from pathlib import Path
@@ -107,11 +107,12 @@ def first_cause(names: Iterable[str], *, device: str):
     return None
 
 
-def reached(name: str) -> tuple[str, set[tuple[str, int]]]:
-    """Return every line of ``assembler/`` that a scenario executes."""
+def reached(task: tuple[str, str]) -> tuple[tuple[str, str], set[tuple[str, int]]]:
+    """Return every line of ``assembler/`` that a scenario executes on a device."""
     import traces.targets.native_stage  # noqa: F401
     from traces.play import play_unrecorded
 
+    name, device = task
     lines: set[tuple[str, int]] = set()
     prefix = str(ROOT / "assembler") + "/"
 
@@ -124,10 +125,10 @@ def reached(name: str) -> tuple[str, set[tuple[str, int]]]:
 
     sys.settrace(watch)
     try:
-        play_unrecorded(registry()[name], device="cpu")
+        play_unrecorded(registry()[name], device=device)
     finally:
         sys.settrace(None)
-    return name, lines
+    return task, lines
 
 
 def judge(mutant: Mutant, names: Sequence[str], *, device: str) -> Fate:
@@ -168,21 +169,29 @@ def _judge_task(task: tuple[Mutant, list[str], str]) -> Fate:
     return judge(mutant, names, device=device)
 
 
-def campaign(mutants: Sequence[Mutant], *, device: str, jobs: int) -> list[Fate]:
-    """Judge every mutant on every scenario that reaches it; the control runs first.
+def campaign(
+    mutants: Sequence[Mutant], *, device_of: Callable[[Mutant], str], jobs: int
+) -> list[Fate]:
+    """Judge every mutant on every scenario that reaches it on its device; the control runs first.
 
     Raises:
         SystemExit: the code as it is does not equal the goldens.
     """
     names = list(registry())
+    devices = sorted({device_of(mutant) for mutant in mutants})
+    plays = [(name, device) for device in devices for name in names]
     torch.set_num_threads(1)
     with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
-        broken = [line for line in pool.imap(_control, [(n, device) for n in names]) if line]
+        broken = [line for line in pool.imap(_control, plays) if line]
         if broken:
             raise SystemExit("control: the code as it is must equal the goldens; " + broken[0])
-        lines = dict(pool.imap(reached, names))
+        lines = dict(pool.imap(reached, plays))
         tasks = [
-            (mutant, [n for n in names if (mutant.file, mutant.line) in lines[n]], device)
+            (
+                mutant,
+                [n for n in names if (mutant.file, mutant.line) in lines[n, device_of(mutant)]],
+                device_of(mutant),
+            )
             for mutant in mutants
         ]
         return list(pool.imap(_judge_task, tasks))

@@ -21,9 +21,11 @@ from tools.errors import ToolError
 from tools.options import OpenDesk
 from tools.origin import root_to_judge
 from tools.output import say
+from tools.verbs.exploring import explore_builders
 from tools.verbs.judging import check, diff, gate
 from tools.verbs.listing import list_scenarios
 from tools.verbs.measuring import bench
+from tools.verbs.proving import parity
 from tools.verbs.writing import record, regenerate
 from traces.errors import TraceError
 
@@ -51,6 +53,8 @@ app.command()(check)
 app.command()(gate)
 app.command()(diff)
 app.command()(regenerate)
+app.command()(parity)
+app.command("explore")(explore_builders)
 app.add_typer(bench)
 
 

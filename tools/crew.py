@@ -190,11 +190,12 @@ class Crew:
 
 def open_crew(root: Path, *, limit_seconds: float) -> Crew:
     """Return a crew of native workers that uses all cores."""
-    size = max(1, _cores() // len(HASH_SEEDS))
+    size = max(1, core_num() // len(HASH_SEEDS))
     return Crew(root=root, stage=NATIVE_STAGE, size=size, limit_seconds=limit_seconds)
 
 
-def _cores() -> int:
+def core_num() -> int:
+    """Return how many cores this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     count = os.cpu_count()

@@ -12,7 +12,7 @@ from tools import changelog
 from tools.errors import ToolError
 from tools.git import answer, commit_of, git, is_repository
 from traces.canonical import SUFFIX
-from traces.goldens import PROVENANCE
+from traces.goldens import is_sidecar
 
 BASE_REF = "GOLDENTRACE_BASE_REF"
 CHANGELOG = "CHANGELOG.md"
@@ -103,7 +103,7 @@ def _changed_goldens(root: Path, *, base: str, folder: Path) -> tuple[str, ...]:
         sorted(
             Path(file).name.removesuffix(SUFFIX)
             for file in files
-            if file.endswith(SUFFIX) and Path(file).name != PROVENANCE
+            if file.endswith(SUFFIX) and not is_sidecar(Path(file).name)
         )
     )
 

@@ -12,10 +12,10 @@ from tools.goldens import chosen
 from tools.sides import TARGETS, parse_side
 from traces.scenarios import Scenario, registry
 
-DEVICES = ("auto", "cpu", "sim", "cuda")
+DEVICES = ("auto", "cpu", "sim", "cuda", "cuda:N")
 POLICIES = ("latest", "earliest", "starve", "random")
-# `sim:POLICY:SEED` plays under one schedule of the simulated device.
-_SCHEDULED = re.compile(rf"sim:({'|'.join(POLICIES)}):\d+")
+# `cuda:N` is one of several GPUs, `sim:POLICY:SEED` one schedule of the simulated device.
+_DEVICE = re.compile(rf"auto|cpu|sim|cuda(:[0-9]+)?|sim:({'|'.join(POLICIES)}):[0-9]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ def known_device(text: str) -> str:
     Raises:
         ToolError: there is none.
     """
-    if text not in DEVICES and _SCHEDULED.fullmatch(text) is None:
+    if _DEVICE.fullmatch(text) is None:
         expected = ", ".join((*DEVICES, "sim:POLICY:SEED"))
         raise ToolError("--device", "must be known", expected=expected, got=repr(text))
     return text

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tools.certificate import doubt
 from tools.declaration import check_declaration
 from tools.errors import ToolError
 from tools.goldens import golden_folder
@@ -134,7 +135,7 @@ def collect(case: Case, *, open_troupe: OpenTroupe) -> Evidence:
         ),
         obstacles=(*_nothing_to_play(case), *unreadable, *base.problems, *head.problems),
         faults=(*_broken_oracles(case, head.recordings, differences, stock=stock), *undeclared),
-        notes=(*notes, *_unasked(case)),
+        notes=(*notes, *_unasked(case), *_uncertified(case, stock=stock)),
     )
 
 
@@ -194,6 +195,14 @@ def _unasked(case: Case) -> tuple[str, ...]:
     if _asks_inventory(case) and case.head.kind == "golden":
         return ("the head is golden: nothing was searched for builders that no scenario plays",)
     return ()
+
+
+def _uncertified(case: Case, *, stock: Stock) -> tuple[str, ...]:
+    if not _asks_inventory(case):
+        return ()
+    contents = {name: golden.content for name, golden in stock.goldens.items()}
+    note = doubt(case.folder, contents=contents)
+    return (note,) if note else ()
 
 
 def _testimony(side: Side, *, case: Case, stock: Stock, open_troupe: OpenTroupe) -> _Testimony:

@@ -55,6 +55,16 @@ def commit_of(root: Path, revision: str) -> str | None:
     return answer(root, "rev-parse", "--verify", "--quiet", "--end-of-options", commit)
 
 
+def is_dirty(root: Path, *, besides: Path) -> bool:
+    """Tell whether tracked or new files differ from the commit, other than those in one folder.
+
+    Raises:
+        ToolError: git failed.
+    """
+    place = besides.relative_to(root).as_posix()
+    return git(root, "status", "--porcelain", "--", ".", f":(exclude){place}") != ""
+
+
 @contextmanager
 def checked_out(root: Path, *, commit: str, folder: str) -> Iterator[Path]:
     """Check one folder of a commit out into a temporary work tree, and remove it at the end.

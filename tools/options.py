@@ -61,5 +61,11 @@ FormatOption: TypeAlias = Annotated[
 Strict: TypeAlias = Annotated[
     bool, typer.Option("--strict", help="Let differences of the interface fail as well.")
 ]
+Commit: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--commit", metavar="TEXT", help="Commit that plays; asked of git when not given."
+    ),
+]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Out: TypeAlias = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where traces go.")]

@@ -20,11 +20,20 @@ class _File(msgspec.Struct):
     goldens: dict[str, dict[str, str]]
 
 
-def stamped(player: Mapping[str, str], *, root: Path) -> dict[str, str]:
-    """Return what played together with the commit it was played at and the date."""
-    commit = commit_of(root, "HEAD") if is_repository(root) else None
+def stamped(player: Mapping[str, str], *, root: Path, commit: str | None) -> dict[str, str]:
+    """Return what played together with the commit it was played at and the date.
+
+    Git is asked for a commit that is None; outside a checkout it is empty.
+    """
+    if commit is None and is_repository(root):
+        commit = commit_of(root, "HEAD")
     date = datetime.now(UTC).isoformat(timespec="seconds")
     return {**player, "commit": commit or "", "date": date}
+
+
+def devices(folder: Path) -> dict[str, str]:
+    """Return the kind of device each golden of a folder was recorded on, where that is known."""
+    return {name: of["device"] for name, of in _known(folder).items() if "device" in of}
 
 
 def updated(

@@ -95,10 +95,11 @@ def locked(root: Path) -> Iterator[None]:
         yield
 
 
-def propose(case: Case, *, open_troupe: OpenTroupe) -> Proposal:
+def propose(case: Case, *, open_troupe: OpenTroupe, commit: str | None) -> Proposal:
     """Play the work tree and plan how the goldens come to say what it does.
 
-    Goldens without a scenario are removed only when every scenario is played.
+    Goldens without a scenario are removed only when every scenario is played. A commit that is None
+    is asked of git.
 
     Raises:
         ToolError: a scenario was not played to the end, is not deterministic, or complains about
@@ -123,7 +124,7 @@ def propose(case: Case, *, open_troupe: OpenTroupe) -> Proposal:
     return Proposal(
         evidence=_evidence(case, recordings=recordings, stock=stock),
         steps=tuple(steps),
-        provenance=provenance.stamped(player, root=case.root),
+        provenance=provenance.stamped(player, root=case.root, commit=commit),
     )
 
 

@@ -1,7 +1,7 @@
 """The worker's side of playing: a process that imports the target and answers requests.
 
-This is the one module of the package that brings torch and ``assembler`` in, and only when a
-:class:`NativeStage` is made, which happens in worker processes alone.
+This module alone brings torch and ``assembler`` in (``tools.hardware`` on its behalf), and only
+when a :class:`NativeStage` is made, which happens in worker processes alone.
 """
 
 import os
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from tools.errors import ToolError, one_line
+from tools.hardware import hardware_of
 
 if TYPE_CHECKING:
     from traces.scenarios import Scenario
@@ -123,12 +124,8 @@ class NativeStage:
         """Return device and versions, for the record beside the goldens."""
         import torch
 
-        kind = request.device.partition(":")[0]
-        cuda = kind in ("auto", "cuda") and torch.cuda.is_available()
         return {
-            "device": "cuda" if cuda else "sim" if kind == "auto" else kind,
-            "device_name": torch.cuda.get_device_name() if cuda else platform.machine(),
-            "driver": str(torch.version.cuda) if cuda else "",
+            **hardware_of(request.device),
             "goldentrace": _version("goldentrace"),
             "python": platform.python_version(),
             "torch": str(torch.__version__),

@@ -9,6 +9,7 @@ from traces.canonical import SITES_SUFFIX, SUFFIX
 from traces.errors import GoldenNameError, GoldenWriteError
 
 PROVENANCE = "PROVENANCE.json"
+PARITY = "PARITY.json"
 
 _NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,120}")
 _FALSE = frozenset(("", "0", "false"))
@@ -25,7 +26,7 @@ def check_name(name: str) -> str:
         raise GoldenNameError(
             "golden", "name must be a file name", expected="[A-Za-z0-9._-]{1,120}", got=repr(name)
         )
-    if _is_sidecar(name + SUFFIX):
+    if is_sidecar(name + SUFFIX):
         raise GoldenNameError(
             "golden", "name must not be a sidecar's", expected="another name", got=repr(name)
         )
@@ -44,11 +45,16 @@ def golden_path(directory: Path, name: str) -> Path:
 def orphans(directory: Path, names: Iterable[str]) -> tuple[str, ...]:
     """Return the goldens in a directory that belong to none of ``names``, sorted.
 
-    Sidecars (sites, provenance) are not goldens. A directory that does not exist has none.
+    Sidecars (sites, provenance, parity) are not goldens. A directory that does not exist has none.
     """
     files = (path.name for path in directory.glob(f"*{SUFFIX}"))
-    found = {file.removesuffix(SUFFIX) for file in files if not _is_sidecar(file)}
+    found = {file.removesuffix(SUFFIX) for file in files if not is_sidecar(file)}
     return tuple(sorted(found - set(names)))
+
+
+def is_sidecar(file: str) -> bool:
+    """Return whether a file of this name lies beside goldens and is none itself."""
+    return file in (PROVENANCE, PARITY) or file.endswith(SITES_SUFFIX)
 
 
 def refuse_writing_in_ci(environment: Mapping[str, str] = os.environ) -> None:
@@ -65,7 +71,3 @@ def refuse_writing_in_ci(environment: Mapping[str, str] = os.environ) -> None:
             expected="CI not set",
             got=f"CI={value}; write it on a developer's machine and commit it",
         )
-
-
-def _is_sidecar(file: str) -> bool:
-    return file == PROVENANCE or file.endswith(SITES_SUFFIX)

@@ -13,7 +13,8 @@ def play(scenario: Scenario, *, device: str) -> Recording:
 
     Args:
         scenario: what to play.
-        device: ``auto``, ``cpu``, ``cuda``, ``sim``, or ``sim:POLICY:SEED`` for a schedule.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``sim``, or ``sim:POLICY:SEED`` for a
+            schedule.
 
     Raises:
         RecorderError: something could not be recorded.

@@ -1,5 +1,6 @@
 """Devices: the only way from the stacks to the hardware."""
 
+import re
 from functools import cache
 
 import torch
@@ -9,7 +10,9 @@ from assembler.accelerator.base import Device, Event, Stream
 
 __all__ = ["Access", "Device", "Event", "Rows", "Stream", "get_device", "rows_of", "whole"]
 
-KINDS = ("auto", "cpu", "sim", "cuda")
+KINDS = ("auto", "cpu", "sim", "cuda", "cuda:N")
+
+_CUDA = re.compile(r"cuda(?::([0-9]+))?")
 
 
 def get_device(kind: str) -> Device:
@@ -20,24 +23,25 @@ def get_device(kind: str) -> Device:
     or ``sim`` neither imports our CUDA code nor initialises CUDA.
 
     Args:
-        kind: ``auto``, ``cpu``, ``sim`` or ``cuda``.
+        kind: ``auto``, ``cpu``, ``sim``, ``cuda``, or ``cuda:N`` for one of several GPUs by its
+            ordinal among the visible ones. ``cuda`` is ``cuda:0``.
 
     Raises:
-        ValueError: there is no such kind.
+        ValueError: there is no such kind, or no such GPU on this machine.
     """
-    if kind not in KINDS:
-        raise ValueError(f"device: unknown kind; expected {' or '.join(KINDS)}, got {kind}")
     if kind == "auto":
-        return _device("cuda" if torch.cuda.is_available() else "sim")
-    return _device(kind)
+        return _cuda(0) if torch.cuda.is_available() else _host("sim")
+    if kind in ("cpu", "sim"):
+        return _host(kind)
+    asked = _CUDA.fullmatch(kind)
+    if asked is None:
+        raise ValueError(f"device: unknown kind; expected {' or '.join(KINDS)}, got {kind}")
+    ordinal = asked.group(1)
+    return _cuda(0 if ordinal is None else int(ordinal))
 
 
 @cache
-def _device(kind: str) -> Device:
-    if kind == "cuda":
-        from assembler.accelerator.cuda import CudaDevice
-
-        return CudaDevice(ordinal=0)
+def _host(kind: str) -> Device:
     if kind == "sim":
         from assembler.accelerator.sim import SimDevice, default_schedule
 
@@ -45,3 +49,16 @@ def _device(kind: str) -> Device:
     from assembler.accelerator.cpu import CpuDevice
 
     return CpuDevice()
+
+
+@cache
+def _cuda(ordinal: int) -> Device:
+    visible = torch.cuda.device_count()
+    if ordinal >= visible:
+        raise ValueError(
+            f"device: must be a visible GPU; expected an ordinal below {visible}, "
+            f"got cuda:{ordinal}"
+        )
+    from assembler.accelerator.cuda import CudaDevice
+
+    return CudaDevice(ordinal=ordinal)

@@ -97,6 +97,7 @@ class FakeTroupe:
 
     traces: dict[str, Trace | str]
     known_builders: tuple[str, ...]
+    gpu: str
 
     def play(self, scenarios, *, device, on_played):
         performances, problems = {}, []
@@ -114,20 +115,32 @@ class FakeTroupe:
         return self.known_builders
 
     def provenance(self, *, device):
-        return {"device": "cpu" if device == "auto" else device, "torch": "2.0"}
+        kind = device.partition(":")[0]
+        there = kind != "cuda" or self.gpu
+        return {
+            "device": ("cpu" if kind == "auto" else kind) if there else "",
+            "device_name": self.gpu if kind == "cuda" else "x86_64",
+            "driver": "570.1" if kind == "cuda" else "",
+            "cuda": "13.0" if kind == "cuda" else "",
+            "goldentrace": "0.1",
+            "python": "3.11",
+            "torch": "2.0",
+        }
 
 
 @dataclass
 class Checkout:
     """A git repository with goldens, and what its scenarios play.
 
-    ``traces`` is what the work tree plays, ``base_traces`` what any other root plays.
+    ``traces`` is what the work tree plays, ``base_traces`` what any other root plays. ``gpu`` is
+    the name of the machine's GPU, empty when it has none.
     """
 
     root: Path
     traces: dict[str, Trace | str]
     base_traces: dict[str, Trace | str] = field(default_factory=dict)
     builders: tuple[str, ...] = (BUILDER,)
+    gpu: str = "NVIDIA H100"
 
     @property
     def golden(self) -> Path:
@@ -162,7 +175,7 @@ class Checkout:
         @contextmanager
         def open_troupe(root):
             traces = self.traces if root == self.root else self.base_traces
-            yield FakeTroupe(traces=traces, known_builders=self.builders)
+            yield FakeTroupe(traces=traces, known_builders=self.builders, gpu=self.gpu)
 
         scenarios = {
             name: SimpleNamespace(name=name, builder=BUILDER, config={"page_size": 64})

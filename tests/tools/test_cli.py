@@ -45,7 +45,7 @@ def one_error_line(capsys) -> str:
         (
             ["check", "--device", "tpu"],
             "--device: must be known",
-            "expected auto, cpu, sim, cuda, sim:POLICY:SEED, got 'tpu'",
+            "expected auto, cpu, sim, cuda, cuda:N, sim:POLICY:SEED, got 'tpu'",
         ),
         (
             ["check", "--timeout", "-1"],

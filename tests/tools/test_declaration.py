@@ -76,6 +76,7 @@ def test_pattern_declares(root):
 
 def test_provenance_and_other_files_need_nothing(root):
     (golden(root) / "PROVENANCE.json").write_text('{"new": 1}\n')
+    (golden(root) / "PARITY.json").write_text('{"new": 1}\n')
     (golden(root) / "README.md").write_text("text\n")
     assert check(root).changed == ()
 

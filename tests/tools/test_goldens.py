@@ -26,7 +26,7 @@ def test_unknown_name_gets_the_nearest_suggested(wrong, near):
 
 
 def test_sidecars_are_no_goldens(tmp_path):
-    for name in ("a.json", "a.sites.json", "PROVENANCE.json", "README.md"):
+    for name in ("a.json", "a.sites.json", "PROVENANCE.json", "PARITY.json", "README.md"):
         (tmp_path / name).touch()
     assert golden_names(tmp_path) == {"a"}
 

@@ -34,4 +34,6 @@ def test_provenance_on_cpu_names_versions_and_no_driver():
     found = NativeStage(ROOT).provenance(Provenance(device="cpu"))
     assert found["device"] == "cpu"
     assert found["driver"] == ""
-    assert set(found) == {"device", "device_name", "driver", "goldentrace", "python", "torch"}
+    assert found["cuda"] == ""
+    names = {"device", "device_name", "driver", "cuda", "goldentrace", "python", "torch"}
+    assert set(found) == names

@@ -11,7 +11,8 @@ def test_fit_names_are_kept_as_they_are(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "a/b", "a:b", "a b", "..", ".hidden", "x" * 121, "a\n", "ä", "one.sites", "PROVENANCE"],
+    ["", "a/b", "a:b", "a b", "..", ".hidden", "x" * 121, "a\n", "ä", "one.sites", "PROVENANCE"]
+    + ["PARITY"],
 )
 def test_unfit_names_are_refused_not_cleaned(name):
     with pytest.raises(GoldenNameError, match="golden: name must "):
@@ -25,7 +26,8 @@ def test_different_names_never_share_a_file(tmp_path):
 
 
 def test_orphans_are_goldens_that_no_name_asks_for(tmp_path):
-    for file in ("one.json", "two.json", "one.sites.json", "PROVENANCE.json", "README.md"):
+    goldens, sidecars = ("one.json", "two.json"), ("one.sites.json", "PROVENANCE.json")
+    for file in (*goldens, *sidecars, "PARITY.json", "README.md"):
         (tmp_path / file).write_text("{}")
 
     assert orphans(tmp_path, ["one"]) == ("two",)

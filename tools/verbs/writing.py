@@ -12,6 +12,7 @@ from tools.formats import Format
 from tools.goldens import chosen
 from tools.options import (
     DEFAULT_LIMIT_SECONDS,
+    Commit,
     DeviceOption,
     Limit,
     Names,
@@ -70,6 +71,7 @@ def regenerate(
         str | None, typer.Option(metavar="TEXT", help="Why; goes into CHANGELOG.md.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing.")] = False,
+    commit: Commit = None,
     target: Target = "native",
     device: DeviceOption = "auto",
     timeout: Limit = DEFAULT_LIMIT_SECONDS,
@@ -85,7 +87,7 @@ def regenerate(
         names or [], base="golden", head="worktree", device=device, pre_merge=False, strict=True
     )
     with timed(), locked(case.root):
-        proposal = propose(case, open_troupe=desk.open_troupe)
+        proposal = propose(case, open_troupe=desk.open_troupe, commit=commit)
         for note in proposal.evidence.notes:
             say(f"note: {note}")
         print_verdict(case.verdict_on(proposal.evidence), form=Format.TEXT, strict=True)

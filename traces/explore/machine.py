@@ -15,6 +15,7 @@ from hypothesis.stateful import (
 from typing_extensions import override
 
 from traces.explore.cases import Case
+from traces.explore.reduction import reduced
 from traces.explore.replay import Replay
 from traces.explore.steps import (
     Abandon,
@@ -39,7 +40,7 @@ from traces.explore.steps import (
 )
 from traces.explore.subject import OpenSubject, Subject, ViolationError
 
-STEPS = 16
+STEPS = 20
 _BACKEND = "goldentrace"
 # Hypothesis tries the simplest traffic first, which is no traffic; the second one is drawn.
 _EXAMPLES = 2
@@ -116,6 +117,13 @@ class Traffic(RuleBasedStateMachine):
         self._take(Backup(node=self._inserted - 1))
 
     @rule(pages=_pages)
+    def put_away(self, pages: int) -> None:
+        """Cache a new node that only the host keeps."""
+        self.insert_and_back_up(pages)
+        self._take(CheckWrites(wait=True))
+        self._take(Evict(part="full", pages=6))
+
+    @rule(pages=_pages)
     def abandon(self, pages: int) -> None:
         """Abort a request."""
         self._take(Abandon(pages=pages))
@@ -146,6 +154,20 @@ class Traffic(RuleBasedStateMachine):
         self._take(Load(node=node))
         self._take(Launch())
         self._take(Forward(node=node))
+
+    @precondition(lambda self: self.has_nodes())
+    @rule(place=_places)
+    def load_and_launch(self, place: int) -> None:
+        """Load a node, and let the forward pass wait."""
+        self._take(Load(node=self._node_at(place)))
+        self._take(Launch())
+
+    @precondition(lambda self: self.has_nodes())
+    @rule(place=_places, site=st.sampled_from(_SITES), after=st.integers(0, 4))
+    def fail_to_load(self, place: int, site: Site, after: int) -> None:
+        """Load a node while something fails."""
+        self._take(Fail(site=site, after=after, times=1))
+        self.load_and_launch(place)
 
     @precondition(lambda self: self.has_nodes())
     @rule()
@@ -230,7 +252,10 @@ class Traffic(RuleBasedStateMachine):
         if self._subject is None:
             self._subject = self._open_subject(self._case)
         self.steps.append(step)
-        self._subject.perform(step)
+        subject, self._subject = self._subject, None
+        subject.perform(step)
+        # Only a subject without a violation is brought to an end.
+        self._subject = subject
 
 
 class _Witness:
@@ -261,7 +286,7 @@ def explore_case(case: Case, *, open_subject: OpenSubject, step_num: int) -> Rep
         with _even_draws():
             run_state_machine_as_test(seed(case.seed)(make), settings=_settings(step_num))  # type: ignore[arg-type]
     except ViolationError as violation:
-        return Replay(
+        found = Replay(
             scenario=case.scenario.name,
             config=case.scenario.config,
             seed=case.seed,
@@ -270,6 +295,7 @@ def explore_case(case: Case, *, open_subject: OpenSubject, step_num: int) -> Rep
             invariant=violation.invariant,
             message=str(violation),
         )
+        return reduced(found, open_subject=open_subject)
     return None
 
 

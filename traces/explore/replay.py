@@ -8,9 +8,9 @@ import msgspec
 from traces.errors import TraceFormatError
 from traces.explore.cases import POLICIES, Case
 from traces.explore.steps import Step, wording
-from traces.scenarios import MODELS, Scenario
+from traces.scenarios import BUILDERS, GROUPS, MODELS, Scenario
 
-SCHEMA = "goldentrace.replay/1"
+SCHEMA: Literal["goldentrace.replay/1"] = "goldentrace.replay/1"
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,12 +61,16 @@ def parse_replay(text: str, *, name: str) -> Replay:
     if sorted(replay.config) != sorted(axes):
         got = ", ".join(replay.config)
         raise TraceFormatError(name, "must have every axis", expected=", ".join(axes), got=got)
-    if replay.config["model"] not in MODELS:
-        got = replay.config["model"]
-        raise TraceFormatError(name, "model must be known", expected=", ".join(MODELS), got=got)
-    if replay.policy not in POLICIES:
-        expected = ", ".join(POLICIES)
-        raise TraceFormatError(name, "policy must be known", expected=expected, got=replay.policy)
+    choices: dict[str, tuple[object, tuple[str, ...]]] = {
+        "builder": (replay.config["builder"], tuple(BUILDERS)),
+        "model": (replay.config["model"], tuple(MODELS)),
+        "groups": (replay.config["groups"], tuple(GROUPS)),
+        "policy": (replay.policy, POLICIES),
+    }
+    for what, (chosen, known) in choices.items():
+        if chosen not in known:
+            expected = ", ".join(known)
+            raise TraceFormatError(name, f"{what} must be known", expected=expected, got=chosen)
     return replay
 
 

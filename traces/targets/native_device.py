@@ -12,22 +12,22 @@ def open_device(name: str) -> Device:
     """Return the device of a name; a simulated one is new each time, its races are its own.
 
     Args:
-        name: ``auto``, ``cpu``, ``cuda``, ``sim`` or ``sim:POLICY:SEED`` for a schedule.
+        name: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` for one of several GPUs, ``sim``, or
+            ``sim:POLICY:SEED`` for a schedule.
 
     Raises:
         ValueError: there is no such device.
     """
     kind, *schedule = name.split(":")
-    device = get_device(kind)
-    if not isinstance(device, SimDevice):
-        if schedule:
-            raise ValueError(f"device: only sim takes a schedule; expected {kind}, got {name}")
-        return device
-    chosen = default_schedule()
-    if schedule:
+    if kind == "sim" and schedule:
         policy, seed = schedule
-        chosen = Schedule(seed=int(seed), policy=SchedulePolicy(policy))
-    return SimDevice(schedule=chosen, capacity_bytes=None, raise_races=False)
+        return _simulated(Schedule(seed=int(seed), policy=SchedulePolicy(policy)))
+    device = get_device(name)
+    return _simulated(default_schedule()) if isinstance(device, SimDevice) else device
+
+
+def _simulated(schedule: Schedule) -> Device:
+    return SimDevice(schedule=schedule, capacity_bytes=None, raise_races=False)
 
 
 def check_races(device: Device) -> None:

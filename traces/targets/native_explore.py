@@ -3,7 +3,7 @@
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -64,6 +64,7 @@ _COMPONENTS: dict[Part, ComponentType] = {
 _SITES: tuple[Site, ...] = ("host", "host sidecar", "device", "device sidecar", "indices", "copy")
 _LOADS_AT_A_TIME = 3
 _RACES_TOLD = 2
+_GUARDED = "assembler/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -517,8 +518,11 @@ class NativeSubject:
     @contextmanager
     def _injected_only(self) -> Iterator[None]:
         """Swallow the errors of a failure that was injected, and no others."""
-        with suppress(*(_INJECTED if self._faults else ())):
+        try:
             yield
+        except _INJECTED:
+            if not self._faults.fired:
+                raise
 
 
 def _told(races: Sequence[Race]) -> Iterator[str]:
@@ -526,7 +530,9 @@ def _told(races: Sequence[Race]) -> Iterator[str]:
     for race in races[:_RACES_TOLD]:
         yield str(race)
         for actor in (race.first, race.second):
-            yield f"  {actor.label!r}: {actor.site.path}"
+            lines = [line for line in actor.site.path.split(" < ") if line.startswith(_GUARDED)]
+            if lines:
+                yield f"  {actor.label!r} comes from {' < '.join(lines)}"
     if len(races) > _RACES_TOLD:
         yield f"and {len(races) - _RACES_TOLD} more of the kind"
 
