@@ -24,7 +24,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         scenarios: how many were played: all there were.
         differences: scenarios whose trace was not the golden's; a certificate knows only 0.
         goldens_sha256: see :func:`goldens_sha256`.
-        dirty: whether files differed from the commit; None outside a git checkout.
+        dirty: whether files differed from the commit; None when git did not name the commit.
         date: in UTC, to the second.
     """
 

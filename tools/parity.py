@@ -7,7 +7,7 @@ from tools import provenance
 from tools.certificate import Entry, goldens_sha256, with_entry
 from tools.errors import ToolError
 from tools.gate import Case, Evidence, OpenTroupe, recorded, verdict_on
-from tools.git import is_dirty, is_repository
+from tools.git import is_dirty
 from tools.inventory import Stock, format_causes, read_stock
 from tools.playing import Playing
 from tools.progress import progress
@@ -102,7 +102,7 @@ def certify(case: Case, parity: Parity, *, commit: str | None) -> str:
     Args:
         case: what was played.
         parity: what came of it.
-        commit: what was played, when the directory is no git checkout; None to ask git.
+        commit: what was played, where git does not know; None to ask git.
 
     Raises:
         ToolError: the folder cannot be written; nothing has changed.
@@ -120,7 +120,9 @@ def certify(case: Case, parity: Parity, *, commit: str | None) -> str:
         torch=stamp["torch"],
         python=stamp["python"],
         commit=stamp["commit"],
-        dirty=is_dirty(case.root, besides=case.folder) if is_repository(case.root) else None,
+        dirty=is_dirty(case.root, besides=case.folder)
+        if commit is None and stamp["commit"]
+        else None,
         date=stamp["date"],
     )
     known = provenance.devices(case.folder)

@@ -16,6 +16,7 @@ class DeviceSlots:
 
     def __init__(self, params: CacheInitParams) -> None:
         allocator = params.token_to_kv_pool_allocator
+        self._allocator = allocator
         self._swa = allocator if isinstance(allocator, SWATokenToKVPoolAllocator) else None
         self._states = params.req_to_token_pool
 
@@ -23,6 +24,16 @@ class DeviceSlots:
         """Return the components that the pools of this model have."""
         owners = {ComponentType.SWA: self._swa, ComponentType.MAMBA: self._states}
         return [ComponentType.FULL, *(part for part, owner in owners.items() if owner is not None)]
+
+    def available(self) -> dict[ComponentType, int]:
+        """Return the number of free slots of each component."""
+        if self._swa is not None:
+            full, swa = self._swa.full_available_size(), self._swa.swa_available_size()
+            return {ComponentType.FULL: full, ComponentType.SWA: swa}
+        available = {ComponentType.FULL: self._allocator.available_size()}
+        if self._states is not None:
+            available[ComponentType.MAMBA] = self._states.mamba_allocator.available_size()
+        return available
 
     def free(
         self,

@@ -12,6 +12,19 @@ _CALL_KINDS = (Kind.CALL_ADDED, Kind.CALL_REMOVED, Kind.RENAMED)
 _SCENARIO_KINDS = (Kind.SCENARIO_ADDED, Kind.SCENARIO_REMOVED)
 
 
+_OF_BUFFERS = frozenset(
+    (
+        Kind.SHAPE_CHANGED,
+        Kind.DTYPE_CHANGED,
+        Kind.STRIDE_CHANGED,
+        Kind.BYTES_CHANGED,
+        Kind.LAYERS_CHANGED,
+        Kind.POOL_ADDED,
+        Kind.POOL_REMOVED,
+    )
+)
+
+
 def merge_causes(per_scenario: Mapping[str, tuple[Cause, ...]]) -> tuple[Cause, ...]:
     """Merge causes that are the same edit, and sort them most upstream first.
 
@@ -96,12 +109,16 @@ def _variants(causes: Sequence[Cause]) -> tuple[Variant, ...]:
 
 
 def _consequences(causes: Sequence[Cause], shown: Cause) -> tuple[Consequence, ...]:
-    """Add up equal consequences; those of the shown cause come first."""
+    """Add up equal consequences, what a reader asks for first before the rest.
+
+    Buffers, then how the scenario ended, then bytes that came back wrong, then everything else;
+    within each those of the shown cause first, most upstream first.
+    """
     groups: dict[tuple[Kind, str], list[Consequence]] = {}
     for cause in (shown, *(cause for cause in causes if cause is not shown)):
         for one in cause.consequences:
             groups.setdefault((one.kind, one.where), []).append(one)
-    return tuple(
+    added = (
         msgspec.structs.replace(
             group[0],
             level=min((one.level for one in group), key=lambda level: level.rank),
@@ -109,6 +126,16 @@ def _consequences(causes: Sequence[Cause], shown: Cause) -> tuple[Consequence, .
         )
         for group in groups.values()
     )
+    return tuple(sorted(added, key=_telling))
+
+
+def _telling(consequence: Consequence) -> int:
+    """Return a smaller number for what says more about the harm done."""
+    if consequence.kind in _OF_BUFFERS:
+        return 0
+    if consequence.kind is Kind.OUTCOME_CHANGED:
+        return 1
+    return 2 if consequence.where.startswith("round trip") else 3
 
 
 def _encoded(before: Value, after: Value) -> bytes:
