@@ -168,7 +168,9 @@ def _explore_batch(batch: _Batch) -> Finding | None:
     from traces.targets.native_explore import NativeSubject
 
     for run, case in batch.cases:
-        replay = explore_case(case, open_subject=NativeSubject, step_num=batch.step_num)
+        replay = explore_case(
+            case, open_subject=NativeSubject, step_num=batch.step_num, shrinks=True
+        )
         if replay is not None:
             return Finding(builder=batch.builder, run=run, replay=replay)
     return None

@@ -1,5 +1,6 @@
 """Gives a node's device slots back to their allocators, and maps its window slots."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -25,12 +26,12 @@ class DeviceSlots:
         owners = {ComponentType.SWA: self._swa, ComponentType.MAMBA: self._states}
         return [ComponentType.FULL, *(part for part, owner in owners.items() if owner is not None)]
 
-    def available(self) -> dict[ComponentType, int]:
+    def available(self) -> Counter[ComponentType]:
         """Return the number of free slots of each component."""
+        available = Counter({ComponentType.FULL: self._allocator.available_size()})
         if self._swa is not None:
-            full, swa = self._swa.full_available_size(), self._swa.swa_available_size()
-            return {ComponentType.FULL: full, ComponentType.SWA: swa}
-        available = {ComponentType.FULL: self._allocator.available_size()}
+            available[ComponentType.FULL] = self._swa.full_available_size()
+            available[ComponentType.SWA] = self._swa.swa_available_size()
         if self._states is not None:
             available[ComponentType.MAMBA] = self._states.mamba_allocator.available_size()
         return available
@@ -41,21 +42,19 @@ class DeviceSlots:
         components: Sequence[ComponentType],
         *,
         controller: HybridCacheController,
-    ) -> dict[ComponentType, int]:
-        """Free a node's slots of some components; return how many of each.
+    ) -> None:
+        """Free a node's slots of some components.
 
         Full slots take the window slots mapped to them along.
         """
-        freed = {component: len(node.device[component]) for component in components}
-        if ComponentType.MAMBA in freed and self._states is not None:
+        if ComponentType.MAMBA in components and self._states is not None:
             self._states.mamba_allocator.free(node.device[ComponentType.MAMBA])
-        if ComponentType.FULL in freed:
+        if ComponentType.FULL in components:
             controller.evict_device(node.device[ComponentType.FULL])
-        elif ComponentType.SWA in freed and self._swa is not None:
+        elif ComponentType.SWA in components and self._swa is not None:
             self._swa.free_swa(node.device[ComponentType.FULL])
         for component in components:
             del node.device[component]
-        return freed
 
     def map_window(self, node: CacheNode) -> None:
         """Say which window slots the last tokens of a node have, if it has a window part."""

@@ -262,15 +262,17 @@ class HierarchicalCache:
 
         Backed-up nodes go first, and stay on the host. A node that is not backed up is backed up
         now with the policy ``write_back``, and lost with any other. Full KV takes the other
-        components of its node along; a window or a state goes alone when the host has it.
+        components of its node along; a window or a state goes alone when the host has it. A backup
+        that makes room on the host may free device slots too; they count.
         """
-        freed: Counter[ComponentType] = Counter()
+        before = self._device_slots.available()
         for component, wanted in params.wanted().items():
-            while freed[component] < wanted:
+            while self._freed_since(before)[component] < wanted:
                 victim = self._device_victim(component)
                 if victim is None:
                     break
-                freed.update(self._drop_from_device(victim, component))
+                self._drop_from_device(victim, component)
+        freed = self._freed_since(before)
         return EvictResult(
             num_tokens_evicted=freed[ComponentType.FULL],
             swa_num_tokens_evicted=freed[ComponentType.SWA],
@@ -356,18 +358,19 @@ class HierarchicalCache:
             candidates.sort(key=lambda node: not node.is_backed_up)
         return candidates[0] if candidates else None
 
-    def _drop_from_device(
-        self, node: CacheNode, component: ComponentType
-    ) -> dict[ComponentType, int]:
-        """Free a node's component, or all of it; return the slots freed by component."""
+    def _freed_since(self, before: Counter[ComponentType]) -> Counter[ComponentType]:
+        """Return how many more device slots of each component are free than ``before``."""
+        return self._device_slots.available() - before
+
+    def _drop_from_device(self, node: CacheNode, component: ComponentType) -> None:
+        """Free a node's component, or all of it."""
         if self.cache_controller.write_policy is WritePolicy.WRITE_BACK:
             self.write_backup(node)
             self.writing_check(write_back=True)
         goes_alone = node.is_backed_up and component is not ComponentType.FULL
-        freed = self._free_device(node, [component] if goes_alone else list(node.device))
+        self._free_device(node, [component] if goes_alone else list(node.device))
         if not node.is_backed_up:
             self._ledger.remove(node)
-        return freed
 
     def _drop_from_host(self, node: CacheNode) -> None:
         """Free a node's host slots; forget the node unless the device has all of it."""
@@ -379,11 +382,9 @@ class HierarchicalCache:
             self._free_device(node, list(node.device))
             self._ledger.remove(node)
 
-    def _free_device(
-        self, node: CacheNode, components: Sequence[ComponentType]
-    ) -> dict[ComponentType, int]:
-        """Free a node's device slots of some components; return how many of each."""
-        return self._device_slots.free(node, components, controller=self.cache_controller)
+    def _free_device(self, node: CacheNode, components: Sequence[ComponentType]) -> None:
+        """Free a node's device slots of some components."""
+        self._device_slots.free(node, components, controller=self.cache_controller)
 
     def _undo_unlaunched_loads(self) -> None:
         """Take back the nodes of a failed load; the controller gave their slots back."""

@@ -272,10 +272,19 @@ class _Witness:
         return machine
 
 
-def explore_case(case: Case, *, open_subject: OpenSubject, step_num: int) -> Replay | None:
-    """Run random traffic on a case once; return what it found, shrunk, or None.
+def explore_case(
+    case: Case, *, open_subject: OpenSubject, step_num: int, shrinks: bool
+) -> Replay | None:
+    """Run random traffic on a case once; return what it found, or None.
 
-    The same case gives the same result in every process.
+    The same arguments give the same result in every process.
+
+    Args:
+        case: what to run on.
+        open_subject: opens a fresh subject for each attempt.
+        step_num: steps to draw.
+        shrinks: whether Hypothesis simplifies what it found, which takes some seconds; steps that
+            are not needed are left out in any case.
     """
     witness = _Witness(case, open_subject=open_subject)
 
@@ -284,7 +293,9 @@ def explore_case(case: Case, *, open_subject: OpenSubject, step_num: int) -> Rep
 
     try:
         with _even_draws():
-            run_state_machine_as_test(seed(case.seed)(make), settings=_settings(step_num))  # type: ignore[arg-type]
+            run_state_machine_as_test(
+                seed(case.seed)(make), settings=_settings(step_num, shrinks=shrinks)
+            )  # type: ignore[arg-type]
     except ViolationError as violation:
         found = Replay(
             scenario=case.scenario.name,
@@ -299,7 +310,7 @@ def explore_case(case: Case, *, open_subject: OpenSubject, step_num: int) -> Rep
     return None
 
 
-def _settings(step_num: int) -> settings:
+def _settings(step_num: int, *, shrinks: bool) -> settings:
     return settings(
         backend=_BACKEND,
         max_examples=_EXAMPLES,
@@ -307,7 +318,7 @@ def _settings(step_num: int) -> settings:
         database=None,
         deadline=None,
         derandomize=False,
-        phases=(Phase.generate, Phase.shrink),
+        phases=(Phase.generate, Phase.shrink) if shrinks else (Phase.generate,),
         print_blob=False,
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),

@@ -50,7 +50,10 @@ def case(seed):
 
 
 def first_found(subject):
-    found = (explore_case(case(seed), open_subject=subject, step_num=20) for seed in range(20))
+    found = (
+        explore_case(case(seed), open_subject=subject, step_num=20, shrinks=True)
+        for seed in range(20)
+    )
     return next(replay for replay in found if replay is not None)
 
 
@@ -81,7 +84,7 @@ def test_violation_at_the_end_is_found():
 
 def test_sound_subject_is_never_accused():
     for seed in range(5):
-        assert explore_case(case(seed), open_subject=Sound, step_num=20) is None
+        assert explore_case(case(seed), open_subject=Sound, step_num=20, shrinks=True) is None
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -99,7 +102,7 @@ def test_same_seed_draws_the_same_steps(seed):
             super().perform(step)
 
     for _ in range(2):
-        explore_case(case(seed), open_subject=Noted, step_num=20)
+        explore_case(case(seed), open_subject=Noted, step_num=20, shrinks=True)
 
     first, second = seen
     assert first == second

@@ -2,6 +2,7 @@
 
 import inspect
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -32,11 +33,12 @@ from traces.scenarios import BUILDERS, registry
 from traces.targets.native_explore import NativeSubject
 
 RUNS_TO_FIND = 60
+REPLAYS = sorted((Path(__file__).parent / "replays").glob("*.json"))
 
 
-def run(builder, number, *, seed=0, step_num=20):
+def run(builder, number, *, seed=0, shrinks=False):
     case = case_of(scenarios=registry(), builder=builder, seed=seed, run=number, policies=POLICIES)
-    return explore_case(case, open_subject=NativeSubject, step_num=step_num)
+    return explore_case(case, open_subject=NativeSubject, step_num=20, shrinks=shrinks)
 
 
 def first_violation(builder):
@@ -169,7 +171,7 @@ PLANTS = {
 
 
 @pytest.mark.parametrize("name", PLANTS)
-def test_planted_bug_is_found_shrunk_and_replayed(monkeypatch, name):
+def test_planted_bug_is_found_and_replayed(monkeypatch, name):
     plant, builder, invariants = PLANTS[name]
     with monkeypatch.context() as patch:
         plant(patch)
@@ -181,6 +183,22 @@ def test_planted_bug_is_found_shrunk_and_replayed(monkeypatch, name):
     assert len(replay.steps) <= 8
     assert (again.invariant, str(again)) == (replay.invariant, replay.message)
     assert played(kept.case, kept.steps, open_subject=NativeSubject) is None
+
+
+def test_violation_is_shrunk_by_hypothesis(monkeypatch):
+    without_wait_for("write.start")(monkeypatch)
+    found = (run(KV_ONLY, number, shrinks=True) for number in range(RUNS_TO_FIND))
+    replay = next(replay for replay in found if replay is not None)
+
+    assert replay.steps == (Insert(node=0, pages=1), Backup(node=0))
+
+
+@pytest.mark.parametrize("file", REPLAYS, ids=lambda file: file.stem)
+def test_bug_that_was_found_does_not_come_back(file):
+    kept = parse_replay(file.read_text(encoding="utf-8"), name=file.name)
+
+    violation = played(kept.case, kept.steps, open_subject=NativeSubject)
+    assert violation is None, str(violation)
 
 
 def scenario_of(builder, **axes):

@@ -1,0 +1,31 @@
+"""A trace holds the order that the program demands, not the one that a schedule happened to take."""
+
+import pytest
+
+from traces.canonical import render
+from traces.play import play
+from traces.scenarios import registry
+
+SCENARIOS = (
+    "shared_anchor.dsv32_fp8.layer_first.kernel.wts.p64.ratio.tp8cp2pp3.file",
+    "hiradix_nsa.dsv32_fp8.page_first_direct.direct.wt.p64.ratio.tp8pp2.file.draft",
+    "mamba_init.nemotron_h.page_first.direct.wb.p64.gb.tp8cp2pp3",
+)
+SCHEDULES = ("sim:latest:0", "sim:earliest:0", "sim:starve:1", "sim:starve:2", "sim:random:11")
+
+
+@pytest.fixture(scope="module")
+def eager():
+    return {name: render(play(registry()[name], device="cpu").trace) for name in SCENARIOS}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_schedule_gives_the_trace_of_the_eager_device(eager, name, schedule):
+    assert render(play(registry()[name], device=schedule).trace) == eager[name]
+
+
+@pytest.mark.parametrize("device", ["sim:never:1", "sim:random", "cpu:random:1", "tpu"])
+def test_unknown_device_is_refused(device):
+    with pytest.raises(ValueError):
+        play(registry()[SCENARIOS[0]], device=device)
