@@ -293,9 +293,8 @@ def explore_case(
 
     try:
         with _even_draws():
-            run_state_machine_as_test(
-                seed(case.seed)(make), settings=_settings(step_num, shrinks=shrinks)
-            )  # type: ignore[arg-type]
+            chosen = _settings(step_num, shrinks=shrinks)
+            run_state_machine_as_test(seed(case.seed)(make), settings=chosen)  # type: ignore[arg-type]
     except ViolationError as violation:
         found = Replay(
             scenario=case.scenario.name,

@@ -1,34 +1,35 @@
-"""Leaves steps out of a replay, one at a time, for as long as the same invariant is violated.
+"""Leaves steps out of a replay for as long as the same invariant is violated.
 
 Hypothesis shrinks choices, among which the steps are hard to tell apart; any part of a list of
 steps is a list of steps, so what is left can be tried directly.
 """
 
-from collections.abc import Iterator, Sequence
-
 import msgspec
 
 from traces.explore.replay import Replay
-from traces.explore.steps import Step
 from traces.explore.subject import OpenSubject, played
 
 
 def reduced(replay: Replay, *, open_subject: OpenSubject) -> Replay:
     """Return a replay that violates the same invariant and of which no step can be left out."""
-    while (shorter := _shorter(replay, open_subject=open_subject)) is not None:
-        replay = shorter
-    return replay
+    size = len(replay.steps) // 2
+    while size > 1:
+        replay = _thinned(replay, size, open_subject=open_subject)
+        size //= 2
+    while True:
+        thinner = _thinned(replay, 1, open_subject=open_subject)
+        if thinner is replay:
+            return replay
+        replay = thinner
 
 
-def _shorter(replay: Replay, *, open_subject: OpenSubject) -> Replay | None:
-    for steps in _without_one(replay.steps):
+def _thinned(replay: Replay, size: int, *, open_subject: OpenSubject) -> Replay:
+    """Leave out every ``size`` steps in a row that are not needed, the last ones first."""
+    start = len(replay.steps)
+    while start > 0:
+        start = max(0, start - size)
+        steps = (*replay.steps[:start], *replay.steps[start + size :])
         violation = played(replay.case, steps, open_subject=open_subject)
         if violation is not None and violation.invariant == replay.invariant:
-            return msgspec.structs.replace(replay, steps=steps, message=str(violation))
-    return None
-
-
-def _without_one(steps: Sequence[Step]) -> Iterator[tuple[Step, ...]]:
-    """Yield the steps without each one of them, the last first."""
-    for place in reversed(range(len(steps))):
-        yield (*steps[:place], *steps[place + 1 :])
+            replay = msgspec.structs.replace(replay, steps=steps, message=str(violation))
+    return replay
