@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-dev
 
-.PHONY: gate test lint types wheel check clean
+.PHONY: gate test lint types explore wheel check clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -25,10 +25,13 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+explore: $(STAMP)
+	$(BIN)/goldentrace explore --runs 20
+
 wheel: $(STAMP)
 	$(BIN)/python tests/check_wheel.py
 
-check: lint types test gate wheel
+check: lint types gate explore test wheel
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""A trace holds the order that the program demands, not the one that a schedule happened to take."""
+"""A trace holds the order that the program demands, not the one that a schedule took."""
 
 import pytest
 
@@ -25,7 +25,14 @@ def test_every_schedule_gives_the_trace_of_the_eager_device(eager, name, schedul
     assert render(play(registry()[name], device=schedule).trace) == eager[name]
 
 
-@pytest.mark.parametrize("device", ["sim:never:1", "sim:random", "cpu:random:1", "tpu"])
-def test_unknown_device_is_refused(device):
-    with pytest.raises(ValueError):
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("sim:never:1", "expected sim:latest"),
+        ("sim:random", "expected sim:latest"),
+        ("tpu", "unknown kind"),
+    ],
+)
+def test_unknown_device_is_refused(device, message):
+    with pytest.raises(ValueError, match=message):
         play(registry()[SCENARIOS[0]], device=device)

@@ -54,14 +54,18 @@ def measure_recorder(
     *,
     target: Target = "native",
     device: DeviceOption = "auto",
-    rounds: Rounds = 5,
+    rounds: Rounds = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Time recording against not recording, and how encoding and diffing grow."""
+    """Time recording against not recording, and how encoding and diffing grow.
+
+    Without names the first scenario of every builder is played.
+    """
     desk = opener(context)(target=target, limit_seconds=DEFAULT_LIMIT_SECONDS)
-    found = bench_recorder(
-        scenarios=_some(names, known=desk.scenarios), device=known_device(device), rounds=rounds
-    )
+    scenarios = _some(names, known=desk.scenarios)
+    if not names:
+        scenarios = list({one.builder: one for one in reversed(scenarios)}.values())
+    found = bench_recorder(scenarios=scenarios, device=known_device(device), rounds=rounds)
     _print(found, as_json=as_json)
 
 

@@ -170,6 +170,25 @@ class Traffic(RuleBasedStateMachine):
         self.load_and_launch(place)
 
     @precondition(lambda self: self.has_nodes())
+    @rule(place=_places, after=st.integers(0, 4))
+    def fail_to_load_and_reuse(self, place: int, after: int) -> None:
+        """Let a load fail half-way on a full device, and hand its slots out again."""
+        self._take(Hoard(side="device", part="full", spare=1))
+        self._take(Fail(site="copy", after=after, times=1))
+        self.load_and_launch(place)
+        self.insert(1)
+
+    @rule(after=st.integers(0, 4))
+    def fail_to_back_up_and_reuse(self, after: int) -> None:
+        """Let a backup fail half-way on a full device, and hand its slots out again."""
+        self._take(Hoard(side="device", part="full", spare=1))
+        self.insert(1)
+        self._take(Fail(site="copy", after=after, times=1))
+        self._take(Backup(node=self._inserted - 1))
+        self._take(Evict(part="full", pages=1))
+        self.insert(1)
+
+    @precondition(lambda self: self.has_nodes())
     @rule()
     def launch(self) -> None:
         """Launch the queued loads."""

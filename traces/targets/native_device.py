@@ -20,7 +20,10 @@ def open_device(name: str) -> Device:
     """
     kind, *schedule = name.split(":")
     if kind == "sim" and schedule:
-        policy, seed = schedule
+        policy, _, seed = ":".join(schedule).partition(":")
+        if policy not in list(SchedulePolicy) or not seed.isdecimal():
+            policies = "|".join(SchedulePolicy)
+            raise ValueError(f"device: expected sim:{policies}:SEED, got {name}")
         return _simulated(Schedule(seed=int(seed), policy=SchedulePolicy(policy)))
     device = get_device(name)
     return _simulated(default_schedule()) if isinstance(device, SimDevice) else device

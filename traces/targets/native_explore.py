@@ -1,22 +1,17 @@
 """A native stack under random traffic, beside the plain model of what it must hold."""
 
 import traceback
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import assert_never
 
 import torch
 
 from assembler import PoolName
-from assembler.accelerator.sim import Race, Schedule, SchedulePolicy, SimDevice
-from assembler.allocators.base import DeviceSlotAllocator
-from assembler.allocators.mamba import MambaSlotAllocator
+from assembler.accelerator.sim import Schedule, SchedulePolicy, SimDevice
 from assembler.allocators.swa import SWATokenToKVPoolAllocator
-from assembler.cache.nodes import POOL_OF_COMPONENT, CacheNode, EvictParams
+from assembler.cache.nodes import POOL_OF_COMPONENT, EvictParams
 from assembler.errors import OutOfDeviceMemoryError, TransferError
-from assembler.host_pools.base import HostKVCache
 from assembler.names import ComponentType
 from traces.explore.cases import Case
 from traces.explore.steps import (
@@ -41,9 +36,7 @@ from traces.explore.steps import (
     Step,
 )
 from traces.explore.subject import (
-    BytesViolationError,
     QueueViolationError,
-    RaceViolationError,
     RefusalViolationError,
     SlotsViolationError,
     UnexpectedViolationError,
@@ -52,8 +45,9 @@ from traces.explore.subject import (
 from traces.targets.content import RowBuffer, row_content
 from traces.targets.native_attention import launch_read, launch_write
 from traces.targets.native_explore_faults import Faults, InjectedFaultError
-from traces.targets.native_explore_host import host_content
+from traces.targets.native_explore_invariants import Invariants
 from traces.targets.native_explore_stack import LayerRead, build_small_stack
+from traces.targets.native_explore_state import Hoarded, Known, Launched, Seen, State
 from traces.targets.native_round_trip import COMPONENT_OF
 
 _COMPONENTS: dict[Part, ComponentType] = {
@@ -63,52 +57,6 @@ _COMPONENTS: dict[Part, ComponentType] = {
 }
 _SITES: tuple[Site, ...] = ("host", "host sidecar", "device", "device sidecar", "indices", "copy")
 _LOADS_AT_A_TIME = 3
-_RACES_TOLD = 2
-_GUARDED = "assembler/"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
-    """A node and the bytes that were written for it: by pool, the rows of each of its buffers."""
-
-    node: CacheNode
-    content: dict[PoolName, list[torch.Tensor]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Launched:
-    """A load that waits for its forward pass."""
-
-    producer: int
-    numbers: list[int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
-    """What a reader copied, to be compared when the device is idle."""
-
-    who: str
-    copied: torch.Tensor
-    content: torch.Tensor
-
-
-@dataclass(slots=True, kw_only=True)
-class _Hoarded:
-    """Slots that traffic took away from one owner."""
-
-    owner: DeviceSlotAllocator | MambaSlotAllocator | HostKVCache
-    slots: torch.Tensor
-
-
-@dataclass(slots=True, kw_only=True)
-class _State:
-    """What the model knows beside the bytes."""
-
-    nodes: dict[int, _Known] = field(default_factory=dict)
-    queued: list[int] = field(default_factory=list)
-    launched: list[_Launched] = field(default_factory=list)
-    seen: list[_Seen] = field(default_factory=list)
-    hoards: list[_Hoarded] = field(default_factory=list)
 
 
 class NativeSubject:
@@ -122,7 +70,8 @@ class NativeSubject:
         with _no_errors():
             self._stack = build_small_stack(case.scenario, device=self._device, faults=self._faults)
         self._cache = self._stack.cache
-        self._state = _State()
+        self._state = State()
+        self._invariants = Invariants(stack=self._stack, state=self._state)
 
     def live_nodes(self) -> list[int]:
         """Return the numbers of the nodes that are on the device or on the host."""
@@ -132,9 +81,9 @@ class NativeSubject:
         """Take a step and check slots and races; raises ViolationError."""
         with _no_errors():
             self._take(step)
-            self._forget_dropped()
-            self._check_slots()
-        self._check_races()
+            self._state.forget_dropped()
+            self._invariants.check_slots()
+        self._invariants.check_races()
 
     def finish(self) -> None:
         """Finish what is queued, compare all bytes, reset, and expect every slot to be free."""
@@ -146,10 +95,10 @@ class NativeSubject:
             while self._state.launched:
                 self._forward(-1)
             self._settle()
-            self._check_locks()
+            self._invariants.check_locks()
             self._reset()
-            self._check_slots()
-        self._check_races()
+            self._invariants.check_slots()
+        self._invariants.check_races()
 
     def _take(self, step: Step) -> None:  # noqa: C901 - one branch for each step
         match step:
@@ -190,8 +139,6 @@ class NativeSubject:
             case _:
                 assert_never(step)
 
-    # Slots and bytes of new nodes.
-
     def _insert(self, step: Insert) -> None:
         slots = self._take_slots(step.pages)
         if slots is None or step.node in self._state.nodes:
@@ -199,7 +146,7 @@ class NativeSubject:
         content = self._write(f"node {step.node}", slots)
         full = slots.pop(ComponentType.FULL)
         node = self._cache.insert(full, components=slots)
-        self._state.nodes[step.node] = _Known(node=node, content=content)
+        self._state.nodes[step.node] = Known(node=node, content=content)
 
     def _abandon(self, step: Abandon) -> None:
         slots = self._take_slots(step.pages)
@@ -253,8 +200,6 @@ class NativeSubject:
         launch_write(self._device, buffer, slots, content)
         return content
 
-    # What the cache does with nodes.
-
     def _backup(self, number: int) -> None:
         node = self._state.nodes[number].node
         with self._faults.allowed(*_SITES), self._injected_only():
@@ -298,7 +243,7 @@ class NativeSubject:
             if (producer < 0) != (not queued):
                 raise QueueViolationError(f"nodes {queued} were queued; launched at {producer}")
             if queued:
-                self._state.launched.append(_Launched(producer=producer, numbers=queued))
+                self._state.launched.append(Launched(producer=producer, numbers=queued))
             self._state.queued = []
             return
         self._release(queued)
@@ -321,7 +266,7 @@ class NativeSubject:
     def _forward(self, number: int) -> None:
         """Read the nodes of the oldest launch, and one more that is ready by then."""
         state = self._state
-        batch = state.launched.pop(0) if state.launched else _Launched(producer=-1, numbers=[])
+        batch = state.launched.pop(0) if state.launched else Launched(producer=-1, numbers=[])
         later = {*state.queued, *(at for launched in state.launched for at in launched.numbers)}
         readers = list(batch.numbers)
         if number in state.nodes and number not in {*later, *readers}:
@@ -344,9 +289,7 @@ class NativeSubject:
             if buffer.layer == read.layer:
                 copied = launch_read(self._device, buffer, slots)
                 who = f"reader of node {number} in {buffer.label}"
-                self._state.seen.append(_Seen(who=who, copied=copied, content=content))
-
-    # Room.
+                self._state.seen.append(Seen(who=who, copied=copied, content=content))
 
     def _evict(self, step: Evict) -> None:
         component = _COMPONENTS[step.part]
@@ -399,7 +342,7 @@ class NativeSubject:
         need = owner.available_size() - self._slots_of(component, step.spare)
         slots = owner.alloc(need) if need > 0 else None
         if slots is not None:
-            self._state.hoards.append(_Hoarded(owner=owner, slots=slots))
+            self._state.hoards.append(Hoarded(owner=owner, slots=slots))
 
     def _give_back(self) -> None:
         for hoard in self._state.hoards:
@@ -409,111 +352,19 @@ class NativeSubject:
     def _reset(self) -> None:
         """Reset the cache, which clears the host pools of what was hoarded there, too."""
         self._cache.reset()
-        hoards = [hoard for hoard in self._state.hoards if not isinstance(hoard.owner, HostKVCache)]
-        self._state = _State(seen=self._state.seen, hoards=hoards)
-
-    # Invariants.
+        self._state.forget_cache()
 
     def _settle(self) -> None:
         self._device.synchronize()
-        self._check_races()
+        self._invariants.check_races()
         self._cache.writing_check()
         self._cache.loading_check()
-        self._check_queues()
+        self._invariants.check_queues()
         for seen in self._state.seen:
-            self._compare(seen.who, seen.copied, seen.content)
+            self._invariants.compare(seen.who, seen.copied, seen.content)
         self._state.seen.clear()
         for number in self._state.nodes:
-            self._check_node(number)
-
-    def _check_node(self, number: int) -> None:
-        known = self._state.nodes[number]
-        is_queued = number in self._state.queued
-        for name, contents in known.content.items():
-            device = known.node.device.get(COMPONENT_OF[name])
-            if device is not None and not is_queued:
-                for buffer, content in zip(self._stack.rows[name], contents, strict=True):
-                    who = f"node {number} on the device in {buffer.label}"
-                    self._compare(who, buffer.tensor[buffer.rows_of(device)], content)
-            host = known.node.host.get(COMPONENT_OF[name])
-            if host is not None:
-                mirrored = host_content(self._stack.mirrors[name], host)
-                buffers = self._stack.rows[name]
-                for buffer, rows, content in zip(buffers, mirrored, contents, strict=True):
-                    self._compare(f"node {number} on the host in {buffer.label}", rows, content)
-
-    @staticmethod
-    def _compare(who: str, got: torch.Tensor, content: torch.Tensor) -> None:
-        rows = got.contiguous().reshape(len(content), -1).view(torch.uint8)
-        if not torch.equal(rows, content):
-            wrong = (rows != content).any(dim=1).nonzero().flatten().tolist()
-            raise BytesViolationError(f"{who}: rows {wrong} of {len(content)} are wrong")
-
-    def _check_queues(self) -> None:
-        controller = self._stack.controller
-        left = {
-            "write_queue": len(controller.write_queue),
-            "ack_write_queue": len(controller.ack_write_queue),
-            "ack_load_queue": len(controller.ack_load_queue),
-            "ongoing_write_through": len(self._cache.ongoing_write_through),
-            "load_queue": len(controller.load_queue) - len(self._state.queued),
-            "ongoing_load_back": len(self._cache.ongoing_load_back) - len(self._state.queued),
-        }
-        for name, number in left.items():
-            if number:
-                raise QueueViolationError(f"{name}: {number} left when all work was done")
-
-    def _check_locks(self) -> None:
-        for number, known in self._state.nodes.items():
-            if known.node.lock_ref:
-                raise QueueViolationError(
-                    f"node {number}: {known.node.lock_ref} locks left at the end"
-                )
-
-    def _check_slots(self) -> None:
-        for component, owner in self._stack.device_slots.items():
-            taken = [
-                known.node.device[component]
-                for known in self._state.nodes.values()
-                if component in known.node.device
-            ]
-            self._check_owner(f"device {component}", owner, taken)
-            pool = self._stack.group.get_pool(POOL_OF_COMPONENT[component])
-            taken = [
-                known.node.host[component]
-                for known in self._state.nodes.values()
-                if component in known.node.host
-            ]
-            self._check_owner(f"host {component}", pool, taken)
-
-    def _check_owner(
-        self,
-        what: str,
-        owner: DeviceSlotAllocator | MambaSlotAllocator | HostKVCache,
-        taken: list[torch.Tensor],
-    ) -> None:
-        hoarded = [hoard.slots for hoard in self._state.hoards if hoard.owner is owner]
-        slots = [slot for part in (*taken, *hoarded) for slot in part.tolist()]
-        if len(set(slots)) != len(slots):
-            twice = sorted(slot for slot, times in Counter(slots).items() if times > 1)
-            raise SlotsViolationError(f"{what}: slots {twice} have two owners")
-        free = owner.available_size()
-        if len(slots) + free != owner.size:
-            raise SlotsViolationError(
-                f"{what}: {len(slots)} slots owned and {free} free of {owner.size}"
-            )
-
-    def _check_races(self) -> None:
-        if self._device.races:
-            raise RaceViolationError("\n".join(_told(self._device.races)))
-
-    def _forget_dropped(self) -> None:
-        """Forget the nodes that the cache forgot."""
-        self._state.nodes = {
-            number: known
-            for number, known in self._state.nodes.items()
-            if known.node.device or known.node.host
-        }
+            self._invariants.check_node(number)
 
     @contextmanager
     def _injected_only(self) -> Iterator[None]:
@@ -523,18 +374,6 @@ class NativeSubject:
         except _INJECTED:
             if not self._faults.fired:
                 raise
-
-
-def _told(races: Sequence[Race]) -> Iterator[str]:
-    """Yield the first races with the lines that led there, and how many more there are."""
-    for race in races[:_RACES_TOLD]:
-        yield str(race)
-        for actor in (race.first, race.second):
-            lines = [line for line in actor.site.path.split(" < ") if line.startswith(_GUARDED)]
-            if lines:
-                yield f"  {actor.label!r} comes from {' < '.join(lines)}"
-    if len(races) > _RACES_TOLD:
-        yield f"and {len(races) - _RACES_TOLD} more of the kind"
 
 
 _INJECTED = (InjectedFaultError, OutOfDeviceMemoryError)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from assembler.allocators.mamba import MambaSlotAllocator
-from assembler.errors import PoolError
+from assembler.errors import OutOfDeviceMemoryError, PoolError
 
 
 @pytest.fixture
@@ -67,3 +67,18 @@ def test_clear_frees_everything(allocator, pool):
 def test_empty_allocation_is_empty(allocator):
     assert allocator.alloc(0).tolist() == []
     allocator.free(torch.tensor([], dtype=torch.int64))
+
+
+def test_device_without_memory_costs_no_slots(allocator, monkeypatch):
+    def to_device(indices):
+        raise OutOfDeviceMemoryError("indices", "must fit", expected="memory", got="none")
+
+    monkeypatch.setattr(allocator.device, "to_device", to_device)
+    free = allocator.available_size()
+
+    with pytest.raises(OutOfDeviceMemoryError):
+        allocator.alloc(4)
+
+    assert allocator.available_size() == free
+    monkeypatch.undo()
+    assert len(allocator.alloc(free)) == free

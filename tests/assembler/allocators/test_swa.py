@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from assembler.allocators.swa import SWATokenToKVPoolAllocator
-from assembler.errors import PoolError
+from assembler.errors import OutOfDeviceMemoryError, PoolError
 
 
 @pytest.fixture
@@ -125,3 +125,23 @@ def test_sides_know_their_pools(allocator, pool):
     assert allocator.get_kvcache() is pool
     assert allocator.full_attn_allocator.get_kvcache() is pool.full_kv_pool
     assert allocator.swa_attn_allocator.get_kvcache() is pool.swa_kv_pool
+
+
+@pytest.mark.parametrize("working", [0, 1])
+def test_device_without_memory_costs_no_slots_of_either_side(allocator, monkeypatch, working):
+    answers = [True] * working
+
+    def to_device(indices):
+        if answers:
+            answers.pop()
+            return indices.to(allocator.device.torch_device)
+        raise OutOfDeviceMemoryError("indices", "must fit", expected="memory", got="none")
+
+    monkeypatch.setattr(allocator.device, "to_device", to_device)
+
+    with pytest.raises(OutOfDeviceMemoryError):
+        allocator.alloc(4)
+
+    assert (allocator.full_available_size(), allocator.swa_available_size()) == (24, 12)
+    monkeypatch.undo()
+    assert len(allocator.alloc(12)) == 12

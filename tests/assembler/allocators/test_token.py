@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from assembler.allocators.token import TokenToKVPoolAllocator
-from assembler.errors import PoolError
+from assembler.errors import OutOfDeviceMemoryError, PoolError
 
 
 @pytest.fixture
@@ -49,3 +49,18 @@ def test_clear_frees_everything(allocator):
     allocator.clear()
 
     assert allocator.available_size() == 24
+
+
+def test_device_without_memory_costs_no_slots(allocator, monkeypatch):
+    def to_device(indices):
+        raise OutOfDeviceMemoryError("indices", "must fit", expected="memory", got="none")
+
+    monkeypatch.setattr(allocator.device, "to_device", to_device)
+    free = allocator.available_size()
+
+    with pytest.raises(OutOfDeviceMemoryError):
+        allocator.alloc(4)
+
+    assert allocator.available_size() == free
+    monkeypatch.undo()
+    assert len(allocator.alloc(free)) == free

@@ -26,6 +26,7 @@ from traces.explore.steps import (
     Evict,
     Fail,
     Forward,
+    Hoard,
     Insert,
     Launch,
     Load,
@@ -256,6 +257,34 @@ def test_full_device_memory_leaks_no_slots_of_a_request(builder, after):
     steps = (Fail(site="indices", after=after, times=1), Abandon(pages=1), *AWAY, *BACK)
 
     assert played(case, steps, open_subject=NativeSubject) is None
+
+
+TIGHT = Hoard(side="device", part="full", spare=1)
+ONE_MORE = Insert(node=1, pages=1)
+FAILING = {
+    "load": (*AWAY, TIGHT, Fail(site="copy", after=3, times=1), *BACK[:2], ONE_MORE),
+    "write": (
+        *(TIGHT, Insert(node=0, pages=1), Fail(site="copy", after=1, times=1)),
+        *(Backup(node=0), Evict(part="full", pages=1), ONE_MORE),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("stream", "function"), [("load", "start_loading"), ("write", "start_writing")]
+)
+def test_failed_copy_must_be_waited_for(monkeypatch, stream, function):
+    """The slots of a failed copy are handed out again at once."""
+    scenario = scenario_of(KV_ONLY, io_backend="kernel", write_policy="write_through")
+    case = Case(scenario=scenario, seed=0, policy="latest")
+    assert played(case, FAILING[stream], open_subject=NativeSubject) is None
+
+    sound = getattr(HybridCacheController, function)
+    changed = edited(sound, hybrid, f"self.{stream}_stream.synchronize()", "pass")
+    monkeypatch.setattr(HybridCacheController, function, changed)
+
+    violation = played(case, FAILING[stream], open_subject=NativeSubject)
+    assert violation.invariant == RACE
 
 
 def test_wrong_bytes_on_the_host_are_found(monkeypatch):

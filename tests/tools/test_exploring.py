@@ -1,0 +1,63 @@
+"""``goldentrace explore`` as a command: exit codes and bad input."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.cli import guarded, run
+from tools.desk import open_desk
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def refused(capsys, *arguments):
+    """Return the one line of a request that cannot be carried out."""
+
+    def desk(*, target, limit_seconds):
+        return open_desk(ROOT, target=target, limit_seconds=limit_seconds)
+
+    code = guarded(lambda: run(["explore", *arguments], open_desk=desk))
+    captured = capsys.readouterr()
+    assert (code, captured.out) == (2, "")
+    [line] = captured.err.splitlines()
+    return line
+
+
+def test_sound_code_has_no_violation():
+    command = ("-m", "tools.cli", "explore", "--runs", "2")
+    builders = ("--builder", "build_kv_only_stack", "--builder", "build_hybrid_swa_stack")
+    done = subprocess.run(
+        [sys.executable, *command, *builders],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+    assert (done.returncode, done.stdout) == (0, "2 builders, 2 runs each, seed 0: 0 violations\n")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--builder", "nobody"), "goldentrace: --builder: must be known; expected build_kv_only"),
+        (("--policy", "never"), "goldentrace: --policy: must be known; expected latest, earliest"),
+        (("--runs", "0"), "goldentrace: usage: Invalid value for '--runs'"),
+        (("--replay", "/nowhere.json"), "goldentrace: /nowhere.json: must be readable"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(capsys, arguments, line):
+    assert refused(capsys, *arguments).startswith(line)
+
+
+def test_foreign_file_is_no_replay(capsys, tmp_path):
+    file = tmp_path / "trace.json"
+    file.write_text('{"schema": "goldentrace.trace/1"}')
+
+    assert refused(capsys, "--replay", str(file)).startswith(
+        f"goldentrace: {file}: must be a replay; expected goldentrace.replay/1"
+    )
