@@ -23,16 +23,3 @@ def eager():
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_every_schedule_gives_the_trace_of_the_eager_device(eager, name, schedule):
     assert render(play(registry()[name], device=schedule).trace) == eager[name]
-
-
-@pytest.mark.parametrize(
-    ("device", "message"),
-    [
-        ("sim:never:1", "expected sim:latest"),
-        ("sim:random", "expected sim:latest"),
-        ("tpu", "unknown kind"),
-    ],
-)
-def test_unknown_device_is_refused(device, message):
-    with pytest.raises(ValueError, match=message):
-        play(registry()[SCENARIOS[0]], device=device)
