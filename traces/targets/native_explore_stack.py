@@ -13,11 +13,9 @@ from assembler.allocators.mamba import MambaSlotAllocator
 from assembler.allocators.swa import SWATokenToKVPoolAllocator
 from assembler.device_pools.base import KVCache
 from assembler.device_pools.mamba import HybridReqToTokenPool
-from assembler.device_pools.mla import MLATokenToKVPool
 from assembler.device_pools.nsa import NSATokenToKVPool
 from assembler.host_pools.base import HostKVCache
 from assembler.names import ComponentType
-from assembler.stacks import build_kv_host_pool
 from traces.scenarios import Scenario
 from traces.targets.content import RowBuffer
 from traces.targets.native_builders import (
@@ -28,21 +26,19 @@ from traces.targets.native_builders import (
     make_params,
     make_server_args,
 )
+from traces.targets.native_draft import mirror_draft
 from traces.targets.native_explore_faults import Faults
 from traces.targets.native_pools import (
     DeviceSide,
     Geometry,
     device_side,
-    draft_geometry,
     geometry_of,
-    main_pool,
     rank_groups,
 )
 from traces.targets.native_rows import device_pools, host_pools, row_buffers
 
 PAGES = 6
 SLOTS_OF_A_PAGE_OF_ONE = 2
-DRAFT_LAYERS = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,9 +149,9 @@ def _with_readers(
     pools, mirrors = device_pools(plan.side), host_pools(cache.host_pool_group)
     reads = _reads_of(plan)
     if plan.scenario.draft:
-        draft, mirrors[PoolName.DRAFT] = _mirror_draft(plan, cache=cache)
-        pools[PoolName.DRAFT] = draft
-        getter = _kv(draft, draft.start_layer)
+        draft = mirror_draft(plan, cache=cache)
+        pools[PoolName.DRAFT], mirrors[PoolName.DRAFT] = draft.device_pool, draft.host_pool
+        getter = _kv(draft.device_pool, draft.device_pool.start_layer)
         reads.insert(0, LayerRead(pool=PoolName.DRAFT, layer=0, getter=getter))
     for mirror in mirrors.values():
         faults.guard_copies(mirror)
@@ -168,27 +164,6 @@ def _with_readers(
         reads=tuple(reads),
         tokens=tokens,
     )
-
-
-def _mirror_draft(plan: Plan, *, cache: Cache) -> tuple[KVCache, HostKVCache]:
-    """Mirror a one-layer draft pool on the anchor's slots."""
-    geometry = draft_geometry(plan.geometry)
-    pool = main_pool(
-        geometry,
-        layer_num=DRAFT_LAYERS,
-        start_layer=geometry.start_layer,
-        device=plan.side.kvcache.device,
-    )
-    is_mla = isinstance(pool, MLATokenToKVPool)
-    host_pool = build_kv_host_pool(
-        kv_pool=pool,
-        page_size=plan.params.page_size,
-        server_args=replace(plan.server_args, hicache_ratio=cache.host_pool_group.size / pool.size),
-        use_mla=is_mla,
-        override_kv_cache_dim=pool.kv_cache_dim if isinstance(pool, MLATokenToKVPool) else None,
-    )
-    cache.cache_controller.set_draft_kv_pool(pool, host_pool)
-    return pool, host_pool
 
 
 def _reads_of(plan: Plan) -> list[LayerRead]:

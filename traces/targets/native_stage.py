@@ -6,7 +6,6 @@ the load goes to other slots, and every row outside the destination must keep it
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
@@ -17,11 +16,7 @@ from assembler.allocators.base import DeviceSlotAllocator
 from assembler.allocators.mamba import MambaSlotAllocator
 from assembler.allocators.swa import SWATokenToKVPoolAllocator
 from assembler.cache.nodes import CacheNode, EvictParams
-from assembler.device_pools.mha import MHATokenToKVPool
-from assembler.device_pools.mla import MLATokenToKVPool
-from assembler.host_pools.base import HostKVCache
 from assembler.names import ComponentType, WritePolicy
-from assembler.stacks import build_kv_host_pool
 from traces.model import Digest, DigestRecord, RoundTrip
 from traces.scenarios import Scenario
 from traces.targets.content import digest, poison, row_content
@@ -34,12 +29,11 @@ from traces.targets.native_builders import (
     make_server_args,
 )
 from traces.targets.native_device import StageError, check_races, open_device
+from traces.targets.native_draft import DRAFT_LAYERS, Draft, mirror_draft
 from traces.targets.native_pools import (
     device_side,
-    draft_geometry,
     geometry_of,
     host_gigabytes,
-    main_pool,
     rank_groups,
 )
 from traces.targets.native_round_trip import (
@@ -54,7 +48,6 @@ from traces.targets.native_rows import device_pools, host_pools, row_buffers, te
 
 STEPS = ("build", "backup", "reload", "pressure", "reset")
 INDEPENDENT_SIDECARS = (PoolName.SWA, PoolName.MAMBA)
-DRAFT_LAYERS = 1
 POLLS_MAX = 10_000_000
 USES_BEFORE_BACKUP = {
     WritePolicy.WRITE_THROUGH: 1,
@@ -63,14 +56,6 @@ USES_BEFORE_BACKUP = {
 }
 
 HoardedAllocator: TypeAlias = DeviceSlotAllocator | SWATokenToKVPoolAllocator | MambaSlotAllocator
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
-    """The pools of a draft model."""
-
-    device_pool: MHATokenToKVPool | MLATokenToKVPool
-    host_pool: HostKVCache
 
 
 class NativeStage:
@@ -125,7 +110,8 @@ class NativeStage:
         call_builder(plan, self._cache)
         self._register_counters()
         if self._scenario.draft:
-            self._mirror_draft(plan)
+            self._draft = mirror_draft(plan, cache=self._cache)
+            self._pools[PoolName.DRAFT] = self._draft.device_pool
         self._rows = row_buffers(self._pools, model=self._geometry.model)
         self._poison("before", [pool for _, pool in self._owners()])
 
@@ -192,28 +178,6 @@ class NativeStage:
             self._side.kvcache.register_layer_transfer_counter(counter)
             if self._side.req_to_token_pool is not None:
                 self._side.req_to_token_pool.register_layer_transfer_counter(counter)
-
-    def _mirror_draft(self, plan: Plan) -> None:
-        """Mirror a one-layer draft pool on the anchor's slots."""
-        geometry = draft_geometry(self._geometry)
-        pool = main_pool(
-            geometry,
-            layer_num=DRAFT_LAYERS,
-            start_layer=geometry.start_layer,
-            device=self._device,
-        )
-        ratio = self._group.size / pool.size
-        is_mla = isinstance(pool, MLATokenToKVPool)
-        host_pool = build_kv_host_pool(
-            kv_pool=pool,
-            page_size=plan.params.page_size,
-            server_args=replace(plan.server_args, hicache_ratio=ratio, hicache_size=0),
-            use_mla=is_mla,
-            override_kv_cache_dim=pool.kv_cache_dim if isinstance(pool, MLATokenToKVPool) else None,
-        )
-        self._controller.set_draft_kv_pool(pool, host_pool)
-        self._pools[PoolName.DRAFT] = pool
-        self._draft = Draft(device_pool=pool, host_pool=host_pool)
 
     def _write(self, author: str, length: int) -> Written:
         """Take device slots, write content into them and insert them into the cache."""
