@@ -38,11 +38,8 @@ ON_FAILURE_ONLY = {
 BUILDERS = ("build_kv_only_stack", "build_hybrid_mamba_stack")
 
 
-def explored(mutant: Mutant, checkout: Path, runs: int) -> str:
-    """Return the first violation that random traffic finds in a mutant; empty for none."""
-    place = checkout / mutant.file
-    before = place.read_text(encoding="utf-8")
-    place.write_text(mutant.source, encoding="utf-8")
+def explored(checkout: Path, runs: int) -> str:
+    """Return the first violation that random traffic finds in a checkout; empty for none."""
     builders = [word for builder in BUILDERS for word in ("--builder", builder)]
     command = ["-m", "tools.cli", "explore", "--runs", str(runs), "--json", *builders]
     done = subprocess.run(
@@ -53,20 +50,32 @@ def explored(mutant: Mutant, checkout: Path, runs: int) -> str:
         text=True,
         check=False,
     )
-    place.write_text(before, encoding="utf-8")
-    violations = json.loads(done.stdout)["violations"] if done.returncode == 1 else []
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"explore: must judge every mutant; expected exit 0 or 1, {done.stderr}")
+    violations = json.loads(done.stdout)["violations"]
     return str(violations[0]["invariant"]) if violations else ""
 
 
 def explore_all(mutants: list[Mutant], runs: int) -> list[str]:
-    """Explore every mutant in a copy of the checkout; the untouched copy must have none."""
+    """Explore every mutant in a copy of the checkout; the control explores the untouched copy."""
     with tempfile.TemporaryDirectory() as scratch:
         checkout = Path(scratch)
         for name in ("assembler", "traces", "tools"):
             shutil.copytree(ROOT / name, checkout / name)
         for name in ("pyproject.toml", "CHANGELOG.md"):
             shutil.copy(ROOT / name, checkout / name)
-        return [explored(mutant, checkout, runs) for mutant in mutants]
+        control = explored(checkout, runs)
+        if control:
+            raise SystemExit(f"control: the code as it is has no violation; got {control}")
+        found = []
+        for mutant in mutants:
+            place = checkout / mutant.file
+            before = place.read_text(encoding="utf-8")
+            place.write_text(mutant.source, encoding="utf-8")
+            found.append(explored(checkout, runs))
+            place.write_text(before, encoding="utf-8")
+            print(f"{mutant.label}: {found[-1] or 'none'}", file=sys.stderr, flush=True)
+        return found
 
 
 def table(fates: list[Fate], violations: list[str]) -> str:
