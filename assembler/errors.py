@@ -42,3 +42,7 @@ class ReplayError(HiCacheError, RuntimeError):
 
 class DeadlockError(HiCacheError, RuntimeError):
     """Something is waited for that can never happen."""
+
+
+class HostThreadError(HiCacheError, RuntimeError):
+    """A host thread calls where it may not, or cannot be started."""

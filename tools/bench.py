@@ -12,7 +12,14 @@ from statistics import median
 from typing import Any, ParamSpec, TypeVar
 
 from tools.errors import ToolError, one_line
-from tools.measure import SIZES, diff_seconds, encode_seconds, playing_seconds, recorder_times
+from tools.measure import (
+    SIZES,
+    device_times,
+    diff_seconds,
+    encode_seconds,
+    playing_seconds,
+    recorder_times,
+)
 from traces.scenarios import Scenario
 
 _Given = ParamSpec("_Given")
@@ -69,6 +76,17 @@ def bench_recorder(*, scenarios: Sequence[Scenario], device: str, rounds: int) -
         "encode_microseconds_per_event": encode[-1] / SIZES[-1] * 1e6,
         "diff_linearity": _linearity(diff),
         "diff_microseconds_per_event": diff[-1] / SIZES[-1] * 1e6,
+    }
+
+
+def bench_devices(*, scenarios: Sequence[Scenario], rounds: int) -> dict[str, Any]:
+    """Time recorded playing on the simulated accelerator against the eager CPU device."""
+    pairs = in_new_process(device_times, list(scenarios), "sim", "cpu", rounds)
+    return {
+        "rounds": rounds,
+        "scenarios": len(scenarios),
+        "sim_to_cpu": median(sim / cpu for sim, cpu in pairs),
+        "cpu_seconds_per_scenario": median(cpu for _, cpu in pairs) / len(scenarios),
     }
 
 

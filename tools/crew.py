@@ -4,21 +4,19 @@ A crew knows what every one of its workers is doing, so a worker that dies or ha
 scenario, which is named; the others are played to the end by a replacement.
 """
 
-import multiprocessing
 import os
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tools.errors import ToolError
+from tools.launching import Launcher, Process
 from tools.playing import HASH_SEEDS, OnPlayed, Playing, sorted_out
 from tools.stage import (
     Builders,
@@ -28,11 +26,9 @@ from tools.stage import (
     Refused,
     Reply,
     Request,
-    serve,
 )
 from traces.scenarios import Scenario
 
-NATIVE_STAGE = "tools.stage:NativeStage"
 START_LIMIT_SECONDS = 120.0
 
 
@@ -45,7 +41,7 @@ class _Job:
 @dataclass(slots=True, kw_only=True)
 class _Worker:
     seed: int
-    process: BaseProcess
+    process: Process
     connection: Connection
     deadline: float
     ready: bool = False
@@ -57,14 +53,12 @@ class Crew:
     """Worker processes for one side; they start when needed and end with the ``with`` block.
 
     Attributes:
-        root: directory that holds the side's ``assembler/``.
-        stage: ``module:class`` that the workers make.
+        launcher: starts them.
         size: workers for each hash seed.
         limit_seconds: time one scenario may take.
     """
 
-    root: Path
-    stage: str
+    launcher: Launcher
     size: int
     limit_seconds: float
     _workers: list[_Worker] = field(default_factory=list)
@@ -157,15 +151,15 @@ class Crew:
                         worker.connection.send(worker.job.request)
             starting = sum(not worker.ready for worker in hands)
             for _ in range(min(self.size - len(hands), len(queue) - starting)):
-                self._workers.append(_started(seed, stage=self.stage, root=self.root))
+                self._workers.append(self._started(seed))
 
     def _listen(self, worker: _Worker) -> Iterator[tuple[_Job, Reply]]:
         try:
             reply: Reply = worker.connection.recv()
         except (EOFError, ConnectionResetError):
-            worker.process.join(timeout=5)
+            code = worker.process.exit_code(patience_seconds=5)
             self._dismiss(worker)
-            yield self._lost(worker, f"a worker that ended with code {worker.process.exitcode}")
+            yield self._lost(worker, f"a worker that ended with code {code}")
             return
         if worker.job is not None:
             job, worker.job = worker.job, None
@@ -174,7 +168,9 @@ class Crew:
             worker.ready = True
         else:
             assert isinstance(reply, Refused)
-            raise ToolError("target", "must be importable", expected=self.root, got=reply.reason)
+            raise ToolError(
+                "target", "must be importable", expected=self.launcher.root, got=reply.reason
+            )
 
     def _lost(self, worker: _Worker, got: str) -> tuple[_Job, Reply]:
         if worker.job is None:
@@ -184,14 +180,18 @@ class Crew:
     def _dismiss(self, worker: _Worker) -> None:
         self._workers.remove(worker)
         worker.connection.close()
-        worker.process.kill()
-        worker.process.join()
+        worker.process.end()
+
+    def _started(self, seed: int) -> _Worker:
+        process, connection = self.launcher.start(seed=seed)
+        deadline = time.monotonic() + START_LIMIT_SECONDS
+        return _Worker(seed=seed, process=process, connection=connection, deadline=deadline)
 
 
-def open_crew(root: Path, *, limit_seconds: float) -> Crew:
-    """Return a crew of native workers that uses all cores."""
+def open_crew(launcher: Launcher, *, limit_seconds: float) -> Crew:
+    """Return a crew that uses all cores."""
     size = max(1, core_num() // len(HASH_SEEDS))
-    return Crew(root=root, stage=NATIVE_STAGE, size=size, limit_seconds=limit_seconds)
+    return Crew(launcher=launcher, size=size, limit_seconds=limit_seconds)
 
 
 def core_num() -> int:
@@ -200,31 +200,3 @@ def core_num() -> int:
         return len(os.sched_getaffinity(0))
     count = os.cpu_count()
     return 1 if count is None else count
-
-
-def _started(seed: int, *, stage: str, root: Path) -> _Worker:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(
-        target=serve, args=(theirs,), kwargs={"stage": stage, "root": root}, daemon=True
-    )
-    # A spawned interpreter reads its hash seed once, when it starts.
-    with _environment(PYTHONHASHSEED=str(seed), OMP_NUM_THREADS="1"):
-        process.start()
-    theirs.close()
-    deadline = time.monotonic() + START_LIMIT_SECONDS
-    return _Worker(seed=seed, process=process, connection=ours, deadline=deadline)
-
-
-@contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, text in before.items():
-            if text is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = text

@@ -1,7 +1,8 @@
 """What every verb works with: the checkout, the scenarios, and somebody to play them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,12 @@ from tools.crew import open_crew
 from tools.errors import ToolError
 from tools.gate import Case, OpenTroupe
 from tools.goldens import chosen
-from tools.sides import TARGETS, parse_side
-from traces.scenarios import Scenario, registry
+from tools.launching import Isolated, Launcher, Spawned
+from tools.playing import Troupe
+from tools.sides import parse_side
+from tools.standing import Standing, standing
+from tools.targets import NATIVE, Target, known_target, scenarios_of
+from traces.scenarios import Scenario
 
 DEVICES = ("auto", "cpu", "sim", "cuda", "cuda:N")
 POLICIES = ("latest", "earliest", "starve", "random")
@@ -24,7 +29,7 @@ class Desk:
 
     Attributes:
         scenarios: by name, in registry order.
-        open_troupe: starts whoever plays the side whose ``assembler/`` lies in a directory.
+        open_troupe: starts whoever plays a side that stands.
     """
 
     root: Path
@@ -38,7 +43,15 @@ class Desk:
         return {name: scenario.builder for name, scenario in self.scenarios.items()}
 
     def case(
-        self, names: list[str], *, base: str, head: str, device: str, pre_merge: bool, strict: bool
+        self,
+        names: list[str],
+        *,
+        base: str,
+        head: str,
+        python: Path | None,
+        device: str,
+        pre_merge: bool,
+        strict: bool,
     ) -> Case:
         """Return what is to be judged, in words of the command line.
 
@@ -48,8 +61,9 @@ class Desk:
         return Case(
             root=self.root,
             target=self.target,
-            base=parse_side(base, root=self.root),
-            head=parse_side(head, root=self.root),
+            base=parse_side(base, root=self.root, target=self.target),
+            head=parse_side(head, root=self.root, target=self.target),
+            python=python,
             device=known_device(device),
             names=chosen(names, known=self.scenarios),
             is_whole=not names,
@@ -58,22 +72,40 @@ class Desk:
             strict=strict,
         )
 
+    @contextmanager
+    def troupe_of(self, side: str, *, python: Path | None) -> Iterator[Troupe]:
+        """Yield whoever plays one side, named as on the command line.
+
+        Raises:
+            ToolError: the side is unknown or cannot be played.
+        """
+        parsed = parse_side(side, root=self.root, target=self.target)
+        with (
+            standing(parsed, root=self.root, python=python) as place,
+            self.open_troupe(place) as troupe,
+        ):
+            yield troupe
+
 
 def open_desk(root: Path, *, target: str, limit_seconds: float) -> Desk:
-    """Return a desk for this repository's own builders.
+    """Return a desk for one target.
 
     Raises:
         ToolError: the target is unknown.
     """
-    if target not in TARGETS:
-        expected = ", ".join(TARGETS)
-        raise ToolError("--target", "must be known", expected=expected, got=repr(target))
+    known = known_target(target)
     return Desk(
         root=root,
         target=target,
-        scenarios=registry(),
-        open_troupe=lambda place: open_crew(place, limit_seconds=limit_seconds),
+        scenarios=scenarios_of(known),
+        open_troupe=lambda place: open_crew(_launcher(known, place), limit_seconds=limit_seconds),
     )
+
+
+def _launcher(target: Target, place: Standing) -> Launcher:
+    if target.name == NATIVE:
+        return Spawned(stage=target.stage, root=place.root)
+    return Isolated(stage=target.stage, root=place.root, python=place.python, layers=place.layers)
 
 
 def known_device(text: str) -> str:

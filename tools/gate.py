@@ -9,13 +9,15 @@ from typing import Literal
 from tools.certificate import doubt
 from tools.declaration import check_declaration
 from tools.errors import ToolError
-from tools.goldens import golden_folder
-from tools.inventory import Stock, format_causes, read_stock, uncovered_causes
+from tools.goldens import golden_folder, golden_names
+from tools.inventory import Stock, coverage, format_causes, read_stock, uncovered_causes
 from tools.oracle import complaints
-from tools.playing import Playing, Troupe
+from tools.playing import Playing, Troupe, by_reason, unplayable_notes
 from tools.progress import progress
 from tools.severity import fails
-from tools.sides import Side, played_root
+from tools.sides import Side
+from tools.standing import Standing, standing
+from tools.targets import NATIVE
 from traces.canonical import parse, parse_sites
 from traces.diff import compare_sides
 from traces.goldens import orphans
@@ -23,7 +25,7 @@ from traces.model import Recording
 from traces.scenarios import Scenario
 from traces.verdict import Cause, ScenarioCounts, Verdict
 
-OpenTroupe = Callable[[Path], AbstractContextManager[Troupe]]
+OpenTroupe = Callable[[Standing], AbstractContextManager[Troupe]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,7 @@ class Case:
 
     Attributes:
         root: the checkout that is judged.
+        python: interpreter of source trees of a package; None for our own.
         names: scenarios to play, in registry order.
         is_whole: whether every scenario is played because none was named.
         scenarios: every scenario there is, by name.
@@ -44,6 +47,7 @@ class Case:
     target: str
     base: Side
     head: Side
+    python: Path | None
     device: str
     names: tuple[str, ...]
     is_whole: bool
@@ -66,13 +70,18 @@ class Case:
         """The target's goldens."""
         return golden_folder(self.root, target=self.target)
 
+    @property
+    def keeps_goldens(self) -> bool:
+        """Whether goldens are part of the target: always for our own code, else once written."""
+        return self.target == NATIVE or bool(golden_names(self.folder))
+
     def verdict_on(self, evidence: "Evidence") -> Verdict:
         """Weigh the evidence of this case."""
         return verdict_on(
             evidence,
             target=self.target,
-            base=self.base.described,
-            head=self.head.described,
+            base=_described(self.base, unplayable=evidence.base_unplayable),
+            head=_described(self.head, unplayable=evidence.head_unplayable),
             strict=self.strict,
         )
 
@@ -83,6 +92,8 @@ class Evidence:
 
     Attributes:
         head: recordings of the head, by scenario.
+        base_unplayable: why, for scenarios that the base has no way to play.
+        head_unplayable: the same of the head.
         causes: differences and findings.
         obstacles: one line for each thing that could not be judged.
         faults: one line for each thing that is wrong and has no cause.
@@ -90,6 +101,8 @@ class Evidence:
     """
 
     head: Mapping[str, Recording]
+    base_unplayable: Mapping[str, str]
+    head_unplayable: Mapping[str, str]
     causes: tuple[Cause, ...]
     obstacles: tuple[str, ...]
     faults: tuple[str, ...]
@@ -99,6 +112,7 @@ class Evidence:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Testimony:
     recordings: Mapping[str, Recording]
+    unplayable: Mapping[str, str]
     problems: tuple[str, ...]
     builders: tuple[str, ...]
 
@@ -128,14 +142,30 @@ def collect(case: Case, *, open_troupe: OpenTroupe) -> Evidence:
     undeclared, notes = _undeclared(case)
     return Evidence(
         head=head.recordings,
+        base_unplayable=base.unplayable,
+        head_unplayable=head.unplayable,
         causes=(
             *differences,
             *(format_causes(stock, root=case.root) if _needs_goldens(case) else ()),
-            *uncovered_causes(head.builders, registry=case.builders),
+            *uncovered_causes(_new_builders(base=base, head=head), registry=case.builders),
         ),
-        obstacles=(*_nothing_to_play(case), *unreadable, *base.problems, *head.problems),
-        faults=(*_broken_oracles(case, head.recordings, differences, stock=stock), *undeclared),
-        notes=(*notes, *_unasked(case), *_uncertified(case, stock=stock)),
+        obstacles=(
+            *_nothing_to_play(case, base=base, head=head),
+            *unreadable,
+            *base.problems,
+            *head.problems,
+        ),
+        faults=(
+            *_broken_oracles(case, base=base, head=head, causes=differences, stock=stock),
+            *undeclared,
+        ),
+        notes=(
+            *notes,
+            *unplayable_notes(case.base.text, base.unplayable),
+            *unplayable_notes(case.head.text, head.unplayable),
+            *_unasked(case, base=base),
+            *_uncertified(case, stock=stock),
+        ),
     )
 
 
@@ -153,20 +183,26 @@ def verdict_on(
     ``strict``, differences of the interface fail.
     """
     changed = {name for cause in evidence.causes for name in cause.scenarios}
+    compared = evidence.head.keys() - evidence.base_unplayable.keys()
     return Verdict(
         verdict=_weighed(evidence, strict=strict),
         target=target,
         base=dict(base),
         head=dict(head),
         scenarios=ScenarioCounts(
-            played=len(evidence.head),
-            unchanged=len(evidence.head.keys() - changed),
+            played=len(compared),
+            unchanged=len(compared - changed),
             changed=len(changed),
             names_changed=tuple(sorted(changed)),
         ),
         causes=evidence.causes,
         problems=(*evidence.obstacles, *evidence.faults),
     )
+
+
+def _described(side: Side, *, unplayable: Mapping[str, str]) -> dict[str, str]:
+    reasons = "; ".join(f"{', '.join(names)}: {why}" for why, names in by_reason(unplayable))
+    return {**side.described, "unplayable": reasons} if reasons else side.described
 
 
 def _weighed(evidence: Evidence, *, strict: bool) -> Literal["pass", "fail", "error"]:
@@ -178,22 +214,39 @@ def _weighed(evidence: Evidence, *, strict: bool) -> Literal["pass", "fail", "er
 
 
 def _asks_inventory(case: Case) -> bool:
+    return _asks_builders(case) and case.keeps_goldens
+
+
+def _asks_builders(case: Case) -> bool:
     return case.pre_merge and case.is_whole
 
 
 def _needs_goldens(case: Case) -> bool:
-    return case.pre_merge or "golden" in (case.base.kind, case.head.kind)
+    by_golden = "golden" in (case.base.kind, case.head.kind)
+    return by_golden or (case.pre_merge and case.keeps_goldens)
 
 
-def _nothing_to_play(case: Case) -> tuple[str, ...]:
-    if case.names:
+def _nothing_to_play(case: Case, *, base: _Testimony, head: _Testimony) -> tuple[str, ...]:
+    if any(name not in {**base.unplayable, **head.unplayable} for name in case.names):
         return ()
     return (str(ToolError("scenarios", "must be played", expected="at least one", got=0)),)
 
 
-def _unasked(case: Case) -> tuple[str, ...]:
+def _new_builders(*, base: _Testimony, head: _Testimony) -> tuple[str, ...]:
+    """Return builders of the head that its base did not have as well, as far as that was asked."""
+    return tuple(name for name in head.builders if name not in base.builders)
+
+
+def _unasked(case: Case, *, base: _Testimony) -> tuple[str, ...]:
     if _asks_inventory(case) and case.head.kind == "golden":
         return ("the head is golden: nothing was searched for builders that no scenario plays",)
+    uncovered = [
+        name
+        for name, number in coverage(base.builders, registry=case.builders).items()
+        if not number
+    ]
+    if uncovered:
+        return (f"no scenario plays {', '.join(uncovered)} of {case.base.text}",)
     return ()
 
 
@@ -211,15 +264,25 @@ def _testimony(side: Side, *, case: Case, stock: Stock, open_troupe: OpenTroupe)
             name: Recording(trace=golden.trace, sites=None)
             for name, golden in stock.goldens.items()
         }
-        return _Testimony(recordings=recordings, problems=(), builders=())
+        return _Testimony(recordings=recordings, unplayable={}, problems=(), builders=())
     with (
-        played_root(side, root=case.root) as root,
-        open_troupe(root) as troupe,
+        standing(side, root=case.root, python=case.python) as place,
+        open_troupe(place) as troupe,
         progress(f"playing {side.text}", total=len(case.names)) as on_played,
     ):
         playing = troupe.play(case.to_play, device=case.device, on_played=on_played)
-        builders = troupe.builders() if side is case.head and _asks_inventory(case) else ()
-    return _Testimony(recordings=recorded(playing), problems=playing.problems, builders=builders)
+        builders = troupe.builders() if _asks_builders_of(side, case=case) else ()
+    return _Testimony(
+        recordings=recorded(playing),
+        unplayable=playing.unplayable,
+        problems=playing.problems,
+        builders=builders,
+    )
+
+
+def _asks_builders_of(side: Side, *, case: Case) -> bool:
+    """Tell whether to search a side: our own code must cover all, a package what its base lacks."""
+    return _asks_builders(case) and (side is case.head or case.target != NATIVE)
 
 
 def recorded(playing: Playing) -> dict[str, Recording]:
@@ -265,22 +328,31 @@ def _unplayed(side: Side, testimony: _Testimony, case: Case) -> frozenset[str]:
 
 
 def _broken_oracles(
-    case: Case, head: Mapping[str, Recording], causes: Iterable[Cause], *, stock: Stock
+    case: Case,
+    *,
+    base: _Testimony,
+    head: _Testimony,
+    causes: Iterable[Cause],
+    stock: Stock,
 ) -> tuple[str, ...]:
-    """Return what the head itself says is wrong, unless its golden says it or it fails anyway."""
+    """Return what the head itself says is wrong, unless it is known or the head fails anyway."""
     failing = [cause for cause in causes if fails(cause, strict=case.strict)]
     visible = {name for cause in failing for name in cause.scenarios}
-    faults: list[str] = []
-    for name, recording in head.items():
-        golden = stock.goldens.get(name)
-        known = complaints(golden.trace) if golden is not None else ()
-        if name not in visible:
-            faults += [line for line in complaints(recording.trace) if line not in known]
-    return tuple(faults)
+    known = {name: golden.trace for name, golden in stock.goldens.items()}
+    if case.target != NATIVE:
+        # A package's own faults are no news where its base has them too.
+        known |= {name: recording.trace for name, recording in base.recordings.items()}
+    return tuple(
+        line
+        for name, recording in head.recordings.items()
+        if name not in visible
+        for line in complaints(recording.trace)
+        if name not in known or line not in complaints(known[name])
+    )
 
 
 def _undeclared(case: Case) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if not case.pre_merge:
+    if not case.pre_merge or not case.keeps_goldens:
         return (), ()
     declaration = check_declaration(case.root, folder=case.folder)
     rule = "a changed golden must be declared in CHANGELOG.md"

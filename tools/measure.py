@@ -78,6 +78,25 @@ def recorder_times(scenarios: Sequence[Scenario], device: str, rounds: int) -> R
     )
 
 
+def device_times(
+    scenarios: Sequence[Scenario], one: str, other: str, rounds: int
+) -> list[tuple[float, float]]:
+    """Time the same scenarios recorded on two devices, taking turns, in one process."""
+    from traces.play import play
+
+    _one_thread()
+
+    def playing(device: str) -> None:
+        for scenario in scenarios:
+            play(scenario, device=device)
+
+    playing(one)
+    playing(other)
+    return [
+        (_seconds(partial(playing, one)), _seconds(partial(playing, other))) for _ in range(rounds)
+    ]
+
+
 def encode_seconds(rounds: int) -> list[float]:
     """Return the seconds that the canonical text of a trace takes, for each of ``SIZES``."""
     traces = [_long_trace(size, skipped=-1) for size in SIZES]

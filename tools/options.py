@@ -8,7 +8,8 @@ import typer
 from tools.desk import DEVICES, Desk
 from tools.errors import ToolError
 from tools.formats import Format, parse_format
-from tools.sides import TARGETS
+from tools.standing import known_python
+from tools.targets import NATIVE, TARGETS, known_target
 
 DEFAULT_LIMIT_SECONDS = 120.0
 
@@ -34,6 +35,33 @@ def _positive(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise ToolError("--timeout", "must be positive", expected="seconds", got=repr(text))
     return seconds
+
+
+def side_or(default: str, given: str | None, *, option: str, target: str) -> str:
+    """Return the side given, or the default of this repository's own code.
+
+    Raises:
+        ToolError: a package's side was not given: it has no default.
+    """
+    if given is not None:
+        return given
+    known = known_target(target)
+    if known.name != NATIVE:
+        rule = f"must be given for target {target}"
+        raise ToolError(option, rule, expected=known.sides, got="none")
+    return default
+
+
+def interpreter(given: str | None, *, target: str) -> Path | None:
+    """Return the interpreter given, for a target whose sides may have one of their own.
+
+    Raises:
+        ToolError: it is no program, or the target plays in ours.
+    """
+    if given is not None and known_target(target).name == NATIVE:
+        rule, expected = "must be left out for target native", "none"
+        raise ToolError("--python", rule, expected=expected, got=repr(given))
+    return known_python(given)
 
 
 Names: TypeAlias = Annotated[
@@ -65,6 +93,19 @@ Commit: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--commit", metavar="TEXT", help="Commit that plays; asked of git when not given."
+    ),
+]
+SideOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIDE",
+        help="golden, worktree or a revision; of sglang: pypi:VERSION, dir:PATH or git:PATH@REV.",
+    ),
+]
+Python: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--python", metavar="PATH", help="Interpreter that plays dir: and git: sides, as it is."
     ),
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]

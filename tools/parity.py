@@ -11,6 +11,7 @@ from tools.git import is_dirty
 from tools.inventory import Stock, format_causes, read_stock
 from tools.playing import Playing
 from tools.progress import progress
+from tools.standing import own
 from tools.transaction import Transaction
 from traces.diff import compare_sides
 from traces.goldens import PARITY, PROVENANCE, orphans
@@ -75,7 +76,7 @@ def prove(case: Case, *, open_troupe: OpenTroupe, declared: Declared) -> Parity:
         raise ToolError("scenarios", "must be played", expected="at least one", got=0)
     surplus = orphans(case.folder, case.scenarios) if case.is_whole else ()
     stock = read_stock(case.folder, names=(*case.names, *surplus))
-    with open_troupe(case.root) as troupe:
+    with open_troupe(own(case.root)) as troupe:
         player = troupe.provenance(device=case.device)
         if not player["device"]:
             rule = "must be on this machine"
@@ -157,6 +158,8 @@ def _evidence(
     judged = recordings.keys() - stock.problems.keys()
     return Evidence(
         head=recordings,
+        base_unplayable={},
+        head_unplayable={},
         causes=causes,
         obstacles=(*stock.problems.values(), *playing.problems),
         faults=tuple(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from tools.errors import ToolError
-from tools.stage import Performance, Refused, Reply
+from tools.stage import Performance, Refused, Reply, Unplayable
 from traces.scenarios import Scenario
 
 HASH_SEEDS = (0, 4242)
@@ -20,10 +20,12 @@ class Playing:
     Attributes:
         performances: by scenario name, in the order asked; only those that were played under every
             hash seed with the same result.
+        unplayable: why, for those that the side has no way to play.
         problems: one line for each of the others.
     """
 
     performances: Mapping[str, Performance]
+    unplayable: Mapping[str, str]
     problems: tuple[str, ...]
 
 
@@ -43,15 +45,33 @@ class Troupe(Protocol):
 def sorted_out(replies: Mapping[str, Mapping[int, Reply]]) -> Playing:
     """Return what was played alike under every hash seed, and a problem for everything else."""
     performances: dict[str, Performance] = {}
+    unplayable: dict[str, str] = {}
     problems: list[str] = []
     for name, by_seed in replies.items():
         first = by_seed[HASH_SEEDS[0]]
-        problem = _problem(name, by_seed)
-        if problem is not None:
+        if all(reply == first for reply in by_seed.values()) and isinstance(first, Unplayable):
+            unplayable[name] = first.reason
+        elif (problem := _problem(name, by_seed)) is not None:
             problems.append(problem)
         elif isinstance(first, Performance):
             performances[name] = first
-    return Playing(performances=performances, problems=tuple(problems))
+    return Playing(performances=performances, unplayable=unplayable, problems=tuple(problems))
+
+
+def unplayable_notes(side: str, unplayable: Mapping[str, str]) -> tuple[str, ...]:
+    """Return one line for each reason why a side cannot play scenarios, with their names."""
+    return tuple(
+        f"{side} cannot play {', '.join(names)}: {reason}"
+        for reason, names in by_reason(unplayable)
+    )
+
+
+def by_reason(unplayable: Mapping[str, str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return each reason once, with the names of its scenarios."""
+    names: dict[str, list[str]] = {}
+    for name, reason in unplayable.items():
+        names.setdefault(reason, []).append(name)
+    return tuple((reason, tuple(of)) for reason, of in names.items())
 
 
 def _problem(name: str, by_seed: Mapping[int, Reply]) -> str | None:
@@ -59,7 +79,7 @@ def _problem(name: str, by_seed: Mapping[int, Reply]) -> str | None:
     for seed in HASH_SEEDS:
         reply = by_seed[seed]
         if not isinstance(reply, Performance):
-            got = reply.reason if isinstance(reply, Refused) else reply
+            got = reply.reason if isinstance(reply, Refused | Unplayable) else reply
             rule = f"must be played to the end (PYTHONHASHSEED={seed})"
             return str(ToolError(name, rule, expected="a trace", got=got))
         texts.append(reply.text)

@@ -69,7 +69,13 @@ def compare_paths(base: Path, head: Path) -> Evidence:
         [name] = (recording.trace.scenario.name for recording in heads.values())
         bases, heads = {name: bases[""]}, {name: heads[""]}
     return Evidence(
-        head=heads, causes=compare_sides(bases, heads), obstacles=(), faults=(), notes=()
+        head=heads,
+        base_unplayable={},
+        head_unplayable={},
+        causes=compare_sides(bases, heads),
+        obstacles=(),
+        faults=(),
+        notes=(),
     )
 
 

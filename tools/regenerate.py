@@ -18,6 +18,7 @@ from tools.inventory import Stock, format_causes, read_stock
 from tools.oracle import complaints
 from tools.playing import Playing
 from tools.progress import progress
+from tools.standing import own
 from tools.transaction import Transaction
 from traces.canonical import render
 from traces.diff import compare_sides
@@ -108,7 +109,7 @@ def propose(case: Case, *, open_troupe: OpenTroupe, commit: str | None) -> Propo
     surplus = orphans(case.folder, case.scenarios) if case.is_whole else ()
     stock = read_stock(case.folder, names=(*case.names, *surplus))
     with (
-        open_troupe(case.root) as troupe,
+        open_troupe(own(case.root)) as troupe,
         progress("playing worktree", total=len(case.names)) as on_played,
     ):
         playing = troupe.play(case.to_play, device=case.device, on_played=on_played)
@@ -187,6 +188,8 @@ def _evidence(case: Case, *, recordings: Mapping[str, Recording], stock: Stock) 
     }
     return Evidence(
         head=recordings,
+        base_unplayable={},
+        head_unplayable={},
         causes=(*compare_sides(goldens, recordings), *format_causes(stock, root=case.root)),
         obstacles=(),
         faults=(),

@@ -1,15 +1,24 @@
-"""What is compared with what: the committed goldens, the work tree, or a revision of it."""
+"""What is compared with what, as the command line names it.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+The native target has the committed goldens, the work tree and its revisions; a package target has
+published releases, source trees and revisions of other repositories.
+"""
+
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
+from tools.environments import package_root, parse_release, release_of
 from tools.errors import ToolError
-from tools.git import checked_out, commit_of, is_repository
+from tools.git import commit_of, is_repository
+from tools.goldens import golden_folder, golden_names
+from tools.targets import NATIVE, TARGETS
 
-TARGETS = ("native",)
+Kind: TypeAlias = Literal["golden", "worktree", "revision", "pypi", "dir", "git"]
+
+# The last @ parts path and revision, unless it belongs to a revision such as HEAD@{1}.
+_PATH_AT_REVISION = re.compile(r"(?P<path>.+)@(?P<revision>(?!\{).+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,46 +29,85 @@ class Side:
         kind: where its traces come from.
         text: as the user named it.
         commit: full commit id of a revision, empty otherwise.
+        release: version of a package where that is known, empty otherwise.
+        place: the directory that holds a tree's package, or the repository of a ``git:`` side;
+            None for the others.
     """
 
-    kind: Literal["golden", "worktree", "revision"]
+    kind: Kind
     text: str
     commit: str
+    release: str
+    place: Path | None
 
     @property
     def described(self) -> dict[str, str]:
         """The side as the verdict prints it."""
-        named = {"side": self.text}
-        return {**named, "commit": self.commit} if self.commit else named
+        known = {"commit": self.commit, "version": self.release}
+        return {"side": self.text, **{key: text for key, text in known.items() if text}}
 
 
-def parse_side(text: str, *, root: Path) -> Side:
+def parse_side(text: str, *, root: Path, target: str) -> Side:
     """Return the side a word on the command line stands for.
+
+    Args:
+        text: the word.
+        root: the checkout.
+        target: name of the target; it decides which kinds there are.
 
     Raises:
         ToolError: it stands for none.
     """
-    if text in ("golden", "worktree"):
-        kind: Literal["golden", "worktree"] = "golden" if text == "golden" else "worktree"
-        return Side(kind=kind, text=text, commit="")
+    side = _native(text, root=root) if target == NATIVE else _packaged(text, root=root)
+    if side is None:
+        raise ToolError("side", "must be known", expected=TARGETS[target].sides, got=repr(text))
+    return side
+
+
+def _native(text: str, *, root: Path) -> Side | None:
+    if text == "golden":
+        return _side("golden", text)
+    if text == "worktree":
+        return _side("worktree", text)
     commit = commit_of(root, text) if is_repository(root) else None
+    return None if commit is None else _side("revision", text, commit=commit)
+
+
+def _packaged(text: str, *, root: Path) -> Side | None:
+    kind, _, rest = text.partition(":")
+    if text == "golden":
+        return _golden_of_package(text, folder=golden_folder(root, target="sglang"))
+    if kind == "pypi":
+        return _side("pypi", text, release=parse_release(rest))
+    if kind == "dir":
+        place = package_root(Path(rest))
+        return _side("dir", text, release=release_of(place) or "", place=place)
+    if kind == "git":
+        return _git(text, rest)
+    return None
+
+
+def _golden_of_package(text: str, *, folder: Path) -> Side:
+    if not golden_names(folder):
+        raise ToolError("golden", "must have been written", expected=f"traces in {folder}", got=0)
+    return _side("golden", text)
+
+
+def _git(text: str, rest: str) -> Side:
+    found = _PATH_AT_REVISION.fullmatch(rest)
+    if found is None:
+        raise ToolError("side", "must name a revision", expected="git:PATH@REV", got=repr(text))
+    place = Path(found["path"]).expanduser().absolute()
+    if not place.is_dir() or not is_repository(place):
+        raise ToolError(str(place), "must be a git repository", expected="one", got="none")
+    commit = commit_of(place, found["revision"])
     if commit is None:
-        known = "golden, worktree or a git revision"
-        raise ToolError("side", "must be known", expected=known, got=repr(text))
-    return Side(kind="revision", text=text, commit=commit)
+        got = repr(found["revision"])
+        raise ToolError(str(place), "must know the revision", expected="a commit", got=got)
+    return _side("git", text, commit=commit, place=place)
 
 
-@contextmanager
-def played_root(side: Side, *, root: Path) -> Iterator[Path]:
-    """Yield the directory that holds the side's ``assembler/``; a revision's is temporary.
-
-    Raises:
-        ToolError: the revision cannot be checked out, or the side cannot be played.
-    """
-    if side.kind == "golden":
-        raise ToolError("side", "must be playable", expected="worktree or a revision", got="golden")
-    if side.kind == "worktree":
-        yield root
-        return
-    with checked_out(root, commit=side.commit, folder="assembler") as tree:
-        yield tree
+def _side(
+    kind: Kind, text: str, *, commit: str = "", release: str = "", place: Path | None = None
+) -> Side:
+    return Side(kind=kind, text=text, commit=commit, release=release, place=place)

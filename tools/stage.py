@@ -59,6 +59,13 @@ class Performance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unplayable:
+    """A scenario that this side has no way to play, and why: no fault of the side."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
     """A request that ended in an exception; ``reason`` is its type and message on one line."""
 
@@ -71,14 +78,14 @@ class Ready:
 
 
 Request: TypeAlias = Play | Builders | Provenance
-Reply: TypeAlias = Performance | tuple[str, ...] | dict[str, str] | Refused | Ready
+Reply: TypeAlias = Performance | Unplayable | tuple[str, ...] | dict[str, str] | Refused | Ready
 
 
 class Stage(Protocol):
     """What a worker can do with one side's target."""
 
-    def play(self, request: Play) -> Performance:
-        """Play one scenario and return its trace."""
+    def play(self, request: Play) -> Performance | Unplayable:
+        """Play one scenario and return its trace, or why the side cannot."""
 
     def builders(self) -> tuple[str, ...]:
         """Return the names of all stack builders of the target."""

@@ -7,6 +7,7 @@ from types import FunctionType
 from typing import Any
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_PLAIN = (type(None), bool, int, float, str)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -92,6 +93,19 @@ class Binder:
             yield BoundArgument(name=f"args[{number}]", value=value, given=True)
         for name, value in kwargs.items():
             yield BoundArgument(name=name, value=value, given=True)
+
+
+def plain_defaults(function: FunctionType) -> dict[str, Any]:
+    """Return the defaults of a function that are plain values: what leaving them out means.
+
+    Args:
+        function: not instrumented.
+    """
+    return {
+        parameter.name: list(parameter.default) if parameter.default == () else parameter.default
+        for parameter in inspect.signature(function).parameters.values()
+        if isinstance(parameter.default, _PLAIN) or parameter.default == ()
+    }
 
 
 def _only(kinds: Mapping[str, Any], wanted: object) -> str | None:

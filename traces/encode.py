@@ -69,6 +69,7 @@ class Encoder:
         self._labels = labels
         self._on_reference = on_reference
         self._handlers: dict[type, Handler] = {}
+        self._packages: tuple[str, ...] = ()
         self._late: list[tuple[dict[str, Plain], torch.Tensor]] = []
         self._depth = 0
         self.register_reference(threading.Event, "Event")
@@ -81,6 +82,10 @@ class Encoder:
         """Encode objects of a class and its subclasses as ``{"ref": "name#ordinal"}``."""
         self._labels.register(kind, name)
         self.register(kind, self._reference)
+
+    def register_package(self, package: str) -> None:
+        """Encode objects of every class of a package by reference that nothing else is said of."""
+        self._packages += (f"{package}.",)
 
     def register_value(self, kind: type) -> None:
         """Encode objects of a dataclass by their fields, those that start with ``_`` left out."""
@@ -150,7 +155,9 @@ class Encoder:
         raise RecorderError(where, "type must be known", expected="a registered type", got=kind)
 
     def _handler(self, kind: type) -> Handler | None:
-        return next((self._handlers[base] for base in kind.__mro__ if base in self._handlers), None)
+        found = (self._handlers[base] for base in kind.__mro__ if base in self._handlers)
+        of_package = self._reference if kind.__module__.startswith(self._packages) else None
+        return next(found, of_package)
 
     def _builtin(self, value: object, where: str) -> Plain:
         match value:

@@ -217,12 +217,14 @@ class Sites(Record, frozen=True):
         events: one place an event, in the order of ``Trace.events``; None for an unknown one.
         failure: innermost line of the target that the exception which ended the scenario went
             through; None when none did.
+        defaults: callee name to its parameters' plain defaults: what leaving them out means.
     """
 
     calls: dict[str, Site]
     definitions: dict[str, Site]
     events: tuple[Site | None, ...]
     failure: Site | None = None
+    defaults: dict[str, dict[str, Any]] = {}
 
 
 class Recording(Record, frozen=True):

@@ -37,11 +37,13 @@ class PoolView:
     Attributes:
         layout: host layout; empty on the device side.
         is_pinned: whether a buffer lies in page-locked memory.
+        tensors: yields the buffers by attribute path; None for every public tensor attribute.
     """
 
     side: Side
     layout: str
     is_pinned: Callable[["torch.Tensor"], bool]
+    tensors: Callable[[object], Iterable[tuple[str, "torch.Tensor"]]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

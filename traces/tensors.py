@@ -44,12 +44,12 @@ class Buffers:
         self._storages: dict[int, tuple[Anchor, _Buffer]] = {}
 
     def snapshot(self, pool: object, label: str) -> None:
-        """Read the public tensor attributes of ``pool``, in order; nothing if it is no pool."""
+        """Read the buffers of ``pool``, in the view's order; nothing if it is no pool."""
         view = self._target.view(pool)
         if view is None or label in self._seen:
             return
         self._seen.add(label)
-        for name, tensor in _tensors(pool):
+        for name, tensor in (view.tensors or _public_tensors)(pool):
             self._add(pool, label, view, name, tensor)
 
     def records(self, owners: Owners) -> tuple[TensorRecord, ...]:
@@ -81,7 +81,7 @@ class Buffers:
             self._storages[address] = (anchor(pool), buffer)
 
 
-def _tensors(pool: object) -> Iterator[tuple[str, "torch.Tensor"]]:
+def _public_tensors(pool: object) -> Iterator[tuple[str, "torch.Tensor"]]:
     for name, value in vars(pool).items():
         if not name.startswith("_"):
             yield from _within(name, value)

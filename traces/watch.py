@@ -12,7 +12,7 @@ from functools import partial
 from types import FunctionType
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from traces.binding import Binder, BoundArgument
+from traces.binding import Binder, BoundArgument, plain_defaults
 from traces.encode import FACTORY_DEFAULT, Encoder, Plain
 from traces.errors import RecorderError
 from traces.eventlog import EventLog
@@ -168,6 +168,10 @@ class Watch:
             definitions=definitions,
             events=tuple(self._places.site(raw) for raw in self._event_sites),
             failure=None if failed is None else self._places.site(failed),
+            defaults={
+                callee: plain_defaults(function)
+                for callee, (function, _) in self._owners_of_callees.items()
+            },
         )
 
     def _hook(self, seam: Seam) -> Hook:

@@ -7,8 +7,22 @@ import torch
 
 from assembler.accelerator.access import Access, Rows, rows_of, whole
 from assembler.accelerator.base import Device, Event, Stream
+from assembler.accelerator.threads import Flag, HandOverQueue, HostThread, Threads
 
-__all__ = ["Access", "Device", "Event", "Rows", "Stream", "get_device", "rows_of", "whole"]
+__all__ = [
+    "Access",
+    "Device",
+    "Event",
+    "Flag",
+    "HandOverQueue",
+    "HostThread",
+    "Rows",
+    "Stream",
+    "Threads",
+    "get_device",
+    "rows_of",
+    "whole",
+]
 
 KINDS = ("auto", "cpu", "sim", "cuda", "cuda:N")
 

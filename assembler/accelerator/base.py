@@ -19,6 +19,8 @@ from contextlib import contextmanager
 import torch
 
 from assembler.accelerator.access import Access
+from assembler.accelerator.plain import PlainTurns
+from assembler.accelerator.threads import Threads
 
 
 class Event(ABC):
@@ -197,3 +199,11 @@ class Device(ABC):
     @abstractmethod
     def synchronize(self) -> None:
         """Block the host until all work on all streams is done."""
+
+    def threads(self) -> Threads:
+        """Return a block in which controllers may have host threads.
+
+        On a device that looks for races or draws a schedule, the threads take turns at its calls;
+        elsewhere they run at once. Only threads of an open block may call such a device.
+        """
+        return Threads(turns=PlainTurns())

@@ -14,7 +14,7 @@ from tools.cli import guarded, run
 from tools.declaration import BASE_REF
 from tools.desk import Desk
 from tools.playing import Playing
-from tools.stage import Performance
+from tools.stage import Performance, Unplayable
 from traces.canonical import render, render_sites
 from traces.model import (
     SCHEMA,
@@ -95,21 +95,23 @@ def build_sites() -> Sites:
 class FakeTroupe:
     """Plays from a script: traces by scenario name; a text stands for a problem."""
 
-    traces: dict[str, Trace | str]
+    traces: dict[str, Trace | str | Unplayable]
     known_builders: tuple[str, ...]
     gpu: str
 
     def play(self, scenarios, *, device, on_played):
-        performances, problems = {}, []
+        performances, unplayable, problems = {}, {}, []
         for name in [scenario.name for scenario in scenarios]:
             played = self.traces[name]
             if isinstance(played, str):
                 problems.append(played)
+            elif isinstance(played, Unplayable):
+                unplayable[name] = played.reason
             else:
                 sites = render_sites(build_sites())
                 performances[name] = Performance(text=render(played), sites=sites)
             on_played(name)
-        return Playing(performances=performances, problems=tuple(problems))
+        return Playing(performances=performances, unplayable=unplayable, problems=tuple(problems))
 
     def builders(self):
         return self.known_builders
@@ -137,8 +139,8 @@ class Checkout:
     """
 
     root: Path
-    traces: dict[str, Trace | str]
-    base_traces: dict[str, Trace | str] = field(default_factory=dict)
+    traces: dict[str, Trace | str | Unplayable]
+    base_traces: dict[str, Trace | str | Unplayable] = field(default_factory=dict)
     builders: tuple[str, ...] = (BUILDER,)
     gpu: str = "NVIDIA H100"
 
@@ -173,8 +175,8 @@ class Checkout:
 
     def desk(self, *, target: str, limit_seconds: float) -> Desk:
         @contextmanager
-        def open_troupe(root):
-            traces = self.traces if root == self.root else self.base_traces
+        def open_troupe(place):
+            traces = self.traces if place.root == self.root else self.base_traces
             yield FakeTroupe(traces=traces, known_builders=self.builders, gpu=self.gpu)
 
         scenarios = {

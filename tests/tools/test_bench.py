@@ -42,6 +42,14 @@ def test_linearity_is_one_when_ten_times_the_events_take_ten_times_as_long(made_
     assert found["encode_microseconds_per_event"] == pytest.approx(20.0)
 
 
+def test_devices_are_compared_round_by_round(monkeypatch):
+    pairs = [(3.0, 2.0), (9.0, 3.0), (8.0, 4.0)]
+    monkeypatch.setattr(bench, "in_new_process", answering({measure.device_times: pairs}))
+    found = bench.bench_devices(scenarios=["a", "b"], rounds=3)
+    assert found["sim_to_cpu"] == 2.0  # of 1.5, 3 and 2
+    assert found["cpu_seconds_per_scenario"] == 1.5
+
+
 def test_gate_is_measured_against_bare_playing(made_up, monkeypatch, tmp_path):
     ticks = iter([0.0, 10.0, 20.0, 30.0])
     monkeypatch.setattr(bench.time, "perf_counter", lambda: next(ticks))

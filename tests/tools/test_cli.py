@@ -117,7 +117,9 @@ def test_list_as_text_shows_the_gap(goldentrace, checkout, capsys):
 
 
 def test_unknown_target_is_refused():
-    with pytest.raises(ToolError, match=r"^--target: must be known; expected native, got 'x'$"):
+    with pytest.raises(
+        ToolError, match=r"^--target: must be known; expected native, sglang, got 'x'$"
+    ):
         open_desk(ROOT, target="x", limit_seconds=1.0)
 
 

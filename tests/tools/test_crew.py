@@ -8,6 +8,7 @@ import pytest
 
 from tools.crew import Crew
 from tools.errors import ToolError
+from tools.launching import Spawned
 
 STAGE = """
 import os, sys, time
@@ -49,9 +50,8 @@ def crew(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def make(root: str = "fine", limit_seconds: float = 30.0) -> Crew:
-        return Crew(
-            root=Path(root), stage="fake_stage:FakeStage", size=1, limit_seconds=limit_seconds
-        )
+        launcher = Spawned(stage="fake_stage:FakeStage", root=Path(root))
+        return Crew(launcher=launcher, size=1, limit_seconds=limit_seconds)
 
     return make
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tools.errors import ToolError
-from tools.sides import parse_side, played_root
+from tools.sides import parse_side
+from tools.standing import own, standing
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -30,58 +31,62 @@ def repository(tmp_path):
     return root
 
 
+def side_of(text: str, *, root: Path, target: str = "native"):
+    return parse_side(text, root=root, target=target)
+
+
 def worktrees(root: Path) -> int:
     return git(root, "worktree", "list").count("\n")
 
 
 def test_golden_and_worktree_are_words_of_their_own(repository):
-    assert parse_side("golden", root=repository).described == {"side": "golden"}
-    assert parse_side("worktree", root=repository).kind == "worktree"
+    assert side_of("golden", root=repository).described == {"side": "golden"}
+    assert side_of("worktree", root=repository).kind == "worktree"
 
 
 def test_revision_is_described_with_its_commit(repository):
     commit = git(repository, "rev-parse", "HEAD~1").strip()
-    assert parse_side("HEAD~1", root=repository).described == {"side": "HEAD~1", "commit": commit}
+    assert side_of("HEAD~1", root=repository).described == {"side": "HEAD~1", "commit": commit}
 
 
 @pytest.mark.parametrize("text", ["nowhere", "", "--all", "pypi:0.5.12", "HEAD:assembler"])
 def test_word_that_is_no_side_is_refused(repository, text):
     expected = "^side: must be known; expected golden, worktree or a git revision, got "
     with pytest.raises(ToolError, match=expected):
-        parse_side(text, root=repository)
+        side_of(text, root=repository)
 
 
 def test_revision_outside_a_repository_is_refused(tmp_path):
     with pytest.raises(ToolError, match=r"^side: must be known"):
-        parse_side("HEAD", root=tmp_path)
+        side_of("HEAD", root=tmp_path)
 
 
 def test_revision_is_checked_out_with_its_assembler_alone_and_removed(repository):
-    side = parse_side("HEAD~1", root=repository)
-    with played_root(side, root=repository) as tree:
-        assert (tree / "assembler" / "__init__.py").read_text() == "VALUE = 1\n"
-        assert not (tree / "traces").exists()
+    side = side_of("HEAD~1", root=repository)
+    with standing(side, root=repository, python=None) as place:
+        assert (place.root / "assembler" / "__init__.py").read_text() == "VALUE = 1\n"
+        assert not (place.root / "traces").exists()
         assert worktrees(repository) == 2
-    assert not tree.exists()
+    assert not place.root.exists()
     assert worktrees(repository) == 1
     assert git(repository, "status", "--porcelain") == ""
 
 
 def test_interrupt_removes_the_work_tree(repository):
-    side = parse_side("HEAD~1", root=repository)
-    with pytest.raises(KeyboardInterrupt), played_root(side, root=repository) as tree:
+    side = side_of("HEAD~1", root=repository)
+    with pytest.raises(KeyboardInterrupt), standing(side, root=repository, python=None) as place:
         raise KeyboardInterrupt
-    assert not tree.exists()
+    assert not place.root.exists()
     assert worktrees(repository) == 1
 
 
 def test_revision_without_assembler_is_refused_and_cleaned_up(repository):
     git(repository, "rm", "-q", "-r", "assembler")
     git(repository, "commit", "-q", "-m", "gone")
-    side = parse_side("HEAD", root=repository)
+    side = side_of("HEAD", root=repository)
     with (
         pytest.raises(ToolError, match=r"^git checkout: must succeed; .*'assembler'"),
-        played_root(side, root=repository),
+        standing(side, root=repository, python=None),
     ):
         pass
     assert worktrees(repository) == 1
@@ -91,7 +96,7 @@ def test_hooks_do_not_run(repository, tmp_path):
     hook = repository / ".git" / "hooks" / "post-checkout"
     hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
     hook.chmod(0o755)
-    with played_root(parse_side("HEAD", root=repository), root=repository):
+    with standing(side_of("HEAD", root=repository), root=repository, python=None):
         pass
     assert not (tmp_path / "ran").exists()
 
@@ -99,17 +104,17 @@ def test_hooks_do_not_run(repository, tmp_path):
 def test_variables_of_a_running_hook_are_ignored(repository, monkeypatch, tmp_path):
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
-    assert parse_side("HEAD", root=repository).kind == "revision"
+    assert side_of("HEAD", root=repository).kind == "revision"
 
 
 def test_worktree_is_played_where_it_is(repository):
-    with played_root(parse_side("worktree", root=repository), root=repository) as root:
-        assert root == repository
+    with standing(side_of("worktree", root=repository), root=repository, python=None) as place:
+        assert place == own(repository)
 
 
 def test_golden_cannot_be_played(repository):
     with (
         pytest.raises(ToolError, match=r"^side: must be playable"),
-        played_root(parse_side("golden", root=repository), root=repository),
+        standing(side_of("golden", root=repository), root=repository, python=None),
     ):
         pass

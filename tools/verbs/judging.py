@@ -13,17 +13,18 @@ from tools.options import (
     FormatOption,
     Limit,
     Names,
+    Python,
+    SideOption,
     Strict,
     Target,
+    interpreter,
     opener,
+    side_or,
 )
 from tools.output import ruled, timed
 from tools.recording import compare_paths
 from traces.verdict import Verdict
 
-SideOption: TypeAlias = Annotated[
-    str, typer.Option(metavar="SIDE", help="golden, worktree or a git revision.")
-]
 TracePath: TypeAlias = Annotated[Path, typer.Argument(help="A trace, or a directory of traces.")]
 
 
@@ -31,9 +32,10 @@ def gate(
     context: typer.Context,
     names: Names = None,
     *,
-    base: SideOption = "golden",
-    head: SideOption = "worktree",
+    base: SideOption = None,
+    head: SideOption = None,
     target: Target = "native",
+    python: Python = None,
     device: DeviceOption = "auto",
     form: FormatOption = Format.TEXT,
     strict: Strict = False,
@@ -42,13 +44,20 @@ def gate(
     """Judge a change before it is merged.
 
     Differences of head against base with their causes, the goldens as a set, builders that nothing
-    plays, determinism, round trips, and whether CHANGELOG.md declares every changed golden.
+    plays, determinism, round trips, and whether CHANGELOG.md declares every changed golden. The
+    work tree is compared with the goldens unless sides are named; a package has no work tree.
     """
     desk = opener(context)(target=target, limit_seconds=timeout)
 
     def judged() -> tuple[Verdict, tuple[str, ...]]:
         case = desk.case(
-            names or [], base=base, head=head, device=device, pre_merge=True, strict=strict
+            names or [],
+            base="golden" if base is None else base,
+            head=side_or("worktree", head, option="--head", target=target),
+            python=interpreter(python, target=target),
+            device=device,
+            pre_merge=True,
+            strict=strict,
         )
         return judge(case, open_troupe=desk.open_troupe)
 
@@ -61,7 +70,9 @@ def check(
     context: typer.Context,
     names: Names = None,
     *,
+    head: SideOption = None,
     target: Target = "native",
+    python: Python = None,
     device: DeviceOption = "auto",
     form: FormatOption = Format.TEXT,
     strict: Strict = False,
@@ -74,7 +85,8 @@ def check(
         case = desk.case(
             names or [],
             base="golden",
-            head="worktree",
+            head=side_or("worktree", head, option="--head", target=target),
+            python=interpreter(python, target=target),
             device=device,
             pre_merge=False,
             strict=strict,

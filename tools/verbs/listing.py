@@ -6,16 +6,31 @@ import typer
 
 from tools.formats.words import counted
 from tools.inventory import coverage
-from tools.options import DEFAULT_LIMIT_SECONDS, AsJson, Target, opener
+from tools.options import (
+    DEFAULT_LIMIT_SECONDS,
+    AsJson,
+    Python,
+    SideOption,
+    Target,
+    interpreter,
+    opener,
+    side_or,
+)
 from traces.scenarios import Scenario
 
 
 def list_scenarios(
-    context: typer.Context, *, target: Target = "native", as_json: AsJson = False
+    context: typer.Context,
+    *,
+    side: SideOption = None,
+    target: Target = "native",
+    python: Python = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Show scenarios by builder, and what nothing plays."""
+    """Show scenarios by builder, and what nothing plays of the builders that a side has."""
     desk = opener(context)(target=target, limit_seconds=DEFAULT_LIMIT_SECONDS)
-    with desk.open_troupe(desk.root) as troupe:
+    named = side_or("worktree", side, option="--side", target=target)
+    with desk.troupe_of(named, python=interpreter(python, target=target)) as troupe:
         found = troupe.builders()
     counts = coverage(found, registry=desk.builders)
     scenarios = list(desk.scenarios.values())

@@ -1,4 +1,4 @@
-"""``bench gate`` and ``bench recorder``: what the net costs."""
+"""``bench gate``, ``bench recorder`` and ``bench devices``: what the net costs."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from tools.bench import bench_gate, bench_recorder
+from tools.bench import bench_devices, bench_gate, bench_recorder
 from tools.desk import known_device
 from tools.errors import ToolError
 from tools.goldens import chosen
@@ -67,6 +67,16 @@ def measure_recorder(
         scenarios = list({one.builder: one for one in reversed(scenarios)}.values())
     found = bench_recorder(scenarios=scenarios, device=known_device(device), rounds=rounds)
     _print(found, as_json=as_json)
+
+
+@bench.command("devices")
+def measure_devices(
+    context: typer.Context, names: Names = None, *, rounds: Rounds = 3, as_json: AsJson = False
+) -> None:
+    """Time the simulated accelerator against the eager CPU device, over all scenarios."""
+    desk = opener(context)(target="native", limit_seconds=DEFAULT_LIMIT_SECONDS)
+    scenarios = _some(names, known=desk.scenarios)
+    _print(bench_devices(scenarios=scenarios, rounds=rounds), as_json=as_json)
 
 
 def _some(names: list[str] | None, *, known: Mapping[str, Scenario]) -> list[Scenario]:

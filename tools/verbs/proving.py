@@ -52,6 +52,7 @@ def parity(
             names or [],
             base="golden",
             head="worktree",
+            python=None,
             device=device,
             pre_merge=False,
             strict=True,

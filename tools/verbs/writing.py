@@ -17,10 +17,15 @@ from tools.options import (
     Limit,
     Names,
     Out,
+    Python,
+    SideOption,
     Target,
+    interpreter,
     opener,
+    side_or,
 )
 from tools.output import print_verdict, say, timed
+from tools.playing import unplayable_notes
 from tools.progress import progress
 from tools.recording import require_writable, write_traces
 from tools.regenerate import Proposal, carry_out, locked, propose, require_permission
@@ -32,7 +37,9 @@ def record(
     context: typer.Context,
     names: Names = None,
     *,
+    side: SideOption = None,
     target: Target = "native",
+    python: Python = None,
     device: DeviceOption = "auto",
     out: Out = Path(".goldentrace/traces"),
     timeout: Limit = DEFAULT_LIMIT_SECONDS,
@@ -44,10 +51,11 @@ def record(
     desk = opener(context)(target=target, limit_seconds=timeout)
     wanted = chosen(names or [], known=desk.scenarios)
     known_device(device)
+    played_side = side_or("worktree", side, option="--side", target=target)
     require_writable(out)
     with (
         timed(),
-        desk.open_troupe(desk.root) as troupe,
+        desk.troupe_of(played_side, python=interpreter(python, target=target)) as troupe,
         progress("recording", total=len(wanted)) as on_played,
     ):
         playing = troupe.play(
@@ -57,7 +65,9 @@ def record(
         for problem in playing.problems:
             say(problem)
         raise typer.Exit(2)
-    if not wanted:
+    for note in unplayable_notes(played_side, playing.unplayable):
+        say(f"note: {note}")
+    if not playing.performances:
         raise ToolError("scenarios", "must be played", expected="at least one", got=0)
     for path in write_traces(playing, folder=out):
         print(path)
@@ -84,7 +94,13 @@ def regenerate(
     why = require_permission(reason=reason)
     desk = opener(context)(target=target, limit_seconds=timeout)
     case = desk.case(
-        names or [], base="golden", head="worktree", device=device, pre_merge=False, strict=True
+        names or [],
+        base="golden",
+        head="worktree",
+        python=None,
+        device=device,
+        pre_merge=False,
+        strict=True,
     )
     with timed(), locked(case.root):
         proposal = propose(case, open_troupe=desk.open_troupe, commit=commit)

@@ -134,7 +134,8 @@ class ArgumentComparison:
             return _made(pair, Kind.ARGUMENT_DROPPED, name, old.value, None) if old.given else None
         if _is_extra(name) or refused is not None:
             return _made(pair, Kind.ARGUMENT_DROPPED, name, old.value, None)
-        return _made(pair, Kind.PARAMETER_REMOVED, name, old.value, None, effective=old.given)
+        effective = old.given and not self.base.is_default(pair.base.callee, name, old.value)
+        return _made(pair, Kind.PARAMETER_REMOVED, name, old.value, None, effective=effective)
 
     def _only_head(self, pair: Pair, name: str, new: Argument) -> ArgumentChange | None:
         refused, refusal = self._refusals(pair)
@@ -142,7 +143,8 @@ class ArgumentComparison:
             return _made(pair, Kind.ARGUMENT_ADDED, name, None, new.value) if new.given else None
         if _is_extra(name) or refusal is not None:
             return _made(pair, Kind.ARGUMENT_ADDED, name, None, new.value)
-        return _made(pair, Kind.PARAMETER_ADDED, name, None, new.value, effective=new.given)
+        effective = new.given and not self.head.is_default(pair.head.callee, name, new.value)
+        return _made(pair, Kind.PARAMETER_ADDED, name, None, new.value, effective=effective)
 
     def _newly_required(self, pair: Pair) -> Iterator[ArgumentChange]:
         """Yield parameters that the head's callee requires and that nobody ever gave."""

@@ -87,6 +87,12 @@ class Side:
         sites = self.recording.sites
         return None if sites is None else _location(sites.definitions.get(callee))
 
+    def is_default(self, callee: str, parameter: str, value: Any) -> bool:  # noqa: ANN401
+        """Return whether leaving a parameter out means the same as giving ``value``."""
+        sites = self.recording.sites
+        defaults = {} if sites is None else sites.defaults.get(callee, {})
+        return parameter in defaults and defaults[parameter] == value
+
     def failure_line(self) -> Location | None:
         """Return the innermost line of the target that the final exception went through."""
         sites = self.recording.sites

@@ -29,9 +29,7 @@ from assembler.transfer import engine
 from traces.encode import Encoder, Plain
 from traces.seams import (
     CallSeam,
-    EventMarked,
     EventSeam,
-    EventWaited,
     MovedRows,
     OwnerClaim,
     PoolView,
@@ -41,6 +39,7 @@ from traces.seams import (
     SlotsTaken,
     Values,
 )
+from traces.targets.accelerator_order import order_seams
 
 _BUILDER_PREFIXES = ("build_", "attach_")
 _CACHE_OPERATIONS = ("init_hicache", "evict", "evict_host", "write_backup", "load_back")
@@ -65,7 +64,7 @@ class NativeTarget:
     def seams(self) -> list[Seam]:
         """Return everything that is to be watched, each function once."""
         found = [*_builder_seams(), *_constructor_seams(), *_operation_seams()]
-        return [*found, *_slot_seams(), *_order_seams(), _move_seam()]
+        return [*found, *_slot_seams(), *order_seams(), _move_seam()]
 
     def teach(self, encoder: Encoder) -> None:
         """Register the package's types: dataclasses by value, everything else by reference."""
@@ -195,19 +194,6 @@ def _slot_seams() -> Iterator[Seam]:
         yield EventSeam(function=function, family="free", nesting="innermost", observe=_returned)
 
 
-def _order_seams() -> Iterator[Seam]:
-    streams = tuple(cls for cls in _classes() if issubclass(cls, Stream))
-    events = tuple(cls for cls in _classes() if issubclass(cls, Event))
-    for classes, name, observe in (
-        (events, "record", _marked),
-        (events, "synchronize", _host_waited),
-        (streams, "wait_event", _stream_waited),
-        (streams, "synchronize", _host_waited_for_stream),
-    ):
-        for _, function in _methods(classes, name):
-            yield EventSeam(function=function, family="order", nesting="outermost", observe=observe)
-
-
 def _move_seam() -> Seam:
     assert isinstance(engine.move, FunctionType)
     return EventSeam(function=engine.move, family="move", nesting="every", observe=_moved)
@@ -262,29 +248,6 @@ def _allocator_and_argument(values: Values) -> tuple[Any, Any]:
 def _pool_of(allocator: Any) -> object:  # noqa: ANN401 - any class that allocates
     """Return the pool whose slots an allocator hands out; a host pool hands out its own."""
     return allocator if isinstance(allocator, HostKVCache) else allocator.get_kvcache()
-
-
-def _marked(values: Values, result: object) -> EventMarked:
-    del result
-    event: Event = values["self"]
-    return EventMarked(event=event, name=event.name, stream=values["stream"].name)
-
-
-def _host_waited(values: Values, result: object) -> EventWaited:
-    del result
-    event: Event = values["self"]
-    return EventWaited(event=event, name=event.name, stream="host")
-
-
-def _stream_waited(values: Values, result: object) -> EventWaited:
-    del result
-    event: Event = values["event"]
-    return EventWaited(event=event, name=event.name, stream=values["self"].name)
-
-
-def _host_waited_for_stream(values: Values, result: object) -> EventWaited:
-    del result
-    return EventWaited(event=None, name=values["self"].name, stream="host")
 
 
 def _teach_accelerator(encoder: Encoder) -> None:

@@ -8,7 +8,7 @@ from typing import assert_never
 import torch
 
 from assembler import PoolName
-from assembler.accelerator.sim import Schedule, SchedulePolicy, SimDevice
+from assembler.accelerator.sim import SimDevice
 from assembler.allocators.swa import SWATokenToKVPoolAllocator
 from assembler.cache.nodes import POOL_OF_COMPONENT, EvictParams
 from assembler.errors import OutOfDeviceMemoryError, TransferError
@@ -43,10 +43,10 @@ from traces.explore.subject import (
     ViolationError,
 )
 from traces.targets.content import RowBuffer, row_content
-from traces.targets.native_attention import launch_read, launch_write
+from traces.targets.device_rows import launch_read, launch_write
 from traces.targets.native_explore_faults import Faults, InjectedFaultError
 from traces.targets.native_explore_invariants import Invariants
-from traces.targets.native_explore_stack import LayerRead, build_small_stack
+from traces.targets.native_explore_stack import LayerRead, build_small_stack, device_of
 from traces.targets.native_explore_state import Hoarded, Known, Launched, Seen, State
 from traces.targets.native_round_trip import COMPONENT_OF
 
@@ -60,13 +60,17 @@ _LOADS_AT_A_TIME = 3
 
 
 class NativeSubject:
-    """One stack, its simulated device, and the model."""
+    """One stack, its simulated device, and the model.
 
-    def __init__(self, case: Case) -> None:
+    Args:
+        case: what traffic runs on.
+        device: where, to share it with other subjects; None for one of its own.
+    """
+
+    def __init__(self, case: Case, device: SimDevice | None = None) -> None:
         self._seed = case.seed
         self._faults = Faults()
-        schedule = Schedule(seed=case.seed, policy=SchedulePolicy(case.policy))
-        self._device = SimDevice(schedule=schedule, capacity_bytes=None, raise_races=False)
+        self._device = device_of(case) if device is None else device
         with _no_errors():
             self._stack = build_small_stack(case.scenario, device=self._device, faults=self._faults)
         self._cache = self._stack.cache

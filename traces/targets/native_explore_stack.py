@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from assembler import HostPoolGroup, HybridCacheController, PoolName
-from assembler.accelerator.sim import SimDevice
+from assembler.accelerator.sim import Schedule, SchedulePolicy, SimDevice
 from assembler.allocators.base import DeviceSlotAllocator
 from assembler.allocators.mamba import MambaSlotAllocator
 from assembler.allocators.swa import SWATokenToKVPoolAllocator
@@ -16,6 +16,7 @@ from assembler.device_pools.mamba import HybridReqToTokenPool
 from assembler.device_pools.nsa import NSATokenToKVPool
 from assembler.host_pools.base import HostKVCache
 from assembler.names import ComponentType
+from traces.explore.cases import Case
 from traces.scenarios import Scenario
 from traces.targets.content import RowBuffer
 from traces.targets.native_builders import (
@@ -92,6 +93,12 @@ class SmallStack:
     def device_slots(self) -> dict[ComponentType, DeviceSlotAllocator | MambaSlotAllocator]:
         """Who owns the device slots of each component."""
         return device_owners(self.side)
+
+
+def device_of(case: Case) -> SimDevice:
+    """Return a new simulated device under the schedule of a case."""
+    schedule = Schedule(seed=case.seed, policy=SchedulePolicy(case.policy))
+    return SimDevice(schedule=schedule, capacity_bytes=None, raise_races=False)
 
 
 def device_owners(

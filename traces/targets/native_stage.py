@@ -20,7 +20,8 @@ from assembler.names import ComponentType, WritePolicy
 from traces.model import Digest, DigestRecord, RoundTrip
 from traces.scenarios import Scenario
 from traces.targets.content import digest, poison, row_content
-from traces.targets.native_attention import ForwardPass, launch_write
+from traces.targets.device_rows import launch_write
+from traces.targets.native_attention import ForwardPass
 from traces.targets.native_builders import (
     Plan,
     call_builder,

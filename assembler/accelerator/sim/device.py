@@ -9,20 +9,20 @@ from typing_extensions import override
 
 from assembler.accelerator.access import Access, whole
 from assembler.accelerator.base import Device, Event, Stream
+from assembler.accelerator.sim.calls import PATIENCE, HostCalls
 from assembler.accelerator.sim.clocks import Clock, Party
 from assembler.accelerator.sim.detector import RaceDetector
 from assembler.accelerator.sim.execution import Execution
 from assembler.accelerator.sim.memory import Memory, MemoryKind
 from assembler.accelerator.sim.parties import Parties
-from assembler.accelerator.sim.queues import Item, Mark, Operation, StreamQueue, Wait
+from assembler.accelerator.sim.queues import End, Item, Mark, Operation, StreamQueue, Wait
 from assembler.accelerator.sim.races import Actor, Race
 from assembler.accelerator.sim.schedule import Schedule
 from assembler.accelerator.sim.sites import call_site
 from assembler.accelerator.sim.streams import SimEvent, SimStream
+from assembler.accelerator.sim.turns import SimTurns
+from assembler.accelerator.threads import Threads
 from assembler.errors import PoolError, RaceError
-
-# A host that asks again and again must see progress some day, as on a GPU.
-PATIENCE = 4
 
 
 class _ThreadState(threading.local):
@@ -48,7 +48,9 @@ class SimDevice(Device):
     pageable. A copy that touches pageable memory blocks the host until it is done; what it reads
     there is read at launch.
 
-    All methods may be called from several threads. An error of an operation is raised by the host
+    All methods may be called from several threads. Those of a :meth:`threads` block take turns at
+    these calls as the schedule says, so that the seed decides about them too; other threads must
+    not call while a block is open. An error of an operation is raised by the host
     call during which it happened.
 
     Args:
@@ -71,7 +73,7 @@ class SimDevice(Device):
         self.memory = Memory(capacity_bytes=capacity_bytes)
         self._raise_races = raise_races
         self._detector = RaceDetector(memory=self.memory)
-        self._lock = threading.RLock()
+        self._calls = HostCalls()
         self._parties = Parties()
         self._launches = itertools.count()
         self._execution = Execution(schedule=schedule, check=self._check_operation)
@@ -85,12 +87,12 @@ class SimDevice(Device):
 
     @override
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        with self._lock:
+        with self._calls:
             return self.memory.allocate(shape, dtype, kind=MemoryKind.DEVICE)
 
     @override
     def zeros(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        with self._lock:
+        with self._calls:
             tensor = self.memory.allocate(shape, dtype, kind=MemoryKind.DEVICE).zero_()
             self._enqueue_done(label="fill with zeros", reads=(), writes=(whole(tensor),))
             return tensor
@@ -100,17 +102,17 @@ class SimDevice(Device):
         self, shape: tuple[int, ...], dtype: torch.dtype, *, pin_memory: bool
     ) -> torch.Tensor:
         kind = MemoryKind.PINNED if pin_memory else MemoryKind.PAGEABLE
-        with self._lock:
+        with self._calls:
             return self.memory.allocate(shape, dtype, kind=kind)
 
     @override
     def is_pinned(self, tensor: torch.Tensor) -> bool:
-        with self._lock:
+        with self._calls.quiet():
             return self.memory.kind(tensor) is MemoryKind.PINNED
 
     @override
     def mapped(self, tensor: torch.Tensor) -> torch.Tensor:
-        with self._lock:
+        with self._calls.quiet():
             if tensor.numel() and self.memory.is_pageable(tensor):
                 raise PoolError(
                     "mapped host memory",
@@ -122,7 +124,7 @@ class SimDevice(Device):
 
     @override
     def new_stream(self, name: str) -> Stream:
-        with self._lock:
+        with self._calls:
             return self._open_stream(name)
 
     @override
@@ -146,7 +148,7 @@ class SimDevice(Device):
         reads: tuple[Access, ...],
         writes: tuple[Access, ...],
     ) -> None:
-        with self._lock:
+        with self._calls:
             host_reads = tuple(access for access in reads if self._is_pageable(access))
             if host_reads:
                 self._touch(label=f"{label}: read pageable memory", reads=host_reads, writes=())
@@ -154,8 +156,7 @@ class SimDevice(Device):
             clock = self._enqueue(operation, label=label, reads=reads, writes=writes)
             host_writes = any(map(self._is_pageable, writes))
             if host_reads or host_writes:
-                queue = self._current().queue
-                self._blocked_until(lambda: queue.is_empty, queue=queue)
+                self._reach(self._current().queue.end())
             if host_writes:
                 self._parties.host().follow(clock)
             self._execution.offer()
@@ -164,13 +165,13 @@ class SimDevice(Device):
     def host_access(
         self, *, label: str, reads: tuple[Access, ...], writes: tuple[Access, ...]
     ) -> None:
-        with self._lock:
+        with self._calls:
             self._execution.offer()
             self._touch(label=label, reads=reads, writes=writes)
 
     @override
     def to_device(self, indices: torch.Tensor) -> torch.Tensor:
-        with self._lock:
+        with self._calls:
             if self.memory.kind(indices) is MemoryKind.DEVICE:
                 return indices
             self._touch(label="read indices", reads=(whole(indices),), writes=())
@@ -182,25 +183,44 @@ class SimDevice(Device):
 
     @override
     def to_host(self, indices: torch.Tensor) -> torch.Tensor:
-        with self._lock:
+        with self._calls:
             if self.memory.kind(indices) is not MemoryKind.DEVICE:
                 return indices
-            self._enqueue_done(label="fetch indices", reads=(whole(indices),), writes=())
+            fetched = torch.empty_like(indices)
+            self._enqueue(
+                lambda: fetched.copy_(indices),
+                label="fetch indices",
+                reads=(whole(indices),),
+                writes=(),
+            )
+            self._execution.offer()
             self.synchronize_stream(self._current())
-            return indices.clone()
+            return fetched
 
     @override
     def synchronize(self) -> None:
-        with self._lock:
+        with self._calls:
             self._execution.offer()
-            for queue in self._execution.queues():
-                self._await_queue(queue)
+            for end in [queue.end() for queue in self._execution.queues()]:
+                self._reach(end)
+                self._parties.host().follow(end.clock)
             if self._parties.is_one_thread:
                 self._forget_order()
 
+    @override
+    def threads(self) -> Threads:
+        return Threads(
+            turns=SimTurns(
+                calls=self._calls,
+                execution=self._execution,
+                parties=self._parties,
+                schedule=self.schedule,
+            )
+        )
+
     def enqueue_mark(self, stream: Stream, event: SimEvent) -> None:
         """Let ``event`` mark the work of ``stream`` so far."""
-        with self._lock:
+        with self._calls:
             queue = self._own_stream(stream).queue
             clock = self._advance(queue)
             event.mark = Mark(queue=queue, clock=clock, is_done=False, asked=0)
@@ -208,7 +228,7 @@ class SimDevice(Device):
 
     def enqueue_wait(self, stream: Stream, event: Event) -> None:
         """Order later work of ``stream`` after what ``event`` marks now, if anything."""
-        with self._lock:
+        with self._calls:
             mark = self._own_event(event).mark
             queue = self._own_stream(stream).queue
             if mark is not None:
@@ -218,7 +238,7 @@ class SimDevice(Device):
 
     def query_event(self, event: SimEvent) -> bool:
         """Return whether the marked work is done, and if so order the host after it."""
-        with self._lock:
+        with self._calls:
             self._execution.offer()
             mark = event.mark
             if mark is None:
@@ -226,33 +246,36 @@ class SimDevice(Device):
             if not mark.is_done:
                 mark.asked += 1
                 if mark.asked < PATIENCE:
+                    self._calls.poll()
                     return False
-            self._await_mark(mark)
+            self._await_mark(mark, what=f"event {event.name}")
             return True
 
     def synchronize_event(self, event: SimEvent) -> None:
         """Block the host until the marked work is done."""
-        with self._lock:
+        with self._calls:
             self._execution.offer()
             if event.mark is not None:
-                self._await_mark(event.mark)
+                self._await_mark(event.mark, what=f"event {event.name}")
 
     def synchronize_stream(self, stream: SimStream) -> None:
         """Block the host until the stream's work is done."""
-        with self._lock:
+        with self._calls:
             self._execution.offer()
-            self._await_queue(stream.queue)
+            end = stream.queue.end()
+            self._reach(end)
+            self._parties.host().follow(end.clock)
 
     def host_clock(self) -> Clock:
         """Return what has happened before this thread's next step, to hand to another thread."""
-        with self._lock:
+        with self._calls:
             party = self._parties.host()
             party.step()
             return dict(party.clock)
 
     def follow_host(self, clock: Clock) -> None:
         """Order this thread after another one, which handed over its :meth:`host_clock`."""
-        with self._lock:
+        with self._calls:
             self._parties.host().follow(clock)
 
     def _open_stream(self, name: str) -> SimStream:
@@ -273,7 +296,7 @@ class SimDevice(Device):
 
     def _enqueue(
         self,
-        run: Callable[[], None],
+        run: Callable[[], object],
         *,
         label: str,
         reads: tuple[Access, ...],
@@ -284,7 +307,7 @@ class SimDevice(Device):
         party = queue.party
         actor = self._actor(party, step=clock[party.number], label=label)
         operation = Operation(run=run, actor=actor, clock=clock, reads=reads, writes=writes)
-        queue.items.append(operation)
+        queue.push(operation)
         return clock
 
     def _advance(self, queue: StreamQueue) -> Clock:
@@ -296,7 +319,7 @@ class SimDevice(Device):
         return dict(queue.party.clock)
 
     def _push(self, queue: StreamQueue, item: Item) -> None:
-        queue.items.append(item)
+        queue.push(item)
         self._execution.offer()
 
     def _touch(self, *, label: str, reads: tuple[Access, ...], writes: tuple[Access, ...]) -> None:
@@ -322,17 +345,24 @@ class SimDevice(Device):
     def _check_operation(self, operation: Operation) -> None:
         self._check(operation.actor, operation.clock, operation.reads, operation.writes)
 
-    def _blocked_until(self, is_over: Callable[[], bool], *, queue: StreamQueue | None) -> None:
-        """Block this thread: the one place to hand over to another thread."""
-        self._execution.blocked_until(is_over, queue=queue)
+    def _reach(self, end: End) -> None:
+        """Block this thread until a stream's work is done."""
+        queue = end.queue
+        self._blocked_until(lambda: end.is_reached, queue=queue, what=str(queue.party))
 
-    def _await_mark(self, mark: Mark) -> None:
-        self._blocked_until(lambda: mark.is_done, queue=mark.queue)
+    def _await_mark(self, mark: Mark, *, what: str) -> None:
+        self._blocked_until(lambda: mark.is_done, queue=mark.queue, what=what)
         self._parties.host().follow(mark.clock)
 
-    def _await_queue(self, queue: StreamQueue) -> None:
-        self._blocked_until(lambda: queue.is_empty, queue=queue)
-        self._parties.host().follow(queue.party.clock)
+    def _blocked_until(
+        self, is_over: Callable[[], bool], *, queue: StreamQueue | None, what: str
+    ) -> None:
+        """Block this thread on the device: the one place where that happens."""
+        turns = self._calls.turns
+        if turns is None:
+            self._execution.blocked_until(is_over, queue=queue)
+        else:
+            turns.wait_for_device(is_over, queue=queue, what=what)
 
     def _forget_order(self) -> None:
         """Forget what happened: all of it did before anything that follows."""

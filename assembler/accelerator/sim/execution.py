@@ -49,7 +49,7 @@ class Execution:
             self._do_next(ready[chosen])
 
     def blocked_until(self, is_over: Callable[[], bool], *, queue: StreamQueue | None) -> None:
-        """Make things happen until ``is_over``: the only place where a host thread waits.
+        """Make things happen until ``is_over``.
 
         Args:
             is_over: says when to stop.
@@ -59,23 +59,33 @@ class Execution:
             DeadlockError: nothing can happen any more.
         """
         while not is_over():
-            ready = self._ready()
-            if not ready:
+            if not self.force(queue):
                 raise DeadlockError(
                     "host",
                     "what it waits for must be able to happen",
                     expected="a stream that can go on",
                     got="none",
                 )
-            needed = None if queue is None else queue.needed()
-            ordinal = None if needed is None else needed.ordinal
-            self._do_next(ready[self._schedule.force(list(ready), needed=ordinal)])
+
+    def force(self, queue: StreamQueue | None) -> bool:
+        """Make one thing happen; return whether anything could.
+
+        Args:
+            queue: whose work is waited for; None when that is unknown.
+        """
+        ready = self._ready()
+        if not ready:
+            return False
+        needed = None if queue is None else queue.needed()
+        ordinal = None if needed is None else needed.ordinal
+        self._do_next(ready[self._schedule.force(list(ready), needed=ordinal)])
+        return True
 
     def _ready(self) -> dict[int, StreamQueue]:
         return {queue.ordinal: queue for queue in self._queues if queue.is_ready}
 
     def _do_next(self, queue: StreamQueue) -> None:
-        item = queue.items.popleft()
+        item = queue.pop()
         match item:
             case Mark():
                 item.is_done = True

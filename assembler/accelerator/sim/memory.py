@@ -4,7 +4,7 @@ All of it is ordinary memory; what it counts as is kept by storage. References a
 storage, not by address: memory that is freed and handed out again is new memory.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import torch
@@ -72,6 +72,12 @@ class Memory:
             tensor.view(-1).view(torch.uint8).fill_(GARBAGE)
         self._add(tensor, kind)
         return tensor
+
+    def adopt(self, tensor: torch.Tensor, *, kind: MemoryKind) -> None:
+        """Let a tensor's memory, which was allocated elsewhere, count as a kind from now on."""
+        reference = _reference(tensor)
+        self.number(tensor)
+        self._blocks[reference] = replace(self._blocks[reference], kind=kind)
 
     def kind(self, tensor: torch.Tensor) -> MemoryKind:
         """Return what a tensor's memory counts as; pageable unless it was allocated here."""

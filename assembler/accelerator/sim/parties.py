@@ -33,6 +33,14 @@ class Parties:
         """Return the calling thread; a new one knows nothing of the others."""
         if self._thread.party is None:
             name = "the host" if self._host_num == 0 else f"host thread {self._host_num}"
-            self._host_num += 1
-            self._thread.party = Party(number=next(self._numbers), kind="host", name=name)
+            self._thread.party = self.new_host(name)
         return self._thread.party
+
+    def new_host(self, name: str) -> Party:
+        """Return a new party for a host thread that is about to start."""
+        self._host_num += 1
+        return Party(number=next(self._numbers), kind="host", name=name)
+
+    def become(self, party: Party) -> None:
+        """Make the calling thread a party."""
+        self._thread.party = party

@@ -22,7 +22,7 @@ class Operation:
         writes: what it writes.
     """
 
-    run: Callable[[], None]
+    run: Callable[[], object]
     actor: Actor
     clock: Clock
     reads: tuple[Access, ...]
@@ -63,12 +63,30 @@ class StreamQueue:
         ordinal: number of the stream on its device.
         party: the stream as a party with a clock.
         items: oldest first.
+        pushed_num: items so far.
+        done_num: items that happened.
     """
 
     def __init__(self, *, ordinal: int, party: Party) -> None:
         self.ordinal = ordinal
         self.party = party
         self.items: deque[Item] = deque()
+        self.pushed_num = 0
+        self.done_num = 0
+
+    def push(self, item: Item) -> None:
+        """Add work."""
+        self.items.append(item)
+        self.pushed_num += 1
+
+    def pop(self) -> Item:
+        """Take the oldest item, which happens now."""
+        self.done_num += 1
+        return self.items.popleft()
+
+    def end(self) -> "End":
+        """Return the end of the work so far."""
+        return End(queue=self, clock=dict(self.party.clock), item_num=self.pushed_num)
 
     @property
     def is_empty(self) -> bool:
@@ -91,3 +109,23 @@ class StreamQueue:
             assert isinstance(head, Wait), "only a wait is not ready"
             queue = head.mark.queue
         return queue if queue.items else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """The end of the work that was launched on a stream up to some point.
+
+    Attributes:
+        queue: of the stream.
+        clock: what has happened then.
+        item_num: items up to there.
+    """
+
+    queue: StreamQueue
+    clock: Clock
+    item_num: int
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether all that work is done."""
+        return self.queue.done_num >= self.item_num

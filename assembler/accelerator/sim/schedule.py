@@ -1,9 +1,11 @@
 """Who goes next: the decisions of a simulated execution, drawn from a seed and written down."""
 
 import random
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import chain, repeat
+from typing import TypeVar
 
 from typing_extensions import override
 
@@ -11,8 +13,10 @@ from assembler.errors import ReplayError
 
 # Streams come in threes in a stack: the default one, the backups' and the loads'.
 _STARVED_ONE_IN = 3
-_NOBODY = -1
-_NOBODY_TEXT = "-"
+_Answer = TypeVar("_Answer")
+_NOBODY = "-"
+_THREAD = "@"
+_ANSWER = re.compile(r"(-|@?[0-9]+)(?:\*([0-9]+))?")
 
 
 class SchedulePolicy(StrEnum):
@@ -36,6 +40,11 @@ class Schedule:
     * ``random``: each time the host calls the device, an operation happens with probability one
       half, and then perhaps another; while the host is blocked, any that can.
 
+    Host threads that take turns go by their number in the block. With ``latest`` a thread goes on
+    until it has to wait; with ``earliest`` they change at every call, in a circle; with ``starve``
+    too, but the threads whose number leaves the seed's remainder go only when no other can; with
+    ``random`` each of them is as likely to be the next.
+
     The decisions depend on the seed, the policy and the calls, and on nothing else. Use a schedule
     for one device only.
 
@@ -48,7 +57,7 @@ class Schedule:
         self.seed = seed
         self.policy = SchedulePolicy(policy)
         self._random = random.Random(seed)
-        self._log: list[tuple[int, int]] = []
+        self._log: list[tuple[str, int]] = []
 
     def offer(self, ready: Sequence[int]) -> int | None:
         """Return which of the ready streams may do one operation, or None to wait.
@@ -69,8 +78,24 @@ class Schedule:
         assert chosen is not None, "a blocked host makes something happen"
         return chosen
 
+    def turn(self, able: Sequence[int], *, current: int) -> int:
+        """Return which host thread goes next.
+
+        Args:
+            able: numbers in ascending order of the threads to choose from, at least one.
+            current: the thread that went last; not among them when it has to wait.
+        """
+        if len(able) == 1:
+            return able[0]
+        chosen = self._turned(able, current)
+        self._note(f"{_THREAD}{chosen}")
+        return chosen
+
     def log(self) -> str:
-        """Return all decisions: ordinals, and ``-`` for none; ``1*3`` stands for three times 1."""
+        """Return all decisions, ``1*3`` for three times 1.
+
+        Ordinals of streams, ``-`` for none, ``@1`` for the turn of host thread 1.
+        """
         return " ".join(_as_text(answer, count) for answer, count in self._log)
 
     def _offered(self, ready: Sequence[int]) -> int | None:
@@ -90,6 +115,18 @@ class Schedule:
             return ready[self._choose(len(ready))]
         return ready[0] if needed is None else needed
 
+    def _turned(self, able: Sequence[int], current: int) -> int:
+        match self.policy:
+            case SchedulePolicy.LATEST:
+                return current if current in able else _next_in_circle(able, current)
+            case SchedulePolicy.EARLIEST:
+                return _next_in_circle(able, current)
+            case SchedulePolicy.STARVE:
+                fed = [number for number in able if not self._is_starved(number)]
+                return _next_in_circle(fed or able, current)
+            case SchedulePolicy.RANDOM:
+                return able[self._choose(len(able))]
+
     def _is_starved(self, ordinal: int) -> bool:
         return ordinal % _STARVED_ONE_IN == self.seed % _STARVED_ONE_IN
 
@@ -97,12 +134,14 @@ class Schedule:
         return int(self._random.random() * choice_num)
 
     def _write_down(self, chosen: int | None) -> int | None:
-        answer = _NOBODY if chosen is None else chosen
+        self._note(_NOBODY if chosen is None else str(chosen))
+        return chosen
+
+    def _note(self, answer: str) -> None:
         if self._log and self._log[-1][0] == answer:
             self._log[-1] = (answer, self._log[-1][1] + 1)
         else:
             self._log.append((answer, 1))
-        return chosen
 
 
 class ReplayedSchedule(Schedule):
@@ -119,25 +158,29 @@ class ReplayedSchedule(Schedule):
 
     @override
     def _offered(self, ready: Sequence[int]) -> int | None:
-        return self._next(ready, is_optional=True)
+        answers = {str(ordinal): ordinal for ordinal in ready}
+        return self._next({**answers, _NOBODY: None}, what=f"one of the streams {list(ready)}")
 
     @override
     def _forced(self, ready: Sequence[int], needed: int | None) -> int:
         del needed
-        chosen = self._next(ready, is_optional=False)
-        assert chosen is not None, "checked by _next"
-        return chosen
+        answers = {str(ordinal): ordinal for ordinal in ready}
+        return self._next(answers, what=f"one of the streams {list(ready)}")
 
-    def _next(self, ready: Sequence[int], *, is_optional: bool) -> int | None:
+    @override
+    def _turned(self, able: Sequence[int], current: int) -> int:
+        del current
+        answers = {f"{_THREAD}{number}": number for number in able}
+        return self._next(answers, what=f"one of the host threads {list(able)}")
+
+    def _next(self, answers: Mapping[str, _Answer], *, what: str) -> _Answer:
         answer = next(self._answers, None)
-        if answer in ready:
-            return answer
-        if answer == _NOBODY and is_optional:
-            return None
+        if answer is not None and answer in answers:
+            return answers[answer]
         raise ReplayError(
             "replay",
             "the program must be the one that was recorded",
-            expected=f"a decision for one of the streams {list(ready)}",
+            expected=f"a decision for {what}",
             got="the end of the log" if answer is None else answer,
         )
 
@@ -147,15 +190,17 @@ def default_schedule() -> Schedule:
     return Schedule(seed=0, policy=SchedulePolicy.LATEST)
 
 
-def _as_text(answer: int, count: int) -> str:
-    text = _NOBODY_TEXT if answer == _NOBODY else str(answer)
-    return text if count == 1 else f"{text}*{count}"
+def _next_in_circle(numbers: Sequence[int], current: int) -> int:
+    return next((number for number in numbers if number > current), numbers[0])
 
 
-def _answers(log: str) -> Iterator[int]:
-    words = [word.partition("*") for word in log.split()]
-    runs = [
-        repeat(_NOBODY if text == _NOBODY_TEXT else int(text), int(count) if star else 1)
-        for text, star, count in words
-    ]
-    return chain.from_iterable(runs)
+def _as_text(answer: str, count: int) -> str:
+    return answer if count == 1 else f"{answer}*{count}"
+
+
+def _answers(log: str) -> Iterator[str]:
+    runs = [_ANSWER.fullmatch(word) for word in log.split()]
+    if None in runs:
+        raise ValueError(f"log: must be made of decisions; expected 1, -, @1 or 1*3, got {log}")
+    repeated = [repeat(run[1], int(run[2] or 1)) for run in runs if run is not None]
+    return chain.from_iterable(repeated)

@@ -1,0 +1,155 @@
+"""The verdict on a package: two sides that are both played, and what one of them cannot play."""
+
+import json
+
+import pytest
+
+from tools import standing
+from tools.stage import Unplayable
+
+
+@pytest.fixture
+def package_gate(goldentrace, checkout, tmp_path, monkeypatch, capsys):
+    """Judge the tree in the checkout against another; both need nothing but our interpreter."""
+    monkeypatch.setattr(standing, "_TELLING", ("json",))
+    for root, version in ((checkout.root, "0.5.11"), (tmp_path / "base", "0.5.12")):
+        (root / "sglang" / "srt").mkdir(parents=True)
+        (root / "sglang" / "_version.py").write_text(f"__version__ = '{version}'\n")
+
+    def gate(*arguments):
+        sides = ("--base", f"dir:{tmp_path / 'base'}", "--head", f"dir:{checkout.root}")
+        code = goldentrace("gate", "--target", "sglang", *sides, "--format", "json", *arguments)
+        captured = capsys.readouterr()
+        return code, json.loads(captured.out) if captured.out else None, captured.err
+
+    return gate
+
+
+def test_equal_sides_pass_without_goldens_or_declaration(package_gate, checkout, narrowed):
+    """Goldens and CHANGELOG are those of our own code; the control changes one side alone."""
+    checkout.base_traces = dict(checkout.traces)
+    code, verdict, err = package_gate()
+    assert code == 0
+    assert verdict["target"] == "sglang"
+    assert verdict["head"] == {"side": f"dir:{checkout.root}", "version": "0.5.11"}
+    assert verdict["base"]["version"] == "0.5.12"
+    assert verdict["scenarios"] == {
+        "played": 2,
+        "unchanged": 2,
+        "changed": 0,
+        "names_changed": [],
+    }
+    assert "note" not in err
+
+
+def test_difference_of_the_head_is_a_cause(package_gate, checkout, narrowed):
+    code, verdict, _ = package_gate()
+    assert code == 1
+    assert verdict["causes"][0]["parameter"] == "override_kv_cache_dim"
+    assert verdict["problems"] == []
+
+
+@pytest.mark.parametrize("side", ["base", "head"])
+def test_what_one_side_cannot_play_is_said_and_not_compared(package_gate, checkout, side):
+    traces = checkout.traces if side == "head" else checkout.base_traces
+    traces["a"] = Unplayable(reason="no build_hybrid_swa_stack")
+    code, verdict, err = package_gate()
+    assert code == 0
+    assert verdict["causes"] == []
+    assert verdict["scenarios"]["played"] == 1
+    assert verdict[side]["unplayable"] == "a: no build_hybrid_swa_stack"
+    assert f"{verdict[side]['side']} cannot play a: no build_hybrid_swa_stack" in err
+
+
+def test_scenarios_of_one_reason_share_a_note(package_gate, checkout, make_trace):
+    for name in ("c", "d"):
+        checkout.traces[name] = checkout.base_traces[name] = make_trace(name)
+    for name in ("a", "b", "c"):
+        checkout.base_traces[name] = Unplayable(reason="x" if name == "b" else "y")
+    _, _, err = package_gate()
+    assert "cannot play a, c: y" in err
+    assert "cannot play b: x" in err
+
+
+@pytest.mark.parametrize("side", ["base", "head"])
+def test_nothing_comparable_is_an_error(package_gate, checkout, side):
+    traces = checkout.traces if side == "head" else checkout.base_traces
+    for name in list(traces):
+        traces[name] = Unplayable(reason="too old")
+    code, verdict, _ = package_gate()
+    assert code == 2
+    assert verdict["scenarios"]["played"] == 0
+    assert verdict["problems"] == ["scenarios: must be played; expected at least one, got 0"]
+
+
+def test_known_complaint_of_the_base_is_no_news(package_gate, checkout, broken_trace):
+    checkout.traces["a"] = checkout.base_traces["a"] = broken_trace("a")
+    assert package_gate()[0] == 0
+
+
+def test_complaint_about_what_only_the_head_can_play_is_a_fault(
+    package_gate, checkout, broken_trace
+):
+    checkout.traces["a"] = broken_trace("a")
+    checkout.base_traces["a"] = Unplayable(reason="too old")
+    code, verdict, _ = package_gate()
+    assert code == 1
+    assert "a round trip must restore every row" in verdict["problems"][0]
+
+
+def test_builder_that_nothing_plays_is_a_note_where_the_base_has_it_too(package_gate, checkout):
+    checkout.builders = ("build_kv_only_stack", "build_new_stack")
+    code, _, err = package_gate()
+    assert code == 0
+    assert "no scenario plays build_new_stack of dir:" in err
+
+
+def test_goldens_of_the_package_are_judged_once_they_exist(package_gate, checkout, make_trace):
+    folder = checkout.root / "traces" / "golden" / "sglang"
+    folder.mkdir()
+    checkout.write_golden(make_trace("a"))
+    (folder / "gone.json").write_text((checkout.golden / "a.json").read_text())
+    code, verdict, _ = package_gate()
+    assert code == 2
+    assert "gone.json" in verdict["problems"][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("gate",), "--head: must be given for target sglang; expected pypi:"),
+        (("gate", "--head", "pypi:1"), "golden: must have been written; expected traces in "),
+        (("list",), "--side: must be given for target sglang; expected pypi:VERSION, dir:PATH"),
+        (("record",), "--side: must be given for target sglang; expected pypi:VERSION, dir:PATH"),
+        (("list", "--side", "worktree"), "side: must be known; expected pypi:VERSION"),
+        (("list", "--side", "dir:.", "--python", "."), "--python: must be an interpreter;"),
+    ],
+)
+def test_side_of_a_package_must_be_named(goldentrace, capsys, arguments, said, monkeypatch):
+    assert goldentrace(*arguments, "--target", "sglang") == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"goldentrace: {said}")
+
+
+def test_interpreter_is_refused_for_our_own_code(goldentrace, capsys):
+    assert goldentrace("list", "--python", "/bin/sh") == 2
+    expected = "goldentrace: --python: must be left out for target native; expected none, got "
+    assert capsys.readouterr().err.startswith(expected)
+
+
+def test_list_and_record_take_a_side(goldentrace, checkout, package_gate, tmp_path, capsys):
+    side = ("--target", "sglang", "--side", f"dir:{checkout.root}")
+    assert goldentrace("list", "--json", *side) == 0
+    assert json.loads(capsys.readouterr().out)["target"] == "sglang"
+    checkout.traces["b"] = Unplayable(reason="too old")
+    assert goldentrace("record", "--out", str(tmp_path / "out"), *side) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{tmp_path / 'out' / 'a.json'}\n"
+    assert "cannot play b: too old" in captured.err
+
+
+def test_recording_nothing_is_an_error(goldentrace, checkout, package_gate, tmp_path, capsys):
+    for name in list(checkout.traces):
+        checkout.traces[name] = Unplayable(reason="too old")
+    side = ("--target", "sglang", "--side", f"dir:{checkout.root}")
+    assert goldentrace("record", "--out", str(tmp_path / "out"), *side) == 2
+    assert "scenarios: must be played; expected at least one, got 0" in capsys.readouterr().err

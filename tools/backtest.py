@@ -1,0 +1,167 @@
+"""Known faults played again: would the gate between the good and the bad side have shown them?"""
+
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from tools.errors import ToolError, one_line
+from traces.diff import compare_sides
+from traces.model import Recording
+from traces.verdict import Cause, Kind, Level
+
+CATALOGUE = Path(__file__).parent / "catalogue" / "sglang.toml"
+
+Result: TypeAlias = Literal["caught", "missed", "not playable"]
+
+
+class Expected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the cause of a fault looks like.
+
+    Attributes:
+        kinds: any of them.
+        parameter: pattern for the cause's parameter; empty for any cause.
+        callee: pattern for the cause's callee.
+        where: pattern for what differs, by the cause itself or by one of its consequences.
+    """
+
+    kinds: tuple[Kind, ...]
+    parameter: str = ""
+    callee: str = ""
+    where: str = ""
+
+    def fits(self, cause: Cause) -> bool:
+        """Return whether a cause is the one."""
+        places = (cause.where, *(found.where for found in cause.consequences))
+        return (
+            cause.kind in self.kinds
+            and _like(self.parameter, cause.parameter)
+            and _like(self.callee, cause.callee)
+            and any(_like(self.where, place) for place in places)
+        )
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One fault of the catalogue.
+
+    Attributes:
+        evidence: which sides were run when the fault was catalogued.
+    """
+
+    id: str
+    title: str
+    url: str
+    good: str
+    bad: str
+    evidence: Literal["both", "bad", "none"]
+    expected: Expected
+
+
+class Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Faults of one target."""
+
+    target: str
+    case: tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """One side, played.
+
+    Attributes:
+        recordings: by scenario.
+        unplayable: scenarios that the side has no parts for, with the reason.
+        seconds: how long it took.
+    """
+
+    recordings: Mapping[str, Recording]
+    unplayable: Mapping[str, str]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What the gate says of one fault.
+
+    Attributes:
+        is_first: whether the expected cause is the first of those that change behaviour.
+        place: how many causes come before it.
+        causes: how many there are.
+        shown: headline of the expected cause; without one, the reason.
+        location: ``file:line`` of it.
+        seconds: playing both sides and comparing.
+    """
+
+    fault: Fault
+    result: Result
+    is_first: bool
+    place: int
+    causes: int
+    shown: str
+    location: str
+    seconds: float
+
+
+PlaySide: TypeAlias = Callable[[str], Played]
+
+
+def read_catalogue(path: Path) -> Catalogue:
+    """Read a catalogue file.
+
+    Raises:
+        ToolError: there is none, or it is not one.
+    """
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Catalogue)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ToolError(
+            str(path), "must be a catalogue", expected="faults", got=one_line(str(error))
+        ) from error
+
+
+def backtest(faults: Sequence[Fault], *, play_side: PlaySide) -> Iterator[Finding]:
+    """Play both sides of every fault and yield what the comparison shows; a side is played once."""
+    played: dict[str, Played] = {}
+    for fault in faults:
+        for side in (fault.good, fault.bad):
+            if side not in played:
+                played[side] = play_side(side)
+        yield judged(fault, good=played[fault.good], bad=played[fault.bad])
+
+
+def judged(fault: Fault, *, good: Played, bad: Played) -> Finding:
+    """Compare the bad side with the good one as its base."""
+    start = time.perf_counter()
+    common = good.recordings.keys() & bad.recordings.keys()
+    causes = compare_sides(
+        {name: good.recordings[name] for name in common},
+        {name: bad.recordings[name] for name in common},
+    )
+    seconds = good.seconds + bad.seconds + time.perf_counter() - start
+    causes = tuple(cause for cause in causes if cause.level is Level.BEHAVIOUR)
+    place = next((i for i, cause in enumerate(causes) if fault.expected.fits(cause)), None)
+    if place is not None:
+        found = causes[place]
+        shown = found.headline()
+        location = f"{found.location.file}:{found.location.line}" if found.location else ""
+    else:
+        shown, location = "", ""
+    return Finding(
+        fault=fault,
+        result="caught" if place is not None else "missed" if common else "not playable",
+        is_first=place == 0,
+        place=-1 if place is None else place,
+        causes=len(causes),
+        shown=shown,
+        location=location,
+        seconds=seconds,
+    )
+
+
+def _like(pattern: str, text: str | None) -> bool:
+    return not pattern or (text is not None and fnmatchcase(text, pattern))

@@ -1,0 +1,1 @@
+"""The real SGLang package as a target: any release, with or without a GPU."""

@@ -1,0 +1,125 @@
+"""From a scenario to the stack that the installed release assembles for it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from traces.targets.sglang.calls import Caller
+from traces.targets.sglang.drafts import draft_pools, register_sidecar_draft
+from traces.targets.sglang.entries import Entrance, Stack
+from traces.targets.sglang.pools import DeviceSide, PoolMaker, geometry_of, tensor_bytes
+from traces.targets.sglang.releases import release
+from traces.targets.sglang.scenarios import PACKED_DRAFT, SIDECAR_DRAFT, Scenario
+from traces.targets.sglang.world import HOST_TO_DEVICE, open_world
+
+_OWN_SLOTS = ("KV", "SWA", "MAMBA")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembled:
+    """A stack of the release, and what is needed to play it.
+
+    Attributes:
+        cache: the tree, or what stands in for one; None for a builder.
+        group: host pools; a single host pool where the release has no group for it.
+        controller: moves rows between device and host.
+        sidecars: pools without slots of their own, with the pool whose slots they follow.
+        kvcache: the outer KV pool.
+        full_allocator: hands out KV slots.
+        allocator: the outer allocator.
+        device_pools: pools that hold rows, by the upper-case name of their host pool.
+        req_to_token_pool: request table.
+        page_size: tokens a page as the controller sees it.
+        draft_pools: pools of the draft, in order of depth.
+        pool_transfer: the release's class of a sidecar's part in a transfer; None without one.
+        dropped: arguments that change bytes and that the release never took.
+    """
+
+    cache: Any
+    group: Any
+    controller: Any
+    sidecars: tuple[tuple[str, str], ...]
+    kvcache: Any
+    full_allocator: Any
+    allocator: Any
+    device_pools: dict[str, Any]
+    req_to_token_pool: Any
+    page_size: int
+    draft_pools: tuple[Any, ...]
+    pool_transfer: Any
+    dropped: tuple[str, ...]
+
+
+def assemble(scenario: Scenario, *, device: str) -> Assembled:
+    """Assemble a scenario's stack; the previous one's surroundings are undone first.
+
+    Args:
+        scenario: what to assemble.
+        device: torch device of the pools.
+
+    Raises:
+        Unplayable: the release lacks something, decided before calling it.
+        Exception: whatever the release itself raises; that is a finding.
+    """
+    caller = Caller()
+    maker = PoolMaker(caller, device)
+    world = open_world(scenario, host_gigabytes=0, device=device)
+    side = maker.side(geometry_of(scenario, world))
+    drafts = draft_pools(scenario.draft, maker, side)
+    if scenario.sizing == "gb":
+        needed = tensor_bytes(side) * HOST_TO_DEVICE
+        world = open_world(scenario, host_gigabytes=round(needed / 1e9, 6), device=device)
+    entrance = Entrance(
+        scenario=scenario,
+        world=world,
+        side=side,
+        packed_drafts=drafts if scenario.draft == PACKED_DRAFT else (),
+        sidecar_drafts=drafts if scenario.draft == SIDECAR_DRAFT else (),
+        caller=caller,
+    )
+    stack = entrance.enter()
+    if entrance.sidecar_drafts:
+        (pool,) = drafts
+        register_sidecar_draft(
+            caller, world, cache=stack.cache, pool=pool, page_size=entrance.page_size
+        )
+    return _assembled(stack, side, drafts, caller, page_size=entrance.page_size)
+
+
+def _assembled(
+    stack: Stack, side: DeviceSide, drafts: tuple[Any, ...], caller: Caller, *, page_size: int
+) -> Assembled:
+    named = {"DRAFT": drafts[0]} if drafts else {}
+    return Assembled(
+        cache=stack.cache,
+        group=stack.group,
+        controller=stack.controller,
+        sidecars=_sidecars(stack),
+        kvcache=side.kvcache,
+        full_allocator=side.full_allocator,
+        allocator=side.allocator,
+        device_pools={**side.pools, **named},
+        req_to_token_pool=side.req_to_token_pool,
+        page_size=page_size,
+        draft_pools=drafts,
+        pool_transfer=release().find("PoolTransfer"),
+        dropped=tuple(caller.dropped),
+    )
+
+
+def _sidecars(stack: Stack) -> tuple[tuple[str, str], ...]:
+    """Return what follows another pool's slots: as the tree was told, or as the names say."""
+    specs = getattr(stack.cache, "sidecar_pool_specs", None)
+    if specs is not None:
+        return tuple((_upper(spec.pool_name), _upper(spec.indices_from_pool)) for spec in specs)
+    names = [_upper(entry.name) for entry in getattr(stack.group, "entries", ())]
+    return tuple(
+        (name, "SWA" if "STATE" in name or name.endswith("_SWA") else "KV")
+        for name in names
+        if name not in _OWN_SLOTS
+    )
+
+
+def _upper(name: Any) -> str:  # noqa: ANN401 - an enumeration of the release
+    return str(name.value).upper()
+
+

@@ -1,0 +1,176 @@
+"""What a release of sglang has: modules, builders, strategies, pools, allocators, controllers.
+
+Everything is found by what it is - where it is defined, what it is derived from, which methods it
+has - so that a builder or pool that a later release adds is watched without a change here.
+"""
+
+import importlib
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType, ModuleType
+
+PACKAGE = "sglang"
+
+_POOL_PACKAGE = "sglang.srt.mem_cache"
+_CONTROLLER_MODULE = "sglang.srt.managers.cache_controller"
+# Storage backends, native extensions and sparse attention bring dependencies and no wiring.
+_SKIPPED = ("storage", "sparsity", "cpp_radix_tree", "cpp_utils", "rust_tree_core", "triton_ops")
+_BUILDER_PREFIXES = ("build_", "attach_")
+_HOST_PARTS = ("pool_host", "memory_pool_host")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """The parts of one release that wire KV caches.
+
+    Attributes:
+        modules: everything below ``sglang.srt.mem_cache`` that can be imported, and the controller.
+        missing: modules that cannot, with the reason on one line.
+    """
+
+    modules: tuple[ModuleType, ...]
+    missing: dict[str, str]
+
+    def classes(self) -> Iterator[type]:
+        """Yield every class of the modules, where it is defined."""
+        for module in self.modules:
+            for value in list(vars(module).values()):
+                if isinstance(value, type) and value.__module__ == module.__name__:
+                    yield value
+
+    def find(self, *names: str) -> type | None:
+        """Return the first class that has one of the names, in the order of the names."""
+        found = {cls.__name__: cls for cls in self.classes()}
+        return next((found[name] for name in names if name in found), None)
+
+    def assemblers(self) -> tuple[ModuleType, ...]:
+        """Return the modules that define stack builders."""
+        return tuple(module for module in self.modules if _is_assembler(module))
+
+    def builder_functions(self) -> dict[str, FunctionType]:
+        """Return every function that builds or attaches, by name."""
+        return {
+            name: value
+            for module in self.assemblers()
+            for name, value in vars(module).items()
+            if name.startswith(_BUILDER_PREFIXES) and _is_defined_in(value, module)
+        }
+
+    def strategies(self) -> tuple[type, ...]:
+        """Return the classes of the assemblers that choose and build a stack, bases left out."""
+        return tuple(
+            cls
+            for cls in self.classes()
+            if cls.__module__ in {module.__name__ for module in self.assemblers()}
+            and isinstance(vars(cls).get("build"), FunctionType)
+            and isinstance(vars(cls).get("matches"), FunctionType)
+            and not cls.__subclasses__()
+        )
+
+    def host_pools(self) -> tuple[type, ...]:
+        """Return the classes that own host memory and hand out its slots."""
+        return tuple(
+            cls
+            for cls in self.classes()
+            if any(part in _HOST_PARTS for part in cls.__module__.split("."))
+            and hasattr(cls, "alloc")
+            and hasattr(cls, "free")
+            and cls is not self.find("HostPoolGroup")
+        )
+
+    def device_pools(self) -> tuple[type, ...]:
+        """Return the classes that own device memory."""
+        base = self.find("KVCache")
+        hosts = set(self.host_pools())
+        return tuple(
+            cls
+            for cls in self.classes()
+            if cls not in hosts
+            and ((base is not None and issubclass(cls, base)) or _is_named_pool(cls))
+        )
+
+    def allocators(self) -> tuple[type, ...]:
+        """Return the classes that hand out slots: allocators, host pools, some device pools."""
+        return tuple(
+            cls
+            for cls in self.classes()
+            if isinstance(vars(cls).get("alloc"), FunctionType)
+            or isinstance(vars(cls).get("free"), FunctionType)
+        )
+
+    def controllers(self) -> tuple[type, ...]:
+        """Return the cache controllers."""
+        base = self.find("HiCacheController")
+        return tuple(cls for cls in self.classes() if base is not None and issubclass(cls, base))
+
+    def stack_builders(self) -> tuple[str, ...]:
+        """Return the names of all stack builders, attach functions and strategies, sorted."""
+        names = {
+            name
+            for name in self.builder_functions()
+            if name.startswith("attach_") or name.endswith("_stack")
+        }
+        return tuple(sorted(names | {cls.__name__ for cls in self.strategies()}))
+
+
+def discover() -> Release:
+    """Import what the installed release has and return it.
+
+    Raises:
+        ImportError: there is no ``sglang.srt.mem_cache`` at all.
+    """
+    package = importlib.import_module(_POOL_PACKAGE)
+    modules, missing = [package], {}
+    for name in (*_module_names(package), _CONTROLLER_MODULE):
+        try:
+            modules.append(importlib.import_module(name))
+        except Exception as error:  # noqa: BLE001 - whatever an import of the target raises
+            missing[name] = " ".join(f"{type(error).__name__}: {error}".split())
+    return Release(modules=tuple(modules), missing=missing)
+
+
+def methods(classes: tuple[type, ...], name: str) -> Iterator[tuple[type, FunctionType]]:
+    """Yield every definition of a method, once."""
+    for cls in classes:
+        method = vars(cls).get(name)
+        if isinstance(method, FunctionType):
+            yield cls, method
+
+
+def accessors(pool: object) -> tuple[str, ...]:
+    """Return the names of the methods that hand out a layer's buffers: ``get_*(layer_id, ...)``."""
+    found = []
+    for name in dir(type(pool)):
+        method = inspect.getattr_static(type(pool), name)
+        if name.startswith("get_") and isinstance(method, FunctionType):
+            parameters = list(inspect.signature(method).parameters)
+            if parameters[1:2] == ["layer_id"]:
+                found.append(name)
+    return tuple(found)
+
+
+def _module_names(package: ModuleType) -> Iterator[str]:
+    """Yield the names of all modules below a package, in order; a folder needs no ``__init__``."""
+    for place in package.__path__:
+        root = Path(place)
+        for file in sorted(root.rglob("*.py")):
+            parts = file.relative_to(root).with_suffix("").parts
+            if not any(part in _SKIPPED for part in parts) and parts[-1] != "__init__":
+                yield ".".join((package.__name__, *parts))
+
+
+def _is_assembler(module: ModuleType) -> bool:
+    return any(
+        name.startswith("build_") and name.endswith("_stack") and _is_defined_in(value, module)
+        for name, value in vars(module).items()
+    )
+
+
+def _is_defined_in(value: object, module: ModuleType) -> bool:
+    return isinstance(value, FunctionType) and value.__module__ == module.__name__
+
+
+def _is_named_pool(cls: type) -> bool:
+    return cls.__name__.endswith("Pool") and cls.__module__.startswith(_POOL_PACKAGE)

@@ -1,0 +1,85 @@
+"""Draft pools of speculative decoding, registered as the release itself registers them."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from traces.targets.sglang.calls import Caller
+from traces.targets.sglang.errors import Unplayable
+from traces.targets.sglang.pools import DeviceSide, PoolMaker, draft_geometry
+from traces.targets.sglang.releases import find_part
+from traces.targets.sglang.scenarios import NO_DRAFT, PACKED_DRAFT
+from traces.targets.sglang.world import World
+
+_BUILDER = "sglang.srt.mem_cache.kv_cache_builder"
+_WORKER = "sglang.srt.speculative.base_spec_worker"
+_SCHEDULER = "sglang.srt.managers.scheduler"
+_PACKED_DEPTH = 2
+
+
+def draft_pools(kind: str, maker: PoolMaker, side: DeviceSide) -> tuple[Any, ...]:
+    """Build the device pools of a draft: one, or one for each of two packed heads."""
+    if kind == NO_DRAFT:
+        return ()
+    geometry = draft_geometry(side.geometry, layer_num=1)
+    count = _PACKED_DEPTH if kind == PACKED_DRAFT else 1
+    return tuple(maker.side(geometry).kvcache for _ in range(count))
+
+
+def register_sidecar_draft(
+    caller: Caller,
+    world: World,
+    *,
+    cache: Any,  # noqa: ANN401 - a cache of the release
+    pool: Any,  # noqa: ANN401 - a pool of the release
+    page_size: int,
+) -> None:
+    """Register a draft pool beside a stack through the release's own function.
+
+    Raises:
+        Unplayable: the release has no such function.
+    """
+    register = find_part(_BUILDER, "maybe_register_hicache_draft")
+    runner = SimpleNamespace(token_to_kv_pool=pool, model_config=None)
+    given = {
+        "tree_cache": cache,
+        "server_args": world.server_args,
+        "page_size": page_size,
+        "enable_hierarchical_cache": True,
+        "draft_worker": SimpleNamespace(
+            draft_worker=SimpleNamespace(draft_runner=runner, draft_runner_list=[runner]),
+            model_runner=runner,
+            model_config=None,
+        ),
+        "spec_algorithm": SimpleNamespace(is_ngram=_no, supports_spec_v2=_yes),
+    }
+    if register is None:
+        _register_with_scheduler(given, pool)
+        return
+    plan, mode = find_part(_WORKER, "HiCacheDraftPlan"), find_part(_WORKER, "HiCacheDraftMode")
+    if plan is not None and mode is not None:
+        given["draft_plan"] = plan(mode=mode.SIDECAR, device_pools=(pool,))
+    caller.call(register, given)
+
+
+def _register_with_scheduler(given: dict[str, Any], pool: Any) -> None:  # noqa: ANN401
+    """Call the scheduler's method on a stand-in that has what it reads."""
+    scheduler = find_part(_SCHEDULER, "Scheduler")
+    register = getattr(scheduler, "_maybe_register_hicache_draft", None)
+    if register is None:
+        raise Unplayable("no function registers a draft")
+    names = ("tree_cache", "server_args", "page_size", "enable_hierarchical_cache")
+    stand_in = SimpleNamespace(
+        **{name: given[name] for name in names},
+        draft_worker=given["draft_worker"],
+        spec_algorithm=given["spec_algorithm"],
+        _get_draft_kv_pool=lambda: (pool, None),
+    )
+    register(stand_in)
+
+
+def _no() -> bool:
+    return False
+
+
+def _yes() -> bool:
+    return True

@@ -1,0 +1,288 @@
+"""The entries of a release: functions and caches that assemble a stack, called with no defaults.
+
+Every parameter that an entry takes is given a value that no default has, so that a value lost on
+the way shows.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from traces.targets.sglang.calls import Caller, accepted
+from traces.targets.sglang.errors import Unplayable
+from traces.targets.sglang.models import Family
+from traces.targets.sglang.pools import WINDOW, DeviceSide
+from traces.targets.sglang.releases import find_builder, find_class, find_part
+from traces.targets.sglang.scenarios import Scenario
+from traces.targets.sglang.world import EXTRA_CONFIG, MODEL_NAME, PREFETCH_THRESHOLD, World
+
+_OFFLOAD = "sglang.srt.disaggregation.decode_kvcache_offload_manager"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """What an entry made.
+
+    Attributes:
+        cache: the tree, or what stands in for one; None for a builder.
+        group: host pools; a single host pool where the release has no group for it.
+        controller: moves rows between device and host.
+    """
+
+    cache: Any
+    group: Any
+    controller: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entrance:
+    """Everything an entry may be given.
+
+    Attributes:
+        scenario: what is played.
+        world: groups and server arguments.
+        side: device pools.
+        packed_drafts: draft pools whose rows lie behind the target's.
+        sidecar_drafts: draft pools with host pools of their own.
+        caller: calls by what signatures take.
+    """
+
+    scenario: Scenario
+    world: World
+    side: DeviceSide
+    packed_drafts: tuple[Any, ...]
+    sidecar_drafts: tuple[Any, ...]
+    caller: Caller
+
+    @property
+    def page_size(self) -> int:
+        """Tokens a page as trees see it: decode ranks widen it."""
+        return self.scenario.page_size * self.side.geometry.dcp_size
+
+    def enter(self) -> Stack:
+        """Assemble through the scenario's entry.
+
+        Raises:
+            Unplayable: the release has no such entry, or not for these pools.
+        """
+        name = self.scenario.builder
+        if name in _ENTRIES:
+            return _ENTRIES[name](self)
+        return self._build()
+
+    def params(self) -> Any:  # noqa: ANN401 - a dataclass of the release
+        """Return the release's cache parameters.
+
+        Raises:
+            Unplayable: packed drafts have no place in them.
+        """
+        side, world = self.side, self.world
+        needs: tuple[str, ...] = ()
+        drafts: dict[str, Any] = {}
+        if self.packed_drafts:
+            needs, drafts["mtp_draft_device_pools"] = ("mtp_draft_device_pools",), self.packed_drafts
+        if self.sidecar_drafts:
+            drafts["sidecar_draft_device_pools"] = self.sidecar_drafts
+        given = {
+            "disable": False,
+            "req_to_token_pool": side.req_to_token_pool,
+            "token_to_kv_pool_allocator": side.allocator,
+            "page_size": self.page_size,
+            "tp_cache_group": world.tp,
+            "attn_cp_cache_group": world.attn_cp,
+            "attn_tp_cache_group": world.attn_tp,
+            "pp_cache_group": world.pp,
+            "enable_mamba_extra_buffer": self.page_size > 1,
+            "pp_rank": world.shape.pp_rank,
+            "pp_size": world.shape.pp_size,
+            "attn_cp_rank": world.attn_cp_rank,
+            "attn_cp_size": world.attn_cp_size,
+            "sliding_window_size": WINDOW if "SWA" in side.components else None,
+            "tree_components": self._components(),
+            **drafts,
+        }
+        return self.caller.call(find_class("CacheInitParams"), given, needs=needs)
+
+    def _components(self) -> tuple[Any, ...] | None:
+        cls = find_part("sglang.srt.mem_cache.unified_cache.component_type", "ComponentType")
+        cls = cls or find_part("sglang.srt.mem_cache.unified_cache_components", "ComponentType")
+        return None if cls is None else tuple(cls[name] for name in self.side.components)
+
+    def _build(self) -> Stack:
+        """Call a stack builder itself."""
+        builder = find_builder(self.scenario.builder)
+        group, controller, *_ = self.caller.call(
+            builder, self._arguments(builder), matters=("override_kv_cache_dim",)
+        )
+        counter = controller.layer_done_counter
+        self.side.kvcache.register_layer_transfer_counter(counter)
+        if "MAMBA" in self.side.pools:
+            self.side.req_to_token_pool.register_layer_transfer_counter(counter)
+        return Stack(cache=None, group=group, controller=controller)
+
+    def _shared(self) -> dict[str, Any]:
+        """Return what builders, attach functions and caches have in common."""
+        world = self.world
+        return {
+            "params": self.params(),
+            "server_args": world.server_args,
+            "page_size": self.page_size,
+            "tp_group": world.tp,
+            "attn_cp_group": world.attn_cp,
+            "attn_tp_group": world.attn_tp,
+            "pp_group": world.pp,
+            "pp_rank": world.shape.pp_rank,
+            "pp_size": world.shape.pp_size,
+            "attn_cp_rank": world.attn_cp_rank,
+            "attn_cp_size": world.attn_cp_size,
+            "load_cache_event": threading.Event(),
+            # Only its name is played, in the server arguments: given here it would be opened.
+            "storage_backend": None,
+            "prefetch_threshold": PREFETCH_THRESHOLD,
+            "storage_prefetch_threshold": PREFETCH_THRESHOLD,
+            "model_name": MODEL_NAME,
+            "storage_backend_extra_config": dict(EXTRA_CONFIG),
+            "storage_extra_config": dict(EXTRA_CONFIG),
+            "extra_config": dict(EXTRA_CONFIG),
+            "enable_storage_metrics": True,
+        }
+
+    def _arguments(self, builder: Callable[..., Any]) -> dict[str, Any]:
+        """Return the arguments of a stack builder."""
+        side, geometry, taken = self.side, self.side.geometry, accepted(builder)
+        model = geometry.model
+        indexer = find_class("PoolName").INDEXER
+        given = {
+            **self._shared(),
+            "kvcache": side.kvcache,
+            "sparse_pool": side.kvcache,
+            "kv_pool": side.pools.get("KV"),
+            "full_kv_pool": side.pools.get("KV"),
+            "swa_kv_pool": side.pools.get("SWA"),
+            "mamba_pool": side.pools.get("MAMBA"),
+            "mamba_allocator": getattr(side.req_to_token_pool, "mamba_allocator", None),
+            "qsa_pool": side.kvcache if model.family is Family.QSA else None,
+            "start_layer": geometry.start_layer,
+            "full_layer_mapping": _indices(model.full_layers),
+            "swa_layer_mapping": _indices(model.swa_layers),
+            "mamba_layer_mapping": _indices(model.state_layers),
+            "use_mla": not model.attention.kv_heads,
+            "override_kv_cache_dim": geometry.packed_width,
+            "host_full_evict_fn": _evicts_nothing,
+            "host_swa_evict_fn": _evicts_nothing,
+            "device_swa_evict_fn": _evicts_nothing,
+            "host_mamba_evict_fn": _evicts_nothing,
+            "device_mamba_evict_fn": _evicts_nothing,
+            "host_c128_evict_fn": _evicts_nothing,
+            "sidecar_pool_name": indexer,
+            "shared_pool_name": indexer,
+            "sidecar_host_pool_factory": self._index_host,
+            "shared_host_pool_factory": self._index_host,
+        }
+        if "decls" in taken:
+            given["decls"] = side.kvcache.host_pool_decls()
+        if model.family is Family.QSA and "qsa_pool" not in taken:
+            raise Unplayable(f"{self.scenario.builder} takes no qsa_pool")
+        return given
+
+    def _index_host(self, anchor: Any) -> Any:  # noqa: ANN401 - a host pool of the release
+        """Build the host pool of the index keys, as the release's own callers do."""
+        arguments = self.world.server_args
+        given = {
+            "device_pool": self.side.kvcache,
+            "anchor_host": anchor,
+            "layout": arguments.hicache_mem_layout,
+            "allocator_type": arguments.hicache_storage_backend,
+        }
+        return self.caller.call(find_class("DSAIndexerPoolHost"), given)
+
+    def _attach_to_unified(self) -> Stack:
+        attach = find_builder(self.scenario.builder)
+        given = self._shared()
+        cache = self.caller.call(find_class("UnifiedRadixCache"), {"params": given["params"]})
+        # A tree that reports metrics wants a metrics backend; the stack only passes the flag on.
+        if hasattr(cache, "_enable_metrics_flag"):
+            cache._enable_metrics_flag = True
+        self.caller.call(attach, {**given, "cache": cache})
+        return _of(cache)
+
+    def _attach_to_hiradix(self) -> Stack:
+        attach = find_builder(self.scenario.builder)
+        given = self._shared()
+        cache = SimpleNamespace(kv_cache=self.side.kvcache, **_ranks(given))
+        self.caller.call(attach, {**given, "radix_cache": cache})
+        return _of(cache)
+
+    def _attach_to_mamba(self) -> Stack:
+        attach = find_builder(self.scenario.builder)
+        given = self._shared()
+        cache = SimpleNamespace(
+            hybrid_kv_cache=self.side.kvcache,
+            kvcache=self.side.pools["KV"],
+            evict_mamba_host=_evicts_nothing,
+            evict_mamba=_evicts_nothing,
+            **_ranks(given),
+        )
+        self.caller.call(attach, {**given, "mamba_cache": cache})
+        return _of(cache)
+
+    def _construct(self) -> Stack:
+        """Let a cache that builds its stack in its constructor do so."""
+        given = {"params": self.params(), "server_args": self.world.server_args}
+        return _of(self.caller.call(find_class(self.scenario.builder), given))
+
+    def _init_unified(self) -> Stack:
+        cls = find_class("UnifiedRadixCache")
+        if not hasattr(cls, "init_hicache"):
+            raise Unplayable("UnifiedRadixCache has no init_hicache")
+        given = {"params": self.params(), "server_args": self.world.server_args}
+        cache = self.caller.call(cls, given)
+        self.caller.call(cache.init_hicache, given)
+        return _of(cache)
+
+    def _offload(self) -> Stack:
+        cls = find_part(_OFFLOAD, "DecodeKVCacheOffloadManager")
+        if cls is None:
+            raise Unplayable("no class DecodeKVCacheOffloadManager")
+        given = {
+            "req_to_token_pool": self.side.req_to_token_pool,
+            "token_to_kv_pool_allocator": self.side.allocator,
+            "tp_group": self.world.tp,
+            "tree_cache": SimpleNamespace(),
+            "server_args": self.world.server_args,
+        }
+        return _of(self.caller.call(cls, given))
+
+
+_ENTRIES: dict[str, Callable[[Entrance], Stack]] = {
+    "attach_hybrid_pool_to_unified_cache": Entrance._attach_to_unified,
+    "attach_hybrid_dsa_pool_to_hiradix_cache": Entrance._attach_to_hiradix,
+    "attach_hybrid_minimax_sparse_pool_to_hiradix_cache": Entrance._attach_to_hiradix,
+    "attach_hybrid_pool_to_mamba_cache": Entrance._attach_to_mamba,
+    "HiRadixCache": Entrance._construct,
+    "HiMambaRadixCache": Entrance._construct,
+    "UnifiedRadixCache.init_hicache": Entrance._init_unified,
+    "DecodeKVCacheOffloadManager": Entrance._offload,
+}
+
+
+def _of(cache: Any) -> Stack:  # noqa: ANN401 - a cache of the release
+    controller = cache.cache_controller
+    return Stack(cache=cache, group=controller.mem_pool_host, controller=controller)
+
+
+def _ranks(given: dict[str, Any]) -> dict[str, Any]:
+    names = ("page_size", "tp_group", "pp_group", "attn_cp_group", "attn_tp_group")
+    return {name: given[name] for name in (*names, "pp_rank", "pp_size")}
+
+
+def _indices(layers: tuple[int, ...]) -> dict[int, int]:
+    """Return stage-local layer ids with their places in a pool."""
+    return {layer: index for index, layer in enumerate(layers)}
+
+
+def _evicts_nothing(count: int) -> int:
+    del count
+    return 0

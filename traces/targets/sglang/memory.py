@@ -1,0 +1,176 @@
+"""Which pool, buffer and layer an address lies in."""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+_DEPTH_MAX = 4
+_TABLE_DTYPES = (torch.int32, torch.int64, torch.uint64, torch.bool)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buffer:
+    """One piece of memory that a pool owns.
+
+    Attributes:
+        pool: the pool.
+        name: attribute path in the pool: ``kv_buffer[2]``, ``mamba_cache.temporal``.
+        tensor: its largest view.
+    """
+
+    pool: object
+    name: str
+    tensor: torch.Tensor
+
+    @property
+    def attribute(self) -> str:
+        """The name without what it is reached through and without numbers: ``temporal``."""
+        return self.name.partition("[")[0].rpartition(".")[2]
+
+    @property
+    def number(self) -> int | None:
+        """The last number of the name, None when it has none."""
+        _, bracket, rest = self.name.rpartition("[")
+        return int(rest.rstrip("]")) if bracket else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where rows lie: plane and layer of a buffer."""
+
+    buffer: Buffer
+    plane: str
+    layer: int
+
+
+class MemoryMap:
+    """The buffers of all pools that were learned, by address."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._buffers: list[Buffer] = []
+        self._known: dict[int, object] = {}
+
+    def learn(self, pool: object) -> None:
+        """Add the buffers of a pool; what is known already stays."""
+        if id(pool) in self._known:
+            return
+        self._known[id(pool)] = pool
+        for buffer in buffers_of(pool):
+            start = buffer.tensor.data_ptr()
+            place = bisect_right(self._starts, start)
+            if place and self._starts[place - 1] == start:
+                continue
+            self._starts.insert(place, start)
+            self._buffers.insert(place, buffer)
+
+    def find(self, address: int) -> Buffer | None:
+        """Return the buffer an address lies in."""
+        place = bisect_right(self._starts, address) - 1
+        if place < 0:
+            return None
+        buffer = self._buffers[place]
+        end = self._starts[place] + _span(buffer.tensor)
+        return buffer if address < end else None
+
+    def place(self, address: int, *, row_stride: int) -> Place | None:
+        """Return plane and layer of rows.
+
+        Args:
+            address: of row 0.
+            row_stride: bytes from one row to the next; tells a buffer of one layer from one whose
+                first axis is the layer.
+        """
+        buffer = self.find(address)
+        if buffer is None:
+            return None
+        if is_stacked(buffer.tensor, row_stride=row_stride):
+            layer = (address - buffer.tensor.data_ptr()) // _stride_bytes(buffer.tensor, 0)
+            number = buffer.number
+            plane = buffer.attribute if number is None else f"{buffer.attribute}_{number}"
+            return Place(buffer=buffer, plane=plane, layer=layer)
+        return Place(buffer=buffer, plane=buffer.attribute, layer=buffer.number or 0)
+
+
+def is_stacked(tensor: torch.Tensor, *, row_stride: int) -> bool:
+    """Return whether rows of this stride lie on the second axis, the first being the layer."""
+    return (
+        tensor.dim() > 2
+        and row_stride == _stride_bytes(tensor, 1)
+        and row_stride != _stride_bytes(tensor, 0)
+    )
+
+
+def buffers_of(pool: object) -> Iterator[Buffer]:
+    """Yield every piece of memory that can be reached from a pool, each once, in order of names.
+
+    Tables of numbers and pointers, free lists and mappings are no buffers.
+    """
+    seen: dict[int, Buffer] = {}
+    for name, tensor in sorted(_reachable(pool, "", depth=0, inside={id(pool)})):
+        if tensor.numel() == 0 or (tensor.dim() < 2 and tensor.dtype in _TABLE_DTYPES):
+            continue
+        start = tensor.data_ptr()
+        known = seen.get(start)
+        if known is None or _span(tensor) > _span(known.tensor):
+            seen[start] = Buffer(pool=pool, name=name, tensor=tensor)
+    end = 0
+    whole = []
+    for start, buffer in sorted(seen.items()):
+        if start >= end:
+            whole.append(buffer)
+            end = start + _span(buffer.tensor)
+    yield from sorted(whole, key=lambda buffer: _natural(buffer.name))
+
+
+def _reachable(
+    value: Any,  # noqa: ANN401 - whatever a pool holds
+    name: str,
+    *,
+    depth: int,
+    inside: set[int],
+) -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(value, torch.Tensor):
+        yield name, value
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _reachable(item, f"{name}[{number}]", depth=depth, inside=inside)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if isinstance(key, str | int):
+                yield from _reachable(item, f"{name}[{key}]", depth=depth, inside=inside)
+    elif depth < _DEPTH_MAX and (depth == 0 or _is_own(value)):
+        for key, item in _attributes(value):
+            path = f"{name}.{key}" if name else key
+            if id(item) not in inside:
+                yield from _reachable(item, path, depth=depth + 1, inside=inside | {id(item)})
+
+
+def _attributes(value: object) -> Iterator[tuple[str, Any]]:
+    own = dict(getattr(value, "__dict__", {}))
+    for key in getattr(type(value), "__struct_fields__", ()):
+        own[key] = getattr(value, key)
+    yield from own.items()
+
+
+def _is_own(value: object) -> bool:
+    return type(value).__module__.startswith("sglang.")
+
+
+def _span(tensor: torch.Tensor) -> int:
+    """Return the bytes from the first to the end of the last element."""
+    steps = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return (steps + 1) * tensor.element_size()
+
+
+def _stride_bytes(tensor: torch.Tensor, axis: int) -> int:
+    return tensor.stride(axis) * tensor.element_size()
+
+
+def _natural(name: str) -> tuple[object, ...]:
+    head, bracket, rest = name.partition("[")
+    number = rest.partition("]")[0]
+    return (head, int(number) if bracket and number.isdigit() else -1, rest)

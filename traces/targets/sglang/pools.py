@@ -1,0 +1,407 @@
+"""Device side of a scenario: the release's own pools, allocators and request table of one rank."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from traces.targets.sglang.calls import Caller, accepted
+from traces.targets.sglang.errors import Unplayable
+from traces.targets.sglang.models import MODELS, Family, PlayedModel
+from traces.targets.sglang.releases import find_class
+from traces.targets.sglang.scenarios import Scenario
+from traces.targets.sglang.states import request_table
+from traces.targets.sglang.world import World
+
+PAGES = 8
+SLOTS_WITHOUT_PAGES = 48
+PAGES_OF_A_LONG_PAGE = 6
+SWA_SHARE = 2
+WINDOW = 128
+_QUANT_BLOCK = 128
+_QSA_RATIO = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """Sizes of one scenario's pools on one rank.
+
+    Attributes:
+        model: published dimensions.
+        page_size: tokens a page, of the pools.
+        size: slots of the (full) KV pool.
+        start_layer: first global layer id of the stage.
+        kv_heads: KV heads of this rank.
+        dcp_size: ranks that share a page while decoding.
+    """
+
+    model: PlayedModel
+    page_size: int
+    size: int
+    start_layer: int
+    kv_heads: int
+    dcp_size: int
+
+    @property
+    def end_layer(self) -> int:
+        """Last global layer id of the stage, inclusive."""
+        return self.start_layer + self.model.layer_span - 1
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the KV rows."""
+        dtype: torch.dtype = getattr(torch, self.model.attention.dtype)
+        return dtype
+
+    @property
+    def packed_width(self) -> int | None:
+        """Row bytes of the packed fp8 format; None where a row is what the model says."""
+        attention = self.model.attention
+        sparse = (Family.DSA, Family.PACKED_MLA, Family.LINEAR_DSA)
+        if self.model.family not in sparse or attention.dtype != "float8_e4m3fn":
+            return None
+        scales = attention.kv_lora_rank // _QUANT_BLOCK * 4
+        return attention.kv_lora_rank + scales + attention.qk_rope_head_dim * 2
+
+    @property
+    def swa_size(self) -> int:
+        """Slots of the sliding-window pool: a share of the full one, whole pages."""
+        return self.size // self.page_size // SWA_SHARE * self.page_size
+
+    def global_ids(self, stage_local: tuple[int, ...]) -> list[int]:
+        """Return the global ids of stage-local layer ids."""
+        return [self.start_layer + layer for layer in stage_local]
+
+
+def geometry_of(scenario: Scenario, world: World) -> Geometry:
+    """Derive the sizes of a scenario's pools."""
+    model, shape = MODELS[scenario.model], world.shape
+    page_size = scenario.page_size
+    pages = PAGES if page_size <= 64 else PAGES_OF_A_LONG_PAGE
+    # Sliding-window pools are numbered from zero whatever the stage.
+    offset = 0 if model.swa_layers else shape.pp_rank * model.layer_span
+    return Geometry(
+        model=model,
+        page_size=page_size,
+        size=SLOTS_WITHOUT_PAGES if page_size == 1 else pages * page_size,
+        start_layer=offset,
+        kv_heads=max(1, model.attention.kv_heads // (shape.attn_tp_size or 1)),
+        dcp_size=shape.dcp_size,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSide:
+    """Everything that exists on the device before a stack is built.
+
+    Attributes:
+        geometry: its sizes.
+        kvcache: the pool attention reads from; a wrapper for the hybrids.
+        allocator: hands out its slots.
+        full_allocator: hands out the KV slots; the allocator itself, or one inside it.
+        req_to_token_pool: request table, with the state pool where the model has state.
+        components: parts of a unified tree, by name.
+        pools: device pools that hold rows, by the name of their host pool.
+    """
+
+    geometry: Geometry
+    kvcache: Any
+    allocator: Any
+    full_allocator: Any
+    req_to_token_pool: Any
+    components: tuple[str, ...]
+    pools: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolMaker:
+    """Builds a release's pools from a geometry.
+
+    Attributes:
+        caller: calls constructors by what they take.
+        device: torch device of the pools.
+    """
+
+    caller: Caller
+    device: str
+
+    def side(self, geometry: Geometry) -> DeviceSide:
+        """Build the pools and allocators of a geometry.
+
+        Raises:
+            Unplayable: the release has no such pools.
+        """
+        match geometry.model.family:
+            case Family.SWA | Family.LINEAR_SWA:
+                return self._sliding(geometry)
+            case Family.LINEAR | Family.LINEAR_DSA | Family.QSA:
+                return self._linear(geometry)
+            case Family.MINIMAX:
+                return self._minimax(geometry)
+            case Family.DSV4:
+                return self._deepseek_v4(geometry)
+            case _:
+                return self._plain(geometry)
+
+    def kv_pool(self, geometry: Geometry) -> Any:  # noqa: ANN401 - a pool of the release
+        """Build the pool of the attention layers alone: no wrapper, no allocator."""
+        names = {
+            Family.MXFP8: "MHATokenToKVPoolMXFP8",
+            Family.DSA: "DSATokenToKVPool",
+            Family.MLA: "MLATokenToKVPool",
+            Family.PACKED_MLA: "MLATokenToKVPool",
+        }
+        cls = find_class(names.get(geometry.model.family, "MHATokenToKVPool"))
+        width = geometry.packed_width
+        needs = ("head_num", "head_dim")
+        if not geometry.model.attention.kv_heads:
+            needs = ("kv_lora_rank", "qk_rope_head_dim")
+        if geometry.model.family is Family.PACKED_MLA:
+            needs += ("override_kv_cache_dim",)
+        given = {
+            **self._rows(geometry),
+            "layer_num": len(geometry.model.full_layers),
+            "start_layer": geometry.start_layer,
+            "end_layer": geometry.start_layer + len(geometry.model.full_layers) - 1,
+            "use_nsa": width is not None,
+            "use_dsa": width is not None,
+            "override_kv_cache_dim": width,
+            "dcp_replicated": False,
+        }
+        return self.caller.call(
+            cls, given, needs=needs, matters=("v_head_dim",) if "head_dim" in needs else ()
+        )
+
+    def _rows(self, geometry: Geometry) -> dict[str, Any]:
+        """Return what every KV pool may ask for."""
+        attention = geometry.model.attention
+        return {
+            "size": geometry.size,
+            "page_size": geometry.page_size,
+            "dtype": geometry.dtype,
+            "head_num": geometry.kv_heads,
+            "head_dim": attention.head_dim,
+            "v_head_dim": attention.v_head_dim,
+            "kv_lora_rank": attention.kv_lora_rank,
+            "qk_rope_head_dim": attention.qk_rope_head_dim,
+            "index_head_dim": geometry.model.index_head_dim,
+            "kv_cache_dim": geometry.packed_width
+            or attention.kv_lora_rank + attention.qk_rope_head_dim,
+            "device": self.device,
+            "enable_memory_saver": False,
+            "enable_kvcache_transpose": False,
+        }
+
+    def _plain(self, geometry: Geometry) -> DeviceSide:
+        pool = self.kv_pool(geometry)
+        allocator = self.allocator(geometry, pool)
+        pools = {"KV": pool}
+        if geometry.model.family is Family.DSA:
+            pools["INDEXER"] = pool
+        return DeviceSide(
+            geometry=geometry,
+            kvcache=pool,
+            allocator=allocator,
+            full_allocator=allocator,
+            req_to_token_pool=request_table(self.caller, geometry, device=self.device),
+            components=("FULL",),
+            pools=pools,
+        )
+
+    def allocator(self, geometry: Geometry, kvcache: Any) -> Any:  # noqa: ANN401
+        """Build the allocator of a pool; its slots are those of all decode ranks."""
+        name = "TokenToKVPoolAllocator" if geometry.page_size == 1 else "PagedTokenToKVPoolAllocator"
+        given = self._slots(geometry, kvcache)
+        given["size"] *= geometry.dcp_size
+        given["page_size"] *= geometry.dcp_size
+        return self.caller.call(find_class(name), given)
+
+    def _slots(self, geometry: Geometry, kvcache: Any) -> dict[str, Any]:  # noqa: ANN401
+        return {
+            "size": geometry.size,
+            "size_swa": geometry.swa_size,
+            "page_size": geometry.page_size,
+            "dtype": geometry.dtype,
+            "device": self.device,
+            "kvcache": kvcache,
+            "need_sort": False,
+        }
+
+    def _sliding(self, geometry: Geometry) -> DeviceSide:
+        model = geometry.model
+        given = {
+            **self._rows(geometry),
+            "size_swa": geometry.swa_size,
+            "swa_attention_layer_ids": geometry.global_ids(model.swa_layers),
+            "full_attention_layer_ids": geometry.global_ids(model.full_layers),
+        }
+        pool = self.caller.call(find_class("SWAKVPool"), given, needs=("size_swa",))
+        pools = {"KV": pool.full_kv_pool, "SWA": pool.swa_kv_pool}
+        return self._windowed(geometry, pool, pools)
+
+    def _windowed(self, geometry: Geometry, pool: Any, pools: dict[str, Any]) -> DeviceSide:  # noqa: ANN401
+        allocator = self.caller.call(
+            find_class("SWATokenToKVPoolAllocator"), self._slots(geometry, pool)
+        )
+        requests = request_table(self.caller, geometry, device=self.device)
+        states = {"MAMBA": requests.mamba_pool} if geometry.model.state_layers else {}
+        return DeviceSide(
+            geometry=geometry,
+            kvcache=pool,
+            allocator=allocator,
+            full_allocator=allocator.full_attn_allocator,
+            req_to_token_pool=requests,
+            components=("FULL", "SWA", "MAMBA") if states else ("FULL", "SWA"),
+            pools={**pools, **states},
+        )
+
+    def _linear(self, geometry: Geometry) -> DeviceSide:
+        model = geometry.model
+        cls = find_class("QSATokenToKVPool" if model.family is Family.QSA else "HybridLinearKVPool")
+        requests = request_table(self.caller, geometry, device=self.device)
+        is_sparse = model.family is Family.LINEAR_DSA
+        given = {
+            **self._rows(geometry),
+            "full_attention_layer_ids": geometry.global_ids(model.full_layers),
+            "start_layer": geometry.start_layer,
+            "mamba_pool": requests.mamba_pool,
+            "use_mla": not model.attention.kv_heads,
+            "qsa_index_kv_heads": 1,
+            "qsa_index_head_dim": model.index_head_dim,
+            "qsa_compress_ratio": _QSA_RATIO,
+            "qsa_token_topk": _QSA_RATIO * _QSA_RATIO,
+            "num_request_slots": requests.req_to_token.shape[0],
+            **({"use_dsa": True} if is_sparse else {}),
+        }
+        needs = ("use_dsa", "index_head_dim", "kv_cache_dim") if is_sparse else ()
+        pool = self.caller.call(cls, given, needs=needs)
+        allocator = self.allocator(geometry, pool)
+        pools = {"KV": pool.full_kv_pool, "MAMBA": requests.mamba_pool}
+        if is_sparse:
+            pools["INDEXER"] = pool.full_kv_pool
+        if model.family is Family.QSA:
+            pools["INDEXER"] = pool
+        return DeviceSide(
+            geometry=geometry,
+            kvcache=pool,
+            allocator=allocator,
+            full_allocator=allocator,
+            req_to_token_pool=requests,
+            components=("FULL", "MAMBA"),
+            pools=pools,
+        )
+
+    def _minimax(self, geometry: Geometry) -> DeviceSide:
+        model = geometry.model
+        dense = tuple(layer for layer in model.full_layers if layer not in model.index_layers)
+        index = geometry.global_ids(model.index_layers)
+        given = {
+            **self._rows(geometry),
+            "idx_head_dim": model.index_head_dim,
+            "dense_layer_ids": geometry.global_ids(dense),
+            "sparse_layer_ids": index,
+            "disable_value_sparse_layer_ids": index,
+            "start_layer": geometry.start_layer,
+            # Exclusive, unlike every other pool's.
+            "end_layer": geometry.end_layer + 1,
+        }
+        pool = self.caller.call(find_class("MiniMaxSparseKVPool"), given)
+        allocator = self.allocator(geometry, pool)
+        pools = {"KV": pool.main_pool}
+        if pool.index_k_pool is not None:
+            pools["INDEXER"] = pool.index_k_pool
+        return DeviceSide(
+            geometry=geometry,
+            kvcache=pool,
+            allocator=allocator,
+            full_allocator=allocator,
+            req_to_token_pool=request_table(self.caller, geometry, device=self.device),
+            components=("FULL",),
+            pools=pools,
+        )
+
+    def _deepseek_v4(self, geometry: Geometry) -> DeviceSide:
+        page, size, swa = geometry.page_size, geometry.size, geometry.swa_size
+        model = geometry.model
+        first = geometry.start_layer
+        given = {
+            **self._rows(geometry),
+            "max_num_reqs": 2,
+            "full_size": size,
+            "swa_size": swa,
+            "c4_size": size // 4,
+            "c128_size": size // 128,
+            # Ring states: eight slots a window page, and 128 for the coarser cache.
+            "c4_state_pool_size": swa // page * 8,
+            "c128_state_pool_size": swa // page * 128,
+            "swa_page_size": page,
+            "state_dtype": torch.float32,
+            "c4_state_dtype": torch.float32,
+            "c128_state_dtype": torch.float32,
+            "qk_nope_head_dim": model.attention.head_dim,
+            "indexer_head_dim": model.index_head_dim,
+            "layer_num": model.layer_span,
+            "compression_ratios": list(model.compress_ratios) * (first // model.layer_span + 1),
+            "sliding_window": WINDOW,
+            "start_layer": first,
+            # Exclusive, unlike every other pool's.
+            "end_layer": geometry.end_layer + 1,
+        }
+        pool = self.caller.call(find_class("DeepSeekV4TokenToKVPool"), given)
+        return self._windowed(geometry, pool, _compressed_pools(pool))
+
+
+def _compressed_pools(pool: Any) -> dict[str, Any]:  # noqa: ANN401 - a pool of the release
+    """Return the pools inside a DeepSeek-V4 pool by the names of their host pools."""
+    names = {
+        "SWA": "swa_kv_pool",
+        "DEEPSEEK_V4_C4": "c4_kv_pool",
+        "DEEPSEEK_V4_C4_INDEXER": "c4_indexer_kv_pool",
+        "DEEPSEEK_V4_C128": "c128_kv_pool",
+    }
+    found = {name: getattr(pool, attribute, None) for name, attribute in names.items()}
+    return {name: inner for name, inner in found.items() if inner is not None}
+
+
+def draft_geometry(geometry: Geometry, *, layer_num: int) -> Geometry:
+    """Return the sizes of a draft pool: the target's rows, fewer layers, the slots of all ranks.
+
+    Raises:
+        Unplayable: a draft would need state of its own.
+    """
+    model = geometry.model
+    layers = tuple(range(layer_num))
+    if model.swa_layers:
+        model = replace(model, full_layers=(), swa_layers=layers, state_layers=())
+    elif model.state_layers:
+        family = Family.MHA if model.attention.kv_heads else Family.MLA
+        model = replace(model, family=family, full_layers=layers, state_layers=())
+    else:
+        model = replace(model, full_layers=layers)
+    return replace(geometry, model=model, start_layer=0, size=geometry.size * geometry.dcp_size)
+
+
+def tensor_bytes(side: DeviceSide) -> int:
+    """Return the bytes of all buffers of a side, each storage once."""
+    storages = {
+        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+        for pool in side.pools.values()
+        for tensor in _tensors(vars(pool), depth=2)
+    }
+    return sum(storages.values())
+
+
+def _tensors(value: Any, *, depth: int) -> Iterator[torch.Tensor]:  # noqa: ANN401
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict) and depth:
+        for item in value.values():
+            yield from _tensors(item, depth=depth - 1)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item, depth=depth)
+    elif depth and hasattr(value, "__dict__") and hasattr(value, "temporal"):
+        yield from _tensors(vars(value), depth=depth)
+
+

@@ -1,0 +1,67 @@
+"""Finding parts of the installed release by any of the names they ever had."""
+
+import importlib
+from functools import cache
+from typing import Any
+
+from traces.targets.sglang.discovery import Release, discover
+from traces.targets.sglang.errors import Unplayable
+
+# Renames between releases, newest first; everything else has kept its name.
+NAMES: dict[str, tuple[str, ...]] = {
+    "DSATokenToKVPool": ("DSATokenToKVPool", "NSATokenToKVPool"),
+    "DSAIndexerPoolHost": ("DSAIndexerPoolHost", "NSAIndexerPoolHost"),
+    "build_anchor_sidecar_stack": ("build_anchor_sidecar_stack", "build_shared_anchor_stack"),
+    "attach_hybrid_dsa_pool_to_hiradix_cache": (
+        "attach_hybrid_dsa_pool_to_hiradix_cache",
+        "attach_hybrid_nsa_pool_to_hiradix_cache",
+    ),
+}
+
+
+@cache
+def release() -> Release:
+    """Return what the installed release has; modules are imported once."""
+    return discover()
+
+
+def find_class(name: str) -> Any:  # noqa: ANN401 - a class of the release
+    """Return a class by its canonical name.
+
+    Raises:
+        Unplayable: the release has none.
+    """
+    found = release().find(*NAMES.get(name, (name,)))
+    if found is None:
+        raise Unplayable(f"no class {name}")
+    return found
+
+
+def find_builder(name: str) -> Any:  # noqa: ANN401 - a function of the release
+    """Return a stack builder or attach function by its canonical name.
+
+    Raises:
+        Unplayable: the release has no assembler module, or not this function.
+    """
+    functions = release().builder_functions()
+    if not functions:
+        raise Unplayable("no assembler module")
+    for alias in NAMES.get(name, (name,)):
+        if alias in functions:
+            return functions[alias]
+    raise Unplayable(f"no function {name}")
+
+
+def find_part(module: str, name: str) -> Any | None:  # noqa: ANN401 - anything of the release
+    """Return a member of a module that a release may lack; None without module or member.
+
+    Raises:
+        ImportError: the module is there and something it imports is not.
+    """
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and module.startswith(error.name):
+            return None
+        raise
+    return getattr(found, name, None)

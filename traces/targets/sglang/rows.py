@@ -1,0 +1,109 @@
+"""The rows of an assembled stack's device buffers, each tied to the slots that index them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+import torch
+
+from traces.targets.content import RowBuffer
+from traces.targets.sglang.memory import Buffer, buffers_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """A set of slots that pools share: those of the full KV, of the window, of the states.
+
+    Attributes:
+        name: of the pool that hands them out: ``KV``, ``SWA``, ``MAMBA``.
+        slot_num: how many there are.
+        page_size: slots that are handed out together.
+    """
+
+    name: str
+    slot_num: int
+    page_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plane:
+    """One kind of row of one pool.
+
+    Attributes:
+        name: ``KV.kv_buffer``.
+        domain: whose slots number the rows.
+        layers: rows layer by layer.
+    """
+
+    name: str
+    domain: Domain
+    layers: tuple[RowBuffer, ...]
+
+
+def planes_of(owner: str, pool: object, domain: Domain, *, taken: set[int]) -> Iterator[Plane]:
+    """Yield the planes of a pool whose rows the slots of ``domain`` number.
+
+    Memory that has another use - tables, scratch, rings of their own - has no row for every slot
+    and is left out.
+
+    Args:
+        owner: name of the pool: ``KV``.
+        pool: the device pool.
+        domain: the slots.
+        taken: addresses of buffers that belong to somebody else; those that are yielded are added.
+    """
+    groups: dict[str, list[Buffer]] = {}
+    for buffer in buffers_of(pool):
+        if buffer.tensor.data_ptr() not in taken:
+            groups.setdefault(buffer.name.partition("[")[0], []).append(buffer)
+    for buffers in groups.values():
+        plane = _plane(owner, buffers, domain)
+        if plane is not None:
+            taken.update(buffer.tensor.data_ptr() for buffer in buffers)
+            yield from plane
+
+
+def _plane(owner: str, buffers: Sequence[Buffer], domain: Domain) -> Iterator[Plane] | None:
+    first = buffers[0]
+    flat = _slots_per_row(first.tensor, axis=0, domain=domain)
+    if flat is not None:
+        tensors = [buffer.tensor for buffer in buffers]
+        return iter([_layers(f"{owner}.{first.attribute}", tensors, domain, flat)])
+    stacked = _slots_per_row(first.tensor, axis=1, domain=domain)
+    if stacked is None:
+        return None
+    names = [f"{owner}.{first.attribute}"]
+    if len(buffers) > 1:
+        names = [f"{names[0]}_{number}" for number, _ in enumerate(buffers)]
+    return (
+        _layers(name, list(buffer.tensor), domain, stacked)
+        for name, buffer in zip(names, buffers, strict=True)
+    )
+
+
+def _layers(
+    name: str, tensors: Sequence[torch.Tensor], domain: Domain, slots_per_row: int
+) -> Plane:
+    layers = tuple(
+        RowBuffer(
+            label=f"{name}[{layer}]", layer=layer, tensor=tensor, slots_per_row=slots_per_row
+        )
+        for layer, tensor in zip(count(), tensors)  # noqa: B905 - one is endless
+    )
+    return Plane(name=name, domain=domain, layers=layers)
+
+
+def _slots_per_row(tensor: torch.Tensor, *, axis: int, domain: Domain) -> int | None:
+    """Return how many slots share a row, None where an axis does not number the slots.
+
+    It is the smallest part of a page with which there is a row for every slot, and not twice as
+    many rows as that takes: whatever is larger is numbered by something else.
+    """
+    if tensor.dim() <= axis + 1 or not tensor[(0,) * axis].is_contiguous():
+        return None
+    rows = tensor.shape[axis]
+    for slots_per_row in range(1, domain.page_size + 1):
+        if domain.page_size % slots_per_row == 0 and rows * slots_per_row >= domain.slot_num:
+            spare = 2 * domain.page_size + domain.slot_num
+            return slots_per_row if rows * slots_per_row <= spare else None
+    return None

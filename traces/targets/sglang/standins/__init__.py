@@ -1,0 +1,149 @@
+"""Stand-ins for what has no CPU build, so that a release's real code runs without a GPU.
+
+Replaced, and nothing else: the compiled transfer kernels, by copies of the same bytes; page-locked
+allocation; streams, events and the order of tensor operations on pools' memory, by the simulated
+accelerator; the schemas of torchvision's operators; the compiler package triton; the host memory
+that a pool insists on. All of it is installed from here and can be removed again.
+
+On a GPU nothing is replaced: :func:`observe` reports what the real kernels move.
+
+Limits:
+
+* Tensor operations are seen on the thread that called :func:`install` only, and not those that go
+  around torch's dispatcher (``numpy()``, ``tolist()``): read pools' memory by tensor operations.
+* Index tensors of the ``kernel`` backend are read when the kernel runs; a release's copy of them to
+  the GPU is no copy here. What computes them is host work and never late.
+* A ``direct`` copy with rows outside a tensor is refused; torch would cut the slice off.
+* Of operations that put rows into a pool (``index_copy_``), shapes are compared when they happen.
+* The simulation has no time: events know no elapsed time.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from assembler.accelerator import Device
+from assembler.accelerator.sim.memory import MemoryKind
+from traces.targets.sglang.standins import binding, triton_package
+from traces.targets.sglang.standins.buffers import Buffers
+from traces.targets.sglang.standins.host_memory import HostMemory
+from traces.targets.sglang.standins.kernels import KernelRunner
+from traces.targets.sglang.standins.moves import moved, report
+from traces.targets.sglang.standins.operations import StreamOperations
+from traces.targets.sglang.standins.quiet import Quiet
+from traces.targets.sglang.standins.streams import StreamFactory
+from traces.targets.sglang.standins.table import KERNELS, Kernel
+
+__all__ = ["KERNELS", "Standins", "install", "moved", "observe"]
+
+
+class Standins:
+    """What :func:`install` returned.
+
+    Attributes:
+        device: whose streams do the work.
+        functions: the stand-in of each kernel, by the kernel's name.
+        device_module: what ``torch.get_device_module()`` returns meanwhile.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        quiet = Quiet()
+        self._buffers = Buffers(device)
+        self._host_memory = HostMemory(device=device, buffers=self._buffers)
+        runner = KernelRunner(device=device, buffers=self._buffers, quiet=quiet)
+        self.functions = {name: runner.stand_in(kernel) for name, kernel in KERNELS.items()}
+        self._streams = StreamFactory(device)
+        self.device_module = self._streams.module()
+        self._operations = StreamOperations(device=device, buffers=self._buffers, quiet=quiet)
+        self._quiet = quiet
+        self._changes = binding.Changes()
+        self._binder = binding.Binder(
+            functions=self.functions, allocate=self._host_memory.allocate, changes=self._changes
+        )
+
+    def bind(self) -> list[str]:
+        """Give the imported modules of the release the stand-ins that they name.
+
+        Modules that are imported after :func:`install` have them from the start.
+
+        Returns:
+            What was bound so far, as ``module.name``.
+        """
+        self._binder.bind_imported()
+        return list(self._binder.bound)
+
+    def watch(self, tensor: torch.Tensor, name: str) -> None:
+        """Make a pool's buffer known: device memory, unless a host pool allocated it.
+
+        Args:
+            tensor: the buffer or a view of it.
+            name: for people, ``device.KV k layer 0``.
+        """
+        known = self._buffers.find(tensor)
+        kind = MemoryKind.DEVICE if known is None or not known.is_pool else known.kind
+        self._buffers.add(tensor, name=name, kind=kind, is_pool=True)
+
+    def quiet(self) -> Quiet:
+        """Return a block in which tensor operations are left alone: they happen at once."""
+        return self._quiet
+
+    def remove(self) -> None:
+        """Take back everything. Modules that were imported meanwhile keep what they copied."""
+        self._changes.undo()
+
+    def start(self) -> None:
+        """Make the replacements."""
+        changes = self._changes
+        changes.on_undo(triton_package.install())
+        binding.add_vision_operators(changes)
+        compiled = {kernel.name for kernel in KERNELS.values() if kernel.is_compiled}
+        own = {name: run for name, run in self.functions.items() if name not in compiled}
+        binding.add_kernel_package(own, changes)
+        for module in (torch.cuda, torch.cpu):
+            for name, value in self._streams.functions().items():
+                changes.set(module, name, value)
+        binding.bind_when_imported(self._binder, changes)
+        changes.set(torch, "get_device_module", lambda *_: self.device_module)
+        self._host_memory.start(changes)
+        self._operations.__enter__()
+        changes.on_undo(lambda: self._operations.__exit__(None, None, None))
+
+
+def install(device: Device) -> Standins:
+    """Make a release importable and its transfers work of ``device``; call before importing it.
+
+    Args:
+        device: the simulated accelerator, or any other device in host memory.
+
+    Returns:
+        What :meth:`Standins.bind` is to be called on after the import.
+    """
+    standins = Standins(device)
+    standins.start()
+    return standins
+
+
+def observe(functions: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
+    """Wrap real kernels so that :func:`moved` is called with what they move. Changes nothing else.
+
+    Args:
+        functions: real kernels by name; those that :data:`KERNELS` does not know are returned
+            unchanged.
+    """
+    return {
+        name: _observed(KERNELS[name], real) if name in KERNELS else real
+        for name, real in functions.items()
+    }
+
+
+def _observed(kernel: Kernel, real: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*arguments: object, **named: object) -> Any:  # noqa: ANN401 - what the kernel returns
+        stream = f"stream {torch.cuda.current_stream().cuda_stream}"
+        for move in kernel.read(*arguments, **named):
+            report(move, kernel=kernel.name, backend=kernel.backend, stream=stream)
+        return real(*arguments, **named)
+
+    run.__name__ = run.__qualname__ = kernel.name
+    return run

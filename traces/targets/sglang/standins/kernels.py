@@ -1,0 +1,188 @@
+"""Carries out what a kernel moves: as work of the current stream of the simulated accelerator."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+
+from assembler.accelerator import Access, Device, Rows, rows_of, whole
+from assembler.accelerator.sim.memory import MemoryKind
+from traces.targets.sglang.standins.buffers import Buffers
+from traces.targets.sglang.standins.moves import Move, Side, report, require
+from traces.targets.sglang.standins.quiet import Quiet
+from traces.targets.sglang.standins.table import Kernel
+
+
+class KernelRunner:
+    """Stand-ins of kernels.
+
+    Args:
+        device: whose current stream does the work.
+        buffers: the memory that addresses lie in.
+        quiet: is entered around work on bytes.
+    """
+
+    def __init__(self, *, device: Device, buffers: Buffers, quiet: Quiet) -> None:
+        self._device = device
+        self._buffers = buffers
+        self._quiet = quiet
+
+    def stand_in(self, kernel: Kernel) -> Callable[..., None]:
+        """Return a function with a kernel's parameters that does what the kernel does."""
+        launch = self._launch_direct if kernel.backend == "direct" else self._launch_kernel
+
+        def run(*arguments: object, **named: object) -> None:
+            with self._quiet:
+                for move in kernel.read(*arguments, **named):
+                    launch(kernel.name, move)
+
+        run.__name__ = run.__qualname__ = kernel.name
+        return run
+
+    def _launch_kernel(self, name: str, move: Move) -> None:
+        """Launch a copy by address. Rows with a negative index on either side are left out."""
+        source, target = self._bytes(move.source), self._bytes(move.target)
+        for side in (move.source, move.target):
+            self._adopt(side.indices, name="index tensor")
+        report(move, kernel=name, backend="kernel", stream=self._stream_name)
+
+        def numbers(side: Side) -> torch.Tensor:
+            with self._quiet:
+                is_kept = (move.source.indices >= 0) & (move.target.indices >= 0)
+                per_index = side.rows().numel() // max(is_kept.numel(), 1)
+                return side.rows()[is_kept.repeat_interleave(per_index)]
+
+        def operation() -> None:
+            with self._quiet:
+                taken = _addressed(source, move.source, move.row_bytes, numbers(move.source))
+                rows = numbers(move.target)
+                put = _addressed(target, move.target, move.row_bytes, rows)
+                put.index_copy_(0, rows, taken[numbers(move.source)])
+
+        self._device.launch(
+            operation,
+            label=f"{name} {self._label(source)} to {self._label(target)}",
+            reads=(
+                _rows_access(source, move.source, move.row_bytes, numbers),
+                whole(move.source.indices),
+                whole(move.target.indices),
+            ),
+            writes=(_rows_access(target, move.target, move.row_bytes, numbers),),
+        )
+
+    def _launch_direct(self, name: str, move: Move) -> None:
+        """Launch copies of slices; the host reads the indices, and torch compares the shapes."""
+        source, target = _tensor(move.source), _tensor(move.target)
+        indices = (move.source.indices, move.target.indices)
+        for side in (move.source, move.target):
+            self._adopt(_tensor(side), name=f"operand of {name}")
+        self._device.host_access(
+            label=f"{name}: read indices", reads=tuple(map(whole, indices)), writes=()
+        )
+        source_rows, target_rows = move.source.rows().tolist(), move.target.rows().tolist()
+        if source_rows:
+            # An empty copy moves nothing, yet torch compares the rows' shapes first.
+            first = _slice(move.source, source, source_rows[0])
+            _slice(move.target, target, target_rows[0])[:0].copy_(first[:0])
+        _require_inside(move.source, source, source_rows)
+        _require_inside(move.target, target, target_rows)
+        report(move, kernel=name, backend="direct", stream=self._stream_name)
+
+        def operation() -> None:
+            with self._quiet:
+                for source_row, target_row in zip(source_rows, target_rows, strict=True):
+                    taken = _slice(move.source, source, source_row)
+                    _slice(move.target, target, target_row).copy_(taken, non_blocking=True)
+
+        self._device.launch(
+            operation,
+            label=f"{name} {self._label(source)} to {self._label(target)}",
+            reads=tuple(_slice_accesses(move.source, source, source_rows)),
+            writes=tuple(_slice_accesses(move.target, target, target_rows)),
+        )
+
+    @property
+    def _stream_name(self) -> str:
+        return self._device.current_stream().name
+
+    def _bytes(self, side: Side) -> torch.Tensor:
+        """Return the storage that a side's rows lie in."""
+        if side.tensor is not None:
+            self._adopt(side.tensor, name="operand of a kernel")
+        found = self._buffers.at(side.address)
+        buffer = self._buffers.find(found)
+        require(
+            buffer is not None and buffer.kind is not MemoryKind.PAGEABLE,
+            "CUDA error: an illegal memory access was encountered (host memory is not page-locked)",
+        )
+        return found
+
+    def _adopt(self, tensor: torch.Tensor, *, name: str) -> None:
+        """Take a tensor that nobody knows for device memory: host pools' memory is known."""
+        if self._buffers.find(tensor) is None:
+            self._buffers.add(tensor, name=name, kind=MemoryKind.DEVICE, is_pool=False)
+
+    def _label(self, tensor: torch.Tensor) -> str:
+        buffer = self._buffers.find(tensor)
+        return "unknown memory" if buffer is None else buffer.name
+
+
+def _offset(storage: torch.Tensor, side: Side) -> int:
+    return side.address - storage.data_ptr()
+
+
+def _addressed(
+    storage: torch.Tensor, side: Side, row_bytes: int, rows: torch.Tensor
+) -> torch.Tensor:
+    """Return rows by address, ``(row_num, row_bytes) uint8``, at least those asked for."""
+    offset = _offset(storage, side)
+    row_num = int(rows.max()) + 1 if rows.numel() else 0
+    end = offset + (row_num - 1) * side.stride + row_bytes
+    require(
+        row_num == 0 or end <= storage.numel(),
+        "CUDA error: an illegal memory access was encountered "
+        f"(row {row_num - 1} ends at byte {end} of {storage.numel()})",
+    )
+    return storage.as_strided((row_num, row_bytes), (side.stride, 1), offset)
+
+
+def _rows_access(
+    storage: torch.Tensor, side: Side, row_bytes: int, numbers: Callable[[Side], torch.Tensor]
+) -> Access:
+    rows = Rows(
+        offset_bytes=_offset(storage, side),
+        stride_bytes=side.stride,
+        row_bytes=row_bytes,
+        numbers=lambda: numbers(side),
+    )
+    return Access(tensor=storage, rows=rows)
+
+
+def _tensor(side: Side) -> torch.Tensor:
+    assert side.tensor is not None, "direct kernels are given tensors"
+    return side.tensor
+
+
+def _slice(side: Side, tensor: torch.Tensor, row: int) -> torch.Tensor:
+    return tensor[row] if side.slots is None else tensor[row : row + side.slots]
+
+
+def _slice_accesses(side: Side, tensor: torch.Tensor, rows: list[int]) -> Iterator[Access]:
+    """Yield the accesses to slices: one for all where each is contiguous."""
+    if not rows or not tensor[0].is_contiguous():
+        yield from (whole(_slice(side, tensor, row)) for row in rows)
+        return
+    slots = torch.tensor(rows)
+    if side.slots is not None:
+        slots = (slots.unsqueeze(1) + torch.arange(side.slots)).view(-1)
+    yield rows_of(tensor, lambda: slots)
+
+
+def _require_inside(side: Side, tensor: torch.Tensor, rows: list[int]) -> None:
+    """Refuse rows that slicing would cut off silently."""
+    length = 1 if side.slots is None else side.slots
+    for row in rows:
+        require(
+            0 <= row <= tensor.shape[0] - length,
+            f"direct copy: rows must lie in the tensor; expected 0 to {tensor.shape[0] - length}, "
+            f"got {row}",
+        )

@@ -1,0 +1,264 @@
+"""The installed release of sglang as a target: its seams, types and pools.
+
+What a call or a pool *means* is taken from published names that every release has (``PoolEntry``,
+``HostPoolGroup``, ``HiCacheController``); everything else is searched for, see
+:mod:`traces.targets.sglang.discovery`. Transfers are seen where bytes move, below every release's
+own way of asking for them.
+"""
+
+import importlib
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
+from pathlib import Path
+from types import FunctionType, SimpleNamespace
+from typing import Any
+
+import torch
+
+from assembler.accelerator.base import Event, Stream
+from traces.encode import Encoder, Plain
+from traces.seams import (
+    CallSeam,
+    EventSeam,
+    MovedRows,
+    OwnerClaim,
+    PoolView,
+    Role,
+    Seam,
+    SlotsReturned,
+    SlotsTaken,
+    Values,
+)
+from traces.targets.accelerator_order import order_seams
+from traces.targets.sglang.discovery import PACKAGE, Release, methods
+from traces.targets.sglang.memory import MemoryMap, buffers_of
+from traces.targets.sglang.standins import moved
+
+_DRAFT = "DRAFT"
+_OPERATIONS = (
+    "write",
+    "load",
+    "start_writing",
+    "start_loading",
+    "set_draft_kv_pool",
+    "attach_storage_backend",
+)
+_BY_VALUE = ("PoolTransfer", "SidecarPoolSpec")
+_UNKNOWN_LAYER = -1
+
+
+class SglangTarget:
+    """One release as it is imported in this process.
+
+    Args:
+        release: what it has.
+        is_pinned: whether a host buffer is page-locked.
+        group_tag: returns the role of a process group (``tp``), None for an unknown one.
+    """
+
+    name = "sglang"
+    package = PACKAGE
+
+    def __init__(
+        self,
+        release: Release,
+        *,
+        is_pinned: Callable[[torch.Tensor], bool],
+        group_tag: Callable[[object], str | None],
+    ) -> None:
+        found = importlib.import_module(PACKAGE).__file__
+        assert found is not None
+        self.root = Path(found).parent.parent
+        self.memory = MemoryMap()
+        self._release = release
+        self._is_pinned = is_pinned
+        self._group_tag = group_tag
+        self._host_pools = release.host_pools()
+        self._device_pools = release.device_pools()
+        self._states: object | None = None
+        # What a release logs is no contract; the recorder insists on hearing warnings.
+        logging.getLogger(PACKAGE).setLevel(logging.WARNING)
+
+    def builders(self) -> tuple[str, ...]:
+        """Return the names of all stack builders and strategies, sorted."""
+        return self._release.stack_builders()
+
+    def seams(self) -> list[Seam]:
+        """Return everything that is to be watched, each function once."""
+        found: list[Seam] = [*self._builder_seams(), *self._constructor_seams()]
+        found += [*self._operation_seams(), *self._slot_seams(), *order_seams()]
+        assert isinstance(moved, FunctionType)
+        found.append(EventSeam(function=moved, family="move", nesting="every", observe=self._moved))
+        return list({seam.function: seam for seam in found}.values())
+
+    def teach(self, encoder: Encoder) -> None:
+        """Register the package's types: published dataclasses by value, the rest by reference."""
+        encoder.register_package(PACKAGE)
+        encoder.register_reference(SimpleNamespace, "Namespace")
+        for cls in self._release.classes():
+            if issubclass(cls, Enum | BaseException):
+                continue
+            if cls.__name__ in _BY_VALUE:
+                encoder.register_value(cls)
+            else:
+                encoder.register_reference(cls, cls.__name__)
+        _teach_accelerator(encoder)
+        encoder.register(torch.distributed.ProcessGroup, self._encode_group)
+
+    def view(self, pool: object) -> PoolView | None:
+        """Return how to read ``pool``; None when it is no pool."""
+        if isinstance(pool, self._host_pools):
+            layout = getattr(pool, "layout", "")
+            return PoolView(
+                side="host",
+                layout=layout if isinstance(layout, str) else "",
+                is_pinned=self._is_pinned,
+                tensors=_own_buffers,
+            )
+        if isinstance(pool, self._device_pools):
+            return PoolView(
+                side="device", layout="", is_pinned=lambda _: False, tensors=_own_buffers
+            )
+        return None
+
+    def _builder_seams(self) -> Iterator[Seam]:
+        for name, function in self._release.builder_functions().items():
+            yield CallSeam(function=function, callee=name, role="builder", method="", claims=None)
+        for cls, function in methods(self._release.strategies(), "build"):
+            yield _method_seam(cls, function, role="builder", claims=None)
+
+    def _constructor_seams(self) -> Iterator[Seam]:
+        entry, group = self._release.find("PoolEntry"), self._release.find("HostPoolGroup")
+        wiring = tuple(cls for cls in (entry, group) if cls is not None)
+        for cls, function in methods(
+            (*self._host_pools, *self._release.controllers(), *wiring), "__init__"
+        ):
+            claims = self._entry_claims if cls is entry else self._host_claims
+            yield _method_seam(cls, function, role="constructor", claims=claims)
+
+    def _operation_seams(self) -> Iterator[Seam]:
+        for name in _OPERATIONS:
+            for cls, function in methods(self._release.controllers(), name):
+                claims = self._draft_claims if name == "set_draft_kv_pool" else None
+                yield _method_seam(cls, function, role="operation", claims=claims)
+
+    def _slot_seams(self) -> Iterator[Seam]:
+        owners = self._release.allocators()
+        for _, function in methods(owners, "alloc"):
+            yield EventSeam(
+                function=function, family="alloc", nesting="innermost", observe=self._taken
+            )
+        for _, function in methods(owners, "free"):
+            yield EventSeam(
+                function=function, family="free", nesting="innermost", observe=self._returned
+            )
+
+    def _entry_claims(self, values: Values) -> Iterator[OwnerClaim]:
+        name = values["name"]
+        pool = str(getattr(name, "value", name)).upper()
+        for side, key in (("host", "host_pool"), ("device", "device_pool")):
+            holder = values.get(key)
+            if self.view(holder) is not None:
+                self.memory.learn(holder)
+                if pool == "MAMBA" and side == "device":
+                    self._states = holder
+                yield OwnerClaim(side=side, pool=pool, holder=holder)  # type: ignore[arg-type]
+        for draft in values.get("packed_draft_device_pools") or ():
+            self.memory.learn(draft)
+            yield OwnerClaim(side="device", pool=_DRAFT, holder=draft)
+
+    def _draft_claims(self, values: Values) -> Iterator[OwnerClaim]:
+        for value in values.values():
+            view = self.view(value)
+            if view is not None:
+                self.memory.learn(value)
+                yield OwnerClaim(side=view.side, pool=_DRAFT, holder=value)
+
+    def _host_claims(self, values: Values) -> Iterator[OwnerClaim]:
+        """A pool or controller may be used without any entry: learn what it was built from."""
+        for value in values.values():
+            if self.view(value) is not None:
+                self.memory.learn(value)
+        yield from ()
+
+    def _moved(self, values: Values, result: object) -> MovedRows:
+        del result
+        source = self.memory.find(values["source"])
+        is_backup = source is not None and isinstance(source.pool, self._device_pools)
+        host, device = ("target", "source") if is_backup else ("source", "target")
+        host_buffer = self.memory.find(values[host])
+        place = self.memory.place(values[device], row_stride=values[f"{device}_stride"])
+        return MovedRows(
+            direction="backup" if is_backup else "load",
+            host_pool=None if host_buffer is None else host_buffer.pool,
+            plane="unknown" if place is None else place.plane,
+            layer=_UNKNOWN_LAYER if place is None else place.layer,
+            device_slots=values[f"{device}_rows"],
+            host_slots=values[f"{host}_rows"],
+            bytes=values["row_bytes"] * values["source_rows"].numel(),
+            backend=values["backend"],
+            stream=values["stream"],
+        )
+
+    def _taken(self, values: Values, result: Any) -> SlotsTaken | None:  # noqa: ANN401
+        allocator, need = _first_two(values)
+        if not isinstance(need, int) or not (result is None or isinstance(result, torch.Tensor)):
+            return None
+        pool = self._pool_of(allocator)
+        return None if pool is None else SlotsTaken(pool=pool, need=need, slots=result)
+
+    def _returned(self, values: Values, result: object) -> SlotsReturned | None:
+        del result
+        allocator, slots = _first_two(values)
+        pool = self._pool_of(allocator)
+        if pool is None or not isinstance(slots, torch.Tensor) or slots.numel() == 0:
+            return None
+        return SlotsReturned(pool=pool, slots=slots)
+
+    def _pool_of(self, allocator: Any) -> object | None:  # noqa: ANN401 - any class that allocates
+        if self.view(allocator) is not None:
+            return allocator  # type: ignore[no-any-return]
+        if not hasattr(allocator, "get_kvcache"):
+            return self._states
+        pool = allocator.get_kvcache()
+        return pool if self.view(pool) is not None else None
+
+    def _encode_group(self, value: Any, where: str) -> Plain:  # noqa: ANN401 - torch's own class
+        del where
+        ranks = torch.distributed.get_process_group_ranks(value)
+        tag = self._group_tag(value)
+        return {
+            "group": "derived" if tag is None else tag,
+            "ranks": list(ranks),
+            "rank": value.rank(),
+        }
+
+
+def _own_buffers(pool: object) -> Iterable[tuple[str, torch.Tensor]]:
+    return ((buffer.name, buffer.tensor) for buffer in buffers_of(pool))
+
+
+def _first_two(values: Values) -> tuple[Any, Any]:
+    """Return object and first argument: releases name the latter differently."""
+    allocator, argument, *_ = (*values.values(), None)
+    return allocator, argument
+
+
+def _method_seam(cls: type, function: FunctionType, *, role: Role, claims: Any) -> CallSeam:  # noqa: ANN401
+    name = function.__name__
+    callee = cls.__name__ if name == "__init__" else f"{cls.__name__}.{name}"
+    return CallSeam(function=function, callee=callee, role=role, method=name, claims=claims)
+
+
+def _teach_accelerator(encoder: Encoder) -> None:
+    def event(value: Event, where: str) -> Plain:
+        del where
+        return {"event": encoder.label(value, value.name)}
+
+    def stream(value: Stream, where: str) -> Plain:
+        del where
+        return {"stream": value.name}
+
+    encoder.register(Stream, stream)
+    encoder.register(Event, event)

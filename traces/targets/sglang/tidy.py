@@ -1,0 +1,110 @@
+"""What two releases can be compared by: order between roles, not between handles.
+
+A release may create streams and events in any order and record some that nobody waits for. Streams
+are named by what moves on them, events by the stream they were recorded on, and a record that
+nobody waits for is no order at all. What a release logs is no contract and is left out.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from traces.model import (
+    Event,
+    EventAwaited,
+    EventRecorded,
+    Message,
+    Recording,
+    Site,
+    Transfer,
+)
+
+_DEFAULT = "default"
+_HOST = "host"
+_READER = "read."
+
+
+def tidied(recording: Recording, *, findings: Sequence[str]) -> Recording:
+    """Return the recording with streams and events named by their roles.
+
+    Args:
+        recording: as it was made.
+        findings: what the simulated accelerator found wrong, each a line; they become messages.
+    """
+    sites = recording.sites
+    places = sites.events if sites is not None else tuple(None for _ in recording.trace.events)
+    events = list(zip(recording.trace.events, places, strict=True))
+    events = [pair for pair in events if not isinstance(pair[0], Message)]
+    events = _without_unawaited(events)
+    roles = _roles(event for event, _ in events)
+    names = _Names(roles)
+    named = [(names.named(event), place) for event, place in events]
+    named += [(Message(step="reload", level="error", text=line), None) for line in findings]
+    return msgspec.structs.replace(
+        recording,
+        trace=msgspec.structs.replace(
+            recording.trace, events=tuple(event for event, _ in named)
+        ),
+        sites=None
+        if sites is None
+        else msgspec.structs.replace(sites, events=tuple(place for _, place in named)),
+    )
+
+
+def _without_unawaited(
+    events: Sequence[tuple[Event, Site | None]],
+) -> list[tuple[Event, Site | None]]:
+    awaited = {event.name for event, _ in events if isinstance(event, EventAwaited)}
+    return [
+        (event, place)
+        for event, place in events
+        if not isinstance(event, EventRecorded) or event.name in awaited
+    ]
+
+
+def _roles(events: Iterable[Event]) -> dict[str, str]:
+    """Return the role of every stream: what it moved first."""
+    roles = {_DEFAULT: _DEFAULT, _HOST: _HOST}
+    for event in events:
+        if isinstance(event, Transfer):
+            roles.setdefault(event.stream, event.direction)
+    return roles
+
+
+class _Names:
+    def __init__(self, roles: dict[str, str]) -> None:
+        self._roles = roles
+        self._counts: Counter[str] = Counter()
+        self._current: dict[str, str] = {}
+
+    def named(self, event: Event) -> Event:
+        """Return the event with roles in the place of handles."""
+        match event:
+            case Transfer():
+                return msgspec.structs.replace(event, stream=self._role(event.stream))
+            case EventRecorded():
+                return msgspec.structs.replace(
+                    event, name=self._mark(event), stream=self._role(event.stream)
+                )
+            case EventAwaited():
+                return msgspec.structs.replace(
+                    event, name=self._waited(event.name), stream=self._role(event.stream)
+                )
+        return event
+
+    def _mark(self, event: EventRecorded) -> str:
+        role = self._role(event.stream)
+        self._counts[role] += 1
+        self._current[event.name] = f"{role}#{self._counts[role]}"
+        return self._current[event.name]
+
+    def _waited(self, name: str) -> str:
+        if name.startswith("stream:"):
+            return f"stream:{self._role(name.removeprefix('stream:'))}"
+        return self._current.get(name, "nothing")
+
+    def _role(self, stream: str) -> str:
+        if stream.startswith(_READER):
+            return stream
+        return self._roles.get(stream, "other")

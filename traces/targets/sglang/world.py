@@ -1,0 +1,210 @@
+"""What a release expects around its caches: process groups, server arguments, parallel state.
+
+One process plays one rank. The groups are real ``ProcessGroup`` objects of torch's fake backend,
+whose collectives change nothing, so that ranks and sizes are distinctive without peers.
+"""
+
+import json
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch.distributed
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from traces.targets.sglang.calls import accepted
+from traces.targets.sglang.errors import Unplayable
+from traces.targets.sglang.releases import find_part
+from traces.targets.sglang.scenarios import GROUPS, RankShape, Scenario
+
+# Values that no default has, handed to every parameter of their name.
+MODEL_NAME = "sentinel/model-7b"
+PREFETCH_THRESHOLD = 771
+EXTRA_CONFIG = {"sentinel_option": 97}
+HOST_TO_DEVICE = 2.5
+
+# The last rank of a group would equal its size less one in every group.
+_RANK_IN_TP = 6
+_SERVER_ARGS = "sglang.srt.server_args"
+_CONTEXT = "sglang.srt.runtime_context"
+
+_tags: list[tuple[object, str]] = []
+_open = ExitStack()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """The surroundings of one played rank.
+
+    Attributes:
+        shape: sizes of its groups and its pipeline stage.
+        server_args: the release's own arguments, published where the release has a place for them.
+        tp, attn_cp, attn_tp, pp: its process groups; None where the shape has none.
+        device: torch device of the pools.
+    """
+
+    shape: RankShape
+    server_args: Any
+    tp: torch.distributed.ProcessGroup
+    attn_cp: torch.distributed.ProcessGroup | None
+    attn_tp: torch.distributed.ProcessGroup | None
+    pp: torch.distributed.ProcessGroup | None
+    device: str
+
+    @property
+    def attn_cp_rank(self) -> int:
+        """Rank in the attention context-parallel group; 0 without one."""
+        return self.attn_cp.rank() if self.attn_cp is not None else 0
+
+    @property
+    def attn_cp_size(self) -> int:
+        """Size of the attention context-parallel group; 1 without one."""
+        return max(1, self.shape.attn_cp_size)
+
+
+def group_tag(group: object) -> str | None:
+    """Return the role of a process group of the open world; None for any other."""
+    return next((tag for known, tag in _tags if known is group), None)
+
+
+def open_world(scenario: Scenario, *, host_gigabytes: float, device: str) -> World:
+    """Replace the open world by the one of a scenario.
+
+    Args:
+        scenario: whose groups and server arguments are set.
+        host_gigabytes: host size in decimal gigabytes, where the scenario sizes by it.
+        device: torch device of the pools.
+
+    Raises:
+        Unplayable: the release has no such parallelism.
+    """
+    close_world()
+    shape = GROUPS[scenario.groups]
+    groups = _open_groups(shape)
+    _tags.extend((group, tag) for tag, group in groups.items())
+    arguments = _server_args(scenario, shape, host_gigabytes, device)
+    _publish(arguments)
+    _set_parallel(shape, groups)
+    return World(
+        shape=shape,
+        server_args=arguments,
+        tp=groups["tp"],
+        attn_cp=groups.get("attn_cp"),
+        attn_tp=groups.get("attn_tp"),
+        pp=groups.get("pp"),
+        device=device,
+    )
+
+
+def close_world() -> None:
+    """Undo everything that opening a world set."""
+    _open.close()
+    _tags.clear()
+    reset = find_part(_CONTEXT, "reset_context")
+    if reset is not None:
+        reset()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _open_groups(shape: RankShape) -> dict[str, torch.distributed.ProcessGroup]:
+    """Return the groups of this rank by role; tensor-parallel ranks are numbered (cp, tp)."""
+    tp_rank = min(_RANK_IN_TP, shape.tp_size - 1)
+    first = shape.pp_rank * shape.tp_size
+    torch.distributed.init_process_group(
+        "fake",
+        store=FakeStore(),
+        rank=first + tp_rank,
+        world_size=shape.tp_size * shape.pp_size,
+    )
+    width = shape.attn_tp_size or 1
+    cp_ranks = range(first + tp_rank % width, first + shape.tp_size, width)
+    tp_start = first + tp_rank // width * width
+    members = {
+        "tp": list(range(first, first + shape.tp_size)),
+        "attn_cp": list(cp_ranks) if shape.attn_cp_size else [],
+        "attn_tp": list(range(tp_start, tp_start + width)) if shape.attn_tp_size else [],
+        "pp": [tp_rank + stage * shape.tp_size for stage in range(shape.pp_size)],
+    }
+    return {tag: torch.distributed.new_group(ranks) for tag, ranks in members.items() if ranks}
+
+
+def _server_args(scenario: Scenario, shape: RankShape, gigabytes: float, device: str) -> Any:  # noqa: ANN401
+    cls = find_part(_SERVER_ARGS, "ServerArgs")
+    if cls is None:
+        raise Unplayable("no ServerArgs")
+    taken = accepted(cls)
+    if shape.dcp_size > 1 and "dcp_size" not in taken:
+        raise Unplayable("no decode context parallelism")
+    extra = {**EXTRA_CONFIG, "prefetch_threshold": PREFETCH_THRESHOLD, "allocator": "shm"}
+    values = {
+        "model_path": "dummy",
+        "served_model_name": MODEL_NAME,
+        "device": device,
+        "page_size": scenario.page_size,
+        "enable_hierarchical_cache": True,
+        "hicache_ratio": HOST_TO_DEVICE,
+        "hicache_size": gigabytes if scenario.sizing == "gb" else 0,
+        "hicache_write_policy": scenario.write_policy,
+        "hicache_io_backend": scenario.io_backend,
+        "hicache_mem_layout": scenario.layout,
+        "hicache_storage_backend": scenario.storage_backend,
+        "hicache_storage_backend_extra_config": json.dumps(extra),
+    }
+    arguments = cls(**{key: value for key, value in values.items() if key in taken})
+    # Derived defaults of some releases replace what was asked for.
+    for key, value in values.items():
+        if key in taken and getattr(arguments, key) != value:
+            raise Unplayable(f"server arguments turn {key} into {getattr(arguments, key)!r}")
+    return arguments
+
+
+def _publish(arguments: Any) -> None:  # noqa: ANN401 - the release's own class
+    publish = find_part(_SERVER_ARGS, "set_global_server_args_for_scheduler")
+    if publish is not None:
+        publish(arguments)
+
+
+def _set_parallel(shape: RankShape, groups: dict[str, Any]) -> None:
+    """State ranks and sizes where the release has a parallel context."""
+    get_parallel = find_part(_CONTEXT, "get_parallel")
+    if get_parallel is None:
+        return
+    context = get_parallel()
+    for name, value in _parallel_values(shape, groups).items():
+        # One field at a time: a release refuses names it does not have.
+        with suppress(ValueError, KeyError, TypeError, AssertionError):
+            _open.enter_context(context.override(**{name: value}))
+
+
+def _parallel_values(shape: RankShape, groups: dict[str, Any]) -> dict[str, Any]:
+    def rank(tag: str) -> int:
+        return int(groups[tag].rank()) if tag in groups else 0
+
+    values: dict[str, Any] = {
+        "tp_size": shape.tp_size,
+        "tp_rank": rank("tp"),
+        "pp_size": shape.pp_size,
+        "pp_rank": shape.pp_rank,
+        "attn_tp_size": max(1, shape.attn_tp_size),
+        "attn_tp_rank": rank("attn_tp"),
+        "attn_cp_size": max(1, shape.attn_cp_size),
+        "attn_cp_rank": rank("attn_cp"),
+        "attn_dp_size": 1,
+        "attn_dp_rank": 0,
+        "dcp_size": shape.dcp_size,
+        "dcp_enabled": shape.dcp_size > 1,
+        "attn_dcp_size": shape.dcp_size,
+        "attn_dcp_rank": shape.dcp_size - 1,
+        "nnodes": 1,
+        "launch_world_size": shape.tp_size * shape.pp_size,
+    }
+    for tag in groups:
+        values[f"{tag}_group"] = SimpleNamespace(
+            cpu_group=groups[tag],
+            device_group=groups[tag],
+            world_size=groups[tag].size(),
+            rank_in_group=groups[tag].rank(),
+        )
+    return values
