@@ -37,6 +37,17 @@ def _positive(text: str) -> float:
     return seconds
 
 
+def require_native(target: str) -> None:
+    """Refuse a package where only our own code can be worked on.
+
+    Raises:
+        ToolError: the target is unknown or not native.
+    """
+    if known_target(target).name != NATIVE:
+        rule = "must be our own code for this verb"
+        raise ToolError("--target", rule, expected=NATIVE, got=repr(target))
+
+
 def side_or(default: str, given: str | None, *, option: str, target: str) -> str:
     """Return the side given, or the default of this repository's own code.
 

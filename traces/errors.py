@@ -14,6 +14,10 @@ class TraceError(Exception):
         self.subject = subject
         self.rule = rule
 
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        """Let the error travel between processes as the line it is."""
+        return _as_written, (type(self), str(self), self.subject, self.rule)
+
 
 class TraceFormatError(TraceError, ValueError):
     """A text is no trace of this schema, or a trace holds what the schema cannot hold."""
@@ -33,3 +37,10 @@ class GoldenWriteError(TraceError, RuntimeError):
 
 class GoldenNameError(TraceError, ValueError):
     """A golden's name could not be a file's name on every machine."""
+
+
+def _as_written(kind: type[TraceError], line: str, subject: str, rule: str) -> TraceError:
+    error = kind.__new__(kind, line)
+    error.args = (line,)
+    error.subject, error.rule = subject, rule
+    return error

@@ -130,6 +130,23 @@ def test_side_of_a_package_must_be_named(goldentrace, capsys, arguments, said, m
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"goldentrace: {said}")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("explore",),
+        ("bench", "gate"),
+        ("bench", "recorder"),
+        ("parity",),
+        ("regenerate", "--reason", "x"),
+    ],
+    ids=" ".join,
+)
+def test_verb_for_our_own_code_refuses_a_package(goldentrace, capsys, arguments):
+    assert goldentrace(*arguments, "--target", "sglang") == 2
+    expected = "goldentrace: --target: must be our own code for this verb; expected native, got "
+    assert capsys.readouterr().err.startswith(expected)
+
+
 def test_interpreter_is_refused_for_our_own_code(goldentrace, capsys):
     assert goldentrace("list", "--python", "/bin/sh") == 2
     expected = "goldentrace: --python: must be left out for target native; expected none, got "

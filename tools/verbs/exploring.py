@@ -10,7 +10,13 @@ import typer
 from tools.errors import ToolError
 from tools.exploring import Exploration, Finding, batch_num, explore, replay_again
 from tools.formats.words import counted
-from tools.options import DEFAULT_LIMIT_SECONDS, AsJson, Target, opener
+from tools.options import (
+    DEFAULT_LIMIT_SECONDS,
+    AsJson,
+    Target,
+    opener,
+    require_native,
+)
 from tools.output import timed
 from tools.progress import progress
 from traces.explore import POLICIES, Replay, parse_replay, render_replay
@@ -55,6 +61,7 @@ def explore_builders(
 
     A violation is shrunk, printed, and kept in a file that ``--replay`` plays again.
     """
+    require_native(target)
     desk = opener(context)(target=target, limit_seconds=DEFAULT_LIMIT_SECONDS)
     if replay is not None:
         _play_again(replay, root=desk.root, as_json=as_json)

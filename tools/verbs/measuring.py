@@ -17,6 +17,7 @@ from tools.options import (
     Names,
     Target,
     opener,
+    require_native,
 )
 from traces.scenarios import Scenario
 
@@ -36,6 +37,7 @@ def measure_gate(
     as_json: AsJson = False,
 ) -> None:
     """Time the whole gate against the bare playing of the same scenarios."""
+    require_native(target)
     desk = opener(context)(target=target, limit_seconds=DEFAULT_LIMIT_SECONDS)
     found = bench_gate(
         desk.root,
@@ -61,6 +63,7 @@ def measure_recorder(
 
     Without names the first scenario of every builder is played.
     """
+    require_native(target)
     desk = opener(context)(target=target, limit_seconds=DEFAULT_LIMIT_SECONDS)
     scenarios = _some(names, known=desk.scenarios)
     if not names:

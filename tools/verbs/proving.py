@@ -16,6 +16,7 @@ from tools.options import (
     Names,
     Target,
     opener,
+    require_native,
 )
 from tools.output import ruled, timed
 from tools.parity import certify, prove, require_certifiable
@@ -45,6 +46,7 @@ def parity(
     """
     if write:
         refuse_writing_in_ci(os.environ)
+    require_native(target)
     desk = opener(context)(target=target, limit_seconds=timeout)
 
     def judged() -> tuple[Verdict, tuple[str, ...]]:

@@ -22,6 +22,7 @@ from tools.options import (
     Target,
     interpreter,
     opener,
+    require_native,
     side_or,
 )
 from tools.output import print_verdict, say, timed
@@ -91,6 +92,7 @@ def regenerate(
     The causes are shown first. The reason goes into CHANGELOG.md. Refuses in CI, when a scenario is
     not deterministic and when a round trip does not restore its rows.
     """
+    require_native(target)
     why = require_permission(reason=reason)
     desk = opener(context)(target=target, limit_seconds=timeout)
     case = desk.case(

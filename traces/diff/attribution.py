@@ -10,6 +10,7 @@ from traces.diff.side import Side
 from traces.diff.tensors import pool_of
 from traces.verdict import Kind, Level
 
+_RESULTS = (Layer.DIGESTS, Layer.OUTCOME)
 _SIGNATURE_KINDS = (Kind.PARAMETER_ADDED, Kind.PARAMETER_REMOVED)
 
 
@@ -30,7 +31,14 @@ class Attribution:
         own: dict[str, Draft] = {}
         for found in differences:
             maker = marks(base_call=found.base_call, head_call=found.head_call)
-            draft = self._touching(maker) or self._nearest(found, before=(Layer.TENSORS, 0))
+            draft = (
+                self._touching(maker)
+                or self.ledger.of_made(
+                    base=self.base.call(found.base_call) if found.base_call else None,
+                    head=self.head.call(found.head_call) if found.head_call else None,
+                )
+                or self._nearest(found, before=(Layer.TENSORS, 0))
+            )
             callee = self._callee(found)
             draft = draft or own.get(callee)
             if draft is None:
@@ -100,14 +108,20 @@ class Attribution:
         return draft
 
     def _nearest(self, found: Difference, *, before: tuple[int, int]) -> Draft | None:
-        """Return the latest cause before a rank that can explain a difference."""
+        """Return the latest cause before a rank that can explain a difference.
+
+        How a scenario ended, and what came back, follows rather from a cause that changed buffers
+        than from one that nothing else shows of.
+        """
         able = [
             draft
             for draft in self.ledger.drafts
             if draft.capable and draft.rank < before and _reaches(draft, found)
         ]
-        proven = [draft for draft in able if draft.level is Level.BEHAVIOUR]
-        return max(proven or able, key=lambda draft: draft.rank, default=None)
+        proven = [draft for draft in able if draft.level is Level.BEHAVIOUR] or able
+        if found.layer in _RESULTS:
+            proven = [draft for draft in proven if _changed_buffers(draft)] or proven
+        return max(proven, key=lambda draft: draft.rank, default=None)
 
     def _of_pool(self, pool: str) -> Draft | None:
         """Return the cause that reaches the constructor of a device or host pool."""
@@ -141,6 +155,10 @@ class Attribution:
         if found.head_call:
             return self.head.call(found.head_call).callee
         return self.base.call(found.base_call).callee if found.base_call else found.pool
+
+
+def _changed_buffers(draft: Draft) -> bool:
+    return any(found.layer is Layer.TENSORS for found in draft.found)
 
 
 def _moves_data(hunk: Sequence[Difference]) -> bool:

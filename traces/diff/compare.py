@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from traces.diff.aliases import NO_ALIASES, Aliases
+from traces.diff.aliases import rename_causes as alias_causes
 from traces.diff.arguments import ArgumentComparison
 from traces.diff.assembly import Assembly
 from traces.diff.attribution import Attribution
@@ -39,13 +41,25 @@ def diff(base: Recording | Trace, head: Recording | Trace) -> tuple[Cause, ...]:
 
 
 def compare_sides(
-    base: Mapping[str, Recording], head: Mapping[str, Recording]
+    base: Mapping[str, Recording],
+    head: Mapping[str, Recording],
+    *,
+    aliases: Aliases = NO_ALIASES,
 ) -> tuple[Cause, ...]:
     """Return the causes why two sides differ, merged over their scenarios.
 
     A scenario that only one side has is ``scenario_added`` or ``scenario_removed``.
+
+    Args:
+        base: recordings by scenario.
+        head: recordings by scenario.
+        aliases: names of the target that changed from release to release.
     """
-    causes = {name: diff(base[name], head[name]) for name in sorted(base.keys() & head.keys())}
+    causes: dict[str, tuple[Cause, ...]] = {}
+    for name in sorted(base.keys() & head.keys()):
+        old, old_names = aliases.applied(base[name])
+        new, new_names = aliases.applied(head[name])
+        causes[name] = (*diff(old, new), *alias_causes(old_names, new_names))
     for name in sorted(base.keys() ^ head.keys()):
         causes[name] = (lone_scenario(name, removed=name in base),)
     return merge_causes(causes)

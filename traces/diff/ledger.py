@@ -93,6 +93,14 @@ class Ledger:
             None,
         )
 
+    def of_made(self, *, base: Call | None, head: Call | None) -> Draft | None:
+        """Return the cause that changed an object from which a constructor made its own."""
+        for mark, _, call in self._both(base, head):
+            draft = self._of_object.get(f"{mark} {made_label(call)}")
+            if draft is not None:
+                return draft
+        return None
+
     def alike(self, change: ArgumentChange) -> Draft | None:
         """Return an earlier cause with the same parameter and values: one source feeds both.
 

@@ -5,13 +5,22 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from traces.diff.values import Value
-from traces.verdict import Cause, Consequence, Kind, Variant
+from traces.verdict import Cause, Consequence, Kind, Level, Variant
 
 _Key = tuple[object, ...]
 _CALL_KINDS = (Kind.CALL_ADDED, Kind.CALL_REMOVED, Kind.RENAMED)
 _SCENARIO_KINDS = (Kind.SCENARIO_ADDED, Kind.SCENARIO_REMOVED)
 
 
+_OF_ARGUMENTS = frozenset(
+    (
+        Kind.ARGUMENT_DROPPED,
+        Kind.ARGUMENT_ADDED,
+        Kind.ARGUMENT_CHANGED,
+        Kind.PARAMETER_REMOVED,
+        Kind.PARAMETER_ADDED,
+    )
+)
 _OF_BUFFERS = frozenset(
     (
         Kind.SHAPE_CHANGED,
@@ -41,12 +50,17 @@ def merge_causes(per_scenario: Mapping[str, tuple[Cause, ...]]) -> tuple[Cause, 
 
 
 def upstream_first(causes: Iterable[Cause]) -> tuple[Cause, ...]:
-    """Sort causes: by level, then by upstreamness, then by number of scenarios."""
+    """Sort causes: by level, then by upstreamness, then by number of scenarios.
+
+    Of causes that change behaviour, those that show in buffers, events or results come before those
+    that nothing follows from.
+    """
     return tuple(
         sorted(
             causes,
             key=lambda cause: (
                 cause.level.rank,
+                not _is_material(cause),
                 cause.rank,
                 -len(cause.scenarios),
                 cause.parameter or "",
@@ -55,6 +69,12 @@ def upstream_first(causes: Iterable[Cause]) -> tuple[Cause, ...]:
             ),
         )
     )
+
+
+def _is_material(cause: Cause) -> bool:
+    if cause.kind not in _OF_ARGUMENTS:
+        return True
+    return any(one.level is Level.BEHAVIOUR for one in cause.consequences)
 
 
 def _key(cause: Cause) -> _Key:

@@ -69,7 +69,7 @@ class ResultComparison:
                     after=_values(after),
                     layer=Layer.DIGESTS,
                     position=place,
-                    pool=known.pool if isinstance(known, RoundTrip) else pool_of(known.owner),
+                    pool=_pool(known),
                     truncated=(after is None and self.head.failed)
                     or (before is None and self.base.failed),
                 )
@@ -119,6 +119,12 @@ def _key(digest: DigestRecord, renamed: Mapping[str, str]) -> tuple[str, str, st
     if isinstance(digest, RoundTrip):
         return ("round trip", digest.step, digest.pool)
     return ("content", digest.step, renamed_owner(digest.owner, renamed))
+
+
+def _pool(digest: DigestRecord) -> str:
+    """Return the pool a digest is of; what follows its name tells its planes apart."""
+    name = digest.pool if isinstance(digest, RoundTrip) else pool_of(digest.owner)
+    return name.partition(".")[0]
 
 
 def _place(digest: DigestRecord) -> str:

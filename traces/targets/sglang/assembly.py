@@ -121,5 +121,3 @@ def _sidecars(stack: Stack) -> tuple[tuple[str, str], ...]:
 
 def _upper(name: Any) -> str:  # noqa: ANN401 - an enumeration of the release
     return str(name.value).upper()
-
-

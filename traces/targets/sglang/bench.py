@@ -19,7 +19,9 @@ class Bench:
         quiet: returns a block in which tensor operations are not looked at.
     """
 
-    def __init__(self, device: Device, *, quiet: Callable[[], AbstractContextManager[object]]):
+    def __init__(
+        self, device: Device, *, quiet: Callable[[], AbstractContextManager[object]]
+    ) -> None:
         self.quiet = quiet
         self.torch_device = device.torch_device
         self._device = device

@@ -7,9 +7,12 @@ has - so that a builder or pool that a later release adds is watched without a c
 import importlib
 import inspect
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
+
+from torch.utils import cpp_extension
 
 PACKAGE = "sglang"
 
@@ -123,12 +126,28 @@ def discover() -> Release:
     """
     package = importlib.import_module(_POOL_PACKAGE)
     modules, missing = [package], {}
-    for name in (*_module_names(package), _CONTROLLER_MODULE):
-        try:
-            modules.append(importlib.import_module(name))
-        except Exception as error:  # noqa: BLE001 - whatever an import of the target raises
-            missing[name] = " ".join(f"{type(error).__name__}: {error}".split())
+    with _nothing_compiled():
+        for name in (*_module_names(package), _CONTROLLER_MODULE):
+            try:
+                modules.append(importlib.import_module(name))
+            except Exception as error:  # noqa: BLE001 - whatever an import of the target raises
+                missing[name] = " ".join(f"{type(error).__name__}: {error}".split())
     return Release(modules=tuple(modules), missing=missing)
+
+
+@contextmanager
+def _nothing_compiled() -> Iterator[None]:
+    """Refuse modules that would compile native code when they are imported: it takes minutes."""
+
+    def refuse(*_arguments: object, **_named: object) -> None:
+        raise ImportError("compiles native code when it is imported")
+
+    before = cpp_extension.load, cpp_extension.load_inline
+    cpp_extension.load = cpp_extension.load_inline = refuse
+    try:
+        yield
+    finally:
+        cpp_extension.load, cpp_extension.load_inline = before
 
 
 def methods(classes: tuple[type, ...], name: str) -> Iterator[tuple[type, FunctionType]]:

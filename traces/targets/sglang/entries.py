@@ -18,6 +18,13 @@ from traces.targets.sglang.releases import find_builder, find_class, find_part
 from traces.targets.sglang.scenarios import Scenario
 from traces.targets.sglang.world import EXTRA_CONFIG, MODEL_NAME, PREFETCH_THRESHOLD, World
 
+# Families that a release knows once it has a builder for them; until then its trees refuse them.
+_STACK_OF = {
+    Family.SWA: "build_hybrid_swa_stack",
+    Family.LINEAR_SWA: "build_hybrid_mamba_swa_stack",
+    Family.MINIMAX: "build_minimax_sparse_hicache_stack",
+    Family.DSV4: "build_deepseek_v4_hicache_stack",
+}
 _OFFLOAD = "sglang.srt.disaggregation.decode_kvcache_offload_manager"
 
 
@@ -68,6 +75,9 @@ class Entrance:
             Unplayable: the release has no such entry, or not for these pools.
         """
         name = self.scenario.builder
+        needed = _STACK_OF.get(self.side.geometry.model.family)
+        if needed is not None:
+            find_builder(needed)
         if name in _ENTRIES:
             return _ENTRIES[name](self)
         return self._build()
@@ -82,7 +92,10 @@ class Entrance:
         needs: tuple[str, ...] = ()
         drafts: dict[str, Any] = {}
         if self.packed_drafts:
-            needs, drafts["mtp_draft_device_pools"] = ("mtp_draft_device_pools",), self.packed_drafts
+            needs, drafts["mtp_draft_device_pools"] = (
+                ("mtp_draft_device_pools",),
+                self.packed_drafts,
+            )
         if self.sidecar_drafts:
             drafts["sidecar_draft_device_pools"] = self.sidecar_drafts
         given = {

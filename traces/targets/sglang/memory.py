@@ -1,5 +1,6 @@
 """Which pool, buffer and layer an address lies in."""
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +9,8 @@ from typing import Any
 import torch
 
 _DEPTH_MAX = 4
-_TABLE_DTYPES = (torch.int32, torch.int64, torch.uint64, torch.bool)
+_NUMBER = re.compile(r"\[(\d+)\]")
+_ROW_AXES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +30,13 @@ class Buffer:
     @property
     def attribute(self) -> str:
         """The name without what it is reached through and without numbers: ``temporal``."""
-        return self.name.partition("[")[0].rpartition(".")[2]
+        return _NUMBER.sub("", self.name).rpartition(".")[2]
 
     @property
     def number(self) -> int | None:
         """The last number of the name, None when it has none."""
-        _, bracket, rest = self.name.rpartition("[")
-        return int(rest.rstrip("]")) if bracket else None
+        numbers = _NUMBER.findall(self.name)
+        return int(numbers[-1]) if numbers else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,11 +109,11 @@ def is_stacked(tensor: torch.Tensor, *, row_stride: int) -> bool:
 def buffers_of(pool: object) -> Iterator[Buffer]:
     """Yield every piece of memory that can be reached from a pool, each once, in order of names.
 
-    Tables of numbers and pointers, free lists and mappings are no buffers.
+    Tables of numbers and pointers, free lists and mappings, which have one axis, are no buffers.
     """
     seen: dict[int, Buffer] = {}
     for name, tensor in sorted(_reachable(pool, "", depth=0, inside={id(pool)})):
-        if tensor.numel() == 0 or (tensor.dim() < 2 and tensor.dtype in _TABLE_DTYPES):
+        if tensor.numel() == 0 or tensor.dim() < _ROW_AXES:
             continue
         start = tensor.data_ptr()
         known = seen.get(start)
@@ -162,7 +164,9 @@ def _is_own(value: object) -> bool:
 
 def _span(tensor: torch.Tensor) -> int:
     """Return the bytes from the first to the end of the last element."""
-    steps = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    steps = sum(
+        (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    )
     return (steps + 1) * tensor.element_size()
 
 

@@ -211,7 +211,9 @@ class PoolMaker:
 
     def allocator(self, geometry: Geometry, kvcache: Any) -> Any:  # noqa: ANN401
         """Build the allocator of a pool; its slots are those of all decode ranks."""
-        name = "TokenToKVPoolAllocator" if geometry.page_size == 1 else "PagedTokenToKVPoolAllocator"
+        name = (
+            "TokenToKVPoolAllocator" if geometry.page_size == 1 else "PagedTokenToKVPoolAllocator"
+        )
         given = self._slots(geometry, kvcache)
         given["size"] *= geometry.dcp_size
         given["page_size"] *= geometry.dcp_size
@@ -403,5 +405,3 @@ def _tensors(value: Any, *, depth: int) -> Iterator[torch.Tensor]:  # noqa: ANN4
             yield from _tensors(item, depth=depth)
     elif depth and hasattr(value, "__dict__") and hasattr(value, "temporal"):
         yield from _tensors(vars(value), depth=depth)
-
-

@@ -44,14 +44,10 @@ class Reader:
         self._page_size = stack.page_size
         self._pools = [pool for pool in (stack.kvcache, stack.req_to_token_pool) if pool]
         self._by_address = {
-            buffer.tensor.data_ptr(): (plane, buffer)
-            for plane in planes
-            for buffer in plane.layers
+            buffer.tensor.data_ptr(): (plane, buffer) for plane in planes for buffer in plane.layers
         }
 
-    def read_all(
-        self, written: Mapping[tuple[str, int], torch.Tensor]
-    ) -> Iterator[RoundTrip]:
+    def read_all(self, written: Mapping[tuple[str, int], torch.Tensor]) -> Iterator[RoundTrip]:
         """Read and compare; one record for each accessor that handed out rows of the node.
 
         Args:
@@ -65,8 +61,13 @@ class Reader:
             if reading:
                 with self._bench.quiet():
                     equal = all(torch.equal(rows.cpu(), written[key]) for key, rows in reading)
+                owner = reading[0][0][0].partition(".")[0]
                 yield RoundTrip(
-                    step="reload", pool=f"read.{name}", equal=equal, wrong_slots="", foreign_slots=""
+                    step="reload",
+                    pool=f"{owner}.read.{name}",
+                    equal=equal,
+                    wrong_slots="",
+                    foreign_slots="",
                 )
 
     def _read(self, pool: Any, name: str) -> list[tuple[tuple[str, int], torch.Tensor]]:  # noqa: ANN401

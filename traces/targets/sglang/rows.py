@@ -55,7 +55,7 @@ def planes_of(owner: str, pool: object, domain: Domain, *, taken: set[int]) -> I
     groups: dict[str, list[Buffer]] = {}
     for buffer in buffers_of(pool):
         if buffer.tensor.data_ptr() not in taken:
-            groups.setdefault(buffer.name.partition("[")[0], []).append(buffer)
+            groups.setdefault(buffer.attribute, []).append(buffer)
     for buffers in groups.values():
         plane = _plane(owner, buffers, domain)
         if plane is not None:
@@ -85,10 +85,8 @@ def _layers(
     name: str, tensors: Sequence[torch.Tensor], domain: Domain, slots_per_row: int
 ) -> Plane:
     layers = tuple(
-        RowBuffer(
-            label=f"{name}[{layer}]", layer=layer, tensor=tensor, slots_per_row=slots_per_row
-        )
-        for layer, tensor in zip(count(), tensors)  # noqa: B905 - one is endless
+        RowBuffer(label=f"{name}[{layer}]", layer=layer, tensor=tensor, slots_per_row=slots_per_row)
+        for layer, tensor in zip(count(), tensors)
     )
     return Plane(name=name, domain=domain, layers=layers)
 

@@ -43,7 +43,6 @@ def _ranks(tp: int, cp: int, attn_tp: int, pp: tuple[int, int], dcp: int) -> Ran
 GROUPS: dict[str, RankShape] = {
     "tp1": _ranks(1, 0, 0, (0, 1), 1),
     "tp8cp2": _ranks(8, 2, 4, (0, 1), 1),
-    "tp8pp2": _ranks(8, 0, 8, (1, 2), 1),
     "tp8cp2pp3": _ranks(8, 2, 4, (1, 3), 1),
     "tp4cp4pp5": _ranks(4, 4, 0, (3, 5), 1),
     "tp8dcp2": _ranks(8, 0, 8, (0, 1), 2),
@@ -122,14 +121,14 @@ SHORT_NAMES: dict[str, str] = {
     "DecodeKVCacheOffloadManager": "decode_offload",
 }
 
-_PLAIN = ("llama3_8b", "qwen3_8b", "dsv3_mha", "dsv3")
+_PLAIN = ("llama3_8b", "dsv3_mha", "dsv3")
 _DSA = ("dsv32_fp8", "dsv32_bf16")
-_SWA = ("gpt_oss", "gemma3")
+_SWA = ("gpt_oss",)
 _LINEAR = ("qwen3_next", "nemotron_h", "kimi_linear", "falcon_h1")
 _MINIMAX = ("minimax_m3", "minimax_m3_dense")
 
 BUILDERS: dict[str, tuple[str, ...]] = {
-    "build_kv_only_stack": (*_PLAIN, "dsv32_kv_fp8", "llama3_mxfp8"),
+    "build_kv_only_stack": (*_PLAIN, "dsv32_kv_fp8"),
     "build_hybrid_swa_stack": _SWA,
     "build_hybrid_mamba_stack": (*_LINEAR, "glm53_flash", "qwen4_qsa"),
     "build_hybrid_mamba_swa_stack": ("inkling",),
@@ -137,46 +136,53 @@ BUILDERS: dict[str, tuple[str, ...]] = {
     "build_deepseek_v4_hicache_stack": ("dsv4_flash",),
     "build_minimax_sparse_hicache_stack": _MINIMAX,
     "attach_hybrid_pool_to_unified_cache": (
-        *("llama3_8b", "dsv3", "dsv32_kv_fp8", "llama3_mxfp8"),
-        *(*_DSA, *_SWA, *_LINEAR, *_MINIMAX),
-        *("glm53_flash", "inkling", "qwen4_qsa", "dsv4_flash"),
+        *("llama3_8b", "dsv3", "dsv32_kv_fp8", "llama3_mxfp8", "dsv32_fp8", "gpt_oss"),
+        *("qwen3_next", "kimi_linear", "glm53_flash", "inkling", "qwen4_qsa"),
+        *("minimax_m3", "minimax_m3_dense", "dsv4_flash"),
     ),
     "attach_hybrid_dsa_pool_to_hiradix_cache": _DSA,
     "attach_hybrid_minimax_sparse_pool_to_hiradix_cache": _MINIMAX,
-    "attach_hybrid_pool_to_mamba_cache": ("qwen3_next", "nemotron_h", "kimi_linear"),
-    "HiRadixCache": ("llama3_8b", "dsv32_kv_fp8", "dsv32_fp8", *_MINIMAX, "llama3_mxfp8"),
+    "attach_hybrid_pool_to_mamba_cache": ("qwen3_next", "nemotron_h"),
+    "HiRadixCache": ("llama3_8b", "dsv32_kv_fp8", "dsv32_fp8", "minimax_m3_dense"),
     "HiMambaRadixCache": ("nemotron_h", "falcon_h1"),
-    "UnifiedRadixCache.init_hicache": (
-        *("qwen3_8b", "dsv3", "dsv32_fp8", "gpt_oss", "nemotron_h", "kimi_linear"),
-        *("glm53_flash", "inkling", "minimax_m3", "dsv4_flash"),
-    ),
+    "UnifiedRadixCache.init_hicache": ("llama3_8b", "dsv32_fp8", "gpt_oss", "nemotron_h"),
     "DecodeKVCacheOffloadManager": ("llama3_8b", "dsv3"),
 }
 
+_UNIFIED = "attach_hybrid_pool_to_unified_cache"
 # Entries that hand the server's storage backend to the controller would open it.
 _NAME_ONLY = [name for name in BUILDERS if name.startswith("build_")]
-_NAME_ONLY.append("attach_hybrid_pool_to_unified_cache")
-_WITH_CACHE = [name for name in BUILDERS if not name.startswith("build_")]
-_WITH_CACHE.remove("DecodeKVCacheOffloadManager")
+_NAME_ONLY.append(_UNIFIED)
+_UNDRAFTED_BUILDERS = ["DecodeKVCacheOffloadManager"]
+_WITH_CACHE = [
+    name for name in BUILDERS if not name.startswith("build_") and name not in _UNDRAFTED_BUILDERS
+]
+
+_DRAFTED = (Family.MHA, Family.MLA, Family.DSA, Family.SWA, Family.LINEAR)
+# Models whose states are laid out by layer as well, which later releases refuse.
+_LAYER_FIRST_STATES = ("nemotron_h", "falcon_h1")
+# Index keys come in pages of 64; scales are interleaved in pages of 128.
+_PAGE_SIZES: dict[Family, list[int]] = {
+    Family.DSA: [64],
+    Family.LINEAR_DSA: [64],
+    Family.QSA: [16, 64],
+    Family.MXFP8: [128],
+    Family.DSV4: [256],
+}
 
 # The order of the values is the order in which the covering array prefers them.
 AXES: dict[str, list[Any]] = {
     "builder": list(BUILDERS),
-    "model": list(MODELS),
+    "model": list(dict.fromkeys(model for models in BUILDERS.values() for model in models)),
     "layout": ["layer_first", "page_first", "page_first_direct", "page_head"],
     "io_backend": ["kernel", "direct"],
     "write_policy": ["write_through_selective", "write_back", "write_through"],
-    "page_size": [16, 64, 1, 256],
+    "page_size": [16, 64, 1, 128, 256],
     "sizing": ["ratio", "gb"],
-    "storage_backend": [None, "dynamic", "mooncake"],
+    "storage_backend": [None, "dynamic"],
     "groups": list(GROUPS),
     "draft": [NO_DRAFT, SIDECAR_DRAFT, PACKED_DRAFT],
 }
-
-
-def models_of(*families: Family) -> list[str]:
-    """Return the names of the models of some families, in order of declaration."""
-    return [name for name, model in MODELS.items() if model.family in families]
 
 
 def _implies(field: str, values: list[Any], other: str, allowed: list[Any]) -> dict[str, Any]:
@@ -195,84 +201,151 @@ def _except(axis: str, *values: Any) -> list[Any]:
 
 def _constraints() -> list[dict[str, Any]]:
     """Return which axis values go together."""
-    linear = models_of(Family.LINEAR, Family.LINEAR_DSA, Family.LINEAR_SWA, Family.QSA)
-    not_mha = [name for name in MODELS if name not in models_of(Family.MHA)]
-    not_dsv4 = [name for name in MODELS if name not in models_of(Family.DSV4)]
-    offload = ["DecodeKVCacheOffloadManager"]
     return [
         *(_implies("builder", [builder], "model", list(BUILDERS[builder])) for builder in BUILDERS),
-        *_layout_constraints(not_mha),
-        _implies("model", models_of(Family.DSA, Family.LINEAR_DSA), "page_size", [64]),
-        _implies("model", models_of(Family.QSA), "page_size", [16, 64]),
-        _implies("model", models_of(Family.DSV4), "page_size", [256]),
-        _implies("model", not_dsv4, "page_size", _except("page_size", 256)),
-        # Refused by the builder itself, with a message.
-        _implies("model", models_of(Family.DSV4), "sizing", ["ratio"]),
-        _implies("model", models_of(Family.MINIMAX), "groups", _ONE_STAGE),
-        # State shapes are those of one of eight ranks.
-        _implies("model", linear, "groups", _except("groups", "tp1", "tp8dcp2")),
-        # Only the host pool of latent rows divides its slots over decode ranks.
-        _implies("groups", ["tp8dcp2"], "model", ["dsv3"]),
-        _implies("groups", ["tp8dcp2"], "builder", ["attach_hybrid_pool_to_unified_cache"]),
-        _implies("groups", ["tp8dcp2"], "page_size", [64]),
-        _implies("builder", _except("builder", *_NAME_ONLY), "storage_backend", [None]),
-        _implies("draft", [SIDECAR_DRAFT], "builder", _WITH_CACHE),
-        _implies("draft", [PACKED_DRAFT], "builder", _except("builder", *offload)),
-        _implies("model", _undrafted(), "draft", [NO_DRAFT]),
-    ]
-
-
-def _layout_constraints(not_mha: list[str]) -> list[dict[str, Any]]:
-    return [
+        *_model_constraints(),
         # Servers rewrite direct + page_first before anything is built.
         _implies("io_backend", ["direct"], "layout", ["layer_first", "page_first_direct"]),
         _implies("layout", ["page_first_direct"], "io_backend", ["direct"]),
-        _implies("model", not_mha, "layout", AXES["layout"][:3]),
+        _implies("groups", ["tp8dcp2"], "builder", [_UNIFIED]),
+        _implies("groups", ["tp8dcp2"], "page_size", [64]),
+        _implies("builder", _except("builder", *_NAME_ONLY), "storage_backend", [None]),
+        _implies("draft", [SIDECAR_DRAFT], "builder", _WITH_CACHE),
+        _implies("draft", [PACKED_DRAFT], "builder", _except("builder", *_UNDRAFTED_BUILDERS)),
     ]
 
 
-def _undrafted() -> list[str]:
-    """Return the models whose draft rows no release keeps beside them."""
-    return models_of(
-        *(Family.PACKED_MLA, Family.MINIMAX, Family.QSA, Family.MXFP8),
-        *(Family.LINEAR_DSA, Family.LINEAR_SWA, Family.DSV4),
-    )
+def _model_constraints() -> list[dict[str, Any]]:
+    """Return what models exclude, models that exclude the same together."""
+    alike: dict[tuple[str, tuple[Any, ...]], list[str]] = {}
+    for model in AXES["model"]:
+        for axis, values in _allowed(model).items():
+            if len(values) < len(AXES[axis]):
+                alike.setdefault((axis, tuple(values)), []).append(model)
+    return [
+        _implies("model", models, axis, list(values)) for (axis, values), models in alike.items()
+    ]
+
+
+def _allowed(name: str) -> dict[str, list[Any]]:
+    """Return the values of the axes with which a model can be played at all."""
+    model = MODELS[name]
+    family, attention = model.family, model.attention
+    layouts = _except("layout", "page_head") if family is not Family.MHA else AXES["layout"]
+    if attention.head_dim != attention.v_head_dim or (
+        model.state_layers and name not in _LAYER_FIRST_STATES
+    ):
+        # The layouts in which later releases keep rows of two widths, or states.
+        layouts = ["page_first", "page_first_direct"]
+    if family is Family.MXFP8:
+        layouts = ["page_first"]
+    groups = _except("groups", "tp8dcp2")
+    if model.state_layers:
+        # State shapes are those of one of eight ranks.
+        groups.remove("tp1")
+    if family is Family.MLA:
+        # Only the host pool of latent rows divides its slots over decode ranks.
+        groups = AXES["groups"]
+    return {
+        "layout": AXES["layout"][:3] if family is Family.DSV4 else layouts,
+        "io_backend": ["kernel"] if family is Family.MXFP8 else AXES["io_backend"],
+        "page_size": _PAGE_SIZES.get(family, [16, 64, 1]),
+        # The builder itself refuses the other one, with a message.
+        "sizing": ["ratio"] if family is Family.DSV4 else AXES["sizing"],
+        "groups": _ONE_STAGE if family is Family.MINIMAX else groups,
+        "draft": AXES["draft"] if family in _DRAFTED else [NO_DRAFT],
+    }
 
 
 def _presets() -> list[dict[str, Any]]:
-    """Return a row for every entry and family with all its groups, and the known hard cases."""
-    rows: dict[tuple[str, Family], dict[str, Any]] = {}
+    """Return two rows for every entry and family, and the known hard cases.
+
+    One of the two moves rows by kernel and the other one directly; both have groups. The other
+    axes turn from row to row, so that the rows cover pairs as well.
+    """
+    pairs: dict[tuple[str, Family], list[str]] = {}
     for builder, models in BUILDERS.items():
         for model in models:
-            family = MODELS[model].family
-            groups = "tp8cp2" if family is Family.MINIMAX else "tp8cp2pp3"
-            rows.setdefault(
-                (builder, family), {"builder": builder, "model": model, "groups": groups}
-            )
-    return [*rows.values(), *_hard_cases()]
+            pairs.setdefault((builder, MODELS[model].family), []).append(model)
+    rows = []
+    for number, ((builder, _), models) in enumerate(pairs.items()):
+        for turn, io_backend in enumerate(AXES["io_backend"]):
+            model = models[turn % len(models)]
+            if io_backend not in _allowed(model)["io_backend"]:
+                continue
+            rows.append(_preset(builder, model, io_backend, 2 * number + turn))
+    for case in _hard_cases():
+        _set_case(rows, case)
+    return [{axis: row[axis] for axis in row if axis != "case"} for row in rows]
+
+
+def _set_case(rows: list[dict[str, Any]], case: dict[str, Any]) -> None:
+    """Turn the first row that can be one into a hard case; add a row where none can."""
+    for row in rows:
+        fits = all(row[axis] == case[axis] for axis in ("builder", "model", "io_backend"))
+        if fits and "case" not in row:
+            row.update(case, case=True)
+            return
+    rows.append(dict(case, case=True))
+
+
+def _preset(builder: str, model: str, io_backend: str, turn: int) -> dict[str, Any]:
+    allowed = _allowed(model)
+    moved_by = {
+        "kernel": ["page_first", "layer_first", "page_head"],
+        "direct": ["page_first_direct", "layer_first"],
+    }
+    layouts = [layout for layout in moved_by[io_backend] if layout in allowed["layout"]]
+    groups = [group for group in allowed["groups"] if group not in ("tp1", "tp8dcp2")]
+    page_sizes, sizings = allowed["page_size"], allowed["sizing"]
+    drafts = [
+        draft
+        for draft in allowed["draft"]
+        if (draft != SIDECAR_DRAFT or builder in _WITH_CACHE)
+        and (draft == NO_DRAFT or builder not in _UNDRAFTED_BUILDERS)
+    ]
+    return {
+        "builder": builder,
+        "model": model,
+        "layout": layouts[turn // 2 % len(layouts)],
+        "io_backend": io_backend,
+        "write_policy": AXES["write_policy"][turn % 3],
+        "page_size": page_sizes[turn % len(page_sizes)],
+        "sizing": sizings[(turn + turn // 2) % len(sizings)],
+        "storage_backend": "dynamic" if builder in _NAME_ONLY and turn // 2 % 2 else None,
+        "groups": groups[turn % len(groups)],
+        "draft": drafts[(turn + 1) % len(drafts)] if turn % 4 == 3 else NO_DRAFT,
+    }
 
 
 def _hard_cases() -> list[dict[str, Any]]:
     """Return combinations in which releases are known to differ."""
-    unified = "attach_hybrid_pool_to_unified_cache"
+    kernel, direct = ({"io_backend": name} for name in AXES["io_backend"])
+    tree = "HiRadixCache"
     return [
         # A draft pool that spans the slots of all decode ranks.
-        {"builder": unified, "model": "dsv3", "groups": "tp8dcp2", "draft": SIDECAR_DRAFT},
-        # An allocator that only the extra configuration names.
-        {"builder": unified, "model": "inkling", "storage_backend": "dynamic"},
-        {"builder": unified, "model": "minimax_m3", "storage_backend": "dynamic"},
-        {"builder": "HiRadixCache", "model": "minimax_m3_dense", "groups": "tp8cp2"},
-        # One budget for two and for three host pools.
-        {"builder": unified, "model": "kimi_linear", "sizing": "gb"},
-        {"builder": unified, "model": "inkling", "sizing": "gb"},
-        # Draft rows beside a sliding window and beside states.
-        {"builder": unified, "model": "gpt_oss", "draft": PACKED_DRAFT},
-        {"builder": unified, "model": "qwen3_next", "draft": PACKED_DRAFT},
-        {"builder": unified, "model": "gpt_oss", "draft": SIDECAR_DRAFT},
-        {"builder": "HiRadixCache", "model": "dsv32_fp8", "draft": SIDECAR_DRAFT},
-        # Both ways to move rows, for rows that are wider than the model says.
-        {"builder": "HiRadixCache", "model": "dsv32_fp8", "io_backend": "kernel"},
-        {"builder": "HiRadixCache", "model": "dsv32_fp8", "io_backend": "direct"},
+        {
+            **kernel,
+            **{"builder": _UNIFIED, "model": "dsv3", "page_size": 64},
+            **{"groups": "tp8dcp2", "draft": SIDECAR_DRAFT},
+        },
+        # An allocator that only the extra configuration names; one budget for three host pools.
+        {
+            **kernel,
+            **{"builder": _UNIFIED, "model": "inkling"},
+            **{"storage_backend": "dynamic", "sizing": "gb"},
+        },
+        {**kernel, "builder": _UNIFIED, "model": "minimax_m3", "storage_backend": "dynamic"},
+        # One budget for two host pools, and states that differ between ranks.
+        {**direct, "builder": _UNIFIED, "model": "kimi_linear", "sizing": "gb"},
+        # Draft rows beside a sliding window, beside states, and wider than the model says.
+        {**kernel, "builder": _UNIFIED, "model": "gpt_oss", "draft": PACKED_DRAFT},
+        {**direct, "builder": _UNIFIED, "model": "gpt_oss", "draft": SIDECAR_DRAFT},
+        {**kernel, "builder": _UNIFIED, "model": "qwen3_next", "draft": PACKED_DRAFT},
+        {**kernel, "builder": _UNIFIED, "model": "dsv32_fp8", "draft": SIDECAR_DRAFT},
+        {**direct, "builder": _UNIFIED, "model": "dsv32_fp8", "draft": NO_DRAFT},
+        {**kernel, "builder": tree, "model": "dsv32_fp8", "draft": SIDECAR_DRAFT},
+        {**direct, "builder": tree, "model": "dsv32_fp8", "draft": NO_DRAFT},
     ]
 
 

@@ -1,4 +1,4 @@
-"""What is played on an assembled stack: back up, poison, load into other slots, read layer by layer.
+"""What is played on a stack: back up, poison, load into other slots, read layer by layer.
 
 Every buffer that can be reached from a device pool takes part, whether or not a host pool mirrors
 it: what nobody restores shows as a round trip that is not equal.
@@ -99,9 +99,7 @@ class Script:
 
     def _read_behind_load(self, loaded: list[dict[str, torch.Tensor]]) -> Iterator[DigestRecord]:
         """Read every layer while it is on its way, through every accessor that the pools have."""
-        reader = Reader(
-            bench=self._bench, stack=self._stack, planes=self._planes, slots=loaded[0]
-        )
+        reader = Reader(bench=self._bench, stack=self._stack, planes=self._planes, slots=loaded[0])
         written = {
             (plane.name, buffer.layer): row_content(
                 buffer, self._nodes[0].device[plane.domain.name], author=_AUTHORS[0]
@@ -119,9 +117,15 @@ class Script:
         yield from ()
 
     def _find_planes(self) -> Iterator[Plane]:
-        """Yield the planes of every device pool, sidecars first: they own the narrower part."""
+        """Yield the planes of every device pool, sidecars first: they own the narrower part.
+
+        A sidecar may be one plane of the KV pool itself; then it is the KV pool's plane here.
+        """
         taken: set[int] = set()
-        for name, pool in sorted(self._stack.device_pools.items(), key=_kv_last):
+        pools = self._stack.device_pools
+        for name, pool in sorted(pools.items(), key=_kv_last):
+            if name != "KV" and pool is pools.get("KV"):
+                continue
             domain = self._transfers.domain_of(name)
             if domain is not None:
                 yield from planes_of(name, pool, domain, taken=taken)

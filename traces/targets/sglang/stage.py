@@ -15,6 +15,7 @@ from traces.targets.sglang.assembly import Assembled, assemble
 from traces.targets.sglang.bench import Bench
 from traces.targets.sglang.discovery import PACKAGE, discover
 from traces.targets.sglang.errors import Unplayable
+from traces.targets.sglang.isolation import in_copy
 from traces.targets.sglang.memory import buffers_of
 from traces.targets.sglang.script import STEPS, Script
 from traces.targets.sglang.target import SglangTarget
@@ -41,19 +42,21 @@ class SglangPlayer:
         self._standins = standins.install(self._device)
         release = discover()
         self._standins.bind()
-        self.target = SglangTarget(
-            release, is_pinned=self._device.is_pinned, group_tag=group_tag
-        )
+        self.target = SglangTarget(release, is_pinned=self._device.is_pinned, group_tag=group_tag)
         if self.target.root.resolve() != root.resolve():
             raise ImportError(f"{PACKAGE}: expected the one under {root}, got {self.target.root}")
 
     def play(self, scenario: Any) -> Recording:  # noqa: ANN401
-        """Play one scenario.
+        """Play one scenario in a copy of this process.
 
         Raises:
             Unplayable: the release does not have what it needs.
             RecorderError: something could not be recorded.
+            StageError: the copy died.
         """
+        return in_copy(lambda: self._play(scenario))
+
+    def _play(self, scenario: Any) -> Recording:  # noqa: ANN401
         recorder = record(target=self.target)
         recorder.scenario(scenario.name, scenario.config)
         try:

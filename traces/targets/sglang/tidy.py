@@ -2,7 +2,8 @@
 
 A release may create streams and events in any order and record some that nobody waits for. Streams
 are named by what moves on them, events by the stream they were recorded on, and a record that
-nobody waits for is no order at all. What a release logs is no contract and is left out.
+nobody waits for is no order at all. What a release logs is no contract and is left out, and so are
+the arguments with which the script itself calls the controller.
 """
 
 from collections import Counter
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from traces.model import (
+    Call,
     Event,
     EventAwaited,
     EventRecorded,
@@ -44,12 +46,20 @@ def tidied(recording: Recording, *, findings: Sequence[str]) -> Recording:
     return msgspec.structs.replace(
         recording,
         trace=msgspec.structs.replace(
-            recording.trace, events=tuple(event for event, _ in named)
+            recording.trace,
+            calls=tuple(_without_own_arguments(call) for call in recording.trace.calls),
+            events=tuple(event for event, _ in named),
         ),
         sites=None
         if sites is None
         else msgspec.structs.replace(sites, events=tuple(place for _, place in named)),
     )
+
+
+def _without_own_arguments(call: Call) -> Call:
+    """Leave out what the script itself passed: releases want it in different forms."""
+    is_own = call.role == "operation" and not call.parent
+    return msgspec.structs.replace(call, arguments=()) if is_own else call
 
 
 def _without_unawaited(

@@ -25,7 +25,7 @@ class Transfers:
         self._stack = stack
         self._controller: Any = stack.controller
         self._entries = {_name(entry): entry for entry in getattr(stack.group, "entries", ())}
-        self._sources = {name: source for name, source in stack.sidecars}
+        self._sources = dict(stack.sidecars)
         self._domains = dict(self._find_domains())
         self._takes_extras = "extra_pools" in inspect.signature(self._controller.write).parameters
 
@@ -64,9 +64,7 @@ class Transfers:
             free = getattr(entry, "device_free_fn", None) or entry.device_pool.free
             free(own)
 
-    def write(
-        self, slots: dict[str, torch.Tensor]
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def write(self, slots: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Back a node up.
 
         Returns:
@@ -92,9 +90,7 @@ class Transfers:
         """Wait for every backup."""
         self._acknowledge(self._controller.ack_write_queue)
 
-    def load(
-        self, host: torch.Tensor, own: dict[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
+    def load(self, host: torch.Tensor, own: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Queue loading a node.
 
         Returns:

@@ -26,6 +26,8 @@ HOST_TO_DEVICE = 2.5
 
 # The last rank of a group would equal its size less one in every group.
 _RANK_IN_TP = 6
+# Tokens that a linear-attention kernel handles at once.
+_CHUNK = 64
 _SERVER_ARGS = "sglang.srt.server_args"
 _CONTEXT = "sglang.srt.runtime_context"
 
@@ -157,6 +159,8 @@ def _server_args(scenario: Scenario, shape: RankShape, gigabytes: float, device:
     for key, value in values.items():
         if key in taken and getattr(arguments, key) != value:
             raise Unplayable(f"server arguments turn {key} into {getattr(arguments, key)!r}")
+    # Read off the model's configuration otherwise, for which there is no model.
+    vars(arguments)["_mamba_cache_chunk_size"] = max(_CHUNK, scenario.page_size)
     return arguments
 
 

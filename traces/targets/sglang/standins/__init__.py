@@ -9,16 +9,16 @@ On a GPU nothing is replaced: :func:`observe` reports what the real kernels move
 
 Limits:
 
-* Tensor operations are seen on the thread that called :func:`install` only, and not those that go
-  around torch's dispatcher (``numpy()``, ``tolist()``): read pools' memory by tensor operations.
-* Index tensors of the ``kernel`` backend are read when the kernel runs; a release's copy of them to
-  the GPU is no copy here. What computes them is host work and never late.
+* Tensor operations are seen on the thread that called :func:`install` only.
+* ``to(device)`` is no copy where both sides are host memory. Host slots of the ``kernel`` backend
+  are read when the kernel is launched, as if they had been copied then; device slots when it runs.
 * A ``direct`` copy with rows outside a tensor is refused; torch would cut the slice off.
 * Of operations that put rows into a pool (``index_copy_``), shapes are compared when they happen.
 * The simulation has no time: events know no elapsed time.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -51,7 +51,7 @@ class Standins:
         self.device = device
         quiet = Quiet()
         self._buffers = Buffers(device)
-        self._host_memory = HostMemory(device=device, buffers=self._buffers)
+        self._host_memory = HostMemory(device=device, buffers=self._buffers, quiet=quiet)
         runner = KernelRunner(device=device, buffers=self._buffers, quiet=quiet)
         self.functions = {name: runner.stand_in(kernel) for name, kernel in KERNELS.items()}
         self._streams = StreamFactory(device)
@@ -85,6 +85,12 @@ class Standins:
         kind = MemoryKind.DEVICE if known is None or not known.is_pool else known.kind
         self._buffers.add(tensor, name=name, kind=kind, is_pool=True)
 
+    def allocate_host(
+        self, shape: tuple[int, ...], dtype: torch.dtype, *, pin_memory: bool
+    ) -> torch.Tensor:
+        """Return memory as a host pool gets it: filled with ``0xA5``, page-locked if wanted."""
+        return self._host_memory.allocate(shape, dtype, "cpu", pin_memory, None)
+
     def quiet(self) -> Quiet:
         """Return a block in which tensor operations are left alone: they happen at once."""
         return self._quiet
@@ -107,8 +113,9 @@ class Standins:
         binding.bind_when_imported(self._binder, changes)
         changes.set(torch, "get_device_module", lambda *_: self.device_module)
         self._host_memory.start(changes)
-        self._operations.__enter__()
-        changes.on_undo(lambda: self._operations.__exit__(None, None, None))
+        watching = ExitStack()
+        watching.enter_context(self._operations)
+        changes.on_undo(watching.close)
 
 
 def install(device: Device) -> Standins:

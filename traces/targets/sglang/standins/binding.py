@@ -53,6 +53,7 @@ class _RoomyHost(types.ModuleType):
         super().__init__(real.__name__)
         self._real = real
 
+    @override
     def __getattr__(self, name: str) -> object:
         return getattr(self._real, name)
 
@@ -205,8 +206,9 @@ def _names(module: types.ModuleType) -> set[str]:
 def _code(member: object) -> types.CodeType | None:
     if isinstance(member, staticmethod | classmethod):
         member = member.__func__
-    while hasattr(member, "__wrapped__"):
-        member = member.__wrapped__
+    # Its own attributes alone: placeholders of kernels (0.5.22 on) have every attribute there is.
+    while "__wrapped__" in getattr(member, "__dict__", {}):
+        member = member.__wrapped__  # type: ignore[attr-defined]
     return member.__code__ if isinstance(member, types.FunctionType) else None
 
 

@@ -1,5 +1,6 @@
 """The memory that takes part: which storage holds an address, and whether it is the device's."""
 
+import gc
 from dataclasses import dataclass
 
 import torch
@@ -43,12 +44,14 @@ class Buffers:
     def __init__(self, device: Device) -> None:
         self._device = device
         self._buffers: dict[StorageWeakRef, Buffer] = {}
+        self._tidy_at = 1024
 
     def add(self, tensor: torch.Tensor, *, name: str, kind: MemoryKind, is_pool: bool) -> None:
         """Make a tensor's storage known; replaces what was known of it."""
         storage = tensor.untyped_storage()
         if storage.nbytes() == 0:
             return
+        self._drop_freed()
         self._buffers[StorageWeakRef(storage)] = Buffer(
             name=name,
             kind=kind,
@@ -68,23 +71,52 @@ class Buffers:
     def at(self, address: int) -> torch.Tensor:
         """Return the bytes of the storage that holds an address, ``(size,) uint8``.
 
+        Memory that nobody made known is the device's: a kernel reaches no other, and host pools'
+        memory is known.
+
         Raises:
-            RuntimeError: no known storage does.
+            RuntimeError: no tensor lies there.
         """
         for reference, buffer in list(self._buffers.items()):
             if reference.expired():
                 del self._buffers[reference]
             elif buffer.holds(address):
-                return as_bytes(_storage(reference))
-        raise RuntimeError(
-            f"address {address:#x}: must lie in memory that is known; expected a tensor given to "
-            "watch or allocated for a host pool, got none"
-        )
+                return _as_bytes(_storage(reference))
+        storage = _storage_at(address)
+        if storage is None:
+            raise RuntimeError(
+                "CUDA error: an illegal memory access was encountered "
+                f"(no tensor lies at address {address:#x})"
+            )
+        found = _as_bytes(storage)
+        self.add(found, name="unnamed memory", kind=MemoryKind.DEVICE, is_pool=False)
+        return found
+
+    def is_device(self, tensor: torch.Tensor) -> bool:
+        """Return whether a tensor lies in device memory."""
+        buffer = self.find(tensor)
+        return buffer is not None and buffer.kind is MemoryKind.DEVICE
+
+    def _drop_freed(self) -> None:
+        if len(self._buffers) >= self._tidy_at:
+            living = {ref: known for ref, known in self._buffers.items() if not ref.expired()}
+            self._buffers = living
+            self._tidy_at = 2 * len(living) + 1024
 
 
-def as_bytes(storage: torch.UntypedStorage) -> torch.Tensor:
-    """Return a whole storage as ``(size,) uint8``."""
+def _as_bytes(storage: torch.UntypedStorage) -> torch.Tensor:
     return torch.empty(0, dtype=torch.uint8).set_(storage)
+
+
+def _storage_at(address: int) -> torch.UntypedStorage | None:
+    """Return the storage of any living tensor that holds an address."""
+    for candidate in gc.get_objects():
+        if issubclass(type(candidate), torch.Tensor) and candidate.layout is torch.strided:
+            storage: torch.UntypedStorage = candidate.untyped_storage()
+            start = storage.data_ptr()
+            if candidate.is_cpu and start <= address < start + storage.nbytes():
+                return storage
+    return None
 
 
 def _storage(reference: StorageWeakRef) -> torch.UntypedStorage:

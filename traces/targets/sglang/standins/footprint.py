@@ -16,7 +16,7 @@ _WRITE_ROWS = (
     _aten.index_copy_.default,
     _aten.index_fill_.int_Scalar,
     _aten.index_put_.default,
-    _aten._index_put_impl_.default,  # noqa: SLF001 - that is its name
+    _aten._index_put_impl_.default,
 )
 
 

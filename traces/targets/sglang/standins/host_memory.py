@@ -1,13 +1,15 @@
 """Page-locked memory without a driver: allocation for host pools, and what it says of itself."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from assembler.accelerator import Device
+from assembler.accelerator import Device, whole
 from assembler.accelerator.sim.memory import MemoryKind
 from traces.targets.sglang.standins.binding import Changes
 from traces.targets.sglang.standins.buffers import Buffers
+from traces.targets.sglang.standins.quiet import Quiet
 from traces.targets.sglang.standins.streams import SimStream
 
 # What nobody wrote should be visible, and the same each time.
@@ -28,16 +30,18 @@ class _CudaRuntime:
 
 
 class HostMemory:
-    """Allocates for host pools.
+    """Allocates for host pools, and lets the host read device memory.
 
     Args:
         device: keeps the memory.
         buffers: are told of it.
+        quiet: is entered around work on bytes.
     """
 
-    def __init__(self, *, device: Device, buffers: Buffers) -> None:
+    def __init__(self, *, device: Device, buffers: Buffers, quiet: Quiet) -> None:
         self._device = device
         self._buffers = buffers
+        self._quiet = quiet
 
     def allocate(
         self,
@@ -72,10 +76,10 @@ class HostMemory:
         """Make tensors answer as on a machine with a driver."""
         is_pinned, record_stream = torch.Tensor.is_pinned, torch.Tensor.record_stream
 
-        def answer(tensor: torch.Tensor, *arguments: object, **named: object) -> bool:
+        def answer(tensor: torch.Tensor, device: str | torch.device | None = None) -> bool:
             buffer = self._buffers.find(tensor)
             if buffer is None:
-                return bool(is_pinned(tensor, *arguments, **named))
+                return bool(is_pinned(tensor) if device is None else is_pinned(tensor, device))
             return buffer.kind is MemoryKind.PINNED
 
         def hold(tensor: torch.Tensor, stream: Any) -> None:  # noqa: ANN401 - anybody's stream
@@ -84,6 +88,29 @@ class HostMemory:
             else:
                 record_stream(tensor, stream)
 
+        for name in ("tolist", "numpy"):
+            changes.set(
+                torch.Tensor,
+                name,
+                self._after_the_stream(getattr(torch.Tensor, name), copies=False),
+            )
+        changes.set(torch.Tensor, "cpu", self._after_the_stream(torch.Tensor.cpu, copies=True))
         changes.set(torch.Tensor, "is_pinned", answer)
         changes.set(torch.Tensor, "record_stream", hold)
         changes.set(torch.cuda, "cudart", _CudaRuntime)
+
+    def _after_the_stream(self, method: Callable[..., Any], *, copies: bool) -> Callable[..., Any]:
+        """Return a method that makes the host wait for the stream, if it reads device memory."""
+
+        def read(tensor: torch.Tensor, *arguments: object, **named: object) -> Any:  # noqa: ANN401
+            if self._quiet.depth or not self._buffers.is_device(tensor):
+                return method(tensor, *arguments, **named)
+            with self._quiet:
+                read_only = whole(tensor)
+                self._device.launch(
+                    lambda: None, label=method.__name__, reads=(read_only,), writes=()
+                )
+                self._device.current_stream().synchronize()
+                return tensor.clone() if copies else method(tensor, *arguments, **named)
+
+        return read

@@ -41,43 +41,45 @@ class KernelRunner:
     def _launch_kernel(self, name: str, move: Move) -> None:
         """Launch a copy by address. Rows with a negative index on either side are left out."""
         source, target = self._bytes(move.source), self._bytes(move.target)
-        for side in (move.source, move.target):
-            self._adopt(side.indices, name="index tensor")
         report(move, kernel=name, backend="kernel", stream=self._stream_name)
+        indices = (self._indices(move.source, source), self._indices(move.target, target))
 
-        def numbers(side: Side) -> torch.Tensor:
+        def numbers(side: Side, own: torch.Tensor) -> torch.Tensor:
             with self._quiet:
-                is_kept = (move.source.indices >= 0) & (move.target.indices >= 0)
-                per_index = side.rows().numel() // max(is_kept.numel(), 1)
-                return side.rows()[is_kept.repeat_interleave(per_index)]
+                is_kept = (indices[0] >= 0) & (indices[1] >= 0)
+                rows = side.numbers(own)
+                return rows[is_kept.repeat_interleave(rows.numel() // max(own.numel(), 1))]
 
         def operation() -> None:
             with self._quiet:
-                taken = _addressed(source, move.source, move.row_bytes, numbers(move.source))
-                rows = numbers(move.target)
-                put = _addressed(target, move.target, move.row_bytes, rows)
-                put.index_copy_(0, rows, taken[numbers(move.source)])
+                source_rows = numbers(move.source, indices[0])
+                target_rows = numbers(move.target, indices[1])
+                taken = _addressed(source, move.source, move.row_bytes, source_rows)
+                put = _addressed(target, move.target, move.row_bytes, target_rows)
+                put.index_copy_(0, target_rows, taken[source_rows])
 
+        def access(storage: torch.Tensor, side: Side, own: torch.Tensor) -> Access:
+            rows = Rows(
+                offset_bytes=side.address - storage.data_ptr(),
+                stride_bytes=side.stride,
+                row_bytes=move.row_bytes,
+                numbers=lambda: numbers(side, own),
+            )
+            return Access(tensor=storage, rows=rows)
+
+        slots = (whole(own) for own in indices if self._buffers.is_device(own))
         self._device.launch(
             operation,
             label=f"{name} {self._label(source)} to {self._label(target)}",
-            reads=(
-                _rows_access(source, move.source, move.row_bytes, numbers),
-                whole(move.source.indices),
-                whole(move.target.indices),
-            ),
-            writes=(_rows_access(target, move.target, move.row_bytes, numbers),),
+            reads=(access(source, move.source, indices[0]), *slots),
+            writes=(access(target, move.target, indices[1]),),
         )
 
     def _launch_direct(self, name: str, move: Move) -> None:
         """Launch copies of slices; the host reads the indices, and torch compares the shapes."""
         source, target = _tensor(move.source), _tensor(move.target)
-        indices = (move.source.indices, move.target.indices)
-        for side in (move.source, move.target):
-            self._adopt(_tensor(side), name=f"operand of {name}")
-        self._device.host_access(
-            label=f"{name}: read indices", reads=tuple(map(whole, indices)), writes=()
-        )
+        for tensor in (source, target):
+            self._adopt(tensor, name=f"operand of {name}")
         source_rows, target_rows = move.source.rows().tolist(), move.target.rows().tolist()
         if source_rows:
             # An empty copy moves nothing, yet torch compares the rows' shapes first.
@@ -99,6 +101,17 @@ class KernelRunner:
             reads=tuple(_slice_accesses(move.source, source, source_rows)),
             writes=tuple(_slice_accesses(move.target, target, target_rows)),
         )
+
+    def _indices(self, side: Side, storage: torch.Tensor) -> torch.Tensor:
+        """Return a side's indices as the kernel reads them.
+
+        Slots of a host pool were made on the host: the kernel reads a copy of them. Slots of a
+        device pool are in device memory all the time.
+        """
+        if not self._buffers.is_device(storage):
+            return side.indices.clone()
+        self._adopt(side.indices, name="slots")
+        return side.indices
 
     @property
     def _stream_name(self) -> str:
@@ -126,15 +139,11 @@ class KernelRunner:
         return "unknown memory" if buffer is None else buffer.name
 
 
-def _offset(storage: torch.Tensor, side: Side) -> int:
-    return side.address - storage.data_ptr()
-
-
 def _addressed(
     storage: torch.Tensor, side: Side, row_bytes: int, rows: torch.Tensor
 ) -> torch.Tensor:
     """Return rows by address, ``(row_num, row_bytes) uint8``, at least those asked for."""
-    offset = _offset(storage, side)
+    offset = side.address - storage.data_ptr()
     row_num = int(rows.max()) + 1 if rows.numel() else 0
     end = offset + (row_num - 1) * side.stride + row_bytes
     require(
@@ -143,18 +152,6 @@ def _addressed(
         f"(row {row_num - 1} ends at byte {end} of {storage.numel()})",
     )
     return storage.as_strided((row_num, row_bytes), (side.stride, 1), offset)
-
-
-def _rows_access(
-    storage: torch.Tensor, side: Side, row_bytes: int, numbers: Callable[[Side], torch.Tensor]
-) -> Access:
-    rows = Rows(
-        offset_bytes=_offset(storage, side),
-        stride_bytes=side.stride,
-        row_bytes=row_bytes,
-        numbers=lambda: numbers(side),
-    )
-    return Access(tensor=storage, rows=rows)
 
 
 def _tensor(side: Side) -> torch.Tensor:

@@ -116,13 +116,14 @@ def side(
     where: torch.Tensor | int, indices: torch.Tensor, *, stride: int, offset: int, numbers: Numbers
 ) -> Side:
     """Return rows by address, ``offset`` bytes after a tensor's first element or an address."""
-    is_tensor = isinstance(where, torch.Tensor)
+    tensor = where if isinstance(where, torch.Tensor) else None
+    start = where.data_ptr() if isinstance(where, torch.Tensor) else where
     return Side(
-        address=(where.data_ptr() if is_tensor else where) + offset,
+        address=start + offset,
         stride=stride,
         indices=indices,
         numbers=numbers,
-        tensor=where if is_tensor else None,
+        tensor=tensor,
         slots=None,
     )
 

@@ -2,9 +2,9 @@
 
 On a GPU an operation on device memory is work of the current stream, and one on host memory is done
 by the host. Here both are host memory, so what a tensor's memory counts as decides. An operation
-that only writes to pools' memory happens when the stream gets to it; one that returns something
-new happens at once, after the stream's earlier work, which orders nothing: the race detector
-treats it like other work of the stream.
+that only writes to pools' memory happens when the stream gets to it; one that returns a new tensor
+happens at once, after the stream's earlier work, which orders nothing: the race detector treats
+it like other work of the stream. One that returns a number makes the host wait for the stream.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ class StreamOperations(TorchDispatchMode):
     """
 
     def __init__(self, *, device: Device, buffers: Buffers, quiet: Quiet) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._device = device
         self._buffers = buffers
         self._quiet = quiet
@@ -116,6 +116,9 @@ class StreamOperations(TorchDispatchMode):
             reads=(*self._known(reads), whole(ordered)),
             writes=self._known(writes),
         )
+        if func._schema.returns and not _has_tensor(results[0]):  # noqa: SLF001
+            # Whoever wants a number from a GPU waits for it.
+            self._device.current_stream().synchronize()
         self._own(results[0], args, named)
         self._provenance.follow(func, args, named, results[0])
         return results[0]
@@ -163,6 +166,10 @@ class StreamOperations(TorchDispatchMode):
 
 def _is_tensor(value: object) -> bool:
     return isinstance(value, torch.Tensor)
+
+
+def _has_tensor(value: object) -> bool:
+    return any(map(_is_tensor, tree_flatten(value)[0]))
 
 
 def _is_view(func: torch._ops.OpOverload) -> bool:

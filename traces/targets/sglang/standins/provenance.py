@@ -36,7 +36,11 @@ class Provenance:
         self._origins: dict[StorageWeakRef, tuple[int, torch.Tensor]] = {}
 
     def follow(
-        self, func: torch._ops.OpOverload, args: tuple[Any, ...], named: dict[str, Any], result: Any
+        self,
+        func: torch._ops.OpOverload,
+        args: tuple[Any, ...],
+        named: dict[str, Any],
+        result: torch.Tensor,
     ) -> None:
         """Remember where the elements of a result came from."""
         if func in _MOVING_ONE:

@@ -5,6 +5,7 @@ import types
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -37,9 +38,10 @@ class SimStream:
         del priority
         owner = self.owner
         self.stream: DeviceStream = owner.device.new_stream(owner.names.next("stream"))
-        self._begin()
+        self.begin()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Make the stream known by its accelerator's."""
         self.device = self.owner.device.torch_device
         self._previous: list[DeviceStream] = []
         self.owner.handles[self.stream] = self
@@ -47,11 +49,12 @@ class SimStream:
     @classmethod
     def of(cls, stream: DeviceStream) -> "SimStream":
         """Return what a release sees of a stream of the accelerator."""
-        if stream not in cls.owner.handles:
+        seen = cls.owner.handles.get(stream)
+        if seen is None:
             seen = cls.__new__(cls)
             seen.stream = stream
-            seen._begin()
-        return cls.owner.handles[stream]
+            seen.begin()
+        return seen
 
     @property
     def cuda_stream(self) -> int:
@@ -173,9 +176,9 @@ class StreamFactory:
     def __init__(self, device: Device) -> None:
         self.device = device
         self.names = _Names()
-        self.handles: dict[DeviceStream, SimStream] = {}
-        self.stream_type = type("Stream", (SimStream,), {"owner": self})
-        self.event_type = type("Event", (SimEvent,), {"owner": self})
+        self.handles: WeakValueDictionary[DeviceStream, SimStream] = WeakValueDictionary()
+        self.stream_type: type[SimStream] = type("Stream", (SimStream,), {"owner": self})
+        self.event_type: type[SimEvent] = type("Event", (SimEvent,), {"owner": self})
         self._default = device.current_stream()
 
     def functions(self) -> dict[str, Any]:

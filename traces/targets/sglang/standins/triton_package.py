@@ -40,9 +40,12 @@ class UncompiledKernel:
         return self._refuse
 
     def __call__(self, *_: object, **__: object) -> NoReturn:
+        """Refuse to be launched."""
         self._refuse()
 
-    run = warmup = __call__
+    def run(self, *_: object, **__: object) -> NoReturn:
+        """Refuse to be launched."""
+        self._refuse()
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise RuntimeError(
@@ -59,7 +62,8 @@ class _Anything(type):
             raise AttributeError(name)
         return placeholder(name)
 
-    def __or__(cls, other: object) -> Any:  # noqa: ANN401 - a union of types
+    @override
+    def __or__(cls, other: object) -> Any:
         return type.__or__(cls, other) if isinstance(other, type) else cls
 
     def __getitem__(cls, item: object) -> "_Anything":
@@ -112,6 +116,7 @@ class _Module(types.ModuleType):
     __file__ = None
     __version__ = VERSION
 
+    @override
     def __getattr__(self, name: str) -> object:
         if name.startswith("__"):
             raise AttributeError(name)
