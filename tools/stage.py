@@ -129,14 +129,19 @@ class NativeStage:
 
     def provenance(self, request: Provenance) -> dict[str, str]:
         """Return device and versions, for the record beside the goldens."""
-        import torch
+        return provenance_of(request.device)
 
-        return {
-            **hardware_of(request.device),
-            "goldentrace": _version("goldentrace"),
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-        }
+
+def provenance_of(device: str) -> dict[str, str]:
+    """Return what plays in this process: device and versions."""
+    import torch
+
+    return {
+        **hardware_of(device),
+        "goldentrace": _version("goldentrace"),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+    }
 
 
 def serve(connection: Connection, *, stage: str, root: Path) -> None:

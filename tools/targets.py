@@ -36,7 +36,7 @@ TARGETS: Mapping[str, Target] = {
     ),
     SGLANG: Target(
         name=SGLANG,
-        stage="traces.targets.sglang.stage:SglangStage",
+        stage="tools.sglang_stage:SglangStage",
         scenarios="traces.targets.sglang.scenarios",
         sides="pypi:VERSION, dir:PATH, git:PATH@REV or golden",
     ),

@@ -9,6 +9,9 @@ from types import FrameType, FunctionType
 from traces.instrument import TRAMPOLINE_FILE
 from traces.model import Site
 
+_OWN_ROOT = Path(__file__).resolve().parent.parent
+"""What calls a package target from outside it is this project."""
+
 RawSite = tuple[str, int]
 """File as the interpreter names it, and line."""
 
@@ -78,6 +81,7 @@ class Places:
 
     def _named(self, file: str) -> str:
         path = Path(file).resolve()
-        if path.is_relative_to(self._root):
-            return path.relative_to(self._root).as_posix()
+        for root in (self._root, _OWN_ROOT):
+            if path.is_relative_to(root):
+                return path.relative_to(root).as_posix()
         return path.as_posix()

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
-import covertable
-
 from traces.scenarios.models import MODELS, PoolFamily
 
 
@@ -197,6 +195,9 @@ def _presets() -> list[dict[str, Any]]:
 @cache
 def covering_array() -> tuple[Scenario, ...]:
     """Return the pairwise covering array of all axes, builders in order of ``BUILDERS``."""
+    # Imported late: who is handed a scenario needs no covering array.
+    import covertable
+
     rows = covertable.make(AXES, strength=2, constraints=_constraints(), presets=_presets())
     order = list(BUILDERS)
     return tuple(

@@ -6,7 +6,8 @@ from typing import Any
 from traces.targets.sglang.calls import Caller
 from traces.targets.sglang.drafts import draft_pools, register_sidecar_draft
 from traces.targets.sglang.entries import Entrance, Stack
-from traces.targets.sglang.pools import DeviceSide, PoolMaker, geometry_of, tensor_bytes
+from traces.targets.sglang.geometry import geometry_of
+from traces.targets.sglang.pools import DeviceSide, PoolMaker, tensor_bytes
 from traces.targets.sglang.releases import release
 from traces.targets.sglang.scenarios import PACKED_DRAFT, SIDECAR_DRAFT, Scenario
 from traces.targets.sglang.world import HOST_TO_DEVICE, open_world

@@ -5,7 +5,8 @@ from typing import Any
 
 from traces.targets.sglang.calls import Caller
 from traces.targets.sglang.errors import Unplayable
-from traces.targets.sglang.pools import DeviceSide, PoolMaker, draft_geometry
+from traces.targets.sglang.geometry import draft_geometry
+from traces.targets.sglang.pools import DeviceSide, PoolMaker
 from traces.targets.sglang.releases import find_part
 from traces.targets.sglang.scenarios import NO_DRAFT, PACKED_DRAFT
 from traces.targets.sglang.world import World

@@ -78,9 +78,24 @@ class Entrance:
         needed = _STACK_OF.get(self.side.geometry.model.family)
         if needed is not None:
             find_builder(needed)
-        if name in _ENTRIES:
-            return _ENTRIES[name](self)
-        return self._build()
+        match name:
+            case "attach_hybrid_pool_to_unified_cache":
+                return self._attach_to_unified()
+            case "attach_hybrid_pool_to_mamba_cache":
+                return self._attach_to_mamba()
+            case (
+                "attach_hybrid_dsa_pool_to_hiradix_cache"
+                | "attach_hybrid_minimax_sparse_pool_to_hiradix_cache"
+            ):
+                return self._attach_to_hiradix()
+            case "HiRadixCache" | "HiMambaRadixCache":
+                return self._construct()
+            case "UnifiedRadixCache.init_hicache":
+                return self._init_unified()
+            case "DecodeKVCacheOffloadManager":
+                return self._offload()
+            case _:
+                return self._build()
 
     def params(self) -> Any:  # noqa: ANN401 - a dataclass of the release
         """Return the release's cache parameters.
@@ -217,7 +232,7 @@ class Entrance:
         cache = self.caller.call(find_class("UnifiedRadixCache"), {"params": given["params"]})
         # A tree that reports metrics wants a metrics backend; the stack only passes the flag on.
         if hasattr(cache, "_enable_metrics_flag"):
-            cache._enable_metrics_flag = True
+            vars(cache)["_enable_metrics_flag"] = True
         self.caller.call(attach, {**given, "cache": cache})
         return _of(cache)
 
@@ -267,18 +282,6 @@ class Entrance:
             "server_args": self.world.server_args,
         }
         return _of(self.caller.call(cls, given))
-
-
-_ENTRIES: dict[str, Callable[[Entrance], Stack]] = {
-    "attach_hybrid_pool_to_unified_cache": Entrance._attach_to_unified,
-    "attach_hybrid_dsa_pool_to_hiradix_cache": Entrance._attach_to_hiradix,
-    "attach_hybrid_minimax_sparse_pool_to_hiradix_cache": Entrance._attach_to_hiradix,
-    "attach_hybrid_pool_to_mamba_cache": Entrance._attach_to_mamba,
-    "HiRadixCache": Entrance._construct,
-    "HiMambaRadixCache": Entrance._construct,
-    "UnifiedRadixCache.init_hicache": Entrance._init_unified,
-    "DecodeKVCacheOffloadManager": Entrance._offload,
-}
 
 
 def _of(cache: Any) -> Stack:  # noqa: ANN401 - a cache of the release

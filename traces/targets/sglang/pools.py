@@ -1,94 +1,19 @@
 """Device side of a scenario: the release's own pools, allocators and request table of one rank."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from traces.targets.sglang.calls import Caller, accepted
-from traces.targets.sglang.errors import Unplayable
-from traces.targets.sglang.models import MODELS, Family, PlayedModel
+from traces.targets.sglang.calls import Caller
+from traces.targets.sglang.geometry import Geometry
+from traces.targets.sglang.models import Family
 from traces.targets.sglang.releases import find_class
-from traces.targets.sglang.scenarios import Scenario
 from traces.targets.sglang.states import request_table
-from traces.targets.sglang.world import World
 
-PAGES = 8
-SLOTS_WITHOUT_PAGES = 48
-PAGES_OF_A_LONG_PAGE = 6
-SWA_SHARE = 2
 WINDOW = 128
-_QUANT_BLOCK = 128
 _QSA_RATIO = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Geometry:
-    """Sizes of one scenario's pools on one rank.
-
-    Attributes:
-        model: published dimensions.
-        page_size: tokens a page, of the pools.
-        size: slots of the (full) KV pool.
-        start_layer: first global layer id of the stage.
-        kv_heads: KV heads of this rank.
-        dcp_size: ranks that share a page while decoding.
-    """
-
-    model: PlayedModel
-    page_size: int
-    size: int
-    start_layer: int
-    kv_heads: int
-    dcp_size: int
-
-    @property
-    def end_layer(self) -> int:
-        """Last global layer id of the stage, inclusive."""
-        return self.start_layer + self.model.layer_span - 1
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of the KV rows."""
-        dtype: torch.dtype = getattr(torch, self.model.attention.dtype)
-        return dtype
-
-    @property
-    def packed_width(self) -> int | None:
-        """Row bytes of the packed fp8 format; None where a row is what the model says."""
-        attention = self.model.attention
-        sparse = (Family.DSA, Family.PACKED_MLA, Family.LINEAR_DSA)
-        if self.model.family not in sparse or attention.dtype != "float8_e4m3fn":
-            return None
-        scales = attention.kv_lora_rank // _QUANT_BLOCK * 4
-        return attention.kv_lora_rank + scales + attention.qk_rope_head_dim * 2
-
-    @property
-    def swa_size(self) -> int:
-        """Slots of the sliding-window pool: a share of the full one, whole pages."""
-        return self.size // self.page_size // SWA_SHARE * self.page_size
-
-    def global_ids(self, stage_local: tuple[int, ...]) -> list[int]:
-        """Return the global ids of stage-local layer ids."""
-        return [self.start_layer + layer for layer in stage_local]
-
-
-def geometry_of(scenario: Scenario, world: World) -> Geometry:
-    """Derive the sizes of a scenario's pools."""
-    model, shape = MODELS[scenario.model], world.shape
-    page_size = scenario.page_size
-    pages = PAGES if page_size <= 64 else PAGES_OF_A_LONG_PAGE
-    # Sliding-window pools are numbered from zero whatever the stage.
-    offset = 0 if model.swa_layers else shape.pp_rank * model.layer_span
-    return Geometry(
-        model=model,
-        page_size=page_size,
-        size=SLOTS_WITHOUT_PAGES if page_size == 1 else pages * page_size,
-        start_layer=offset,
-        kv_heads=max(1, model.attention.kv_heads // (shape.attn_tp_size or 1)),
-        dcp_size=shape.dcp_size,
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +79,7 @@ class PoolMaker:
         }
         cls = find_class(names.get(geometry.model.family, "MHATokenToKVPool"))
         width = geometry.packed_width
-        needs = ("head_num", "head_dim")
+        needs: tuple[str, ...] = ("head_num", "head_dim")
         if not geometry.model.attention.kv_heads:
             needs = ("kv_lora_rank", "qk_rope_head_dim")
         if geometry.model.family is Family.PACKED_MLA:
@@ -364,24 +289,6 @@ def _compressed_pools(pool: Any) -> dict[str, Any]:  # noqa: ANN401 - a pool of 
     }
     found = {name: getattr(pool, attribute, None) for name, attribute in names.items()}
     return {name: inner for name, inner in found.items() if inner is not None}
-
-
-def draft_geometry(geometry: Geometry, *, layer_num: int) -> Geometry:
-    """Return the sizes of a draft pool: the target's rows, fewer layers, the slots of all ranks.
-
-    Raises:
-        Unplayable: a draft would need state of its own.
-    """
-    model = geometry.model
-    layers = tuple(range(layer_num))
-    if model.swa_layers:
-        model = replace(model, full_layers=(), swa_layers=layers, state_layers=())
-    elif model.state_layers:
-        family = Family.MHA if model.attention.kv_heads else Family.MLA
-        model = replace(model, family=family, full_layers=layers, state_layers=())
-    else:
-        model = replace(model, full_layers=layers)
-    return replace(geometry, model=model, start_layer=0, size=geometry.size * geometry.dcp_size)
 
 
 def tensor_bytes(side: DeviceSide) -> int:

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
-import covertable
-
 from traces.scenarios.matrix import GroupShape
 from traces.targets.sglang.models import MODELS, Family
 
@@ -195,7 +193,7 @@ def _implies(field: str, values: list[Any], other: str, allowed: list[Any]) -> d
     }
 
 
-def _except(axis: str, *values: Any) -> list[Any]:
+def _except(axis: str, *values: str) -> list[Any]:
     return [value for value in AXES[axis] if value not in values]
 
 
@@ -231,21 +229,20 @@ def _allowed(name: str) -> dict[str, list[Any]]:
     """Return the values of the axes with which a model can be played at all."""
     model = MODELS[name]
     family, attention = model.family, model.attention
-    layouts = _except("layout", "page_head") if family is not Family.MHA else AXES["layout"]
+    layouts: list[str] = AXES["layout"]
+    if family is not Family.MHA:
+        layouts = _except("layout", "page_head")
     if attention.head_dim != attention.v_head_dim or (
         model.state_layers and name not in _LAYER_FIRST_STATES
     ):
         # The layouts in which later releases keep rows of two widths, or states.
         layouts = ["page_first", "page_first_direct"]
-    if family is Family.MXFP8:
-        layouts = ["page_first"]
-    groups = _except("groups", "tp8dcp2")
+    layouts = ["page_first"] if family is Family.MXFP8 else layouts
+    # Only the host pool of latent rows divides its slots over decode ranks.
+    groups = AXES["groups"] if family is Family.MLA else _except("groups", "tp8dcp2")
     if model.state_layers:
         # State shapes are those of one of eight ranks.
-        groups.remove("tp1")
-    if family is Family.MLA:
-        # Only the host pool of latent rows divides its slots over decode ranks.
-        groups = AXES["groups"]
+        groups = _except("groups", "tp8dcp2", "tp1")
     return {
         "layout": AXES["layout"][:3] if family is Family.DSV4 else layouts,
         "io_backend": ["kernel"] if family is Family.MXFP8 else AXES["io_backend"],
@@ -268,9 +265,9 @@ def _presets() -> list[dict[str, Any]]:
         for model in models:
             pairs.setdefault((builder, MODELS[model].family), []).append(model)
     rows = []
-    for number, ((builder, _), models) in enumerate(pairs.items()):
+    for number, ((builder, _), known) in enumerate(pairs.items()):
         for turn, io_backend in enumerate(AXES["io_backend"]):
-            model = models[turn % len(models)]
+            model = known[turn % len(known)]
             if io_backend not in _allowed(model)["io_backend"]:
                 continue
             rows.append(_preset(builder, model, io_backend, 2 * number + turn))
@@ -320,38 +317,40 @@ def _preset(builder: str, model: str, io_backend: str, turn: int) -> dict[str, A
 
 def _hard_cases() -> list[dict[str, Any]]:
     """Return combinations in which releases are known to differ."""
-    kernel, direct = ({"io_backend": name} for name in AXES["io_backend"])
-    tree = "HiRadixCache"
+    dcp = {"page_size": 64, "groups": "tp8dcp2", "draft": SIDECAR_DRAFT}
+    sidecar, packed, undrafted = (
+        {"draft": draft} for draft in (SIDECAR_DRAFT, PACKED_DRAFT, NO_DRAFT)
+    )
+    dynamic = {"storage_backend": "dynamic"}
     return [
         # A draft pool that spans the slots of all decode ranks.
-        {
-            **kernel,
-            **{"builder": _UNIFIED, "model": "dsv3", "page_size": 64},
-            **{"groups": "tp8dcp2", "draft": SIDECAR_DRAFT},
-        },
+        _case(_UNIFIED, "dsv3", "kernel", dcp),
         # An allocator that only the extra configuration names; one budget for three host pools.
-        {
-            **kernel,
-            **{"builder": _UNIFIED, "model": "inkling"},
-            **{"storage_backend": "dynamic", "sizing": "gb"},
-        },
-        {**kernel, "builder": _UNIFIED, "model": "minimax_m3", "storage_backend": "dynamic"},
+        _case(_UNIFIED, "inkling", "kernel", {**dynamic, "sizing": "gb"}),
+        _case(_UNIFIED, "minimax_m3", "kernel", dynamic),
         # One budget for two host pools, and states that differ between ranks.
-        {**direct, "builder": _UNIFIED, "model": "kimi_linear", "sizing": "gb"},
+        _case(_UNIFIED, "kimi_linear", "direct", {"sizing": "gb"}),
         # Draft rows beside a sliding window, beside states, and wider than the model says.
-        {**kernel, "builder": _UNIFIED, "model": "gpt_oss", "draft": PACKED_DRAFT},
-        {**direct, "builder": _UNIFIED, "model": "gpt_oss", "draft": SIDECAR_DRAFT},
-        {**kernel, "builder": _UNIFIED, "model": "qwen3_next", "draft": PACKED_DRAFT},
-        {**kernel, "builder": _UNIFIED, "model": "dsv32_fp8", "draft": SIDECAR_DRAFT},
-        {**direct, "builder": _UNIFIED, "model": "dsv32_fp8", "draft": NO_DRAFT},
-        {**kernel, "builder": tree, "model": "dsv32_fp8", "draft": SIDECAR_DRAFT},
-        {**direct, "builder": tree, "model": "dsv32_fp8", "draft": NO_DRAFT},
+        _case(_UNIFIED, "gpt_oss", "kernel", packed),
+        _case(_UNIFIED, "gpt_oss", "direct", sidecar),
+        _case(_UNIFIED, "qwen3_next", "kernel", packed),
+        _case(_UNIFIED, "dsv32_fp8", "kernel", sidecar),
+        _case(_UNIFIED, "dsv32_fp8", "direct", undrafted),
+        _case("HiRadixCache", "dsv32_fp8", "kernel", sidecar),
+        _case("HiRadixCache", "dsv32_fp8", "direct", undrafted),
     ]
+
+
+def _case(builder: str, model: str, io_backend: str, axes: dict[str, Any]) -> dict[str, Any]:
+    return {"builder": builder, "model": model, "io_backend": io_backend, **axes}
 
 
 @cache
 def covering_array() -> tuple[Scenario, ...]:
     """Return the pairwise covering array of all axes, builders in order of ``BUILDERS``."""
+    # Imported late: who is handed a scenario needs no covering array.
+    import covertable
+
     rows = covertable.make(AXES, strength=2, constraints=_constraints(), presets=_presets())
     order = list(BUILDERS)
     return tuple(

@@ -22,7 +22,7 @@ from traces.targets.sglang.target import SglangTarget
 from traces.targets.sglang.tidy import tidied
 from traces.targets.sglang.world import close_world, group_tag
 
-DEVICE = "sim:latest:0"
+DEFAULT_DEVICE = "sim:latest:0"
 
 
 class SglangPlayer:

@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from traces.targets.sglang.calls import Caller
 from traces.targets.sglang.errors import Unplayable
+from traces.targets.sglang.geometry import Geometry
 from traces.targets.sglang.models import PlayedModel
 from traces.targets.sglang.releases import find_class, find_part
 
@@ -17,26 +18,7 @@ _CONTEXT_LENGTH = 256
 _UTILS = "sglang.srt.configs.mamba_utils"
 
 
-class Sizes(Protocol):
-    """What a request table needs to know of the pools."""
-
-    @property
-    def model(self) -> PlayedModel:
-        """Published dimensions."""
-
-    @property
-    def start_layer(self) -> int:
-        """First global layer id of the stage."""
-
-    @property
-    def page_size(self) -> int:
-        """Tokens a page."""
-
-    def global_ids(self, stage_local: tuple[int, ...]) -> list[int]:
-        """Return the global ids of stage-local layer ids."""
-
-
-def request_table(caller: Caller, sizes: Sizes, *, device: str) -> Any:  # noqa: ANN401
+def request_table(caller: Caller, sizes: Geometry, *, device: str) -> Any:  # noqa: ANN401
     """Build the table from requests to slots, with a state pool where the model has state.
 
     Raises:

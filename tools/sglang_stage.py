@@ -1,0 +1,56 @@
+"""The stage of a worker that plays the real package, in an environment of its own."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tools.stage import Performance, Play, Provenance, Unplayable, provenance_of
+
+if TYPE_CHECKING:
+    from traces.targets.sglang.stage import SglangPlayer
+
+_AUTO = "auto"
+
+
+class SglangStage:
+    """Plays scenarios on the sglang that lies under one root.
+
+    Args:
+        root: directory that holds ``sglang/``.
+
+    Raises:
+        ImportError: another ``sglang`` was imported, or it cannot be.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._players: dict[str, SglangPlayer] = {}
+        self._player(_AUTO)
+
+    def play(self, request: Play) -> Performance | Unplayable:
+        """Play one scenario and return its trace, or why this release cannot."""
+        from traces.canonical import render, render_sites
+        from traces.targets.sglang.errors import Unplayable as Lacking
+
+        try:
+            recording = self._player(request.device).play(request.scenario)
+        except Lacking as error:
+            return Unplayable(reason=str(error))
+        sites = "" if recording.sites is None else render_sites(recording.sites)
+        return Performance(text=render(recording.trace), sites=sites)
+
+    def builders(self) -> tuple[str, ...]:
+        """Return the names of all stack builders of the release."""
+        return self._player(_AUTO).target.builders()
+
+    def provenance(self, request: Provenance) -> dict[str, str]:
+        """Return device and versions, for the record beside the goldens."""
+        return provenance_of(request.device)
+
+    def _player(self, device: str) -> "SglangPlayer":
+        """Return the player of a device; the package is imported for one device only."""
+        from traces.targets.sglang.stage import DEFAULT_DEVICE, SglangPlayer
+
+        name = DEFAULT_DEVICE if device in (_AUTO, "sim") else device
+        if name not in self._players:
+            self._players[name] = SglangPlayer(self._root, device=name)
+        return self._players[name]
