@@ -2,7 +2,7 @@
 
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from tools.errors import ToolError, one_line
-from traces.diff import compare_sides
-from traces.model import Recording
-from traces.verdict import Cause, Kind, Level
+from tools.survey import Played, compared
+from traces.diff.aliases import Aliases
+from traces.verdict import Cause, Kind
 
 CATALOGUE = Path(__file__).parent / "catalogue" / "sglang.toml"
 
@@ -70,21 +70,6 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Played:
-    """One side, played.
-
-    Attributes:
-        recordings: by scenario.
-        unplayable: scenarios that the side has no parts for, with the reason.
-        seconds: how long it took.
-    """
-
-    recordings: Mapping[str, Recording]
-    unplayable: Mapping[str, str]
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """What the gate says of one fault.
 
@@ -124,26 +109,24 @@ def read_catalogue(path: Path) -> Catalogue:
         ) from error
 
 
-def backtest(faults: Sequence[Fault], *, play_side: PlaySide) -> Iterator[Finding]:
+def backtest(
+    faults: Sequence[Fault], *, play_side: PlaySide, aliases: Aliases
+) -> Iterator[Finding]:
     """Play both sides of every fault and yield what the comparison shows; a side is played once."""
     played: dict[str, Played] = {}
     for fault in faults:
         for side in (fault.good, fault.bad):
             if side not in played:
                 played[side] = play_side(side)
-        yield judged(fault, good=played[fault.good], bad=played[fault.bad])
+        yield judged(fault, good=played[fault.good], bad=played[fault.bad], aliases=aliases)
 
 
-def judged(fault: Fault, *, good: Played, bad: Played) -> Finding:
+def judged(fault: Fault, *, good: Played, bad: Played, aliases: Aliases) -> Finding:
     """Compare the bad side with the good one as its base."""
     start = time.perf_counter()
     common = good.recordings.keys() & bad.recordings.keys()
-    causes = compare_sides(
-        {name: good.recordings[name] for name in common},
-        {name: bad.recordings[name] for name in common},
-    )
+    causes = compared(good, bad, aliases=aliases)
     seconds = good.seconds + bad.seconds + time.perf_counter() - start
-    causes = tuple(cause for cause in causes if cause.level is Level.BEHAVIOUR)
     place = next((i for i, cause in enumerate(causes) if fault.expected.fits(cause)), None)
     if place is not None:
         found = causes[place]

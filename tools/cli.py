@@ -26,6 +26,7 @@ from tools.verbs.judging import check, diff, gate
 from tools.verbs.listing import list_scenarios
 from tools.verbs.measuring import bench
 from tools.verbs.proving import parity
+from tools.verbs.surveying import backtest_catalogue, survey
 from tools.verbs.writing import record, regenerate
 from traces.errors import TraceError
 
@@ -55,6 +56,8 @@ app.command()(diff)
 app.command()(regenerate)
 app.command()(parity)
 app.command("explore")(explore_builders)
+app.command()(survey)
+app.command("backtest")(backtest_catalogue)
 app.add_typer(bench)
 
 

@@ -17,7 +17,7 @@ from tools.progress import progress
 from tools.severity import fails
 from tools.sides import Side
 from tools.standing import Standing, standing
-from tools.targets import NATIVE
+from tools.targets import NATIVE, aliases_of, known_target
 from traces.canonical import parse, parse_sites
 from traces.diff import compare_sides
 from traces.goldens import orphans
@@ -147,7 +147,7 @@ def collect(case: Case, *, open_troupe: OpenTroupe) -> Evidence:
         causes=(
             *differences,
             *(format_causes(stock, root=case.root) if _needs_goldens(case) else ()),
-            *uncovered_causes(_new_builders(base=base, head=head), registry=case.builders),
+            *uncovered_causes(_new_builders(base=base, head=head), registry=_reached(case, head)),
         ),
         obstacles=(
             *_nothing_to_play(case, base=base, head=head),
@@ -237,12 +237,25 @@ def _new_builders(*, base: _Testimony, head: _Testimony) -> tuple[str, ...]:
     return tuple(name for name in head.builders if name not in base.builders)
 
 
+def _reached(case: Case, testimony: _Testimony) -> dict[str, str]:
+    """Return what plays a builder: a scenario that is named for it, or one that really called it.
+
+    A package has builders that others call and strategies that are chosen; releases rename them.
+    """
+    reached = dict(case.builders)
+    for name, recording in testimony.recordings.items():
+        for call in recording.trace.calls:
+            if call.role == "builder":
+                reached[f"{name} {call.call}"] = call.callee.partition(".")[0]
+    return reached
+
+
 def _unasked(case: Case, *, base: _Testimony) -> tuple[str, ...]:
     if _asks_inventory(case) and case.head.kind == "golden":
         return ("the head is golden: nothing was searched for builders that no scenario plays",)
     uncovered = [
         name
-        for name, number in coverage(base.builders, registry=case.builders).items()
+        for name, number in coverage(base.builders, registry=_reached(case, base)).items()
         if not number
     ]
     if uncovered:
@@ -307,6 +320,7 @@ def _differences(
     causes = compare_sides(
         {name: base.recordings[name] for name in asked if name in base.recordings.keys() - lost},
         {name: head.recordings[name] for name in asked if name in head.recordings.keys() - lost},
+        aliases=aliases_of(known_target(case.target)),
     )
     if by_golden or not _asks_inventory(case):
         return causes

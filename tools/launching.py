@@ -18,6 +18,8 @@ from tools.stage import serve
 # Python reads these when it starts; the user's would bring foreign modules in.
 _FOREIGN = frozenset({"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP"})
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONNOUSERSITE": "1"}
+# What a release warns about while it is imported is no finding of ours.
+_SILENT = {"PYTHONWARNINGS": "ignore"}
 
 
 class Process(Protocol):
@@ -108,7 +110,7 @@ class Isolated:
                 stdout=2,
                 pass_fds=[theirs.fileno()],
                 process_group=0,
-                env={**kept, **_OFFLINE, **_seeded(seed)},
+                env={**kept, **_OFFLINE, **_SILENT, **_seeded(seed)},
             )
         return _IsolatedProcess(process), ours
 

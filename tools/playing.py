@@ -59,9 +59,9 @@ def sorted_out(replies: Mapping[str, Mapping[int, Reply]]) -> Playing:
 
 
 def unplayable_notes(side: str, unplayable: Mapping[str, str]) -> tuple[str, ...]:
-    """Return one line for each reason why a side cannot play scenarios, with their names."""
+    """Return one line for each reason why a side cannot play scenarios; the verdict names them."""
     return tuple(
-        f"{side} cannot play {', '.join(names)}: {reason}"
+        f"{side} cannot play {len(names)} {'scenarios' if len(names) > 1 else 'scenario'}: {reason}"
         for reason, names in by_reason(unplayable)
     )
 

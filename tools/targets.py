@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from tools.errors import ToolError
+from traces.diff.aliases import NO_ALIASES, Aliases
 from traces.scenarios import Scenario
 
 NATIVE = "native"
@@ -19,12 +20,14 @@ class Target:
         stage: ``module:class`` that its workers make.
         scenarios: module whose ``registry()`` returns its scenarios by name.
         sides: how its sides are written, for messages.
+        aliases: module whose ``aliases()`` returns what the target renamed; empty for none.
     """
 
     name: str
     stage: str
     scenarios: str
     sides: str
+    aliases: str
 
 
 TARGETS: Mapping[str, Target] = {
@@ -33,12 +36,14 @@ TARGETS: Mapping[str, Target] = {
         stage="tools.stage:NativeStage",
         scenarios="traces.scenarios",
         sides="golden, worktree or a git revision",
+        aliases="",
     ),
     SGLANG: Target(
         name=SGLANG,
         stage="tools.sglang_stage:SglangStage",
         scenarios="traces.targets.sglang.scenarios",
         sides="pypi:VERSION, dir:PATH, git:PATH@REV or golden",
+        aliases="traces.targets.sglang.aliases",
     ),
 }
 
@@ -59,3 +64,11 @@ def scenarios_of(target: Target) -> Mapping[str, Scenario]:
     """Return every scenario of a target by name, in registry order."""
     scenarios: Mapping[str, Scenario] = import_module(target.scenarios).registry()
     return scenarios
+
+
+def aliases_of(target: Target) -> Aliases:
+    """Return the names that changed from one release of a target to another."""
+    if not target.aliases:
+        return NO_ALIASES
+    found: Aliases = import_module(target.aliases).aliases()
+    return found

@@ -1,6 +1,9 @@
 """What this package refuses, in one line each: *subject: rule; expected X, got Y*."""
 
 
+from typing_extensions import override
+
+
 class TraceError(Exception):
     """Base of the errors raised by this package on purpose; the message is always one line.
 
@@ -14,6 +17,7 @@ class TraceError(Exception):
         self.subject = subject
         self.rule = rule
 
+    @override
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         """Let the error travel between processes as the line it is."""
         return _as_written, (type(self), str(self), self.subject, self.rule)

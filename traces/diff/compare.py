@@ -19,6 +19,7 @@ from traces.diff.merge import merge_causes, upstream_first
 from traces.diff.moves import Moves
 from traces.diff.pairing import Pairing, pair_calls
 from traces.diff.places import Places
+from traces.diff.readings import without_lone_readings
 from traces.diff.renames import renamed_callees, renamed_parameters
 from traces.diff.results import ResultComparison
 from traces.diff.side import Side
@@ -59,7 +60,10 @@ def compare_sides(
     for name in sorted(base.keys() & head.keys()):
         old, old_names = aliases.applied(base[name])
         new, new_names = aliases.applied(head[name])
-        causes[name] = (*diff(old, new), *alias_causes(old_names, new_names))
+        causes[name] = (
+            *diff(*without_lone_readings(old, new)),
+            *alias_causes(old_names, new_names),
+        )
     for name in sorted(base.keys() ^ head.keys()):
         causes[name] = (lone_scenario(name, removed=name in base),)
     return merge_causes(causes)

@@ -5,7 +5,6 @@ from typing import Any
 
 from traces.targets.sglang.calls import Caller
 from traces.targets.sglang.errors import Unplayable
-from traces.targets.sglang.geometry import draft_geometry
 from traces.targets.sglang.pools import DeviceSide, PoolMaker
 from traces.targets.sglang.releases import find_part
 from traces.targets.sglang.scenarios import NO_DRAFT, PACKED_DRAFT
@@ -21,9 +20,8 @@ def draft_pools(kind: str, maker: PoolMaker, side: DeviceSide) -> tuple[Any, ...
     """Build the device pools of a draft: one, or one for each of two packed heads."""
     if kind == NO_DRAFT:
         return ()
-    geometry = draft_geometry(side.geometry, layer_num=1)
     count = _PACKED_DEPTH if kind == PACKED_DRAFT else 1
-    return tuple(maker.side(geometry).kvcache for _ in range(count))
+    return tuple(maker.draft(side) for _ in range(count))
 
 
 def register_sidecar_draft(

@@ -83,19 +83,11 @@ def geometry_of(scenario: Scenario, world: World) -> Geometry:
     )
 
 
-def draft_geometry(geometry: Geometry, *, layer_num: int) -> Geometry:
-    """Return the sizes of a draft pool: the target's rows, fewer layers, the slots of all ranks.
-
-    Raises:
-        Unplayable: a draft would need state of its own.
-    """
+def draft_geometry(geometry: Geometry) -> Geometry:
+    """Return the sizes of a draft pool of one layer: the target's rows, the slots of all ranks."""
     model = geometry.model
-    layers = tuple(range(layer_num))
     if model.swa_layers:
-        model = replace(model, full_layers=(), swa_layers=layers, state_layers=())
-    elif model.state_layers:
-        family = Family.MHA if model.attention.kv_heads else Family.MLA
-        model = replace(model, family=family, full_layers=layers, state_layers=())
+        model = replace(model, full_layers=(), swa_layers=(0,), state_layers=())
     else:
-        model = replace(model, full_layers=layers)
+        model = replace(model, full_layers=(0,), state_layers=())
     return replace(geometry, model=model, start_layer=0, size=geometry.size * geometry.dcp_size)

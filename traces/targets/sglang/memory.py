@@ -112,7 +112,9 @@ def buffers_of(pool: object) -> Iterator[Buffer]:
     Tables of numbers and pointers, free lists and mappings, which have one axis, are no buffers.
     """
     seen: dict[int, Buffer] = {}
-    for name, tensor in sorted(_reachable(pool, "", depth=0, inside={id(pool)})):
+    found = _reachable(pool, "", depth=0, inside={id(pool)})
+    # Of two names for the same memory the plain one counts, not the place in a list of views.
+    for name, tensor in sorted(found, key=lambda item: ("[" in item[0], item[0])):
         if tensor.numel() == 0 or tensor.dim() < _ROW_AXES:
             continue
         start = tensor.data_ptr()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from traces.targets.sglang.calls import Caller
-from traces.targets.sglang.geometry import Geometry
+from traces.targets.sglang.geometry import Geometry, draft_geometry
 from traces.targets.sglang.models import Family
 from traces.targets.sglang.releases import find_class
 from traces.targets.sglang.states import request_table
@@ -68,6 +68,20 @@ class PoolMaker:
                 return self._deepseek_v4(geometry)
             case _:
                 return self._plain(geometry)
+
+    def draft(self, side: DeviceSide) -> Any:  # noqa: ANN401 - a pool of the release
+        """Build the pool of one draft layer: the target's rows, over the slots of all ranks.
+
+        Beside states, a draft has a wrapper like the target's and shares its states.
+        """
+        geometry = draft_geometry(side.geometry)
+        match geometry.model.family:
+            case Family.SWA:
+                return self._sliding_pool(geometry)
+            case Family.LINEAR:
+                return self._linear_pool(geometry, side.req_to_token_pool)
+            case _:
+                return self.kv_pool(geometry)
 
     def kv_pool(self, geometry: Geometry) -> Any:  # noqa: ANN401 - a pool of the release
         """Build the pool of the attention layers alone: no wrapper, no allocator."""
@@ -156,6 +170,11 @@ class PoolMaker:
         }
 
     def _sliding(self, geometry: Geometry) -> DeviceSide:
+        pool = self._sliding_pool(geometry)
+        pools = {"KV": pool.full_kv_pool, "SWA": pool.swa_kv_pool}
+        return self._windowed(geometry, pool, pools)
+
+    def _sliding_pool(self, geometry: Geometry) -> Any:  # noqa: ANN401
         model = geometry.model
         given = {
             **self._rows(geometry),
@@ -163,9 +182,7 @@ class PoolMaker:
             "swa_attention_layer_ids": geometry.global_ids(model.swa_layers),
             "full_attention_layer_ids": geometry.global_ids(model.full_layers),
         }
-        pool = self.caller.call(find_class("SWAKVPool"), given, needs=("size_swa",))
-        pools = {"KV": pool.full_kv_pool, "SWA": pool.swa_kv_pool}
-        return self._windowed(geometry, pool, pools)
+        return self.caller.call(find_class("SWAKVPool"), given, needs=("size_swa",))
 
     def _windowed(self, geometry: Geometry, pool: Any, pools: dict[str, Any]) -> DeviceSide:  # noqa: ANN401
         allocator = self.caller.call(
@@ -184,9 +201,27 @@ class PoolMaker:
         )
 
     def _linear(self, geometry: Geometry) -> DeviceSide:
+        requests = request_table(self.caller, geometry, device=self.device)
+        pool = self._linear_pool(geometry, requests)
+        allocator = self.allocator(geometry, pool)
+        pools = {"KV": pool.full_kv_pool, "MAMBA": requests.mamba_pool}
+        if geometry.model.family is Family.LINEAR_DSA:
+            pools["INDEXER"] = pool.full_kv_pool
+        if geometry.model.family is Family.QSA:
+            pools["INDEXER"] = pool
+        return DeviceSide(
+            geometry=geometry,
+            kvcache=pool,
+            allocator=allocator,
+            full_allocator=allocator,
+            req_to_token_pool=requests,
+            components=("FULL", "MAMBA"),
+            pools=pools,
+        )
+
+    def _linear_pool(self, geometry: Geometry, requests: Any) -> Any:  # noqa: ANN401
         model = geometry.model
         cls = find_class("QSATokenToKVPool" if model.family is Family.QSA else "HybridLinearKVPool")
-        requests = request_table(self.caller, geometry, device=self.device)
         is_sparse = model.family is Family.LINEAR_DSA
         given = {
             **self._rows(geometry),
@@ -202,22 +237,7 @@ class PoolMaker:
             **({"use_dsa": True} if is_sparse else {}),
         }
         needs = ("use_dsa", "index_head_dim", "kv_cache_dim") if is_sparse else ()
-        pool = self.caller.call(cls, given, needs=needs)
-        allocator = self.allocator(geometry, pool)
-        pools = {"KV": pool.full_kv_pool, "MAMBA": requests.mamba_pool}
-        if is_sparse:
-            pools["INDEXER"] = pool.full_kv_pool
-        if model.family is Family.QSA:
-            pools["INDEXER"] = pool
-        return DeviceSide(
-            geometry=geometry,
-            kvcache=pool,
-            allocator=allocator,
-            full_allocator=allocator,
-            req_to_token_pool=requests,
-            components=("FULL", "MAMBA"),
-            pools=pools,
-        )
+        return self.caller.call(cls, given, needs=needs)
 
     def _minimax(self, geometry: Geometry) -> DeviceSide:
         model = geometry.model

@@ -5,6 +5,7 @@ Each accessor reads on a stream of its own, so that none profits from another on
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -81,7 +82,8 @@ class Reader:
             for layer_id in range(first, first + _LAYERS_MAX):
                 for plane, buffer in self._asked(accessor, layer_id, extra, local=layer_id - first):
                     slots = self._slots[plane.domain.name]
-                    rows = launch_read(self._bench, buffer, slots)
+                    asked = replace(buffer, label=f"{buffer.label} by {name}")
+                    rows = launch_read(self._bench, asked, slots)
                     found.append(((plane.name, buffer.layer), rows))
         return found
 

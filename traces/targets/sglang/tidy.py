@@ -101,7 +101,8 @@ class _Names:
                 return msgspec.structs.replace(
                     event, name=self._waited(event.name), stream=self._role(event.stream)
                 )
-        return event
+            case _:
+                return event
 
     def _mark(self, event: EventRecorded) -> str:
         role = self._role(event.stream)

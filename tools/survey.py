@@ -1,0 +1,122 @@
+"""Releases side by side: what each step between them changed, and which builders each has."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from tools.desk import Desk
+from tools.errors import ToolError
+from tools.gate import recorded
+from tools.progress import progress
+from tools.targets import aliases_of, known_target
+from traces.diff import compare_sides
+from traces.diff.aliases import Aliases
+from traces.model import Recording
+from traces.scenarios import Scenario
+from traces.verdict import Cause, Level
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """One side, played.
+
+    Attributes:
+        recordings: by scenario.
+        unplayable: scenarios that the side has no parts for, with the reason.
+        builders: the side's stack builders and strategies.
+        seconds: how long it took.
+    """
+
+    recordings: Mapping[str, Recording]
+    unplayable: Mapping[str, str]
+    builders: tuple[str, ...]
+    seconds: float
+
+    def reached(self) -> frozenset[str]:
+        """Return the builders and strategies that were really called."""
+        return frozenset(
+            call.callee.partition(".")[0]
+            for recording in self.recordings.values()
+            for call in recording.trace.calls
+            if call.role == "builder"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What changed from one side to the next.
+
+    Attributes:
+        scenarios: how many both sides play.
+        causes: those that change behaviour, most upstream first.
+    """
+
+    base: str
+    head: str
+    scenarios: int
+    causes: tuple[Cause, ...]
+
+
+def play_side(
+    desk: Desk, side: str, *, scenarios: Sequence[Scenario], device: str, python: Path | None
+) -> Played:
+    """Play scenarios on one side.
+
+    Raises:
+        ToolError: the side cannot be played, or a scenario not to its end.
+    """
+    start = time.perf_counter()
+    with (
+        desk.troupe_of(side, python=python) as troupe,
+        progress(f"playing {side}", total=len(scenarios)) as on_played,
+    ):
+        playing = troupe.play(scenarios, device=device, on_played=on_played)
+        builders = troupe.builders()
+    if playing.problems:
+        more = f" (and {len(playing.problems) - 1} more)" if len(playing.problems) > 1 else ""
+        raise ToolError(
+            side, "must be playable", expected="no problem", got=f"{playing.problems[0]}{more}"
+        )
+    return Played(
+        recordings=recorded(playing),
+        unplayable=playing.unplayable,
+        builders=builders,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def steps(played: Mapping[str, Played], *, target: str) -> Iterator[Step]:
+    """Compare every side with the one before it."""
+    aliases = aliases_of(known_target(target))
+    for (base, old), (head, new) in pairwise(played.items()):
+        causes = compared(old, new, aliases=aliases)
+        shared = old.recordings.keys() & new.recordings.keys()
+        yield Step(base=base, head=head, scenarios=len(shared), causes=causes)
+
+
+def compared(base: Played, head: Played, *, aliases: Aliases) -> tuple[Cause, ...]:
+    """Return what changes behaviour in the scenarios that both sides play."""
+    shared = base.recordings.keys() & head.recordings.keys()
+    causes = compare_sides(
+        {name: base.recordings[name] for name in shared},
+        {name: head.recordings[name] for name in shared},
+        aliases=aliases,
+    )
+    return tuple(cause for cause in causes if cause.level is Level.BEHAVIOUR)
+
+
+def coverage_table(played: Mapping[str, Played]) -> dict[str, dict[str, str]]:
+    """Return, for each builder, what each side says of it: ``played``, ``not played`` or ``-``."""
+    names = sorted({name for side in played.values() for name in side.builders})
+    return {
+        name: {side: _said(name, of=one, reached=one.reached()) for side, one in played.items()}
+        for name in names
+    }
+
+
+def _said(builder: str, *, of: Played, reached: frozenset[str]) -> str:
+    if builder not in of.builders:
+        return "-"
+    return "played" if builder in reached else "not played"

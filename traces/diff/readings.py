@@ -1,0 +1,64 @@
+"""Readings that only one side can make: what cannot be asked of both tells nothing about either.
+
+A package's pools hand their buffers out through accessors, and releases add and remove some. Each
+is read on a stream of its own, ``read.<accessor>``; its result is the round trip
+``<pool>.read.<accessor>``.
+"""
+
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+from traces.model import (
+    DigestRecord,
+    Event,
+    EventAwaited,
+    EventRecorded,
+    Message,
+    Recording,
+    RoundTrip,
+)
+
+_READING = re.compile(r"(?:^|\.)read\.(\w+)$")
+_READER = re.compile(r" by (\w+) on ")
+
+
+def without_lone_readings(base: Recording, head: Recording) -> tuple[Recording, Recording]:
+    """Return both recordings without the readings that only one of them made.
+
+    A scenario that ended in an exception made none; then nothing is left out.
+    """
+    if not (base.trace.outcome.ok and head.trace.outcome.ok):
+        return base, head
+    old, new = _readings(base), _readings(head)
+    return _without(base, old - new), _without(head, new - old)
+
+
+def _readings(recording: Recording) -> set[str]:
+    return {name for digest in recording.trace.digests for name in _of_digest(digest)}
+
+
+def _without(recording: Recording, lone: set[str]) -> Recording:
+    if not lone:
+        return recording
+    trace, sites = recording.trace, recording.sites
+    kept = [i for i, event in enumerate(trace.events) if not lone.intersection(_of_event(event))]
+    digests = tuple(one for one in trace.digests if not lone.intersection(_of_digest(one)))
+    events = tuple(trace.events[i] for i in kept)
+    return Recording(
+        trace=msgspec.structs.replace(trace, events=events, digests=digests),
+        sites=None
+        if sites is None
+        else msgspec.structs.replace(sites, events=tuple(sites.events[i] for i in kept)),
+    )
+
+
+def _of_digest(digest: DigestRecord) -> Iterable[str]:
+    return _READING.findall(digest.pool) if isinstance(digest, RoundTrip) else ()
+
+
+def _of_event(event: Event) -> Iterable[str]:
+    if isinstance(event, EventAwaited | EventRecorded):
+        return _READING.findall(event.stream)
+    return _READER.findall(event.text) if isinstance(event, Message) else ()
