@@ -20,6 +20,9 @@ PUBLISHED = {
 }
 
 
+TARGETS = {"assembler", "sglang"}
+
+
 def modules(package):
     return [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / package).rglob("*.py"))]
 
@@ -53,8 +56,14 @@ def test_assembler_imports_neither_traces_nor_tools(file):
 @pytest.mark.parametrize("file", modules("traces"))
 def test_trace_core_imports_no_tool_and_only_adapters_import_the_target(file):
     assert tops(file) & {"tools", "tests"} == set()
-    if not file.startswith("traces/targets/native"):
-        assert "assembler" not in tops(file)
+    targets = {name for name in imported(tree_of(file)) if name.split(".")[0] in TARGETS}
+    if file.startswith("traces/targets/native"):
+        assert {name.split(".")[0] for name in targets} <= {"assembler"}
+    elif file.startswith("traces/targets/"):
+        # Streams of every target are those of the accelerator, real or simulated.
+        assert [name for name in targets if not name.startswith("assembler.accelerator")] == []
+    else:
+        assert targets == set()
 
 
 @pytest.mark.parametrize("file", [f for f in modules("assembler") if f not in PUBLISHED])

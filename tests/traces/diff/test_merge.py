@@ -102,3 +102,28 @@ def test_events_lost_on_one_line_are_one_cause_whatever_pool_they_move(nsa):
 
     assert cause.scenarios == ("a", "b")
     assert cause.where == "load KV.kv layer 1 in load"
+
+
+def test_cause_that_shows_in_bytes_comes_before_one_that_nothing_follows_from(nsa):
+    """The decorative parameter is further upstream, and still not the line to look at."""
+    (telling,) = diff(nsa(), nsa("drop override in attach"))
+    upstream = msgspec.structs.replace(
+        telling, parameter="attn_cp_rank", consequences=(), rank=(0, 0)
+    )
+
+    causes = merge_causes({"nsa": (upstream, telling)})
+
+    assert [cause.parameter for cause in causes] == ["override_kv_cache_dim", "attn_cp_rank"]
+
+
+def test_without_consequences_on_either_the_more_upstream_cause_comes_first(nsa):
+    """Control: the order of rank is what decides between alike."""
+    (telling,) = diff(nsa(), nsa("drop override in attach"))
+    late = msgspec.structs.replace(telling, consequences=(), rank=(0, 9))
+    early = msgspec.structs.replace(
+        telling, parameter="attn_cp_rank", consequences=(), rank=(0, 0)
+    )
+
+    causes = merge_causes({"nsa": (late, early)})
+
+    assert [cause.parameter for cause in causes] == ["attn_cp_rank", "override_kv_cache_dim"]

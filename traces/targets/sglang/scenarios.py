@@ -1,6 +1,6 @@
 """The scenario matrix of the sglang target: every entry over every family it accepts.
 
-Target-independent and instant: nothing here imports torch or sglang. Entries have one canonical
+Nothing here imports torch or sglang. Entries have one canonical
 name over all releases; whether a release has them is decided when a scenario is assembled.
 """
 
@@ -45,7 +45,6 @@ GROUPS: dict[str, RankShape] = {
     "tp4cp4pp5": _ranks(4, 4, 0, (3, 5), 1),
     "tp8dcp2": _ranks(8, 0, 8, (0, 1), 2),
 }
-_ONE_STAGE = ["tp1", "tp8cp2"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +158,11 @@ _WITH_CACHE = [
 _DRAFTED = (Family.MHA, Family.MLA, Family.DSA, Family.SWA, Family.LINEAR)
 # Models whose states are laid out by layer as well, which later releases refuse.
 _LAYER_FIRST_STATES = ("nemotron_h", "falcon_h1")
+# Stages of a sparse model are refused; scales need no more than one shape.
+_GROUPS_OF: dict[Family, list[str]] = {
+    Family.MINIMAX: ["tp1", "tp8cp2"],
+    Family.MXFP8: ["tp8cp2pp3"],
+}
 # Index keys come in pages of 64; scales are interleaved in pages of 128.
 _PAGE_SIZES: dict[Family, list[int]] = {
     Family.DSA: [64],
@@ -248,8 +252,8 @@ def _allowed(name: str) -> dict[str, list[Any]]:
         "io_backend": ["kernel"] if family is Family.MXFP8 else AXES["io_backend"],
         "page_size": _PAGE_SIZES.get(family, [16, 64, 1]),
         # The builder itself refuses the other one, with a message.
-        "sizing": ["ratio"] if family is Family.DSV4 else AXES["sizing"],
-        "groups": _ONE_STAGE if family is Family.MINIMAX else groups,
+        "sizing": ["ratio"] if family in (Family.DSV4, Family.MXFP8) else AXES["sizing"],
+        "groups": _GROUPS_OF.get(family, groups),
         "draft": AXES["draft"] if family in _DRAFTED else [NO_DRAFT],
     }
 

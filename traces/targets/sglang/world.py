@@ -5,7 +5,7 @@ whose collectives change nothing, so that ranks and sizes are distinctive withou
 """
 
 import json
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -175,11 +175,28 @@ def _set_parallel(shape: RankShape, groups: dict[str, Any]) -> None:
     get_parallel = find_part(_CONTEXT, "get_parallel")
     if get_parallel is None:
         return
-    context = get_parallel()
-    for name, value in _parallel_values(shape, groups).items():
-        # One field at a time: a release refuses names it does not have.
-        with suppress(ValueError, KeyError, TypeError, AssertionError):
-            _open.enter_context(context.override(**{name: value}))
+    context, values = get_parallel(), _parallel_values(shape, groups)
+    unknown: list[str] | None = []
+    while unknown is not None:
+        values = {name: values[name] for name in values if name not in unknown}
+        unknown = _override(context, values)
+
+
+def _override(context: Any, values: dict[str, Any]) -> list[str] | None:  # noqa: ANN401
+    """Override parallel values until the world is closed.
+
+    Returns:
+        Names that the release does not have, in which case nothing was overridden; None when all
+        values hold.
+    """
+    try:
+        _open.enter_context(context.override(**values))
+    except ValueError as error:
+        unknown = [name for name in values if repr(name) in str(error)]
+        if not unknown:
+            raise
+        return unknown
+    return None
 
 
 def _parallel_values(shape: RankShape, groups: dict[str, Any]) -> dict[str, Any]:
@@ -201,6 +218,12 @@ def _parallel_values(shape: RankShape, groups: dict[str, Any]) -> dict[str, Any]
         "dcp_enabled": shape.dcp_size > 1,
         "attn_dcp_size": shape.dcp_size,
         "attn_dcp_rank": shape.dcp_size - 1,
+        "moe_tp_size": shape.tp_size,
+        "moe_tp_rank": rank("tp"),
+        "moe_ep_size": 1,
+        "moe_ep_rank": 0,
+        "moe_dp_size": 1,
+        "moe_dp_rank": 0,
         "nnodes": 1,
         "launch_world_size": shape.tp_size * shape.pp_size,
     }

@@ -1,0 +1,52 @@
+"""Work in a copy of the process: its result comes back, and nothing else."""
+
+import os
+import signal
+
+import pytest
+
+from traces.errors import RecorderError
+from traces.targets.sglang.errors import StageError, Unplayable
+from traces.targets.sglang.isolation import in_copy
+
+GLOBAL = []
+
+
+def test_result_comes_back_and_what_was_changed_does_not():
+    def work():
+        GLOBAL.append(os.getpid())
+        return {"played": len(GLOBAL)}
+
+    assert in_copy(work) == {"played": 1}
+    assert in_copy(work) == {"played": 1}
+    assert GLOBAL == []
+
+
+def raising(error):
+    def work():
+        raise error
+
+    return work
+
+
+def test_errors_come_back_as_what_they_are():
+    with pytest.raises(Unplayable, match="^no class QSA$"):
+        in_copy(raising(Unplayable("no class QSA")))
+    with pytest.raises(RecorderError, match="^record: must nest; expected a, got b$") as caught:
+        in_copy(raising(RecorderError("record", "must nest", expected="a", got="b")))
+    assert (caught.value.subject, caught.value.rule) == ("record", "must nest")
+
+
+def test_error_that_cannot_travel_is_told_in_words():
+    class Local(Exception):
+        pass
+
+    with pytest.raises(StageError, match="Local: what was said"):
+        in_copy(raising(Local("what was said")))
+
+
+def test_copy_that_dies_is_an_error_that_says_how():
+    with pytest.raises(StageError, match="got signal SIGKILL$"):
+        in_copy(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(StageError, match="got exit code 3$"):
+        in_copy(lambda: os._exit(3))

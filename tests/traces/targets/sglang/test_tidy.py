@@ -1,0 +1,131 @@
+"""Order between roles: handles, logs and records that nobody waits for play no part."""
+
+import msgspec
+
+from traces.model import (
+    SCHEMA,
+    Argument,
+    Call,
+    EventAwaited,
+    EventRecorded,
+    Message,
+    Outcome,
+    Recording,
+    ScenarioRecord,
+    Site,
+    Sites,
+    Trace,
+    Transfer,
+)
+from traces.targets.sglang.tidy import tidied
+
+
+def marked(name, stream):
+    return EventRecorded(step="backup", name=name, stream=stream)
+
+
+def waited(name, stream):
+    return EventAwaited(step="backup", name=name, stream=stream)
+
+
+def moved(stream, direction="backup"):
+    return Transfer(
+        step="backup",
+        direction=direction,
+        pool="KV",
+        plane="kv",
+        layer=0,
+        device_slots="0-1",
+        host_slots="0-1",
+        bytes=8,
+        backend="kernel",
+        stream=stream,
+    )
+
+
+def tidy(*events, calls=(), findings=()):
+    trace = Trace(
+        schema=SCHEMA,
+        scenario=ScenarioRecord(name="a", config={}),
+        calls=calls,
+        tensors=(),
+        events=events,
+        digests=(),
+        outcome=Outcome(ok=True, failed_step="", failure=None),
+    )
+    places = tuple(Site(file="sglang/a.py", line=line) for line, _ in enumerate(events))
+    recording = Recording(
+        trace=trace, sites=Sites(calls={}, definitions={}, events=places, failure=None)
+    )
+    return tidied(recording, findings=findings)
+
+
+def test_streams_and_events_are_named_by_role_whatever_their_handles():
+    one = tidy(
+        marked("event 1#1", "default"), waited("event 1#1", "stream 1"), moved("stream 1"),
+        marked("event 2#1", "stream 1"), waited("event 2#1", "host"),
+    )  # fmt: skip
+    other = tidy(
+        marked("event 7#1", "default"), waited("event 7#1", "stream 9"), moved("stream 9"),
+        marked("event 3#1", "stream 9"), waited("event 3#1", "host"),
+    )  # fmt: skip
+
+    assert one.trace == other.trace
+    assert one.trace.events == (
+        marked("default#1", "default"),
+        waited("default#1", "backup"),
+        moved("backup"),
+        marked("backup#1", "backup"),
+        waited("backup#1", "host"),
+    )
+
+
+def test_record_that_nobody_waits_for_is_no_order():
+    timed = tidy(marked("e#1", "default"), marked("timing#1", "default"), waited("e#1", "s"))
+
+    assert timed.trace == tidy(marked("e#1", "default"), waited("e#1", "s")).trace
+    assert [type(event).__name__ for event in timed.trace.events] == [
+        "EventRecorded",
+        "EventAwaited",
+    ]
+    assert [site.line for site in timed.sites.events] == [0, 2]
+
+
+def test_lost_wait_takes_its_record_along_and_shows():
+    """Control: with the wait both are there."""
+    with_wait = tidy(marked("e#1", "default"), waited("e#1", "s"), moved("s"))
+    without = tidy(marked("e#1", "default"), moved("s"))
+
+    assert len(with_wait.trace.events) == 3
+    assert without.trace.events == (moved("backup"),)
+
+
+def test_log_is_left_out_and_findings_of_the_accelerator_are_told():
+    found = tidy(
+        Message(step="build", level="warning", text="Allocating host memory"),
+        findings=("race: a and b",),
+    )
+
+    assert found.trace.events == (Message(step="reload", level="error", text="race: a and b"),)
+    assert found.sites.events == (None,)
+
+
+def test_arguments_of_the_scripts_own_operations_are_left_out():
+    def call(parent, role):
+        return Call(
+            call="Controller.write#1",
+            parent=parent,
+            step="backup",
+            role=role,
+            callee="Controller.write",
+            arguments=(Argument(name="node_id", value=5, given=True),),
+            returns=None,
+            raises=None,
+        )
+
+    own = tidy(calls=(call("", "operation"),)).trace.calls[0]
+    inner = tidy(calls=(call("Tree.insert#1", "operation"),)).trace.calls[0]
+    built = tidy(calls=(call("", "builder"),)).trace.calls[0]
+
+    assert own == msgspec.structs.replace(call("", "operation"), arguments=())
+    assert inner.arguments == built.arguments == call("", "builder").arguments

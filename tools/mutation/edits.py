@@ -1,0 +1,36 @@
+"""Edits of source text by byte range; a removed text leaves its line ends, so lines stay the same."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """Replace the bytes from ``start`` to ``end`` by ``text``."""
+
+    start: int
+    end: int
+    text: str
+
+
+def applied(source: bytes, edits: Sequence[Edit]) -> bytes:
+    """Return the source with every edit made; they must not overlap."""
+    for edit in sorted(edits, key=lambda edit: edit.start, reverse=True):
+        source = source[: edit.start] + edit.text.encode() + source[edit.end :]
+    return source
+
+
+def replaced(source: bytes, start: int, end: int, text: str) -> Edit:
+    """Return the edit that puts ``text`` there and keeps the number of lines where it can."""
+    missing = source[start:end].count(b"\n") - text.count("\n")
+    return Edit(start=start, end=end, text=text + "\n" * max(0, missing))
+
+
+def removed_item(source: bytes, start: int, end: int) -> Edit:
+    """Return the edit that removes one item of a list of them, with the comma that follows it."""
+    after = end
+    while after < len(source) and source[after : after + 1].isspace():
+        after += 1
+    if source[after : after + 1] == b",":
+        end = after + 1
+    return replaced(source, start, end, "")

@@ -1,0 +1,484 @@
+"""Source files read with LibCST: calls, statements and functions, each with its place."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import libcst as cst
+from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper, PositionProvider
+
+from tools.errors import ToolError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Where a node stands: bytes from ``start`` to ``end``, lines from ``first`` to ``last``."""
+
+    start: int
+    end: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Site:
+    """A node inside functions and classes.
+
+    Attributes:
+        scopes: names of classes and functions around it, outermost first.
+        function: the innermost function; None at the top of a module or class.
+        statement: the simple statement or the header it belongs to.
+        only_words: whether it only words an error or a message.
+    """
+
+    scopes: tuple[str, ...]
+    function: cst.FunctionDef | None
+    statement: Span
+    only_words: bool
+
+    @property
+    def place(self) -> str:
+        """Dotted name of the function, or ``module``."""
+        return ".".join(self.scopes) or "module"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CallSite(Site):
+    """A call."""
+
+    node: cst.Call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DisplaySite(Site):
+    """A list, tuple or dictionary written out."""
+
+    node: cst.List | cst.Tuple | cst.Dict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FunctionSite(Site):
+    """A function; its own name is the last of ``scopes``, ``owner`` the class it is defined in."""
+
+    node: cst.FunctionDef
+    owner: cst.ClassDef | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StatementSite(Site):
+    """A line with one small statement; ``after`` is the next one in the same block, if simple."""
+
+    node: cst.SimpleStatementLine
+    after: cst.SimpleStatementLine | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Unit:
+    """One source file.
+
+    Attributes:
+        file: path under the root, posix.
+        source: its bytes.
+        module: its tree; sites refer to nodes of it.
+    """
+
+    file: str
+    source: bytes
+    module: cst.Module
+    spans: Mapping[cst.CSTNode, Span]
+    calls: Sequence[CallSite]
+    displays: Sequence[DisplaySite]
+    functions: Sequence[FunctionSite]
+    statements: Sequence[StatementSite]
+    classes: Sequence[cst.ClassDef]
+    module_names: frozenset[str]
+
+    def text(self, node: cst.CSTNode) -> str:
+        """Return the text of a node on one line."""
+        span = self.spans[node]
+        return " ".join(self.source[span.start : span.end].decode().split())
+
+
+def read_unit(root: Path, file: str) -> Unit:
+    """Read one file.
+
+    Raises:
+        ToolError: it is no source that can be parsed.
+    """
+    try:
+        return parse_unit((root / file).read_bytes(), file=file)
+    except (OSError, cst.ParserSyntaxError) as error:
+        raise ToolError(file, "must be readable", expected="Python source", got=error) from error
+
+
+def parse_unit(source: bytes, *, file: str) -> Unit:
+    """Read source text."""
+    wrapper = MetadataWrapper(cst.parse_module(source), unsafe_skip_copy=True)
+    collector = _Collector()
+    wrapper.visit(collector)
+    module_names = frozenset(_bound_at_top(wrapper.module))
+    return Unit(
+        file=file,
+        source=source,
+        module=wrapper.module,
+        spans=collector.spans,
+        calls=collector.calls,
+        displays=collector.displays,
+        functions=collector.functions,
+        statements=collector.statements,
+        classes=collector.classes,
+        module_names=module_names,
+    )
+
+
+def simple_name(node: cst.BaseExpression) -> str:
+    """Return the last part of what is called: ``write`` of ``self.controller.write``."""
+    match node:
+        case cst.Name(value=name):
+            return name
+        case cst.Attribute(attr=cst.Name(value=name)):
+            return name
+        case cst.Call(func=func):
+            return simple_name(func)
+    return ""
+
+
+def names_in(node: cst.CSTNode) -> frozenset[str]:
+    """Return the names that an expression needs; attributes and keywords are none."""
+    collector = _Names()
+    node.visit(collector)
+    return frozenset(collector.found)
+
+
+def names_bound_in(function: cst.FunctionDef) -> frozenset[str]:
+    """Return the parameters of a function and the names that it assigns."""
+    collector = _Bound()
+    function.visit(collector)
+    return frozenset(collector.found)
+
+
+def _bound_at_top(module: cst.Module) -> set[str]:
+    collector = _Bound()
+    for statement in module.body:
+        match statement:
+            case cst.FunctionDef(name=name) | cst.ClassDef(name=name):
+                collector.found.add(name.value)
+            case _:
+                statement.visit(collector)
+    return collector.found
+
+
+class _Names(cst.CSTVisitor):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def visit_Name(self, node: cst.Name) -> None:
+        self.found.add(node.value)
+
+    def visit_Attribute(self, node: cst.Attribute) -> bool:
+        node.value.visit(self)
+        return False
+
+    def visit_Arg(self, node: cst.Arg) -> bool:
+        node.value.visit(self)
+        return False
+
+    def visit_Lambda(self, node: cst.Lambda) -> bool:
+        inner = _Names()
+        node.body.visit(inner)
+        bound = {parameter.name.value for parameter in _all_parameters(node.params)}
+        self.found |= inner.found - bound
+        return False
+
+    def visit_Param(self, node: cst.Param) -> bool:
+        return False
+
+
+class _Bound(cst.CSTVisitor):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def visit_Param(self, node: cst.Param) -> None:
+        self.found.add(node.name.value)
+
+    def visit_AssignTarget(self, node: cst.AssignTarget) -> None:
+        self.found |= _targets(node.target)
+
+    def visit_AnnAssign(self, node: cst.AnnAssign) -> None:
+        self.found |= _targets(node.target)
+
+    def visit_For(self, node: cst.For) -> None:
+        self.found |= _targets(node.target)
+
+    def visit_AsName(self, node: cst.AsName) -> None:
+        self.found |= _targets(node.name)
+
+    def visit_ImportAlias(self, node: cst.ImportAlias) -> None:
+        if node.asname is None:
+            self.found.add(node.evaluated_name.split(".", maxsplit=1)[0])
+
+
+def _targets(node: cst.BaseExpression) -> set[str]:
+    match node:
+        case cst.Name(value=name):
+            return {name}
+        case cst.Tuple(elements=elements) | cst.List(elements=elements):
+            return {name for element in elements for name in _targets(element.value)}
+        case cst.StarredElement(value=value):
+            return _targets(value)
+    return set()
+
+
+def _all_parameters(parameters: cst.Parameters) -> list[cst.Param]:
+    return [*parameters.posonly_params, *parameters.params, *parameters.kwonly_params]
+
+
+class _Collector(cst.CSTVisitor):
+    METADATA_DEPENDENCIES = (PositionProvider, ByteSpanPositionProvider)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spans: dict[cst.CSTNode, Span] = {}
+        self.calls: list[CallSite] = []
+        self.displays: list[DisplaySite] = []
+        self.functions: list[FunctionSite] = []
+        self.statements: list[StatementSite] = []
+        self.classes: list[cst.ClassDef] = []
+        self._scopes: list[cst.ClassDef | cst.FunctionDef] = []
+        self._statements: list[Span] = []
+        self._words = 0
+        self._next: dict[cst.CSTNode, cst.SimpleStatementLine | None] = {}
+
+    def on_visit(self, node: cst.CSTNode) -> bool:
+        position = self.get_metadata(PositionProvider, node, None)
+        extent = self.get_metadata(ByteSpanPositionProvider, node, None)
+        if position is not None and extent is not None:
+            self.spans[node] = Span(
+                start=extent.start,
+                end=extent.start + extent.length,
+                first=position.start.line,
+                last=position.end.line,
+            )
+        return bool(super().on_visit(node))
+
+    def _site(self) -> tuple[tuple[str, ...], cst.FunctionDef | None]:
+        scopes = tuple(scope.name.value for scope in self._scopes)
+        functions = [scope for scope in self._scopes if isinstance(scope, cst.FunctionDef)]
+        return scopes, functions[-1] if functions else None
+
+    def visit_Module(self, node: cst.Module) -> None:
+        self._link(node.body)
+
+    def visit_IndentedBlock(self, node: cst.IndentedBlock) -> None:
+        self._link(node.body)
+
+    def _link(self, body: Sequence[cst.BaseStatement]) -> None:
+        for statement, after in zip(body, [*body[1:], None], strict=True):
+            self._next[statement] = after if isinstance(after, cst.SimpleStatementLine) else None
+
+    def visit_ClassDef(self, node: cst.ClassDef) -> None:
+        self.classes.append(node)
+        self._scopes.append(node)
+
+    def leave_ClassDef(self, original_node: cst.ClassDef) -> None:
+        self._scopes.pop()
+
+    def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
+        owner = self._scopes[-1] if self._scopes else None
+        self._scopes.append(node)
+        scopes, function = self._site()
+        span = self.spans[node]
+        header = Span(
+            start=span.start,
+            end=self.get_metadata(ByteSpanPositionProvider, node.body).start,
+            first=self.get_metadata(PositionProvider, node.name).start.line,
+            last=span.last,
+        )
+        self._statements.append(header)
+        self.functions.append(
+            FunctionSite(
+                scopes=scopes,
+                function=function,
+                statement=header,
+                only_words=False,
+                node=node,
+                owner=owner if isinstance(owner, cst.ClassDef) else None,
+            )
+        )
+
+    def leave_FunctionDef(self, original_node: cst.FunctionDef) -> None:
+        self._scopes.pop()
+        self._statements.pop()
+
+    def visit_SimpleStatementLine(self, node: cst.SimpleStatementLine) -> None:
+        self._statements.append(self.spans[node])
+        self._words += _only_words(node)
+        scopes, function = self._site()
+        if len(node.body) == 1:
+            self.statements.append(
+                StatementSite(
+                    scopes=scopes,
+                    function=function,
+                    statement=self.spans[node],
+                    only_words=self._words > 0,
+                    node=node,
+                    after=self._next.get(node),
+                )
+            )
+
+    def leave_SimpleStatementLine(self, original_node: cst.SimpleStatementLine) -> None:
+        self._statements.pop()
+        self._words -= _only_words(original_node)
+
+    def visit_Call(self, node: cst.Call) -> None:
+        scopes, function = self._site()
+        self.calls.append(
+            CallSite(
+                scopes=scopes,
+                function=function,
+                statement=self._around(node),
+                only_words=self._words > 0,
+                node=node,
+            )
+        )
+
+    def visit_List(self, node: cst.List) -> None:
+        self._display(node)
+
+    def visit_Tuple(self, node: cst.Tuple) -> None:
+        self._display(node)
+
+    def visit_Dict(self, node: cst.Dict) -> None:
+        self._display(node)
+
+    def _display(self, node: cst.List | cst.Tuple | cst.Dict) -> None:
+        scopes, function = self._site()
+        self.displays.append(
+            DisplaySite(
+                scopes=scopes,
+                function=function,
+                statement=self._around(node),
+                only_words=self._words > 0,
+                node=node,
+            )
+        )
+
+    def _around(self, node: cst.CSTNode) -> Span:
+        """Return the simple statement around a node, or the node itself in a header."""
+        own = self.spans[node]
+        if self._statements and self._statements[-1].end >= own.end:
+            return self._statements[-1]
+        return own
+
+
+_WORDING = frozenset({"debug", "info", "warning", "error", "exception", "warn", "print"})
+
+
+def _only_words(line: cst.SimpleStatementLine) -> bool:
+    match line.body[0]:
+        case cst.Raise() | cst.Assert():
+            return True
+        case cst.Expr(value=cst.Call(func=func)):
+            return simple_name(func) in _WORDING
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One parameter of a signature; ``annotation`` and ``default`` are texts, empty for none."""
+
+    name: str
+    annotation: str
+    default: str
+    takes_position: bool
+
+
+@dataclass(slots=False)
+class Tree:
+    """All units of a campaign, and the signatures of what they define."""
+
+    units: Sequence[Unit]
+    _found: dict[str, tuple[Parameter, ...] | None] = field(default_factory=dict)
+
+    @cached_property
+    def _functions(self) -> dict[str, list[tuple[Unit, FunctionSite]]]:
+        found: dict[str, list[tuple[Unit, FunctionSite]]] = {}
+        for unit in self.units:
+            for site in unit.functions:
+                found.setdefault(site.node.name.value, []).append((unit, site))
+        return found
+
+    @cached_property
+    def _classes(self) -> dict[str, list[tuple[Unit, cst.ClassDef]]]:
+        found: dict[str, list[tuple[Unit, cst.ClassDef]]] = {}
+        for unit in self.units:
+            for node in unit.classes:
+                found.setdefault(node.name.value, []).append((unit, node))
+        return found
+
+    def signature(self, callee: str) -> tuple[Parameter, ...] | None:
+        """Return the parameters of a callee by its simple name; None for unknown or ambiguous."""
+        if callee not in self._found:
+            self._found[callee] = self._signature(callee)
+        return self._found[callee]
+
+    def _signature(self, callee: str) -> tuple[Parameter, ...] | None:
+        if callee in self._classes:
+            return self._constructor(callee, seen=frozenset())
+        functions = self._functions.get(callee, [])
+        signatures = {_parameters(unit, site.node) for unit, site in functions}
+        return signatures.pop() if len(signatures) == 1 else None
+
+    def _constructor(self, name: str, *, seen: frozenset[str]) -> tuple[Parameter, ...] | None:
+        if name in seen or len(self._classes.get(name, [])) != 1:
+            return None
+        [(unit, node)] = self._classes[name]
+        for statement in node.body.body:
+            if isinstance(statement, cst.FunctionDef) and statement.name.value == "__init__":
+                return _parameters(unit, statement)
+        if any("dataclass" in unit.text(decorator.decorator) for decorator in node.decorators):
+            return tuple(_fields(unit, node))
+        for base in node.bases:
+            found = self._constructor(simple_name(base.value), seen=seen | {name})
+            if found is not None:
+                return found
+        return None
+
+
+def _parameters(unit: Unit, node: cst.FunctionDef) -> tuple[Parameter, ...]:
+    positional = [*node.params.posonly_params, *node.params.params]
+    if positional and positional[0].name.value in ("self", "cls"):
+        positional = positional[1:]
+    keywords = list(node.params.kwonly_params)
+    return tuple(
+        Parameter(
+            name=parameter.name.value,
+            annotation=""
+            if parameter.annotation is None
+            else unit.text(parameter.annotation.annotation),
+            default="" if parameter.default is None else unit.text(parameter.default),
+            takes_position=parameter in positional,
+        )
+        for parameter in (*positional, *keywords)
+    )
+
+
+def _fields(unit: Unit, node: cst.ClassDef) -> list[Parameter]:
+    return [
+        Parameter(
+            name=name,
+            annotation=unit.text(annotation),
+            default="" if value is None else unit.text(value),
+            takes_position=True,
+        )
+        for line in node.body.body
+        if isinstance(line, cst.SimpleStatementLine)
+        for small in line.body
+        if isinstance(small, cst.AnnAssign)
+        for name, annotation, value in [
+            (simple_name(small.target), small.annotation.annotation, small.value)
+        ]
+    ]
