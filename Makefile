@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-dev
 
-.PHONY: gate test lint types explore wheel check clean
+.PHONY: gate test lint types sglang explore wheel check clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -24,6 +24,9 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+sglang: $(STAMP)
+	GOLDENTRACE_SGLANG=1 $(BIN)/python -m pytest -q tests/test_sglang_gate.py
 
 explore: $(STAMP)
 	$(BIN)/goldentrace explore --runs 20

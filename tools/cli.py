@@ -21,6 +21,7 @@ from tools.errors import ToolError
 from tools.options import OpenDesk
 from tools.origin import root_to_judge
 from tools.output import say
+from tools.verbs.auditing import audit
 from tools.verbs.exploring import explore_builders
 from tools.verbs.judging import check, diff, gate
 from tools.verbs.listing import list_scenarios
@@ -54,6 +55,7 @@ app.command()(check)
 app.command()(gate)
 app.command()(diff)
 app.command()(regenerate)
+app.command()(audit)
 app.command()(parity)
 app.command("explore")(explore_builders)
 app.command()(survey)

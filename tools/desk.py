@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools.crew import open_crew
@@ -30,12 +30,14 @@ class Desk:
     Attributes:
         scenarios: by name, in registry order.
         open_troupe: starts whoever plays a side that stands.
+        open_auditors: the same for an audit.
     """
 
     root: Path
     target: str
     scenarios: Mapping[str, Scenario]
     open_troupe: OpenTroupe
+    open_auditors: OpenTroupe
 
     @property
     def builders(self) -> dict[str, str]:
@@ -94,11 +96,15 @@ def open_desk(root: Path, *, target: str, limit_seconds: float) -> Desk:
         ToolError: the target is unknown.
     """
     known = known_target(target)
+    audited = replace(known, stage=known.audit_stage)
     return Desk(
         root=root,
         target=target,
         scenarios=scenarios_of(known),
         open_troupe=lambda place: open_crew(_launcher(known, place), limit_seconds=limit_seconds),
+        open_auditors=lambda place: open_crew(
+            _launcher(audited, place), limit_seconds=limit_seconds
+        ),
     )
 
 

@@ -11,6 +11,7 @@ from tools.declaration import check_declaration
 from tools.errors import ToolError
 from tools.goldens import golden_folder, golden_names
 from tools.inventory import Stock, coverage, format_causes, read_stock, uncovered_causes
+from tools.known import NO_FINDINGS, Findings, findings_of
 from tools.oracle import complaints
 from tools.playing import Playing, Troupe, by_reason, unplayable_notes
 from tools.progress import progress
@@ -140,6 +141,7 @@ def collect(case: Case, *, open_troupe: OpenTroupe) -> Evidence:
     differences = _differences(case, base=base, head=head, stock=stock, surplus=surplus)
     unreadable = tuple(stock.problems.values()) if _needs_goldens(case) else ()
     undeclared, notes = _undeclared(case)
+    findings = _audited(case, head=head, differences=differences)
     return Evidence(
         head=head.recordings,
         base_unplayable=base.unplayable,
@@ -148,6 +150,7 @@ def collect(case: Case, *, open_troupe: OpenTroupe) -> Evidence:
             *differences,
             *(format_causes(stock, root=case.root) if _needs_goldens(case) else ()),
             *uncovered_causes(_new_builders(base=base, head=head), registry=_reached(case, head)),
+            *findings.new,
         ),
         obstacles=(
             *_nothing_to_play(case, base=base, head=head),
@@ -158,6 +161,7 @@ def collect(case: Case, *, open_troupe: OpenTroupe) -> Evidence:
         faults=(
             *_broken_oracles(case, base=base, head=head, causes=differences, stock=stock),
             *undeclared,
+            *findings.faults,
         ),
         notes=(
             *notes,
@@ -230,6 +234,21 @@ def _nothing_to_play(case: Case, *, base: _Testimony, head: _Testimony) -> tuple
     if any(name not in {**base.unplayable, **head.unplayable} for name in case.names):
         return ()
     return (str(ToolError("scenarios", "must be played", expected="at least one", got=0)),)
+
+
+def _audited(case: Case, *, head: _Testimony, differences: Iterable[Cause]) -> Findings:
+    """Audit a head that has nothing else against it: differences say more than what they break."""
+    is_whole = head.recordings.keys() == case.scenarios.keys() and case.head.kind != "golden"
+    fails_anyway = any(fails(cause, strict=case.strict) for cause in differences)
+    if case.target != NATIVE or not _asks_inventory(case) or not is_whole or fails_anyway:
+        return NO_FINDINGS
+    return findings_of(
+        head.recordings,
+        root=case.root,
+        target=case.target,
+        entries=case.builders.values(),
+        more=(),
+    )
 
 
 def _new_builders(*, base: _Testimony, head: _Testimony) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ Names: TypeAlias = Annotated[
     typer.Argument(metavar="SCENARIO", help="Scenarios; all of them when none is named."),
 ]
 Target: TypeAlias = Annotated[
-    str, typer.Option(metavar="|".join(TARGETS), help="Code under guard.")
+    str, typer.Option("--target", metavar="|".join(TARGETS), help="Code under guard.")
 ]
 DeviceOption: TypeAlias = Annotated[
     str, typer.Option("--device", metavar="|".join(DEVICES), help="Where the stacks are built.")
@@ -109,6 +109,7 @@ Commit: TypeAlias = Annotated[
 SideOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
+        "--side",
         metavar="SIDE",
         help="golden, worktree or a revision; of sglang: pypi:VERSION, dir:PATH or git:PATH@REV.",
     ),

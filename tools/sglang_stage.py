@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools.stage import Performance, Play, Provenance, Unplayable, provenance_of
+from traces.targets.sglang.isolation import in_copy
 
 if TYPE_CHECKING:
     from traces.targets.sglang.stage import SglangPlayer
@@ -18,25 +19,22 @@ class SglangStage:
         root: directory that holds ``sglang/``.
 
     Raises:
-        ImportError: another ``sglang`` was imported, or it cannot be.
+        ImportError: another ``sglang`` was imported, or it cannot be. Where there is a GPU, the
+            requests say whether it is to be used, and it is imported for them.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._players: dict[str, SglangPlayer] = {}
-        self._player(_AUTO)
+        # Whoever asks CUDA here spoils it for the copies that are to play on it.
+        if not in_copy(_gpu_num):
+            self._player(_AUTO)
 
     def play(self, request: Play) -> Performance | Unplayable:
         """Play one scenario and return its trace, or why this release cannot."""
-        from traces.canonical import render, render_sites
-        from traces.targets.sglang.errors import Unplayable as Lacking
-
-        try:
-            recording = self._player(request.device).play(request.scenario)
-        except Lacking as error:
-            return Unplayable(reason=str(error))
-        sites = "" if recording.sites is None else render_sites(recording.sites)
-        return Performance(text=render(recording.trace), sites=sites)
+        if _is_gpu(request.device):
+            return in_copy(lambda: self._played(request))
+        return self._played(request)
 
     def builders(self) -> tuple[str, ...]:
         """Return the names of all stack builders of the release."""
@@ -44,7 +42,22 @@ class SglangStage:
 
     def provenance(self, request: Provenance) -> dict[str, str]:
         """Return device and versions, for the record beside the goldens."""
-        return provenance_of(request.device)
+        return in_copy(lambda: provenance_of(request.device))
+
+    def _played(self, request: Play) -> Performance | Unplayable:
+        from traces.canonical import render, render_sites
+        from traces.targets.sglang.errors import Unplayable as Lacking
+        from traces.targets.sglang.stage import play_here
+
+        try:
+            if _is_gpu(request.device):
+                recording = play_here(request.scenario, self._root, device=request.device)
+            else:
+                recording = self._player(request.device).play(request.scenario)
+        except Lacking as error:
+            return Unplayable(reason=str(error))
+        sites = "" if recording.sites is None else render_sites(recording.sites)
+        return Performance(text=render(recording.trace), sites=sites)
 
     def _player(self, device: str) -> "SglangPlayer":
         """Return the player of a device; the package is imported for one device only."""
@@ -54,3 +67,13 @@ class SglangStage:
         if name not in self._players:
             self._players[name] = SglangPlayer(self._root, device=name)
         return self._players[name]
+
+
+def _is_gpu(device: str) -> bool:
+    return device.partition(":")[0] == "cuda"
+
+
+def _gpu_num() -> int:
+    import torch
+
+    return torch.cuda.device_count()

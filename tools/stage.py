@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from tools.errors import ToolError, one_line
 from tools.hardware import hardware_of
@@ -43,6 +43,20 @@ class Provenance:
     """Ask what plays: device and versions."""
 
     device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """Ask for something that only stages of a special kind can do."""
+
+    order: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What came of an errand."""
+
+    result: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +91,10 @@ class Ready:
     """The stage stands; requests may come."""
 
 
-Request: TypeAlias = Play | Builders | Provenance
-Reply: TypeAlias = Performance | Unplayable | tuple[str, ...] | dict[str, str] | Refused | Ready
+Request: TypeAlias = Play | Builders | Provenance | Errand
+Reply: TypeAlias = (
+    Performance | Unplayable | tuple[str, ...] | dict[str, str] | Done | Refused | Ready
+)
 
 
 class Stage(Protocol):
@@ -92,6 +108,14 @@ class Stage(Protocol):
 
     def provenance(self, request: Provenance) -> dict[str, str]:
         """Return device and versions, for the record beside the goldens."""
+
+
+@runtime_checkable
+class Runner(Protocol):
+    """A stage that runs errands."""
+
+    def run(self, order: Any) -> object:  # noqa: ANN401
+        """Do what the order says and return what came of it."""
 
 
 class NativeStage:
@@ -157,7 +181,7 @@ def serve(connection: Connection, *, stage: str, root: Path) -> None:
     os.dup2(2, 1)
     module, _, name = stage.partition(":")
     try:
-        standing: Stage = getattr(import_module(module), name)(root)
+        standing: Stage | Runner = getattr(import_module(module), name)(root)
     except Exception as error:  # noqa: BLE001 - whatever the target raises is reported
         connection.send(Refused(reason=_reason(error)))
         return
@@ -179,6 +203,10 @@ def _answer(stage: Stage, request: Request) -> Reply:
                 return stage.builders()
             case Provenance():
                 return stage.provenance(request)
+            case Errand() if isinstance(stage, Runner):
+                return Done(result=stage.run(request.order))
+            case Errand():
+                return Refused(reason=f"{type(stage).__name__} runs no errands")
     except Exception as error:  # noqa: BLE001 - whatever the target raises is reported
         return Refused(reason=_reason(error))
 

@@ -18,6 +18,7 @@ class Target:
 
     Attributes:
         stage: ``module:class`` that its workers make.
+        audit_stage: the same for an audit, which looks at more than a golden holds.
         scenarios: module whose ``registry()`` returns its scenarios by name.
         sides: how its sides are written, for messages.
         aliases: module whose ``aliases()`` returns what the target renamed; empty for none.
@@ -25,6 +26,7 @@ class Target:
 
     name: str
     stage: str
+    audit_stage: str
     scenarios: str
     sides: str
     aliases: str
@@ -34,6 +36,7 @@ TARGETS: Mapping[str, Target] = {
     NATIVE: Target(
         name=NATIVE,
         stage="tools.stage:NativeStage",
+        audit_stage="tools.audit_stage:NativeAuditStage",
         scenarios="traces.scenarios",
         sides="golden, worktree or a git revision",
         aliases="",
@@ -41,6 +44,7 @@ TARGETS: Mapping[str, Target] = {
     SGLANG: Target(
         name=SGLANG,
         stage="tools.sglang_stage:SglangStage",
+        audit_stage="tools.sglang_stage:SglangStage",
         scenarios="traces.targets.sglang.scenarios",
         sides="pypi:VERSION, dir:PATH, git:PATH@REV or golden",
         aliases="traces.targets.sglang.aliases",

@@ -1,9 +1,15 @@
 """Play one scenario on a target and return what happened."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from traces.errors import RecorderError
 from traces.model import Recording
 from traces.recorder import record
 from traces.scenarios import Scenario
+
+if TYPE_CHECKING:
+    from traces.targets.native_stage import NativeStage
 
 
 def play(scenario: Scenario, *, device: str) -> Recording:
@@ -23,20 +29,18 @@ def play(scenario: Scenario, *, device: str) -> Recording:
     # Imported late: only this path needs torch and the target.
     from traces.targets.native_stage import STEPS, NativeStage
 
-    stage = NativeStage(scenario, device=device)
-    recorder = record(target="native")
-    recorder.scenario(scenario.name, scenario.config)
-    try:
-        with recorder:
-            for step in STEPS:
-                with recorder.step(step):
-                    for result in stage.play(step):
-                        recorder.digest(result)
-    except RecorderError:
-        raise
-    except Exception:  # noqa: BLE001 - recorded as the outcome
-        pass
-    return recorder.recording
+    return _recorded(scenario, NativeStage(scenario, device=device), steps=STEPS)
+
+
+def play_every_buffer(scenario: Scenario, *, device: str) -> Recording:
+    """Play ``scenario`` as :func:`play` does, with a round trip of every buffer there is.
+
+    What comes of it is for an audit: its trace has more round trips than the golden.
+    """
+    from traces.targets.native_audit import EveryBufferStage
+    from traces.targets.native_stage import STEPS
+
+    return _recorded(scenario, EveryBufferStage(scenario, device=device), steps=STEPS)
 
 
 def play_unrecorded(scenario: Scenario, *, device: str) -> None:
@@ -47,3 +51,19 @@ def play_unrecorded(scenario: Scenario, *, device: str) -> None:
     for step in STEPS:
         for _ in stage.play(step):
             pass
+
+
+def _recorded(scenario: Scenario, stage: "NativeStage", *, steps: Sequence[str]) -> Recording:
+    recorder = record(target="native")
+    recorder.scenario(scenario.name, scenario.config)
+    try:
+        with recorder:
+            for step in steps:
+                with recorder.step(step):
+                    for result in stage.play(step):
+                        recorder.digest(result)
+    except RecorderError:
+        raise
+    except Exception:  # noqa: BLE001 - recorded as the outcome
+        pass
+    return recorder.recording

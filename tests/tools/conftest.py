@@ -183,7 +183,13 @@ class Checkout:
             name: SimpleNamespace(name=name, builder=BUILDER, config={"page_size": 64})
             for name in self.traces
         }
-        return Desk(root=self.root, target=target, scenarios=scenarios, open_troupe=open_troupe)
+        return Desk(
+            root=self.root,
+            target=target,
+            scenarios=scenarios,
+            open_troupe=open_troupe,
+            open_auditors=open_troupe,
+        )
 
 
 @pytest.fixture

@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from traces.diff.arguments import ArgumentChange
 from traces.diff.chains import Chains
 from traces.diff.differences import Difference, Layer
-from traces.diff.drafts import Draft, as_difference, draft_of, marks
+from traces.diff.drafts import SIGNATURE_KINDS, Draft, as_difference, draft_of, marks
 from traces.diff.ledger import Ledger, crossed
 from traces.diff.pairing import Pairing
 from traces.diff.places import Places
 from traces.diff.side import Side, made_label
 from traces.diff.structure import Lone, Structure
 from traces.diff.structure import as_difference as as_structural
-from traces.diff.values import Pair, References, references_in
+from traces.diff.values import Pair, References, references_in, same
 from traces.model import Call
-from traces.verdict import Kind
+from traces.verdict import Kind, Level
 
 
 @dataclass(slots=True, kw_only=True)
@@ -131,8 +131,20 @@ class Assembly:
             or self.ledger.alike(change)
             or self.ledger.configuration()
         )
+        if explained is not None and not self._can_reach(explained, change):
+            return None
         # The scenario's own calls are not under guard: it works with what it got before.
         return explained or (None if pair.head.parent else self.ledger.nearest())
+
+    def _can_reach(self, draft: Draft, change: ArgumentChange) -> bool:
+        """Tell whether a cause can explain another argument's value.
+
+        A parameter that came or went between builders explains the value it carried, not what a
+        builder works out by itself.
+        """
+        if draft.kind not in SIGNATURE_KINDS or draft.level is Level.BEHAVIOUR:
+            return True
+        return same(change.before, draft.before, self.pairing.references)
 
     def _visit_group(self, group: Sequence[Lone]) -> None:
         leader = next((lone for lone in group if not lone.is_builder), group[0])

@@ -4,14 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from traces.diff.differences import Difference, Family, Layer
-from traces.diff.drafts import Draft, draft_of, marks
+from traces.diff.drafts import SIGNATURE_KINDS, Draft, draft_of, marks
 from traces.diff.ledger import Ledger
 from traces.diff.side import Side
 from traces.diff.tensors import pool_of
-from traces.verdict import Kind, Level
+from traces.verdict import Level
 
 _RESULTS = (Layer.DIGESTS, Layer.OUTCOME)
-_SIGNATURE_KINDS = (Kind.PARAMETER_ADDED, Kind.PARAMETER_REMOVED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,5 +188,5 @@ def _reaches(draft: Draft, found: Difference) -> bool:
     A parameter that came or went between builders explains buffers, but no more: all that
     constructors got is known to be equal.
     """
-    between_builders = draft.kind in _SIGNATURE_KINDS and draft.level is not Level.BEHAVIOUR
+    between_builders = draft.kind in SIGNATURE_KINDS and draft.level is not Level.BEHAVIOUR
     return found.layer is Layer.TENSORS or not between_builders

@@ -8,6 +8,8 @@ from traces.diff.differences import Difference, Layer, difference
 from traces.diff.values import Value
 from traces.verdict import Kind, Level, Location
 
+SIGNATURE_KINDS = (Kind.PARAMETER_ADDED, Kind.PARAMETER_REMOVED)
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Draft:

@@ -161,7 +161,7 @@ def _attributes(value: object) -> Iterator[tuple[str, Any]]:
 
 
 def _is_own(value: object) -> bool:
-    return type(value).__module__.startswith("sglang.")
+    return type(value).__module__.startswith(("sglang.", "assembler.device_pools."))
 
 
 def _span(tensor: torch.Tensor) -> int:

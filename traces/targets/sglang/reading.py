@@ -19,6 +19,8 @@ from traces.targets.sglang.discovery import accessors
 from traces.targets.sglang.rows import Plane
 
 _LAYERS_MAX = 64
+# An answer is a tensor, a pair of them, or an object that holds a layer's tensors.
+_DEPTH_MAX = 3
 
 
 class Reader:
@@ -115,16 +117,14 @@ class Reader:
             if buffer.layer == layer and plane.domain.name == "KV"
         ]
 
-    def _known(self, answer: Any) -> Iterator[tuple[Plane, RowBuffer]]:  # noqa: ANN401
+    def _known(self, answer: Any, depth: int = 0) -> Iterator[tuple[Plane, RowBuffer]]:  # noqa: ANN401
         if isinstance(answer, torch.Tensor):
             known = self._by_address.get(answer.data_ptr())
             if known is not None:
                 yield known
-        elif isinstance(answer, list | tuple):
-            for item in answer:
-                yield from self._known(item)
-        elif hasattr(answer, "__dict__"):
-            yield from self._known(list(vars(answer).values()))
+        elif depth < _DEPTH_MAX:
+            for item in _parts(answer):
+                yield from self._known(item, depth + 1)
 
     def _arguments(self, accessor: Any) -> dict[str, Any] | None:  # noqa: ANN401
         """Return values for what an accessor wants beside the layer; None for the unknown."""
@@ -139,3 +139,9 @@ class Reader:
             and parameter.kind is not inspect.Parameter.VAR_KEYWORD
         ]
         return {name: known[name] for name in wanted} if set(wanted) <= known.keys() else None
+
+
+def _parts(answer: Any) -> list[Any]:  # noqa: ANN401
+    if isinstance(answer, list | tuple):
+        return list(answer)
+    return list(vars(answer).values()) if hasattr(answer, "__dict__") else []

@@ -283,7 +283,8 @@ def _presets() -> list[dict[str, Any]]:
 def _set_case(rows: list[dict[str, Any]], case: dict[str, Any]) -> None:
     """Turn the first row that can be one into a hard case; add a row where none can."""
     for row in rows:
-        fits = all(row[axis] == case[axis] for axis in ("builder", "model", "io_backend"))
+        fixed = ("builder", "model", "io_backend", "groups")
+        fits = all(case.get(axis, row[axis]) == row[axis] for axis in fixed)
         if fits and "case" not in row:
             row.update(case, case=True)
             return

@@ -1,23 +1,21 @@
-"""Plays scenarios on the release of sglang that this process imports."""
+"""Plays scenarios on the release of sglang that is first on the path."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from assembler.accelerator.sim import SimDevice
 from traces.errors import RecorderError
 from traces.model import Recording
 from traces.recorder import record
-from traces.targets.native_device import open_device
-from traces.targets.sglang import standins
 from traces.targets.sglang.assembly import Assembled, assemble
 from traces.targets.sglang.bench import Bench
-from traces.targets.sglang.discovery import PACKAGE, discover
+from traces.targets.sglang.discovery import PACKAGE
 from traces.targets.sglang.errors import Unplayable
 from traces.targets.sglang.isolation import in_copy
 from traces.targets.sglang.memory import buffers_of
 from traces.targets.sglang.script import STEPS, Script
+from traces.targets.sglang.surroundings import surround
 from traces.targets.sglang.target import SglangTarget
 from traces.targets.sglang.tidy import tidied
 from traces.targets.sglang.world import close_world, group_tag
@@ -26,25 +24,22 @@ DEFAULT_DEVICE = "sim:latest:0"
 
 
 class SglangPlayer:
-    """Plays scenarios, each with a world of its own; one after the other.
+    """Plays scenarios on a simulated device, each with a world of its own; one after the other.
 
     Args:
         root: directory that holds ``sglang/``; first on the path for it already.
-        device: see :func:`open_device`; copies happen as late as allowed unless it says otherwise.
+        device: see :func:`surround`; copies happen as late as allowed unless it says otherwise.
+
+    Attributes:
+        target: the release as the recorder sees it.
 
     Raises:
         ImportError: another ``sglang`` was imported, or it cannot be.
     """
 
     def __init__(self, root: Path, *, device: str) -> None:
-        torch.set_num_threads(1)
-        self._device = open_device(device)
-        self._standins = standins.install(self._device)
-        release = discover()
-        self._standins.bind()
-        self.target = SglangTarget(release, is_pinned=self._device.is_pinned, group_tag=group_tag)
-        if self.target.root.resolve() != root.resolve():
-            raise ImportError(f"{PACKAGE}: expected the one under {root}, got {self.target.root}")
+        self._session = _Session(root, device=device)
+        self.target = self._session.target
 
     def play(self, scenario: Any) -> Recording:  # noqa: ANN401
         """Play one scenario in a copy of this process.
@@ -54,17 +49,56 @@ class SglangPlayer:
             RecorderError: something could not be recorded.
             StageError: the copy died.
         """
-        return in_copy(lambda: self._play(scenario))
+        return in_copy(lambda: self._session.play(scenario))
 
-    def _play(self, scenario: Any) -> Recording:  # noqa: ANN401
+
+def play_here(scenario: Any, root: Path, *, device: str) -> Recording:  # noqa: ANN401
+    """Import the release for a device and play one scenario; this process can do no more.
+
+    A GPU needs that: its context does not survive a fork, and page-locked memory stays locked.
+
+    Args:
+        scenario: what to play.
+        root: directory that holds ``sglang/``; first on the path for it already.
+        device: see :func:`surround`.
+
+    Raises:
+        ImportError: another ``sglang`` was imported, or it cannot be.
+        Unplayable: the release does not have what it needs.
+        RecorderError: something could not be recorded.
+    """
+    return _Session(root, device=device).play(scenario)
+
+
+class _Session:
+    """One import of the release, on one device.
+
+    Attributes:
+        target: the release as the recorder sees it.
+    """
+
+    def __init__(self, root: Path, *, device: str) -> None:
+        torch.set_num_threads(1)
+        self._around = surround(device)
+        self.target = SglangTarget(
+            self._around.release,
+            is_pinned=self._around.device.is_pinned,
+            group_tag=group_tag,
+            order_seams=self._around.order_seams,
+        )
+        if self.target.root.resolve() != root.resolve():
+            raise ImportError(f"{PACKAGE}: expected the one under {root}, got {self.target.root}")
+
+    def play(self, scenario: Any) -> Recording:  # noqa: ANN401
+        """Play one scenario; see :meth:`SglangPlayer.play`."""
         recorder = record(target=self.target)
         recorder.scenario(scenario.name, scenario.config)
         try:
             with recorder:
                 with recorder.step("build"):
-                    stack = assemble(scenario, device=str(self._device.torch_device))
+                    stack = assemble(scenario, device=self._around.pool_device)
                     self._watch(stack)
-                bench = Bench(self._device, quiet=self._standins.quiet)
+                bench = Bench(self._around.device, quiet=self._around.quiet)
                 script = Script(stack, bench=bench)
                 for step in STEPS:
                     with recorder.step(step):
@@ -76,20 +110,9 @@ class SglangPlayer:
             pass
         finally:
             close_world()
-        return tidied(recorder.recording, findings=self._races())
+        return tidied(recorder.recording, findings=self._around.findings())
 
     def _watch(self, stack: Assembled) -> None:
         for name, pool in stack.device_pools.items():
             for buffer in buffers_of(pool):
-                self._standins.watch(buffer.tensor, f"{name}.{buffer.name}")
-
-    def _races(self) -> list[str]:
-        """Return what was not ordered, a line for each pair of operations, numbers left out."""
-        if not isinstance(self._device, SimDevice):
-            return []
-        found = {
-            f"race: {race.first.label} on {race.first.party.kind} and "
-            f"{race.second.label} on {race.second.party.kind}"
-            for race in self._device.races
-        }
-        return sorted(found)
+                self._around.watch(buffer.tensor, f"{name}.{buffer.name}")

@@ -30,7 +30,6 @@ from traces.seams import (
     SlotsTaken,
     Values,
 )
-from traces.targets.accelerator_order import order_seams
 from traces.targets.sglang.discovery import PACKAGE, Release, methods
 from traces.targets.sglang.memory import MemoryMap, buffers_of
 from traces.targets.sglang.standins import moved
@@ -55,6 +54,7 @@ class SglangTarget:
         release: what it has.
         is_pinned: whether a host buffer is page-locked.
         group_tag: returns the role of a process group (``tp``), None for an unknown one.
+        order_seams: returns a seam for every way to order work of the device.
     """
 
     name = "sglang"
@@ -66,6 +66,7 @@ class SglangTarget:
         *,
         is_pinned: Callable[[torch.Tensor], bool],
         group_tag: Callable[[object], str | None],
+        order_seams: Callable[[], list[EventSeam]],
     ) -> None:
         found = importlib.import_module(PACKAGE).__file__
         assert found is not None
@@ -74,6 +75,7 @@ class SglangTarget:
         self._release = release
         self._is_pinned = is_pinned
         self._group_tag = group_tag
+        self._order_seams = order_seams
         self._host_pools = release.host_pools()
         self._device_pools = release.device_pools()
         self._states: object | None = None
@@ -87,7 +89,7 @@ class SglangTarget:
     def seams(self) -> list[Seam]:
         """Return everything that is to be watched, each function once."""
         found: list[Seam] = [*self._builder_seams(), *self._constructor_seams()]
-        found += [*self._operation_seams(), *self._slot_seams(), *order_seams()]
+        found += [*self._operation_seams(), *self._slot_seams(), *self._order_seams()]
         assert isinstance(moved, FunctionType)
         found.append(EventSeam(function=moved, family="move", nesting="every", observe=self._moved))
         return list({seam.function: seam for seam in found}.values())

@@ -27,7 +27,6 @@ class Transfers:
         self._entries = {_name(entry): entry for entry in getattr(stack.group, "entries", ())}
         self._sources = dict(stack.sidecars)
         self._domains = dict(self._find_domains())
-        self._takes_extras = "extra_pools" in inspect.signature(self._controller.write).parameters
 
     def domain_of(self, pool: str) -> Domain | None:
         """Return the slots that number the rows of a pool; None when nothing tells."""
@@ -75,7 +74,9 @@ class Transfers:
         """
         extras = [self._transfer(name, device=slots.get(name)) for name in self._sidecars()]
         host = self._controller.write(
-            device_indices=slots[_KV], node_id=5, **self._extra_pools(extras)
+            device_indices=slots[_KV],
+            node_id=5,
+            **_extra_pools(self._controller.write, extras),
         )
         if host is None:
             raise StageError("write: a roomy host must take a node; expected slots, got none")
@@ -100,7 +101,9 @@ class Transfers:
             StageError: the controller had no room.
         """
         extras = [self._transfer(name, host=own.get(name)) for name in self._sidecars()]
-        kv = self._controller.load(host_indices=host, node_id=5, **self._extra_pools(extras))
+        kv = self._controller.load(
+            host_indices=host, node_id=5, **_extra_pools(self._controller.load, extras)
+        )
         if kv is None:
             raise StageError("load: a roomy device must take a node; expected slots, got none")
         taken = {_KV: kv}
@@ -170,8 +173,11 @@ class Transfers:
             given["indices_from_pool"] = self._entries[source].name
         return cls(**given)
 
-    def _extra_pools(self, extras: list[Any]) -> dict[str, Any]:
-        return {"extra_pools": extras} if self._takes_extras else {}
+
+def _extra_pools(method: Any, extras: list[Any]) -> dict[str, Any]:  # noqa: ANN401
+    """Return the sidecars' part of a call; a controller without sidecars takes none."""
+    takes_them = "extra_pools" in inspect.signature(method).parameters
+    return {"extra_pools": extras} if takes_them else {}
 
 
 def _name(entry: Any) -> str:  # noqa: ANN401 - the release's own class

@@ -5,7 +5,7 @@ allocation; streams, events and the order of tensor operations on pools' memory,
 accelerator; the schemas of torchvision's operators; the compiler package triton; the host memory
 that a pool insists on. All of it is installed from here and can be removed again.
 
-On a GPU nothing is replaced: :func:`observe` reports what the real kernels move.
+On a GPU nothing is replaced: :class:`Observer` has the real kernels report what they move.
 
 Limits:
 
@@ -17,9 +17,7 @@ Limits:
 * The simulation has no time: events know no elapsed time.
 """
 
-from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import Any
 
 import torch
 
@@ -29,13 +27,14 @@ from traces.targets.sglang.standins import binding, triton_package
 from traces.targets.sglang.standins.buffers import Buffers
 from traces.targets.sglang.standins.host_memory import HostMemory
 from traces.targets.sglang.standins.kernels import KernelRunner
-from traces.targets.sglang.standins.moves import moved, report
+from traces.targets.sglang.standins.moves import moved
+from traces.targets.sglang.standins.observing import Observer, observe
 from traces.targets.sglang.standins.operations import StreamOperations
 from traces.targets.sglang.standins.quiet import Quiet
 from traces.targets.sglang.standins.streams import StreamFactory
-from traces.targets.sglang.standins.table import KERNELS, Kernel
+from traces.targets.sglang.standins.table import KERNELS
 
-__all__ = ["KERNELS", "Standins", "install", "moved", "observe"]
+__all__ = ["KERNELS", "Observer", "Standins", "install", "moved", "observe"]
 
 
 class Standins:
@@ -130,27 +129,3 @@ def install(device: Device) -> Standins:
     standins = Standins(device)
     standins.start()
     return standins
-
-
-def observe(functions: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
-    """Wrap real kernels so that :func:`moved` is called with what they move. Changes nothing else.
-
-    Args:
-        functions: real kernels by name; those that :data:`KERNELS` does not know are returned
-            unchanged.
-    """
-    return {
-        name: _observed(KERNELS[name], real) if name in KERNELS else real
-        for name, real in functions.items()
-    }
-
-
-def _observed(kernel: Kernel, real: Callable[..., Any]) -> Callable[..., Any]:
-    def run(*arguments: object, **named: object) -> Any:  # noqa: ANN401 - what the kernel returns
-        stream = f"stream {torch.cuda.current_stream().cuda_stream}"
-        for move in kernel.read(*arguments, **named):
-            report(move, kernel=kernel.name, backend=kernel.backend, stream=stream)
-        return real(*arguments, **named)
-
-    run.__name__ = run.__qualname__ = kernel.name
-    return run

@@ -1,0 +1,138 @@
+"""The gate on released packages: the fault that started it all, found without a GPU.
+
+Needs the environments of two releases, which are downloaded once (`make sglang`), so these tests run
+only when they are asked for by GOLDENTRACE_SGLANG=1.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tools.cli import main
+from tools.environments import environment_for
+
+pytestmark = [
+    pytest.mark.sglang,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(
+        "GOLDENTRACE_SGLANG" not in os.environ, reason="asked for by GOLDENTRACE_SGLANG=1"
+    ),
+]
+
+KERNEL = "hiradix_dsa.dsv32_fp8.layer_first.kernel.wb.p64.gb.tp8cp2pp3"
+DIRECT = "hiradix_init.dsv32_fp8.page_first_direct.direct.wts.p64.gb.tp8cp2"
+CONTROL = "hiradix_dsa.dsv32_bf16.layer_first.direct.wt.p64.ratio.tp4cp4pp5"
+ASSEMBLER = "sglang/srt/mem_cache/hybrid_cache/hybrid_pool_assembler.py"
+
+
+def gate(capsys, base, head, *scenarios):
+    arguments = ["gate", "--target", "sglang", "--base", base, "--head", head, "--format", "json"]
+    code = main([*arguments, *scenarios])
+    verdict = json.loads(capsys.readouterr().out)
+    assert verdict["problems"] == []
+    return code, verdict
+
+
+def assert_names_the_dropped_override(code, verdict):
+    first = verdict["causes"][0]
+    assert code == 1
+    assert (first["kind"], first["parameter"]) == ("argument_dropped", "override_kv_cache_dim")
+    assert (first["before"], first["after"]) == (656, None)
+    assert first["callee"] == "MLATokenToKVPoolHost"
+    assert first["location"] == {"file": ASSEMBLER, "line": 444}
+    told = {(one["kind"], one["where"]): one for one in first["consequences"]}
+    shape = told["shape_changed", "host.KV.kv_buffer"]
+    assert (shape["before"][-1], shape["after"][-1]) == (656, 576)
+    assert any(
+        one["kind"] == "outcome_changed"
+        and "The size of tensor a (576) must match the size of tensor b (656)" in str(one["after"])
+        for one in first["consequences"]
+    )
+    corrupt = told["digest_changed", "round trip KV.kv_buffer in reload"]["after"]
+    assert corrupt["equal"] is False
+    assert corrupt["wrong_slots"]
+    assert corrupt["foreign_slots"]
+
+
+def test_dropped_override_is_the_first_cause_with_its_line_and_its_damage(capsys):
+    code, verdict = gate(capsys, "pypi:0.5.12", "pypi:0.5.11", KERNEL, DIRECT, CONTROL)
+
+    assert_names_the_dropped_override(code, verdict)
+    assert CONTROL not in {
+        name
+        for cause in verdict["causes"]
+        for one in cause["consequences"]
+        if one["kind"] == "shape_changed"
+        for name in cause["scenarios"]
+    } - set(verdict["causes"][0]["scenarios"])
+
+
+def test_the_other_way_round_the_override_was_added(capsys):
+    code, verdict = gate(capsys, "pypi:0.5.11", "pypi:0.5.12", KERNEL)
+
+    first = verdict["causes"][0]
+    assert code == 1
+    assert (first["kind"], first["parameter"]) == ("argument_added", "override_kv_cache_dim")
+    assert (first["before"], first["after"]) == (None, 656)
+
+
+def test_release_against_itself_shows_nothing(capsys):
+    code, verdict = gate(capsys, "pypi:0.5.12", "pypi:0.5.12", KERNEL, DIRECT, CONTROL)
+
+    assert code == 0
+    assert verdict["causes"] == []
+    assert verdict["scenarios"]["played"] == 3
+
+
+def test_source_trees_are_judged_like_the_releases_they_were_unpacked_from(capsys, tmp_path):
+    base, head = unpacked("0.5.12", tmp_path), unpacked("0.5.11", tmp_path)
+
+    code, verdict = gate(capsys, f"dir:{base}", f"dir:{head}", KERNEL, DIRECT)
+
+    assert_names_the_dropped_override(code, verdict)
+
+
+def test_revisions_of_a_repository_are_judged_like_the_releases_they_hold(capsys, tmp_path):
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    git(repository, "init", "--quiet", "--initial-branch=main")
+    for version in ("0.5.12", "0.5.11"):
+        shutil.rmtree(repository / "python", ignore_errors=True)
+        shutil.copytree(unpacked(version, tmp_path) / "sglang", repository / "python" / "sglang")
+        git(repository, "add", "--all")
+        git(repository, "commit", "--quiet", "--message", version)
+
+    code, verdict = gate(
+        capsys, f"git:{repository}@HEAD~1", f"git:{repository}@HEAD", KERNEL, DIRECT
+    )
+
+    first = verdict["causes"][0]
+    assert code == 1
+    assert (first["kind"], first["parameter"]) == ("argument_dropped", "override_kv_cache_dim")
+    assert first["location"]["file"].endswith("hybrid_pool_assembler.py")
+    assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
+def unpacked(version: str, folder: Path) -> Path:
+    """Return a copy of a release's tree: the cache itself must not be touched."""
+    tree = folder / version
+    if not tree.exists():
+        # Only Python files and what they read beside them: no compiled parts, no benchmarks.
+        shutil.copytree(
+            environment_for(version).tree,
+            tree,
+            ignore=shutil.ignore_patterns("multimodal_gen", "*.so", "__pycache__"),
+        )
+    return tree
+
+
+def git(repository: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    command = ["git", *identity, *arguments]
+    done = subprocess.run(command, cwd=repository, check=True, capture_output=True, text=True)
+    return done.stdout

@@ -1,0 +1,165 @@
+"""The sglang matrix covers what it says it covers, without sglang."""
+
+from itertools import combinations, product
+
+from traces.targets.sglang.models import MODELS, Family
+from traces.targets.sglang.scenarios import AXES, BUILDERS, GROUPS, registry
+
+UNIFIED = "attach_hybrid_pool_to_unified_cache"
+PAGE_SIZES = {
+    Family.DSA: (64,),
+    Family.LINEAR_DSA: (64,),
+    Family.QSA: (16, 64),
+    Family.MXFP8: (128,),
+    Family.DSV4: (256,),
+}
+DRAFTED = (Family.MHA, Family.MLA, Family.DSA, Family.SWA, Family.LINEAR)
+BY_PAGE_ONLY = ("dsv3_mha", "qwen3_next", "kimi_linear", "glm53_flash", "inkling", "qwen4_qsa")
+
+
+def scenarios():
+    return list(registry().values())
+
+
+def has_possible_rows(config):
+    """The constraints on layouts and pages once more, in plain words and for whole rows only."""
+    model, layout, io_backend = config["model"], config["layout"], config["io_backend"]
+    family = MODELS[model].family
+    return all(
+        (
+            model in BUILDERS[config["builder"]],
+            layout != "page_first_direct" or io_backend == "direct",
+            layout in ("layer_first", "page_first_direct") or io_backend == "kernel",
+            layout != "page_head" or family is Family.MHA,
+            model not in BY_PAGE_ONLY or layout in ("page_first", "page_first_direct"),
+            family is not Family.MXFP8 or layout == "page_first",
+            config["page_size"] in PAGE_SIZES.get(family, (16, 64, 1)),
+            family not in (Family.DSV4, Family.MXFP8) or config["sizing"] == "ratio",
+        )
+    )
+
+
+def has_possible_ranks(config):
+    """The constraints on groups, drafts and storage, likewise."""
+    model, builder, groups = config["model"], config["builder"], config["groups"]
+    family = MODELS[model].family
+    names_only = builder.startswith("build_") or builder == UNIFIED
+    return all(
+        (
+            groups != "tp8dcp2" or (builder == UNIFIED and model == "dsv3"),
+            groups != "tp8dcp2" or config["page_size"] == 64,
+            not MODELS[model].state_layers or groups != "tp1",
+            family is not Family.MINIMAX or groups in ("tp1", "tp8cp2"),
+            family is not Family.MXFP8 or groups == "tp8cp2pp3",
+            config["storage_backend"] is None or names_only,
+            config["draft"] == "none" or family in DRAFTED,
+            config["draft"] == "none" or builder != "DecodeKVCacheOffloadManager",
+            config["draft"] != "sidecar" or not builder.startswith("build_"),
+        )
+    )
+
+
+def pairs(config):
+    return {frozenset(pair) for pair in combinations(config.items(), 2)}
+
+
+def possible_pairs():
+    rows = ("builder", "model", "layout", "io_backend", "page_size", "sizing")
+    ranks = ("write_policy", "storage_backend", "groups", "draft")
+    found = set()
+    for some in product(*(AXES[axis] for axis in rows)):
+        config = dict(zip(rows, some, strict=True))
+        if has_possible_rows(config):
+            for others in product(*(AXES[axis] for axis in ranks)):
+                whole = {**config, **dict(zip(ranks, others, strict=True))}
+                if has_possible_ranks(whole):
+                    found |= pairs(whole)
+    return found
+
+
+def test_every_possible_pair_of_axis_values_is_played():
+    covered = set().union(*(pairs(s.config) for s in scenarios()))
+    possible = possible_pairs()
+    assert possible - covered == set()
+    assert covered - possible == set()
+
+
+def test_matrix_has_114_scenarios_with_names_of_their_own():
+    assert len(scenarios()) == 114
+    assert len({s.name for s in scenarios()}) == 114
+
+
+def test_every_entry_is_played():
+    assert {s.builder for s in scenarios()} == {
+        "build_kv_only_stack",
+        "build_hybrid_swa_stack",
+        "build_hybrid_mamba_stack",
+        "build_hybrid_mamba_swa_stack",
+        "build_anchor_sidecar_stack",
+        "build_deepseek_v4_hicache_stack",
+        "build_minimax_sparse_hicache_stack",
+        "attach_hybrid_pool_to_unified_cache",
+        "attach_hybrid_dsa_pool_to_hiradix_cache",
+        "attach_hybrid_minimax_sparse_pool_to_hiradix_cache",
+        "attach_hybrid_pool_to_mamba_cache",
+        "HiRadixCache",
+        "HiMambaRadixCache",
+        "UnifiedRadixCache.init_hicache",
+        "DecodeKVCacheOffloadManager",
+    }
+
+
+def test_every_entry_plays_every_family_with_groups_on_both_backends():
+    played = {(s.builder, MODELS[s.model].family): set() for s in scenarios()}
+    for scenario in scenarios():
+        shape = GROUPS[scenario.groups]
+        if shape.attn_cp_size > 1 and shape.tp_size > 1:
+            played[scenario.builder, MODELS[scenario.model].family].add(scenario.io_backend)
+    assert {pair: io for pair, io in played.items() if io != {"kernel", "direct"}} == {
+        # Interleaved scales are moved by kernels only.
+        (UNIFIED, Family.MXFP8): {"kernel"},
+    }
+
+
+def test_hard_cases_are_played():
+    played = {(s.builder, s.model, s.groups, s.draft, s.storage_backend) for s in scenarios()}
+    some = {(b, m, d) for b, m, _, d, _ in played}
+    assert (UNIFIED, "dsv3", "tp8dcp2", "sidecar") in {row[:4] for row in played}
+    assert (UNIFIED, "gpt_oss", "packed") in some
+    assert (UNIFIED, "qwen3_next", "packed") in some
+    assert ("HiRadixCache", "dsv32_fp8", "sidecar") in some
+    assert ("HiRadixCache", "minimax_m3_dense", "none") in some
+    assert (UNIFIED, "minimax_m3", "dynamic") in {(b, m, s) for b, m, _, _, s in played}
+
+
+def test_name_says_every_axis_and_is_a_file_name():
+    scenario = registry()["unified.dsv3.layer_first.kernel.wts.p64.ratio.tp8dcp2.sidecar_draft"]
+    assert scenario.config == {
+        "builder": "attach_hybrid_pool_to_unified_cache",
+        "model": "dsv3",
+        "layout": "layer_first",
+        "io_backend": "kernel",
+        "write_policy": "write_through_selective",
+        "page_size": 64,
+        "sizing": "ratio",
+        "storage_backend": None,
+        "groups": "tp8dcp2",
+        "draft": "sidecar",
+    }
+    assert all(
+        set(s.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789._") and len(s.name) <= 90
+        for s in scenarios()
+    )
+
+
+def test_ranks_and_sizes_of_groups_are_distinct_where_there_are_any():
+    assert [
+        (s.tp_size, s.attn_cp_size, s.attn_tp_size, s.pp_rank, s.pp_size, s.dcp_size)
+        for s in GROUPS.values()
+    ] == [
+        (1, 0, 0, 0, 1, 1),
+        (8, 2, 4, 0, 1, 1),
+        (8, 2, 4, 1, 3, 1),
+        (4, 4, 0, 3, 5, 1),
+        (8, 0, 8, 0, 1, 2),
+    ]

@@ -1,0 +1,126 @@
+"""The full state of a played stack as one digest: every object reachable from it, and its bytes.
+
+Two mutants with equal traces may still differ in what no trace shows: an attribute that is kept and
+never used, a free list in another order. Equal fingerprints rule that out for what was played.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+import torch
+
+_PLAIN = (type(None), bool, int, float, str, bytes, complex)
+_BUFFER_LIMIT = 1 << 28
+
+
+def fingerprint(roots: Mapping[str, object]) -> str:
+    """Return the digest of everything reachable from some objects.
+
+    Objects are numbered as they are found, so that shared ones stay shared and addresses do not
+    matter. Of functions their name and what they close over counts, not their code.
+    """
+    walk = _Walk()
+    for name, root in roots.items():
+        walk.tell(f"root {name}")
+        walk.visit(root)
+    return walk.digest()
+
+
+class _Walk:
+    def __init__(self) -> None:
+        self._sha = sha256()
+        self._numbers: dict[int, int] = {}
+        self._kept: list[object] = []
+        self._waiting: deque[object] = deque()
+
+    def tell(self, text: str) -> None:
+        self._sha.update(text.encode() + b"\0")
+
+    def visit(self, root: object) -> None:
+        """Tell a root, then everything found on the way, breadth first."""
+        self._refer(root)
+        while self._waiting:
+            value = self._waiting.popleft()
+            self.tell(f"{self._numbers[id(value)]} {_type_name(value)}")
+            self._describe(value)
+
+    def digest(self) -> str:
+        return self._sha.hexdigest()
+
+    def _refer(self, value: object) -> None:
+        if isinstance(value, _PLAIN) or isinstance(value, type | ModuleType):
+            self.tell(f"{type(value).__name__} {value!r}")
+            return
+        if id(value) not in self._numbers:
+            self._numbers[id(value)] = len(self._numbers)
+            self._kept.append(value)
+            self._waiting.append(value)
+        self.tell(f"#{self._numbers[id(value)]}")
+
+    def _describe(self, value: object) -> None:
+        if isinstance(value, torch.Tensor):
+            self._describe_tensor(value)
+        elif isinstance(value, dict | OrderedDict):
+            for key, item in value.items():
+                self._refer(key)
+                self._refer(item)
+        elif isinstance(value, list | tuple | deque):
+            for item in value:
+                self._refer(item)
+        elif isinstance(value, set | frozenset):
+            for text in sorted(repr(item) for item in value if isinstance(item, _PLAIN)):
+                self.tell(text)
+        else:
+            self._describe_object(value)
+
+    def _describe_tensor(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        shape, stride = tuple(tensor.shape), tensor.stride()
+        self.tell(f"{shape} {stride} {tensor.dtype} {tensor.storage_offset()} {storage.nbytes()}")
+        key = storage.data_ptr()
+        if key not in self._numbers or storage.nbytes() == 0:
+            self._numbers[key] = len(self._numbers)
+            if tensor.device.type == "cpu" and storage.nbytes() <= _BUFFER_LIMIT:
+                flat = torch.empty(0, dtype=torch.uint8).set_(storage)  # type: ignore[call-overload]
+                self._sha.update(memoryview(flat.numpy()))
+        self.tell(f"storage {self._numbers[key]}")
+
+    def _describe_object(self, value: object) -> None:
+        if isinstance(value, MethodType):
+            self.tell(value.__func__.__qualname__)
+            self._refer(value.__self__)
+            return
+        if isinstance(value, FunctionType):
+            self.tell(value.__qualname__)
+            for cell in value.__closure__ or ():
+                self._refer(_content(cell))
+            return
+        for name, item in _attributes(value):
+            self.tell(name)
+            self._refer(item)
+
+
+def _type_name(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _content(cell: Any) -> object:  # noqa: ANN401
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return "empty"
+
+
+def _attributes(value: object) -> Iterator[tuple[str, object]]:
+    own = getattr(value, "__dict__", None)
+    if isinstance(own, dict):
+        yield from own.items()
+    for kind in type(value).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else tuple(slots):
+            mangled = f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") else name
+            if not mangled.startswith("__") and hasattr(value, mangled):
+                yield name, getattr(value, mangled)

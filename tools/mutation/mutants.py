@@ -1,0 +1,169 @@
+"""Makes mutants of what operators draft, each once, and says which are the same program."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from types import CodeType
+from typing import TypeAlias
+
+from tools.mutation.edits import Edit, applied
+from tools.mutation.model import Mutant, Place
+from tools.mutation.source import Span, Tree, Unit
+
+ID_DIGITS = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A mutant before it is made.
+
+    Attributes:
+        place: dotted name of the function.
+        callee: what is called there, or what stands there.
+        what: the change, for a reader.
+        edits: by file.
+    """
+
+    place: str
+    callee: str
+    what: str
+    spans: tuple[tuple[Unit, Span], ...]
+    parameters: tuple[str, ...]
+    edits: Mapping[str, Sequence[Edit]]
+
+
+Operator: TypeAlias = Callable[[Tree, "Scope"], Iterator[Draft]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Which files and functions of a tree are mutated.
+
+    Attributes:
+        files: what is mutated, in order.
+        wiring: beginnings of paths whose every function wires.
+        wired_functions: names of functions that wire wherever they are: constructors.
+        order: beginnings of paths where copies, waits and transfers are ordered.
+        unmutated: beginnings of dotted functions (``file:place``) that are left alone.
+    """
+
+    files: tuple[str, ...]
+    wiring: tuple[str, ...]
+    wired_functions: tuple[str, ...]
+    order: tuple[str, ...]
+    unmutated: tuple[str, ...]
+
+    def wires(self, unit: Unit, scopes: Sequence[str]) -> bool:
+        """Tell whether a function passes arguments on that a stack is made of."""
+        if self._is_left_alone(unit, scopes) or not scopes:
+            return False
+        return unit.file.startswith(self.wiring) or any(
+            scope in self.wired_functions for scope in scopes
+        )
+
+    def orders(self, unit: Unit, scopes: Sequence[str]) -> bool:
+        """Tell whether a function orders copies."""
+        if self._is_left_alone(unit, scopes) or not scopes:
+            return False
+        return unit.file.startswith(self.order) or self.wires(unit, scopes)
+
+    def _is_left_alone(self, unit: Unit, scopes: Sequence[str]) -> bool:
+        return f"{unit.file}:{'.'.join(scopes)}".startswith(self.unmutated)
+
+
+def made(tree: Tree, scope: Scope, operators: Mapping[str, Operator]) -> list[Mutant]:
+    """Return every distinct mutant: those with the same texts are one, of the first operator."""
+    found: dict[tuple[tuple[str, str], ...], Mutant] = {}
+    codes = {unit.file: _code(unit.source.decode(), unit.file) for unit in tree.units}
+    for name, operator in operators.items():
+        keys: dict[str, int] = {}
+        for draft in operator(tree, scope):
+            mutant = _made(name, draft, tree=tree, codes=codes, keys=keys)
+            if mutant is not None:
+                found.setdefault(tuple(sorted(mutant.texts.items())), mutant)
+    return list(found.values())
+
+
+def _made(
+    operator: str,
+    draft: Draft,
+    *,
+    tree: Tree,
+    codes: Mapping[str, CodeType],
+    keys: dict[str, int],
+) -> Mutant | None:
+    sources = {unit.file: unit.source for unit in tree.units}
+    texts = {
+        file: applied(sources[file], edits).decode() for file, edits in draft.edits.items() if edits
+    }
+    mutated: dict[str, CodeType] = {}
+    for file, text in texts.items():
+        try:
+            mutated[file] = _code(text, file)
+        except SyntaxError:
+            return None
+    unit, span = draft.spans[0]
+    key = f"{unit.file} {draft.place} {draft.callee} {draft.what}".strip()
+    keys[key] = keys.get(key, 0) + 1
+    key = key if keys[key] == 1 else f"{key} #{keys[key]}"
+    return Mutant(
+        id=_digest(operator, texts),
+        operator=operator,
+        key=key,
+        places=tuple(
+            Place(file=unit.file, first=span.first, last=span.last) for unit, span in draft.spans
+        ),
+        parameters=draft.parameters,
+        texts=texts,
+        is_equivalent=all(same_code(codes[file], code) for file, code in mutated.items()),
+    )
+
+
+def tree_digest(root: Path, files: Iterable[str]) -> str:
+    """Return the digest of some files and of the paths they lie at."""
+    found = sha256()
+    for file in sorted(files):
+        found.update(file.encode() + b"\0" + (root / file).read_bytes() + b"\0")
+    return found.hexdigest()[:ID_DIGITS]
+
+
+def same_code(one: CodeType, other: CodeType) -> bool:
+    """Tell whether two code objects do the same; lines and columns are not compared."""
+    return _essence(one) == _essence(other)
+
+
+def _essence(code: CodeType) -> tuple[object, ...]:
+    constants = tuple(
+        _essence(constant) if isinstance(constant, CodeType) else (type(constant), repr(constant))
+        for constant in code.co_consts
+    )
+    return (
+        code.co_name,
+        code.co_code,
+        constants,
+        code.co_names,
+        code.co_varnames,
+        code.co_freevars,
+        code.co_cellvars,
+        code.co_flags,
+        code.co_argcount,
+        code.co_posonlyargcount,
+        code.co_kwonlyargcount,
+        code.co_exceptiontable,
+    )
+
+
+def _code(text: str, file: str) -> CodeType:
+    with warnings.catch_warnings():
+        # What a mutant makes suspicious is its business.
+        warnings.simplefilter("ignore", SyntaxWarning)
+        return compile(text, file, "exec", dont_inherit=True)
+
+
+def _digest(operator: str, texts: Mapping[str, str]) -> str:
+    found = sha256(operator.encode())
+    for file, text in sorted(texts.items()):
+        found.update(f"\0{file}\0{text}".encode())
+    return found.hexdigest()[:ID_DIGITS]

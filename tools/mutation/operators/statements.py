@@ -1,0 +1,204 @@
+"""Operators on statements and on what is listed: entries, edges of order, transfers, calls."""
+
+from collections.abc import Iterator, Sequence
+
+import libcst as cst
+
+from tools.mutation.edits import Edit, removed_item, replaced
+from tools.mutation.mutants import Draft, Scope
+from tools.mutation.source import (
+    DisplaySite,
+    Span,
+    StatementSite,
+    Tree,
+    Unit,
+    names_in,
+    simple_name,
+)
+
+EDGES = frozenset(
+    {
+        "record",
+        "wait",
+        "wait_event",
+        "wait_stream",
+        "wait_until",
+        "complete",
+        "synchronize",
+        "record_stream",
+    }
+)
+TRANSFERS = ("backup", "load_to", "load_layer", "transfer_", "copy_", "move_rows")
+_ENTRY = ("entry", "entries", "poolentry")
+_TRANSFER = ("transfer", "pooltransfer")
+
+
+def drop_entry(tree: Tree, scope: Scope) -> Iterator[Draft]:
+    """Leave a pool entry out of the list that becomes a group."""
+    yield from _listed(tree, scope, words=_ENTRY)
+    for unit, site, call in _lone_calls(tree, scope):
+        if simple_name(call.func) in ("append", "extend") and _speaks_of(unit, call, _ENTRY):
+            yield _gone(unit, site)
+
+
+def drop_edge(tree: Tree, scope: Scope) -> Iterator[Draft]:
+    """Leave a record, a wait or a synchronisation out."""
+    for unit, site, call in _lone_calls(tree, scope):
+        if simple_name(call.func) in EDGES:
+            yield _gone(unit, site)
+
+
+def drop_transfer(tree: Tree, scope: Scope) -> Iterator[Draft]:
+    """Leave one copy out, or one transfer that is queued for it."""
+    yield from _listed(tree, scope, words=_TRANSFER)
+    for unit, site, call in _lone_calls(tree, scope):
+        name = simple_name(call.func)
+        is_queued = name in ("append", "extend") and _speaks_of(unit, call, _TRANSFER)
+        if name == "move" or name.startswith(TRANSFERS) or is_queued:
+            yield _gone(unit, site)
+
+
+def reorder_calls(tree: Tree, scope: Scope) -> Iterator[Draft]:
+    """Swap two calls that follow one another, unless the second needs what the first makes."""
+    for unit in tree.units:
+        for site in unit.statements:
+            if site.after is None or site.only_words or not scope.orders(unit, site.scopes):
+                continue
+            one, other = site.node, site.after
+            is_pair = _calls(one) and _calls(other) and not _made_by(one) & _needed_by(other)
+            if is_pair and not _made_by(other) & _needed_by(one):
+                yield _reordered(unit, site, other)
+
+
+def _lone_calls(tree: Tree, scope: Scope) -> Iterator[tuple[Unit, StatementSite, cst.Call]]:
+    """Yield the statements that are nothing but a call."""
+    for unit in tree.units:
+        for site in unit.statements:
+            match site.node.body[0]:
+                case cst.Expr(value=cst.Call() as call) if scope.orders(unit, site.scopes):
+                    if not site.only_words:
+                        yield unit, site, call
+
+
+def _listed(tree: Tree, scope: Scope, *, words: Sequence[str]) -> Iterator[Draft]:
+    for unit in tree.units:
+        for site in unit.displays:
+            if site.only_words or site.function is None or not scope.orders(unit, site.scopes):
+                continue
+            for element in site.node.elements:
+                if _speaks_of(unit, _value(element), words):
+                    yield _unlisted(unit, site, element)
+
+
+def _value(element: cst.BaseElement | cst.BaseDictElement) -> cst.BaseExpression:
+    value = element.value
+    return value.func if isinstance(value, cst.Call) else value
+
+
+def _speaks_of(unit: Unit, node: cst.CSTNode, words: Sequence[str]) -> bool:
+    if isinstance(node, cst.Call):
+        return any(_speaks_of(unit, _last(argument.value), words) for argument in node.args)
+    name = simple_name(node).lower() if isinstance(node, cst.BaseExpression) else ""
+    return name.endswith(tuple(words))
+
+
+def _last(node: cst.BaseExpression) -> cst.BaseExpression:
+    return node.func if isinstance(node, cst.Call) else node
+
+
+def _unlisted(
+    unit: Unit, site: DisplaySite, element: cst.BaseElement | cst.BaseDictElement
+) -> Draft:
+    span = unit.spans[element]
+    return Draft(
+        place=site.place,
+        callee="",
+        what=f"without {unit.text(element.value)[:60]}",
+        spans=((unit, site.statement),),
+        parameters=(),
+        edits={unit.file: [removed_item(unit.source, span.start, span.end)]},
+    )
+
+
+def _gone(unit: Unit, site: StatementSite) -> Draft:
+    span = unit.spans[site.node.body[0]]
+    return Draft(
+        place=site.place,
+        callee="",
+        what=f"without {unit.text(site.node.body[0])[:90]}",
+        spans=((unit, span),),
+        parameters=(),
+        edits={unit.file: [replaced(unit.source, span.start, span.end, "...")]},
+    )
+
+
+def _reordered(unit: Unit, site: StatementSite, other: cst.SimpleStatementLine) -> Draft:
+    first, second = unit.spans[site.node.body[0]], unit.spans[other.body[0]]
+    texts = [unit.source[span.start : span.end].decode() for span in (first, second)]
+    edits = [
+        Edit(start=first.start, end=first.end, text=texts[1]),
+        Edit(start=second.start, end=second.end, text=texts[0]),
+    ]
+    names = [unit.text(node.body[0])[:50] for node in (site.node, other)]
+    lines = Span(start=first.start, end=second.end, first=first.first, last=second.last)
+    return Draft(
+        place=site.place,
+        callee="",
+        what=f"{names[1]} before {names[0]}",
+        spans=((unit, lines),),
+        parameters=(),
+        edits={unit.file: edits},
+    )
+
+
+def _calls(line: cst.SimpleStatementLine) -> bool:
+    match line.body:
+        case [cst.Expr(value=cst.Call()) | cst.Assign(value=cst.Call())]:
+            return True
+    return False
+
+
+def _made_by(line: cst.SimpleStatementLine) -> frozenset[str]:
+    match line.body[0]:
+        case cst.Assign(targets=targets):
+            texts = [target.target for target in targets]
+            return frozenset(_dotted(node) for target in texts for node in _parts(target))
+    return frozenset()
+
+
+def _needed_by(line: cst.SimpleStatementLine) -> frozenset[str]:
+    match line.body[0]:
+        case cst.Assign(value=value) | cst.Expr(value=value):
+            return names_in(value) | _attributes(value)
+    return frozenset()
+
+
+def _parts(target: cst.BaseAssignTargetExpression) -> list[cst.BaseExpression]:
+    match target:
+        case cst.Tuple(elements=elements) | cst.List(elements=elements):
+            return [element.value for element in elements]
+    return [target]
+
+
+def _dotted(node: cst.BaseExpression) -> str:
+    match node:
+        case cst.Name(value=name):
+            return name
+        case cst.Attribute(value=value, attr=cst.Name(value=name)):
+            return f"{_dotted(value)}.{name}"
+    return ""
+
+
+def _attributes(node: cst.CSTNode) -> frozenset[str]:
+    collector = _Attributes()
+    node.visit(collector)
+    return frozenset(collector.found)
+
+
+class _Attributes(cst.CSTVisitor):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def visit_Attribute(self, node: cst.Attribute) -> None:
+        self.found.add(_dotted(node))

@@ -1,0 +1,134 @@
+"""What the driver of a campaign asks a worker for, and what it gets; all of it travels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from tools.mutation.model import Mutant
+from traces.model import Recording
+from traces.scenarios import Scenario
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearse:
+    """Play a scenario on the code as it is."""
+
+    scenario: Scenario
+    device: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """What the code as it is does in a scenario.
+
+    Attributes:
+        recording: with sites, in msgpack; empty when the target cannot play it.
+        reached: lines executed, by file.
+        seconds: time it took, tracing included.
+        reason: why it cannot be played.
+    """
+
+    name: str
+    recording: bytes
+    reached: Mapping[str, frozenset[int]]
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """What every worker compares with.
+
+    Attributes:
+        scenarios: by name.
+        recordings: of the code as it is, by scenario.
+    """
+
+    scenarios: Mapping[str, Scenario]
+    recordings: Mapping[str, Recording]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Read what to compare with from a file."""
+
+    baseline: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """Play a mutant on some scenarios, in this order, until its fate is known.
+
+    Attributes:
+        limit_seconds: for each scenario.
+        more: scenarios after the first kill, to see which further fields differ.
+    """
+
+    mutant: Mutant
+    names: tuple[str, ...]
+    device: str
+    limit_seconds: float
+    more: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprints:
+    """Play some texts and tell the full state after each scenario."""
+
+    texts: Mapping[str, str]
+    names: tuple[str, ...]
+    device: str
+    limit_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compare:
+    """Play some texts on scenarios and tell every difference of behaviour."""
+
+    texts: Mapping[str, str]
+    names: tuple[str, ...]
+    device: str
+    limit_seconds: float
+
+
+Order = Rehearse | Load | Judge | Fingerprints | Compare
+
+
+class Fate(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a mutant.
+
+    Attributes:
+        id: of the mutant.
+        verdict: ``killed``: it ran to the end and the gate fails; ``loud``: it cannot be imported
+            or no scenario that shows it runs to the end; ``survived``: no difference;
+            ``unreached``: no scenario executes it; ``equivalent``: proven to be the same.
+        cause: kind of the first cause.
+        headline: the first cause in a line, or what a loud mutant raised.
+        right_line: whether the first cause points at a changed line.
+        right_parameter: whether it names a changed parameter; true when none was changed.
+        fields: fields of the trace that differ in the scenarios played.
+        scenario: the first that kills.
+        played: number of scenarios.
+        reaching: number of scenarios that execute the changed lines.
+        proof: ``bytecode`` or ``state`` for an equivalent one.
+        seconds: time of the worker.
+    """
+
+    id: str
+    operator: str
+    key: str
+    label: str
+    verdict: str
+    cause: str = ""
+    headline: str = ""
+    right_line: bool = False
+    right_parameter: bool = False
+    fields: tuple[str, ...] = ()
+    scenario: str = ""
+    played: int = 0
+    reaching: int = 0
+    proof: str = ""
+    seconds: float = 0.0

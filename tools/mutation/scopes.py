@@ -1,0 +1,62 @@
+"""Which parts of a target's tree are mutated."""
+
+from pathlib import Path
+
+from tools.errors import ToolError
+from tools.mutation.mutants import Scope
+from tools.targets import NATIVE, SGLANG
+
+_CONSTRUCTORS = ("__init__", "__post_init__", "init_hicache")
+# Guards move no byte: good code never trips them. Their own tests trip every one.
+_GUARDS = ("assembler/check.py", "assembler/errors.py", "assembler/walls.py")
+# Runs on a GPU only, where `pytest -m cuda` plays it.
+_GPU_ONLY = ("assembler/accelerator/cuda.py",)
+_SGLANG_FILES = (
+    "sglang/srt/mem_cache/hybrid_cache/hybrid_pool_assembler.py",
+    "sglang/srt/mem_cache/hybrid_cache/hybrid_cache_controller.py",
+    "sglang/srt/mem_cache/hicache_storage.py",
+    "sglang/srt/managers/cache_controller.py",
+)
+
+
+def scope_of(target: str, root: Path) -> Scope:
+    """Return what of a target's tree under a root is mutated.
+
+    Raises:
+        ToolError: there is none of it.
+    """
+    scope = _native(root) if target == NATIVE else _sglang(root) if target == SGLANG else None
+    if scope is None or not scope.files:
+        raise ToolError(str(root), "must hold the target", expected=target, got="none of it")
+    return scope
+
+
+def _native(root: Path) -> Scope:
+    files = sorted((root / "assembler").rglob("*.py"))
+    names = [file.relative_to(root).as_posix() for file in files]
+    return Scope(
+        files=tuple(name for name in names if name not in _GUARDS + _GPU_ONLY),
+        wiring=("assembler/stacks/", "assembler/attach"),
+        wired_functions=_CONSTRUCTORS,
+        order=(
+            "assembler/controller/",
+            "assembler/transfer/",
+            "assembler/device_pools/",
+            "assembler/host_pools/",
+            "assembler/cache/",
+        ),
+        unmutated=(),
+    )
+
+
+def _sglang(root: Path) -> Scope:
+    assembler = sorted((root / "sglang/srt/mem_cache").rglob("*pool_assembler*.py"))
+    found = [file.relative_to(root).as_posix() for file in assembler]
+    found += [file for file in _SGLANG_FILES if (root / file).is_file() and file not in found]
+    return Scope(
+        files=tuple(found),
+        wiring=tuple(file for file in found if "assembler" in file),
+        wired_functions=_CONSTRUCTORS,
+        order=tuple(found),
+        unmutated=(),
+    )

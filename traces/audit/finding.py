@@ -1,0 +1,126 @@
+"""What an audit finds: a cause without a second side, merged over scenarios."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from traces.model import Recording, Site
+from traces.verdict import Cause, Consequence, Kind, Level, Location
+
+# Behind every difference of a trace: those layers are 0 to 5, the form of goldens is 6.
+FINDING_LAYER = 7
+
+# What to look at first: bytes that are lost before arguments that nobody watches.
+ORDER = (
+    Kind.DECLARED_NOT_ASSEMBLED,
+    Kind.STALE_AFTER_RESTORE,
+    Kind.ROW_BYTES_MISMATCH,
+    Kind.LAYERS_CHANGED,
+    Kind.READ_BEFORE_READY,
+    Kind.OUTCOME_CHANGED,
+    Kind.SIBLING_DISAGREEMENT,
+    Kind.ARGUMENT_CHANGED,
+    Kind.PARAMETER_BLIND_SPOT,
+    Kind.UNCOVERED_BUILDER,
+)
+
+
+def finding(
+    kind: Kind,
+    *,
+    where: str,
+    message: str,
+    builder: str | None,
+    callee: str | None,
+    parameter: str | None,
+    before: Any,  # noqa: ANN401 - any encoded value
+    after: Any,  # noqa: ANN401 - any encoded value
+    location: Location | None,
+    scenarios: Iterable[str],
+    consequences: tuple[Consequence, ...],
+) -> Cause:
+    """Return one finding.
+
+    Args:
+        kind: which rule found it.
+        where: what it is about, the same over scenarios and edits of other lines.
+        message: one sentence for a reader.
+        builder: function in which it takes effect.
+        callee: final consumer.
+        parameter: the argument at fault.
+        before: what there should be.
+        after: what there is.
+        location: line to look at.
+        scenarios: in which it shows.
+        consequences: what follows from it.
+    """
+    return Cause(
+        kind=kind,
+        level=Level.BEHAVIOUR,
+        builder=builder,
+        callee=callee,
+        parameter=parameter,
+        before=before,
+        after=after,
+        location=location,
+        scenarios=tuple(sorted(set(scenarios))),
+        consequences=consequences,
+        where=where,
+        path=(),
+        variants=(),
+        count=1,
+        message=message,
+        rank=(FINDING_LAYER, ORDER.index(kind)),
+    )
+
+
+def key_of(cause: Cause) -> str:
+    """Return the name of a finding in a baseline: rule and subject, no line and no scenario."""
+    return f"{cause.kind} {cause.where}"
+
+
+def merged(causes: Iterable[Cause]) -> tuple[Cause, ...]:
+    """Return each finding once, with all of its scenarios, the worst first.
+
+    Of equal findings the one of the first scenario gives the values that are shown.
+    """
+    groups: dict[str, list[Cause]] = {}
+    for cause in causes:
+        groups.setdefault(key_of(cause), []).append(cause)
+    return tuple(
+        sorted(
+            (_one(sorted(group, key=lambda cause: cause.scenarios)) for group in groups.values()),
+            key=lambda cause: (cause.rank, cause.where),
+        )
+    )
+
+
+def locate(site: Site | None) -> Location | None:
+    """Return a place of the side that was played; None for one of the player's own."""
+    if site is None or site.file.startswith("/"):
+        return None
+    return Location(file=site.file, line=site.line)
+
+
+def definition(recording: Recording, callee: str) -> Location | None:
+    """Return where a callee is defined."""
+    sites = recording.sites
+    return None if sites is None else locate(sites.definitions.get(callee))
+
+
+def _one(group: Sequence[Cause]) -> Cause:
+    parts: dict[tuple[Kind, str], Consequence] = {}
+    for cause in group:
+        for part in cause.consequences:
+            known = parts.get((part.kind, part.where))
+            parts[part.kind, part.where] = (
+                part
+                if known is None
+                else msgspec.structs.replace(known, count=known.count + part.count)
+            )
+    return msgspec.structs.replace(
+        group[0],
+        scenarios=tuple(sorted({name for cause in group for name in cause.scenarios})),
+        consequences=tuple(parts.values()),
+    )

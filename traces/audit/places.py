@@ -1,0 +1,55 @@
+"""Which call of the assembly a pool or a whole stack is due to."""
+
+from dataclasses import dataclass
+
+from traces.audit.finding import definition, locate
+from traces.model import Call, Recording
+from traces.verdict import Location
+
+_GROUP = "HostPoolGroup"
+_CONTROLLER = "Controller"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Who assembled something: the function, what it called, and the line."""
+
+    builder: str
+    callee: str | None
+    location: Location | None
+
+
+def stack_origin(recording: Recording) -> Origin:
+    """Return who decided which pools a stack has: the call that makes the group.
+
+    Without a group it is the call that makes the controller, and without either the entry.
+    """
+    calls = recording.trace.calls
+    made = [call for call in calls if call.callee == _GROUP]
+    made += [
+        call for call in calls if call.role == "constructor" and call.callee.endswith(_CONTROLLER)
+    ]
+    return _origin(recording, made[0] if made else None)
+
+
+def object_origin(recording: Recording, label: str) -> Origin:
+    """Return who made the object of that label: ``MLATokenToKVPoolHost#1``."""
+    for call in recording.trace.calls:
+        if call.returns == {"ref": label} and call.role == "constructor":
+            return _origin(recording, call)
+    return stack_origin(recording)
+
+
+def _origin(recording: Recording, call: Call | None) -> Origin:
+    entry = str(recording.trace.scenario.config["builder"])
+    if call is None:
+        return Origin(builder=entry, callee=None, location=definition(recording, entry))
+    sites = recording.sites
+    by_label = {one.call: one for one in recording.trace.calls}
+    line = None if sites is None else locate(sites.calls.get(call.call))
+    caller = by_label.get(call.parent)
+    return Origin(
+        builder=entry if caller is None else caller.callee,
+        callee=call.callee,
+        location=line or definition(recording, call.callee),
+    )
