@@ -14,7 +14,6 @@ from tools.playing import unplayable_notes
 from tools.progress import progress
 from tools.sides import Side, parse_side
 from tools.standing import standing
-from tools.targets import aliases_of, known_target
 from traces.audit import key_of, lineage_of, render_lineage
 from traces.model import Recording
 from traces.verdict import ScenarioCounts, Verdict
@@ -73,17 +72,12 @@ def judge_audit(desk: Desk, played: Played) -> tuple[Verdict, tuple[str, ...]]:
         ToolError: a file beside the audit cannot be read.
         TraceFormatError: such a file is not what it should be.
     """
-    newest = aliases_of(known_target(desk.target)).callees
     findings = findings_of(
         played.recordings,
         root=desk.root,
         target=desk.target,
         entries=desk.builders.values(),
-        more=tuple(
-            cause
-            for cause in uncovered_causes(played.builders, registry=desk.builders)
-            if newest.get(cause.where) not in desk.builders.values()
-        ),
+        more=uncovered_causes(played.builders, registry={**desk.builders, **_called(played)}),
     )
     notes = [*played.notes]
     if findings.known_num:
@@ -112,6 +106,16 @@ def write_lineage(desk: Desk, played: Played) -> Path:
     except OSError as error:
         raise ToolError(str(path), "must be writable", expected="a file", got=error) from error
     return path
+
+
+def _called(played: Played) -> dict[str, str]:
+    """Return the builders that were really called, whatever the scenarios are named for."""
+    return {
+        f"{name} {call.call}": call.callee.partition(".")[0]
+        for name, recording in played.recordings.items()
+        for call in recording.trace.calls
+        if call.role == "builder"
+    }
 
 
 def _verdict(desk: Desk, played: Played, findings: Findings) -> Verdict:

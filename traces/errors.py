@@ -1,6 +1,5 @@
 """What this package refuses, in one line each: *subject: rule; expected X, got Y*."""
 
-
 from typing_extensions import override
 
 

@@ -1,7 +1,7 @@
 """A campaign: controls, then every mutant on the scenarios that reach it, then the survivors."""
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -10,12 +10,12 @@ from tools.errors import ToolError
 from tools.mutation.executors import Executor
 from tools.mutation.journal import Journal
 from tools.mutation.model import Mutant, Place
-from tools.mutation.orders import Fate, Fingerprints, Judge, Rehearsal, Rehearse
-from tools.mutation.stages import write_baseline
+from tools.mutation.orders import Fate, Judge, Rehearsal, Rehearse
+from tools.mutation.baseline import write_baseline
 from tools.playing import OnPlayed
 from traces.scenarios import Scenario
 
-MORE_AFTER_KILL = 5
+MORE_AFTER_KILL = 3
 """Scenarios after the first kill that look whether a second field differs."""
 
 
@@ -62,7 +62,7 @@ class Stand:
     """The code as it is, played.
 
     Attributes:
-        plays: by device and scenario; cheapest first.
+        plays: by device and scenario; in the order to play them.
         unplayable: why, by scenario.
     """
 
@@ -70,7 +70,7 @@ class Stand:
     unplayable: Mapping[str, str]
 
     def reaching(self, mutant: Mutant, *, device: str) -> tuple[str, ...]:
-        """Return the scenarios that execute a changed line, cheapest first."""
+        """Return the scenarios that execute a changed line, in the order to play them."""
         return tuple(
             name
             for (where, name), play in self.plays.items()
@@ -78,7 +78,7 @@ class Stand:
         )
 
     def all_on(self, device: str) -> tuple[str, ...]:
-        """Return all scenarios of a device, cheapest first."""
+        """Return all scenarios of a device, in that order."""
         return tuple(name for where, name in self.plays if where == device)
 
 
@@ -88,7 +88,7 @@ def rehearsed(plan: Plan, executor: Executor, *, on_played: OnPlayed) -> Stand:
     Raises:
         ToolError: none can be played.
     """
-    devices = sorted(set(plan.devices.values()))
+    devices = sorted({plan.devices[""], *(plan.device_of(mutant) for mutant in plan.mutants)})
     orders = [
         Rehearse(scenario=scenario, device=device, files=plan.files)
         for device in devices
@@ -104,8 +104,21 @@ def rehearsed(plan: Plan, executor: Executor, *, on_played: OnPlayed) -> Stand:
             plays[orders[number].device, play.name] = play
     if not plays:
         raise ToolError("scenarios", "must be played", expected="at least one", got=unplayable)
-    order = sorted(plays, key=lambda key: (plays[key].seconds, key))
+    order = _builders_in_turn(plan, plays)
     return Stand(plays={key: plays[key] for key in order}, unplayable=unplayable)
+
+
+def _builders_in_turn(
+    plan: Plan, plays: Mapping[tuple[str, str], Rehearsal]
+) -> list[tuple[str, str]]:
+    """Return first the cheapest scenario of every builder, then the second cheapest, and so on."""
+    turns: dict[tuple[str, str], int] = {}
+    ranked = []
+    for key in sorted(plays, key=lambda key: (plays[key].seconds, key)):
+        builder = (key[0], plan.scenarios[key[1]].builder)
+        turns[builder] = turns.get(builder, 0) + 1
+        ranked.append((turns[builder], key))
+    return [key for _, key in sorted(ranked)]
 
 
 def run(
@@ -118,24 +131,12 @@ def run(
     """
     with tempfile.TemporaryDirectory() as folder:
         baseline = Path(folder) / "baseline"
-        write_baseline(
-            baseline, scenarios=plan.scenarios, plays=tuple(_one_device(plan, stand).values())
-        )
+        write_baseline(baseline, scenarios=plan.scenarios, plays=stand.plays)
         executor.load(baseline)
-        stable = _controlled(plan, executor, stand)
+        _controlled(plan, executor, stand)
         _judge(plan, executor, journal, stand=stand, on_judged=on_judged)
-        _prove(plan, executor, journal, stand=stand, stable=stable)
     known = journal.finished
     return [known[mutant.id] for mutant in plan.mutants]
-
-
-def _one_device(plan: Plan, stand: Stand) -> dict[str, Rehearsal]:
-    """Return one recording of each scenario: devices differ in time, not in traces."""
-    found = {name: play for (_, name), play in stand.plays.items()}
-    for (device, name), play in stand.plays.items():
-        if play.recording != found[name].recording and device == plan.devices[""]:
-            found[name] = play
-    return found
 
 
 def _judge(
@@ -180,38 +181,12 @@ def _unplayed(mutant: Mutant) -> Fate:
     )
 
 
-def _prove(
-    plan: Plan, executor: Executor, journal: Journal, *, stand: Stand, stable: Mapping[str, str]
-) -> None:
-    """Compare the full state of survivors with that of the code as it is."""
-    mutants = {mutant.id: mutant for mutant in plan.mutants}
-    survivors = [
-        mutants[fate.id]
-        for fate in journal.finished.values()
-        if fate.verdict == "survived" and fate.id in mutants
-    ]
-    orders = [_state_order(plan, mutant, stand=stand) for mutant in survivors]
-    for number, states in executor.results(orders):
-        fate = journal.finished[survivors[number].id]
-        if states and all(stable.get(name) == state for name, state in states.items()):
-            journal.add(_with(fate, verdict="equivalent", proof="state"))
-
-
-def _state_order(plan: Plan, mutant: Mutant, *, stand: Stand) -> Fingerprints:
-    device = plan.device_of(mutant)
-    return Fingerprints(
-        texts=mutant.texts,
-        names=stand.reaching(mutant, device=device),
-        device=device,
-        limit_seconds=plan.limit_seconds,
-    )
-
-
-def _controlled(plan: Plan, executor: Executor, stand: Stand) -> Mapping[str, str]:
-    """Run the controls; return the fingerprints of the code as it is that are the same twice.
+def _controlled(plan: Plan, executor: Executor, stand: Stand) -> None:
+    """Run the controls.
 
     Raises:
-        ToolError: a mutant that changes nothing is caught, or one that cannot run is not.
+        ToolError: a mutant that changes nothing is caught or leaves another state, or one that
+            cannot run is not caught.
     """
     file = plan.files[0]
     text = (plan.root / file).read_text(encoding="utf-8")
@@ -222,33 +197,10 @@ def _controlled(plan: Plan, executor: Executor, stand: Stand) -> Mapping[str, st
     orders = [*(_order(plan, noop, (name,)) for name in names), _order(plan, broken, names[:1])]
     fates = dict(executor.results(orders))
     for number, fate in fates.items():
-        expected = "loud" if number == len(names) else "survived"
+        expected = "loud" if number == len(names) else "equivalent"
         if fate.verdict != expected:
             rule = f"must be judged {expected}, or no figure means anything"
             raise ToolError(f"control {fate.operator}", rule, expected=expected, got=fate)
-    return dict(_stable(plan, executor, names=names, device=device, texts=noop.texts))
-
-
-def _stable(
-    plan: Plan,
-    executor: Executor,
-    *,
-    names: Sequence[str],
-    device: str,
-    texts: Mapping[str, str],
-) -> Iterator[tuple[str, str]]:
-    orders = [
-        Fingerprints(texts=of, names=(name,), device=device, limit_seconds=plan.limit_seconds)
-        for name in names
-        for of in ({}, texts)
-    ]
-    states: dict[str, set[str]] = {}
-    for _, found in executor.results(orders):
-        for name, state in found.items():
-            states.setdefault(name, set()).add(state)
-    for name, of_name in states.items():
-        if len(of_name) == 1:
-            yield name, of_name.pop()
 
 
 def _control(operator: str, file: str, text: str) -> Mutant:
@@ -257,6 +209,7 @@ def _control(operator: str, file: str, text: str) -> Mutant:
         operator=operator,
         key=operator,
         places=(Place(file=file, first=1, last=1),),
+        functions=(),
         parameters=(),
         texts={file: text},
         is_equivalent=False,

@@ -117,7 +117,8 @@ def _content(cell: Any) -> object:  # noqa: ANN401
 def _attributes(value: object) -> Iterator[tuple[str, object]]:
     own = getattr(value, "__dict__", None)
     if isinstance(own, dict):
-        yield from own.items()
+        # In what order attributes were set means nothing.
+        yield from sorted(own.items())
     for kind in type(value).__mro__:
         slots = kind.__dict__.get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else tuple(slots):

@@ -26,6 +26,7 @@ class Mutant:
         operator: what made it.
         key: names the mutant without its line, for a ledger and a reader.
         places: where the change is; the first is shown.
+        functions: the functions around those places.
         parameters: names of which a right cause gives one; empty when no parameter is the fault.
         texts: whole mutated files, by path under the root.
         is_equivalent: whether the bytecode is that of the source.
@@ -35,6 +36,7 @@ class Mutant:
     operator: str
     key: str
     places: tuple[Place, ...]
+    functions: tuple[Place, ...]
     parameters: tuple[str, ...]
     texts: Mapping[str, str]
     is_equivalent: bool

@@ -1,13 +1,13 @@
 """Makes mutants of what operators draft, each once, and says which are the same program."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from types import CodeType
 from typing import TypeAlias
 
+from tools.mutation.bytecode import same_code
 from tools.mutation.edits import Edit, applied
 from tools.mutation.model import Mutant, Place
 from tools.mutation.source import Span, Tree, Unit
@@ -115,44 +115,19 @@ def _made(
         places=tuple(
             Place(file=unit.file, first=span.first, last=span.last) for unit, span in draft.spans
         ),
+        functions=tuple(_function_around(unit, span) for unit, span in draft.spans),
         parameters=draft.parameters,
         texts=texts,
         is_equivalent=all(same_code(codes[file], code) for file, code in mutated.items()),
     )
 
 
-def tree_digest(root: Path, files: Iterable[str]) -> str:
-    """Return the digest of some files and of the paths they lie at."""
-    found = sha256()
-    for file in sorted(files):
-        found.update(file.encode() + b"\0" + (root / file).read_bytes() + b"\0")
-    return found.hexdigest()[:ID_DIGITS]
-
-
-def same_code(one: CodeType, other: CodeType) -> bool:
-    """Tell whether two code objects do the same; lines and columns are not compared."""
-    return _essence(one) == _essence(other)
-
-
-def _essence(code: CodeType) -> tuple[object, ...]:
-    constants = tuple(
-        _essence(constant) if isinstance(constant, CodeType) else (type(constant), repr(constant))
-        for constant in code.co_consts
-    )
-    return (
-        code.co_name,
-        code.co_code,
-        constants,
-        code.co_names,
-        code.co_varnames,
-        code.co_freevars,
-        code.co_cellvars,
-        code.co_flags,
-        code.co_argcount,
-        code.co_posonlyargcount,
-        code.co_kwonlyargcount,
-        code.co_exceptiontable,
-    )
+def _function_around(unit: Unit, span: Span) -> Place:
+    """Return the innermost function that a span lies in, or the span itself."""
+    around = [unit.spans[site.node] for site in unit.functions]
+    inside = [one for one in around if one.start <= span.start and span.end <= one.end]
+    own = min(inside, key=lambda one: one.end - one.start, default=span)
+    return Place(file=unit.file, first=own.first, last=own.last)
 
 
 def _code(text: str, file: str) -> CodeType:

@@ -26,6 +26,7 @@ class Rehearsal:
 
     Attributes:
         recording: with sites, in msgpack; empty when the target cannot play it.
+        state: fingerprint of what is left.
         reached: lines executed, by file.
         seconds: time it took, tracing included.
         reason: why it cannot be played.
@@ -33,6 +34,7 @@ class Rehearsal:
 
     name: str
     recording: bytes
+    state: str
     reached: Mapping[str, frozenset[int]]
     seconds: float
     reason: str
@@ -44,11 +46,13 @@ class Baseline:
 
     Attributes:
         scenarios: by name.
-        recordings: of the code as it is, by scenario.
+        recordings: of the code as it is, by device and scenario.
+        states: its fingerprints, likewise.
     """
 
     scenarios: Mapping[str, Scenario]
-    recordings: Mapping[str, Recording]
+    recordings: Mapping[tuple[str, str], Recording]
+    states: Mapping[tuple[str, str], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,16 +79,6 @@ class Judge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fingerprints:
-    """Play some texts and tell the full state after each scenario."""
-
-    texts: Mapping[str, str]
-    names: tuple[str, ...]
-    device: str
-    limit_seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Compare:
     """Play some texts on scenarios and tell every difference of behaviour."""
 
@@ -94,7 +88,7 @@ class Compare:
     limit_seconds: float
 
 
-Order = Rehearse | Load | Judge | Fingerprints | Compare
+Order = Rehearse | Load | Judge | Compare
 
 
 class Fate(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,12 +102,14 @@ class Fate(msgspec.Struct, frozen=True, kw_only=True):
         cause: kind of the first cause.
         headline: the first cause in a line, or what a loud mutant raised.
         right_line: whether the first cause points at a changed line.
+        right_function: whether it points into a function that holds one.
         right_parameter: whether it names a changed parameter; true when none was changed.
         fields: fields of the trace that differ in the scenarios played.
         scenario: the first that kills.
         played: number of scenarios.
         reaching: number of scenarios that execute the changed lines.
-        proof: ``bytecode`` or ``state`` for an equivalent one.
+        proof: ``bytecode`` or ``state`` for an equivalent one; of a survivor with another state, the
+            first scenario that shows it.
         seconds: time of the worker.
     """
 
@@ -125,6 +121,7 @@ class Fate(msgspec.Struct, frozen=True, kw_only=True):
     cause: str = ""
     headline: str = ""
     right_line: bool = False
+    right_function: bool = False
     right_parameter: bool = False
     fields: tuple[str, ...] = ()
     scenario: str = ""

@@ -1,13 +1,15 @@
 """Puts mutated text in the place of modules: before they are imported, or in those that are."""
 
+import inspect
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import spec_from_loader
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
-from tools.errors import ToolError
+from tools.mutation.bytecode import same_code
 
 
 class _TextLoader(SourceFileLoader):
@@ -53,57 +55,110 @@ def dotted(file: str) -> str:
     return file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
 
 
-def swap_in(root: Path, texts: Mapping[str, str]) -> None:
+def import_anew(root: Path, texts: Mapping[str, str], *, packages: Sequence[str]) -> None:
+    """Forget packages, so that they are imported again with mutated texts in them."""
+    for name in list(sys.modules):
+        if name.split(".")[0] in packages or name.startswith(tuple(packages)):
+            del sys.modules[name]
+    sys.meta_path.insert(0, Overlay(root, texts))
+
+
+def swap_in(root: Path, texts: Mapping[str, str]) -> bool:
     """Give imported modules another text: their functions keep their identity and get new code.
 
-    Everything that holds a function, by whatever import, has the mutated one from then on.
-
-    Raises:
-        ToolError: a function closes over other names than before.
+    Everything that holds a function, by whatever import, has the mutated one from then on. Returns
+    False, with nothing changed, when more than functions differ or one closes over other names.
     """
+    swaps: list[tuple[FunctionType, FunctionType]] = []
     for file, text in texts.items():
         module = sys.modules.get(dotted(file))
         if module is None:
             continue
-        fresh = ModuleType(module.__name__)
-        fresh.__file__, fresh.__package__ = module.__file__, module.__package__
-        # The code must lie where the module does: the recorder's places are relative to it.
-        path = module.__file__ or str(root / file)
-        exec(compile(text, path, "exec", dont_inherit=True), fresh.__dict__)  # noqa: S102
-        _swap(vars(module), vars(fresh), owner=module.__name__, seen=set())
+        found = _swaps(module, root / file, text)
+        if found is None:
+            return False
+        swaps += found
+    for function, other in swaps:
+        function.__code__ = other.__code__
+        function.__defaults__ = other.__defaults__
+        function.__kwdefaults__ = other.__kwdefaults__
+    return True
 
 
-def _swap(
-    old: Mapping[str, object], new: Mapping[str, object], *, owner: str, seen: set[int]
-) -> None:
-    for name, value in old.items():
-        other = new.get(name)
-        if isinstance(value, type) and isinstance(other, type) and value.__module__ == owner:
-            if id(value) not in seen:
-                seen.add(id(value))
-                _swap(vars(value), vars(other), owner=owner, seen=seen)
+def _swaps(
+    module: ModuleType, file: Path, text: str
+) -> list[tuple[FunctionType, FunctionType]] | None:
+    # The code must lie where the module does: the recorder's places are relative to it.
+    path = module.__file__ or str(file)
+    new = compile(text, path, "exec", dont_inherit=True)
+    old = compile(file.read_bytes(), path, "exec", dont_inherit=True)
+    fresh = ModuleType(module.__name__)
+    fresh.__file__, fresh.__package__ = module.__file__, module.__package__
+    # Dataclasses look their module up by name.
+    sys.modules[module.__name__] = fresh
+    try:
+        exec(new, fresh.__dict__)  # noqa: S102
+    finally:
+        sys.modules[module.__name__] = module
+    ours, theirs = _functions(vars(module), module.__name__), _functions(vars(fresh), module.__name__)
+    changed = {name for name, code in _codes(new).items() if not _same(code, _codes(old).get(name))}
+    if changed - ours.keys() & theirs.keys() or not _same_outside(old, new):
+        return None
+    pairs = [(ours[name], theirs[name]) for name in sorted(ours.keys() & theirs.keys())]
+    if any(len(a.__code__.co_freevars) != len(b.__code__.co_freevars) for a, b in pairs):
+        return None
+    return pairs
+
+
+def _functions(names: Mapping[str, object], owner: str) -> dict[str, FunctionType]:
+    """Return the functions of a module or class by qualified name, decorated ones unwrapped."""
+    found: dict[str, FunctionType] = {}
+    for value in names.values():
+        if isinstance(value, type):
+            if value.__module__ == owner:
+                found |= _functions(vars(value), owner)
             continue
-        function, its = _function(value), _function(other)
-        if function is not None and its is not None and function.__module__ == owner:
-            _replace(function, its)
+        function = _function(value)
+        if function is not None and function.__module__ == owner:
+            found.setdefault(function.__qualname__, function)
+    return found
 
 
 def _function(value: object) -> FunctionType | None:
     if isinstance(value, staticmethod | classmethod):
         value = value.__func__
-    if isinstance(value, property):
-        value = value.fget
+    if isinstance(value, property | cached_property):
+        value = value.fget if isinstance(value, property) else value.func
+    if callable(value):
+        value = inspect.unwrap(value)
     return value if isinstance(value, FunctionType) else None
 
 
-def _replace(function: FunctionType, other: FunctionType) -> None:
-    if len(function.__code__.co_freevars) != len(other.__code__.co_freevars):
-        raise ToolError(
-            function.__qualname__,
-            "must close over as many names as before",
-            expected=function.__code__.co_freevars,
-            got=other.__code__.co_freevars,
-        )
-    function.__code__ = other.__code__
-    function.__defaults__ = other.__defaults__
-    function.__kwdefaults__ = other.__kwdefaults__
+def _codes(module: CodeType) -> dict[str, CodeType]:
+    """Return the code of every function that stands in a module or in a class of it."""
+    found: dict[str, CodeType] = {}
+    for code in (constant for constant in module.co_consts if isinstance(constant, CodeType)):
+        if code.co_flags & inspect.CO_OPTIMIZED:
+            found[code.co_qualname] = code
+        else:
+            found |= _codes(code)
+    return found
+
+
+def _same(one: CodeType, other: CodeType | None) -> bool:
+    return other is not None and same_code(one, other)
+
+
+def _same_outside(old: CodeType, new: CodeType) -> bool:
+    """Tell whether the module's own code and its classes' is the same but for their functions."""
+    return same_code(_hollow(old), _hollow(new))
+
+
+def _hollow(code: CodeType) -> CodeType:
+    constants = tuple(
+        (None if constant.co_flags & inspect.CO_OPTIMIZED else _hollow(constant))
+        if isinstance(constant, CodeType)
+        else constant
+        for constant in code.co_consts
+    )
+    return code.replace(co_consts=constants)

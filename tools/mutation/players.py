@@ -3,11 +3,13 @@
 import gc
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
 from tools.mutation.fingerprint import fingerprint
-from tools.mutation.overlay import Overlay, swap_in
+from tools.errors import ToolError
+from tools.mutation.overlay import import_anew, swap_in
 from traces.model import Recording
 from traces.scenarios import Scenario
 
@@ -18,15 +20,15 @@ class Player(Protocol):
     def put_in(self, texts: Mapping[str, str]) -> None:
         """Let mutated texts take the place of modules."""
 
-    def play(self, scenario: Scenario, *, device: str) -> Recording:
-        """Play and record one scenario."""
+    def put_in_anew(self, texts: Mapping[str, str]) -> None:
+        """Let texts take the place of modules, new modules among them."""
 
-    def state(self, scenario: Scenario, *, device: str) -> str:
-        """Play one scenario and return the fingerprint of what is left."""
+    def play(self, scenario: Scenario, *, device: str) -> tuple[Recording, str]:
+        """Play and record one scenario; return the fingerprint of what is left as well."""
 
 
 class NativePlayer:
-    """Plays this repository's ``assembler``, which the process must not have imported before.
+    """Plays this repository's ``assembler``.
 
     Args:
         root: directory that holds it.
@@ -34,37 +36,47 @@ class NativePlayer:
 
     def __init__(self, root: Path) -> None:
         sys.path.insert(0, str(root))
-        import torch
-
-        import traces.diff
-        import traces.recorder  # noqa: F401 - warm before the copies are made
-
+        torch = import_module("torch")
         torch.set_num_threads(1)
+        # Warm: a copy begins with everything imported, which takes longer than playing.
+        import_module("traces.targets.native_stage")
+        import_module("traces.targets.native")
         self._root = root
         gc.freeze()
 
     def put_in(self, texts: Mapping[str, str]) -> None:
-        """Find mutated modules before all others, and open the walls: they stop what is silent."""
-        if texts:
-            sys.meta_path.insert(0, Overlay(self._root, texts))
-        from assembler.walls import without_walls
+        """Put mutated texts in, and open the walls: they would stop what is silent elsewhere."""
+        if not swap_in(self._root, texts):
+            self.put_in_anew(texts)
+            return
+        _open_walls()
 
-        # Never left: the copy ends with the walls open.
-        without_walls().__enter__()
+    def put_in_anew(self, texts: Mapping[str, str]) -> None:
+        """Import the target again, with mutated texts in it."""
+        import_anew(self._root, texts, packages=("assembler", "traces.targets", "traces.play"))
+        _open_walls()
 
-    def play(self, scenario: Scenario, *, device: str) -> Recording:
-        """Play and record one scenario."""
-        from traces.play import play
+    def play(self, scenario: Scenario, *, device: str) -> tuple[Recording, str]:
+        """Play and record one scenario; return the fingerprint of what is left as well."""
+        native_stage = import_module("traces.targets.native_stage")
+        play = import_module("traces.play").play
+        stages = []
 
-        return play(scenario, device=device)
+        class Kept(native_stage.NativeStage):  # type: ignore[misc, name-defined]
+            """Remembers itself."""
 
-    def state(self, scenario: Scenario, *, device: str) -> str:
-        """Play one scenario and return the fingerprint of what is left."""
-        from traces.targets.native_stage import STEPS, NativeStage
+            def __init__(self, *args: object, **kwargs: object) -> None:
+                stages.append(self)
+                super().__init__(*args, **kwargs)
 
-        stage = NativeStage(scenario, device=device)
-        told = [str(result) for step in STEPS for result in stage.play(step)]
-        return fingerprint({"stage": stage, "told": told})
+        native_stage.NativeStage = Kept
+        recording = play(scenario, device=device)
+        return recording, fingerprint({"stage": stages})
+
+
+def _open_walls() -> None:
+    # Never left: the copy ends with the walls open.
+    import_module("assembler.walls").without_walls().__enter__()
 
 
 class SglangPlayer:
@@ -93,13 +105,16 @@ class SglangPlayer:
 
     def put_in(self, texts: Mapping[str, str]) -> None:
         """Swap the code of functions."""
-        swap_in(self._root, texts)
+        if not swap_in(self._root, texts):
+            rule = "must differ in functions only"
+            raise ToolError("mutant", rule, expected="the same module otherwise", got=list(texts))
 
-    def play(self, scenario: Scenario, *, device: str) -> Recording:  # noqa: ARG002
-        """Play and record one scenario, in one more copy."""
-        return self._player.play(scenario)
+    def put_in_anew(self, texts: Mapping[str, str]) -> None:
+        """Swap the code of functions: importing sglang again takes too long."""
+        self.put_in(texts)
 
-    def state(self, scenario: Scenario, *, device: str) -> str:  # noqa: ARG002
-        """Play one scenario and return the fingerprint of its pools, group and controller."""
-        self._player._play(scenario)  # noqa: SLF001 - in this copy, so that the stack remains
-        return fingerprint({"stack": self._player.stack})
+    def play(self, scenario: Scenario, *, device: str) -> tuple[Recording, str]:  # noqa: ARG002
+        """Play and record one scenario; return the fingerprint of its stack as well."""
+        # Not by its own `play`: that makes one more copy, and the stack stays there.
+        recording = self._player._play(scenario)  # noqa: SLF001
+        return recording, fingerprint({"stack": self._player.stack})

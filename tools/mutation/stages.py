@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,18 +11,18 @@ import msgspec
 
 from tools.errors import one_line
 from tools.mutation.fields import INTERFACE, differing_fields
-from tools.mutation.model import Mutant
+from tools.mutation.model import Mutant, Place
 from tools.mutation.orders import (
     Baseline,
     Compare,
     Fate,
-    Fingerprints,
     Judge,
     Load,
     Order,
     Rehearsal,
     Rehearse,
 )
+from tools.mutation.baseline import read_baseline
 from tools.mutation.players import NativePlayer, Player, SglangPlayer
 from tools.mutation.reach import watched
 from traces.diff import compare_sides
@@ -33,7 +33,8 @@ from traces.verdict import Cause
 
 # What a mutant raises that a reviewer sees at once: it proves nothing about the net.
 _AT_ONCE = ("TypeError", "NameError", "UnboundLocalError", "AttributeError", "ImportError")
-_PLAY_IN_COPY_LIMIT = 3
+_LOUD_AFTER = 12
+"""Scenarios that a mutant may end, and none run to the end, before it counts as loud."""
 
 _Found = TypeVar("_Found")
 
@@ -49,7 +50,7 @@ class MutantStage:
     def __init__(self, player: Player, root: Path) -> None:
         self._player = player
         self._root = root
-        self._baseline = Baseline(scenarios={}, recordings={})
+        self._baseline = Baseline(scenarios={}, recordings={}, states={})
 
     def run(self, order: Order) -> object:
         """Do what the order says and return what came of it."""
@@ -61,30 +62,31 @@ class MutantStage:
                 return self._rehearsed(order)
             case Judge():
                 return self._judged(order)
-            case Fingerprints():
-                return {name: self._state(order, name) for name in order.names}
             case Compare():
                 return self._compared(order)
 
     def _rehearsed(self, order: Rehearse) -> Rehearsal:
-        def played() -> tuple[bytes, Mapping[str, frozenset[int]]]:
+        def played() -> tuple[bytes, str, Mapping[str, frozenset[int]]]:
             _silence()
             self._player.put_in({})
             with watched(self._root, order.files) as reached:
-                recording = self._player.play(order.scenario, device=order.device)
-            return msgspec.msgpack.encode(recording), {
-                file: frozenset(lines) for file, lines in reached.items()
-            }
+                recording, state = self._player.play(order.scenario, device=order.device)
+            lines = {file: frozenset(lines) for file, lines in reached.items() if lines}
+            return msgspec.msgpack.encode(recording), state, lines
 
         start = time.perf_counter()
         name = order.scenario.name
         try:
-            recording, reached = in_copy(played)
+            recording, state, reached = in_copy(played)
         except Unplayable as error:
-            return Rehearsal(name=name, recording=b"", reached={}, seconds=0.0, reason=str(error))
+            reason = str(error)
+            return Rehearsal(
+                name=name, recording=b"", state="", reached={}, seconds=0.0, reason=reason
+            )
         return Rehearsal(
             name=name,
             recording=recording,
+            state=state,
             reached=reached,
             seconds=time.perf_counter() - start,
             reason="",
@@ -100,46 +102,34 @@ class MutantStage:
             try:
                 yield name, self._in_copy(lambda name=name: self._shown(order, name), order)
             except Exception as error:  # noqa: BLE001 - a mutant may raise and die as it likes
-                yield name, Showing(ended="", causes=(), fields=(), raised=_words(error))
+                yield name, Showing(raised=_words(error))
 
     def _shown(self, order: Judge, name: str) -> "Showing":
-        base = self._baseline.recordings[name]
-        head = self._play(order.mutant.texts, name, device=order.device)
+        base = self._baseline.recordings[order.device, name]
+        self._player.put_in(order.mutant.texts)
+        head, state = self._player.play(self._baseline.scenarios[name], device=order.device)
         causes = compare_sides({name: base}, {name: head})
-        failed = head.trace.outcome
-        failure = failed.failure if base.trace.outcome.ok else None
+        failure = head.trace.outcome.failure
+        ended = failure is not None and failure != base.trace.outcome.failure
         fields = tuple(sorted(differing_fields(base.trace, head.trace))) if causes else ()
         return Showing(
-            ended="" if failure is None else one_line(f"{failure.type}: {failure.message}"),
+            ended=one_line(f"{failure.type}: {failure.message}") if failure and ended else "",
             causes=causes[:1],
             fields=fields,
-            raised="",
+            same_state=bool(state) and self._baseline.states.get((order.device, name)) == state,
         )
-
-    def _state(self, order: Fingerprints, name: str) -> str:
-        def played() -> str:
-            self._player.put_in(order.texts)
-            return self._player.state(self._baseline.scenarios[name], device=order.device)
-
-        try:
-            return self._in_copy(played, order)
-        except Exception as error:  # noqa: BLE001 - what cannot be proven is not equivalent
-            return f"raised {_words(error)}"
 
     def _compared(self, order: Compare) -> tuple[Cause, ...]:
         def causes_of(name: str) -> tuple[Cause, ...]:
-            head = self._play(order.texts, name, device=order.device)
-            return compare_sides({name: self._baseline.recordings[name]}, {name: head})
+            self._player.put_in_anew(order.texts)
+            head, _ = self._player.play(self._baseline.scenarios[name], device=order.device)
+            return compare_sides({name: self._baseline.recordings[order.device, name]}, {name: head})
 
         found = (self._in_copy(lambda name=name: causes_of(name), order) for name in order.names)
         return tuple(cause for causes in found for cause in causes if cause.level == "behaviour")
 
-    def _play(self, texts: Mapping[str, str], name: str, *, device: str) -> Recording:
-        self._player.put_in(texts)
-        return self._player.play(self._baseline.scenarios[name], device=device)
-
     def _in_copy(
-        self, work: Callable[[], _Found], order: Judge | Fingerprints | Compare
+        self, work: Callable[[], _Found], order: Judge | Compare
     ) -> _Found:
         def limited() -> _Found:
             _silence()
@@ -171,18 +161,20 @@ class Showing(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         ended: how it failed where the code as it is does not; empty when it ran to the end.
         causes: the first, if any.
+        same_state: whether what is left is what the code as it is leaves.
         raised: why it could not be played at all.
     """
 
-    ended: str
-    causes: tuple[Cause, ...]
-    fields: tuple[str, ...]
-    raised: str
+    ended: str = ""
+    causes: tuple[Cause, ...] = ()
+    fields: tuple[str, ...] = ()
+    same_state: bool = False
+    raised: str = ""
 
     @property
     def kills(self) -> bool:
         """Whether it ran to the end and differs in behaviour."""
-        return not self.ended and bool(self.causes) and self.causes[0].level == "behaviour"
+        return not self.ended and not self.raised and bool(self.causes) and self.causes[0].level == "behaviour"
 
 
 class Trial:
@@ -198,7 +190,9 @@ class Trial:
         self._mutant = mutant
         self._more = more
         self._played = 0
+        self._ended = 0
         self._loud = ""
+        self._other_state = ""
         self._killer: tuple[str, Cause] | None = None
         self._fields: frozenset[str] = frozenset()
 
@@ -213,16 +207,28 @@ class Trial:
             is_alone = len(self._fields - INTERFACE) == 1
             if self._killer is not None and (left <= 0 or not is_alone):
                 break
-            if self._killer is None and self._loud.startswith(_AT_ONCE):
+            if self._killer is None and self._is_loud():
                 break
         return self._fate()
+
+    def _is_loud(self) -> bool:
+        return self._loud.startswith(_AT_ONCE) or self._ended >= _LOUD_AFTER
 
     def _take(self, name: str, showing: Showing) -> None:
         if showing.kills:
             self._killer = self._killer or (name, showing.causes[0])
             self._fields |= frozenset(showing.fields)
         else:
-            self._loud = self._loud or showing.ended or showing.raised
+            ended = showing.ended or showing.raised
+            self._loud = self._loud or ended
+            self._ended += bool(ended)
+            if not ended and not showing.same_state:
+                self._other_state = self._other_state or name
+
+    def _unkilled(self) -> str:
+        if self._loud:
+            return "loud"
+        return "survived" if self._other_state else "equivalent"
 
     def _fate(self) -> Fate:
         mutant = self._mutant
@@ -231,9 +237,10 @@ class Trial:
             operator=mutant.operator,
             key=mutant.key,
             label=mutant.label,
-            verdict="loud" if self._loud else "survived",
+            verdict=self._unkilled(),
             headline=self._loud,
             played=self._played,
+            proof=self._other_state or "state",
         )
         if self._killer is None:
             return fate
@@ -241,49 +248,27 @@ class Trial:
         return msgspec.structs.replace(
             fate,
             verdict="killed",
+            proof="",
             cause=str(cause.kind),
             headline=cause.headline(),
-            right_line=points_at(mutant, cause),
+            right_line=points_at(mutant.places, cause),
+            right_function=points_at(mutant.functions, cause),
             right_parameter=names_parameter(mutant, cause),
             fields=tuple(sorted(self._fields)),
             scenario=name,
         )
 
 
-def points_at(mutant: Mutant, cause: Cause) -> bool:
-    """Tell whether a cause lies at a line that the mutant changed."""
-    place = cause.location
-    return place is not None and any(
-        of_mutant.holds(place.file, place.line) for of_mutant in mutant.places
-    )
+def points_at(places: Iterable[Place], cause: Cause) -> bool:
+    """Tell whether a cause lies at one of some places."""
+    line = cause.location
+    return line is not None and any(place.holds(line.file, line.line) for place in places)
 
 
 def names_parameter(mutant: Mutant, cause: Cause) -> bool:
     """Tell whether a cause names a parameter that the mutant changed, if it changed one."""
     named = (cause.parameter or "").split(".")
     return not mutant.parameters or any(name in named for name in mutant.parameters)
-
-
-def read_baseline(file: Path) -> Baseline:
-    """Read what :func:`write_baseline` wrote."""
-    import pickle
-
-    scenarios, recordings = pickle.loads(file.read_bytes())  # noqa: S301 - our own file
-    return Baseline(
-        scenarios=scenarios,
-        recordings={
-            name: msgspec.msgpack.decode(recording, type=Recording)
-            for name, recording in recordings.items()
-        },
-    )
-
-
-def write_baseline(file: Path, *, scenarios: Mapping[str, object], plays: Sequence[Rehearsal]) -> None:
-    """Write scenarios and recordings of the code as it is, for :class:`Load`."""
-    import pickle
-
-    recordings = {play.name: play.recording for play in plays if play.recording}
-    file.write_bytes(pickle.dumps((dict(scenarios), recordings)))
 
 
 def _silence() -> None:

@@ -11,7 +11,18 @@ from typing import Any
 
 import msgspec
 
-from traces.model import Argument, Call, Recording, Sites, Trace
+from traces.model import (
+    Argument,
+    Call,
+    DigestRecord,
+    Event,
+    Message,
+    Recording,
+    RoundTrip,
+    Sites,
+    Trace,
+    Transfer,
+)
 from traces.verdict import Cause, Kind, Level
 
 _LABEL = re.compile(r"([A-Za-z_]\w*)((?:\.\w+)?(?:#\d+)?)")
@@ -26,7 +37,8 @@ class Aliases:
         callees: functions and classes.
         parameters: ``callee.parameter``, or ``*.parameter`` for any callee, to the new parameter;
             callees by their newest name.
-        buffers: attributes of pools.
+        buffers: attributes of pools; where the newest is reached through another one, its last
+            part names the plane of rows.
     """
 
     callees: Mapping[str, str] = field(default_factory=dict)
@@ -75,7 +87,23 @@ class _Reader:
                 )
                 for tensor in trace.tensors
             ),
+            events=tuple(self._event(event) for event in trace.events),
+            digests=tuple(self._digest(digest) for digest in trace.digests),
         )
+
+    def _event(self, event: Event) -> Event:
+        match event:
+            case Transfer():
+                return msgspec.structs.replace(event, plane=self._plane(event.plane))
+            case Message():
+                return msgspec.structs.replace(event, text=self._plane(event.text))
+            case _:
+                return event
+
+    def _digest(self, digest: DigestRecord) -> DigestRecord:
+        if isinstance(digest, RoundTrip):
+            return msgspec.structs.replace(digest, pool=self._plane(digest.pool))
+        return msgspec.structs.replace(digest, owner=self._plane(digest.owner))
 
     def sites(self, sites: Sites) -> Sites:
         return msgspec.structs.replace(
@@ -134,6 +162,12 @@ class _Reader:
 
     def _buffer(self, name: str) -> str:
         return re.sub(r"\w+", lambda word: self.aliases.buffers.get(word[0], word[0]), name)
+
+    def _plane(self, text: str) -> str:
+        def newest(word: re.Match[str]) -> str:
+            return self.aliases.buffers.get(word[0], word[0]).rpartition(".")[2]
+
+        return re.sub(r"\w+", newest, text)
 
     def _parameter(self, callee: str, name: str) -> str:
         known = self.aliases.parameters

@@ -31,20 +31,18 @@ def without_lone_readings(base: Recording, head: Recording) -> tuple[Recording, 
     """
     if not (base.trace.outcome.ok and head.trace.outcome.ok):
         return base, head
-    old, new = _readings(base), _readings(head)
-    return _without(base, old - new), _without(head, new - old)
+    shared = _readings(base) & _readings(head)
+    return _with_only(base, shared), _with_only(head, shared)
 
 
 def _readings(recording: Recording) -> set[str]:
     return {name for digest in recording.trace.digests for name in _of_digest(digest)}
 
 
-def _without(recording: Recording, lone: set[str]) -> Recording:
-    if not lone:
-        return recording
+def _with_only(recording: Recording, shared: set[str]) -> Recording:
     trace, sites = recording.trace, recording.sites
-    kept = [i for i, event in enumerate(trace.events) if not lone.intersection(_of_event(event))]
-    digests = tuple(one for one in trace.digests if not lone.intersection(_of_digest(one)))
+    kept = [i for i, event in enumerate(trace.events) if shared.issuperset(_of_event(event))]
+    digests = tuple(one for one in trace.digests if shared.issuperset(_of_digest(one)))
     events = tuple(trace.events[i] for i in kept)
     return Recording(
         trace=msgspec.structs.replace(trace, events=events, digests=digests),

@@ -18,7 +18,7 @@ from assembler.accelerator import whole
 from traces.model import RoundTrip
 from traces.scenarios import Scenario
 from traces.targets.content import RowBuffer, poison
-from traces.targets.native_round_trip import Rows, Served, Snapshot, Written, round_trips
+from traces.targets.native_round_trip import Served, Snapshot, Written, round_trips
 from traces.targets.native_stage import NativeStage
 from traces.targets.sglang.rows import Domain, planes_of
 

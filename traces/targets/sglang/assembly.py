@@ -23,7 +23,8 @@ class Assembled:
         cache: the tree, or what stands in for one; None for a builder.
         group: host pools; a single host pool where the release has no group for it.
         controller: moves rows between device and host.
-        sidecars: pools without slots of their own, with the pool whose slots they follow.
+        sidecars: pools without slots of their own, with the pool whose slots they follow; those
+            of packed drafts as well, which have no host pool of their own.
         kvcache: the outer KV pool.
         full_allocator: hands out KV slots.
         allocator: the outer allocator.
@@ -67,7 +68,8 @@ def assemble(scenario: Scenario, *, device: str) -> Assembled:
     side = maker.side(geometry_of(scenario, world))
     drafts = draft_pools(scenario.draft, maker, side)
     if scenario.sizing == "gb":
-        needed = tensor_bytes(side) * HOST_TO_DEVICE
+        # Packed drafts take their share of the same budget.
+        needed = tensor_bytes(side) * HOST_TO_DEVICE * (1 + len(drafts))
         world = open_world(scenario, host_gigabytes=round(needed / 1e9, 6), device=device)
     entrance = Entrance(
         scenario=scenario,
@@ -89,12 +91,13 @@ def assemble(scenario: Scenario, *, device: str) -> Assembled:
 def _assembled(
     stack: Stack, side: DeviceSide, drafts: tuple[Any, ...], caller: Caller, *, page_size: int
 ) -> Assembled:
-    named = {"DRAFT": drafts[0]} if drafts else {}
+    named = _named_drafts(drafts, is_indexed="INDEXER" in side.pools)
+    windows = [(name, "SWA") for name in named if name.startswith("DRAFT_SWA")]
     return Assembled(
         cache=stack.cache,
         group=stack.group,
         controller=stack.controller,
-        sidecars=_sidecars(stack),
+        sidecars=tuple(dict([*windows, *_sidecars(stack)]).items()),
         kvcache=side.kvcache,
         full_allocator=side.full_allocator,
         allocator=side.allocator,
@@ -105,6 +108,20 @@ def _assembled(
         pool_transfer=release().find("PoolTransfer"),
         dropped=tuple(caller.dropped),
     )
+
+
+def _named_drafts(drafts: tuple[Any, ...], *, is_indexed: bool) -> dict[str, Any]:
+    """Return the pools of drafts that hold rows, by names like those of their host pools."""
+    named: dict[str, Any] = {}
+    for depth, pool in enumerate(drafts):
+        suffix = f"_{depth}" if depth else ""
+        if hasattr(pool, "swa_kv_pool"):
+            named[f"DRAFT_SWA{suffix}"] = pool.swa_kv_pool
+            continue
+        named[f"DRAFT{suffix}"] = getattr(pool, "full_kv_pool", pool)
+        if is_indexed:
+            named[f"DRAFT_INDEXER{suffix}"] = pool
+    return named
 
 
 def _sidecars(stack: Stack) -> tuple[tuple[str, str], ...]:

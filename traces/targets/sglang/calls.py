@@ -45,7 +45,8 @@ class Caller:
         unknown = [parameter for parameter in required(function) if parameter not in given]
         if unknown:
             raise Unplayable(f"{name} wants {', '.join(unknown)}")
-        self.dropped += [f"{name}.{key}" for key in matters if key in given and key not in taken]
+        lost = (key for key in matters if key not in taken and given.get(key) is not None)
+        self.dropped += [f"{name}.{key}" for key in lost]
         return function(**{key: value for key, value in given.items() if key in taken})
 
 

@@ -56,12 +56,12 @@ class MemoryMap:
         self._buffers: list[Buffer] = []
         self._known: dict[int, object] = {}
 
-    def learn(self, pool: object) -> None:
-        """Add the buffers of a pool; what is known already stays."""
+    def learn(self, pool: object, *, apart: tuple[type, ...] = ()) -> None:
+        """Add the buffers of a pool; what is known already stays. For ``apart`` see below."""
         if id(pool) in self._known:
             return
         self._known[id(pool)] = pool
-        for buffer in buffers_of(pool):
+        for buffer in buffers_of(pool, apart=apart):
             start = buffer.tensor.data_ptr()
             place = bisect_right(self._starts, start)
             if place and self._starts[place - 1] == start:
@@ -106,13 +106,17 @@ def is_stacked(tensor: torch.Tensor, *, row_stride: int) -> bool:
     )
 
 
-def buffers_of(pool: object) -> Iterator[Buffer]:
+def buffers_of(pool: object, *, apart: tuple[type, ...] = ()) -> Iterator[Buffer]:
     """Yield every piece of memory that can be reached from a pool, each once, in order of names.
 
     Tables of numbers and pointers, free lists and mappings, which have one axis, are no buffers.
+
+    Args:
+        pool: a pool.
+        apart: classes of things that it only refers to, and whose memory is their own.
     """
     seen: dict[int, Buffer] = {}
-    found = _reachable(pool, "", depth=0, inside={id(pool)})
+    found = _reachable(pool, "", depth=0, inside={id(pool)}, apart=apart)
     # Of two names for the same memory the plain one counts, not the place in a list of views.
     for name, tensor in sorted(found, key=lambda item: ("[" in item[0], item[0])):
         if tensor.numel() == 0 or tensor.dim() < _ROW_AXES:
@@ -136,21 +140,25 @@ def _reachable(
     *,
     depth: int,
     inside: set[int],
+    apart: tuple[type, ...],
 ) -> Iterator[tuple[str, torch.Tensor]]:
     if isinstance(value, torch.Tensor):
         yield name, value
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):
-            yield from _reachable(item, f"{name}[{number}]", depth=depth, inside=inside)
+            place = f"{name}[{number}]"
+            yield from _reachable(item, place, depth=depth, inside=inside, apart=apart)
     elif isinstance(value, dict):
         for key, item in value.items():
             if isinstance(key, str | int):
-                yield from _reachable(item, f"{name}[{key}]", depth=depth, inside=inside)
-    elif depth < _DEPTH_MAX and (depth == 0 or _is_own(value)):
+                place = f"{name}[{key}]"
+                yield from _reachable(item, place, depth=depth, inside=inside, apart=apart)
+    elif depth < _DEPTH_MAX and (depth == 0 or (_is_own(value) and not isinstance(value, apart))):
         for key, item in _attributes(value):
-            path = f"{name}.{key}" if name else key
+            place = f"{name}.{key}" if name else key
             if id(item) not in inside:
-                yield from _reachable(item, path, depth=depth + 1, inside=inside | {id(item)})
+                within = inside | {id(item)}
+                yield from _reachable(item, place, depth=depth + 1, inside=within, apart=apart)
 
 
 def _attributes(value: object) -> Iterator[tuple[str, Any]]:

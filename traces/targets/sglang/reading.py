@@ -17,6 +17,7 @@ from traces.targets.sglang.assembly import Assembled
 from traces.targets.sglang.bench import Bench
 from traces.targets.sglang.discovery import accessors
 from traces.targets.sglang.rows import Plane
+from traces.targets.sglang.standins.triton_package import KernelUnavailableError
 
 _LAYERS_MAX = 64
 # An answer is a tensor, a pair of them, or an object that holds a layer's tensors.
@@ -30,7 +31,8 @@ class Reader:
         bench: the device, as the script itself works on it.
         stack: whose pools are asked.
         planes: all rows.
-        slots: device slots of the node by domain.
+        slots: device slots of the node by domain, known to the host.
+        page_indices: pages of its KV slots, in device memory.
     """
 
     def __init__(
@@ -40,10 +42,12 @@ class Reader:
         stack: Assembled,
         planes: Sequence[Plane],
         slots: Mapping[str, torch.Tensor],
+        page_indices: torch.Tensor,
     ) -> None:
         self._bench = bench
         self._planes = planes
         self._slots = slots
+        self._page_indices = page_indices
         self._page_size = stack.page_size
         self._pools = [pool for pool in (stack.kvcache, stack.req_to_token_pool) if pool]
         self._by_address = {
@@ -103,7 +107,7 @@ class Reader:
         """
         try:
             answer = accessor(layer_id, **extra)
-        except NotImplementedError:
+        except KernelUnavailableError:
             return self._rows_of_layer(local)
         except Exception:  # noqa: BLE001 - every pool says in its own way that it has no such layer
             return []
@@ -130,7 +134,7 @@ class Reader:
         """Return values for what an accessor wants beside the layer; None for the unknown."""
         known = {
             "seq_len": self._page_size,
-            "page_indices": self._slots["KV"][:: self._page_size] // self._page_size,
+            "page_indices": self._page_indices,
         }
         wanted = [
             parameter.name

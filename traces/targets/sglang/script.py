@@ -70,9 +70,10 @@ class Script:
         self._transfers.hold("KV", pages=1)
         for pages, author in zip((2, 1), _AUTHORS, strict=True):
             slots = self._transfers.take(pages=pages)
+            known = self._on_host(slots)
             for plane in self._planes:
                 for buffer in plane.layers:
-                    own = slots[plane.domain.name]
+                    own = known[plane.domain.name]
                     content = row_content(buffer, own, author=author)
                     launch_write(self._bench, buffer, own, content)
             host, extra = self._transfers.write(slots)
@@ -99,10 +100,17 @@ class Script:
 
     def _read_behind_load(self, loaded: list[dict[str, torch.Tensor]]) -> Iterator[DigestRecord]:
         """Read every layer while it is on its way, through every accessor that the pools have."""
-        reader = Reader(bench=self._bench, stack=self._stack, planes=self._planes, slots=loaded[0])
+        reader = Reader(
+            bench=self._bench,
+            stack=self._stack,
+            planes=self._planes,
+            slots=self._on_host(loaded[0]),
+            page_indices=self._page_indices(loaded[0]),
+        )
+        known = self._on_host(self._nodes[0].device)
         written = {
             (plane.name, buffer.layer): row_content(
-                buffer, self._nodes[0].device[plane.domain.name], author=_AUTHORS[0]
+                buffer, known[plane.domain.name], author=_AUTHORS[0]
             )
             for plane in self._planes
             for buffer in plane.layers
@@ -115,6 +123,16 @@ class Script:
         for slots in self._loaded:
             self._transfers.give_back(slots)
         yield from ()
+
+    def _on_host(self, slots: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return slots as the script itself knows them: asking the device would order it."""
+        with self._bench.quiet():
+            return {name: own.cpu() for name, own in slots.items()}
+
+    def _page_indices(self, slots: dict[str, torch.Tensor]) -> torch.Tensor:
+        page = self._stack.page_size
+        with self._bench.quiet():
+            return slots["KV"][::page] // page
 
     def _find_planes(self) -> Iterator[Plane]:
         """Yield the planes of every device pool, sidecars first: they own the narrower part.

@@ -116,13 +116,25 @@ class SglangTarget:
                 side="host",
                 layout=layout if isinstance(layout, str) else "",
                 is_pinned=self._is_pinned,
-                tensors=_own_buffers,
+                tensors=self._own_buffers,
             )
         if isinstance(pool, self._device_pools):
             return PoolView(
-                side="device", layout="", is_pinned=lambda _: False, tensors=_own_buffers
+                side="device", layout="", is_pinned=lambda _: False, tensors=self._own_buffers
             )
         return None
+
+    def _learn(self, pool: object) -> None:
+        self.memory.learn(pool, apart=self._apart(pool))
+
+    def _own_buffers(self, pool: object) -> Iterable[tuple[str, torch.Tensor]]:
+        found = buffers_of(pool, apart=self._apart(pool))
+        return ((buffer.name, buffer.tensor) for buffer in found)
+
+    def _apart(self, pool: object) -> tuple[type, ...]:
+        """Return what a pool only refers to: a host pool knows the device pools it mirrors."""
+        is_host = isinstance(pool, self._host_pools)
+        return (*self._device_pools, *self._host_pools) if is_host else ()
 
     def _builder_seams(self) -> Iterator[Seam]:
         for name, function in self._release.builder_functions().items():
@@ -162,26 +174,26 @@ class SglangTarget:
         for side, key in (("host", "host_pool"), ("device", "device_pool")):
             holder = values.get(key)
             if self.view(holder) is not None:
-                self.memory.learn(holder)
+                self._learn(holder)
                 if pool == "MAMBA" and side == "device":
                     self._states = holder
                 yield OwnerClaim(side=side, pool=pool, holder=holder)  # type: ignore[arg-type]
         for draft in values.get("packed_draft_device_pools") or ():
-            self.memory.learn(draft)
+            self._learn(draft)
             yield OwnerClaim(side="device", pool=_DRAFT, holder=draft)
 
     def _draft_claims(self, values: Values) -> Iterator[OwnerClaim]:
         for value in values.values():
             view = self.view(value)
             if view is not None:
-                self.memory.learn(value)
+                self._learn(value)
                 yield OwnerClaim(side=view.side, pool=_DRAFT, holder=value)
 
     def _host_claims(self, values: Values) -> Iterator[OwnerClaim]:
         """A pool or controller may be used without any entry: learn what it was built from."""
         for value in values.values():
             if self.view(value) is not None:
-                self.memory.learn(value)
+                self._learn(value)
         yield from ()
 
     def _moved(self, values: Values, result: object) -> MovedRows:
@@ -235,10 +247,6 @@ class SglangTarget:
             "ranks": list(ranks),
             "rank": value.rank(),
         }
-
-
-def _own_buffers(pool: object) -> Iterable[tuple[str, torch.Tensor]]:
-    return ((buffer.name, buffer.tensor) for buffer in buffers_of(pool))
 
 
 def _first_two(values: Values) -> tuple[Any, Any]:

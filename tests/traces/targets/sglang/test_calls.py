@@ -24,6 +24,7 @@ def test_argument_that_matters_and_is_not_taken_is_noted():
 def test_taken_argument_that_matters_is_not_noted():
     caller = Caller()
     caller.call(pool, {"size": 3, "head_dim": 128}, matters=("head_dim",))
+    caller.call(pool, {"size": 3, "v_head_dim": None}, matters=("v_head_dim",))
     assert caller.dropped == []
 
 

@@ -117,8 +117,8 @@ class StreamOperations(TorchDispatchMode):
             writes=self._known(writes),
         )
         if func._schema.returns and not _has_tensor(results[0]):  # noqa: SLF001
-            # Whoever wants a number from a GPU waits for it.
-            self._device.current_stream().synchronize()
+            # Whoever wants a number from a GPU waits for it; nobody could see that there.
+            self._device.current_stream()._synchronize()  # noqa: SLF001
         self._own(results[0], args, named)
         self._provenance.follow(func, args, named, results[0])
         return results[0]

@@ -23,6 +23,10 @@ VERSION = "3.5.0"
 _TORCH_ASKS = ("torch._inductor.runtime.triton_compat",)
 
 
+class KernelUnavailableError(RuntimeError):
+    """A kernel was launched that only a GPU can run and that has no equivalent here."""
+
+
 class UncompiledKernel:
     """A kernel that was defined.
 
@@ -48,7 +52,7 @@ class UncompiledKernel:
         self._refuse()
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
-        raise RuntimeError(
+        raise KernelUnavailableError(
             f"triton kernel {self.__name__}: must not be launched without a GPU; "
             "expected an equivalent in the stand-ins, got none"
         )
