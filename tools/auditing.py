@@ -78,6 +78,7 @@ def judge_audit(desk: Desk, played: Played) -> tuple[Verdict, tuple[str, ...]]:
         target=desk.target,
         entries=desk.builders.values(),
         more=uncovered_causes(played.builders, registry={**desk.builders, **_called(played)}),
+        apart=frozenset(),
     )
     notes = [*played.notes]
     if findings.known_num:

@@ -36,14 +36,13 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     where: str = ""
 
     def fits(self, cause: Cause) -> bool:
-        """Return whether a cause is the one."""
-        places = (cause.where, *(found.where for found in cause.consequences))
-        return (
-            cause.kind in self.kinds
-            and _like(self.parameter, cause.parameter)
-            and _like(self.callee, cause.callee)
-            and any(_like(self.where, place) for place in places)
-        )
+        """Return whether a cause is the one, or has it among its consequences."""
+        if not (_like(self.parameter, cause.parameter) and _like(self.callee, cause.callee)):
+            return False
+        shown = [(cause.kind, cause.where)]
+        if self.where:
+            shown += [(found.kind, found.where) for found in cause.consequences]
+        return any(kind in self.kinds and _like(self.where, where) for kind, where in shown)
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -37,8 +37,8 @@ _PLATFORMS = (
 )
 _KERNELS = ("sglang-kernel", "sgl-kernel")
 _COMPILER = "apache-tvm-ffi"
-# Built for one torch: the machine's own.
-_OF_TORCH = frozenset({"torch", "torchaudio", "torchvision", "triton"})
+# Built for one torch, or with it: the machine's own.
+_OF_TORCH = frozenset({"numpy", "torch", "torchaudio", "torchvision", "triton"})
 # Servers, tests and other models: nothing that wires KV caches imports them.
 _UNUSED = (
     "sglang/multimodal_gen/",
@@ -184,10 +184,10 @@ def pip_download(requirements: Sequence[str], into: Path) -> None:
 
 
 def _dependencies(release: str, present: frozenset[str]) -> list[str]:
-    """Return what travels: the release's own pins, and of all others what the machine lacks."""
+    """Return what travels: the release's own pins and ours, and what the machine lacks else."""
     own, *shared = pins_of(release).lists
-    found = {canonicalize_name(one.name): one for one in _listed([own])}
-    for one in (*_listed(shared), *_ours()):
+    found = {canonicalize_name(one.name): one for one in (*_listed([own]), *_ours())}
+    for one in _listed(shared):
         name = canonicalize_name(one.name)
         if name not in present:
             found.setdefault(name, one)

@@ -14,7 +14,7 @@ from traces.audit import (
     parse_lineage,
     unknown,
 )
-from traces.verdict import Cause
+from traces.verdict import Cause, Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +90,7 @@ def findings_of(
     target: str,
     entries: Iterable[str],
     more: tuple[Cause, ...],
+    apart: frozenset[Kind],
 ) -> Findings:
     """Audit recordings and leave out what is known.
 
@@ -99,6 +100,7 @@ def findings_of(
         target: whose side it is.
         entries: builders that scenarios play.
         more: findings that recordings cannot tell.
+        apart: kinds of findings that are not asked for.
 
     Raises:
         ToolError: a file cannot be read.
@@ -106,15 +108,19 @@ def findings_of(
     """
     known = read_known(root, target=target, entries=entries)
     subject = _shown(baseline_path(root, target=target), root)
-    causes = (*audit(recordings, recorded=known.lineage), *more)
-    new = unknown(causes, baseline=known.baseline)
+    found = (*audit(recordings, recorded=known.lineage), *more)
+    causes = tuple(cause for cause in found if cause.kind not in apart)
+    baseline = {
+        key: reason for key, reason in known.baseline.items() if key.partition(" ")[0] not in apart
+    }
+    new = unknown(causes, baseline=baseline)
     rule = "a known finding must still be one"
     return Findings(
         new=new,
         known_num=len(causes) - len(new),
         faults=tuple(
             str(ToolError(subject, rule, expected="it to be removed from the file", got=repr(key)))
-            for key in outdated(causes, baseline=known.baseline)
+            for key in outdated(causes, baseline=baseline)
         ),
     )
 

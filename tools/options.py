@@ -109,7 +109,6 @@ Commit: TypeAlias = Annotated[
 SideOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--side",
         metavar="SIDE",
         help="golden, worktree or a revision; of sglang: pypi:VERSION, dir:PATH or git:PATH@REV.",
     ),

@@ -62,6 +62,7 @@ def defaulted(trace):
 
 def test_interface_difference_passes_unless_strict(goldentrace, checkout, capsys):
     checkout.traces["a"] = defaulted(checkout.traces["a"])
+    checkout.write_baseline("parameter_blind_spot build_kv_only_stack.page_size")
     assert goldentrace("gate", "--format", "json") == 0
     verdict = verdict_of(capsys)
     assert {cause["level"] for cause in verdict["causes"]} == {"interface"}
@@ -202,6 +203,7 @@ def test_passing_difference_does_not_hide_a_failing_round_trip(
 ):
     checkout.base_traces["a"] = broken_trace("a")
     checkout.traces["a"] = defaulted(broken_trace("a"))
+    checkout.write_baseline("parameter_blind_spot build_kv_only_stack.page_size")
     assert goldentrace("gate", "--base", "HEAD", "--format", "json") == 1
     verdict = verdict_of(capsys)
     assert {cause["level"] for cause in verdict["causes"]} == {"interface"}

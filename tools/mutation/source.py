@@ -388,12 +388,18 @@ def _only_words(line: cst.SimpleStatementLine) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One parameter of a signature; ``annotation`` and ``default`` are texts, empty for none."""
+    """One parameter of a signature; ``annotation`` and ``default`` are texts, empty for none.
+
+    Attributes:
+        takes_position: whether it may be passed by position.
+        may_lose_name: whether a call is surely bound as the source says: dataclasses are not.
+    """
 
     name: str
     annotation: str
     default: str
     takes_position: bool
+    may_lose_name: bool = True
 
 
 @dataclass(slots=False)
@@ -473,6 +479,7 @@ def _fields(unit: Unit, node: cst.ClassDef) -> list[Parameter]:
             annotation=unit.text(annotation),
             default="" if value is None else unit.text(value),
             takes_position=True,
+            may_lose_name=False,
         )
         for line in node.body.body
         if isinstance(line, cst.SimpleStatementLine)

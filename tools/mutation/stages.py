@@ -119,14 +119,26 @@ class MutantStage:
             same_state=bool(state) and self._baseline.states.get((order.device, name)) == state,
         )
 
-    def _compared(self, order: Compare) -> tuple[Cause, ...]:
-        def causes_of(name: str) -> tuple[Cause, ...]:
-            self._player.put_in_anew(order.texts)
-            head, _ = self._player.play(self._baseline.scenarios[name], device=order.device)
-            return compare_sides({name: self._baseline.recordings[order.device, name]}, {name: head})
+    def _compared(self, order: Compare) -> tuple[str, ...]:
+        """Return the headlines of all differences of behaviour, or what stopped the play."""
 
-        found = (self._in_copy(lambda name=name: causes_of(name), order) for name in order.names)
-        return tuple(cause for causes in found for cause in causes if cause.level == "behaviour")
+        def told() -> tuple[str, ...]:
+            self._player.put_in_anew(order.texts)
+            return tuple(
+                cause.headline()
+                for name in order.names
+                for cause in self._causes_of(name, device=order.device)
+                if cause.level == "behaviour"
+            )
+
+        try:
+            return self._in_copy(told, order)
+        except Exception as error:  # noqa: BLE001 - whatever a refactor breaks is a difference
+            return (f"raised {_words(error)}",)
+
+    def _causes_of(self, name: str, *, device: str) -> tuple[Cause, ...]:
+        head, _ = self._player.play(self._baseline.scenarios[name], device=device)
+        return compare_sides({name: self._baseline.recordings[device, name]}, {name: head})
 
     def _in_copy(
         self, work: Callable[[], _Found], order: Judge | Compare

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from traces.audit.facts import Recordings
 from traces.audit.finding import finding
-from traces.audit.names import PACKED_DRAFT, numbers_of, plane_of
+from traces.audit.names import PACKED_DRAFT, names_rows_of, numbers_of, plane_of
 from traces.audit.places import object_origin
 from traces.model import Recording, TensorRecord, Transfer
 from traces.verdict import Cause, Kind
@@ -54,13 +54,15 @@ def _wrong_transfers(name: str, recording: Recording) -> Iterator[Cause]:
         if row is None:
             continue
         row_bytes, row_num = row
-        slots = slot_num(event.device_slots)
-        # Some say which tokens they move where a row holds a page of them.
-        shared = page_size if max(last for _, last in _runs(event.device_slots)) >= row_num else 1
-        want = slots * row_bytes // shared
-        # Whole pages may be numbered as such where the host keeps them in one piece.
-        pages = want * page_size if config.get("layout") == _PAGED_LAYOUT else want
-        if event.bytes not in (want, pages):
+        right = [slot_num(event.device_slots) * row_bytes]
+        if max(last for _, last in _runs(event.device_slots)) >= row_num:
+            # Some say which tokens they move where a row holds a page of them.
+            right.append(right[0] // page_size)
+        if config.get("layout") == _PAGED_LAYOUT:
+            # Whole pages may be numbered as such where the host keeps them in one piece.
+            right.append(right[0] * page_size)
+        if event.bytes not in right:
+            want = min(right, key=lambda size: abs(size - event.bytes))
             yield _mismatch(
                 name,
                 recording,
@@ -183,6 +185,8 @@ def _device_row(recording: Recording, event: Transfer) -> tuple[int, int] | None
 
 
 def _row_of(tensor: TensorRecord, event: Transfer) -> tuple[int, int] | None:
+    if not names_rows_of(event.plane, tensor.name):
+        return None
     plane, numbers = plane_of(tensor.name), numbers_of(tensor.name)
     is_flat = plane == plane_of(event.plane) and numbers[-1:] == (event.layer,)
     if is_flat and len(tensor.shape) > 1:

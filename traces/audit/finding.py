@@ -109,6 +109,15 @@ def definition(recording: Recording, callee: str) -> Location | None:
     return None if sites is None else locate(sites.definitions.get(callee))
 
 
+def entry_of(recording: Recording) -> str:
+    """Return what a scenario plays: what its configuration says, else the first builder called."""
+    named = recording.trace.scenario.config.get("builder")
+    if isinstance(named, str):
+        return named
+    callees = [call.callee for call in recording.trace.calls if call.role == "builder"]
+    return callees[0] if callees else recording.trace.scenario.name
+
+
 def _one(group: Sequence[Cause]) -> Cause:
     parts: dict[tuple[Kind, str], Consequence] = {}
     for cause in group:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from traces.audit.facts import CALLBACK, SCRIPT, AssemblyCall, Recordings, assembly_calls
-from traces.audit.finding import finding
+from traces.audit.finding import entry_of, finding
 from traces.audit.sources import fields_by_scenario, sources_of
 from traces.verdict import Cause, Kind
 
@@ -27,7 +27,7 @@ def lineage_of(recordings: Recordings) -> dict[str, dict[str, tuple[str, ...]]]:
             if item.value == CALLBACK:
                 continue
             name = f"{seen.subject}.{item.name}"
-            pairs.setdefault((name, _entry(seen)), []).append((seen, item.value))
+            pairs.setdefault((name, entry_of(seen.recording)), []).append((seen, item.value))
     lineage: dict[str, dict[str, tuple[str, ...]]] = {}
     for name, entry in sorted(pairs):
         found = sources_of(pairs[name, entry], known=known)
@@ -51,10 +51,6 @@ def changed_sources(recordings: Recordings, *, recorded: Lineage) -> tuple[Cause
     )
 
 
-def _entry(seen: AssemblyCall) -> str:
-    return str(seen.recording.trace.scenario.config["builder"])
-
-
 def _change(
     name: str,
     entry: str,
@@ -67,7 +63,7 @@ def _change(
     own = [
         seen
         for seen in calls
-        if seen.subject == subject and seen.caller != SCRIPT and _entry(seen) == entry
+        if seen.subject == subject and seen.caller != SCRIPT and entry_of(seen.recording) == entry
     ]
     told_before, told_after = " or ".join(before), " or ".join(after)
     return finding(

@@ -42,3 +42,14 @@ def same_plane(moved: str, plane: str) -> bool:
     """Tell whether a transfer's plane is that of a round trip: ``conv_0`` is one of ``conv``."""
     short, want = plane_of(moved), plane_of(plane)
     return short == want or _TRAILING_NUMBER.sub("", short) == want
+
+
+def names_rows_of(moved: str, buffer: str) -> bool:
+    """Tell whether a transfer's plane can name rows of a device buffer.
+
+    ``conv_buffer`` is no name of the buffer ``conv``: it is the host's own.
+    """
+    plane = _TRAILING_NUMBER.sub("", moved)
+    attribute = _NUMBER.sub("", buffer).rpartition(".")[2]
+    is_plain = not plane.endswith("_buffer")
+    return plane == attribute or (is_plain and plane_of(plane) == plane_of(attribute))

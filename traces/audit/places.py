@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from traces.audit.finding import definition, locate
+from traces.audit.finding import definition, entry_of, locate
 from traces.model import Call, Recording
 from traces.verdict import Location
 
@@ -41,7 +41,7 @@ def object_origin(recording: Recording, label: str) -> Origin:
 
 
 def _origin(recording: Recording, call: Call | None) -> Origin:
-    entry = str(recording.trace.scenario.config["builder"])
+    entry = entry_of(recording)
     if call is None:
         return Origin(builder=entry, callee=None, location=definition(recording, entry))
     sites = recording.sites

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 import msgspec
 
+from traces.diff.differences import Difference
+from traces.diff.values import Value
 from traces.model import (
     DigestRecord,
     Event,
@@ -21,6 +23,7 @@ from traces.model import (
 )
 
 _READING = re.compile(r"(?:^|\.)read\.(\w+)$")
+_ON_READER = re.compile(r" on read\.(\w+)")
 _READER = re.compile(r" by (\w+) on ")
 
 
@@ -33,6 +36,17 @@ def without_lone_readings(base: Recording, head: Recording) -> tuple[Recording, 
         return base, head
     shared = _readings(base) & _readings(head)
     return _with_only(base, shared), _with_only(head, shared)
+
+
+def reading_in(difference: Difference) -> str:
+    """Return the accessor that a wait, or a race that was found, is about; empty for none."""
+    texts = [value["text"] for value in (difference.before, difference.after) if _is_message(value)]
+    named = _ON_READER.search(difference.where) or _READER.search(" ".join(texts))
+    return named[1] if named else ""
+
+
+def _is_message(value: Value) -> bool:
+    return isinstance(value, dict) and "text" in value
 
 
 def _readings(recording: Recording) -> set[str]:

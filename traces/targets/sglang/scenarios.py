@@ -277,6 +277,7 @@ def _presets() -> list[dict[str, Any]]:
             rows.append(_preset(builder, model, io_backend, 2 * number + turn))
     for case in _hard_cases():
         _set_case(rows, case)
+    rows += _undrafted_cases()
     return [{axis: row[axis] for axis in row if axis != "case"} for row in rows]
 
 
@@ -318,6 +319,16 @@ def _preset(builder: str, model: str, io_backend: str, turn: int) -> dict[str, A
         "groups": groups[turn % len(groups)],
         "draft": drafts[(turn + 1) % len(drafts)] if turn % 4 == 3 else NO_DRAFT,
     }
+
+
+def _undrafted_cases() -> list[dict[str, Any]]:
+    """Return rows without a draft, on one stage, for what every release since 0.5.10 can play."""
+    kernel = {"layout": "layer_first", "io_backend": "kernel", "write_policy": "write_through"}
+    whole = {"page_size": 64, "sizing": "ratio", "storage_backend": None, "groups": "tp8cp2"}
+    return [
+        {"builder": builder, "model": "dsv32_fp8", "draft": NO_DRAFT, **kernel, **whole}
+        for builder in ("HiRadixCache", _UNIFIED)
+    ]
 
 
 def _hard_cases() -> list[dict[str, Any]]:

@@ -84,9 +84,9 @@ def test_every_possible_pair_of_axis_values_is_played():
     assert covered - possible == set()
 
 
-def test_matrix_has_114_scenarios_with_names_of_their_own():
-    assert len(scenarios()) == 114
-    assert len({s.name for s in scenarios()}) == 114
+def test_matrix_has_116_scenarios_with_names_of_their_own():
+    assert len(scenarios()) == 116
+    assert len({s.name for s in scenarios()}) == 116
 
 
 def test_every_entry_is_played():

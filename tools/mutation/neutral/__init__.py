@@ -1,0 +1,1 @@
+"""Refactors that move no byte, applied in random stacks: every alarm is a false one."""

@@ -1,0 +1,166 @@
+"""Refactors of one call: what is passed stays the same, how it is written changes."""
+
+from collections.abc import Sequence
+from random import Random
+
+import libcst as cst
+
+from tools.mutation.edits import Edit, applied
+from tools.mutation.source import CallSite, Parameter, Tree, Unit, names_in
+
+_PLAIN = frozenset({"True", "False", "None"})
+
+
+def reorder_keywords(_tree: Tree, unit: Unit, random: Random) -> dict[str, str] | None:
+    """Write the keywords of a call in another order."""
+    found = [site for site in _calls(unit) if len(_keywords(site.node)) > 1 and _is_still(site.node)]
+    if not found:
+        return None
+    site = random.choice(found)
+    keywords = list(_keywords(site.node))
+    random.shuffle(keywords)
+    return _rewritten(unit, site, [*_positions(site.node), *keywords])
+
+
+def explicit_default(tree: Tree, unit: Unit, random: Random) -> dict[str, str] | None:
+    """Pass what the callee has for a default."""
+    found = [
+        (site, parameter)
+        for site in _calls(unit)
+        for parameter in _defaulted(tree, site)
+        if not any(argument.star for argument in site.node.args)
+    ]
+    if not found:
+        return None
+    site, parameter = random.choice(found)
+    arguments = [unit_text(unit, argument) for argument in site.node.args]
+    return _with_arguments(unit, site, [*arguments, f"{parameter.name}={parameter.default}"])
+
+
+def position_to_keyword(tree: Tree, unit: Unit, random: Random) -> dict[str, str] | None:
+    """Name the last argument that is passed by position."""
+    found = [
+        (site, signature)
+        for site in _calls(unit)
+        if (signature := _signature(tree, site)) and _positions(site.node) and _has_no_star(site)
+    ]
+    if not found:
+        return None
+    site, signature = random.choice(found)
+    index = len(_positions(site.node)) - 1
+    if index >= len(signature) or not signature[index].takes_position:
+        return None
+    texts = [unit_text(unit, argument) for argument in site.node.args]
+    texts[index] = f"{signature[index].name}={texts[index]}"
+    return _with_arguments(unit, site, texts)
+
+
+def keyword_to_position(tree: Tree, unit: Unit, random: Random) -> dict[str, str] | None:
+    """Pass the first keyword by position where it is its turn."""
+    found = []
+    for site in _calls(unit):
+        signature, index = _signature(tree, site), len(_positions(site.node))
+        keywords = _keywords(site.node)
+        if not signature or not keywords or index >= len(signature) or not _has_no_star(site):
+            continue
+        first = keywords[0].keyword
+        is_turn = first is not None and first.value == signature[index].name
+        if is_turn and signature[index].takes_position and signature[index].may_lose_name:
+            found.append((site, index))
+    if not found:
+        return None
+    site, index = random.choice(found)
+    texts = [unit_text(unit, argument) for argument in site.node.args]
+    texts[index] = unit_text(unit, site.node.args[index].value)
+    return _with_arguments(unit, site, texts)
+
+
+def dict_splat(_tree: Tree, unit: Unit, random: Random) -> dict[str, str] | None:
+    """Pass all keywords in one dictionary."""
+    found = [site for site in _calls(unit) if _keywords(site.node) and _has_no_star(site)]
+    if not found:
+        return None
+    site = random.choice(found)
+    pairs = ", ".join(
+        f'"{argument.keyword.value}": {unit_text(unit, argument.value)}'
+        for argument in _keywords(site.node)
+        if argument.keyword is not None
+    )
+    positions = [unit_text(unit, argument) for argument in _positions(site.node)]
+    return _with_arguments(unit, site, [*positions, f"**{{{pairs}}}"])
+
+
+def unit_text(unit: Unit, node: cst.CSTNode) -> str:
+    """Return the text of a node as it stands."""
+    span = unit.spans[node]
+    return unit.source[span.start : span.end].decode()
+
+
+def replaced_node(unit: Unit, node: cst.CSTNode, text: str) -> dict[str, str]:
+    """Return the file with another text for a node."""
+    span = unit.spans[node]
+    edit = Edit(start=span.start, end=span.end, text=text)
+    return {unit.file: applied(unit.source, [edit]).decode()}
+
+
+def is_pure(node: cst.CSTNode) -> bool:
+    """Tell whether an expression only looks names, attributes and constants up."""
+    pure = cst.Name | cst.Attribute | cst.Integer | cst.SimpleString | cst.UnaryOperation
+    return isinstance(node, pure) and all(
+        is_pure(child) for child in node.children if isinstance(child, cst.BaseExpression)
+    )
+
+
+def _calls(unit: Unit) -> list[CallSite]:
+    """Return the calls inside functions, those of `super().__init__` and wordings left out."""
+    return [site for site in unit.calls if site.function is not None and not site.only_words]
+
+
+def _keywords(node: cst.Call) -> list[cst.Arg]:
+    return [argument for argument in node.args if argument.keyword is not None]
+
+
+def _positions(node: cst.Call) -> list[cst.Arg]:
+    return [argument for argument in node.args if argument.keyword is None and not argument.star]
+
+
+def _has_no_star(site: CallSite) -> bool:
+    return not any(argument.star for argument in site.node.args)
+
+
+def _is_still(node: cst.Call) -> bool:
+    """Tell whether it does not matter in what order the arguments are evaluated."""
+    return all(not argument.star and is_pure(argument.value) for argument in node.args)
+
+
+def _signature(tree: Tree, site: CallSite) -> tuple[Parameter, ...] | None:
+    """Return the signature of what is called by a plain name that the tree defines."""
+    match site.node.func:
+        case cst.Name(value=name) if name not in ("super", "type", "replace"):
+            return tree.signature(name)
+    return None
+
+
+def _defaulted(tree: Tree, site: CallSite) -> list[Parameter]:
+    """Return the parameters that a call leaves to a default which means the same here."""
+    signature = _signature(tree, site) or ()
+    given = {argument.keyword.value for argument in site.node.args if argument.keyword is not None}
+    passed = len(_positions(site.node))
+    return [
+        parameter
+        for index, parameter in enumerate(signature)
+        if parameter.default
+        and parameter.name not in given
+        and (index >= passed or not parameter.takes_position)
+        and not names_in(cst.parse_expression(parameter.default)) - _PLAIN
+        and "field(" not in parameter.default
+    ]
+
+
+def _rewritten(unit: Unit, site: CallSite, arguments: Sequence[cst.Arg]) -> dict[str, str] | None:
+    return _with_arguments(unit, site, [unit_text(unit, argument) for argument in arguments])
+
+
+def _with_arguments(unit: Unit, site: CallSite, texts: Sequence[str]) -> dict[str, str]:
+    callee = unit_text(unit, site.node.func)
+    return replaced_node(unit, site.node, f"{callee}({', '.join(texts)})")

@@ -1,0 +1,128 @@
+"""Refactors of names: locals and private functions are called something else."""
+
+import re
+from random import Random
+
+import libcst as cst
+
+from tools.mutation.edits import Edit, applied
+from tools.mutation.source import FunctionSite, Tree, Unit, names_bound_in
+
+
+def rename_local(_tree: Tree, unit: Unit, random: Random) -> dict[str, str] | None:
+    """Rename a local variable of a function."""
+    found = [(site, name) for site in unit.functions for name in _own_locals(site)]
+    if not found:
+        return None
+    site, name = random.choice(found)
+    return _renamed(unit, site.node, name, fresh_name(unit, name, random))
+
+
+def rename_private_function(tree: Tree, unit: Unit, random: Random) -> dict[str, str] | None:
+    """Rename a private function of a module that nobody else knows."""
+    others = [other for other in tree.units if other is not unit]
+    found = [
+        name
+        for site in unit.functions
+        if len(site.scopes) == 1 and (name := site.node.name.value).startswith("_")
+        if not any(re.search(rf"\b{name}\b", other.source.decode()) for other in others)
+        if not _is_bound_elsewhere(unit, name)
+    ]
+    if not found:
+        return None
+    name = random.choice(found)
+    return _renamed(unit, unit.module, name, fresh_name(unit, name, random))
+
+
+def fresh_name(unit: Unit, name: str, random: Random) -> str:
+    """Return a name that the file does not have."""
+    while True:
+        fresh = f"{name}_{random.randrange(10**6)}"
+        if fresh.encode() not in unit.source:
+            return fresh
+
+
+def _own_locals(site: FunctionSite) -> list[str]:
+    """Return names that a function assigns and that no scope inside or outside knows as its own."""
+    bound = names_bound_in(site.node)
+    scan = _Scan()
+    site.node.visit(scan)
+    fixed = scan.parameters | scan.declared | scan.imported | scan.loose
+    is_inner = len(site.scopes) > 1 and site.owner is None
+    return [] if is_inner else sorted(bound - fixed)
+
+
+def _is_bound_elsewhere(unit: Unit, name: str) -> bool:
+    return any(name in names_bound_in(site.node) for site in unit.functions)
+
+
+def _renamed(unit: Unit, root: cst.CSTNode, name: str, fresh: str) -> dict[str, str]:
+    uses = _Uses(name)
+    root.visit(uses)
+    edits = [
+        Edit(start=unit.spans[node].start, end=unit.spans[node].end, text=fresh)
+        for node in uses.found
+    ]
+    return {unit.file: applied(unit.source, edits).decode()}
+
+
+class _Scan(cst.CSTVisitor):
+    def __init__(self) -> None:
+        super().__init__()
+        self.parameters: set[str] = set()
+        self.declared: set[str] = set()
+        self.imported: set[str] = set()
+        self.loose: set[str] = set()
+
+    def visit_Param(self, node: cst.Param) -> None:
+        self.parameters.add(node.name.value)
+
+    def visit_NameItem(self, node: cst.NameItem) -> None:
+        self.declared.add(node.name.value)
+
+    def visit_ImportAlias(self, node: cst.ImportAlias) -> None:
+        self.imported.add(node.evaluated_name.split(".")[0])
+        if isinstance(node.asname, cst.AsName) and isinstance(node.asname.name, cst.Name):
+            self.imported.add(node.asname.name.value)
+
+    def visit_ClassDef(self, node: cst.ClassDef) -> bool:
+        # A class body reads its own names: what it assigns stays as it is.
+        self.loose |= {
+            name.value for name in _all_names(node)
+        }
+        return False
+
+
+def _all_names(node: cst.CSTNode) -> list[cst.Name]:
+    found: list[cst.Name] = []
+
+    class Names(cst.CSTVisitor):
+        def visit_Name(self, node: cst.Name) -> None:
+            found.append(node)
+
+    node.visit(Names())
+    return found
+
+
+class _Uses(cst.CSTVisitor):
+    """Collects where a name stands for the variable: not as an attribute, not as a keyword."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+        self.found: list[cst.Name] = []
+
+    def visit_Name(self, node: cst.Name) -> None:
+        if node.value == self._name:
+            self.found.append(node)
+
+    def visit_Attribute(self, node: cst.Attribute) -> bool:
+        node.value.visit(self)
+        return False
+
+    def visit_Arg(self, node: cst.Arg) -> bool:
+        node.value.visit(self)
+        return False
+
+    def visit_ImportAlias(self, node: cst.ImportAlias) -> bool:  # noqa: ARG002
+        return False

@@ -1,0 +1,99 @@
+"""What a GPU leaves different from the simulation in a trace of sglang: all of it, with reasons.
+
+A field belongs here only when hardware decides what it says; everything else must be the same.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from traces.model import Digest, Message, RoundTrip, Trace
+
+REFUSED = "cudaMemcpyBatchAsync failed"
+_RACE = "race: "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """One difference.
+
+    Attributes:
+        reason: why the two may differ, for people.
+        applies: to a simulated trace and the real one.
+        without: takes what may differ out of a trace; None when nothing can be compared.
+    """
+
+    reason: str
+    applies: Callable[[Trace, Trace], bool]
+    without: Callable[[Trace], Trace] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One scenario on both.
+
+    Attributes:
+        is_equal: whether nothing is left that differs; None when nothing could be compared.
+        reasons: of the declared differences that took something out.
+    """
+
+    is_equal: bool | None
+    reasons: tuple[str, ...]
+
+
+def compared(simulated: Trace, real: Trace) -> Compared:
+    """Compare a trace of the simulation with one of a GPU after the declared differences."""
+    if simulated == real:
+        return Compared(is_equal=True, reasons=())
+    used: list[str] = []
+    sides = (simulated, real)
+    for declared in DECLARED_DIFFERENCES:
+        if not declared.applies(simulated, real):
+            continue
+        used.append(declared.reason)
+        if declared.without is None:
+            return Compared(is_equal=None, reasons=tuple(used))
+        sides = (declared.without(sides[0]), declared.without(sides[1]))
+    return Compared(is_equal=sides[0] == sides[1], reasons=tuple(used))
+
+
+def _has_race(simulated: Trace, real: Trace) -> bool:
+    del real
+    return any(_is_race(event) for event in simulated.events)
+
+
+def _is_race(event: object) -> bool:
+    return isinstance(event, Message) and event.text.startswith(_RACE)
+
+
+def _without_raced_content(trace: Trace) -> Trace:
+    events = tuple(event for event in trace.events if not _is_race(event))
+    return msgspec.structs.replace(
+        trace, events=events, digests=tuple(map(_without_content, trace.digests))
+    )
+
+
+def _without_content(record: Digest | RoundTrip) -> Digest | RoundTrip:
+    if isinstance(record, Digest):
+        return msgspec.structs.replace(record, sha256="")
+    return msgspec.structs.replace(record, equal=False, wrong_slots="", foreign_slots="")
+
+
+def _is_refused(simulated: Trace, real: Trace) -> bool:
+    failure = real.outcome.failure
+    return simulated.outcome.ok and failure is not None and failure.message.startswith(REFUSED)
+
+
+DECLARED_DIFFERENCES = (
+    Declared(
+        reason="this CUDA runtime refuses the kernel's batched copies",
+        applies=_is_refused,
+        without=None,
+    ),
+    Declared(
+        reason="the simulation found a race: what the bytes are is undefined",
+        applies=_has_race,
+        without=_without_raced_content,
+    ),
+)
