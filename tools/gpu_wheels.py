@@ -109,7 +109,7 @@ def prepare(
 
 def present_in(file: Path) -> frozenset[str]:
     """Return the normalised names of a list of packages, versions left out."""
-    lines = (line.partition("=")[0].partition("@")[0].strip() for line in file.open())
+    lines = (line.partition("=")[0].partition("@")[0].strip() for line in _lines(file))
     return frozenset(canonicalize_name(line) for line in lines if line)
 
 
@@ -195,8 +195,12 @@ def _dependencies(release: str, present: frozenset[str]) -> list[str]:
 
 
 def _listed(files: Iterable[Path]) -> list[Requirement]:
-    lines = [line.partition("#")[0].strip() for file in files for line in file.open()]
+    lines = [line.partition("#")[0].strip() for file in files for line in _lines(file)]
     return [Requirement(line) for line in lines if line]
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8").splitlines()
 
 
 def _ours() -> list[Requirement]:

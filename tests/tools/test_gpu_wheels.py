@@ -27,6 +27,11 @@ def wheel(folder: Path, name: str, files: dict[str, str]) -> Path:
     return path
 
 
+def members(path: Path) -> list[str]:
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()
+
+
 def release(folder: Path) -> Path:
     files = {
         "sglang/version.py": "",
@@ -61,7 +66,7 @@ def test_kernel_wheel_keeps_python_and_hopper(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     cut = gpu_wheels.cut(kernels(tmp_path), out, keeps=gpu_wheels.keeps_kernels)
-    assert sorted(zipfile.ZipFile(cut).namelist()) == [
+    assert sorted(members(cut)) == [
         "sgl_kernel/__init__.py",
         "sgl_kernel/sm90/common_ops.abi3.so",
         "sglang_kernel-0.4.2.dist-info/METADATA",
@@ -72,13 +77,12 @@ def test_kernel_wheel_keeps_python_and_hopper(tmp_path: Path) -> None:
 def test_record_of_a_cut_wheel_names_what_is_in_it(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    archive = zipfile.ZipFile(
-        gpu_wheels.cut(release(tmp_path), out, keeps=gpu_wheels.keeps_release)
-    )
-    record = archive.read("sglang-0.5.12.dist-info/RECORD").decode().splitlines()
+    cut = gpu_wheels.cut(release(tmp_path), out, keeps=gpu_wheels.keeps_release)
+    with zipfile.ZipFile(cut) as archive:
+        record = archive.read("sglang-0.5.12.dist-info/RECORD").decode().splitlines()
+        content = archive.read("sglang/srt/mem_cache/memory_pool.py")
     rows = {name: (digest, size) for name, digest, size in csv.reader(record)}
-    assert rows.keys() == set(archive.namelist())
-    content = archive.read("sglang/srt/mem_cache/memory_pool.py")
+    assert rows.keys() == set(members(cut))
     expected = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
     assert rows["sglang/srt/mem_cache/memory_pool.py"] == (f"sha256={expected}", "4")
     assert rows["sglang-0.5.12.dist-info/RECORD"] == ("", "")

@@ -18,7 +18,9 @@ def differing_fields(base: Trace, head: Trace) -> frozenset[str]:
     return frozenset(
         (
             *_calls(base.calls, head.calls),
-            *_keyed("tensors", _by(base.tensors, "owner", "name"), _by(head.tensors, "owner", "name")),
+            *_keyed(
+                "tensors", _by(base.tensors, "owner", "name"), _by(head.tensors, "owner", "name")
+            ),
             *_events(base.events, head.events),
             *_keyed("digests", _digests(base), _digests(head)),
             *_differing("outcome", base.outcome, head.outcome),

@@ -1,53 +1,15 @@
-"""Puts mutated text in the place of modules: before they are imported, or in those that are."""
+"""Puts mutated text in the place of modules: in those imported, or in a copy of the package."""
 
+import importlib
 import inspect
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from importlib.util import spec_from_loader
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
 from tools.mutation.bytecode import same_code
-
-
-class _TextLoader(SourceFileLoader):
-    """Loads one module from another text; its path, and so every location, stays the same."""
-
-    def __init__(self, name: str, path: str, text: str) -> None:
-        super().__init__(name, path)
-        self._text = text
-
-    def get_code(self, fullname: str) -> CodeType:
-        return compile(self._text, self.path, "exec", dont_inherit=True)
-
-
-class Overlay:
-    """Finds modules that have another text, and modules that are only text.
-
-    Args:
-        root: directory that holds the package.
-        texts: by path under the root.
-    """
-
-    def __init__(self, root: Path, texts: Mapping[str, str]) -> None:
-        self._root = root
-        self._texts = {dotted(file): (file, text) for file, text in texts.items()}
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
-    ) -> ModuleSpec | None:
-        """Return where a module with another text lies; None for all others."""
-        if fullname not in self._texts:
-            return None
-        file, text = self._texts[fullname]
-        loader = _TextLoader(fullname, str(self._root / file), text)
-        spec = PathFinder.find_spec(fullname, path, target)
-        if spec is None:
-            return spec_from_loader(fullname, loader)
-        spec.loader = loader
-        return spec
 
 
 def dotted(file: str) -> str:
@@ -55,12 +17,20 @@ def dotted(file: str) -> str:
     return file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
 
 
-def import_anew(root: Path, texts: Mapping[str, str], *, packages: Sequence[str]) -> None:
-    """Forget packages, so that they are imported again with mutated texts in them."""
+def copy_tree(root: Path, texts: Mapping[str, str], *, package: str, to: Path) -> None:
+    """Make a copy of a package with other texts in it, new files among them."""
+    shutil.copytree(root / package, to / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for file, text in texts.items():
+        (to / file).write_text(text, encoding="utf-8")
+
+
+def import_anew(root: Path, *, packages: Sequence[str]) -> None:
+    """Forget packages, so that they are imported again, from another root if they are there."""
     for name in list(sys.modules):
-        if name.split(".")[0] in packages or name.startswith(tuple(packages)):
+        if any(name == package or name.startswith(f"{package}.") for package in packages):
             del sys.modules[name]
-    sys.meta_path.insert(0, Overlay(root, texts))
+    sys.path.insert(0, str(root))
+    importlib.invalidate_caches()
 
 
 def swap_in(root: Path, texts: Mapping[str, str]) -> bool:
@@ -100,7 +70,10 @@ def _swaps(
         exec(new, fresh.__dict__)  # noqa: S102
     finally:
         sys.modules[module.__name__] = module
-    ours, theirs = _functions(vars(module), module.__name__), _functions(vars(fresh), module.__name__)
+    ours, theirs = (
+        _functions(vars(module), module.__name__),
+        _functions(vars(fresh), module.__name__),
+    )
     changed = {name for name, code in _codes(new).items() if not _same(code, _codes(old).get(name))}
     if changed - ours.keys() & theirs.keys() or not _same_outside(old, new):
         return None

@@ -1,7 +1,9 @@
 """How a worker plays mutated code of a target: in copies of a process that has not imported it."""
 
 import gc
+import os
 import sys
+import tempfile
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -9,9 +11,14 @@ from typing import Protocol
 
 from tools.mutation.fingerprint import fingerprint
 from tools.errors import ToolError
-from tools.mutation.overlay import import_anew, swap_in
+from tools.mutation.overlay import copy_tree, import_anew, swap_in
 from traces.model import Recording
 from traces.scenarios import Scenario
+
+
+COPIES = "GOLDENTRACE_MUTANT_COPIES"
+"""Environment variable: where copies of the package are made; set by the stage that removes them."""
+COPY_PREFIX = "goldentrace-mutant-"
 
 
 class Player(Protocol):
@@ -21,7 +28,7 @@ class Player(Protocol):
         """Let mutated texts take the place of modules."""
 
     def put_in_anew(self, texts: Mapping[str, str]) -> None:
-        """Let texts take the place of modules, new modules among them."""
+        """Import the target from a copy with these texts in it, new modules among them."""
 
     def play(self, scenario: Scenario, *, device: str) -> tuple[Recording, str]:
         """Play and record one scenario; return the fingerprint of what is left as well."""
@@ -52,8 +59,11 @@ class NativePlayer:
         _open_walls()
 
     def put_in_anew(self, texts: Mapping[str, str]) -> None:
-        """Import the target again, with mutated texts in it."""
-        import_anew(self._root, texts, packages=("assembler", "traces.targets", "traces.play"))
+        """Import the target from a copy with these texts in it, new modules among them."""
+        # Removed when the copy of this process is gone: it ends without cleaning up.
+        folder = Path(tempfile.mkdtemp(prefix=COPY_PREFIX, dir=os.environ.get(COPIES)))
+        copy_tree(self._root, texts, package="assembler", to=folder)
+        import_anew(folder, packages=("assembler", "traces.targets", "traces.play"))
         _open_walls()
 
     def play(self, scenario: Scenario, *, device: str) -> tuple[Recording, str]:

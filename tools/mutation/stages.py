@@ -1,13 +1,16 @@
 """The worker's side of a campaign: judges one mutant after the other, each in copies of itself."""
 
 import os
+import resource
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+import psutil
 
 from tools.errors import one_line
 from tools.mutation.fields import INTERFACE, differing_fields
@@ -23,7 +26,7 @@ from tools.mutation.orders import (
     Rehearse,
 )
 from tools.mutation.baseline import read_baseline
-from tools.mutation.players import NativePlayer, Player, SglangPlayer
+from tools.mutation.players import COPIES, NativePlayer, Player, SglangPlayer
 from tools.mutation.reach import watched
 from traces.diff import compare_sides
 from traces.model import Recording
@@ -33,6 +36,8 @@ from traces.verdict import Cause
 
 # What a mutant raises that a reviewer sees at once: it proves nothing about the net.
 _AT_ONCE = ("TypeError", "NameError", "UnboundLocalError", "AttributeError", "ImportError")
+MEMORY_LIMIT = 4 << 30
+"""Bytes that a copy may ask for on top of what it starts with."""
 _LOUD_AFTER = 12
 """Scenarios that a mutant may end, and none run to the end, before it counts as loud."""
 
@@ -140,17 +145,18 @@ class MutantStage:
         head, _ = self._player.play(self._baseline.scenarios[name], device=device)
         return compare_sides({name: self._baseline.recordings[device, name]}, {name: head})
 
-    def _in_copy(
-        self, work: Callable[[], _Found], order: Judge | Compare
-    ) -> _Found:
+    def _in_copy(self, work: Callable[[], _Found], order: Judge | Compare) -> _Found:
         def limited() -> _Found:
             _silence()
+            _limit_memory()
             # The default action ends the copy, in whatever loop it is.
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, order.limit_seconds)
             return work()
 
-        return in_copy(limited)
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            os.environ[COPIES] = folder
+            return in_copy(limited)
 
 
 class NativeMutants(MutantStage):
@@ -186,7 +192,12 @@ class Showing(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def kills(self) -> bool:
         """Whether it ran to the end and differs in behaviour."""
-        return not self.ended and not self.raised and bool(self.causes) and self.causes[0].level == "behaviour"
+        return (
+            not self.ended
+            and not self.raised
+            and bool(self.causes)
+            and self.causes[0].level == "behaviour"
+        )
 
 
 class Trial:
@@ -288,6 +299,12 @@ def _silence() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
+
+
+def _limit_memory() -> None:
+    """Let a mutant that asks for too much fail alone."""
+    used = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_LIMIT, used + MEMORY_LIMIT))
 
 
 def _words(error: Exception) -> str:

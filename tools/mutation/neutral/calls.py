@@ -13,7 +13,9 @@ _PLAIN = frozenset({"True", "False", "None"})
 
 def reorder_keywords(_tree: Tree, unit: Unit, random: Random) -> dict[str, str] | None:
     """Write the keywords of a call in another order."""
-    found = [site for site in _calls(unit) if len(_keywords(site.node)) > 1 and _is_still(site.node)]
+    found = [
+        site for site in _calls(unit) if len(_keywords(site.node)) > 1 and _is_still(site.node)
+    ]
     if not found:
         return None
     site = random.choice(found)

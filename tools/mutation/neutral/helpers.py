@@ -124,7 +124,13 @@ def _returned(function: FunctionSite) -> cst.BaseExpression | None:
     is_private = len(function.scopes) == 1 and node.name.value.startswith("_")
     defaults = [parameter.default for parameter in _parameters(node)]
     is_simple = isinstance(node.params.star_arg, cst.MaybeSentinel | cst.ParamStar)
-    if not is_private or node.decorators or node.params.star_kwarg or any(defaults) or not is_simple:
+    if (
+        not is_private
+        or node.decorators
+        or node.params.star_kwarg
+        or any(defaults)
+        or not is_simple
+    ):
         return None
     body = [line for line in node.body.body if not _is_docstring(line)]
     match body:

@@ -35,9 +35,7 @@ def reformat(_tree: Tree, unit: Unit, _random: Random) -> dict[str, str] | None:
 
 def widen(_tree: Tree, unit: Unit, random: Random) -> dict[str, str] | None:
     """Write every argument of a call on a line of its own, as formatters do with long calls."""
-    found = [
-        site for site in unit.calls if len(site.node.args) > 1 and site.function is not None
-    ]
+    found = [site for site in unit.calls if len(site.node.args) > 1 and site.function is not None]
     if not found:
         return None
     site = random.choice(found)

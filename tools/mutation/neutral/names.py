@@ -87,9 +87,7 @@ class _Scan(cst.CSTVisitor):
 
     def visit_ClassDef(self, node: cst.ClassDef) -> bool:
         # A class body reads its own names: what it assigns stays as it is.
-        self.loose |= {
-            name.value for name in _all_names(node)
-        }
+        self.loose |= {name.value for name in _all_names(node)}
         return False
 
 

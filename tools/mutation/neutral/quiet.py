@@ -87,7 +87,7 @@ def quietness(
                 counts.update(step.kind for step, _ in stack.applied.done)
                 on_judged(f"seed {stack.seed}")
                 if differences:
-                    alarms.append(_smallest(plan, executor, stack, sources=sources))
+                    alarms.append(_smallest(plan, executor, stack, differences, sources=sources))
     return Quietness(stacks=stacks, refactors=dict(sorted(counts.items())), alarms=tuple(alarms))
 
 
@@ -118,11 +118,15 @@ def _order(plan: Plan, texts: Mapping[str, str], names: tuple[str, ...]) -> Comp
 
 
 def _smallest(
-    plan: Plan, executor: Executor, stack: _Stack, *, sources: Mapping[str, str]
+    plan: Plan,
+    executor: Executor,
+    stack: _Stack,
+    differences: tuple[str, ...],
+    *,
+    sources: Mapping[str, str],
 ) -> Alarm:
     """Leave steps out one by one, as long as there is an alarm."""
     kept = [step for step, _ in stack.applied.done]
-    differences = _differences(plan, executor, kept, names=stack.names, sources=sources)
     for step in list(kept):
         fewer = [other for other in kept if other is not step]
         found = _differences(plan, executor, fewer, names=stack.names, sources=sources)

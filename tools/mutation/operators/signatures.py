@@ -78,9 +78,7 @@ def _passed(tree: Tree, callee: str, name: str) -> Iterator[tuple[Unit, Span, cs
 
 def _overlap(edits: list[Edit]) -> bool:
     ordered = sorted(edits, key=lambda edit: edit.start)
-    return any(
-        one.end > other.start for one, other in zip(ordered, ordered[1:], strict=False)
-    )
+    return any(one.end > other.start for one, other in zip(ordered, ordered[1:], strict=False))
 
 
 def _is_rebound(function: cst.FunctionDef, name: str) -> bool:
