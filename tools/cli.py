@@ -26,6 +26,7 @@ from tools.verbs.exploring import explore_builders
 from tools.verbs.judging import check, diff, gate
 from tools.verbs.listing import list_scenarios
 from tools.verbs.measuring import bench
+from tools.verbs.mutating import mutate
 from tools.verbs.proving import parity
 from tools.verbs.surveying import backtest_catalogue, survey
 from tools.verbs.writing import record, regenerate
@@ -58,6 +59,7 @@ app.command()(regenerate)
 app.command()(audit)
 app.command()(parity)
 app.command("explore")(explore_builders)
+app.command()(mutate)
 app.command()(survey)
 app.command("backtest")(backtest_catalogue)
 app.add_typer(bench)

@@ -5,12 +5,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 @contextmanager
-def progress(title: str, *, total: int) -> Iterator[Callable[[str], None]]:
-    """Show a bar while the block runs; the yielded function takes the name of each step done."""
+def progress(
+    title: str, *, total: int, with_eta: bool = False
+) -> Iterator[Callable[[str], None]]:
+    """Show a bar while the block runs; the yielded function takes the name of each step done.
+
+    ``with_eta`` shows the time that is left as well: for what takes minutes and more.
+    """
     if not sys.stderr.isatty():
         yield lambda _name: None
         return
@@ -19,6 +31,7 @@ def progress(title: str, *, total: int) -> Iterator[Callable[[str], None]]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        *((TimeRemainingColumn(),) if with_eta else ()),
         TextColumn("[dim]{task.fields[last]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -25,19 +25,23 @@ class Plan:
 
     Attributes:
         root: directory that holds the target.
+        target: whose code.
         files: of it, that are mutated.
         mutants: to be judged.
         scenarios: to be played, by name.
         devices: where each is played, by beginning of a mutated path; the empty one is the rest.
         limit_seconds: time one scenario may take.
+        scenarios_max: scenarios that a mutant is played on at most; None for all that reach it.
     """
 
     root: Path
+    target: str
     files: tuple[str, ...]
     mutants: tuple[Mutant, ...]
     scenarios: Mapping[str, Scenario]
     devices: Mapping[str, str]
     limit_seconds: float
+    scenarios_max: int | None
 
     def device_of(self, mutant: Mutant) -> str:
         """Return where a mutant is played."""
@@ -82,16 +86,24 @@ class Stand:
         return tuple(name for where, name in self.plays if where == device)
 
 
+def _devices(plan: Plan) -> list[str]:
+    return sorted({plan.devices[""], *(plan.device_of(mutant) for mutant in plan.mutants)})
+
+
+def play_num(plan: Plan) -> int:
+    """Return how often :func:`rehearsed` reports progress."""
+    return len(_devices(plan)) * len(plan.scenarios)
+
+
 def rehearsed(plan: Plan, executor: Executor, *, on_played: OnPlayed) -> Stand:
     """Play every scenario on the code as it is.
 
     Raises:
         ToolError: none can be played.
     """
-    devices = sorted({plan.devices[""], *(plan.device_of(mutant) for mutant in plan.mutants)})
     orders = [
         Rehearse(scenario=scenario, device=device, files=plan.files)
-        for device in devices
+        for device in _devices(plan)
         for scenario in plan.scenarios.values()
     ]
     plays: dict[tuple[str, str], Rehearsal] = {}
@@ -147,17 +159,26 @@ def _judge(
     for mutant in plan.mutants:
         device = plan.device_of(mutant)
         names = stand.reaching(mutant, device=device)
-        if mutant.id in journal.finished:
+        if _is_settled(journal.finished.get(mutant.id), plan=plan):
             on_judged(mutant.operator)
         elif mutant.is_equivalent or not names:
             journal.add(_unplayed(mutant))
             on_judged(mutant.operator)
         else:
             reaching.append(len(names))
-            orders.append(_order(plan, mutant, names))
+            orders.append(_order(plan, mutant, names[: plan.scenarios_max]))
     for number, fate in executor.results(orders):
         journal.add(_with(fate, reaching=reaching[number]))
         on_judged(fate.operator)
+
+
+def _is_settled(fate: Fate | None, *, plan: Plan) -> bool:
+    """Tell whether more scenarios could tell nothing new about a mutant."""
+    if fate is None:
+        return False
+    could = fate.reaching if plan.scenarios_max is None else min(plan.scenarios_max, fate.reaching)
+    is_open = fate.verdict == "survived" or fate.proof == "state"
+    return not is_open or fate.played >= could
 
 
 def _order(plan: Plan, mutant: Mutant, names: tuple[str, ...]) -> Judge:

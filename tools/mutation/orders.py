@@ -104,6 +104,7 @@ class Fate(msgspec.Struct, frozen=True, kw_only=True):
         right_line: whether the first cause points at a changed line.
         right_function: whether it points into a function that holds one.
         right_parameter: whether it names a changed parameter; true when none was changed.
+        has_parameter: whether the mutant changes a parameter.
         fields: fields of the trace that differ in the scenarios played.
         scenario: the first that kills.
         played: number of scenarios.
@@ -123,6 +124,7 @@ class Fate(msgspec.Struct, frozen=True, kw_only=True):
     right_line: bool = False
     right_function: bool = False
     right_parameter: bool = False
+    has_parameter: bool = False
     fields: tuple[str, ...] = ()
     scenario: str = ""
     played: int = 0

@@ -31,6 +31,17 @@ def scope_of(target: str, root: Path) -> Scope:
     return scope
 
 
+def devices_of(target: str) -> dict[str, str]:
+    """Return where mutants are played, by beginning of their path; the empty one is the rest.
+
+    The simulated device's own mutants are played on it, all others eagerly: that is faster, the
+    traces are the same, and what is not ordered ends nothing there and so stays silent.
+    """
+    if target == NATIVE:
+        return {"": "cpu", "assembler/accelerator/sim/": "sim"}
+    return {"": "auto"}
+
+
 def _native(root: Path) -> Scope:
     files = sorted((root / "assembler").rglob("*.py"))
     names = [file.relative_to(root).as_posix() for file in files]

@@ -38,7 +38,7 @@ from traces.verdict import Cause
 _AT_ONCE = ("TypeError", "NameError", "UnboundLocalError", "AttributeError", "ImportError")
 MEMORY_LIMIT = 4 << 30
 """Bytes that a copy may ask for on top of what it starts with."""
-_LOUD_AFTER = 12
+_LOUD_AFTER = 7
 """Scenarios that a mutant may end, and none run to the end, before it counts as loud."""
 
 _Found = TypeVar("_Found")
@@ -277,6 +277,7 @@ class Trial:
             right_line=points_at(mutant.places, cause),
             right_function=points_at(mutant.functions, cause),
             right_parameter=names_parameter(mutant, cause),
+            has_parameter=bool(mutant.parameters),
             fields=tuple(sorted(self._fields)),
             scenario=name,
         )

@@ -4,19 +4,9 @@ import importlib
 from functools import cache
 from typing import Any
 
+from traces.targets.sglang.aliases import aliases
 from traces.targets.sglang.discovery import Release, discover
 from traces.targets.sglang.errors import Unplayable
-
-# Renames between releases, newest first; everything else has kept its name.
-NAMES: dict[str, tuple[str, ...]] = {
-    "DSATokenToKVPool": ("DSATokenToKVPool", "NSATokenToKVPool"),
-    "DSAIndexerPoolHost": ("DSAIndexerPoolHost", "NSAIndexerPoolHost"),
-    "build_anchor_sidecar_stack": ("build_anchor_sidecar_stack", "build_shared_anchor_stack"),
-    "attach_hybrid_dsa_pool_to_hiradix_cache": (
-        "attach_hybrid_dsa_pool_to_hiradix_cache",
-        "attach_hybrid_nsa_pool_to_hiradix_cache",
-    ),
-}
 
 
 @cache
@@ -31,7 +21,7 @@ def find_class(name: str) -> Any:  # noqa: ANN401 - a class of the release
     Raises:
         Unplayable: the release has none.
     """
-    found = release().find(*NAMES.get(name, (name,)))
+    found = release().find(*names_of(name))
     if found is None:
         raise Unplayable(f"no class {name}")
     return found
@@ -46,7 +36,7 @@ def find_builder(name: str) -> Any:  # noqa: ANN401 - a function of the release
     functions = release().builder_functions()
     if not functions:
         raise Unplayable("no assembler module")
-    for alias in NAMES.get(name, (name,)):
+    for alias in names_of(name):
         if alias in functions:
             return functions[alias]
     raise Unplayable(f"no function {name}")
@@ -65,3 +55,9 @@ def find_part(module: str, name: str) -> Any | None:  # noqa: ANN401 - anything 
             return None
         raise
     return getattr(found, name, None)
+
+
+def names_of(newest: str) -> tuple[str, ...]:
+    """Return every name that something ever had, the newest first."""
+    older = (old for old, new in aliases().callees.items() if new == newest)
+    return (newest, *older)

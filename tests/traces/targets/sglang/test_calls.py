@@ -4,7 +4,7 @@ import pytest
 
 from traces.targets.sglang.calls import Caller, accepted, required
 from traces.targets.sglang.errors import Unplayable
-from traces.targets.sglang.releases import NAMES, find_part
+from traces.targets.sglang.releases import find_part, names_of
 
 
 def pool(size, *, head_dim=64):
@@ -58,4 +58,4 @@ def test_missing_module_and_missing_member_are_none_and_a_present_one_is_found()
 
 
 def test_renamed_parts_are_looked_up_newest_first():
-    assert NAMES["DSATokenToKVPool"] == ("DSATokenToKVPool", "NSATokenToKVPool")
+    assert names_of("DSATokenToKVPool") == ("DSATokenToKVPool", "NSATokenToKVPool")

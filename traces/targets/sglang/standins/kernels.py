@@ -28,19 +28,23 @@ class KernelRunner:
 
     def stand_in(self, kernel: Kernel) -> Callable[..., None]:
         """Return a function with a kernel's parameters that does what the kernel does."""
-        launch = self._launch_direct if kernel.backend == "direct" else self._launch_kernel
 
         def run(*arguments: object, **named: object) -> None:
             with self._quiet:
                 for move in kernel.read(*arguments, **named):
-                    launch(kernel.name, move)
+                    if kernel.backend == "kernel":
+                        self._launch_kernel(kernel.name, move)
+                    elif move.source.slots is None:
+                        self._launch_pages(kernel.name, move)
+                    else:
+                        self._launch_direct(kernel.name, move)
 
         run.__name__ = run.__qualname__ = kernel.name
         return run
 
     def _launch_kernel(self, name: str, move: Move) -> None:
         """Launch a copy by address. Rows with a negative index on either side are left out."""
-        source, target = self._bytes(move.source), self._bytes(move.target)
+        source, target = self._mapped(move.source), self._mapped(move.target)
         report(move, kernel=name, backend="kernel", stream=self._stream_name)
         indices = (self._indices(move.source, source), self._indices(move.target, target))
 
@@ -102,6 +106,36 @@ class KernelRunner:
             writes=tuple(_slice_accesses(move.target, target, target_rows)),
         )
 
+    def _launch_pages(self, name: str, move: Move) -> None:
+        """Launch copies of whole pages by address; the host reads the indices."""
+        source, target = self._bytes(move.source), self._bytes(move.target)
+        source_rows, target_rows = move.source.rows().clone(), move.target.rows().clone()
+        report(move, kernel=name, backend="direct", stream=self._stream_name)
+
+        def operation() -> None:
+            with self._quiet:
+                for source_row, target_row in zip(
+                    source_rows.tolist(), target_rows.tolist(), strict=True
+                ):
+                    taken = _piece(source, move.source, move.row_bytes, source_row)
+                    _piece(target, move.target, move.row_bytes, target_row).copy_(taken)
+
+        def access(storage: torch.Tensor, side: Side, rows: torch.Tensor) -> Access:
+            pieces = Rows(
+                offset_bytes=side.address - storage.data_ptr(),
+                stride_bytes=side.stride,
+                row_bytes=move.row_bytes,
+                numbers=lambda: rows,
+            )
+            return Access(tensor=storage, rows=pieces)
+
+        self._device.launch(
+            operation,
+            label=f"{name} {self._label(source)} to {self._label(target)}",
+            reads=(access(source, move.source, source_rows),),
+            writes=(access(target, move.target, target_rows),),
+        )
+
     def _indices(self, side: Side, storage: torch.Tensor) -> torch.Tensor:
         """Return a side's indices as the kernel reads them.
 
@@ -121,7 +155,11 @@ class KernelRunner:
         """Return the storage that a side's rows lie in."""
         if side.tensor is not None:
             self._adopt(side.tensor, name="operand of a kernel")
-        found = self._buffers.at(side.address)
+        return self._buffers.at(side.address)
+
+    def _mapped(self, side: Side) -> torch.Tensor:
+        """Return the same, where a kernel can address it."""
+        found = self._bytes(side)
         buffer = self._buffers.find(found)
         require(
             buffer is not None and buffer.kind is not MemoryKind.PAGEABLE,
@@ -152,6 +190,17 @@ def _addressed(
         f"(row {row_num - 1} ends at byte {end} of {storage.numel()})",
     )
     return storage.as_strided((row_num, row_bytes), (side.stride, 1), offset)
+
+
+def _piece(storage: torch.Tensor, side: Side, row_bytes: int, row: int) -> torch.Tensor:
+    """Return the bytes of one row, whatever follows after a stride."""
+    start = side.address - storage.data_ptr() + row * side.stride
+    require(
+        0 <= start <= storage.numel() - row_bytes,
+        f"cudaMemcpyBatchAsync failed (row {row} ends at byte {start + row_bytes} "
+        f"of {storage.numel()})",
+    )
+    return storage[start : start + row_bytes]
 
 
 def _tensor(side: Side) -> torch.Tensor:

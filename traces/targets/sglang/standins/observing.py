@@ -96,9 +96,12 @@ def _is_kernel(value: object) -> bool:
 def _observed(kernel: Kernel, real: Callable[..., Any]) -> Callable[..., Any]:
     def run(*arguments: object, **named: object) -> Any:  # noqa: ANN401 - what the kernel returns
         stream = stream_name(torch.cuda.current_stream())
-        for move in kernel.read(*arguments, **named):
+        moves = kernel.read(*arguments, **named)
+        result = real(*arguments, **named)
+        # What a kernel refuses is not moved.
+        for move in moves:
             report(move, kernel=kernel.name, backend=kernel.backend, stream=stream)
-        return real(*arguments, **named)
+        return result
 
     run.__name__ = run.__qualname__ = kernel.name
     return run
