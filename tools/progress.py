@@ -16,9 +16,7 @@ from rich.progress import (
 
 
 @contextmanager
-def progress(
-    title: str, *, total: int, with_eta: bool = False
-) -> Iterator[Callable[[str], None]]:
+def progress(title: str, *, total: int, with_eta: bool = False) -> Iterator[Callable[[str], None]]:
     """Show a bar while the block runs; the yielded function takes the name of each step done.
 
     ``with_eta`` shows the time that is left as well: for what takes minutes and more.

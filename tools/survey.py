@@ -1,13 +1,18 @@
 """Releases side by side: what each step between them changed, and which builders each has."""
 
 import time
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
+
+import msgspec
 
 from tools.desk import Desk
-from tools.errors import ToolError
+from tools.errors import ToolError, one_line
 from tools.gate import recorded
 from tools.progress import progress
 from tools.targets import aliases_of, known_target
@@ -16,6 +21,9 @@ from traces.diff.aliases import Aliases
 from traces.model import Recording
 from traces.scenarios import Scenario
 from traces.verdict import Cause, Level
+
+
+KNOWN_CHANGES = Path(__file__).parent / "catalogue" / "sglang_steps.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +65,58 @@ class Step:
     head: str
     scenarios: int
     causes: tuple[Cause, ...]
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is known of some causes of one step.
+
+    Attributes:
+        step: ``BASE to HEAD``, sides without what kind they are: ``0.5.11 to 0.5.12``.
+        match: shell pattern for a cause's headline.
+        what: ``fix``, ``fault``, ``intended`` or ``false alarm``.
+        reason: why, a short sentence; for fixes and faults with the case or pull request.
+    """
+
+    step: str
+    match: str
+    what: Literal["fix", "fault", "intended", "false alarm"]
+    reason: str
+
+
+class KnownChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is known of the steps between releases."""
+
+    change: tuple[Known, ...]
+
+
+UNKNOWN = "unexplained"
+
+
+def read_known(path: Path) -> tuple[Known, ...]:
+    """Read what is known of the steps between releases.
+
+    Raises:
+        ToolError: there is no such file, or it says something else.
+    """
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), KnownChanges).change
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ToolError(
+            str(path), "must say what is known", expected="changes", got=one_line(str(error))
+        ) from error
+
+
+def explained(step: Step, cause: Cause, *, known: Sequence[Known]) -> tuple[str, str]:
+    """Return what a cause is and why; ``unexplained`` when nobody said so yet."""
+    name = f"{_version(step.base)} to {_version(step.head)}"
+    for change in known:
+        if change.step == name and fnmatchcase(cause.headline(), change.match):
+            return change.what, change.reason
+    return UNKNOWN, ""
+
+
+def _version(side: str) -> str:
+    return side.partition(":")[2] or side
 
 
 def play_side(

@@ -192,7 +192,9 @@ def _telling_sections(fate: Fate) -> frozenset[str]:
 
 def _fields(killed: Sequence[Fate]) -> tuple[FieldUse, ...]:
     kills = Counter(field for fate in killed for field in _telling(fate))
-    alone = Counter(field for fate in killed if len(_telling(fate)) == 1 for field in _telling(fate))
+    alone = Counter(
+        field for fate in killed if len(_telling(fate)) == 1 for field in _telling(fate)
+    )
     uses = [FieldUse(field=field, kills=kills[field], alone=alone[field]) for field in kills]
     return tuple(sorted(uses, key=lambda use: (-use.alone, -use.kills, use.field)))
 

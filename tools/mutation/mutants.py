@@ -105,7 +105,7 @@ def _made(
         except SyntaxError:
             return None
     unit, span = draft.spans[0]
-    key = f"{unit.file} {draft.place} {draft.callee} {draft.what}".strip()
+    key = " ".join(part for part in (unit.file, draft.place, draft.callee, draft.what) if part)
     keys[key] = keys.get(key, 0) + 1
     key = key if keys[key] == 1 else f"{key} #{keys[key]}"
     return Mutant(

@@ -51,8 +51,7 @@ def rendered_quietness(found: Quietness, *, form: Form) -> str:
         f"{counted(len(found.alarms), 'false alarm')}"
     )
     alarms = [
-        f"seed {alarm.seed}: {'; '.join(alarm.steps)}\n  "
-        + "\n  ".join(alarm.differences)
+        f"seed {alarm.seed}: {'; '.join(alarm.steps)}\n  " + "\n  ".join(alarm.differences)
         for alarm in found.alarms
     ]
     return "\n\n".join([head, table(("refactor", "applied"), kinds), *alarms]) + "\n"
@@ -144,7 +143,9 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _listed(title: str, lines: Sequence[str]) -> str:
-    return "\n".join([f"{title} ({len(lines)}):", *(f"- {line}" for line in lines)]) if lines else ""
+    return (
+        "\n".join([f"{title} ({len(lines)}):", *(f"- {line}" for line in lines)]) if lines else ""
+    )
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

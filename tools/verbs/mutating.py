@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from tools.crew import core_num
+from tools.desk import known_device
 from tools.errors import ToolError
 from tools.launching import Isolated, Launcher, Spawned
 from tools.options import Limit, Python, SideOption, Target, interpreter, opener, side_or
@@ -78,6 +79,10 @@ def mutate(
     side: SideOption = None,
     python: Python = None,
     form: FormName = "text",
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="NAME", help="Play all of it there."),
+    ] = None,
     timeout: Limit = SCENARIO_LIMIT_SECONDS,
 ) -> None:
     """Measure the net with mutants: each makes one small fault that a refactor can make.
@@ -87,6 +92,7 @@ def mutate(
     With --neutral, random stacks of harmless refactors are judged instead: any alarm is a false one.
     """
     from tools.mutation.reports import Form
+    from tools.mutation.scopes import devices_of
 
     if form not in list(Form):
         raise ToolError("--format", "must be known", expected=", ".join(Form), got=repr(form))
@@ -107,9 +113,10 @@ def mutate(
             seed=seed,
             limit_seconds=timeout,
             most=most,
+            devices=devices_of(target) if device is None else {"": known_device(device)},
             is_neutral=neutral is not None,
         )
-        launcher = _launcher(target, place)
+        launcher = _launcher(target, place, spreads=ray is not None)
         executor = stack.enter_context(_executor(launcher, ray=ray, workers=workers))
         start = time.perf_counter()
         stand = _rehearsed(plan, executor)
@@ -134,12 +141,13 @@ def _plan(
     seed: int,
     limit_seconds: float,
     most: int | None,
+    devices: dict[str, str],
     is_neutral: bool,
 ) -> "Plan":
     from tools.mutation.campaign import Plan
     from tools.mutation.mutants import made
     from tools.mutation.operators import OPERATORS
-    from tools.mutation.scopes import devices_of, scope_of
+    from tools.mutation.scopes import scope_of
     from tools.mutation.source import Tree, read_unit
 
     for name in operators:
@@ -163,13 +171,21 @@ def _plan(
         files=scope.files,
         mutants=tuple(mutants),
         scenarios=scenarios,
-        devices=devices_of(target),
+        devices=devices,
         limit_seconds=limit_seconds,
         scenarios_max=most,
     )
 
 
-def _launcher(target: str, place: Standing) -> Launcher:
+def _launcher(target: str, place: Standing, *, spreads: bool) -> Launcher:
+    if target == NATIVE and spreads:
+        # Not by multiprocessing, which would run the main program of a Ray worker again.
+        return Isolated(
+            stage="tools.mutation.stages:NativeMutants",
+            root=place.root,
+            python=place.python,
+            layers=(),
+        )
     if target == NATIVE:
         return Spawned(stage="tools.mutation.stages:NativeMutants", root=place.root)
     return Isolated(
@@ -181,9 +197,7 @@ def _launcher(target: str, place: Standing) -> Launcher:
 
 
 @contextmanager
-def _executor(
-    launcher: Launcher, *, ray: str | None, workers: int | None
-) -> "Iterator[Executor]":
+def _executor(launcher: Launcher, *, ray: str | None, workers: int | None) -> "Iterator[Executor]":
     from tools.mutation.executors import local
     from tools.mutation.ray_cluster import ray_cluster
 
@@ -227,7 +241,9 @@ def _campaign(  # noqa: PLR0913
         progress("judging mutants", total=len(plan.mutants), with_eta=True) as on_judged,
     ):
         fates = run(plan, executor, kept, stand=stand, on_judged=on_judged)
-    say(f"mutants: {time.perf_counter() - start:.1f} s, {sum(f.seconds for f in fates):.1f} s of work")
+    say(
+        f"mutants: {time.perf_counter() - start:.1f} s, {sum(f.seconds for f in fates):.1f} s of work"
+    )
     found = figures(
         fates,
         target=plan.target,

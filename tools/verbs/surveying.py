@@ -25,7 +25,18 @@ from tools.options import (
     opener,
 )
 from tools.output import say, timed
-from tools.survey import Played, Step, coverage_table, play_side, steps
+from tools.survey import (
+    KNOWN_CHANGES,
+    UNKNOWN,
+    Known,
+    Played,
+    Step,
+    coverage_table,
+    explained,
+    play_side,
+    read_known,
+    steps,
+)
 from tools.targets import aliases_of, known_target
 
 Sides: TypeAlias = Annotated[list[str], typer.Argument(metavar="SIDE...", help="In order.")]
@@ -35,6 +46,9 @@ Only: TypeAlias = Annotated[
 ]
 Cases: TypeAlias = Annotated[
     list[str] | None, typer.Argument(metavar="CASE", help="Faults; all when none is named.")
+]
+KnownOption: TypeAlias = Annotated[
+    Path, typer.Option("--known", metavar="FILE", help="What is known of steps between sides.")
 ]
 CatalogueOption: TypeAlias = Annotated[
     Path, typer.Option("--catalogue", metavar="FILE", help="Faults with good and bad sides.")
@@ -46,6 +60,7 @@ def survey(
     sides: Sides,
     *,
     only: Only = None,
+    known_changes: KnownOption = KNOWN_CHANGES,
     target: Target = "sglang",
     python: Python = None,
     device: DeviceOption = "auto",
@@ -54,9 +69,10 @@ def survey(
 ) -> None:
     """Compare every side with the one before it, and list which builders each side has.
 
-    Prints Markdown tables: every cause that changes behaviour, step by step; then builders against
-    sides. Exit code 0 means that all was played: what changed between releases is no failure.
+    Prints Markdown tables: every cause that changes behaviour, step by step, with what is known of
+    it; then builders against sides. Exit code 1 when a cause is not explained.
     """
+    known = read_known(known_changes)
     desk = opener(context)(target=target, limit_seconds=timeout)
     scenarios = [desk.scenarios[name] for name in chosen(only or [], known=desk.scenarios)]
     with timed():
@@ -73,9 +89,16 @@ def survey(
         found = list(steps(played, target=target))
     if as_json:
         print(json.dumps(_as_plain(played, found), indent=2))
-        return
-    print(_steps_table(found))
-    print(_coverage(played))
+    else:
+        print(steps_table(found, known=known))
+        print(builders_table(played))
+    unexplained = [
+        cause
+        for step in found
+        for cause in step.causes
+        if explained(step, cause, known=known)[0] == UNKNOWN
+    ]
+    raise typer.Exit(int(bool(unexplained)))
 
 
 def backtest_catalogue(
@@ -111,7 +134,7 @@ def backtest_catalogue(
     if as_json:
         print(json.dumps([_plain_finding(finding) for finding in findings], indent=2))
     else:
-        print(_findings_table(findings))
+        print(findings_table(findings))
     raise typer.Exit(int(any(finding.result == "missed" for finding in findings)))
 
 
@@ -122,33 +145,28 @@ def _whole_side(desk: Desk, side: str, *, device: str) -> Played:
     return played
 
 
-def _steps_table(found: Sequence[Step]) -> str:
-    rows = [
-        (
-            f"{step.base} to {step.head}",
-            str(step.scenarios),
-            str(cause.kind),
-            cause.headline(),
-            str(len(cause.scenarios)),
-        )
-        for step in found
-        for cause in step.causes
-    ]
-    quiet = [
-        (f"{step.base} to {step.head}", str(step.scenarios), "-", "no cause", "0")
-        for step in found
-        if not step.causes
-    ]
-    return markdown_table(("step", "compared", "kind", "cause", "scenarios"), [*rows, *quiet])
+def steps_table(found: Sequence[Step], *, known: Sequence[Known]) -> str:
+    """Return every cause of every step with what is known of it, as Markdown."""
+    rows = []
+    for step in found:
+        name = f"{step.base} to {step.head}"
+        for cause in step.causes:
+            what, reason = explained(step, cause, known=known)
+            rows.append((name, cause.headline(), what, reason))
+        if not step.causes:
+            rows.append((name, f"none in {step.scenarios} scenarios", "-", ""))
+    return markdown_table(("step", "cause", "what it is", "why"), rows)
 
 
-def _coverage(played: Mapping[str, Played]) -> str:
+def builders_table(played: Mapping[str, Played]) -> str:
+    """Return which side has which builder, and whether a scenario reaches it, as Markdown."""
     table = coverage_table(played)
     rows = [(name, *(row[side] for side in played)) for name, row in table.items()]
     return markdown_table(("builder or strategy", *played), rows)
 
 
-def _findings_table(findings: Sequence[Finding]) -> str:
+def findings_table(findings: Sequence[Finding]) -> str:
+    """Return what the gate says of every fault, as Markdown."""
     rows = [
         (
             finding.fault.id,

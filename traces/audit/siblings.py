@@ -126,7 +126,8 @@ def _disagreement(
 
 
 def _told(callers: _ByCaller) -> str:
-    return ", ".join(_with_line(caller, callers[caller]) for caller in callers)
+    *first, last = (_with_line(caller, callers[caller]) for caller in callers)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _with_line(caller: str, pairs: _Pairs) -> str:

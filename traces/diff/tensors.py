@@ -83,6 +83,8 @@ class TensorComparison:
         return self.pairing.references.in_head(found.record.object)
 
     def _pool(self, kind: Kind, owner: str, buffers: Sequence[_Found]) -> Difference:
+        # Pools get their names when all is assembled: where one side failed, names may differ.
+        failed = self.base.failed or self.head.failed
         size = sum(found.record.bytes for found in buffers)
         described = {"buffers": len(buffers), "bytes": size}
         removed = kind is Kind.POOL_REMOVED
@@ -92,6 +94,7 @@ class TensorComparison:
             buffers[0] if removed else None,
             None if removed else buffers[0],
             (described, None) if removed else (None, described),
+            truncated=failed,
         )
 
     def _lists(
@@ -154,6 +157,8 @@ class TensorComparison:
         old: _Found | None,
         new: _Found | None,
         values: tuple[Value, ...],
+        *,
+        truncated: bool = False,
     ) -> Difference:
         known = old or new
         assert known is not None
@@ -170,7 +175,9 @@ class TensorComparison:
             pool=pool_of(known.record.owner),
             base_call="" if maker is None else maker.call,
             head_call="" if head_maker is None else head_maker.call,
-            truncated=(new is None and self.head.failed) or (old is None and self.base.failed),
+            truncated=truncated
+            or (new is None and self.head.failed)
+            or (old is None and self.base.failed),
         )
 
     def _layer_numbers(

@@ -19,8 +19,10 @@ def reorder_keywords(_tree: Tree, unit: Unit, random: Random) -> dict[str, str] 
     if not found:
         return None
     site = random.choice(found)
-    keywords = list(_keywords(site.node))
-    random.shuffle(keywords)
+    before = _keywords(site.node)
+    keywords = random.sample(before, len(before))
+    if keywords == before:
+        keywords.reverse()
     return _rewritten(unit, site, [*_positions(site.node), *keywords])
 
 
@@ -107,7 +109,8 @@ def replaced_node(unit: Unit, node: cst.CSTNode, text: str) -> dict[str, str]:
 
 def is_pure(node: cst.CSTNode) -> bool:
     """Tell whether an expression only looks names, attributes and constants up."""
-    pure = cst.Name | cst.Attribute | cst.Integer | cst.SimpleString | cst.UnaryOperation
+    simple = cst.Name | cst.Attribute | cst.Integer | cst.SimpleString
+    pure = simple | cst.UnaryOperation | cst.BinaryOperation
     return isinstance(node, pure) and all(
         is_pure(child) for child in node.children if isinstance(child, cst.BaseExpression)
     )

@@ -1,13 +1,15 @@
 """What two releases can be compared by: order between roles, not between handles.
 
 A release may create streams and events in any order and record some that nobody waits for. Streams
-are named by what moves on them, events by the stream they were recorded on, and a record that
-nobody waits for is no order at all. What a release logs is no contract and is left out, and so are
+are named by what moves on them, events by the stream they were recorded on and how many transfers
+came before (``load@6``), so that two marks of the same point are one. A record that nobody waits for
+is no order at all. What a release logs is no contract and is left out, and so are
 the arguments with which the script itself calls the controller.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import msgspec
 
@@ -41,7 +43,7 @@ def tidied(recording: Recording, *, findings: Sequence[str]) -> Recording:
     events = _without_unawaited(events)
     roles = _roles(event for event, _ in events)
     names = _Names(roles)
-    named = [(names.named(event), place) for event, place in events]
+    named = _once([(names.named(event), place) for event, place in events])
     named += [(Message(step="reload", level="error", text=line), None) for line in findings]
     return msgspec.structs.replace(
         recording,
@@ -70,6 +72,15 @@ def _without_own_arguments(call: Call) -> Call:
     """Leave out what the script itself passed: releases want it in different forms."""
     is_own = call.role == "operation" and not call.parent
     return msgspec.structs.replace(call, arguments=()) if is_own else call
+
+
+def _once(events: list[tuple[Event, Site | None]]) -> list[tuple[Event, Site | None]]:
+    """Leave out a second mark of the same point of a stream, right after the first."""
+    kept = events[:1]
+    for before, found in pairwise(events):
+        if not (isinstance(found[0], EventRecorded) and found[0] == before[0]):
+            kept.append(found)
+    return kept
 
 
 def _without_unawaited(
@@ -102,6 +113,7 @@ class _Names:
         """Return the event with roles in the place of handles."""
         match event:
             case Transfer():
+                self._counts[self._role(event.stream)] += 1
                 return msgspec.structs.replace(event, stream=self._role(event.stream))
             case EventRecorded():
                 return msgspec.structs.replace(
@@ -116,8 +128,7 @@ class _Names:
 
     def _mark(self, event: EventRecorded) -> str:
         role = self._role(event.stream)
-        self._counts[role] += 1
-        self._current[event.name] = f"{role}#{self._counts[role]}"
+        self._current[event.name] = f"{role}@{self._counts[role]}"
         return self._current[event.name]
 
     def _waited(self, name: str) -> str:

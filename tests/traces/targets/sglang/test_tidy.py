@@ -72,11 +72,11 @@ def test_streams_and_events_are_named_by_role_whatever_their_handles():
 
     assert one.trace == other.trace
     assert one.trace.events == (
-        marked("default#1", "default"),
-        waited("default#1", "backup"),
+        marked("default@0", "default"),
+        waited("default@0", "backup"),
         moved("backup"),
-        marked("backup#1", "backup"),
-        waited("backup#1", "host"),
+        marked("backup@1", "backup"),
+        waited("backup@1", "host"),
     )
 
 
@@ -89,6 +89,26 @@ def test_record_that_nobody_waits_for_is_no_order():
         "EventAwaited",
     ]
     assert [site.line for site in timed.sites.events] == [0, 2]
+
+
+def test_two_marks_of_the_same_point_are_one():
+    """One release waits for the last layer's event, another for one of its own right behind it."""
+    last = tidy(moved("s", "load"), marked("l#1", "s"), waited("l#1", "d"), waited("l#1", "host"))
+    own = tidy(
+        moved("s", "load"), marked("l#1", "s"), marked("f#1", "s"),
+        waited("l#1", "d"), waited("f#1", "host"),
+    )  # fmt: skip
+
+    assert last.trace == own.trace
+
+
+def test_mark_before_the_last_transfer_is_another_point():
+    """Control: the same records, in another order."""
+    last = tidy(moved("s"), moved("s"), marked("f#1", "s"), waited("f#1", "host"))
+    early = tidy(moved("s"), marked("f#1", "s"), moved("s"), waited("f#1", "host"))
+
+    assert [one.name for one in last.trace.events if hasattr(one, "name")] == ["backup@2"] * 2
+    assert [one.name for one in early.trace.events if hasattr(one, "name")] == ["backup@1"] * 2
 
 
 def test_lost_wait_takes_its_record_along_and_shows():

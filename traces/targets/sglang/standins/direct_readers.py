@@ -1,7 +1,8 @@
 """Readers of the ``direct`` kernels: slices of tensors, or whole pages by address.
 
 The kernels that copy pages hand all of them to the driver at once, by address: unlike slices, which
-torch compares, pages of unequal width are copied as they are. (Measured with kernels 0.4.2.post2.)
+torch compares, pages of unequal width are copied as they are, and the width of the first device
+layer counts for all. (As kernels 0.4.2.post2 were measured to do on an H100.)
 """
 
 from collections.abc import Sequence
@@ -24,15 +25,21 @@ def _check(src_indices: Tensor, dst_indices: Tensor, page_size: int) -> None:
     )
 
 
-def _pages(
-    tensor: Tensor, slots: Tensor, *, page_size: int, is_host: bool, layer: int | None
-) -> Side:
-    """Return pages by address; a host row is a page of one layer, a device row begins a page."""
-    first = slots[::page_size]
-    stride = tensor.stride(0) * tensor.element_size()
-    offset = 0 if layer is None else layer * tensor.stride(1) * tensor.element_size()
-    rows = first // page_size if is_host else first
-    return side(tensor, rows, stride=stride, offset=offset, numbers=same)
+def _on_device(layer: Tensor, slots: Tensor, *, page_size: int, row_bytes: int) -> Side:
+    """Return pages of a device layer by the slots that begin them."""
+    return side(layer, slots[::page_size], stride=row_bytes, offset=0, numbers=same)
+
+
+def _on_host(pages: Tensor, slots: Tensor, *, page_size: int, layer: int) -> Side:
+    """Return pages of one layer of a host tensor."""
+    item_bytes = pages.element_size()
+    return side(
+        pages,
+        slots[::page_size] // page_size,
+        stride=pages.stride(0) * item_bytes,
+        offset=layer * pages.stride(1) * item_bytes,
+        numbers=same,
+    )
 
 
 def transfer_kv_direct(
@@ -68,11 +75,12 @@ def transfer_kv_all_layer_direct_lf_pf(
     """Pages of all layers; a target page holds all layers."""
     _check(src_indices, dst_indices, page_size)
     layer_num = len(src_ptrs) // len(dst_ptrs)
+    row_bytes = _row_bytes(src_ptrs[0])
     return [
         Move(
-            source=_pages(source, src_indices, page_size=page_size, is_host=False, layer=None),
-            target=_pages(target, dst_indices, page_size=page_size, is_host=True, layer=layer),
-            row_bytes=_page_bytes(target),
+            source=_on_device(source, src_indices, page_size=page_size, row_bytes=row_bytes),
+            target=_on_host(target, dst_indices, page_size=page_size, layer=layer),
+            row_bytes=page_size * row_bytes,
         )
         for plane, target in enumerate(dst_ptrs)
         for layer, source in enumerate(src_ptrs[plane * layer_num :][:layer_num])
@@ -90,19 +98,18 @@ def transfer_kv_per_layer_direct_pf_lf(
     """Pages of some layers; a source page holds all layers."""
     _check(src_indices, dst_indices, page_size)
     layer_num = len(dst_ptrs) // len(src_ptrs)
+    row_bytes = _row_bytes(dst_ptrs[0])
     return [
         Move(
-            source=_pages(
-                source, src_indices, page_size=page_size, is_host=True, layer=layer_id + layer
-            ),
-            target=_pages(target, dst_indices, page_size=page_size, is_host=False, layer=None),
-            row_bytes=_page_bytes(source),
+            source=_on_host(source, src_indices, page_size=page_size, layer=layer_id + layer),
+            target=_on_device(target, dst_indices, page_size=page_size, row_bytes=row_bytes),
+            row_bytes=page_size * row_bytes,
         )
         for plane, source in enumerate(src_ptrs)
         for layer, target in enumerate(dst_ptrs[plane * layer_num :][:layer_num])
     ]
 
 
-def _page_bytes(host: Tensor) -> int:
-    """Return the bytes of a page of one layer as the host has them; nobody asks the device."""
-    return host.element_size() * host.shape[2:].numel()
+def _row_bytes(layer: Tensor) -> int:
+    """Return the bytes of a device row: what the kernels take for all planes and both sides."""
+    return layer.element_size() * layer.shape[1:].numel()

@@ -1,6 +1,7 @@
 """Carries out what a kernel moves: as work of the current stream of the simulated accelerator."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 
@@ -28,16 +29,16 @@ class KernelRunner:
 
     def stand_in(self, kernel: Kernel) -> Callable[..., None]:
         """Return a function with a kernel's parameters that does what the kernel does."""
+        launch = self._launch_direct if kernel.backend == "direct" else self._launch_kernel
 
         def run(*arguments: object, **named: object) -> None:
             with self._quiet:
-                for move in kernel.read(*arguments, **named):
-                    if kernel.backend == "kernel":
-                        self._launch_kernel(kernel.name, move)
-                    elif move.source.slots is None:
-                        self._launch_pages(kernel.name, move)
-                    else:
-                        self._launch_direct(kernel.name, move)
+                moves = kernel.read(*arguments, **named)
+                if kernel.backend == "direct" and moves and moves[0].source.slots is None:
+                    self._launch_pages(kernel.name, moves)
+                    return
+                for move in moves:
+                    launch(kernel.name, move)
 
         run.__name__ = run.__qualname__ = kernel.name
         return run
@@ -106,35 +107,38 @@ class KernelRunner:
             writes=tuple(_slice_accesses(move.target, target, target_rows)),
         )
 
-    def _launch_pages(self, name: str, move: Move) -> None:
-        """Launch copies of whole pages by address; the host reads the indices."""
-        source, target = self._bytes(move.source), self._bytes(move.target)
-        source_rows, target_rows = move.source.rows().clone(), move.target.rows().clone()
-        report(move, kernel=name, backend="direct", stream=self._stream_name)
+    def _launch_pages(self, name: str, moves: list[Move]) -> None:
+        """Launch copies of whole pages by address, page by page; the host reads the indices."""
+        pages = [self._pages_of(move) for move in moves]
+        for move in moves:
+            report(move, kernel=name, backend="direct", stream=self._stream_name)
 
         def operation() -> None:
             with self._quiet:
-                for source_row, target_row in zip(
-                    source_rows.tolist(), target_rows.tolist(), strict=True
-                ):
-                    taken = _piece(source, move.source, move.row_bytes, source_row)
-                    _piece(target, move.target, move.row_bytes, target_row).copy_(taken)
+                for page in range(pages[0].source.rows.numel()):
+                    for one in pages:
+                        one.target.piece(page).copy_(one.source.piece(page))
 
-        def access(storage: torch.Tensor, side: Side, rows: torch.Tensor) -> Access:
-            pieces = Rows(
-                offset_bytes=side.address - storage.data_ptr(),
-                stride_bytes=side.stride,
-                row_bytes=move.row_bytes,
-                numbers=lambda: rows,
-            )
-            return Access(tensor=storage, rows=pieces)
-
+        first = pages[0]
         self._device.launch(
             operation,
-            label=f"{name} {self._label(source)} to {self._label(target)}",
-            reads=(access(source, move.source, source_rows),),
-            writes=(access(target, move.target, target_rows),),
+            label=f"{name} {self._label(first.source.storage)} to "
+            f"{self._label(first.target.storage)}",
+            reads=tuple(one.source.access() for one in pages),
+            writes=tuple(one.target.access() for one in pages),
         )
+
+    def _pages_of(self, move: Move) -> "_Pages":
+        source, target = (
+            _Pieces(
+                storage=self._bytes(side),
+                side=side,
+                rows=side.rows().clone(),
+                row_bytes=move.row_bytes,
+            )
+            for side in (move.source, move.target)
+        )
+        return _Pages(source=source, target=target)
 
     def _indices(self, side: Side, storage: torch.Tensor) -> torch.Tensor:
         """Return a side's indices as the kernel reads them.
@@ -192,15 +196,40 @@ def _addressed(
     return storage.as_strided((row_num, row_bytes), (side.stride, 1), offset)
 
 
-def _piece(storage: torch.Tensor, side: Side, row_bytes: int, row: int) -> torch.Tensor:
-    """Return the bytes of one row, whatever follows after a stride."""
-    start = side.address - storage.data_ptr() + row * side.stride
-    require(
-        0 <= start <= storage.numel() - row_bytes,
-        f"cudaMemcpyBatchAsync failed (row {row} ends at byte {start + row_bytes} "
-        f"of {storage.numel()})",
-    )
-    return storage[start : start + row_bytes]
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Pieces:
+    """Rows that may be longer than their stride, as the host knew them."""
+
+    storage: torch.Tensor
+    side: Side
+    rows: torch.Tensor
+    row_bytes: int
+
+    @property
+    def offset(self) -> int:
+        return self.side.address - self.storage.data_ptr()
+
+    def piece(self, number: int) -> torch.Tensor:
+        """Return the bytes of one row, whatever follows after a stride."""
+        start = self.offset + int(self.rows[number]) * self.side.stride
+        end, size = start + self.row_bytes, self.storage.numel()
+        require(0 <= start and end <= size, f"cudaMemcpyBatchAsync failed (byte {end} of {size})")
+        return self.storage[start:end]
+
+    def access(self) -> Access:
+        rows = Rows(
+            offset_bytes=self.offset,
+            stride_bytes=self.side.stride,
+            row_bytes=self.row_bytes,
+            numbers=lambda: self.rows,
+        )
+        return Access(tensor=self.storage, rows=rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Pages:
+    source: _Pieces
+    target: _Pieces
 
 
 def _tensor(side: Side) -> torch.Tensor:

@@ -1,0 +1,117 @@
+"""Which fields differ, and what counts as another state."""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+import torch
+
+from tools.mutation.fields import differing_fields, sections
+from tools.mutation.fingerprint import fingerprint
+from traces.model import (
+    SCHEMA,
+    Argument,
+    Call,
+    EventAwaited,
+    EventRecorded,
+    Outcome,
+    ScenarioRecord,
+    Trace,
+)
+
+CALL = Call(
+    call="Pool#1",
+    parent="",
+    step="build",
+    role="constructor",
+    callee="Pool",
+    arguments=(Argument(name="width", value=656, given=True),),
+    returns=None,
+    raises=None,
+)
+EVENTS = (
+    EventRecorded(step="backup", name="start#1", stream="default"),
+    EventAwaited(step="backup", name="start#1", stream="write"),
+)
+TRACE = Trace(
+    schema=SCHEMA,
+    scenario=ScenarioRecord(name="s", config={}),
+    calls=(CALL,),
+    tensors=(),
+    events=EVENTS,
+    digests=(),
+    outcome=Outcome(ok=True, failed_step="", failure=None),
+)
+
+
+def with_call(**changes):
+    return msgspec.structs.replace(TRACE, calls=(msgspec.structs.replace(CALL, **changes),))
+
+
+@pytest.mark.parametrize(
+    ("head", "fields"),
+    [
+        (TRACE, set()),
+        (
+            with_call(arguments=(Argument(name="width", value=576, given=True),)),
+            {"calls.arguments.value"},
+        ),
+        (
+            with_call(arguments=(Argument(name="width", value=656, given=False),)),
+            {"calls.arguments.given"},
+        ),
+        (with_call(arguments=()), {"calls.arguments.name"}),
+        (with_call(step="reset"), {"calls.step"}),
+        (msgspec.structs.replace(TRACE, calls=()), {"calls.number"}),
+        (msgspec.structs.replace(TRACE, events=EVENTS[:1]), {"events.wait.number"}),
+        (msgspec.structs.replace(TRACE, events=EVENTS[::-1]), {"events.order"}),
+        (
+            msgspec.structs.replace(TRACE, outcome=Outcome(ok=False, failed_step="", failure=None)),
+            {"outcome.ok"},
+        ),
+    ],
+)
+def test_differing_fields(head, fields):
+    assert differing_fields(TRACE, head) == fields
+
+
+def test_sections():
+    assert sections({"calls.step", "calls.arguments.value", "events.order"}) == {"calls", "events"}
+
+
+@dataclass(slots=True)
+class Slotted:
+    free: list = field(default_factory=list)
+
+
+def state(**attributes):
+    return fingerprint({"root": SimpleNamespace(**attributes)})
+
+
+def test_fingerprint_ignores_identity_and_order_of_attributes():
+    assert state(a=[1], b=torch.zeros(3)) == state(b=torch.zeros(3), a=[1])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"a": [2], "b": torch.zeros(3)},
+        {"a": [1], "b": torch.ones(3)},
+        {"a": [1], "b": torch.zeros(3, dtype=torch.int32)},
+        {"a": [1], "b": torch.zeros(3, 1)},
+        {"a": (1,), "b": torch.zeros(3)},
+    ],
+)
+def test_fingerprint_sees_what_differs(other):
+    assert state(a=[1], b=torch.zeros(3)) != state(**other)
+
+
+def test_fingerprint_sees_slots_closures_and_sharing():
+    def made(number):
+        return lambda: number
+
+    assert state(a=Slotted([1])) != state(a=Slotted([2]))
+    assert state(a=made(1)) != state(a=made(2))
+    shared = [1]
+    assert state(a=shared, b=shared) != state(a=[1], b=[1])

@@ -1,0 +1,80 @@
+"""Harmless refactors do not change what a program returns, and a stack comes from its seed."""
+
+from random import Random
+
+import pytest
+
+from tools.mutation.neutral.rewrites import REWRITES
+from tools.mutation.neutral.steps import applied_stack, parsed, stack_of
+from tools.mutation.source import Tree
+
+SOURCE = '''\
+"""A module."""
+
+from os.path import join
+
+
+class Pool:
+    def __init__(self, *, size: int, name: str = "kv") -> None:
+        self.size = size
+        self.name = name
+
+
+def _half(number):
+    return number // 2
+
+
+def made(size, width=3):
+    return Pool(size=size * width, name="x")
+
+
+def build(size: int) -> tuple:
+    # A comment that is not kept.
+    pool = made(size, width=4)
+    half = _half(size)
+    other = Pool(size=half)
+    return pool.size, pool.name, other.size, other.name, join("a", "b"), _half(number=size)
+'''
+FILE = "wiring.py"
+EXPECTED = (32, "x", 4, "kv", "a/b", 4)
+
+
+def result(texts):
+    names = {}
+    text = texts[FILE]
+    if moved := [file for file in texts if file != FILE]:
+        exec(texts[moved[0]], names)  # noqa: S102
+        return names["build"](8)
+    exec(text, names)  # noqa: S102
+    return names["build"](8)
+
+
+@pytest.mark.parametrize("kind", list(REWRITES))
+def test_each_kind_changes_the_text_and_not_the_result(kind):
+    tree = Tree([parsed(FILE, SOURCE)])
+    found = [
+        changed
+        for seed in range(12)
+        if (changed := REWRITES[kind](tree, tree.units[0], Random(seed)))
+    ]
+    assert found
+    for changed in found:
+        texts = {FILE: SOURCE, **changed}
+        assert texts[FILE] != SOURCE
+        assert result(texts) == EXPECTED
+
+
+def test_stacks_come_from_their_seed():
+    kinds = tuple(REWRITES)
+    assert stack_of(7, kinds) == stack_of(7, kinds)
+    assert stack_of(7, kinds) != stack_of(8, kinds)
+    sources = {FILE: SOURCE}
+    one = applied_stack(sources, stack_of(7, kinds), REWRITES)
+    assert one == applied_stack(sources, stack_of(7, kinds), REWRITES)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_stacks_keep_the_result(seed):
+    kinds = tuple(kind for kind in REWRITES if kind != "move_module")
+    found = applied_stack({FILE: SOURCE}, stack_of(seed, kinds), REWRITES)
+    assert result({FILE: SOURCE, **found.texts}) == EXPECTED

@@ -1,0 +1,109 @@
+"""When a mutant counts as killed, loud, surviving or equivalent."""
+
+import msgspec
+import pytest
+
+from tools.mutation.model import Mutant, Place
+from tools.mutation.stages import Showing, Trial
+from traces.verdict import Cause, Kind, Level, Location
+
+MUTANT = Mutant(
+    id="1",
+    operator="drop_keyword",
+    key="a.py build Pool width",
+    places=(Place(file="a.py", first=7, last=11),),
+    functions=(Place(file="a.py", first=1, last=20),),
+    parameters=("width",),
+    texts={},
+    is_equivalent=False,
+)
+CAUSE = Cause(
+    kind=Kind.ARGUMENT_DROPPED,
+    level=Level.BEHAVIOUR,
+    builder="build",
+    callee="Pool",
+    parameter="width",
+    before=656,
+    after=None,
+    location=Location(file="a.py", line=7),
+    scenarios=("s",),
+    consequences=(),
+    where="",
+    path=(),
+    variants=(),
+    count=1,
+    message="",
+    rank=(0, 0),
+)
+
+
+def fate(*showings, more=0):
+    named = ((f"s{number}", showing) for number, showing in enumerate(showings))
+    return Trial(MUTANT, more=more).over(named)
+
+
+KILL = Showing(causes=(CAUSE,), fields=("calls.arguments.value", "tensors.shape"))
+SAME = Showing(same_state=True)
+OTHER = Showing()
+
+
+def test_difference_of_behaviour_kills():
+    found = fate(SAME, KILL, KILL)
+    assert (found.verdict, found.scenario, found.played) == ("killed", "s1", 2)
+    assert (found.right_line, found.right_parameter, found.right_function) == (True, True, True)
+
+
+def test_difference_of_the_interface_does_not():
+    weak = msgspec.structs.replace(CAUSE, level=Level.INTERFACE)
+    assert fate(Showing(causes=(weak,), same_state=False)).verdict == "survived"
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "function", "parameter"),
+    [
+        ({"parameter": "size"}, True, True, False),
+        ({"parameter": "args.width"}, True, True, True),
+        ({"location": Location(file="a.py", line=12)}, False, True, True),
+        ({"location": Location(file="b.py", line=7)}, False, False, True),
+        ({"location": None}, False, False, True),
+    ],
+)
+def test_first_cause_is_right(change, line, function, parameter):
+    cause = msgspec.structs.replace(CAUSE, **change)
+    found = fate(msgspec.structs.replace(KILL, causes=(cause,)))
+    assert (found.right_line, found.right_function, found.right_parameter) == (
+        line,
+        function,
+        parameter,
+    )
+
+
+def test_nothing_differs_anywhere_and_the_state_is_the_same():
+    found = fate(SAME, SAME)
+    assert (found.verdict, found.proof) == ("equivalent", "state")
+
+
+def test_another_state_is_no_proof():
+    found = fate(SAME, OTHER)
+    assert (found.verdict, found.proof) == ("survived", "s1")
+
+
+def test_what_never_runs_to_the_end_is_loud():
+    crash = Showing(ended="PoolError: no", causes=(CAUSE,))
+    assert fate(crash, SAME).verdict == "loud"
+    assert fate(crash, KILL).verdict == "killed"
+    assert fate(Showing(raised="died: copy"), SAME).headline == "died: copy"
+
+
+def test_type_error_is_loud_at_once():
+    found = fate(Showing(ended="TypeError: missing 1 required"), KILL)
+    assert (found.verdict, found.played) == ("loud", 1)
+
+
+def test_lone_field_is_looked_for_in_more_scenarios():
+    lone = msgspec.structs.replace(KILL, fields=("calls.arguments.value",))
+    assert fate(lone, lone, KILL, KILL, more=3).fields == (
+        "calls.arguments.value",
+        "tensors.shape",
+    )
+    assert fate(lone, lone, lone, more=1).played == 2
