@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-dev
 
-.PHONY: gate test lint types sglang explore wheel check clean
+.PHONY: gate test lint types sglang explore wheel gpu-wheels check clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -33,6 +33,10 @@ explore: $(STAMP)
 
 wheel: $(STAMP)
 	$(BIN)/python tests/check_wheel.py
+
+# Wheels of sglang RELEASE for a GPU machine that has the packages named in the file PRESENT.
+gpu-wheels: $(STAMP)
+	$(BIN)/python -m tools.gpu_wheels $(RELEASE) $(if $(PRESENT),--present $(PRESENT))
 
 check: lint types gate explore test wheel
 

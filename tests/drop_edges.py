@@ -2,8 +2,8 @@
 
     .venv/bin/python tests/drop_edges.py [--workers N] [--markdown FILE] [--runs N]
 
-``goldentrace mutate --operator drop_edge --device sim`` judges as the gate does; then random traffic
-(``goldentrace explore``) runs over each mutant. Exit code 1 when the gate misses one that scenarios
+``goldentrace mutate --operator drop_edge --device sim`` judges as the gate does; then random
+traffic (``goldentrace explore``) runs over each mutant. Exit code 1 when the gate misses one that scenarios
 reach.
 """
 
@@ -25,11 +25,10 @@ from tools.mutation.source import Tree, read_unit
 
 ROOT = Path(__file__).resolve().parents[1]
 # Reached only when a copy fails; tests/assembler/controller/test_hybrid.py makes copies fail.
+CONTROLLER = "assembler/controller/hybrid.py HybridCacheController"
 ON_FAILURE_ONLY = {
-    "assembler/controller/hybrid.py HybridCacheController.start_writing "
-    "without self.write_stream.synchronize()",
-    "assembler/controller/hybrid.py HybridCacheController.start_loading "
-    "without self.load_stream.synchronize()",
+    f"{CONTROLLER}.start_writing without self.write_stream.synchronize()",
+    f"{CONTROLLER}.start_loading without self.load_stream.synchronize()",
 }
 BUILDERS = ("build_kv_only_stack", "build_hybrid_mamba_stack")
 

@@ -2,8 +2,8 @@
 
     .venv/bin/python tests/drop_keywords.py [--file PART] [--workers N]
 
-``goldentrace mutate --operator drop_keyword``, with ``docs/keyword_survivors.md`` for a ledger: exit
-code 1 when one survives that it does not explain, or when it explains one that is killed.
+``goldentrace mutate --operator drop_keyword``, with ``docs/keyword_survivors.md`` for a ledger:
+exit code 1 when one survives that it does not explain, or when it explains one that is killed.
 """
 
 import argparse

@@ -7,11 +7,11 @@ from hashlib import sha256
 from pathlib import Path
 
 from tools.errors import ToolError
+from tools.mutation.baseline import write_baseline
 from tools.mutation.executors import Executor
 from tools.mutation.journal import Journal
 from tools.mutation.model import Mutant, Place
 from tools.mutation.orders import Fate, Judge, Rehearsal, Rehearse
-from tools.mutation.baseline import write_baseline
 from tools.playing import OnPlayed
 from traces.scenarios import Scenario
 

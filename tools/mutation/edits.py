@@ -1,4 +1,4 @@
-"""Edits of source text by byte range; a removed text leaves its line ends, so lines stay the same."""
+"""Edits of source text by byte range; what is removed leaves its line ends, so lines stay."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -51,7 +51,7 @@ class _Walk:
         return self._sha.hexdigest()
 
     def _refer(self, value: object) -> None:
-        if isinstance(value, _PLAIN) or isinstance(value, type | ModuleType):
+        if isinstance(value, (*_PLAIN, type, ModuleType)):
             self.tell(f"{type(value).__name__} {value!r}")
             return
         if id(value) not in self._numbers:
@@ -84,8 +84,8 @@ class _Walk:
         if key not in self._numbers or storage.nbytes() == 0:
             self._numbers[key] = len(self._numbers)
             if tensor.device.type == "cpu" and storage.nbytes() <= _BUFFER_LIMIT:
-                flat = torch.empty(0, dtype=torch.uint8).set_(storage)  # type: ignore[call-overload]
-                self._sha.update(memoryview(flat.numpy()))
+                flat = torch.empty(0, dtype=torch.uint8).set_(storage)
+                self._sha.update(flat.numpy().tobytes())
         self.tell(f"storage {self._numbers[key]}")
 
     def _describe_object(self, value: object) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
+from typing_extensions import override
 
 from tools.errors import ToolError
 from tools.mutation.orders import Fate
@@ -53,6 +54,7 @@ class _File(_Memory):
         file.write_bytes(b"".join(line + b"\n" for line in lines))
         self._stream = file.open("ab")
 
+    @override
     def add(self, fate: Fate) -> None:
         super().add(fate)
         self._stream.write(msgspec.json.encode(fate) + b"\n")

@@ -104,7 +104,7 @@ def _made(
             mutated[file] = _code(text, file)
         except SyntaxError:
             return None
-    unit, span = draft.spans[0]
+    unit = draft.spans[0][0]
     key = " ".join(part for part in (unit.file, draft.place, draft.callee, draft.what) if part)
     keys[key] = keys.get(key, 0) + 1
     key = key if keys[key] == 1 else f"{key} #{keys[key]}"

@@ -109,7 +109,7 @@ class Fate(msgspec.Struct, frozen=True, kw_only=True):
         scenario: the first that kills.
         played: number of scenarios.
         reaching: number of scenarios that execute the changed lines.
-        proof: ``bytecode`` or ``state`` for an equivalent one; of a survivor with another state, the
+        proof: ``bytecode`` or ``state`` for an equivalent one; of a survivor, the
             first scenario that shows it.
         seconds: time of the worker.
     """

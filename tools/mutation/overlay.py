@@ -67,7 +67,7 @@ def _swaps(
     # Dataclasses look their module up by name.
     sys.modules[module.__name__] = fresh
     try:
-        exec(new, fresh.__dict__)  # noqa: S102
+        exec(new, fresh.__dict__)
     finally:
         sys.modules[module.__name__] = module
     ours, theirs = (

@@ -7,17 +7,16 @@ import tempfile
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from tools.mutation.fingerprint import fingerprint
 from tools.errors import ToolError
+from tools.mutation.fingerprint import fingerprint
 from tools.mutation.overlay import copy_tree, import_anew, swap_in
 from traces.model import Recording
 from traces.scenarios import Scenario
 
-
 COPIES = "GOLDENTRACE_MUTANT_COPIES"
-"""Environment variable: where copies of the package are made; set by the stage that removes them."""
+"""Environment variable: where copies of a package are made; the stage that sets it removes them."""
 COPY_PREFIX = "goldentrace-mutant-"
 
 
@@ -68,11 +67,11 @@ class NativePlayer:
 
     def play(self, scenario: Scenario, *, device: str) -> tuple[Recording, str]:
         """Play and record one scenario; return the fingerprint of what is left as well."""
-        native_stage = import_module("traces.targets.native_stage")
+        native_stage: Any = import_module("traces.targets.native_stage")
         play = import_module("traces.play").play
         stages = []
 
-        class Kept(native_stage.NativeStage):  # type: ignore[misc, name-defined]
+        class Kept(native_stage.NativeStage):  # type: ignore[misc]
             """Remembers itself."""
 
             def __init__(self, *args: object, **kwargs: object) -> None:
@@ -97,20 +96,19 @@ class SglangPlayer:
     """
 
     def __init__(self, root: Path) -> None:
-        from traces.targets.sglang.stage import DEFAULT_DEVICE
-        from traces.targets.sglang.stage import SglangPlayer as Player
+        sglang: Any = import_module("traces.targets.sglang.stage")
 
-        class Watched(Player):
+        class Watched(sglang.SglangPlayer):  # type: ignore[misc]
             """Remembers the stack for its fingerprint."""
 
             stack: object = None
 
-            def _watch(self, stack) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+            def _watch(self, stack: object) -> None:
                 self.stack = stack
                 super()._watch(stack)
 
         self._root = root
-        self._player = Watched(root, device=DEFAULT_DEVICE)
+        self._player = Watched(root, device=sglang.DEFAULT_DEVICE)
         gc.freeze()
 
     def put_in(self, texts: Mapping[str, str]) -> None:
@@ -123,7 +121,7 @@ class SglangPlayer:
         """Swap the code of functions: importing sglang again takes too long."""
         self.put_in(texts)
 
-    def play(self, scenario: Scenario, *, device: str) -> tuple[Recording, str]:  # noqa: ARG002
+    def play(self, scenario: Scenario, *, device: str) -> tuple[Recording, str]:
         """Play and record one scenario; return the fingerprint of its stack as well."""
         # Not by its own `play`: that makes one more copy, and the stack stays there.
         recording = self._player._play(scenario)  # noqa: SLF001

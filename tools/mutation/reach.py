@@ -29,4 +29,4 @@ def watched(root: Path, files: Iterable[str]) -> Iterator[dict[str, set[int]]]:
         yield reached
     finally:
         sys.settrace(before)
-        threading.settrace(before)  # type: ignore[arg-type]
+        threading.settrace(before)

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from typing import TypeAlias
 
 import msgspec
 
 from tools.formats.words import counted
 from tools.mutation.fields import SECTIONS
-from tools.mutation.figures import Figures, Score
+from tools.mutation.figures import Figures, Score, Survivor
 from tools.mutation.neutral.quiet import Quietness
+
+_Table: TypeAlias = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 
 class Form(StrEnum):
@@ -87,7 +90,7 @@ def _first_cause(figures: Figures) -> str:
     )
 
 
-def _scores(figures: Figures) -> tuple[Sequence[str], list[tuple[str, ...]]]:
+def _scores(figures: Figures) -> _Table:
     head = ("operator", "mutants", "silent", "killed", "score", "equivalent", "survived")
     rows = [
         (
@@ -106,7 +109,7 @@ def _scores(figures: Figures) -> tuple[Sequence[str], list[tuple[str, ...]]]:
     return (*head, "unreached", "loud"), rows
 
 
-def _matrix(figures: Figures) -> tuple[Sequence[str], list[tuple[str, ...]]]:
+def _matrix(figures: Figures) -> _Table:
     def cells(score: Score) -> Iterable[str]:
         for part in SECTIONS:
             alone = score.alone[part]
@@ -116,7 +119,7 @@ def _matrix(figures: Figures) -> tuple[Sequence[str], list[tuple[str, ...]]]:
     return ("killed by (alone)", *SECTIONS), rows
 
 
-def _fields(figures: Figures) -> tuple[Sequence[str], list[tuple[str, ...]]]:
+def _fields(figures: Figures) -> _Table:
     rows = [(use.field, str(use.kills), str(use.alone)) for use in figures.fields]
     return ("field of the trace", "kills", "alone"), rows
 
@@ -124,15 +127,17 @@ def _fields(figures: Figures) -> tuple[Sequence[str], list[tuple[str, ...]]]:
 def _survivors(figures: Figures) -> str:
     by_reason: Mapping[str, list[str]] = _grouped(
         (
-            (
-                survivor.reason or "NOT EXPLAINED",
-                f"{survivor.operator} {survivor.label} "
-                f"({counted(survivor.reaching, 'scenario')} reach it)",
-            )
-            for survivor in figures.survivors
+            survivor.reason or "NOT EXPLAINED",
+            _survivor(survivor),
         )
+        for survivor in figures.survivors
     )
     return "\n\n".join(_listed(f"survivors: {why}", lines) for why, lines in by_reason.items())
+
+
+def _survivor(survivor: Survivor) -> str:
+    reaching = counted(survivor.reaching, "scenario")
+    return f"{survivor.operator} {survivor.label} ({reaching} reach it)"
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import libcst as cst
 from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper, PositionProvider
+from typing_extensions import override
 
 from tools.errors import ToolError
 
@@ -141,7 +142,8 @@ def simple_name(node: cst.BaseExpression) -> str:
             return name
         case cst.Call(func=func):
             return simple_name(func)
-    return ""
+        case _:
+            return ""
 
 
 def names_in(node: cst.CSTNode) -> frozenset[str]:
@@ -174,17 +176,21 @@ class _Names(cst.CSTVisitor):
         super().__init__()
         self.found: set[str] = set()
 
+    @override
     def visit_Name(self, node: cst.Name) -> None:
         self.found.add(node.value)
 
+    @override
     def visit_Attribute(self, node: cst.Attribute) -> bool:
         node.value.visit(self)
         return False
 
+    @override
     def visit_Arg(self, node: cst.Arg) -> bool:
         node.value.visit(self)
         return False
 
+    @override
     def visit_Lambda(self, node: cst.Lambda) -> bool:
         inner = _Names()
         node.body.visit(inner)
@@ -192,6 +198,7 @@ class _Names(cst.CSTVisitor):
         self.found |= inner.found - bound
         return False
 
+    @override
     def visit_Param(self, node: cst.Param) -> bool:
         return False
 
@@ -201,21 +208,27 @@ class _Bound(cst.CSTVisitor):
         super().__init__()
         self.found: set[str] = set()
 
+    @override
     def visit_Param(self, node: cst.Param) -> None:
         self.found.add(node.name.value)
 
+    @override
     def visit_AssignTarget(self, node: cst.AssignTarget) -> None:
         self.found |= _targets(node.target)
 
+    @override
     def visit_AnnAssign(self, node: cst.AnnAssign) -> None:
         self.found |= _targets(node.target)
 
+    @override
     def visit_For(self, node: cst.For) -> None:
         self.found |= _targets(node.target)
 
+    @override
     def visit_AsName(self, node: cst.AsName) -> None:
         self.found |= _targets(node.name)
 
+    @override
     def visit_ImportAlias(self, node: cst.ImportAlias) -> None:
         if node.asname is None:
             self.found.add(node.evaluated_name.split(".", maxsplit=1)[0])
@@ -229,7 +242,8 @@ def _targets(node: cst.BaseExpression) -> set[str]:
             return {name for element in elements for name in _targets(element.value)}
         case cst.StarredElement(value=value):
             return _targets(value)
-    return set()
+        case _:
+            return set()
 
 
 def _all_parameters(parameters: cst.Parameters) -> list[cst.Param]:
@@ -252,6 +266,7 @@ class _Collector(cst.CSTVisitor):
         self._words = 0
         self._next: dict[cst.CSTNode, cst.SimpleStatementLine | None] = {}
 
+    @override
     def on_visit(self, node: cst.CSTNode) -> bool:
         position = self.get_metadata(PositionProvider, node, None)
         extent = self.get_metadata(ByteSpanPositionProvider, node, None)
@@ -269,9 +284,11 @@ class _Collector(cst.CSTVisitor):
         functions = [scope for scope in self._scopes if isinstance(scope, cst.FunctionDef)]
         return scopes, functions[-1] if functions else None
 
+    @override
     def visit_Module(self, node: cst.Module) -> None:
         self._link(node.body)
 
+    @override
     def visit_IndentedBlock(self, node: cst.IndentedBlock) -> None:
         self._link(node.body)
 
@@ -279,13 +296,16 @@ class _Collector(cst.CSTVisitor):
         for statement, after in zip(body, [*body[1:], None], strict=True):
             self._next[statement] = after if isinstance(after, cst.SimpleStatementLine) else None
 
+    @override
     def visit_ClassDef(self, node: cst.ClassDef) -> None:
         self.classes.append(node)
         self._scopes.append(node)
 
+    @override
     def leave_ClassDef(self, original_node: cst.ClassDef) -> None:
         self._scopes.pop()
 
+    @override
     def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
         owner = self._scopes[-1] if self._scopes else None
         self._scopes.append(node)
@@ -309,10 +329,12 @@ class _Collector(cst.CSTVisitor):
             )
         )
 
+    @override
     def leave_FunctionDef(self, original_node: cst.FunctionDef) -> None:
         self._scopes.pop()
         self._statements.pop()
 
+    @override
     def visit_SimpleStatementLine(self, node: cst.SimpleStatementLine) -> None:
         self._statements.append(self.spans[node])
         self._words += _only_words(node)
@@ -329,10 +351,12 @@ class _Collector(cst.CSTVisitor):
                 )
             )
 
+    @override
     def leave_SimpleStatementLine(self, original_node: cst.SimpleStatementLine) -> None:
         self._statements.pop()
         self._words -= _only_words(original_node)
 
+    @override
     def visit_Call(self, node: cst.Call) -> None:
         scopes, function = self._site()
         self.calls.append(
@@ -345,12 +369,15 @@ class _Collector(cst.CSTVisitor):
             )
         )
 
+    @override
     def visit_List(self, node: cst.List) -> None:
         self._display(node)
 
+    @override
     def visit_Tuple(self, node: cst.Tuple) -> None:
         self._display(node)
 
+    @override
     def visit_Dict(self, node: cst.Dict) -> None:
         self._display(node)
 
@@ -383,7 +410,8 @@ def _only_words(line: cst.SimpleStatementLine) -> bool:
             return True
         case cst.Expr(value=cst.Call(func=func)):
             return simple_name(func) in _WORDING
-    return False
+        case _:
+            return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ import msgspec
 import psutil
 
 from tools.errors import one_line
+from tools.mutation.baseline import read_baseline
 from tools.mutation.fields import INTERFACE, differing_fields
 from tools.mutation.model import Mutant, Place
 from tools.mutation.orders import (
@@ -25,11 +27,9 @@ from tools.mutation.orders import (
     Rehearsal,
     Rehearse,
 )
-from tools.mutation.baseline import read_baseline
 from tools.mutation.players import COPIES, NativePlayer, Player, SglangPlayer
 from tools.mutation.reach import watched
 from traces.diff import compare_sides
-from traces.model import Recording
 from traces.targets.sglang.errors import StageError, Unplayable
 from traces.targets.sglang.isolation import in_copy
 from traces.verdict import Cause
@@ -105,7 +105,7 @@ class MutantStage:
     def _played_one_by_one(self, order: Judge) -> "Iterator[tuple[str, Showing]]":
         for name in order.names:
             try:
-                yield name, self._in_copy(lambda name=name: self._shown(order, name), order)
+                yield name, self._in_copy(partial(self._shown, order, name), order)
             except Exception as error:  # noqa: BLE001 - a mutant may raise and die as it likes
                 yield name, Showing(raised=_words(error))
 

@@ -3,7 +3,7 @@
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -24,6 +24,8 @@ from tools.targets import NATIVE
 if TYPE_CHECKING:
     from tools.mutation.campaign import Plan, Stand
     from tools.mutation.executors import Executor
+    from tools.mutation.reports import Form
+    from traces.scenarios import Scenario
 
 SCENARIO_LIMIT_SECONDS = 60.0
 ORDER_LIMIT_SECONDS = 1800.0
@@ -89,7 +91,7 @@ def mutate(
 
     A mutant is played on the scenarios that reach it, and killed by the gate's own comparison with
     the code as it is. Exit 1 when a survivor is not explained in docs/mutation_survivors.toml.
-    With --neutral, random stacks of harmless refactors are judged instead: any alarm is a false one.
+    With --neutral, random stacks of harmless refactors are judged: any alarm is a false one.
     """
     from tools.mutation.reports import Form
     from tools.mutation.scopes import devices_of
@@ -134,7 +136,7 @@ def _plan(
     root: Path,
     *,
     target: str,
-    scenarios,  # type: ignore[no-untyped-def]  # noqa: ANN001
+    scenarios: "Mapping[str, Scenario]",
     operators: Sequence[str],
     part: str,
     sample: int | None,
@@ -219,14 +221,14 @@ def _rehearsed(plan: "Plan", executor: "Executor") -> "Stand":
         return rehearsed(plan, executor, on_played=on_played)
 
 
-def _campaign(  # noqa: PLR0913
+def _campaign(
     plan: "Plan",
     executor: "Executor",
     stand: "Stand",
     *,
     journal: Path | None,
     side: str,
-    form,  # type: ignore[no-untyped-def]  # noqa: ANN001
+    form: "Form",
     root: Path,
 ) -> int:
     from tools.mutation.campaign import run
@@ -241,9 +243,8 @@ def _campaign(  # noqa: PLR0913
         progress("judging mutants", total=len(plan.mutants), with_eta=True) as on_judged,
     ):
         fates = run(plan, executor, kept, stand=stand, on_judged=on_judged)
-    say(
-        f"mutants: {time.perf_counter() - start:.1f} s, {sum(f.seconds for f in fates):.1f} s of work"
-    )
+    work = sum(fate.seconds for fate in fates)
+    say(f"mutants: {time.perf_counter() - start:.1f} s, {work:.1f} s of work")
     found = figures(
         fates,
         target=plan.target,
@@ -262,7 +263,7 @@ def _quiet(
     *,
     seed: int,
     stacks: int,
-    form,  # type: ignore[no-untyped-def]  # noqa: ANN001
+    form: "Form",
 ) -> int:
     from tools.mutation.neutral.quiet import quietness
     from tools.mutation.reports import rendered_quietness

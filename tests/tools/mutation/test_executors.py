@@ -15,7 +15,6 @@ from tools.launching import Isolated
 from tools.mutation.executors import TRIES_MAX, Local, local
 from tools.mutation.ray_cluster import ray_cluster
 
-
 HERE = Path(__file__).parent
 
 

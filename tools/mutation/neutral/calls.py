@@ -143,7 +143,8 @@ def _signature(tree: Tree, site: CallSite) -> tuple[Parameter, ...] | None:
     match site.node.func:
         case cst.Name(value=name) if name not in ("super", "type", "replace"):
             return tree.signature(name)
-    return None
+        case _:
+            return None
 
 
 def _defaulted(tree: Tree, site: CallSite) -> list[Parameter]:

@@ -4,6 +4,7 @@ import re
 from random import Random
 
 import libcst as cst
+from typing_extensions import override
 
 from tools.mutation.edits import Edit, applied
 from tools.mutation.neutral.calls import is_pure, replaced_node, unit_text
@@ -111,7 +112,8 @@ def _extractable(unit: Unit, site: StatementSite) -> cst.Call | None:
             is_movable = not _holds(value, _UNMOVABLE) and "super" not in text
             is_mangled = re.search(r"\b__\w+[^_\W]\b(?!__)", text) is not None
             return value if is_movable and not is_mangled and '"""' not in text else None
-    return None
+        case _:
+            return None
 
 
 def _holds(node: cst.CSTNode, kinds: tuple[type[cst.CSTNode], ...]) -> bool:
@@ -136,14 +138,16 @@ def _returned(function: FunctionSite) -> cst.BaseExpression | None:
     match body:
         case [cst.SimpleStatementLine(body=[cst.Return(value=value)])] if value is not None:
             return None if _holds(value, _UNMOVABLE) else value
-    return None
+        case _:
+            return None
 
 
 def _is_docstring(line: cst.CSTNode) -> bool:
     match line:
         case cst.SimpleStatementLine(body=[cst.Expr(value=cst.SimpleString())]):
             return True
-    return False
+        case _:
+            return False
 
 
 def _parameters(node: cst.FunctionDef) -> list[cst.Param]:
@@ -154,7 +158,8 @@ def _is_plain_call(site: CallSite, function: FunctionSite) -> bool:
     match site.node.func:
         case cst.Name(value=name) if name == function.node.name.value and site.function:
             return all(not arg.star and is_pure(arg.value) for arg in site.node.args)
-    return False
+        case _:
+            return False
 
 
 def _bound(site: CallSite, function: FunctionSite) -> dict[str, cst.BaseExpression]:
@@ -183,13 +188,16 @@ def _names_of(value: cst.BaseExpression) -> list[cst.Name]:
     found: list[cst.Name] = []
 
     class Names(cst.CSTVisitor):
+        @override
         def visit_Name(self, node: cst.Name) -> None:
             found.append(node)
 
+        @override
         def visit_Attribute(self, node: cst.Attribute) -> bool:
             node.value.visit(self)
             return False
 
+        @override
         def visit_Arg(self, node: cst.Arg) -> bool:
             node.value.visit(self)
             return False

@@ -4,6 +4,7 @@ import re
 from random import Random
 
 import libcst as cst
+from typing_extensions import override
 
 from tools.mutation.edits import Edit, applied
 from tools.mutation.source import FunctionSite, Tree, Unit, names_bound_in
@@ -74,17 +75,21 @@ class _Scan(cst.CSTVisitor):
         self.imported: set[str] = set()
         self.loose: set[str] = set()
 
+    @override
     def visit_Param(self, node: cst.Param) -> None:
         self.parameters.add(node.name.value)
 
+    @override
     def visit_NameItem(self, node: cst.NameItem) -> None:
         self.declared.add(node.name.value)
 
+    @override
     def visit_ImportAlias(self, node: cst.ImportAlias) -> None:
         self.imported.add(node.evaluated_name.split(".")[0])
         if isinstance(node.asname, cst.AsName) and isinstance(node.asname.name, cst.Name):
             self.imported.add(node.asname.name.value)
 
+    @override
     def visit_ClassDef(self, node: cst.ClassDef) -> bool:
         # A class body reads its own names: what it assigns stays as it is.
         self.loose |= {name.value for name in _all_names(node)}
@@ -95,6 +100,7 @@ def _all_names(node: cst.CSTNode) -> list[cst.Name]:
     found: list[cst.Name] = []
 
     class Names(cst.CSTVisitor):
+        @override
         def visit_Name(self, node: cst.Name) -> None:
             found.append(node)
 
@@ -110,17 +116,21 @@ class _Uses(cst.CSTVisitor):
         self._name = name
         self.found: list[cst.Name] = []
 
+    @override
     def visit_Name(self, node: cst.Name) -> None:
         if node.value == self._name:
             self.found.append(node)
 
+    @override
     def visit_Attribute(self, node: cst.Attribute) -> bool:
         node.value.visit(self)
         return False
 
+    @override
     def visit_Arg(self, node: cst.Arg) -> bool:
         node.value.visit(self)
         return False
 
-    def visit_ImportAlias(self, node: cst.ImportAlias) -> bool:  # noqa: ARG002
+    @override
+    def visit_ImportAlias(self, node: cst.ImportAlias) -> bool:
         return False

@@ -1,8 +1,10 @@
 """The operator on a signature: a parameter is gone, from the function and from all its callers."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import libcst as cst
+from typing_extensions import override
 
 from tools.mutation.edits import Edit, removed_item, replaced
 from tools.mutation.mutants import Draft, Scope
@@ -78,7 +80,7 @@ def _passed(tree: Tree, callee: str, name: str) -> Iterator[tuple[Unit, Span, cs
 
 def _overlap(edits: list[Edit]) -> bool:
     ordered = sorted(edits, key=lambda edit: edit.start)
-    return any(one.end > other.start for one, other in zip(ordered, ordered[1:], strict=False))
+    return any(one.end > other.start for one, other in pairwise(ordered))
 
 
 def _is_rebound(function: cst.FunctionDef, name: str) -> bool:
@@ -98,14 +100,17 @@ class _Uses(cst.CSTVisitor):
         self._name = name
         self.found: list[cst.Name] = []
 
+    @override
     def visit_Name(self, node: cst.Name) -> None:
         if node.value == self._name:
             self.found.append(node)
 
+    @override
     def visit_Attribute(self, node: cst.Attribute) -> bool:
         node.value.visit(self)
         return False
 
+    @override
     def visit_Arg(self, node: cst.Arg) -> bool:
         node.value.visit(self)
         return False

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import libcst as cst
+from typing_extensions import override
 
 from tools.mutation.edits import Edit, removed_item, replaced
 from tools.mutation.mutants import Draft, Scope
@@ -155,7 +156,8 @@ def _calls(line: cst.SimpleStatementLine) -> bool:
     match line.body:
         case [cst.Expr(value=cst.Call()) | cst.Assign(value=cst.Call())]:
             return True
-    return False
+        case _:
+            return False
 
 
 def _made_by(line: cst.SimpleStatementLine) -> frozenset[str]:
@@ -163,21 +165,24 @@ def _made_by(line: cst.SimpleStatementLine) -> frozenset[str]:
         case cst.Assign(targets=targets):
             texts = [target.target for target in targets]
             return frozenset(_dotted(node) for target in texts for node in _parts(target))
-    return frozenset()
+        case _:
+            return frozenset()
 
 
 def _needed_by(line: cst.SimpleStatementLine) -> frozenset[str]:
     match line.body[0]:
         case cst.Assign(value=value) | cst.Expr(value=value):
             return names_in(value) | _attributes(value)
-    return frozenset()
+        case _:
+            return frozenset()
 
 
 def _parts(target: cst.BaseAssignTargetExpression) -> list[cst.BaseExpression]:
     match target:
         case cst.Tuple(elements=elements) | cst.List(elements=elements):
             return [element.value for element in elements]
-    return [target]
+        case _:
+            return [target]
 
 
 def _dotted(node: cst.BaseExpression) -> str:
@@ -186,7 +191,8 @@ def _dotted(node: cst.BaseExpression) -> str:
             return name
         case cst.Attribute(value=value, attr=cst.Name(value=name)):
             return f"{_dotted(value)}.{name}"
-    return ""
+        case _:
+            return ""
 
 
 def _attributes(node: cst.CSTNode) -> frozenset[str]:
@@ -200,5 +206,6 @@ class _Attributes(cst.CSTVisitor):
         super().__init__()
         self.found: set[str] = set()
 
+    @override
     def visit_Attribute(self, node: cst.Attribute) -> None:
         self.found.add(_dotted(node))

@@ -1,9 +1,9 @@
 """What two releases can be compared by: order between roles, not between handles.
 
 A release may create streams and events in any order and record some that nobody waits for. Streams
-are named by what moves on them, events by the stream they were recorded on and how many transfers
-came before (``load@6``), so that two marks of the same point are one. A record that nobody waits for
-is no order at all. What a release logs is no contract and is left out, and so are
+are named by what moves on them, events by the stream they were recorded on and which of its marks
+they are (``load@6``); marks with no transfer in between are one. A record that nobody waits for is no
+order at all. What a release logs is no contract and is left out, and so are
 the arguments with which the script itself calls the controller.
 """
 
@@ -107,13 +107,14 @@ class _Names:
     def __init__(self, roles: dict[str, str]) -> None:
         self._roles = roles
         self._counts: Counter[str] = Counter()
+        self._moved: set[str] = set()
         self._current: dict[str, str] = {}
 
     def named(self, event: Event) -> Event:
         """Return the event with roles in the place of handles."""
         match event:
             case Transfer():
-                self._counts[self._role(event.stream)] += 1
+                self._moved.add(self._role(event.stream))
                 return msgspec.structs.replace(event, stream=self._role(event.stream))
             case EventRecorded():
                 return msgspec.structs.replace(
@@ -128,6 +129,8 @@ class _Names:
 
     def _mark(self, event: EventRecorded) -> str:
         role = self._role(event.stream)
+        self._counts[role] += role in self._moved
+        self._moved.discard(role)
         self._current[event.name] = f"{role}@{self._counts[role]}"
         return self._current[event.name]
 

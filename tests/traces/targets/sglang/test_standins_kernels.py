@@ -187,3 +187,19 @@ def test_kernel_refuses_what_the_real_one_refuses(
     rows = torch.zeros(4, 1, 64, dtype=torch.uint8)
     with pytest.raises(RuntimeError, match=message):
         installed.functions["transfer_kv_per_layer_mla"](rows, rows.clone(), *arguments)
+
+
+def test_pages_of_unequal_width_are_copied_by_the_first_device_layers_width(
+    device: SimDevice, installed: standins.Standins
+) -> None:
+    rows = torch.arange(8 * 6, dtype=torch.uint8).view(8, 1, 6).clone()
+    host = torch.zeros(3, 2, 2, 1, 4, dtype=torch.uint8)
+    slots = torch.tensor([2, 3])
+    installed.functions["transfer_kv_all_layer_direct_lf_pf"](
+        [rows, rows + 100], [host], slots, torch.tensor([0, 1]), page_size=2
+    )
+    device.synchronize()
+    # Two rows of six bytes go where two of four have room; the next layer overwrites the rest.
+    assert host.view(-1)[:8].tolist() == list(range(12, 20))
+    assert host.view(-1)[8:20].tolist() == list(range(112, 124))
+    assert not host.view(-1)[20:].any()

@@ -213,7 +213,7 @@ class _Pieces:
         """Return the bytes of one row, whatever follows after a stride."""
         start = self.offset + int(self.rows[number]) * self.side.stride
         end, size = start + self.row_bytes, self.storage.numel()
-        require(0 <= start and end <= size, f"cudaMemcpyBatchAsync failed (byte {end} of {size})")
+        require(start >= 0 and end <= size, f"cudaMemcpyBatchAsync failed (byte {end} of {size})")
         return self.storage[start:end]
 
     def access(self) -> Access:
