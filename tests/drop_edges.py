@@ -3,8 +3,8 @@
     .venv/bin/python tests/drop_edges.py [--workers N] [--markdown FILE] [--runs N]
 
 ``goldentrace mutate --operator drop_edge --device sim`` judges as the gate does; then random
-traffic (``goldentrace explore``) runs over each mutant. Exit code 1 when the gate misses one that scenarios
-reach.
+traffic (``goldentrace explore``) runs over each mutant. Exit code 1 when the gate misses one that
+scenarios reach.
 """
 
 import argparse

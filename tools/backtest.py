@@ -2,7 +2,7 @@
 
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -50,6 +50,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Attributes:
         evidence: which sides were run when the fault was catalogued.
+        scenarios: pattern for the scenarios that show it; the good side must play one to its end.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     bad: str
     evidence: Literal["both", "bad", "none"]
     expected: Expected
+    scenarios: str = "*"
 
 
 class Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,6 +127,7 @@ def judged(fault: Fault, *, good: Played, bad: Played, aliases: Aliases) -> Find
     start = time.perf_counter()
     common = good.recordings.keys() & bad.recordings.keys()
     causes = compared(good, bad, aliases=aliases)
+    obstacle = _obstacle(fault, good=good, names=common)
     seconds = good.seconds + bad.seconds + time.perf_counter() - start
     place = next((i for i, cause in enumerate(causes) if fault.expected.fits(cause)), None)
     if place is not None:
@@ -132,10 +135,10 @@ def judged(fault: Fault, *, good: Played, bad: Played, aliases: Aliases) -> Find
         shown = found.headline()
         location = f"{found.location.file}:{found.location.line}" if found.location else ""
     else:
-        shown, location = "", ""
+        shown, location = obstacle, ""
     return Finding(
         fault=fault,
-        result="caught" if place is not None else "missed" if common else "not playable",
+        result="caught" if place is not None else "not playable" if obstacle else "missed",
         is_first=place == 0,
         place=-1 if place is None else place,
         causes=len(causes),
@@ -143,6 +146,19 @@ def judged(fault: Fault, *, good: Played, bad: Played, aliases: Aliases) -> Find
         location=location,
         seconds=seconds,
     )
+
+
+def _obstacle(fault: Fault, *, good: Played, names: Iterable[str]) -> str:
+    """Return why no scenario can show a fault; empty when one can."""
+    failure = "no scenario in common"
+    for name in sorted(names):
+        if not fnmatchcase(name, fault.scenarios):
+            continue
+        outcome = good.recordings[name].trace.outcome
+        if outcome.ok or outcome.failure is None:
+            return ""
+        failure = f"{fault.good} ends in {outcome.failure.type}: {outcome.failure.message}"
+    return failure
 
 
 def _like(pattern: str, text: str | None) -> bool:

@@ -181,7 +181,7 @@ def serve(connection: Connection, *, stage: str, root: Path) -> None:
     os.dup2(2, 1)
     module, _, name = stage.partition(":")
     try:
-        standing: Stage | Runner = getattr(import_module(module), name)(root)
+        standing: Stage = getattr(import_module(module), name)(root)
     except Exception as error:  # noqa: BLE001 - whatever the target raises is reported
         connection.send(Refused(reason=_reason(error)))
         return
@@ -194,7 +194,7 @@ def serve(connection: Connection, *, stage: str, root: Path) -> None:
         connection.send(_answer(standing, request))
 
 
-def _answer(stage: Any, request: Request) -> Reply:
+def _answer(stage: Stage, request: Request) -> Reply:
     try:
         match request:
             case Play():

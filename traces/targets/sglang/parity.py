@@ -91,7 +91,11 @@ def _has_read_more(simulated: Trace, real: Trace) -> bool:
 
 
 def _readers(trace: Trace) -> set[str]:
-    return {record.pool for record in trace.digests if _is_by_triton(record)}
+    return {
+        record.pool
+        for record in trace.digests
+        if isinstance(record, RoundTrip) and _is_by_triton(record)
+    }
 
 
 def _without_triton(trace: Trace) -> Trace:

@@ -4,15 +4,24 @@ Every buffer that can be reached from a device pool takes part, whether or not a
 it: what nobody restores shows as a round trip that is not equal.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from traces.encode import slot_runs
 from traces.model import Digest, DigestRecord, RoundTrip
-from traces.targets.content import digest, overwrite, pattern, row_bytes, row_content, slots_of_rows
+from traces.targets.content import (
+    RowBuffer,
+    digest,
+    overwrite,
+    pattern,
+    row_bytes,
+    row_content,
+    slots_of_rows,
+)
 from traces.targets.device_rows import launch_write
 from traces.targets.sglang.assembly import Assembled
 from traces.targets.sglang.bench import Bench
@@ -55,6 +64,7 @@ class Script:
         self._bench = bench
         self._transfers = Transfers(stack)
         self._planes = tuple(self._find_planes())
+        self._seeds = _seeds(self._planes)
         self._nodes: list[Node] = []
 
     def play(self, step: str) -> Iterator[DigestRecord]:
@@ -74,7 +84,7 @@ class Script:
             for plane in self._planes:
                 for buffer in plane.layers:
                     own = known[plane.domain.name]
-                    content = row_content(buffer, own, author=author)
+                    content = self._content(plane, buffer, own, author)
                     launch_write(self._bench, buffer, own, content)
             host, extra = self._transfers.write(slots)
             self._nodes.append(Node(author=author, device=slots, host=host, extra=extra))
@@ -148,14 +158,25 @@ class Script:
             if domain is not None:
                 yield from planes_of(name, pool, domain, taken=taken)
 
+    def _content(
+        self, plane: Plane, buffer: RowBuffer, slots: torch.Tensor, author: str
+    ) -> torch.Tensor:
+        """Return what ``author`` writes; what a release calls a buffer is no part of it."""
+        named = replace(buffer, label=f"{self._seeds[plane.name]}[{buffer.layer}]")
+        return row_content(named, slots, author=author)
+
     def _poison(self, label: str) -> None:
         self._bench.synchronize()
         with self._bench.quiet():
             for name, pool in self._stack.device_pools.items():
-                for number, buffer in enumerate(buffers_of(pool)):
+                counts: Counter[tuple[int, ...]] = Counter()
+                for buffer in buffers_of(pool):
+                    shape = tuple(buffer.tensor.shape)
+                    seed = f"{label}/{name}/{shape}/{counts[shape]}"
+                    counts[shape] += 1
                     size = buffer.tensor.numel() * buffer.tensor.element_size()
                     if buffer.tensor.is_contiguous():
-                        overwrite(buffer.tensor, pattern(f"{label}/{name}/{number}", (1, size)))
+                        overwrite(buffer.tensor, pattern(seed, (1, size)))
 
     def _snapshot(self) -> list[list[torch.Tensor]]:
         self._bench.synchronize()
@@ -177,7 +198,7 @@ class Script:
             is_foreign = (now != old).any(dim=1)
             for node, slots in zip(self._nodes, loaded, strict=True):
                 rows = buffer.rows_of(slots[plane.domain.name])
-                want = row_content(buffer, node.device[plane.domain.name], author=node.author)
+                want = self._content(plane, buffer, node.device[plane.domain.name], node.author)
                 is_foreign[rows] = False
                 bad = rows[(now[rows] != want).any(dim=1)]
                 wrong.update(slots_of_rows(buffer, bad).tolist())
@@ -189,6 +210,18 @@ class Script:
             wrong_slots=_runs(wrong),
             foreign_slots=_runs(foreign),
         )
+
+
+def _seeds(planes: Sequence[Plane]) -> dict[str, str]:
+    """Return a name for each plane that no rename changes: pool, row shape and ordinal."""
+    seeds: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for plane in planes:
+        owner = plane.name.partition(".")[0]
+        kind = f"{owner}/{tuple(plane.layers[0].tensor.shape[1:])}"
+        seeds[plane.name] = f"{kind}/{counts[kind]}"
+        counts[kind] += 1
+    return seeds
 
 
 def _kv_last(item: tuple[str, Any]) -> tuple[bool, str]:

@@ -128,8 +128,21 @@ class SglangTarget:
         self.memory.learn(pool, apart=self._apart(pool))
 
     def _own_buffers(self, pool: object) -> Iterable[tuple[str, torch.Tensor]]:
-        found = buffers_of(pool, apart=self._apart(pool))
-        return ((buffer.name, buffer.tensor) for buffer in found)
+        mirrored = self._mirrored(pool)
+        return (
+            (buffer.name, buffer.tensor)
+            for buffer in buffers_of(pool, apart=self._apart(pool))
+            if buffer.tensor.data_ptr() not in mirrored
+        )
+
+    def _mirrored(self, pool: object) -> set[int]:
+        """Return the addresses of device buffers that a host pool keeps lists of."""
+        if not isinstance(pool, self._host_pools):
+            return set()
+        held = [*vars(pool).values()]
+        held += [item for value in held if isinstance(value, list | tuple) for item in value]
+        devices = [value for value in held if isinstance(value, self._device_pools)]
+        return {buffer.tensor.data_ptr() for device in devices for buffer in buffers_of(device)}
 
     def _apart(self, pool: object) -> tuple[type, ...]:
         """Return what a pool only refers to: a host pool knows the device pools it mirrors."""

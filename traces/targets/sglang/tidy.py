@@ -2,9 +2,9 @@
 
 A release may create streams and events in any order and record some that nobody waits for. Streams
 are named by what moves on them, events by the stream they were recorded on and which of its marks
-they are (``load@6``); marks with no transfer in between are one. A record that nobody waits for is no
-order at all. What a release logs is no contract and is left out, and so are
-the arguments with which the script itself calls the controller.
+they are (``load@6``); marks with no transfer in between are one. A record that nobody waits for is
+no order at all. What a release logs is no contract and is left out, and so are the arguments with
+which the script itself calls the controller.
 """
 
 from collections import Counter
