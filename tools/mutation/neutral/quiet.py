@@ -18,7 +18,7 @@ from tools.mutation.neutral.steps import Applied, Step, applied_stack, stack_of
 from tools.mutation.orders import Compare
 from tools.playing import OnPlayed
 
-SCENARIOS_A_STACK = 3
+SCENARIOS_A_STACK = 2
 _AHEAD = 64
 """Stacks made before their results are awaited: making one takes about as long as playing it."""
 

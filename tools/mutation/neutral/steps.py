@@ -1,5 +1,6 @@
 """A stack of refactors as data: kinds and seeds, so that it can be printed, replayed and shrunk."""
 
+import ast
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -66,10 +67,19 @@ def _apply(now: Texts, random: Random, rewrite: Rewrite) -> str | None:
     for _ in range(_TRIES):
         file = random.choice(sorted(now))
         changed = rewrite(tree, by_file[file], random)
-        if changed:
+        if changed and all(_is_source(text) for text in changed.values()):
             now.update(changed)
             return file
     return None
+
+
+def _is_source(text: str) -> bool:
+    """Tell whether a text can be parsed: inside an f-string not every quote may stand."""
+    try:
+        ast.parse(text)
+    except SyntaxError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=4096)

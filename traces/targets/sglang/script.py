@@ -119,8 +119,8 @@ class Script:
         )
         known = self._on_host(self._nodes[0].device)
         written = {
-            (plane.name, buffer.layer): row_content(
-                buffer, known[plane.domain.name], author=_AUTHORS[0]
+            (plane.name, buffer.layer): self._content(
+                plane, buffer, known[plane.domain.name], _AUTHORS[0]
             )
             for plane in self._planes
             for buffer in plane.layers
