@@ -1,7 +1,7 @@
 """The gate on released packages: the fault that started it all, found without a GPU.
 
-Needs the environments of two releases, which are downloaded once (`make sglang`), so these tests run
-only when they are asked for by GOLDENTRACE_SGLANG=1.
+Needs the environments of two releases, which are downloaded once (`make sglang`), so these tests
+run only when they are asked for by GOLDENTRACE_SGLANG=1.
 """
 
 import json

@@ -22,7 +22,6 @@ from traces.model import Recording
 from traces.scenarios import Scenario
 from traces.verdict import Cause, Level
 
-
 KNOWN_CHANGES = Path(__file__).parent / "catalogue" / "sglang_steps.toml"
 
 

@@ -48,7 +48,7 @@ def test_rename_alone_changes_no_behaviour(nsa):
 
 
 def test_without_the_table_the_same_rename_is_more_than_a_rename(nsa):
-    """Control: two classes, two parameters and a buffer at once are not recognised by themselves."""
+    """Control: two classes, two parameters and a buffer at once are more than it can guess."""
     causes = compare_sides({"nsa": nsa()}, {"nsa": newest(nsa)}, aliases=NO_ALIASES)
 
     assert {cause.level for cause in causes} > {Level.INTERFACE}

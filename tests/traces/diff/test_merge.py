@@ -120,9 +120,7 @@ def test_without_consequences_on_either_the_more_upstream_cause_comes_first(nsa)
     """Control: the order of rank is what decides between alike."""
     (telling,) = diff(nsa(), nsa("drop override in attach"))
     late = msgspec.structs.replace(telling, consequences=(), rank=(0, 9))
-    early = msgspec.structs.replace(
-        telling, parameter="attn_cp_rank", consequences=(), rank=(0, 0)
-    )
+    early = msgspec.structs.replace(telling, parameter="attn_cp_rank", consequences=(), rank=(0, 0))
 
     causes = merge_causes({"nsa": (late, early)})
 

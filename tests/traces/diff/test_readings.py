@@ -24,9 +24,7 @@ def with_readings(recording, *readings, waits=(), messages=()):
     places = (*sites.events, *[None] * (len(events) - len(trace.events)))
     return msgspec.structs.replace(
         recording,
-        trace=msgspec.structs.replace(
-            trace, events=events, digests=(*trace.digests, *readings)
-        ),
+        trace=msgspec.structs.replace(trace, events=events, digests=(*trace.digests, *readings)),
         sites=msgspec.structs.replace(sites, events=places),
     )
 
