@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -96,20 +96,18 @@ class SglangPlayer:
     """
 
     def __init__(self, root: Path) -> None:
-        sglang: Any = import_module("traces.targets.sglang.stage")
-
-        class Watched(sglang.SglangPlayer):  # type: ignore[misc]
-            """Remembers the stack for its fingerprint."""
-
-            stack: object = None
-
-            def _watch(self, stack: object) -> None:
-                self.stack = stack
-                super()._watch(stack)
-
+        stage: Any = import_module("traces.targets.sglang.stage")
         self._root = root
-        self._player = Watched(root, device=sglang.DEFAULT_DEVICE)
+        # Its own `play` makes one more copy, and the stack would stay there.
+        self._session = stage.SglangPlayer(root, device=stage.DEFAULT_DEVICE)._session  # noqa: SLF001
+        self._stack: object = None
+        self._watch_buffers: Callable[[object], None] = self._session._watch  # noqa: SLF001
+        self._session._watch = self._watch  # noqa: SLF001
         gc.freeze()
+
+    def _watch(self, stack: object) -> None:
+        self._stack = stack
+        self._watch_buffers(stack)
 
     def put_in(self, texts: Mapping[str, str]) -> None:
         """Swap the code of functions."""
@@ -123,6 +121,5 @@ class SglangPlayer:
 
     def play(self, scenario: Scenario, *, device: str) -> tuple[Recording, str]:
         """Play and record one scenario; return the fingerprint of its stack as well."""
-        # Not by its own `play`: that makes one more copy, and the stack stays there.
-        recording = self._player._play(scenario)  # noqa: SLF001
-        return recording, fingerprint({"stack": self._player.stack})
+        recording: Recording = self._session.play(scenario)
+        return recording, fingerprint({"stack": self._stack})

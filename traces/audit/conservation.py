@@ -54,13 +54,18 @@ def _wrong_transfers(name: str, recording: Recording) -> Iterator[Cause]:
         if row is None:
             continue
         row_bytes, row_num = row
-        right = [slot_num(event.device_slots) * row_bytes]
-        if max(last for _, last in _runs(event.device_slots)) >= row_num:
+        rows = slot_num(event.device_slots) * row_bytes
+        last_slot = max(last for _, last in _runs(event.device_slots))
+        right = [rows]
+        if last_slot >= row_num:
             # Some say which tokens they move where a row holds a page of them.
-            right.append(right[0] // page_size)
+            right.append(rows // page_size)
         if config.get("layout") == _PAGED_LAYOUT:
-            # Whole pages may be numbered as such where the host keeps them in one piece.
-            right.append(right[0] * page_size)
+            # Where the host keeps pages in one piece, slots may be numbers of pages, of any size
+            # with which they fit the buffer.
+            page_rows = event.bytes // rows
+            fits = page_rows * (last_slot + 1) <= row_num
+            right += [rows * page_size, *([rows * page_rows] if fits else [])]
         if event.bytes not in right:
             want = min(right, key=lambda size: abs(size - event.bytes))
             yield _mismatch(

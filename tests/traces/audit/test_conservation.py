@@ -44,6 +44,25 @@ def test_a_transfer_of_narrower_rows_is_a_mismatch(made, moved):
     assert (cause.before, cause.after) == (128 * 656, 128 * 576)
 
 
+@pytest.mark.parametrize(("layout", "count"), [("page_first_direct", 0), ("layer_first", 1)])
+def test_slots_may_be_pages_where_the_host_keeps_pages_in_one_piece(made, layout, count):
+    """Two pages of 32 rows: the last row is 95 of 576."""
+    device = made.tensor(name="kv_buffer[0]", shape=(576, 1, 656))
+    paged = made.transfer(device_slots="1-2", bytes=2 * 32 * 656)
+    recording = made.recording(
+        "a", tensors=[device], events=[paged], config={"layout": layout, "page_size": 16}
+    )
+    assert len(wheres(recording)) == count
+
+
+def test_pages_beyond_the_buffer_are_none(made):
+    device = made.tensor(name="kv_buffer[0]", shape=(576, 1, 656))
+    paged = made.transfer(device_slots="100-101", bytes=2 * 32 * 656)
+    config = {"layout": "page_first_direct", "page_size": 16}
+    recording = made.recording("a", tensors=[device], events=[paged], config=config)
+    assert len(wheres(recording)) == 1
+
+
 def test_a_host_of_narrower_rows_is_a_mismatch_before_anything_moves(moved):
     failure = Failure(type="RuntimeError", message="The size of tensor a (576) must match")
     outcome = Outcome(ok=False, failed_step="backup", failure=failure)
