@@ -16,6 +16,7 @@ from tools.mutation.executors import Executor
 from tools.mutation.neutral.rewrites import REWRITES
 from tools.mutation.neutral.steps import Applied, Step, applied_stack, stack_of
 from tools.mutation.orders import Compare
+from tools.output import say
 from tools.playing import OnPlayed
 
 SCENARIOS_A_STACK = 2
@@ -87,6 +88,7 @@ def quietness(
                 counts.update(step.kind for step, _ in stack.applied.done)
                 on_judged(f"seed {stack.seed}")
                 if differences:
+                    say(f"alarm: seed {stack.seed}: {differences[0]}")
                     alarms.append(_smallest(plan, executor, stack, differences, sources=sources))
     return Quietness(stacks=stacks, refactors=dict(sorted(counts.items())), alarms=tuple(alarms))
 
