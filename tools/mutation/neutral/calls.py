@@ -5,8 +5,9 @@ from random import Random
 
 import libcst as cst
 
+from tools.mutation.bindings import names_in
 from tools.mutation.edits import Edit, applied
-from tools.mutation.source import CallSite, Parameter, Tree, Unit, names_in
+from tools.mutation.source import CallSite, Parameter, Tree, Unit
 
 _PLAIN = frozenset({"True", "False", "None"})
 

@@ -6,18 +6,11 @@ from random import Random
 import libcst as cst
 from typing_extensions import override
 
+from tools.mutation.bindings import names_bound_in, names_in
 from tools.mutation.edits import Edit, applied
 from tools.mutation.neutral.calls import is_pure, replaced_node, unit_text
 from tools.mutation.neutral.names import fresh_name
-from tools.mutation.source import (
-    CallSite,
-    FunctionSite,
-    StatementSite,
-    Tree,
-    Unit,
-    names_bound_in,
-    names_in,
-)
+from tools.mutation.source import CallSite, FunctionSite, StatementSite, Tree, Unit
 
 
 def extract_helper(_tree: Tree, unit: Unit, random: Random) -> dict[str, str] | None:

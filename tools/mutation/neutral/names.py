@@ -6,8 +6,9 @@ from random import Random
 import libcst as cst
 from typing_extensions import override
 
+from tools.mutation.bindings import names_bound_in
 from tools.mutation.edits import Edit, applied
-from tools.mutation.source import FunctionSite, Tree, Unit, names_bound_in
+from tools.mutation.source import FunctionSite, Tree, Unit
 
 
 def rename_local(_tree: Tree, unit: Unit, random: Random) -> dict[str, str] | None:

@@ -4,17 +4,10 @@ from collections.abc import Iterator
 
 import libcst as cst
 
+from tools.mutation.bindings import names_bound_in, names_in, simple_name
 from tools.mutation.edits import Edit, removed_item, replaced
 from tools.mutation.mutants import Draft, Scope
-from tools.mutation.source import (
-    CallSite,
-    Parameter,
-    Tree,
-    Unit,
-    names_bound_in,
-    names_in,
-    simple_name,
-)
+from tools.mutation.source import CallSite, Parameter, Tree, Unit
 
 _BUILTIN_NAMES = frozenset({"True", "False", "None", "len", "max", "min", "int", "range", "tuple"})
 

@@ -6,9 +6,10 @@ from itertools import pairwise
 import libcst as cst
 from typing_extensions import override
 
+from tools.mutation.bindings import names_bound_in, simple_name
 from tools.mutation.edits import Edit, removed_item, replaced
 from tools.mutation.mutants import Draft, Scope
-from tools.mutation.source import FunctionSite, Span, Tree, Unit, names_bound_in, simple_name
+from tools.mutation.source import FunctionSite, Span, Tree, Unit
 
 
 def drop_parameter(tree: Tree, scope: Scope) -> Iterator[Draft]:

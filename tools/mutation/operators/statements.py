@@ -5,17 +5,10 @@ from collections.abc import Iterator, Sequence
 import libcst as cst
 from typing_extensions import override
 
+from tools.mutation.bindings import names_in, simple_name
 from tools.mutation.edits import Edit, removed_item, replaced
 from tools.mutation.mutants import Draft, Scope
-from tools.mutation.source import (
-    DisplaySite,
-    Span,
-    StatementSite,
-    Tree,
-    Unit,
-    names_in,
-    simple_name,
-)
+from tools.mutation.source import DisplaySite, Span, StatementSite, Tree, Unit
 
 EDGES = frozenset(
     {

@@ -1,0 +1,136 @@
+"""Names in a piece of source: which it uses, and which it binds."""
+
+import libcst as cst
+from typing_extensions import override
+
+
+def simple_name(node: cst.BaseExpression) -> str:
+    """Return the last part of what is called: ``write`` of ``self.controller.write``."""
+    match node:
+        case cst.Name(value=name):
+            return name
+        case cst.Attribute(attr=cst.Name(value=name)):
+            return name
+        case cst.Call(func=func):
+            return simple_name(func)
+        case _:
+            return ""
+
+
+def names_in(node: cst.CSTNode) -> frozenset[str]:
+    """Return the names that an expression needs; attributes and keywords are none."""
+    collector = _Names()
+    node.visit(collector)
+    return frozenset(collector.found)
+
+
+def names_bound_in(function: cst.FunctionDef) -> frozenset[str]:
+    """Return the parameters of a function and the names that it assigns."""
+    collector = _Bound()
+    function.visit(collector)
+    return frozenset(collector.found)
+
+
+def names_bound_at_top(module: cst.Module) -> set[str]:
+    """Return the names that a module binds outside of functions and classes."""
+    collector = _Bound()
+    for statement in module.body:
+        match statement:
+            case cst.FunctionDef(name=name) | cst.ClassDef(name=name):
+                collector.found.add(name.value)
+            case _:
+                statement.visit(collector)
+    return collector.found
+
+
+class _Names(cst.CSTVisitor):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    @override
+    def visit_Name(self, node: cst.Name) -> None:
+        self.found.add(node.value)
+
+    @override
+    def visit_Attribute(self, node: cst.Attribute) -> bool:
+        node.value.visit(self)
+        return False
+
+    @override
+    def visit_Arg(self, node: cst.Arg) -> bool:
+        node.value.visit(self)
+        return False
+
+    @override
+    def visit_Lambda(self, node: cst.Lambda) -> bool:
+        inner = _Names()
+        node.body.visit(inner)
+        bound = {parameter.name.value for parameter in _all_parameters(node.params)}
+        self.found |= inner.found - bound
+        return False
+
+    @override
+    def visit_Param(self, node: cst.Param) -> bool:
+        return False
+
+
+class _Bound(cst.CSTVisitor):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    @override
+    def visit_Param(self, node: cst.Param) -> None:
+        self.found.add(node.name.value)
+
+    @override
+    def visit_AssignTarget(self, node: cst.AssignTarget) -> None:
+        self.found |= _targets(node.target)
+
+    @override
+    def visit_AnnAssign(self, node: cst.AnnAssign) -> None:
+        self.found |= _targets(node.target)
+
+    @override
+    def visit_For(self, node: cst.For) -> None:
+        self.found |= _targets(node.target)
+
+    @override
+    def visit_AsName(self, node: cst.AsName) -> None:
+        self.found |= _targets(node.name)
+
+    @override
+    def visit_ImportAlias(self, node: cst.ImportAlias) -> None:
+        if node.asname is None:
+            self.found.add(node.evaluated_name.split(".", maxsplit=1)[0])
+
+
+def _targets(node: cst.BaseExpression) -> set[str]:
+    match node:
+        case cst.Name(value=name):
+            return {name}
+        case cst.Tuple(elements=elements) | cst.List(elements=elements):
+            return {name for element in elements for name in _targets(element.value)}
+        case cst.StarredElement(value=value):
+            return _targets(value)
+        case _:
+            return set()
+
+
+def _all_parameters(parameters: cst.Parameters) -> list[cst.Param]:
+    return [*parameters.posonly_params, *parameters.params, *parameters.kwonly_params]
+
+
+_WORDING = frozenset({"debug", "info", "warning", "error", "exception", "warn", "print"})
+
+
+def only_words(line: cst.SimpleStatementLine) -> bool:
+    """Return whether a line only words an error or a log record, or guards."""
+    match line.body[0]:
+        case cst.Raise() | cst.Assert():
+            return True
+        case cst.Expr(value=cst.Call(func=func)):
+            return simple_name(func) in _WORDING
+        case _:
+            return False
