@@ -379,7 +379,7 @@ def test_sites_point_at_the_nearest_line_of_the_target(tiny):
 
     sites = recorder.sites
     assert sites.calls["HostPool#1"].file == "tinystack/stack.py"
-    assert sites.calls["build_stack#1"].file == __file__
+    assert sites.calls["build_stack#1"].file == "tests/traces/test_recorder.py"
     assert sites.definitions["HostPool"].file == "tinystack/pools.py"
     # The generated constructor of a dataclass is found at its class.
     assert sites.definitions["PoolEntry"].file == "tinystack/stack.py"
