@@ -27,7 +27,8 @@ def names_in(node: cst.CSTNode) -> frozenset[str]:
 def names_bound_in(function: cst.FunctionDef) -> frozenset[str]:
     """Return the parameters of a function and the names that it assigns."""
     collector = _Bound()
-    function.visit(collector)
+    function.params.visit(collector)
+    function.body.visit(collector)
     return frozenset(collector.found)
 
 
@@ -99,6 +100,22 @@ class _Bound(cst.CSTVisitor):
     @override
     def visit_AsName(self, node: cst.AsName) -> None:
         self.found |= _targets(node.name)
+
+    @override
+    def visit_CompFor(self, node: cst.CompFor) -> None:
+        self.found |= _targets(node.target)
+
+    @override
+    def visit_NamedExpr(self, node: cst.NamedExpr) -> None:
+        self.found |= _targets(node.target)
+
+    @override
+    def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
+        self.found.add(node.name.value)
+
+    @override
+    def visit_ClassDef(self, node: cst.ClassDef) -> None:
+        self.found.add(node.name.value)
 
     @override
     def visit_ImportAlias(self, node: cst.ImportAlias) -> None:

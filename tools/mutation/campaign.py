@@ -145,7 +145,12 @@ def run(
         baseline = Path(folder) / "baseline"
         write_baseline(baseline, scenarios=plan.scenarios, plays=stand.plays)
         executor.load(baseline)
-        _controlled(plan, executor, stand)
+        unstable = _controlled(plan, executor, stand)
+        if unstable:
+            write_baseline(
+                baseline, scenarios=plan.scenarios, plays=stand.plays, stateless=unstable
+            )
+            executor.load(baseline)
         _judge(plan, executor, journal, stand=stand, on_judged=on_judged)
     known = journal.finished
     return [known[mutant.id] for mutant in plan.mutants]
@@ -166,7 +171,7 @@ def _judge(
             on_judged(mutant.operator)
         else:
             reaching.append(len(names))
-            orders.append(_order(plan, mutant, names[: plan.scenarios_max]))
+            orders.append(_order(plan, mutant, names[: plan.scenarios_max], device=device))
     for number, fate in executor.results(orders):
         journal.add(_with(fate, reaching=reaching[number]))
         on_judged(fate.operator)
@@ -181,11 +186,11 @@ def _is_settled(fate: Fate | None, *, plan: Plan) -> bool:
     return not is_open or fate.played >= could
 
 
-def _order(plan: Plan, mutant: Mutant, names: tuple[str, ...]) -> Judge:
+def _order(plan: Plan, mutant: Mutant, names: tuple[str, ...], *, device: str) -> Judge:
     return Judge(
         mutant=mutant,
         names=names,
-        device=plan.device_of(mutant),
+        device=device,
         limit_seconds=plan.limit_seconds,
         more=MORE_AFTER_KILL,
     )
@@ -202,26 +207,28 @@ def _unplayed(mutant: Mutant) -> Fate:
     )
 
 
-def _controlled(plan: Plan, executor: Executor, stand: Stand) -> None:
-    """Run the controls.
+def _controlled(plan: Plan, executor: Executor, stand: Stand) -> frozenset[tuple[str, str]]:
+    """Run the controls; return where the state left is not the same every time: it proves nothing.
 
     Raises:
-        ToolError: a mutant that changes nothing is caught or leaves another state, or one that
-            cannot run is not caught.
+        ToolError: a mutant that changes nothing is caught, or one that cannot run is not.
     """
     file = plan.files[0]
     text = (plan.root / file).read_text(encoding="utf-8")
-    device = plan.devices[""]
-    names = stand.all_on(device)
+    keys = list(stand.plays)
     noop = _control("no_operation", file, f"{text}\n# nothing\n")
     broken = _control("always_broken", file, f"{text}\nraise RuntimeError('always broken')\n")
-    orders = [*(_order(plan, noop, (name,)) for name in names), _order(plan, broken, names[:1])]
+    orders = [
+        *(_order(plan, noop, (name,), device=device) for device, name in keys),
+        _order(plan, broken, (keys[0][1],), device=keys[0][0]),
+    ]
     fates = dict(executor.results(orders))
     for number, fate in fates.items():
-        expected = "loud" if number == len(names) else "equivalent"
-        if fate.verdict != expected:
-            rule = f"must be judged {expected}, or no figure means anything"
-            raise ToolError(f"control {fate.operator}", rule, expected=expected, got=fate)
+        expected = ("loud",) if number == len(keys) else ("equivalent", "survived")
+        if fate.verdict not in expected:
+            rule = f"must be judged {' or '.join(expected)}, or no figure means anything"
+            raise ToolError(f"control {fate.operator}", rule, expected=expected[0], got=fate)
+    return frozenset(key for number, key in enumerate(keys) if fates[number].verdict == "survived")
 
 
 def _control(operator: str, file: str, text: str) -> Mutant:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -80,12 +81,34 @@ class Judge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compare:
-    """Play some texts on scenarios and tell every difference of behaviour."""
+    """Refactor the code and tell every difference of behaviour in some scenarios.
 
+    Attributes:
+        files: what may be refactored.
+        steps: the refactors, as :mod:`tools.mutation.neutral.steps` has them.
+        texts: files with another text to begin with.
+        limit_seconds: for all scenarios.
+    """
+
+    files: tuple[str, ...]
+    steps: tuple[Any, ...]
     texts: Mapping[str, str]
     names: tuple[str, ...]
     device: str
     limit_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What came of it.
+
+    Attributes:
+        done: kind and file of the refactors that found something to rewrite.
+        differences: headlines, or what stopped the play.
+    """
+
+    done: tuple[tuple[str, str], ...]
+    differences: tuple[str, ...]
 
 
 Order = Rehearse | Load | Judge | Compare

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
@@ -29,8 +30,25 @@ def import_anew(root: Path, *, packages: Sequence[str]) -> None:
     for name in list(sys.modules):
         if any(name == package or name.startswith(f"{package}.") for package in packages):
             del sys.modules[name]
-    sys.path.insert(0, str(root))
+    # Before every other finder: that of a worker in another interpreter knows where we lie.
+    sys.meta_path.insert(0, _From(root, packages))
     importlib.invalidate_caches()
+
+
+class _From:
+    """Finds packages under a root, whoever else has some of the same names."""
+
+    def __init__(self, root: Path, packages: Sequence[str]) -> None:
+        self._root = root
+        self._packages = packages
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
+    ) -> ModuleSpec | None:
+        """Return where one of the packages lies under the root; None for all else."""
+        if path is not None or fullname not in self._packages:
+            return None
+        return PathFinder.find_spec(fullname, [str(self._root)], target)
 
 
 def swap_in(root: Path, texts: Mapping[str, str]) -> bool:

@@ -29,12 +29,14 @@ class Site:
 
     Attributes:
         scopes: names of classes and functions around it, outermost first.
+        classes: those of them that are classes.
         function: the innermost function; None at the top of a module or class.
         statement: the simple statement or the header it belongs to.
         only_words: whether it only words an error or a message.
     """
 
     scopes: tuple[str, ...]
+    classes: tuple[str, ...]
     function: cst.FunctionDef | None
     statement: Span
     only_words: bool
@@ -168,6 +170,9 @@ class _Collector(cst.CSTVisitor):
         functions = [scope for scope in self._scopes if isinstance(scope, cst.FunctionDef)]
         return scopes, functions[-1] if functions else None
 
+    def _classes(self) -> tuple[str, ...]:
+        return tuple(s.name.value for s in self._scopes if isinstance(s, cst.ClassDef))
+
     @override
     def visit_Module(self, node: cst.Module) -> None:
         self._link(node.body)
@@ -205,6 +210,7 @@ class _Collector(cst.CSTVisitor):
         self.functions.append(
             FunctionSite(
                 scopes=scopes,
+                classes=self._classes(),
                 function=function,
                 statement=header,
                 only_words=False,
@@ -227,6 +233,7 @@ class _Collector(cst.CSTVisitor):
             self.statements.append(
                 StatementSite(
                     scopes=scopes,
+                    classes=self._classes(),
                     function=function,
                     statement=self.spans[node],
                     only_words=self._words > 0,
@@ -246,6 +253,7 @@ class _Collector(cst.CSTVisitor):
         self.calls.append(
             CallSite(
                 scopes=scopes,
+                classes=self._classes(),
                 function=function,
                 statement=self._around(node),
                 only_words=self._words > 0,
@@ -270,6 +278,7 @@ class _Collector(cst.CSTVisitor):
         self.displays.append(
             DisplaySite(
                 scopes=scopes,
+                classes=self._classes(),
                 function=function,
                 statement=self._around(node),
                 only_words=self._words > 0,

@@ -20,6 +20,7 @@ from tools.mutation.model import Mutant, Place
 from tools.mutation.orders import (
     Baseline,
     Compare,
+    Comparison,
     Fate,
     Judge,
     Load,
@@ -124,11 +125,17 @@ class MutantStage:
             same_state=bool(state) and self._baseline.states.get((order.device, name)) == state,
         )
 
-    def _compared(self, order: Compare) -> tuple[str, ...]:
-        """Return the headlines of all differences of behaviour, or what stopped the play."""
+    def _compared(self, order: Compare) -> Comparison:
+        """Refactor, play, and return the headlines of all differences of behaviour."""
+        # Only this kind of order needs LibCST.
+        from tools.mutation.neutral.rewrites import REWRITES
+        from tools.mutation.neutral.steps import applied_stack
+
+        sources = {file: (self._root / file).read_text(encoding="utf-8") for file in order.files}
+        found = applied_stack(sources, order.steps, REWRITES)
 
         def told() -> tuple[str, ...]:
-            self._player.put_in_anew(order.texts)
+            self._player.put_in_anew({**found.texts, **order.texts})
             return tuple(
                 cause.headline()
                 for name in order.names
@@ -137,9 +144,11 @@ class MutantStage:
             )
 
         try:
-            return self._in_copy(told, order)
+            differences = self._in_copy(told, order)
         except Exception as error:  # noqa: BLE001 - whatever a refactor breaks is a difference
-            return (f"raised {_words(error)}",)
+            differences = (f"raised {_words(error)}",)
+        done = tuple((step.kind, file) for step, file in found.done)
+        return Comparison(done=done, differences=differences)
 
     def _causes_of(self, name: str, *, device: str) -> tuple[Cause, ...]:
         head, _ = self._player.play(self._baseline.scenarios[name], device=device)

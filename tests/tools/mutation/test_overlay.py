@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from importlib.machinery import PathFinder
 
 import pytest
 
@@ -86,7 +87,22 @@ def test_what_is_more_than_a_function_is_refused_and_nothing_changed(package, tm
     assert package.double(3) == 6
 
 
-def test_copy_of_a_package_is_imported_anew(package, tmp_path):
+class Obstinate:
+    """Finds the package where it always lay, as a worker of another interpreter does."""
+
+    def __init__(self, root):
+        self._root = root
+
+    def find_spec(self, fullname, path, target=None):
+        if path is not None or fullname != "pkg_mutated":
+            return None
+        return PathFinder.find_spec(fullname, [str(self._root)], target)
+
+
+@pytest.mark.parametrize("is_obstinate", [False, True])
+def test_copy_of_a_package_is_imported_anew(package, tmp_path, monkeypatch, is_obstinate):
+    finders = [Obstinate(tmp_path)] if is_obstinate else []
+    monkeypatch.setattr(sys, "meta_path", [*finders, *sys.meta_path])
     texts = {FILE: "from pkg_mutated.moved import LIMIT\n", "pkg_mutated/moved.py": "LIMIT = 9\n"}
     copy = tmp_path / "copy"
     copy.mkdir()

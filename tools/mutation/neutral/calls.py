@@ -5,7 +5,7 @@ from random import Random
 
 import libcst as cst
 
-from tools.mutation.bindings import names_in
+from tools.mutation.bindings import names_bound_in, names_in
 from tools.mutation.edits import Edit, applied
 from tools.mutation.source import CallSite, Parameter, Tree, Unit
 
@@ -76,7 +76,7 @@ def keyword_to_position(tree: Tree, unit: Unit, random: Random) -> dict[str, str
         return None
     site, index = random.choice(found)
     texts = [unit_text(unit, argument) for argument in site.node.args]
-    texts[index] = unit_text(unit, site.node.args[index].value)
+    texts[index] = value_text(unit, site.node.args[index])
     return _with_arguments(unit, site, texts)
 
 
@@ -87,7 +87,7 @@ def dict_splat(_tree: Tree, unit: Unit, random: Random) -> dict[str, str] | None
         return None
     site = random.choice(found)
     pairs = ", ".join(
-        f'"{argument.keyword.value}": {unit_text(unit, argument.value)}'
+        f'"{argument.keyword.value}": {value_text(unit, argument)}'
         for argument in _keywords(site.node)
         if argument.keyword is not None
     )
@@ -99,6 +99,12 @@ def unit_text(unit: Unit, node: cst.CSTNode) -> str:
     """Return the text of a node as it stands."""
     span = unit.spans[node]
     return unit.source[span.start : span.end].decode()
+
+
+def value_text(unit: Unit, argument: cst.Arg) -> str:
+    """Return what an argument passes, with its parentheses: the place of a node is without them."""
+    text = unit_text(unit, argument)
+    return text if argument.keyword is None else text.partition("=")[2].strip()
 
 
 def replaced_node(unit: Unit, node: cst.CSTNode, text: str) -> dict[str, str]:
@@ -143,7 +149,9 @@ def _signature(tree: Tree, site: CallSite) -> tuple[Parameter, ...] | None:
     """Return the signature of what is called by a plain name that the tree defines."""
     match site.node.func:
         case cst.Name(value=name) if name not in ("super", "type", "replace"):
-            return tree.signature(name)
+            # A parameter may have the name of a function that lies elsewhere.
+            is_own = site.function is not None and name in names_bound_in(site.function)
+            return None if is_own else tree.signature(name)
         case _:
             return None
 

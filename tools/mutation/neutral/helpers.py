@@ -97,7 +97,8 @@ _UNMOVABLE = (
 
 def _extractable(unit: Unit, site: StatementSite) -> cst.Call | None:
     function = site.function
-    if function is None or site.only_words or len(site.scopes) > 2:
+    is_inner = len(site.scopes) - len(site.classes) > 1
+    if function is None or site.only_words or is_inner:
         return None
     match site.node.body[0]:
         case cst.Assign(value=cst.Call() as value) | cst.Return(value=cst.Call() as value):

@@ -49,7 +49,7 @@ def _own_locals(site: FunctionSite) -> list[str]:
     bound = names_bound_in(site.node)
     scan = _Scan()
     site.node.visit(scan)
-    fixed = scan.parameters | scan.declared | scan.imported | scan.loose
+    fixed = scan.parameters | scan.declared | scan.imported | scan.loose | scan.functions
     is_inner = len(site.scopes) > 1 and site.owner is None
     return [] if is_inner else sorted(bound - fixed)
 
@@ -75,10 +75,15 @@ class _Scan(cst.CSTVisitor):
         self.declared: set[str] = set()
         self.imported: set[str] = set()
         self.loose: set[str] = set()
+        self.functions: set[str] = set()
 
     @override
     def visit_Param(self, node: cst.Param) -> None:
         self.parameters.add(node.name.value)
+
+    @override
+    def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
+        self.functions.add(node.name.value)
 
     @override
     def visit_NameItem(self, node: cst.NameItem) -> None:

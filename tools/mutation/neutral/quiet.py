@@ -1,8 +1,8 @@
 """Random stacks of harmless refactors against the gate: any difference is a false alarm."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -14,14 +14,12 @@ from tools.mutation.baseline import write_baseline
 from tools.mutation.campaign import Plan, Stand
 from tools.mutation.executors import Executor
 from tools.mutation.neutral.rewrites import REWRITES
-from tools.mutation.neutral.steps import Applied, Step, applied_stack, stack_of
+from tools.mutation.neutral.steps import Step, stack_of
 from tools.mutation.orders import Compare
 from tools.output import say
 from tools.playing import OnPlayed
 
 SCENARIOS_A_STACK = 2
-_AHEAD = 64
-"""Stacks made before their results are awaited: making one takes about as long as playing it."""
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +53,7 @@ class Quietness(msgspec.Struct, frozen=True, kw_only=True):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stack:
     seed: int
-    applied: Applied
+    steps: tuple[Step, ...]
     names: tuple[str, ...]
 
 
@@ -71,98 +69,72 @@ def quietness(
     """Judge stacks of refactors, of seeds that follow one another.
 
     Raises:
-        ToolError: the control, a changed value, raises no alarm.
+        ToolError: the control, a module that raises, causes no alarm.
     """
-    sources = {file: (plan.root / file).read_text(encoding="utf-8") for file in plan.files}
     counts: Counter[str] = Counter()
-    alarms: list[Alarm] = []
+    loud: list[tuple[_Stack, tuple[str, ...]]] = []
+    made = [_stack(plan, stand, one) for one in range(seed, seed + stacks)]
     with TemporaryDirectory() as folder:
         baseline = Path(folder) / "baseline"
         write_baseline(baseline, scenarios=plan.scenarios, plays=stand.plays)
         executor.load(baseline)
-        _controlled(plan, executor, stand=stand, sources=sources)
-        for start in range(seed, seed + stacks, _AHEAD):
-            seeds = range(start, min(start + _AHEAD, seed + stacks))
-            made = [_stack(one, sources, names=stand.all_on(plan.devices[""])) for one in seeds]
-            for stack, differences in _judged(plan, executor, made):
-                counts.update(step.kind for step, _ in stack.applied.done)
-                on_judged(f"seed {stack.seed}")
-                if differences:
-                    say(f"alarm: seed {stack.seed}: {differences[0]}")
-                    alarms.append(_smallest(plan, executor, stack, differences, sources=sources))
+        _controlled(plan, executor, stand)
+        for number, found in executor.results([_order(plan, stack) for stack in made]):
+            counts.update(kind for kind, _ in found.done)
+            on_judged(f"seed {made[number].seed}")
+            if found.differences:
+                say(f"alarm: seed {made[number].seed}: {found.differences[0]}")
+                loud.append((made[number], found.differences))
+        # Not before: the workers are busy until the last result is in.
+        alarms = [_smallest(plan, executor, stack, differences) for stack, differences in loud]
     return Quietness(stacks=stacks, refactors=dict(sorted(counts.items())), alarms=tuple(alarms))
 
 
-def _stack(seed: int, sources: Mapping[str, str], *, names: Sequence[str]) -> _Stack:
-    steps = stack_of(seed, tuple(REWRITES))
+def _stack(plan: Plan, stand: Stand, seed: int) -> _Stack:
+    names = stand.all_on(plan.devices[""])
     return _Stack(
         seed=seed,
-        applied=applied_stack(sources, steps, REWRITES),
+        steps=stack_of(seed, tuple(REWRITES)),
         names=tuple(Random(seed).sample(names, min(SCENARIOS_A_STACK, len(names)))),
     )
 
 
-def _judged(
-    plan: Plan, executor: Executor, stacks: Sequence[_Stack]
-) -> Iterator[tuple[_Stack, tuple[str, ...]]]:
-    orders = [_order(plan, stack.applied.texts, stack.names) for stack in stacks]
-    for number, differences in executor.results(orders):
-        yield stacks[number], differences
-
-
-def _order(plan: Plan, texts: Mapping[str, str], names: tuple[str, ...]) -> Compare:
+def _order(plan: Plan, stack: _Stack, *, texts: Mapping[str, str] | None = None) -> Compare:
     return Compare(
-        texts=texts,
-        names=names,
+        files=plan.files,
+        steps=stack.steps,
+        texts=texts or {},
+        names=stack.names,
         device=plan.devices[""],
-        limit_seconds=plan.limit_seconds * len(names),
+        limit_seconds=plan.limit_seconds * len(stack.names),
     )
 
 
-def _smallest(
-    plan: Plan,
-    executor: Executor,
-    stack: _Stack,
-    differences: tuple[str, ...],
-    *,
-    sources: Mapping[str, str],
-) -> Alarm:
+def _smallest(plan: Plan, executor: Executor, stack: _Stack, differences: tuple[str, ...]) -> Alarm:
     """Leave steps out one by one, as long as there is an alarm."""
-    kept = [step for step, _ in stack.applied.done]
-    for step in list(kept):
-        fewer = [other for other in kept if other is not step]
-        found = _differences(plan, executor, fewer, names=stack.names, sources=sources)
-        if found:
-            kept, differences = fewer, found
-    files = dict(applied_stack(sources, kept, REWRITES).done)
+    files: tuple[tuple[str, str], ...] = ()
+    for step in stack.steps:
+        fewer = replace(stack, steps=tuple(other for other in stack.steps if other is not step))
+        [(_, found)] = executor.results([_order(plan, fewer)])
+        if found.differences:
+            stack, differences, files = fewer, found.differences, found.done
     return Alarm(
         seed=stack.seed,
-        steps=tuple(f"{step.kind}:{step.seed} {files.get(step, '')}" for step in kept),
+        steps=tuple(
+            f"{step.kind}:{step.seed} {dict(files).get(step.kind, '')}".strip()
+            for step in stack.steps
+        ),
         differences=differences,
     )
 
 
-def _differences(
-    plan: Plan,
-    executor: Executor,
-    steps: Sequence[Step],
-    *,
-    names: tuple[str, ...],
-    sources: Mapping[str, str],
-) -> tuple[str, ...]:
-    texts = applied_stack(sources, steps, REWRITES).texts
-    [(_, found)] = executor.results([_order(plan, texts, names)])
-    differences: tuple[str, ...] = found
-    return differences
-
-
-def _controlled(
-    plan: Plan, executor: Executor, *, stand: Stand, sources: Mapping[str, str]
-) -> None:
+def _controlled(plan: Plan, executor: Executor, stand: Stand) -> None:
     file = plan.files[0]
-    broken = {file: f"{sources[file]}\nraise RuntimeError('always broken')\n"}
-    orders = [_order(plan, texts, stand.all_on(plan.devices[""])[:1]) for texts in ({}, broken)]
+    text = (plan.root / file).read_text(encoding="utf-8")
+    broken = {file: f"{text}\nraise RuntimeError('always broken')\n"}
+    quiet = _Stack(seed=0, steps=(), names=stand.all_on(plan.devices[""])[:1])
+    orders = [_order(plan, quiet), _order(plan, quiet, texts=broken)]
     found = dict(executor.results(orders))
-    if found[0] or not found[1]:
+    if found[0].differences or not found[1].differences:
         rule = "must be quiet without a change and loud with a broken one"
         raise ToolError("control", rule, expected="nothing, something", got=found)
