@@ -70,7 +70,7 @@ class EveryBufferStage(NativeStage):
         found = [
             # The layer only says when they are read: whatever loads them has come to its end.
             replace(buffer, layer=max(one.layer for one in listed))
-            for plane in planes_of(name.name, owner, domain, taken=known)
+            for plane in planes_of(name.name, owner, domain, host=None, taken=known)
             for buffer in plane.layers
         ]
         self._rows[name] = [*listed, *found]

@@ -1,6 +1,5 @@
 """Device side of a scenario: the release's own pools, allocators and request table of one rank."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 
 from traces.targets.sglang.calls import Caller
 from traces.targets.sglang.geometry import Geometry, draft_geometry
+from traces.targets.sglang.memory import buffers_of
 from traces.targets.sglang.models import Family
 from traces.targets.sglang.releases import find_class
 from traces.targets.sglang.states import request_table
@@ -314,21 +314,8 @@ def _compressed_pools(pool: Any) -> dict[str, Any]:  # noqa: ANN401 - a pool of 
 def tensor_bytes(side: DeviceSide) -> int:
     """Return the bytes of all buffers of a side, each storage once."""
     storages = {
-        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+        buffer.tensor.untyped_storage().data_ptr(): buffer.tensor.untyped_storage().nbytes()
         for pool in side.pools.values()
-        for tensor in _tensors(vars(pool), depth=2)
+        for buffer in buffers_of(pool)
     }
     return sum(storages.values())
-
-
-def _tensors(value: Any, *, depth: int) -> Iterator[torch.Tensor]:  # noqa: ANN401
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, dict) and depth:
-        for item in value.values():
-            yield from _tensors(item, depth=depth - 1)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item, depth=depth)
-    elif depth and hasattr(value, "__dict__") and hasattr(value, "temporal"):
-        yield from _tensors(vars(value), depth=depth)

@@ -9,6 +9,8 @@ import torch
 from traces.targets.content import RowBuffer
 from traces.targets.sglang.memory import Buffer, buffers_of
 
+_ROW_AXES = 2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
@@ -40,7 +42,9 @@ class Plane:
     layers: tuple[RowBuffer, ...]
 
 
-def planes_of(owner: str, pool: object, domain: Domain, *, taken: set[int]) -> Iterator[Plane]:
+def planes_of(
+    owner: str, pool: object, domain: Domain, *, host: object, taken: set[int]
+) -> Iterator[Plane]:
     """Yield the planes of a pool whose rows the slots of ``domain`` number.
 
     Memory that has another use - tables, scratch, rings of their own - has no row for every slot
@@ -50,6 +54,7 @@ def planes_of(owner: str, pool: object, domain: Domain, *, taken: set[int]) -> I
         owner: name of the pool: ``KV``.
         pool: the device pool.
         domain: the slots.
+        host: the host pool that mirrors it, None without one.
         taken: addresses of buffers that belong to somebody else; those that are yielded are added.
     """
     groups: dict[str, list[Buffer]] = {}
@@ -57,15 +62,19 @@ def planes_of(owner: str, pool: object, domain: Domain, *, taken: set[int]) -> I
         if buffer.tensor.data_ptr() not in taken:
             groups.setdefault(buffer.attribute, []).append(buffer)
     for buffers in groups.values():
-        plane = _plane(owner, buffers, domain)
+        plane = _plane(owner, buffers, domain, host)
         if plane is not None:
             taken.update(buffer.tensor.data_ptr() for buffer in buffers)
             yield from plane
 
 
-def _plane(owner: str, buffers: Sequence[Buffer], domain: Domain) -> Iterator[Plane] | None:
+def _plane(
+    owner: str, buffers: Sequence[Buffer], domain: Domain, host: object
+) -> Iterator[Plane] | None:
     first = buffers[0]
     flat = _slots_per_row(first.tensor, axis=0, domain=domain)
+    if flat is None:
+        flat = _slots_per_mirrored_row([buffer.tensor for buffer in buffers], domain, host)
     if flat is not None:
         tensors = [buffer.tensor for buffer in buffers]
         return iter([_layers(f"{owner}.{first.attribute}", tensors, domain, flat)])
@@ -105,3 +114,32 @@ def _slots_per_row(tensor: torch.Tensor, *, axis: int, domain: Domain) -> int | 
             spare = 2 * domain.page_size + domain.slot_num
             return slots_per_row if rows * slots_per_row <= spare else None
     return None
+
+
+def _slots_per_mirrored_row(
+    layers: Sequence[torch.Tensor], domain: Domain, host: object
+) -> int | None:
+    """Return how many slots share a row of the host pool that holds as wide rows and no others.
+
+    Pools of compressed rows have rows to spare that no slot numbers.
+    """
+    slot_num = getattr(host, "size", None)
+    first = layers[0]
+    if not isinstance(slot_num, int) or first.dim() < _ROW_AXES or not first.is_contiguous():
+        return None
+    held = sum(
+        buffer.tensor.numel() for buffer in buffers_of(host) if _is_mirror(buffer.tensor, first)
+    )
+    row_num, rest = divmod(held, first[0].numel() * len(layers))
+    if row_num == 0 or rest or slot_num % row_num:
+        return None
+    slots_per_row = slot_num // row_num
+    divides = domain.page_size % slots_per_row == 0
+    return slots_per_row if divides and len(first) * slots_per_row >= domain.slot_num else None
+
+
+def _is_mirror(tensor: torch.Tensor, layer: torch.Tensor) -> bool:
+    """Tell whether a buffer is host memory in rows as wide as those of a layer."""
+    return (
+        tensor.dtype == layer.dtype and tensor.shape[-1] == layer.shape[-1] and tensor.is_pinned()
+    )

@@ -156,7 +156,8 @@ class Script:
                 continue
             domain = self._transfers.domain_of(name)
             if domain is not None:
-                yield from planes_of(name, pool, domain, taken=taken)
+                host = self._transfers.host_pool_of(name)
+                yield from planes_of(name, pool, domain, host=host, taken=taken)
 
     def _content(
         self, plane: Plane, buffer: RowBuffer, slots: torch.Tensor, author: str

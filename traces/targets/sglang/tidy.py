@@ -3,23 +3,26 @@
 A release may create streams and events in any order and record some that nobody waits for. Streams
 are named by what moves on them, events by the stream they were recorded on and which of its marks
 they are (``load@6``); marks with no transfer in between are one. A record that nobody waits for is
-no order at all. What a release logs is no contract and is left out, and so are the arguments with
-which the script itself calls the controller.
+no order at all, nor is there one between slots of different pools. What a release logs is no
+contract and is left out, and so are the arguments with which the script itself calls the
+controller.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import msgspec
 
 from traces.model import (
+    Allocation,
     Call,
     Event,
     EventAwaited,
     EventRecorded,
     Message,
     Recording,
+    Release,
     Site,
     Transfer,
 )
@@ -27,6 +30,7 @@ from traces.model import (
 _DEFAULT = "default"
 _HOST = "host"
 _READER = "read."
+_SLOTS = (Allocation, Release)
 
 
 def tidied(recording: Recording, *, findings: Sequence[str]) -> Recording:
@@ -44,6 +48,7 @@ def tidied(recording: Recording, *, findings: Sequence[str]) -> Recording:
     roles = _roles(event for event, _ in events)
     names = _Names(roles)
     named = _once([(names.named(event), place) for event, place in events])
+    named = _slots_by_owner(named)
     named += [(Message(step="reload", level="error", text=line), None) for line in findings]
     return msgspec.structs.replace(
         recording,
@@ -81,6 +86,23 @@ def _once(events: list[tuple[Event, Site | None]]) -> list[tuple[Event, Site | N
         if not (isinstance(found[0], EventRecorded) and found[0] == before[0]):
             kept.append(found)
     return kept
+
+
+def _slots_by_owner(events: list[tuple[Event, Site | None]]) -> list[tuple[Event, Site | None]]:
+    """Put slots that are taken and given back in a row in order of their pools."""
+    ordered: list[tuple[Event, Site | None]] = []
+    for _, run in groupby(events, key=_kind):
+        ordered += sorted(run, key=_owner)
+    return ordered
+
+
+def _kind(pair: tuple[Event, Site | None]) -> tuple[bool, str]:
+    return isinstance(pair[0], _SLOTS), pair[0].step
+
+
+def _owner(pair: tuple[Event, Site | None]) -> str:
+    event = pair[0]
+    return event.owner if isinstance(event, _SLOTS) else ""
 
 
 def _without_unawaited(

@@ -36,6 +36,10 @@ class Transfers:
             source = _KV
         return self._domains.get(source)
 
+    def host_pool_of(self, pool: str) -> Any:  # noqa: ANN401 - any class of host pools
+        """Return the host pool of that name; None without an entry."""
+        return getattr(self._entries.get(pool), "host_pool", None)
+
     def take(self, *, pages: int) -> dict[str, torch.Tensor]:
         """Take device slots for a node in every domain.
 

@@ -27,6 +27,17 @@ def alloc_with_host_register(*_, **__):
 class Plain:
     pass
 
+class Capabilities:
+    hicache_device_kernels = False
+    supports_triton = False
+
+class Platform:
+    capabilities = Capabilities()
+    name = "cpu"
+
+_is_cuda = False
+current_platform = Platform()
+
 ALLOC_MEMORY_FUNCS = defaultdict(lambda: alloc_with_host_register)
 
 class Pool:
@@ -40,7 +51,27 @@ def available():
     return psutil.virtual_memory().available, psutil.cpu_count()
 """
 COMPILED = """
+_is_cuda = False
+
+def load_jit(*_, **__):
+    raise RuntimeError("no compiler")
+
+def can_use_jit_kernel(*, element_size):
+    if element_size % 16:
+        return False
+    try:
+        load_jit("hicache", element_size)
+    except RuntimeError:
+        return False
+    return True
+
 def transfer_hicache_one_layer_mla(*_, **__):
+    raise RuntimeError("no compiler")
+"""
+PLAIN = """
+_is_cuda = False
+
+def load_jit(*_, **__):
     raise RuntimeError("no compiler")
 """
 KERNEL = """
@@ -72,6 +103,7 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     package = tmp_path / "sglang"
     package.mkdir()
     files = {"__init__": "", "pool": POOL, "compiled": COMPILED, "kernel": KERNEL}
+    files["plain"] = PLAIN
     for name, text in files.items():
         (package / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -93,11 +125,44 @@ def test_modules_get_the_kernels_that_they_name(
     assert not hasattr(pool, "transfer_kv_of_the_future")
     assert pool.jit_transfer_one is installed.functions["transfer_hicache_one_layer_mla"]
     assert installed.bind() == [
+        "sglang.compiled.load_jit",
         "sglang.compiled.transfer_hicache_one_layer_mla",
+        "sglang.compiled._is_cuda",
         "sglang.pool.transfer_kv_direct",
+        "sglang.pool._is_cuda",
+        "sglang.pool.current_platform",
         "sglang.pool.psutil",
         "sglang.pool.ALLOC_MEMORY_FUNCS",
     ]
+
+
+def test_modules_with_kernels_are_told_that_there_is_cuda(
+    release: None, installed: standins.Standins
+) -> None:
+    pool = imported("pool")
+    assert pool._is_cuda is True
+    assert pool.current_platform.capabilities.hicache_device_kernels is True
+    assert pool.current_platform.capabilities.supports_triton is False
+    assert pool.current_platform.name == "cpu"
+
+
+def test_kernels_that_a_release_compiles_count_as_compiled(
+    release: None, installed: standins.Standins
+) -> None:
+    """Whether rows of a size can be moved is still the release's own rule."""
+    compiled = imported("compiled")
+    assert compiled.can_use_jit_kernel(element_size=656) is True
+    assert compiled.can_use_jit_kernel(element_size=650) is False
+
+
+def test_modules_without_kernels_are_left_alone(
+    release: None, installed: standins.Standins
+) -> None:
+    """Control."""
+    plain = imported("plain")
+    assert plain._is_cuda is False
+    with pytest.raises(RuntimeError, match="no compiler"):
+        plain.load_jit()
 
 
 def test_modules_imported_before_are_bound_and_unbound(release: None, device: SimDevice) -> None:

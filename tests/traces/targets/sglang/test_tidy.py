@@ -1,9 +1,11 @@
 """Order between roles: handles, logs and records that nobody waits for play no part."""
 
 import msgspec
+import pytest
 
 from traces.model import (
     SCHEMA,
+    Allocation,
     Argument,
     Call,
     EventAwaited,
@@ -130,6 +132,36 @@ def test_lost_wait_takes_its_record_along_and_shows():
 
     assert len(with_wait.trace.events) == 3
     assert without.trace.events == (moved("backup"),)
+
+
+def taken(owner, slots, step="backup"):
+    return Allocation(step=step, owner=owner, need=1, slots=slots)
+
+
+def test_which_pool_gives_its_slots_first_is_no_order():
+    one = tidy(taken("host.SWA", "0"), taken("host.MAMBA", "4"), taken("host.SWA", "1"))
+    other = tidy(taken("host.SWA", "0"), taken("host.SWA", "1"), taken("host.MAMBA", "4"))
+
+    assert one.trace == other.trace
+    assert [site.line for site in one.sites.events] == [1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    "between", [(), (moved("s"),)], ids=["the same pool", "with a transfer between"]
+)
+def test_order_of_slots_counts(between):
+    """Control: of one pool, and on both sides of other work."""
+    owner = "host.MAMBA" if between else "host.SWA"
+    one = tidy(taken("host.SWA", "0"), *between, taken(owner, "1"))
+    other = tidy(taken(owner, "1"), *between, taken("host.SWA", "0"))
+
+    assert one.trace.events != other.trace.events
+
+
+def test_slots_stay_in_their_step():
+    steps = tidy(taken("host.SWA", "0"), taken("host.KV", "0", step="reload"))
+
+    assert [event.step for event in steps.trace.events] == ["backup", "reload"]
 
 
 def test_log_is_left_out_and_findings_of_the_accelerator_are_told():

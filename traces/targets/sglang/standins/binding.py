@@ -12,6 +12,9 @@ from typing_extensions import override
 
 _RELEASE = "sglang"
 _TERABYTE = 1 << 40
+_CUDA_FLAG = "_is_cuda"
+_PLATFORM = "current_platform"
+_KERNEL_CAPABILITY = "hicache_device_kernels"
 _MISSING = object()
 
 
@@ -64,6 +67,17 @@ class _RoomyHost(types.ModuleType):
         )
 
 
+class _Amended:
+    """An object of a release, but for one attribute."""
+
+    def __init__(self, real: object, **amended: object) -> None:
+        self._real = real
+        vars(self).update(amended)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._real, name)
+
+
 def add_kernel_package(functions: Mapping[str, Callable[..., None]], changes: Changes) -> None:
     """Make ``import sgl_kernel`` work with nothing but the transfer functions in it."""
     package = _package("sgl_kernel")
@@ -112,6 +126,7 @@ class Binder:
 
     def bind(self, module: types.ModuleType) -> None:
         """Bind what one module names; binding again changes nothing."""
+        self._bind_compiler(module)
         self._bind_kernels(module)
         self._bind_memory(module)
 
@@ -121,7 +136,29 @@ class Binder:
             if _is_of_release(name) and isinstance(module, types.ModuleType):
                 self.bind(module)
 
+    def _bind_compiler(self, module: types.ModuleType) -> None:
+        """Have kernels that a release compiles count as compiled; nobody calls them."""
+        has_kernels = any(
+            _is_release_kernel(value, self._functions) and value.__module__ == module.__name__
+            for value in vars(module).values()
+        )
+        if has_kernels and "load_jit" in vars(module):
+            self._set(module, "load_jit", lambda *_, **__: None)
+
     def _bind_kernels(self, module: types.ModuleType) -> None:
+        """Bind what a module names, and tell a module that calls kernels that there are any."""
+        before = len(self.bound)
+        self._bind_functions(module)
+        if len(self.bound) == before:
+            return
+        if vars(module).get(_CUDA_FLAG) is False:
+            self._set(module, _CUDA_FLAG, value=True)
+        capabilities = getattr(vars(module).get(_PLATFORM), "capabilities", None)
+        if hasattr(capabilities, _KERNEL_CAPABILITY):
+            able = _Amended(capabilities, **{_KERNEL_CAPABILITY: True})
+            self._set(module, _PLATFORM, _Amended(vars(module)[_PLATFORM], capabilities=able))
+
+    def _bind_functions(self, module: types.ModuleType) -> None:
         named = _names(module)
         for name, function in self._functions.items():
             if name in named and name not in vars(module):

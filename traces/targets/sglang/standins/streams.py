@@ -13,6 +13,8 @@ from assembler.accelerator import Device
 from assembler.accelerator import Event as DeviceEvent
 from assembler.accelerator import Stream as DeviceStream
 
+_CAPABILITY = (8, 0)
+
 
 class _Names:
     """Names streams and events in the order in which they are made."""
@@ -193,6 +195,8 @@ class StreamFactory:
             "default_stream": lambda *_, **__: self.stream_type.of(self._default),
             "set_stream": self._set_stream,
             "synchronize": lambda *_, **__: self.device.synchronize(),
+            # Which of several kernels that move the same bytes a release takes.
+            "get_device_capability": lambda *_, **__: _CAPABILITY,
         }
 
     def module(self) -> types.ModuleType:
