@@ -1,9 +1,9 @@
-"""Known faults played again: would the gate between the good and the bad side have shown them?"""
+"""Known faults played again: would the gate between good and bad side, or an audit, show them?"""
 
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -12,6 +12,7 @@ import msgspec
 
 from tools.errors import ToolError, one_line
 from tools.survey import Played, compared
+from traces.audit import audit, key_of
 from traces.diff.aliases import Aliases
 from traces.verdict import Cause, Kind
 
@@ -50,7 +51,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Attributes:
         evidence: which sides were run when the fault was catalogued.
+        audit: what a finding of the bad side alone looks like; None where no rule can see it.
         scenarios: pattern for the scenarios that show it; the good side must play one to its end.
+        outside: why no scenario can show it, for what lies beyond stacks and transfers.
     """
 
     id: str
@@ -60,7 +63,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     bad: str
     evidence: Literal["both", "bad", "none"]
     expected: Expected
+    audit: Expected | None = None
     scenarios: str = "*"
+    outside: str = ""
 
 
 class Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,9 +77,13 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What the gate says of one fault.
+    """What the net says of one fault.
 
     Attributes:
+        result: of gate and audit together.
+        gate: of the gate between the sides alone.
+        audit: first finding that the bad side has, the good one has not, and that was expected;
+            empty without one.
         is_first: whether the expected cause is the first of those that change behaviour.
         place: how many causes come before it.
         causes: how many there are.
@@ -85,6 +94,8 @@ class Finding:
 
     fault: Fault
     result: Result
+    gate: Result
+    audit: str
     is_first: bool
     place: int
     causes: int
@@ -114,16 +125,35 @@ def backtest(
     faults: Sequence[Fault], *, play_side: PlaySide, aliases: Aliases
 ) -> Iterator[Finding]:
     """Play both sides of every fault and yield what the comparison shows; a side is played once."""
-    played: dict[str, Played] = {}
+    played: dict[str, Audited] = {}
     for fault in faults:
         for side in (fault.good, fault.bad):
             if side not in played:
-                played[side] = play_side(side)
+                played[side] = audited(play_side(side))
         yield judged(fault, good=played[fault.good], bad=played[fault.bad], aliases=aliases)
 
 
-def judged(fault: Fault, *, good: Played, bad: Played, aliases: Aliases) -> Finding:
-    """Compare the bad side with the good one as its base."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audited:
+    """One side with what an audit finds in it."""
+
+    side: Played
+    findings: tuple[Cause, ...]
+
+
+def audited(side: Played) -> Audited:
+    """Audit a side that was played."""
+    return Audited(side=side, findings=audit(side.recordings, recorded={}))
+
+
+def judged(fault: Fault, *, good: Audited, bad: Audited, aliases: Aliases) -> Finding:
+    """Compare the bad side with the good one as its base, and their audits."""
+    gate = _gated(fault, good=good.side, bad=bad.side, aliases=aliases)
+    shown = _audit_shows(fault, good=good, bad=bad)
+    return replace(gate, result="caught" if shown else gate.result, audit=shown)
+
+
+def _gated(fault: Fault, *, good: Played, bad: Played, aliases: Aliases) -> Finding:
     start = time.perf_counter()
     common = good.recordings.keys() & bad.recordings.keys()
     causes = compared(good, bad, aliases=aliases)
@@ -136,9 +166,12 @@ def judged(fault: Fault, *, good: Played, bad: Played, aliases: Aliases) -> Find
         location = f"{found.location.file}:{found.location.line}" if found.location else ""
     else:
         shown, location = obstacle, ""
+    result: Result = "caught" if place is not None else "not playable" if obstacle else "missed"
     return Finding(
         fault=fault,
-        result="caught" if place is not None else "not playable" if obstacle else "missed",
+        result=result,
+        gate=result,
+        audit="",
         is_first=place == 0,
         place=-1 if place is None else place,
         causes=len(causes),
@@ -148,8 +181,21 @@ def judged(fault: Fault, *, good: Played, bad: Played, aliases: Aliases) -> Find
     )
 
 
+def _audit_shows(fault: Fault, *, good: Audited, bad: Audited) -> str:
+    """Return the headline of the finding that gives a fault away; empty without one."""
+    if fault.audit is None:
+        return ""
+    also_good = {key_of(found) for found in good.findings}
+    for found in bad.findings:
+        if key_of(found) not in also_good and fault.audit.fits(found):
+            return found.headline()
+    return ""
+
+
 def _obstacle(fault: Fault, *, good: Played, names: Iterable[str]) -> str:
     """Return why no scenario can show a fault; empty when one can."""
+    if fault.outside:
+        return fault.outside
     failure = "no scenario in common"
     for name in sorted(names):
         if not fnmatchcase(name, fault.scenarios):

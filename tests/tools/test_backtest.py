@@ -3,9 +3,10 @@
 import msgspec
 import pytest
 
-from tools.backtest import CATALOGUE, Expected, backtest, judged, read_catalogue
+from tools.backtest import CATALOGUE, Audited, Expected, backtest, judged, read_catalogue
 from tools.errors import ToolError
 from tools.survey import Played
+from traces.audit.finding import finding
 from traces.diff.aliases import NO_ALIASES
 from traces.model import (
     SCHEMA,
@@ -17,6 +18,7 @@ from traces.model import (
     TensorRecord,
     Trace,
 )
+from traces.verdict import Kind
 
 FAULT = """
 target = "sglang"
@@ -31,9 +33,29 @@ expected = { kinds = ["argument_changed"], parameter = "row*", callee = "Host" }
 """
 
 
-def side(row, *, layout="x", playable=True):
+def played(row, *, layout="x", playable=True):
     recordings = {"s": recording(row, "x"), "t": recording(656, layout)} if playable else {}
     return Played(recordings=recordings, unplayable={}, builders=(), seconds=1.5)
+
+
+def side(row, *, found=(), **more):
+    return Audited(side=played(row, **more), findings=tuple(found))
+
+
+def unmoved(where):
+    return finding(
+        Kind.DECLARED_NOT_ASSEMBLED,
+        where=where,
+        message="rows are never moved",
+        builder="build",
+        callee=None,
+        parameter=None,
+        before="moved",
+        after="never moved",
+        location=None,
+        scenarios=["s"],
+        consequences=(),
+    )
 
 
 def recording(row, layout):
@@ -113,12 +135,58 @@ def test_sides_without_a_scenario_in_common_are_not_playable(fault):
     assert found.result == "not playable"
 
 
+def test_fault_beyond_the_scenarios_is_not_playable_for_its_reason(fault):
+    outside = msgspec.structs.replace(fault, outside="needs a storage server")
+
+    found = judged(outside, good=side(656), bad=side(656), aliases=NO_ALIASES)
+    seen = judged(outside, good=side(656), bad=side(576), aliases=NO_ALIASES)
+
+    assert (found.result, found.shown) == ("not playable", "needs a storage server")
+    assert seen.result == "caught"
+
+
+def test_fault_that_only_an_audit_shows_is_caught(fault):
+    audited_too = msgspec.structs.replace(
+        fault, audit=Expected(kinds=(Kind.DECLARED_NOT_ASSEMBLED,), where="*DRAFT*")
+    )
+    bad = side(656, found=[unmoved("device.KV"), unmoved("device.DRAFT")])
+
+    found = judged(audited_too, good=side(656), bad=bad, aliases=NO_ALIASES)
+
+    assert (found.result, found.gate) == ("caught", "missed")
+    assert found.audit.startswith("declared_not_assembled: device.DRAFT")
+
+
+@pytest.mark.parametrize(
+    ("expects", "good", "bad"),
+    [
+        (True, ["device.DRAFT"], ["device.DRAFT"]),
+        (True, [], ["device.KV"]),
+        (False, [], ["device.DRAFT"]),
+    ],
+    ids=["in the good side as well", "another finding", "no rule can see it"],
+)
+def test_finding_that_says_nothing_of_the_fault_does_not_count(fault, expects, good, bad):
+    """Control."""
+    expected = Expected(kinds=(Kind.DECLARED_NOT_ASSEMBLED,), where="*DRAFT*")
+    other = msgspec.structs.replace(fault, audit=expected if expects else None)
+
+    found = judged(
+        other,
+        good=side(656, found=map(unmoved, good)),
+        bad=side(656, found=map(unmoved, bad)),
+        aliases=NO_ALIASES,
+    )
+
+    assert (found.result, found.audit) == ("missed", "")
+
+
 def test_every_side_is_played_once(fault):
     asked = []
 
     def play_side(name):
         asked.append(name)
-        return side(656 if name == "pypi:2" else 576)
+        return played(656 if name == "pypi:2" else 576)
 
     found = list(backtest([fault, fault], play_side=play_side, aliases=NO_ALIASES))
 

@@ -110,7 +110,7 @@ def backtest_catalogue(
     as_json: AsJson = False,
     timeout: Limit = DEFAULT_LIMIT_SECONDS,
 ) -> None:
-    """Play known faults again: would the gate between the good and the bad side show them?
+    """Play known faults again: would the gate between good and bad side, or an audit, show them?
 
     Exit code 0 when every fault that can be played is caught, 1 when one is missed.
     """
@@ -166,26 +166,40 @@ def builders_table(played: Mapping[str, Played]) -> str:
 
 
 def findings_table(findings: Sequence[Finding]) -> str:
-    """Return what the gate says of every fault, as Markdown."""
+    """Return what gate and audit say of every fault, as Markdown."""
     rows = [
         (
             finding.fault.id,
             finding.fault.good,
             finding.fault.bad,
-            finding.result,
-            "yes"
-            if finding.is_first
-            else f"no, {finding.place + 1} of {finding.causes}"
-            if finding.result == "caught"
-            else "-",
-            f"{finding.seconds:.0f}",
+            finding.gate,
+            _place(finding),
             f"{finding.shown} {finding.location}".strip(),
+            finding.audit or "-",
+            finding.result,
+            f"{finding.seconds:.0f}",
         )
         for finding in findings
     ]
-    return markdown_table(
-        ("case", "good", "bad", "result", "first cause", "seconds", "cause"), rows
+    head = ("case", "good", "bad", "gate", "first cause", "cause or reason", "audit of bad side")
+    return "\n".join(
+        (markdown_table((*head, "together", "seconds"), rows), markdown_table(*_sums(findings)))
     )
+
+
+def _sums(findings: Sequence[Finding]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return head and row of a table: how many faults are caught by what."""
+    by_gate = sum(finding.gate == "caught" for finding in findings)
+    by_audit = sum(bool(finding.audit) for finding in findings)
+    together = sum(finding.result == "caught" for finding in findings)
+    head = (f"of {len(findings)} faults", "gate", "audit of the bad side alone", "together")
+    return head, [("caught", str(by_gate), str(by_audit), str(together))]
+
+
+def _place(finding: Finding) -> str:
+    if finding.gate != "caught":
+        return "-"
+    return "yes" if finding.is_first else f"no, {finding.place + 1} of {finding.causes}"
 
 
 def _plain_finding(finding: Finding) -> dict[str, Any]:
