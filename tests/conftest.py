@@ -61,3 +61,22 @@ def checkout(tmp_path):
         else:
             shutil.copy(source, tmp_path / name)
     return Checkout(tmp_path)
+
+
+@pytest.fixture
+def outputs_of():
+    """Runs a program from the root of the repository under two hash seeds; each output once."""
+
+    def outputs(program):
+        return {
+            subprocess.run(
+                [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{program}"],
+                env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
+                capture_output=True,
+                check=True,
+                text=True,
+            ).stdout
+            for seed in ("1", "2")
+        }
+
+    return outputs

@@ -14,6 +14,8 @@ import pytest
 
 from tools.cli import main
 from tools.environments import environment_for
+from traces.canonical import parse
+from traces.model import RoundTrip
 
 pytestmark = [
     pytest.mark.sglang,
@@ -60,16 +62,27 @@ def assert_names_the_dropped_override(code, verdict):
 
 
 def test_dropped_override_is_the_first_cause_with_its_line_and_its_damage(capsys):
-    code, verdict = gate(capsys, "pypi:0.5.12", "pypi:0.5.11", KERNEL, DIRECT, CONTROL)
+    code, verdict = gate(capsys, "pypi:0.5.12", "pypi:0.5.11", KERNEL, DIRECT)
 
     assert_names_the_dropped_override(code, verdict)
-    assert CONTROL not in {
-        name
+
+
+def test_control_whose_rows_need_no_override_keeps_its_shapes_and_its_bytes(capsys, tmp_path):
+    """In bf16 a row is 576 elements with and without the override."""
+    _, verdict = gate(capsys, "pypi:0.5.12", "pypi:0.5.11", CONTROL)
+
+    told = [
+        {"kind": one["kind"], "where": one["where"]}
         for cause in verdict["causes"]
-        for one in cause["consequences"]
-        if one["kind"] == "shape_changed"
-        for name in cause["scenarios"]
-    } - set(verdict["causes"][0]["scenarios"])
+        for one in (cause, *cause["consequences"])
+    ]
+    assert verdict["scenarios"]["played"] == 1
+    assert [one for one in told if one["kind"] == "shape_changed"] == []
+    assert [one for one in told if one["where"].startswith("round trip")] == []
+    for version in ("0.5.11", "0.5.12"):
+        trips = round_trips(f"pypi:{version}", CONTROL, folder=tmp_path / version)
+        assert {trip.pool for trip in trips} >= {"KV.kv_buffer"}
+        assert [trip for trip in trips if not trip.equal] == []
 
 
 def test_the_other_way_round_the_override_was_added(capsys):
@@ -116,6 +129,14 @@ def test_revisions_of_a_repository_are_judged_like_the_releases_they_hold(capsys
     assert (first["kind"], first["parameter"]) == ("argument_dropped", "override_kv_cache_dim")
     assert first["location"]["file"].endswith("hybrid_pool_assembler.py")
     assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
+def round_trips(side: str, scenario: str, *, folder: Path) -> list[RoundTrip]:
+    """Record a scenario of a side and return what its round trips brought back."""
+    given = ("--target", "sglang", "--side", side, "--out", str(folder))
+    assert main(["record", scenario, *given]) == 0
+    trace = parse((folder / f"{scenario}.json").read_text("utf-8"), subject=scenario)
+    return [digest for digest in trace.digests if isinstance(digest, RoundTrip)]
 
 
 def unpacked(version: str, folder: Path) -> Path:

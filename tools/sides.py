@@ -80,6 +80,8 @@ def _packaged(text: str, *, root: Path) -> Side | None:
     if kind == "pypi":
         return _side("pypi", text, release=parse_release(rest))
     if kind == "dir":
+        if not rest:
+            raise ToolError("side", "must name a directory", expected="dir:PATH", got=repr(text))
         place = package_root(Path(rest))
         return _side("dir", text, release=release_of(place) or "", place=place)
     if kind == "git":

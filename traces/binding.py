@@ -3,6 +3,8 @@
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
 from types import FunctionType
 from typing import Any
 
@@ -44,6 +46,15 @@ class Binder:
             if parameter.default is not inspect.Parameter.empty
         }
         self._required = kinds.keys() - self._defaults.keys() - {self._rest, self._extra}
+
+    @cached_property
+    def plain_defaults(self) -> dict[str, Any]:
+        """The defaults that are plain values, as a trace has them: what leaving them out means.
+
+        An empty tuple is an empty list there, a member of an enumeration its value. No other
+        default is compared with anything: it may be of a foreign type.
+        """
+        return {name: _told(value) for name, value in self._defaults.items() if _is_plain(value)}
 
     def values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:
         """Return the named parameters with defaults filled in, in signature order.
@@ -103,17 +114,16 @@ class Binder:
             yield BoundArgument(name=name, value=value, given=True)
 
 
-def plain_defaults(function: FunctionType) -> dict[str, Any]:
-    """Return the defaults of a function that are plain values: what leaving them out means.
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple):
+        return len(value) == 0
+    return type(value) in _PLAIN or (isinstance(value, Enum) and isinstance(value, _PLAIN))
 
-    Args:
-        function: not instrumented.
-    """
-    return {
-        parameter.name: list(parameter.default) if parameter.default == () else parameter.default
-        for parameter in inspect.signature(function).parameters.values()
-        if isinstance(parameter.default, _PLAIN) or parameter.default == ()
-    }
+
+def _told(value: Any) -> Any:  # noqa: ANN401 - a plain value
+    if isinstance(value, tuple):
+        return []
+    return value.value if isinstance(value, Enum) else value
 
 
 def _only(kinds: Mapping[str, Any], wanted: object) -> str | None:

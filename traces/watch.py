@@ -12,7 +12,7 @@ from functools import partial
 from types import FunctionType
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from traces.binding import Binder, BoundArgument, plain_defaults
+from traces.binding import Binder, BoundArgument
 from traces.encode import FACTORY_DEFAULT, Encoder, Plain
 from traces.errors import RecorderError
 from traces.eventlog import EventLog
@@ -95,6 +95,7 @@ class Watch:
         self._calls: list[_OpenCall] = []
         self._call_counts: Counter[str] = Counter()
         self._owners_of_callees: dict[str, tuple[FunctionType, type | None]] = {}
+        self._defaults: dict[str, dict[str, Any]] = {}
         self._events = EventLog(target, encoder=self._encoder, owners=self._owners, label=self._see)
         self._event_sites: list[RawSite] = []
 
@@ -168,10 +169,7 @@ class Watch:
             definitions=definitions,
             events=tuple(self._places.site(raw) for raw in self._event_sites),
             failure=None if failed is None else self._places.site(failed),
-            defaults={
-                callee: plain_defaults(function)
-                for callee, (function, _) in self._owners_of_callees.items()
-            },
+            defaults=dict(self._defaults),
         )
 
     def _hook(self, seam: Seam) -> Hook:
@@ -256,6 +254,7 @@ class Watch:
         self._calls.append(call)
         calls.append(call)
         self._owners_of_callees.setdefault(callee, (seam.function, _class_of(seam, subject)))
+        self._defaults.setdefault(callee, binder.plain_defaults)
         if seam.method == _CONSTRUCTOR:
             # Labelled before it is seen anywhere: its buffers are read when it is complete.
             self._label(subject, callee)

@@ -61,3 +61,22 @@ def test_foreign_file_is_no_replay(capsys, tmp_path):
     assert refused(capsys, "--replay", str(file)).startswith(
         f"goldentrace: {file}: must be a replay; expected goldentrace.replay/1"
     )
+
+
+def test_folder_that_cannot_be_written_is_refused_before_anything_is_explored(
+    capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("tools.verbs.exploring.explore", fail_to_explore)
+    file = tmp_path / "taken"
+    file.write_text("mine")
+
+    line = refused(capsys, "--out", str(file / "replays"), "--runs", "1")
+
+    assert line == (
+        f"goldentrace: {file}/replays: must be writable; expected a directory, got file {file}"
+    )
+    assert file.read_text() == "mine"
+
+
+def fail_to_explore(exploration, *, on_batch):
+    raise AssertionError("explored")

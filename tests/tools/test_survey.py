@@ -1,5 +1,7 @@
 """Releases side by side, with made-up sides."""
 
+import pytest
+
 from tools.formats.tables import markdown_table
 from tools.survey import Played, coverage_table
 from traces.model import SCHEMA, Call, Outcome, Recording, ScenarioRecord, Trace
@@ -49,3 +51,44 @@ def test_markdown_table_keeps_bars_and_lines_inside_their_cells():
     assert markdown_table(("a", "b"), [("1 | 2", "x\n y")]) == (
         "| a | b |\n| --- | --- |\n| 1 \\| 2 | x y |\n"
     )
+
+
+@pytest.fixture
+def unplayed(monkeypatch):
+    """Sides that are played."""
+    asked = []
+
+    def play_side(desk, side, **_):
+        asked.append(side)
+        return played(has=())
+
+    monkeypatch.setattr("tools.verbs.surveying.play_side", play_side)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("sides", "said"),
+    [
+        (["pypi:0.5.12"], "survey: must have steps; expected at least two, each once, got pypi:0."),
+        (["pypi:0.5.12"] * 2, "survey: must have steps; expected at least two, each once, got py"),
+        (["pypi:0.5.12", "nonsense"], "side: must be known; expected pypi:VERSION, dir:PATH, git"),
+        (["pypi:0.5.12", "dir:"], "side: must name a directory; expected dir:PATH, got 'dir:'"),
+        (["pypi:0.5.12", "git:/tmp"], "side: must name a revision; expected git:PATH@REV, got 'g"),
+    ],
+)
+def test_what_gives_no_step_is_refused_before_anything_is_played(
+    goldentrace, unplayed, capsys, sides, said
+):
+    assert goldentrace("survey", *sides) == 2
+
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines()[0].startswith(f"goldentrace: {said}")
+    assert len(captured.err.splitlines()) == 1
+    assert unplayed == []
+
+
+def test_two_sides_are_a_step(goldentrace, unplayed):
+    """Control: the same request with sides that differ."""
+    assert goldentrace("survey", "pypi:0.5.12", "pypi:0.5.13") == 0
+    assert unplayed == ["pypi:0.5.12", "pypi:0.5.13"]

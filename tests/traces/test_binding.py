@@ -1,3 +1,5 @@
+from enum import IntEnum, StrEnum
+
 import pytest
 
 from traces.binding import Binder
@@ -93,3 +95,70 @@ def test_call_that_cannot_bind_is_told_raw(args, kwargs, raw):
     assert binder.values(args, kwargs) is None
     with pytest.raises(TypeError):
         strict(*args, **kwargs)
+
+
+class Policy(StrEnum):
+    BACK = "write_back"
+
+
+class Rank(IntEnum):
+    FIRST = 0
+
+
+class Foreign:
+    """Equal to everything, as arrays nearly are."""
+
+    def __eq__(self, other):
+        raise AssertionError("compared")
+
+    __hash__ = None
+
+
+def test_plain_defaults_are_as_a_trace_has_them():
+    def many(
+        a,
+        *,
+        none=None,
+        flag=True,
+        count=1,
+        ratio=2.0,
+        empty=(),
+        policy=Policy.BACK,
+        rank=Rank.FIRST,
+    ):
+        return None
+
+    found = Binder(many, skip_first=False).plain_defaults
+
+    assert found == {
+        "none": None,
+        "flag": True,
+        "count": 1,
+        "ratio": 2.0,
+        "empty": [],
+        "policy": "write_back",
+        "rank": 0,
+    }
+    assert {name: type(value) for name, value in found.items()} == {
+        "none": type(None),
+        "flag": bool,
+        "count": int,
+        "ratio": float,
+        "empty": list,
+        "policy": str,
+        "rank": int,
+    }
+
+
+def test_default_of_a_foreign_type_is_neither_plain_nor_compared():
+    def odd(*, foreign=Foreign(), full=(1,), listed=[]):  # noqa: B006, B008
+        return None
+
+    assert Binder(odd, skip_first=False).plain_defaults == {}
+
+
+def test_plain_defaults_are_read_once():
+    binder = Binder(shape, skip_first=False)
+
+    assert binder.plain_defaults == {"b": 2, "d": 4}
+    assert binder.plain_defaults is binder.plain_defaults

@@ -18,10 +18,18 @@ def simple_name(node: cst.BaseExpression) -> str:
 
 
 def names_in(node: cst.CSTNode) -> frozenset[str]:
-    """Return the names that an expression needs; attributes and keywords are none."""
-    collector = _Names()
+    """Return the names that an expression needs."""
+    return frozenset(name.value for name in uses_in(node))
+
+
+def uses_in(node: cst.CSTNode) -> list[cst.Name]:
+    """Return where names stand for variables, in order of the source.
+
+    Attributes, keywords, what an import is called and what a lambda inside binds are none.
+    """
+    collector = _Uses()
     node.visit(collector)
-    return frozenset(collector.found)
+    return collector.found
 
 
 def names_bound_in(function: cst.FunctionDef) -> frozenset[str]:
@@ -44,14 +52,14 @@ def names_bound_at_top(module: cst.Module) -> set[str]:
     return collector.found
 
 
-class _Names(cst.CSTVisitor):
+class _Uses(cst.CSTVisitor):
     def __init__(self) -> None:
         super().__init__()
-        self.found: set[str] = set()
+        self.found: list[cst.Name] = []
 
     @override
     def visit_Name(self, node: cst.Name) -> None:
-        self.found.add(node.value)
+        self.found.append(node)
 
     @override
     def visit_Attribute(self, node: cst.Attribute) -> bool:
@@ -64,15 +72,17 @@ class _Names(cst.CSTVisitor):
         return False
 
     @override
-    def visit_Lambda(self, node: cst.Lambda) -> bool:
-        inner = _Names()
-        node.body.visit(inner)
-        bound = {parameter.name.value for parameter in _all_parameters(node.params)}
-        self.found |= inner.found - bound
+    def visit_ImportAlias(self, node: cst.ImportAlias) -> bool:
         return False
 
     @override
-    def visit_Param(self, node: cst.Param) -> bool:
+    def visit_Lambda(self, node: cst.Lambda) -> bool:
+        parameters = _all_parameters(node.params)
+        for parameter in parameters:
+            if parameter.default is not None:
+                parameter.default.visit(self)
+        bound = {parameter.name.value for parameter in parameters}
+        self.found += [name for name in uses_in(node.body) if name.value not in bound]
         return False
 
 
@@ -136,7 +146,13 @@ def _targets(node: cst.BaseExpression) -> set[str]:
 
 
 def _all_parameters(parameters: cst.Parameters) -> list[cst.Param]:
-    return [*parameters.posonly_params, *parameters.params, *parameters.kwonly_params]
+    rest = (parameters.star_arg, parameters.star_kwarg)
+    return [
+        *parameters.posonly_params,
+        *parameters.params,
+        *parameters.kwonly_params,
+        *(one for one in rest if isinstance(one, cst.Param)),
+    ]
 
 
 _WORDING = frozenset({"debug", "info", "warning", "error", "exception", "warn", "print"})

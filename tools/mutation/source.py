@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypedDict
 
 import libcst as cst
 from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper, PositionProvider
@@ -136,6 +137,14 @@ def parse_unit(source: bytes, *, file: str) -> Unit:
     )
 
 
+class _Around(TypedDict):
+    scopes: tuple[str, ...]
+    classes: tuple[str, ...]
+    function: cst.FunctionDef | None
+    statement: Span
+    only_words: bool
+
+
 class _Collector(cst.CSTVisitor):
     METADATA_DEPENDENCIES = (PositionProvider, ByteSpanPositionProvider)
 
@@ -165,13 +174,21 @@ class _Collector(cst.CSTVisitor):
             )
         return bool(super().on_visit(node))
 
-    def _site(self) -> tuple[tuple[str, ...], cst.FunctionDef | None]:
-        scopes = tuple(scope.name.value for scope in self._scopes)
+    def _around(self, *, statement: Span, only_words: bool) -> _Around:
+        """Return what every site of this moment has."""
         functions = [scope for scope in self._scopes if isinstance(scope, cst.FunctionDef)]
-        return scopes, functions[-1] if functions else None
+        classes = [scope for scope in self._scopes if isinstance(scope, cst.ClassDef)]
+        return {
+            "scopes": tuple(scope.name.value for scope in self._scopes),
+            "classes": tuple(scope.name.value for scope in classes),
+            "function": functions[-1] if functions else None,
+            "statement": statement,
+            "only_words": only_words,
+        }
 
-    def _classes(self) -> tuple[str, ...]:
-        return tuple(s.name.value for s in self._scopes if isinstance(s, cst.ClassDef))
+    def _around_part(self, node: cst.CSTNode) -> _Around:
+        """Return what the site of an expression has."""
+        return self._around(statement=self._statement_of(node), only_words=self._words > 0)
 
     @override
     def visit_Module(self, node: cst.Module) -> None:
@@ -198,7 +215,6 @@ class _Collector(cst.CSTVisitor):
     def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
         owner = self._scopes[-1] if self._scopes else None
         self._scopes.append(node)
-        scopes, function = self._site()
         span = self.spans[node]
         header = Span(
             start=span.start,
@@ -209,11 +225,7 @@ class _Collector(cst.CSTVisitor):
         self._statements.append(header)
         self.functions.append(
             FunctionSite(
-                scopes=scopes,
-                classes=self._classes(),
-                function=function,
-                statement=header,
-                only_words=False,
+                **self._around(statement=header, only_words=False),
                 node=node,
                 owner=owner if isinstance(owner, cst.ClassDef) else None,
             )
@@ -228,15 +240,10 @@ class _Collector(cst.CSTVisitor):
     def visit_SimpleStatementLine(self, node: cst.SimpleStatementLine) -> None:
         self._statements.append(self.spans[node])
         self._words += only_words(node)
-        scopes, function = self._site()
         if len(node.body) == 1:
             self.statements.append(
                 StatementSite(
-                    scopes=scopes,
-                    classes=self._classes(),
-                    function=function,
-                    statement=self.spans[node],
-                    only_words=self._words > 0,
+                    **self._around(statement=self.spans[node], only_words=self._words > 0),
                     node=node,
                     after=self._next.get(node),
                 )
@@ -249,17 +256,7 @@ class _Collector(cst.CSTVisitor):
 
     @override
     def visit_Call(self, node: cst.Call) -> None:
-        scopes, function = self._site()
-        self.calls.append(
-            CallSite(
-                scopes=scopes,
-                classes=self._classes(),
-                function=function,
-                statement=self._around(node),
-                only_words=self._words > 0,
-                node=node,
-            )
-        )
+        self.calls.append(CallSite(**self._around_part(node), node=node))
 
     @override
     def visit_List(self, node: cst.List) -> None:
@@ -274,19 +271,9 @@ class _Collector(cst.CSTVisitor):
         self._display(node)
 
     def _display(self, node: cst.List | cst.Tuple | cst.Dict) -> None:
-        scopes, function = self._site()
-        self.displays.append(
-            DisplaySite(
-                scopes=scopes,
-                classes=self._classes(),
-                function=function,
-                statement=self._around(node),
-                only_words=self._words > 0,
-                node=node,
-            )
-        )
+        self.displays.append(DisplaySite(**self._around_part(node), node=node))
 
-    def _around(self, node: cst.CSTNode) -> Span:
+    def _statement_of(self, node: cst.CSTNode) -> Span:
         """Return the simple statement around a node, or the node itself in a header."""
         own = self.spans[node]
         if self._statements and self._statements[-1].end >= own.end:

@@ -76,6 +76,7 @@ def explore_builders(
         builders=_some(builder, known=list(dict.fromkeys(desk.builders.values())), what="builder"),
         policies=_some(policy, known=POLICIES, what="policy"),
     )
+    _require_folder(out)
     with timed(), progress("exploring", total=batch_num(exploration)) as on_batch:
         findings = explore(exploration, on_batch=on_batch)
     files = [_keep(finding.replay, out=out) for finding in findings]
@@ -111,6 +112,13 @@ def _some(wanted: list[str] | None, *, known: Sequence[str], what: str) -> tuple
             expected = ", ".join(known)
             raise ToolError(f"--{what}", "must be known", expected=expected, got=repr(name))
     return tuple(known) if not wanted else tuple(dict.fromkeys(wanted))
+
+
+def _require_folder(out: Path) -> None:
+    """Refuse before the work what could not be written after it."""
+    nearest = next((path for path in (out, *out.parents) if path.exists()), out)
+    if not nearest.is_dir():
+        raise ToolError(str(out), "must be writable", expected="a directory", got=f"file {nearest}")
 
 
 def _keep(replay: Replay, *, out: Path) -> Path:

@@ -25,6 +25,7 @@ from tools.options import (
     opener,
 )
 from tools.output import say, timed
+from tools.sides import parse_side
 from tools.survey import (
     KNOWN_CHANGES,
     UNKNOWN,
@@ -72,9 +73,15 @@ def survey(
     Prints Markdown tables: every cause that changes behaviour, step by step, with what is known of
     it; then builders against sides. Exit code 1 when a cause is not explained.
     """
+    if len(sides) < 2 or len(set(sides)) < len(sides):
+        expected = "at least two, each once"
+        raise ToolError("survey", "must have steps", expected=expected, got=" ".join(sides))
     known = read_known(known_changes)
     desk = opener(context)(target=target, limit_seconds=timeout)
     scenarios = [desk.scenarios[name] for name in chosen(only or [], known=desk.scenarios)]
+    for side in sides:
+        # A word that is no side is refused before the others have been played.
+        parse_side(side, root=desk.root, target=target)
     with timed():
         played: dict[str, Played] = {}
         for side in sides:

@@ -51,18 +51,19 @@ class Places:
     def of_event(self, found: Difference) -> Location | None:
         """Return the line of an event.
 
-        A lost one has no line in the head. Where the base has lines, its line is carried over.
-        Else it stood near the event of its family before it, else the one after it, else any
-        event, of the same step.
+        A lost one has no line in the head. Where the base has its line, that is carried over, or
+        returned as it is when the head shares no line with that file. Only where the base has
+        none is it the line of a neighbour that the head still has: the event of its family before
+        it, else the one after it, else any event, of the same step.
         """
         if found.after is not None and found.head_index is not None:
             return self.head.event_line(found.head_index)
         if found.base_index is None:
             return None
         old = self.base.event_line(found.base_index)
-        if old is not None and (new := carried_over(old, self._known_lines())) is not None:
-            return new
-        return next(self._near(found.base_index, found.family), old)
+        if old is not None:
+            return carried_over(old, self._known_lines()) or old
+        return next(self._near(found.base_index, found.family), None)
 
     def _known_lines(self) -> Iterator[tuple[Location | None, Location | None]]:
         """Yield lines of the base with the same lines of the head."""

@@ -30,11 +30,15 @@ _READER = re.compile(r" by (\w+) on ")
 def without_lone_readings(base: Recording, head: Recording) -> tuple[Recording, Recording]:
     """Return both recordings without the readings that only one of them made.
 
-    A scenario that ended in an exception made none; then nothing is left out.
+    Nothing is left out where neither made any, nor of a scenario that ended in an exception: that
+    one may not have come to them.
     """
     if not (base.trace.outcome.ok and head.trace.outcome.ok):
         return base, head
-    shared = _readings(base) & _readings(head)
+    asked, asked_now = _readings(base), _readings(head)
+    if not (asked or asked_now):
+        return base, head
+    shared = asked & asked_now
     return _with_only(base, shared), _with_only(head, shared)
 
 

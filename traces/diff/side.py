@@ -88,10 +88,16 @@ class Side:
         return None if sites is None else _location(sites.definitions.get(callee))
 
     def is_default(self, callee: str, parameter: str, value: Any) -> bool:  # noqa: ANN401
-        """Return whether leaving a parameter out means the same as giving ``value``."""
+        """Return whether leaving a parameter out means the same as giving ``value``.
+
+        ``True`` is not 1: a value of another type is another value.
+        """
         sites = self.recording.sites
         defaults = {} if sites is None else sites.defaults.get(callee, {})
-        return parameter in defaults and defaults[parameter] == value
+        if parameter not in defaults:
+            return False
+        default = defaults[parameter]
+        return type(default) is type(value) and bool(default == value)
 
     def failure_line(self) -> Location | None:
         """Return the innermost line of the target that the final exception went through."""

@@ -4,10 +4,13 @@ Axes and constraints are data; the covering array (strength 2, deterministic) co
 ``covertable``. Nothing here imports torch or a target, so that listing scenarios is instant.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from typing_extensions import override
+
+from traces.scenarios.axes import Axes
 from traces.scenarios.models import MODELS, PoolFamily
 
 
@@ -40,55 +43,25 @@ GROUPS: dict[str, GroupShape] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario:
+class Scenario(Axes):
     """One named, target-independent configuration that a target plays.
 
     Attributes:
-        builder: stack builder under test.
-        model: key of ``MODELS``.
-        layout: host layout.
-        io_backend: ``kernel`` or ``direct``.
-        write_policy: controller's write policy.
-        page_size: tokens a page.
-        sizing: host pool size by ``ratio`` or by ``gb``.
         storage_backend: name handed to the controller, or None.
-        groups: key of ``GROUPS``.
         draft: whether a speculative draft pool is mirrored as well.
     """
 
-    builder: str
-    model: str
-    layout: str
-    io_backend: str
-    write_policy: str
-    page_size: int
-    sizing: str
-    storage_backend: str | None
-    groups: str
     draft: bool
 
     @property
-    def name(self) -> str:
-        """File name of the golden: every axis that the builder's name does not imply."""
-        policy = {"write_through": "wt", "write_through_selective": "wts", "write_back": "wb"}
-        parts = [
-            SHORT_NAMES[self.builder],
-            self.model,
-            self.layout,
-            self.io_backend,
-            policy[self.write_policy],
-            f"p{self.page_size}",
-            self.sizing,
-            self.groups,
-        ]
-        parts += [self.storage_backend] if self.storage_backend else []
-        parts += ["draft"] if self.draft else []
-        return ".".join(parts)
+    @override
+    def short_name(self) -> str:
+        return SHORT_NAMES[self.builder]
 
     @property
-    def config(self) -> dict[str, Any]:
-        """Every axis with its value, in order of declaration."""
-        return asdict(self)
+    @override
+    def draft_name(self) -> str:
+        return "draft" if self.draft else ""
 
 
 SHORT_NAMES: dict[str, str] = {

@@ -1,9 +1,6 @@
 """Two ranks over one simulated device: a stack, a controller and a host thread for each."""
 
-import subprocess
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
@@ -149,24 +146,13 @@ def test_both_ranks_are_served_what_they_wrote(policy, seed):
 
 
 PROGRAM = """
-import sys; sys.path.insert(0, {root!r})
 from tests.assembler.controller.test_two_controllers import new_device, two_ranks
 print(two_ranks(new_device("random", 4)))
 """
 
 
-def test_same_seed_is_the_same_execution_in_every_process():
-    root = str(Path(__file__).parents[3])
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", PROGRAM.format(root=root)],
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": root},
-            capture_output=True,
-            check=True,
-            text=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
+def test_same_seed_is_the_same_execution_in_every_process(outputs_of):
+    outputs = outputs_of(PROGRAM)
 
     assert outputs == {f"{two_ranks(new_device('random', 4))}\n"}
 

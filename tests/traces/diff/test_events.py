@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from traces.diff import diff
-from traces.model import EventAwaited, EventRecorded, Message, Transfer
+from traces.model import EventAwaited, EventRecorded, Message, Site, Transfer
 from traces.verdict import Kind, Level, Location
 
 STEPS = 820
@@ -61,6 +61,36 @@ def test_lost_wait_is_found_where_it_was(nsa):
 
 def test_lost_wait_against_a_golden_is_found_near_the_edge_before_it(nsa):
     (cause,) = diff(nsa(sites=False), nsa("drop wait in read"))
+
+    assert cause.location == Location(file="assembler/hybrid.py", line=150)
+
+
+def waits_in_a_file_of_their_own(recording):
+    """Place every wait of the reader in a file that has no other line."""
+    places = [
+        Site(file="assembler/gate.py", line=33) if is_wait_of_the_reader(event) else site
+        for event, site in zip(recording.trace.events, recording.sites.events, strict=True)
+    ]
+    sites = msgspec.structs.replace(recording.sites, events=tuple(places))
+    return msgspec.structs.replace(recording, sites=sites)
+
+
+def is_wait_of_the_reader(event):
+    return isinstance(event, EventAwaited) and event.stream == "default"
+
+
+def test_lost_wait_whose_line_cannot_be_carried_over_is_found_where_the_base_had_it(nsa):
+    (cause,) = diff(waits_in_a_file_of_their_own(nsa()), nsa("drop wait in read"))
+
+    assert cause.location == Location(file="assembler/gate.py", line=33)
+
+
+def test_lost_wait_is_found_near_another_edge_only_where_the_base_has_no_line(nsa):
+    """Control: the same base, but nobody knows where its events came from."""
+    base = waits_in_a_file_of_their_own(nsa())
+    nowhere = msgspec.structs.replace(base.sites, events=tuple(None for _ in base.sites.events))
+
+    (cause,) = diff(msgspec.structs.replace(base, sites=nowhere), nsa("drop wait in read"))
 
     assert cause.location == Location(file="assembler/hybrid.py", line=150)
 

@@ -65,3 +65,19 @@ def test_scenario_that_failed_keeps_all_that_it_read(nsa):
     new = nsa("boom in write")
 
     assert without_lone_readings(old, new) == (old, new)
+
+
+def test_recordings_without_readings_are_not_searched(nsa):
+    old, new = nsa(), nsa("drop wait in read")
+
+    kept = without_lone_readings(old, new)
+
+    assert kept[0] is old
+    assert kept[1] is new
+
+
+def test_recordings_are_searched_when_the_base_alone_has_readings(nsa):
+    """Control: an accessor that only the base has is left out of the base."""
+    old = with_readings(nsa(), reading("get_key"), waits=("get_key",))
+
+    assert without_lone_readings(old, nsa()) == (nsa(), nsa())

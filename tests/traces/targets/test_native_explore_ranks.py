@@ -1,9 +1,6 @@
 """Random traffic of two ranks, each in a host thread, on one simulated device."""
 
-import subprocess
-import sys
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
@@ -56,7 +53,6 @@ def test_other_seeds_are_other_interleavings():
 
 
 PROGRAM = """
-import sys; sys.path.insert(0, {root!r})
 from tests.traces.targets.test_native_explore_ranks import recorded_run
 print(recorded_run())
 """
@@ -69,18 +65,8 @@ def recorded_run():
     return found.steps, found.decisions, render(recorder.recording.trace)
 
 
-def test_case_is_one_execution_and_one_trace_in_every_process():
-    root = str(Path(__file__).parents[3])
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", PROGRAM.format(root=root)],
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": root},
-            capture_output=True,
-            check=True,
-            text=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
+def test_case_is_one_execution_and_one_trace_in_every_process(outputs_of):
+    outputs = outputs_of(PROGRAM)
 
     assert outputs == {f"{recorded_run()}\n"}
 

@@ -4,9 +4,8 @@ import re
 from random import Random
 
 import libcst as cst
-from typing_extensions import override
 
-from tools.mutation.bindings import names_bound_in, names_in
+from tools.mutation.bindings import names_bound_in, names_in, uses_in
 from tools.mutation.edits import Edit, applied
 from tools.mutation.neutral.calls import is_pure, replaced_node, unit_text
 from tools.mutation.neutral.names import fresh_name
@@ -46,14 +45,13 @@ def inline_helper(_tree: Tree, unit: Unit, random: Random) -> dict[str, str] | N
         return None
     site, function, value = random.choice(found)
     arguments = _bound(site, function)
-    uses = _names_of(value)
     edits = [
         Edit(
             start=unit.spans[node].start - unit.spans[value].start,
             end=unit.spans[node].end - unit.spans[value].start,
             text=f"({unit_text(unit, arguments[node.value])})",
         )
-        for node in uses
+        for node in uses_in(value)
         if node.value in arguments
     ]
     text = applied(unit_text(unit, value).encode(), edits).decode()
@@ -176,28 +174,6 @@ def _means_the_same(
     )
     known = names_bound_in(site.function)
     return not is_inside and not outer & known and len(_bound(site, function)) == len(own)
-
-
-def _names_of(value: cst.BaseExpression) -> list[cst.Name]:
-    found: list[cst.Name] = []
-
-    class Names(cst.CSTVisitor):
-        @override
-        def visit_Name(self, node: cst.Name) -> None:
-            found.append(node)
-
-        @override
-        def visit_Attribute(self, node: cst.Attribute) -> bool:
-            node.value.visit(self)
-            return False
-
-        @override
-        def visit_Arg(self, node: cst.Arg) -> bool:
-            node.value.visit(self)
-            return False
-
-    value.visit(Names())
-    return found
 
 
 def _is_only_called(unit: Unit, name: str) -> bool:

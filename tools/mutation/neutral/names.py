@@ -4,9 +4,10 @@ import re
 from random import Random
 
 import libcst as cst
+from libcst.matchers import Name, findall
 from typing_extensions import override
 
-from tools.mutation.bindings import names_bound_in
+from tools.mutation.bindings import names_bound_in, uses_in
 from tools.mutation.edits import Edit, applied
 from tools.mutation.source import FunctionSite, Tree, Unit
 
@@ -59,11 +60,10 @@ def _is_bound_elsewhere(unit: Unit, name: str) -> bool:
 
 
 def _renamed(unit: Unit, root: cst.CSTNode, name: str, fresh: str) -> dict[str, str]:
-    uses = _Uses(name)
-    root.visit(uses)
     edits = [
         Edit(start=unit.spans[node].start, end=unit.spans[node].end, text=fresh)
-        for node in uses.found
+        for node in uses_in(root)
+        if node.value == name
     ]
     return {unit.file: applied(unit.source, edits).decode()}
 
@@ -98,45 +98,6 @@ class _Scan(cst.CSTVisitor):
     @override
     def visit_ClassDef(self, node: cst.ClassDef) -> bool:
         # A class body reads its own names: what it assigns stays as it is.
-        self.loose |= {name.value for name in _all_names(node)}
-        return False
-
-
-def _all_names(node: cst.CSTNode) -> list[cst.Name]:
-    found: list[cst.Name] = []
-
-    class Names(cst.CSTVisitor):
-        @override
-        def visit_Name(self, node: cst.Name) -> None:
-            found.append(node)
-
-    node.visit(Names())
-    return found
-
-
-class _Uses(cst.CSTVisitor):
-    """Collects where a name stands for the variable: not as an attribute, not as a keyword."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self._name = name
-        self.found: list[cst.Name] = []
-
-    @override
-    def visit_Name(self, node: cst.Name) -> None:
-        if node.value == self._name:
-            self.found.append(node)
-
-    @override
-    def visit_Attribute(self, node: cst.Attribute) -> bool:
-        node.value.visit(self)
-        return False
-
-    @override
-    def visit_Arg(self, node: cst.Arg) -> bool:
-        node.value.visit(self)
-        return False
-
-    @override
-    def visit_ImportAlias(self, node: cst.ImportAlias) -> bool:
+        names = findall(node, Name())
+        self.loose |= {name.value for name in names if isinstance(name, cst.Name)}
         return False

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import libcst as cst
-from typing_extensions import override
 
-from tools.mutation.bindings import names_bound_in, simple_name
+from tools.mutation.bindings import names_bound_in, simple_name, uses_in
 from tools.mutation.edits import Edit, removed_item, replaced
 from tools.mutation.mutants import Draft, Scope
 from tools.mutation.source import FunctionSite, Span, Tree, Unit
@@ -32,8 +31,7 @@ def _without(tree: Tree, unit: Unit, site: FunctionSite, parameter: cst.Param) -
         return None
     value = "None" if parameter.default is None else unit.text(parameter.default)
     edits: dict[str, list[Edit]] = {unit.file: [_removed(unit, site.node, parameter)]}
-    for node in _uses(site.node, name):
-        span = unit.spans[node]
+    for span in (unit.spans[node] for node in uses_in(site.node.body) if node.value == name):
         edits[unit.file].append(replaced(unit.source, span.start, span.end, f"({value})"))
     spans: list[tuple[Unit, Span]] = [(unit, site.statement)]
     for caller, span, argument in _passed(tree, _called_as(site), name):
@@ -87,31 +85,3 @@ def _overlap(edits: list[Edit]) -> bool:
 def _is_rebound(function: cst.FunctionDef, name: str) -> bool:
     body = function.with_changes(params=cst.Parameters())
     return name in names_bound_in(body)
-
-
-def _uses(function: cst.FunctionDef, name: str) -> list[cst.Name]:
-    collector = _Uses(name)
-    function.body.visit(collector)
-    return collector.found
-
-
-class _Uses(cst.CSTVisitor):
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self._name = name
-        self.found: list[cst.Name] = []
-
-    @override
-    def visit_Name(self, node: cst.Name) -> None:
-        if node.value == self._name:
-            self.found.append(node)
-
-    @override
-    def visit_Attribute(self, node: cst.Attribute) -> bool:
-        node.value.visit(self)
-        return False
-
-    @override
-    def visit_Arg(self, node: cst.Arg) -> bool:
-        node.value.visit(self)
-        return False

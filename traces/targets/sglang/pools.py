@@ -134,10 +134,14 @@ class PoolMaker:
 
     def _plain(self, geometry: Geometry) -> DeviceSide:
         pool = self.kv_pool(geometry)
-        allocator = self.allocator(geometry, pool)
         pools = {"KV": pool}
         if geometry.model.family is Family.DSA:
             pools["INDEXER"] = pool
+        return self._stateless(geometry, pool, pools)
+
+    def _stateless(self, geometry: Geometry, pool: Any, pools: dict[str, Any]) -> DeviceSide:  # noqa: ANN401
+        """Build what is around a pool with one kind of slots and no states."""
+        allocator = self.allocator(geometry, pool)
         return DeviceSide(
             geometry=geometry,
             kvcache=pool,
@@ -254,19 +258,10 @@ class PoolMaker:
             "end_layer": geometry.end_layer + 1,
         }
         pool = self.caller.call(find_class("MiniMaxSparseKVPool"), given)
-        allocator = self.allocator(geometry, pool)
         pools = {"KV": pool.main_pool}
         if pool.index_k_pool is not None:
             pools["INDEXER"] = pool.index_k_pool
-        return DeviceSide(
-            geometry=geometry,
-            kvcache=pool,
-            allocator=allocator,
-            full_allocator=allocator,
-            req_to_token_pool=request_table(self.caller, geometry, device=self.device),
-            components=("FULL",),
-            pools=pools,
-        )
+        return self._stateless(geometry, pool, pools)
 
     def _deepseek_v4(self, geometry: Geometry) -> DeviceSide:
         page, size, swa = geometry.page_size, geometry.size, geometry.swa_size

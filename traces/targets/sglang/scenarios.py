@@ -4,10 +4,13 @@ Nothing here imports torch or sglang. Entries have one canonical
 name over all releases; whether a release has them is decided when a scenario is assembled.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from typing_extensions import override
+
+from traces.scenarios.axes import Axes
 from traces.scenarios.matrix import GroupShape
 from traces.targets.sglang.models import MODELS, Family
 
@@ -48,56 +51,27 @@ GROUPS: dict[str, RankShape] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario:
+class Scenario(Axes):
     """One named configuration that any release of sglang plays, or cannot.
 
     Attributes:
         builder: canonical name of the entry.
-        model: key of ``MODELS``.
-        layout: host layout.
-        io_backend: ``kernel`` or ``direct``.
-        write_policy: controller's write policy.
-        page_size: tokens a page.
-        sizing: host pool size by ``ratio`` or by ``gb``.
         storage_backend: name in the server's arguments, where it only selects the host allocator.
-        groups: key of ``GROUPS``.
         draft: ``none``, ``sidecar`` (pools of its own, beside the target's) or ``packed`` (rows
             appended to the target's host pools).
     """
 
-    builder: str
-    model: str
-    layout: str
-    io_backend: str
-    write_policy: str
-    page_size: int
-    sizing: str
-    storage_backend: str | None
-    groups: str
     draft: str
 
     @property
-    def name(self) -> str:
-        """File name of the golden: every axis that the builder's name does not imply."""
-        policy = {"write_through": "wt", "write_through_selective": "wts", "write_back": "wb"}
-        parts = [
-            SHORT_NAMES[self.builder],
-            self.model,
-            self.layout,
-            self.io_backend,
-            policy[self.write_policy],
-            f"p{self.page_size}",
-            self.sizing,
-            self.groups,
-        ]
-        parts += [self.storage_backend] if self.storage_backend else []
-        parts += [f"{self.draft}_draft"] if self.draft != NO_DRAFT else []
-        return ".".join(parts)
+    @override
+    def short_name(self) -> str:
+        return SHORT_NAMES[self.builder]
 
     @property
-    def config(self) -> dict[str, Any]:
-        """Every axis with its value, in order of declaration."""
-        return asdict(self)
+    @override
+    def draft_name(self) -> str:
+        return "" if self.draft == NO_DRAFT else f"{self.draft}_draft"
 
 
 SHORT_NAMES: dict[str, str] = {

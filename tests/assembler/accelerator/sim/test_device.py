@@ -1,8 +1,5 @@
 import gc
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 import torch
@@ -125,7 +122,6 @@ def busy_program(device):
 
 
 PROGRAM = """
-import sys; sys.path.insert(0, {root!r})
 from tests.assembler.accelerator.sim.test_device import busy_program, new_device
 for policy in ("latest", "earliest", "starve", "random"):
     device = new_device(policy, seed=5)
@@ -133,17 +129,8 @@ for policy in ("latest", "earliest", "starve", "random"):
 """
 
 
-def test_same_seed_is_the_same_execution_in_every_process():
-    root = str(Path(__file__).parents[4])
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", PROGRAM.format(root=root)],
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": root},
-            capture_output=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
+def test_same_seed_is_the_same_execution_in_every_process(outputs_of):
+    outputs = outputs_of(PROGRAM)
 
     assert len(outputs) == 1
     assert len(outputs.pop().splitlines()) == 4
