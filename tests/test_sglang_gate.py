@@ -27,7 +27,7 @@ pytestmark = [
 ]
 
 KERNEL = "hiradix_dsa.dsv32_fp8.layer_first.kernel.wb.p64.gb.tp8cp2pp3"
-DIRECT = "hiradix_init.dsv32_fp8.page_first_direct.direct.wts.p64.gb.tp8cp2"
+DIRECT = "hiradix_init.dsv32_fp8.layer_first.direct.wts.p64.gb.tp8cp2"
 CONTROL = "hiradix_dsa.dsv32_bf16.layer_first.direct.wt.p64.ratio.tp4cp4pp5"
 ASSEMBLER = "sglang/srt/mem_cache/hybrid_cache/hybrid_pool_assembler.py"
 
