@@ -29,12 +29,12 @@ _HOST = "host"
 _READER = "read."
 
 
-def tidied(recording: Recording, *, findings: Sequence[str]) -> Recording:
+def tidied(recording: Recording, *, messages: Sequence[Message]) -> Recording:
     """Return the recording with streams and events named by their roles.
 
     Args:
         recording: as it was made.
-        findings: what the simulated accelerator found wrong, each a line; they become messages.
+        messages: what the simulated accelerator found wrong and what was not played; put last.
     """
     sites = recording.sites
     places = sites.events if sites is not None else tuple(None for _ in recording.trace.events)
@@ -44,7 +44,7 @@ def tidied(recording: Recording, *, findings: Sequence[str]) -> Recording:
     roles = _roles(event for event, _ in events)
     names = _Names(roles)
     named = _once([(names.named(event), place) for event, place in events])
-    named += [(Message(step="reload", level="error", text=line), None) for line in findings]
+    named += [(message, None) for message in messages]
     return msgspec.structs.replace(
         recording,
         trace=msgspec.structs.replace(
