@@ -28,6 +28,7 @@ _STACK_OF = {
     Family.DSV4: "build_deepseek_v4_hicache_stack",
 }
 _ATTACH = "attach_hybrid_pool_to_unified_cache"
+_BACKEND = "hicache_storage_backend"
 _OFFLOAD = "sglang.srt.disaggregation.decode_kvcache_offload_manager"
 
 
@@ -251,7 +252,13 @@ class Entrance:
         def is_attached(*_arguments: object, **_named: object) -> None:
             cache.sidecar_pool_specs[:] = specs
 
+        arguments = given["server_args"]
         with ExitStack() as replaced:
+            # Only the name of a storage backend is played: what is told of it here would be opened.
+            replaced.enter_context(patch.dict(vars(arguments), {_BACKEND: None}))
+            memory = find_part("sglang.srt.runtime_context", "get_memory")
+            if memory is not None:
+                replaced.enter_context(memory().override(**{_BACKEND: None}))
             for module in release().modules:
                 if hasattr(module, _ATTACH):
                     replaced.enter_context(patch.object(module, _ATTACH, is_attached))

@@ -22,6 +22,7 @@ from traces.targets.sglang.errors import StageError
 from traces.targets.sglang.pools import WINDOW
 from traces.targets.sglang.requests import Request, Tree
 from traces.targets.sglang.rows import Plane
+from traces.targets.sglang.slots import TokenSlots
 from traces.targets.sglang.transfers import Transfers
 
 STEP = "tree"
@@ -75,6 +76,7 @@ class TreePlay:
         self._bench = bench
         self._rows = rows
         self._transfers = transfers
+        self._slots = TokenSlots(stack)
         self._part = -(-_PART_MIN // stack.page_size) * stack.page_size
         self._domains = {plane.domain.name for plane in rows.planes}
         self._wrong: dict[str, set[int]] = {plane.name: set() for plane in rows.planes}
@@ -132,8 +134,7 @@ class TreePlay:
     def _insert(self, sequence: Sequence) -> Iterator[RoundTrip]:
         """Insert a sequence as a request does that computes what it does not find, then hit it."""
         key = self._tree.key(sequence.tokens)
-        found = self._tree.device_slots(self._tree.match(key, None))
-        own = self._alloc(len(sequence.tokens) - len(found))
+        found, own = self._computed(key, len(sequence.tokens))
         with self._bench.quiet():
             slots = torch.cat([found, own])
         state = self._take_state()
@@ -150,11 +151,10 @@ class TreePlay:
         self, key: Any, slots: torch.Tensor, state: torch.Tensor | None, *, known: int  # noqa: ANN401
     ) -> None:
         """Insert, and give back what the tree has already, as far as it leaves that to others."""
-        free = self._stack.full_allocator.available_size()
+        free = self._slots.full_num()
         result = self._tree.insert(key, slots, state, known=known)
-        is_left = self._stack.full_allocator.available_size() == free
-        if result.prefix_len > known and is_left:
-            self._stack.allocator.free(slots[known : result.prefix_len])
+        if result.prefix_len > known and self._slots.full_num() == free:
+            self._slots.give_back(slots[known : result.prefix_len])
         if state is not None and result.mamba_exist:
             self._transfers.give_back({_MAMBA: state})
 
@@ -252,9 +252,7 @@ class TreePlay:
         """Return the slots that hold rows of tokens, by domain, on the host."""
         found = {_KV: slots.cpu()}
         if _SWA in self._domains:
-            allocator, pool = self._stack.allocator, self._stack.kvcache
-            holder = allocator if hasattr(allocator, _TRANSLATE) else pool
-            found[_SWA] = getattr(holder, _TRANSLATE)(slots).cpu().long()
+            found[_SWA] = self._slots.windows(slots).cpu()
         return found
 
     def _matched(
@@ -274,15 +272,22 @@ class TreePlay:
             foreign_slots=_runs(there),
         )
 
-    def _alloc(self, need: int) -> torch.Tensor:
-        """Take KV slots of tokens, and those of their windows; evict where there is no room."""
-        allocator = self._stack.allocator
-        if allocator.available_size() < need:
+    def _computed(self, key: Any, length: int) -> tuple[torch.Tensor, torch.Tensor]:  # noqa: ANN401
+        """Return the slots of what is found on the device, and new ones for the rest of a key.
+
+        Where there is no room for the rest and a page more, everything is evicted first.
+        """
+        found = self._tree.device_slots(self._tree.match(key, None))
+        if not self._slots.has_room(length - len(found) + self._stack.page_size):
             self._tree.evict(_ALL, _ALL)
             self._acknowledge()
-        slots: torch.Tensor | None = allocator.alloc(need)
+            found = self._tree.device_slots(self._tree.match(key, None))
+        return found, self._take(length - len(found))
+
+    def _take(self, need: int) -> torch.Tensor:
+        slots = self._slots.take(need)
         if slots is None:
-            raise StageError(f"tree: an evicted device must have {need} slots; expected some, got none")
+            raise StageError(f"tree: an evicted device must have room; expected {need} slots, got none")
         return slots
 
     def _take_state(self) -> torch.Tensor | None:
@@ -290,12 +295,12 @@ class TreePlay:
 
     def _hold(self) -> dict[str, torch.Tensor]:
         """Take a page, so that what is loaded lies elsewhere."""
-        held = {_KV: self._alloc(self._stack.page_size)}
+        held = {_KV: self._take(self._stack.page_size)}
         state = self._take_state()
         return held if state is None else {**held, _MAMBA: state}
 
     def _give_back(self, held: dict[str, torch.Tensor]) -> None:
-        self._stack.allocator.free(held[_KV])
+        self._slots.give_back(held[_KV])
         if _MAMBA in held:
             self._transfers.give_back({_MAMBA: held[_MAMBA]})
 
@@ -328,9 +333,6 @@ def _as_first_stage(cache: Any) -> Iterator[None]:  # noqa: ANN401 - a cache of 
     finally:
         for name, value in before.items():
             setattr(cache, name, value)
-
-
-_TRANSLATE = "translate_loc_from_full_to_swa"
 
 
 def _runs(slots: set[int]) -> str:
