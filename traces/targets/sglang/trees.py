@@ -154,7 +154,11 @@ class TreePlay:
         free = self._slots.full_num()
         result = self._tree.insert(key, slots, state, known=known)
         if result.prefix_len > known and self._slots.full_num() == free:
-            self._slots.give_back(slots[known : result.prefix_len])
+            kept = self._tree.device_slots(self._tree.match(key, None))
+            with self._bench.quiet():
+                double = slots[: len(kept)][slots[: len(kept)] != kept]
+            if len(double):
+                self._slots.give_back(double)
         if state is not None and result.mamba_exist:
             self._transfers.give_back({_MAMBA: state})
 
