@@ -37,6 +37,7 @@ class Binder:
         self._rest = _only(kinds, inspect.Parameter.VAR_POSITIONAL)
         self._extra = _only(kinds, inspect.Parameter.VAR_KEYWORD)
         self._order = list(kinds)[self._skip :]
+        self._declared = [name for name in kinds if name not in (self._rest, self._extra)]
         self._defaults = {
             parameter.name: parameter.default
             for parameter in parameters
@@ -45,9 +46,16 @@ class Binder:
         self._required = kinds.keys() - self._defaults.keys() - {self._rest, self._extra}
 
     def values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the named parameters with defaults filled in; None when the call cannot bind."""
+        """Return the named parameters with defaults filled in, in signature order.
+
+        None when the call cannot bind.
+        """
         given = self._given(args, kwargs)
-        return None if given is None else {**self._defaults, **given}
+        if given is None:
+            return None
+        return {
+            name: given[name] if name in given else self._defaults[name] for name in self._declared
+        }
 
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[BoundArgument, ...]:
         """Return the arguments in signature order.

@@ -26,6 +26,15 @@ def test_arguments_tell_given_from_defaulted_in_signature_order():
     ]
 
 
+def test_values_are_in_signature_order_wherever_they_come_from():
+    def take(first, second=2, *rest, third=3, fourth, **more):
+        pass
+
+    values = Binder(take, skip_first=False).values((1,), {"fourth": 4, "third": 33, "x": 5})
+
+    assert list(values.items()) == [("first", 1), ("second", 2), ("third", 33), ("fourth", 4)]
+
+
 def test_default_value_that_is_given_counts_as_given():
     binder = Binder(shape, skip_first=False)
 

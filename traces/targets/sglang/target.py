@@ -90,6 +90,7 @@ class SglangTarget:
         """Return everything that is to be watched, each function once."""
         found: list[Seam] = [*self._builder_seams(), *self._constructor_seams()]
         found += [*self._operation_seams(), *self._slot_seams(), *self._order_seams()]
+        found += self._device_pool_seams()
         assert isinstance(moved, FunctionType)
         found.append(EventSeam(function=moved, family="move", nesting="every", observe=self._moved))
         return list({seam.function: seam for seam in found}.values())
@@ -128,21 +129,17 @@ class SglangTarget:
         self.memory.learn(pool, apart=self._apart(pool))
 
     def _own_buffers(self, pool: object) -> Iterable[tuple[str, torch.Tensor]]:
-        mirrored = self._mirrored(pool)
+        is_host = isinstance(pool, self._host_pools)
         return (
             (buffer.name, buffer.tensor)
             for buffer in buffers_of(pool, apart=self._apart(pool))
-            if buffer.tensor.data_ptr() not in mirrored
+            if not (is_host and self._is_on_device(buffer.tensor.data_ptr()))
         )
 
-    def _mirrored(self, pool: object) -> set[int]:
-        """Return the addresses of device buffers that a host pool keeps lists of."""
-        if not isinstance(pool, self._host_pools):
-            return set()
-        held = [*vars(pool).values()]
-        held += [item for value in held if isinstance(value, list | tuple) for item in value]
-        devices = [value for value in held if isinstance(value, self._device_pools)]
-        return {buffer.tensor.data_ptr() for device in devices for buffer in buffers_of(device)}
+    def _is_on_device(self, address: int) -> bool:
+        """Tell whether memory is a device pool's: host pools keep lists of what they mirror."""
+        found = self.memory.find(address)
+        return found is not None and isinstance(found.pool, self._device_pools)
 
     def _apart(self, pool: object) -> tuple[type, ...]:
         """Return what a pool only refers to: a host pool knows the device pools it mirrors."""
@@ -169,6 +166,13 @@ class SglangTarget:
             for cls, function in methods(self._release.controllers(), name):
                 claims = self._draft_claims if name == "set_draft_kv_pool" else None
                 yield _method_seam(cls, function, role="operation", claims=claims)
+
+    def _device_pool_seams(self) -> Iterator[Seam]:
+        """Yield seams that tell nothing: memory is a device pool's before a host pool lists it."""
+        for _, function in methods(self._device_pools, "__init__"):
+            yield EventSeam(
+                function=function, family="device pool", nesting="outermost", observe=self._made
+            )
 
     def _slot_seams(self) -> Iterator[Seam]:
         owners = self._release.allocators()
@@ -208,6 +212,10 @@ class SglangTarget:
             if self.view(value) is not None:
                 self._learn(value)
         yield from ()
+
+    def _made(self, values: Values, result: object) -> None:
+        del result
+        self._learn(next(iter(values.values())))
 
     def _moved(self, values: Values, result: object) -> MovedRows | None:
         """Tell what was moved; None when device memory is on neither side, or on both.
