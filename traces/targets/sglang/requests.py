@@ -52,7 +52,9 @@ class Request:
 
     def states(self) -> list[torch.Tensor]:
         """Return the state slots that its forward pass can read, ``(1,) int64`` each."""
-        known = self.mamba_pool_idx if self.mamba_cow_src_index is None else self.mamba_cow_src_index
+        known = (
+            self.mamba_pool_idx if self.mamba_cow_src_index is None else self.mamba_cow_src_index
+        )
         return [] if known is None else [known.reshape(1)]
 
 
@@ -87,7 +89,12 @@ class Tree:
         return found
 
     def insert(
-        self, key: Any, slots: torch.Tensor, states: torch.Tensor | None, *, known: int  # noqa: ANN401
+        self,
+        key: Any,  # noqa: ANN401
+        slots: torch.Tensor,
+        states: torch.Tensor | None,
+        *,
+        known: int,
     ) -> Any:  # noqa: ANN401
         """Insert tokens with their slots, of which the first ``known`` are the tree's own."""
         given = {"key": key, "value": slots, "mamba_value": states, "prev_prefix_len": known}

@@ -134,9 +134,7 @@ class Script:
     def _tree(self) -> Iterator[DigestRecord]:
         """Let the tree back up, evict, match and load by its own policy."""
         self._transfers.release_held()
-        play = TreePlay(
-            self._stack, bench=self._bench, rows=self._rows, transfers=self._transfers
-        )
+        play = TreePlay(self._stack, bench=self._bench, rows=self._rows, transfers=self._transfers)
         yield from play.play()
         self._notes += play.notes
 

@@ -27,7 +27,7 @@ from traces.targets.sglang.transfers import Transfers
 
 STEP = "tree"
 _CALLS = ("match_prefix", "insert", "evict")
-_CALLS_OF_A_TIERED_TREE = ("init_load_back", "ready_to_load_host_cache", "check_hicache_events")
+_TIERED_CALLS = ("init_load_back", "ready_to_load_host_cache", "check_hicache_events")
 # Tokens that are shared, and that are not.
 _PART_MIN = 8
 _ALL = 1 << 20
@@ -51,7 +51,7 @@ class Sequence:
 
 def is_tree(cache: Any) -> bool:  # noqa: ANN401 - a cache of the release, or what stands in
     """Tell whether tokens can be inserted into a cache and matched."""
-    return all(callable(getattr(cache, name, None)) for name in _CALLS)
+    return all(_can(cache, name) for name in _CALLS)
 
 
 class TreePlay:
@@ -106,7 +106,7 @@ class TreePlay:
             )
 
     def _why_not(self) -> str:
-        lacking = [name for name in _CALLS_OF_A_TIERED_TREE if not hasattr(self._cache, name)]
+        lacking = [name for name in _TIERED_CALLS if not _can(self._cache, name)]
         if lacking:
             return f"has no {lacking[0]}"
         if self._stack.complete_tree is None:
@@ -148,7 +148,12 @@ class TreePlay:
         self._acknowledge()
 
     def _insert_once(
-        self, key: Any, slots: torch.Tensor, state: torch.Tensor | None, *, known: int  # noqa: ANN401
+        self,
+        key: Any,  # noqa: ANN401
+        slots: torch.Tensor,
+        state: torch.Tensor | None,
+        *,
+        known: int,
     ) -> None:
         """Insert, and give back what the tree has already, as far as it leaves that to others."""
         free = self._slots.full_num()
@@ -170,9 +175,7 @@ class TreePlay:
             where = self._slots_of_tokens(slots)
         for number, author in enumerate(sequence.parts):
             first = max(known, number * self._part)
-            part = {
-                name: own[first : (number + 1) * self._part] for name, own in where.items()
-            }
+            part = {name: own[first : (number + 1) * self._part] for name, own in where.items()}
             if state is not None:
                 part[_MAMBA] = self._rows.on_host({_MAMBA: state})[_MAMBA]
             if first < (number + 1) * self._part:
@@ -198,7 +201,9 @@ class TreePlay:
         self._bench.synchronize()
         yield self._matched(sequence, match, phase="loaded", is_on_device=True)
         with self._bench.quiet():
-            self._compare(sequence, self._tree.device_slots(match), (loading, reading), before, held)
+            self._compare(
+                sequence, self._tree.device_slots(match), (loading, reading), before, held
+            )
         self._transfers.give_back(self._states_held((loading, reading)))
         self._give_back(held)
 
@@ -260,7 +265,12 @@ class TreePlay:
         return found
 
     def _matched(
-        self, sequence: Sequence, match: Any, *, phase: str, is_on_device: bool  # noqa: ANN401
+        self,
+        sequence: Sequence,
+        match: Any,  # noqa: ANN401
+        *,
+        phase: str,
+        is_on_device: bool,
     ) -> RoundTrip:
         """Tell which tokens were not found where they are, and which elsewhere, by position."""
         device, host = len(self._tree.device_slots(match)), int(match.host_hit_length)
@@ -291,7 +301,9 @@ class TreePlay:
     def _take(self, need: int) -> torch.Tensor:
         slots = self._slots.take(need)
         if slots is None:
-            raise StageError(f"tree: an evicted device must have room; expected {need} slots, got none")
+            raise StageError(
+                f"tree: an evicted device must have room; expected {need} slots, got none"
+            )
         return slots
 
     def _take_state(self) -> torch.Tensor | None:
@@ -341,3 +353,7 @@ def _as_first_stage(cache: Any) -> Iterator[None]:  # noqa: ANN401 - a cache of 
 
 def _runs(slots: set[int]) -> str:
     return slot_runs(torch.tensor(sorted(slots), dtype=torch.int64))
+
+
+def _can(cache: Any, name: str) -> bool:  # noqa: ANN401 - a cache of the release, or what stands in
+    return callable(getattr(cache, name, None))

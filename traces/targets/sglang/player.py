@@ -122,9 +122,7 @@ class _Session:
         """Return what the device found wrong and nobody told yet."""
         told = {message.text for message in known}
         return [
-            _message(step, "error", line)
-            for line in self._around.findings()
-            if line not in told
+            _message(step, "error", line) for line in self._around.findings() if line not in told
         ]
 
     def _watch(self, stack: Assembled) -> None:
