@@ -1,4 +1,4 @@
-"""Slots of tokens as requests get them: those of the full KV and those of the window behind them."""
+"""Slots of tokens as requests get them: of the full KV, and of the window behind it."""
 
 from typing import Any
 

@@ -84,7 +84,7 @@ class TreePlay:
         self.notes: list[str] = []
 
     def play(self) -> Iterator[DigestRecord]:
-        """Play and yield what it shows: matches first, then the rows of both sequences."""
+        """Play and yield what it shows: matches first, then the rows that were loaded."""
         reason = self._why_not()
         if reason:
             self.notes.append(f"not played: {type(self._cache).__name__} {reason}")
@@ -93,8 +93,7 @@ class TreePlay:
         sequences = self._sequences()
         for sequence in sequences:
             yield from self._insert(sequence)
-        for sequence in sequences:
-            yield from self._round_trip(sequence)
+        yield from self._round_trip(sequences)
         for plane in self._rows.planes:
             wrong, foreign = self._wrong[plane.name], self._foreign[plane.name]
             yield RoundTrip(
@@ -181,29 +180,30 @@ class TreePlay:
             if first < (number + 1) * self._part:
                 self._rows.write(part, author)
 
-    def _round_trip(self, sequence: Sequence) -> Iterator[RoundTrip]:
-        """Evict everything, poison the device, load one sequence back and compare."""
-        key = self._tree.key(sequence.tokens)
-        self._acknowledge()
+    def _round_trip(self, sequences: tuple[Sequence, Sequence]) -> Iterator[RoundTrip]:
+        """Evict everything, poison the device, load the second sequence back and compare.
+
+        What it loads is two nodes: the first sequence was split where the second one leaves it.
+        """
         self._tree.evict(_ALL, _ALL)
         self._acknowledge()
         held = self._hold()
-        self._rows.poison(f"{STEP}/{sequence.name}")
+        self._rows.poison(STEP)
         before = self._rows.snapshot()
-        match = self._tree.match(key, None)
-        yield self._matched(sequence, match, phase="evicted", is_on_device=False)
-        loading, reading = (Request(f"{sequence.name}.{turn}") for turn in ("load", "read"))
+        for sequence in sequences:
+            match = self._tree.match(self._tree.key(sequence.tokens), None)
+            yield self._matched(sequence, match, phase="evicted", is_on_device=False)
+        loading, reading = Request("load"), Request("read")
         loading.meets(match)
         if match.host_hit_length:
             self._tree.load_back(match, loading)
         self._acknowledge()
-        match = self._tree.match(key, reading)
+        match = self._tree.match(self._tree.key(sequence.tokens), reading)
         self._bench.synchronize()
         yield self._matched(sequence, match, phase="loaded", is_on_device=True)
         with self._bench.quiet():
-            self._compare(
-                sequence, self._tree.device_slots(match), (loading, reading), before, held
-            )
+            slots = self._tree.device_slots(match)
+            self._compare(sequence, slots, (loading, reading), before, held)
         self._transfers.give_back(self._states_held((loading, reading)))
         self._give_back(held)
 

@@ -225,7 +225,7 @@ MATCHES = [
     f"TREE.{name}"
     for name in (
         *("first_inserted", "second_inserted"),
-        *("first_evicted", "first_loaded", "second_evicted", "second_loaded"),
+        *("first_evicted", "second_evicted", "second_loaded"),
     )
 ]
 
@@ -269,18 +269,16 @@ def test_a_tree_that_frees_nothing_is_reported_by_what_it_matches(play):
 def test_a_tree_that_loads_nothing_is_reported_by_what_it_matches(play):
     trips, _, _ = play(LoadsNothing)
 
-    loaded = next(one for one in trips if one.pool == "TREE.first_loaded")
-    assert loaded == trip("TREE.first_loaded", wrong="0-15", foreign="0-15")
+    loaded = next(one for one in trips if one.pool == "TREE.second_loaded")
+    assert loaded == trip("TREE.second_loaded", wrong="0-15", foreign="0-15")
 
 
 def test_a_tree_that_cannot_be_told_its_policy_is_noted(play):
     trips, notes, _ = play(complete_tree=None)
 
     assert trips == []
-    assert notes == [
-        "not played: WriteThroughTree was attached to its stack, "
-        "and has nothing that tells it its policy"
-    ]
+    assert len(notes) == 1
+    assert notes[0].startswith("not played: WriteThroughTree was attached to its stack")
 
 
 def test_a_tree_without_a_host_is_noted(play):
