@@ -4,12 +4,12 @@ A release may create streams and events in any order and record some that nobody
 are named by what moves on them, events by the stream they were recorded on and which of its marks
 they are (``load@6``); marks with no transfer in between are one. A record that nobody waits for is
 no order at all. What a release logs is no contract and is left out, and so are the arguments with
-which the script itself calls the controller.
+which the script itself calls the controller. What a tree frees at once has no order of owners.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import msgspec
 
@@ -20,6 +20,7 @@ from traces.model import (
     EventRecorded,
     Message,
     Recording,
+    Release,
     Site,
     Transfer,
 )
@@ -27,6 +28,7 @@ from traces.model import (
 _DEFAULT = "default"
 _HOST = "host"
 _READER = "read."
+_TREE = "tree"
 
 
 def tidied(recording: Recording, *, messages: Sequence[Message]) -> Recording:
@@ -40,7 +42,7 @@ def tidied(recording: Recording, *, messages: Sequence[Message]) -> Recording:
     places = sites.events if sites is not None else tuple(None for _ in recording.trace.events)
     events = list(zip(recording.trace.events, places, strict=True))
     events = [pair for pair in events if not _is_incidental(pair[0])]
-    events = _without_unawaited(events)
+    events = _with_releases_by_owner(_without_unawaited(events))
     roles = _roles(event for event, _ in events)
     names = _Names(roles)
     named = _once([(names.named(event), place) for event, place in events])
@@ -81,6 +83,24 @@ def _once(events: list[tuple[Event, Site | None]]) -> list[tuple[Event, Site | N
         if not (isinstance(found[0], EventRecorded) and found[0] == before[0]):
             kept.append(found)
     return kept
+
+
+def _with_releases_by_owner(
+    events: list[tuple[Event, Site | None]],
+) -> list[tuple[Event, Site | None]]:
+    """Put what a tree frees at once in order of owners: some trees go through a set of parts."""
+    ordered: list[tuple[Event, Site | None]] = []
+    for is_run, run in groupby(events, key=lambda pair: _is_freed_by_tree(pair[0])):
+        ordered += sorted(run, key=_owner_of) if is_run else run
+    return ordered
+
+
+def _is_freed_by_tree(event: Event) -> bool:
+    return isinstance(event, Release) and event.step == _TREE
+
+
+def _owner_of(pair: tuple[Event, Site | None]) -> str:
+    return pair[0].owner if isinstance(pair[0], Release) else ""
 
 
 def _without_unawaited(

@@ -190,9 +190,11 @@ class TreePlay:
         held = self._hold()
         self._rows.poison(STEP)
         before = self._rows.snapshot()
-        for sequence in sequences:
-            match = self._tree.match(self._tree.key(sequence.tokens), None)
-            yield self._matched(sequence, match, phase="evicted", is_on_device=False)
+        first, sequence = sequences
+        match = self._tree.match(self._tree.key(first.tokens), None)
+        yield self._matched(first, match, phase="evicted", is_on_device=False)
+        match = self._tree.match(self._tree.key(sequence.tokens), None)
+        yield self._matched(sequence, match, phase="evicted", is_on_device=False)
         loading, reading = Request("load"), Request("read")
         loading.meets(match)
         if match.host_hit_length:

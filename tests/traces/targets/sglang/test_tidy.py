@@ -11,6 +11,7 @@ from traces.model import (
     Message,
     Outcome,
     Recording,
+    Release,
     ScenarioRecord,
     Site,
     Sites,
@@ -142,6 +143,23 @@ def test_log_is_left_out_and_messages_of_the_player_are_told():
 
     assert found.trace.events == (race, note)
     assert found.sites.events == (None, None)
+
+
+def test_what_a_tree_frees_at_once_is_told_in_order_of_owners():
+    def freed(owner, slots, step="tree"):
+        return Release(step=step, owner=owner, slots=slots)
+
+    between = moved("stream 1")
+    run = (freed("device.SWA", "3"), freed("device.KV", "2"), freed("device.KV", "1"))
+    control = (freed("device.SWA", "3", "finish"), freed("device.KV", "2", "finish"))
+
+    assert tidy(*run).trace.events == (run[1], run[2], run[0])
+    assert [type(event) for event in tidy(run[0], between, run[1]).trace.events] == [
+        Release,
+        Transfer,
+        Release,
+    ]
+    assert tidy(*control).trace.events == control
 
 
 def test_arguments_of_the_scripts_own_operations_are_left_out():
