@@ -90,7 +90,8 @@ def _with_releases_by_owner(
 ) -> list[tuple[Event, Site | None]]:
     """Put what a tree frees at once in order of owners: some trees go through a set of parts."""
     ordered: list[tuple[Event, Site | None]] = []
-    for is_run, run in groupby(events, key=lambda pair: _is_freed_by_tree(pair[0])):
+    for is_run, group in groupby(events, key=lambda pair: _is_freed_by_tree(pair[0])):
+        run = list(group)
         ordered += sorted(run, key=_owner_of) if is_run else run
     return ordered
 
