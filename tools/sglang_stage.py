@@ -7,7 +7,7 @@ from tools.stage import Performance, Play, Provenance, Unplayable, provenance_of
 from traces.targets.sglang.isolation import in_copy
 
 if TYPE_CHECKING:
-    from traces.targets.sglang.stage import SglangPlayer
+    from traces.targets.sglang.player import SglangPlayer
 
 _AUTO = "auto"
 
@@ -47,7 +47,7 @@ class SglangStage:
     def _played(self, request: Play) -> Performance | Unplayable:
         from traces.canonical import render, render_sites
         from traces.targets.sglang.errors import Unplayable as Lacking
-        from traces.targets.sglang.stage import play_here
+        from traces.targets.sglang.player import play_here
 
         try:
             if _is_gpu(request.device):
@@ -61,7 +61,7 @@ class SglangStage:
 
     def _player(self, device: str) -> "SglangPlayer":
         """Return the player of a device; the package is imported for one device only."""
-        from traces.targets.sglang.stage import DEFAULT_DEVICE, SglangPlayer
+        from traces.targets.sglang.player import DEFAULT_DEVICE, SglangPlayer
 
         name = DEFAULT_DEVICE if device in (_AUTO, "sim") else device
         if name not in self._players:

@@ -96,7 +96,7 @@ class SglangPlayer:
     """
 
     def __init__(self, root: Path) -> None:
-        stage: Any = import_module("traces.targets.sglang.stage")
+        stage: Any = import_module("traces.targets.sglang.player")
         self._root = root
         # Its own `play` makes one more copy, and the stack would stay there.
         self._session = stage.SglangPlayer(root, device=stage.DEFAULT_DEVICE)._session  # noqa: SLF001

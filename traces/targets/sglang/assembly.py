@@ -1,5 +1,6 @@
 """From a scenario to the stack that the installed release assembles for it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ class Assembled:
         cache: the tree, or what stands in for one; None for a builder.
         group: host pools; a single host pool where the release has no group for it.
         controller: moves rows between device and host.
+        complete_tree: lets the tree set its policy where the entry does not; None where the release
+            has nothing for it.
         sidecars: pools without slots of their own, with the pool whose slots they follow; those
             of packed drafts as well, which have no host pool of their own.
         kvcache: the outer KV pool.
@@ -39,6 +42,7 @@ class Assembled:
     cache: Any
     group: Any
     controller: Any
+    complete_tree: Callable[[], None] | None
     sidecars: tuple[tuple[str, str], ...]
     kvcache: Any
     full_allocator: Any
@@ -97,6 +101,7 @@ def _assembled(
         cache=stack.cache,
         group=stack.group,
         controller=stack.controller,
+        complete_tree=stack.complete_tree,
         sidecars=tuple(dict([*windows, *_sidecars(stack)]).items()),
         kvcache=side.kvcache,
         full_allocator=side.full_allocator,

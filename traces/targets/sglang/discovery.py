@@ -63,10 +63,11 @@ class Release:
 
     def strategies(self) -> tuple[type, ...]:
         """Return the classes of the assemblers that choose and build a stack, bases left out."""
+        assemblers = {module.__name__ for module in self.assemblers()}
         return tuple(
             cls
             for cls in self.classes()
-            if cls.__module__ in {module.__name__ for module in self.assemblers()}
+            if cls.__module__ in assemblers
             and isinstance(vars(cls).get("build"), FunctionType)
             and isinstance(vars(cls).get("matches"), FunctionType)
             and not cls.__subclasses__()
@@ -74,13 +75,14 @@ class Release:
 
     def host_pools(self) -> tuple[type, ...]:
         """Return the classes that own host memory and hand out its slots."""
+        group = self.find("HostPoolGroup")
         return tuple(
             cls
             for cls in self.classes()
             if any(part in _HOST_PARTS for part in cls.__module__.split("."))
             and hasattr(cls, "alloc")
             and hasattr(cls, "free")
-            and cls is not self.find("HostPoolGroup")
+            and cls is not group
         )
 
     def device_pools(self) -> tuple[type, ...]:

@@ -6,15 +6,17 @@ the way shows.
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 from traces.targets.sglang.calls import Caller, accepted
 from traces.targets.sglang.errors import Unplayable
 from traces.targets.sglang.models import Family
 from traces.targets.sglang.pools import WINDOW, DeviceSide
-from traces.targets.sglang.releases import find_builder, find_class, find_part
+from traces.targets.sglang.releases import find_builder, find_class, find_part, release
 from traces.targets.sglang.scenarios import Scenario
 from traces.targets.sglang.world import EXTRA_CONFIG, MODEL_NAME, PREFETCH_THRESHOLD, World
 
@@ -25,6 +27,8 @@ _STACK_OF = {
     Family.MINIMAX: "build_minimax_sparse_hicache_stack",
     Family.DSV4: "build_deepseek_v4_hicache_stack",
 }
+_ATTACH = "attach_hybrid_pool_to_unified_cache"
+_BACKEND = "hicache_storage_backend"
 _OFFLOAD = "sglang.srt.disaggregation.decode_kvcache_offload_manager"
 
 
@@ -36,11 +40,14 @@ class Stack:
         cache: the tree, or what stands in for one; None for a builder.
         group: host pools; a single host pool where the release has no group for it.
         controller: moves rows between device and host.
+        complete_tree: lets the tree set its policy where the entry does not; None where the release
+            has nothing for it.
     """
 
     cache: Any
     group: Any
     controller: Any
+    complete_tree: Callable[[], None] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +155,7 @@ class Entrance:
         self.side.kvcache.register_layer_transfer_counter(counter)
         if "MAMBA" in self.side.pools:
             self.side.req_to_token_pool.register_layer_transfer_counter(counter)
-        return Stack(cache=None, group=group, controller=controller)
+        return Stack(cache=None, group=group, controller=controller, complete_tree=None)
 
     def _shared(self) -> dict[str, Any]:
         """Return what builders, attach functions and caches have in common."""
@@ -234,7 +241,28 @@ class Entrance:
         if hasattr(cache, "_enable_metrics_flag"):
             vars(cache)["_enable_metrics_flag"] = True
         self.caller.call(attach, {**given, "cache": cache})
-        return _of(cache)
+        if not hasattr(cache, "init_hicache"):
+            return _of(cache, complete_tree=None)
+        return _of(cache, complete_tree=lambda: self._init_attached(cache, given))
+
+    def _init_attached(self, cache: Any, given: dict[str, Any]) -> None:  # noqa: ANN401
+        """Let a tree that has its stack do the rest of its own start."""
+        specs = list(cache.sidecar_pool_specs)
+
+        def is_attached(*_arguments: object, **_named: object) -> None:
+            cache.sidecar_pool_specs[:] = specs
+
+        arguments = given["server_args"]
+        with ExitStack() as replaced:
+            # Only the name of a storage backend is played: what is told of it here would be opened.
+            replaced.enter_context(patch.dict(vars(arguments), {_BACKEND: None}))
+            memory = find_part("sglang.srt.runtime_context", "get_memory")
+            if memory is not None:
+                replaced.enter_context(memory().override(**{_BACKEND: None}))
+            for module in release().modules:
+                if hasattr(module, _ATTACH):
+                    replaced.enter_context(patch.object(module, _ATTACH, is_attached))
+            self.caller.call(cache.init_hicache, given)
 
     def _attach_to_hiradix(self) -> Stack:
         attach = find_builder(self.scenario.builder)
@@ -259,7 +287,8 @@ class Entrance:
     def _construct(self) -> Stack:
         """Let a cache that builds its stack in its constructor do so."""
         given = {"params": self.params(), "server_args": self.world.server_args}
-        return _of(self.caller.call(find_class(self.scenario.builder), given))
+        cache = self.caller.call(find_class(self.scenario.builder), given)
+        return _of(cache, complete_tree=_is_complete)
 
     def _init_unified(self) -> Stack:
         cls = find_class("UnifiedRadixCache")
@@ -268,7 +297,7 @@ class Entrance:
         given = {"params": self.params(), "server_args": self.world.server_args}
         cache = self.caller.call(cls, given)
         self.caller.call(cache.init_hicache, given)
-        return _of(cache)
+        return _of(cache, complete_tree=_is_complete)
 
     def _offload(self) -> Stack:
         cls = find_part(_OFFLOAD, "DecodeKVCacheOffloadManager")
@@ -284,9 +313,18 @@ class Entrance:
         return _of(self.caller.call(cls, given))
 
 
-def _of(cache: Any) -> Stack:  # noqa: ANN401 - a cache of the release
+def _of(cache: Any, *, complete_tree: Callable[[], None] | None = None) -> Stack:  # noqa: ANN401
     controller = cache.cache_controller
-    return Stack(cache=cache, group=controller.mem_pool_host, controller=controller)
+    return Stack(
+        cache=cache,
+        group=controller.mem_pool_host,
+        controller=controller,
+        complete_tree=complete_tree,
+    )
+
+
+def _is_complete() -> None:
+    """Do nothing: the entry made all of the tree."""
 
 
 def _ranks(given: dict[str, Any]) -> dict[str, Any]:

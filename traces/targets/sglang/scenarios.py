@@ -1,7 +1,7 @@
 """The scenario matrix of the sglang target: every entry over every family it accepts.
 
-Nothing here imports torch or sglang. Entries have one canonical
-name over all releases; whether a release has them is decided when a scenario is assembled.
+Nothing here imports torch or sglang. Entries have one canonical name over all releases; whether a
+release has them is decided when a scenario is assembled.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class RankShape(GroupShape):
         dcp_size: ranks over which the tokens of a page are spread while decoding; 1 for none.
     """
 
-    dcp_size: int = 1
+    dcp_size: int
 
 
 def _ranks(tp: int, cp: int, attn_tp: int, pp: tuple[int, int], dcp: int) -> RankShape:

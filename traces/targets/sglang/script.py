@@ -1,36 +1,28 @@
 """What is played on a stack: back up, poison, load into other slots, read layer by layer.
 
 Every buffer that can be reached from a device pool takes part, whether or not a host pool mirrors
-it: what nobody restores shows as a round trip that is not equal.
+it: what nobody restores shows as a round trip that is not equal. Where the entry made a tree of the
+release, the tree itself plays at the end.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 
 from traces.encode import slot_runs
-from traces.model import Digest, DigestRecord, RoundTrip
-from traces.targets.content import (
-    RowBuffer,
-    digest,
-    overwrite,
-    pattern,
-    row_bytes,
-    row_content,
-    slots_of_rows,
-)
-from traces.targets.device_rows import launch_write
+from traces.model import DigestRecord, RoundTrip
+from traces.targets.content import row_bytes, slots_of_rows
 from traces.targets.sglang.assembly import Assembled
 from traces.targets.sglang.bench import Bench
-from traces.targets.sglang.memory import buffers_of
+from traces.targets.sglang.contents import Contents
 from traces.targets.sglang.reading import Reader
-from traces.targets.sglang.rows import Plane, planes_of
+from traces.targets.sglang.rows import Plane
 from traces.targets.sglang.transfers import Transfers
+from traces.targets.sglang.trees import TreePlay, is_tree
 
-STEPS = ("backup", "reload", "read")
+TREE = "tree"
+_CONTROLLER_STEPS = ("backup", "reload", "finish")
 _AUTHORS = ("first", "second")
 
 
@@ -57,35 +49,40 @@ class Script:
     Args:
         stack: what the release assembled.
         bench: the device, as the script itself works on it.
+
+    Attributes:
+        steps: what there is to play, in order.
     """
 
     def __init__(self, stack: Assembled, *, bench: Bench) -> None:
         self._stack = stack
         self._bench = bench
         self._transfers = Transfers(stack)
-        self._planes = tuple(self._find_planes())
-        self._seeds = _seeds(self._planes)
+        self._rows = Contents(stack, bench=bench, transfers=self._transfers)
         self._nodes: list[Node] = []
+        self.steps = (*_CONTROLLER_STEPS, *([TREE] if is_tree(stack.cache) else []))
+        self._notes: list[str] = []
+
+    def take_notes(self) -> list[str]:
+        """Return, once, why something that belongs to the scenario was not played."""
+        notes, self._notes = self._notes, []
+        return notes
 
     def play(self, step: str) -> Iterator[DigestRecord]:
-        """Play one of ``STEPS`` and yield what it shows."""
+        """Play one of ``steps`` and yield what it shows."""
         yield from getattr(self, f"_{step}")()
         self._bench.synchronize()
-        with self._bench.quiet():
-            yield from list(self._digests(step))
+        if step in _CONTROLLER_STEPS:
+            with self._bench.quiet():
+                yield from list(self._rows.digests(step))
 
     def _backup(self) -> Iterator[DigestRecord]:
         """Write two nodes on the device and back them up."""
-        self._poison("before")
+        self._rows.poison("before")
         self._transfers.hold("KV", pages=1)
         for pages, author in zip((2, 1), _AUTHORS, strict=True):
             slots = self._transfers.take(pages=pages)
-            known = self._on_host(slots)
-            for plane in self._planes:
-                for buffer in plane.layers:
-                    own = known[plane.domain.name]
-                    content = self._content(plane, buffer, own, author)
-                    launch_write(self._bench, buffer, own, content)
+            self._rows.write(self._rows.on_host(slots), author)
             host, extra = self._transfers.write(slots)
             self._nodes.append(Node(author=author, device=slots, host=host, extra=extra))
         self._transfers.finish_writing()
@@ -93,17 +90,17 @@ class Script:
 
     def _reload(self) -> Iterator[DigestRecord]:
         """Poison the device, load both nodes into other slots and compare."""
-        self._poison("after")
+        self._rows.poison("after")
         for node in self._nodes:
             self._transfers.give_back(node.device)
         self._transfers.hold_all(self._nodes[0].device)
-        before = self._snapshot()
+        before = self._rows.snapshot()
         loaded = [self._transfers.load(node.host, node.extra) for node in self._nodes]
-        self._consumer = self._transfers.start_loading()
+        self._transfers.start_loading()
         yield from self._read_behind_load(loaded)
         self._bench.synchronize()
         with self._bench.quiet():
-            pairs = zip(self._planes, before, strict=True)
+            pairs = zip(self._rows.planes, before, strict=True)
             compared = [self._compared(plane, rows, loaded) for plane, rows in pairs]
         yield from compared
         self._loaded = loaded
@@ -113,81 +110,38 @@ class Script:
         reader = Reader(
             bench=self._bench,
             stack=self._stack,
-            planes=self._planes,
-            slots=self._on_host(loaded[0]),
+            planes=self._rows.planes,
+            slots=self._rows.on_host(loaded[0]),
             page_indices=self._page_indices(loaded[0]),
         )
-        known = self._on_host(self._nodes[0].device)
+        known = self._rows.on_host(self._nodes[0].device)
         written = {
-            (plane.name, buffer.layer): self._content(
+            (plane.name, buffer.layer): self._rows.content(
                 plane, buffer, known[plane.domain.name], _AUTHORS[0]
             )
-            for plane in self._planes
+            for plane in self._rows.planes
             for buffer in plane.layers
         }
         yield from reader.read_all(written)
 
-    def _read(self) -> Iterator[DigestRecord]:
-        """Finish: acknowledge the load and give everything back."""
+    def _finish(self) -> Iterator[DigestRecord]:
+        """Acknowledge the load and give everything back."""
         self._transfers.finish_loading()
         for slots in self._loaded:
             self._transfers.give_back(slots)
         yield from ()
 
-    def _on_host(self, slots: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return slots as the script itself knows them: asking the device would order it."""
-        with self._bench.quiet():
-            return {name: own.cpu() for name, own in slots.items()}
+    def _tree(self) -> Iterator[DigestRecord]:
+        """Let the tree back up, evict, match and load by its own policy."""
+        self._transfers.release_held()
+        play = TreePlay(self._stack, bench=self._bench, rows=self._rows, transfers=self._transfers)
+        yield from play.play()
+        self._notes += play.notes
 
     def _page_indices(self, slots: dict[str, torch.Tensor]) -> torch.Tensor:
         page = self._stack.page_size
         with self._bench.quiet():
             return slots["KV"][::page] // page
-
-    def _find_planes(self) -> Iterator[Plane]:
-        """Yield the planes of every device pool, sidecars first: they own the narrower part.
-
-        A sidecar may be one plane of the KV pool itself; then it is the KV pool's plane here.
-        """
-        taken: set[int] = set()
-        pools = self._stack.device_pools
-        for name, pool in sorted(pools.items(), key=_kv_last):
-            if name != "KV" and pool is pools.get("KV"):
-                continue
-            domain = self._transfers.domain_of(name)
-            if domain is not None:
-                host = self._transfers.host_pool_of(name)
-                yield from planes_of(name, pool, domain, host=host, taken=taken)
-
-    def _content(
-        self, plane: Plane, buffer: RowBuffer, slots: torch.Tensor, author: str
-    ) -> torch.Tensor:
-        """Return what ``author`` writes; what a release calls a buffer is no part of it."""
-        named = replace(buffer, label=f"{self._seeds[plane.name]}[{buffer.layer}]")
-        return row_content(named, slots, author=author)
-
-    def _poison(self, label: str) -> None:
-        self._bench.synchronize()
-        with self._bench.quiet():
-            for name, pool in self._stack.device_pools.items():
-                counts: Counter[tuple[int, ...]] = Counter()
-                for buffer in buffers_of(pool):
-                    shape = tuple(buffer.tensor.shape)
-                    seed = f"{label}/{name}/{shape}/{counts[shape]}"
-                    counts[shape] += 1
-                    size = buffer.tensor.numel() * buffer.tensor.element_size()
-                    if buffer.tensor.is_contiguous():
-                        overwrite(buffer.tensor, pattern(seed, (1, size)))
-
-    def _snapshot(self) -> list[list[torch.Tensor]]:
-        self._bench.synchronize()
-        with self._bench.quiet():
-            return [[row_bytes(buffer.tensor) for buffer in plane.layers] for plane in self._planes]
-
-    def _digests(self, step: str) -> Iterator[Digest]:
-        for plane in self._planes:
-            tensors = [buffer.tensor for buffer in plane.layers]
-            yield Digest(step=step, owner=f"device.{plane.name}", sha256=digest(tensors))
 
     def _compared(
         self, plane: Plane, before: list[torch.Tensor], loaded: list[dict[str, torch.Tensor]]
@@ -199,7 +153,8 @@ class Script:
             is_foreign = (now != old).any(dim=1)
             for node, slots in zip(self._nodes, loaded, strict=True):
                 rows = buffer.rows_of(slots[plane.domain.name])
-                want = self._content(plane, buffer, node.device[plane.domain.name], node.author)
+                own = node.device[plane.domain.name]
+                want = self._rows.content(plane, buffer, own, node.author)
                 is_foreign[rows] = False
                 bad = rows[(now[rows] != want).any(dim=1)]
                 wrong.update(slots_of_rows(buffer, bad).tolist())
@@ -211,22 +166,6 @@ class Script:
             wrong_slots=_runs(wrong),
             foreign_slots=_runs(foreign),
         )
-
-
-def _seeds(planes: Sequence[Plane]) -> dict[str, str]:
-    """Return a name for each plane that no rename changes: pool, row shape and ordinal."""
-    seeds: dict[str, str] = {}
-    counts: Counter[str] = Counter()
-    for plane in planes:
-        owner = plane.name.partition(".")[0]
-        kind = f"{owner}/{tuple(plane.layers[0].tensor.shape[1:])}"
-        seeds[plane.name] = f"{kind}/{counts[kind]}"
-        counts[kind] += 1
-    return seeds
-
-
-def _kv_last(item: tuple[str, Any]) -> tuple[bool, str]:
-    return item[0] == "KV", item[0]
 
 
 def _runs(slots: set[int]) -> str:

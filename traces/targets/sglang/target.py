@@ -18,6 +18,7 @@ import torch
 
 from assembler.accelerator.base import Event, Stream
 from traces.encode import Encoder, Plain
+from traces.errors import RecorderError
 from traces.seams import (
     CallSeam,
     EventSeam,
@@ -31,7 +32,7 @@ from traces.seams import (
     Values,
 )
 from traces.targets.sglang.discovery import PACKAGE, Release, methods
-from traces.targets.sglang.memory import MemoryMap, buffers_of
+from traces.targets.sglang.memory import MemoryMap, Place, buffers_of
 from traces.targets.sglang.standins import moved
 
 _DRAFT = "DRAFT"
@@ -44,7 +45,6 @@ _OPERATIONS = (
     "attach_storage_backend",
 )
 _BY_VALUE = ("PoolTransfer", "SidecarPoolSpec")
-_UNKNOWN_LAYER = -1
 
 
 class SglangTarget:
@@ -217,24 +217,40 @@ class SglangTarget:
         del result
         self._learn(next(iter(values.values())))
 
-    def _moved(self, values: Values, result: object) -> MovedRows:
+    def _moved(self, values: Values, result: object) -> MovedRows | None:
+        """Tell what was moved; None when device memory is on neither side, or on both.
+
+        Raises:
+            RecorderError: one side is memory of no pool that is known.
+        """
         del result
-        source = self.memory.find(values["source"])
-        is_backup = source is not None and isinstance(source.pool, self._device_pools)
+        source = self._place(values, "source")
+        target = self._place(values, "target")
+        is_backup = isinstance(source.buffer.pool, self._device_pools)
+        if is_backup == isinstance(target.buffer.pool, self._device_pools):
+            return None
         host, device = ("target", "source") if is_backup else ("source", "target")
-        host_buffer = self.memory.find(values[host])
-        place = self.memory.place(values[device], row_stride=values[f"{device}_stride"])
+        place = source if is_backup else target
         return MovedRows(
             direction="backup" if is_backup else "load",
-            host_pool=None if host_buffer is None else host_buffer.pool,
-            plane="unknown" if place is None else place.plane,
-            layer=_UNKNOWN_LAYER if place is None else place.layer,
+            host_pool=(target if is_backup else source).buffer.pool,
+            plane=place.plane,
+            layer=place.layer,
             device_slots=values[f"{device}_rows"],
             host_slots=values[f"{host}_rows"],
             bytes=values["row_bytes"] * values["source_rows"].numel(),
             backend=values["backend"],
             stream=values["stream"],
         )
+
+    def _place(self, values: Values, side: str) -> Place:
+        place = self.memory.place(values[side], row_stride=values[f"{side}_stride"])
+        if place is None:
+            backend = values["backend"]
+            raise RecorderError(
+                backend, f"{side} must be memory of a pool", expected="a known one", got="none"
+            )
+        return place
 
     def _taken(self, values: Values, result: Any) -> SlotsTaken | None:  # noqa: ANN401
         allocator, need = _first_two(values)

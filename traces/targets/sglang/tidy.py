@@ -33,12 +33,12 @@ _READER = "read."
 _SLOTS = (Allocation, Release)
 
 
-def tidied(recording: Recording, *, findings: Sequence[str]) -> Recording:
+def tidied(recording: Recording, *, messages: Sequence[Message]) -> Recording:
     """Return the recording with streams and events named by their roles.
 
     Args:
         recording: as it was made.
-        findings: what the simulated accelerator found wrong, each a line; they become messages.
+        messages: what the simulated accelerator found wrong and what was not played; put last.
     """
     sites = recording.sites
     places = sites.events if sites is not None else tuple(None for _ in recording.trace.events)
@@ -49,7 +49,7 @@ def tidied(recording: Recording, *, findings: Sequence[str]) -> Recording:
     names = _Names(roles)
     named = _once([(names.named(event), place) for event, place in events])
     named = _slots_by_owner(named)
-    named += [(Message(step="reload", level="error", text=line), None) for line in findings]
+    named += [(message, None) for message in messages]
     return msgspec.structs.replace(
         recording,
         trace=msgspec.structs.replace(

@@ -27,6 +27,7 @@ class Transfers:
         self._entries = {_name(entry): entry for entry in getattr(stack.group, "entries", ())}
         self._sources = dict(stack.sidecars)
         self._domains = dict(self._find_domains())
+        self._held: list[dict[str, torch.Tensor]] = []
 
     def domain_of(self, pool: str) -> Domain | None:
         """Return the slots that number the rows of a pool; None when nothing tells."""
@@ -48,9 +49,23 @@ class Transfers:
         """
         return {name: self._take(name, pages=pages) for name in self._domains}
 
+    def take_one(self, domain: str) -> torch.Tensor:
+        """Take the device slots of a page, or of a state.
+
+        Raises:
+            StageError: a pool of the scenario is too small.
+        """
+        return self._take(domain, pages=1)
+
     def hold(self, domain: str, *, pages: int) -> None:
-        """Take slots and forget them, so that what comes later lies elsewhere."""
-        self._take(domain, pages=pages)
+        """Take slots that nobody uses, so that what comes later lies elsewhere."""
+        self._held.append({domain: self._take(domain, pages=pages)})
+
+    def release_held(self) -> None:
+        """Give back every slot that is held."""
+        for slots in self._held:
+            self.give_back(slots)
+        self._held.clear()
 
     def hold_all(self, like: dict[str, torch.Tensor]) -> None:
         """Take a page, or a state, in every domain of ``like``."""

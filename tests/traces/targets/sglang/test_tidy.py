@@ -45,7 +45,7 @@ def moved(stream, direction="backup"):
     )
 
 
-def tidy(*events, calls=(), findings=()):
+def tidy(*events, calls=(), messages=()):
     trace = Trace(
         schema=SCHEMA,
         scenario=ScenarioRecord(name="a", config={}),
@@ -59,7 +59,7 @@ def tidy(*events, calls=(), findings=()):
     recording = Recording(
         trace=trace, sites=Sites(calls={}, definitions={}, events=places, failure=None)
     )
-    return tidied(recording, findings=findings)
+    return tidied(recording, messages=messages)
 
 
 def test_streams_and_events_are_named_by_role_whatever_their_handles():
@@ -164,14 +164,16 @@ def test_slots_stay_in_their_step():
     assert [event.step for event in steps.trace.events] == ["backup", "reload"]
 
 
-def test_log_is_left_out_and_findings_of_the_accelerator_are_told():
+def test_log_is_left_out_and_messages_of_the_player_are_told():
+    race = Message(step="reload", level="error", text="race: a and b")
+    note = Message(step="tree", level="warning", text="not played: UnifiedRadixCache lacks it")
     found = tidy(
         Message(step="build", level="warning", text="Allocating host memory"),
-        findings=("race: a and b",),
+        messages=(race, note),
     )
 
-    assert found.trace.events == (Message(step="reload", level="error", text="race: a and b"),)
-    assert found.sites.events == (None,)
+    assert found.trace.events == (race, note)
+    assert found.sites.events == (None, None)
 
 
 def test_arguments_of_the_scripts_own_operations_are_left_out():

@@ -1,12 +1,12 @@
 """Plays scenarios on the release of sglang that is first on the path."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from traces.errors import RecorderError
-from traces.model import Recording
+from traces.model import Message, Recording
 from traces.recorder import record
 from traces.targets.sglang.assembly import Assembled, assemble
 from traces.targets.sglang.bench import Bench
@@ -14,7 +14,7 @@ from traces.targets.sglang.discovery import PACKAGE
 from traces.targets.sglang.errors import Unplayable
 from traces.targets.sglang.isolation import in_copy
 from traces.targets.sglang.memory import buffers_of
-from traces.targets.sglang.script import STEPS, Script
+from traces.targets.sglang.script import TREE, Script
 from traces.targets.sglang.surroundings import surround
 from traces.targets.sglang.target import SglangTarget
 from traces.targets.sglang.tidy import tidied
@@ -93,6 +93,8 @@ class _Session:
         """Play one scenario; see :meth:`SglangPlayer.play`."""
         recorder = record(target=self.target)
         recorder.scenario(scenario.name, scenario.config)
+        messages: list[Message] = []
+        script: Script | None = None
         try:
             with recorder:
                 with recorder.step("build"):
@@ -100,19 +102,34 @@ class _Session:
                     self._watch(stack)
                 bench = Bench(self._around.device, quiet=self._around.quiet)
                 script = Script(stack, bench=bench)
-                for step in STEPS:
+                for step in script.steps:
+                    if step == TREE:
+                        messages += self._found("reload", messages)
                     with recorder.step(step):
                         for result in script.play(step):
                             recorder.digest(result)
+                    messages += [_message(step, "warning", note) for note in script.take_notes()]
         except (RecorderError, Unplayable):
             raise
         except Exception:  # noqa: BLE001 - recorded as the outcome
             pass
         finally:
             close_world()
-        return tidied(recorder.recording, findings=self._around.findings())
+        step = TREE if script is not None and TREE in script.steps else "reload"
+        return tidied(recorder.recording, messages=[*messages, *self._found(step, messages)])
+
+    def _found(self, step: str, known: list[Message]) -> list[Message]:
+        """Return what the device found wrong and nobody told yet."""
+        told = {message.text for message in known}
+        return [
+            _message(step, "error", line) for line in self._around.findings() if line not in told
+        ]
 
     def _watch(self, stack: Assembled) -> None:
         for name, pool in stack.device_pools.items():
             for buffer in buffers_of(pool):
                 self._around.watch(buffer.tensor, f"{name}.{buffer.name}")
+
+
+def _message(step: str, level: Literal["warning", "error"], text: str) -> Message:
+    return Message(step=step, level=level, text=text)
