@@ -108,6 +108,7 @@ class SglangTarget:
                 encoder.register_reference(cls, cls.__name__)
         _teach_accelerator(encoder)
         encoder.register(torch.distributed.ProcessGroup, self._encode_group)
+        encoder.register(slice, _encode_slice)
 
     def view(self, pool: object) -> PoolView | None:
         """Return how to read ``pool``; None when it is no pool."""
@@ -296,6 +297,11 @@ def _method_seam(cls: type, function: FunctionType, *, role: Role, claims: Any) 
     name = function.__name__
     callee = cls.__name__ if name == "__init__" else f"{cls.__name__}.{name}"
     return CallSeam(function=function, callee=callee, role=role, method=name, claims=claims)
+
+
+def _encode_slice(value: slice, where: str) -> Plain:
+    del where
+    return {"slice": [value.start, value.stop, value.step]}
 
 
 def _teach_accelerator(encoder: Encoder) -> None:

@@ -3,17 +3,20 @@
 A release may create streams and events in any order and record some that nobody waits for. Streams
 are named by what moves on them, events by the stream they were recorded on and which of its marks
 they are (``load@6``); marks with no transfer in between are one. A record that nobody waits for is
-no order at all, nor is there one between slots of different pools. What a release logs is no
+no order at all, nor is one with a stream that moves nothing, nor is there one between slots of
+different pools; what a tree frees in a row is freed at once. What a release logs is no
 contract and is left out, and so are the arguments with which the script itself calls the
 controller.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 
 import msgspec
+import torch
 
+from traces.encode import slot_runs
 from traces.model import (
     Allocation,
     Call,
@@ -31,6 +34,7 @@ _DEFAULT = "default"
 _HOST = "host"
 _READER = "read."
 _SLOTS = (Allocation, Release)
+_TREE = "tree"
 
 
 def tidied(recording: Recording, *, messages: Sequence[Message]) -> Recording:
@@ -44,8 +48,8 @@ def tidied(recording: Recording, *, messages: Sequence[Message]) -> Recording:
     places = sites.events if sites is not None else tuple(None for _ in recording.trace.events)
     events = list(zip(recording.trace.events, places, strict=True))
     events = [pair for pair in events if not _is_incidental(pair[0])]
-    events = _without_unawaited(events)
     roles = _roles(event for event, _ in events)
+    events = _without_unawaited(_without_idle(events, roles))
     names = _Names(roles)
     named = _once([(names.named(event), place) for event, place in events])
     named = _slots_by_owner(named)
@@ -92,8 +96,37 @@ def _slots_by_owner(events: list[tuple[Event, Site | None]]) -> list[tuple[Event
     """Put slots that are taken and given back in a row in order of their pools."""
     ordered: list[tuple[Event, Site | None]] = []
     for _, run in groupby(events, key=_kind):
-        ordered += sorted(run, key=_owner)
+        ordered += _freed_at_once(sorted(run, key=_owner))
     return ordered
+
+
+def _freed_at_once(run: list[tuple[Event, Site | None]]) -> Iterator[tuple[Event, Site | None]]:
+    """Make one of what a tree frees of one pool in a row: node by node, or all of it at the end."""
+    for is_freed, group in groupby(run, key=_freed_by_tree):
+        pairs = list(group)
+        first, place = pairs[0]
+        if is_freed and isinstance(first, Release):
+            slots = {
+                slot for event, _ in pairs if isinstance(event, Release) for slot in _of(event)
+            }
+            yield msgspec.structs.replace(first, slots=_runs(slots)), place
+        else:
+            yield from pairs
+
+
+def _freed_by_tree(pair: tuple[Event, Site | None]) -> str:
+    event = pair[0]
+    return event.owner if isinstance(event, Release) and event.step == _TREE else ""
+
+
+def _slots_freed(event: Event) -> Iterator[int]:
+    for run in event.slots.split(",") if isinstance(event, Release) else ():
+        first, _, last = run.partition("-")
+        yield from range(int(first), int(last or first) + 1)
+
+
+def _runs(slots: set[int]) -> str:
+    return slot_runs(torch.tensor(sorted(slots), dtype=torch.int64))
 
 
 def _kind(pair: tuple[Event, Site | None]) -> tuple[bool, str]:
@@ -103,6 +136,27 @@ def _kind(pair: tuple[Event, Site | None]) -> tuple[bool, str]:
 def _owner(pair: tuple[Event, Site | None]) -> str:
     event = pair[0]
     return event.owner if isinstance(event, _SLOTS) else ""
+
+
+def _without_idle(
+    events: Sequence[tuple[Event, Site | None]], roles: dict[str, str]
+) -> list[tuple[Event, Site | None]]:
+    """Leave out marks of streams that move nothing, and waits for them and on them."""
+    marks = {
+        event.name
+        for event, _ in events
+        if isinstance(event, EventRecorded) and _is_idle(event.stream, roles)
+    }
+    return [
+        (event, place)
+        for event, place in events
+        if not isinstance(event, EventRecorded | EventAwaited)
+        or not (event.name in marks or _is_idle(event.stream, roles))
+    ]
+
+
+def _is_idle(stream: str, roles: dict[str, str]) -> bool:
+    return stream not in roles and not stream.startswith(_READER)
 
 
 def _without_unawaited(

@@ -31,6 +31,8 @@ _TIERED_CALLS = ("init_load_back", "ready_to_load_host_cache", "check_hicache_ev
 # Tokens that are shared, and that are not.
 _PART_MIN = 8
 _ALL = 1 << 20
+# One in which writes that were put off are started, one in which they have ended.
+_TURNS = 2
 _KV, _SWA, _MAMBA = "KV", "SWA", "MAMBA"
 
 
@@ -329,10 +331,11 @@ class TreePlay:
         return {_MAMBA: torch.cat(taken)} if taken else {}
 
     def _acknowledge(self) -> None:
-        """Wait for all transfers, and let the tree see to what has ended."""
-        self._bench.synchronize()
-        with _as_first_stage(self._cache):
-            self._cache.check_hicache_events()
+        """Let the tree start what it put off and see to what has ended, as schedulers do."""
+        for _ in range(_TURNS):
+            self._bench.synchronize()
+            with _as_first_stage(self._cache):
+                self._cache.check_hicache_events()
         self._bench.synchronize()
 
 

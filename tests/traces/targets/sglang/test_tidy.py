@@ -13,6 +13,7 @@ from traces.model import (
     Message,
     Outcome,
     Recording,
+    Release,
     ScenarioRecord,
     Site,
     Sites,
@@ -83,14 +84,53 @@ def test_streams_and_events_are_named_by_role_whatever_their_handles():
 
 
 def test_record_that_nobody_waits_for_is_no_order():
-    timed = tidy(marked("e#1", "default"), marked("timing#1", "default"), waited("e#1", "s"))
+    """``timing#1`` is one; ``e#1`` is waited for by a stream that moves something."""
+    timed = tidy(
+        marked("e#1", "default"), marked("timing#1", "default"), waited("e#1", "s"), moved("s")
+    )
 
-    assert timed.trace == tidy(marked("e#1", "default"), waited("e#1", "s")).trace
+    assert timed.trace == tidy(marked("e#1", "default"), waited("e#1", "s"), moved("s")).trace
     assert [type(event).__name__ for event in timed.trace.events] == [
         "EventRecorded",
         "EventAwaited",
+        "Transfer",
     ]
-    assert [site.line for site in timed.sites.events] == [0, 2]
+    assert [site.line for site in timed.sites.events] == [0, 2, 3]
+
+
+def test_stream_that_moves_nothing_takes_no_part_in_the_order():
+    """Control: see above."""
+    idle = tidy(
+        marked("e#1", "default"), waited("e#1", "s"), marked("f#1", "s"), waited("f#1", "host")
+    )
+
+    assert idle.trace.events == ()
+
+
+def freed(owner, slots, step="tree"):
+    return Release(step=step, owner=owner, slots=slots)
+
+
+def test_what_a_tree_frees_in_a_row_is_one():
+    """One release frees node by node, another all of it, page by page."""
+    one = tidy(freed("device.KV", "8-11"), freed("device.SWA", "3"), freed("device.KV", "4-7,12"))
+    other = tidy(freed("device.KV", "4-7,4-7,8-12"), freed("device.SWA", "3"))
+
+    assert one.trace == other.trace
+    assert one.trace.events == (freed("device.KV", "4-12"), freed("device.SWA", "3"))
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (freed("device.KV", "1", "finish"), freed("device.KV", "2", "finish")),
+        (freed("device.KV", "1"), moved("s"), freed("device.KV", "2")),
+    ],
+    ids=["in another step", "with a transfer between"],
+)
+def test_what_is_freed_otherwise_stays_apart(events):
+    """Control."""
+    assert sum(isinstance(event, Release) for event in tidy(*events).trace.events) == 2
 
 
 def test_two_marks_of_the_same_point_are_one():
