@@ -31,6 +31,7 @@ from tools.mutation.orders import (
 from tools.mutation.players import COPIES, NativePlayer, Player, SglangPlayer
 from tools.mutation.reach import watched
 from traces.diff import compare_sides
+from traces.divergence import CallLog, LineLog, second_look
 from traces.targets.sglang.errors import StageError, Unplayable
 from traces.targets.sglang.isolation import in_copy
 from traces.verdict import Cause
@@ -57,6 +58,7 @@ class MutantStage:
         self._player = player
         self._root = root
         self._baseline = Baseline(scenarios={}, recordings={}, states={})
+        self._logs: dict[tuple[str, str], dict[tuple[str, int] | None, CallLog | LineLog]] = {}
 
     def run(self, order: Order) -> object:
         """Do what the order says and return what came of it."""
@@ -100,8 +102,31 @@ class MutantStage:
 
     def _judged(self, order: Judge) -> Fate:
         start = time.perf_counter()
-        fate = Trial(order.mutant, more=order.more).over(self._played_one_by_one(order))
+        trial = Trial(order.mutant, more=order.more, look=partial(self._looked, order))
+        fate = trial.over(self._played_one_by_one(order))
         return msgspec.structs.replace(fate, seconds=round(time.perf_counter() - start, 3))
+
+    def _looked(self, order: Judge, name: str, cause: Cause) -> Cause:
+        """Look again at a difference, on the code as it is and on the mutant."""
+        base = Replay(partial(self._replayed, order, {}), root=self._root, texts={})
+        base.known = self._logs.setdefault((order.device, name), {})
+        head = Replay(
+            partial(self._replayed, order, order.mutant.texts),
+            root=self._root,
+            texts=order.mutant.texts,
+        )
+        return second_look(base, head, cause, scenario=name)
+
+    def _replayed(
+        self, order: Judge, texts: Mapping[str, str], name: str, call: tuple[str, int] | None
+    ) -> CallLog | LineLog:
+        def replayed() -> CallLog | LineLog:
+            self._player.put_in(texts)
+            return self._player.replay(
+                self._baseline.scenarios[name], device=order.device, call=call
+            )
+
+        return self._in_copy(replayed, order)
 
     def _played_one_by_one(self, order: Judge) -> "Iterator[tuple[str, Showing]]":
         for name in order.names:
@@ -209,6 +234,50 @@ class Showing(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Replay:
+    """One side of a mutant played again, in copies; what was logged is kept.
+
+    Attributes:
+        known: logs, by function and number of the call whose lines they hold; None for all calls.
+    """
+
+    def __init__(
+        self,
+        play: Callable[[str, tuple[str, int] | None], CallLog | LineLog],
+        *,
+        root: Path,
+        texts: Mapping[str, str],
+    ) -> None:
+        self.known: dict[tuple[str, int] | None, CallLog | LineLog] = {}
+        self._play = play
+        self._root = root
+        self._texts = texts
+
+    def calls(self, scenario: str) -> CallLog:
+        """Play a scenario and log its calls."""
+        found = self._log(scenario, None)
+        assert isinstance(found, CallLog)
+        return found
+
+    def lines(self, scenario: str, *, function: str, number: int) -> LineLog:
+        """Play a scenario and log the lines of one call."""
+        found = self._log(scenario, (function, number))
+        assert isinstance(found, LineLog)
+        return found
+
+    def source(self, file: str) -> str | None:
+        """Return the text of a file, mutated or as it is."""
+        if file in self._texts:
+            return self._texts[file]
+        path = self._root / file
+        return path.read_text(encoding="utf-8") if path.is_file() else None
+
+    def _log(self, scenario: str, call: tuple[str, int] | None) -> CallLog | LineLog:
+        if call not in self.known:
+            self.known[call] = self._play(scenario, call)
+        return self.known[call]
+
+
 class Trial:
     """Gathers what scenarios show of a mutant until its fate is known.
 
@@ -216,9 +285,13 @@ class Trial:
         mutant: whose fate.
         more: scenarios after the first kill whose differing fields are gathered as well, as long as
             one field alone differs.
+        look: looks again at the first cause of the scenario that kills.
     """
 
-    def __init__(self, mutant: Mutant, *, more: int) -> None:
+    def __init__(
+        self, mutant: Mutant, *, more: int, look: Callable[[str, Cause], Cause]
+    ) -> None:
+        self._look = look
         self._mutant = mutant
         self._more = more
         self._played = 0
@@ -276,10 +349,16 @@ class Trial:
         )
         if self._killer is None:
             return fate
-        name, cause = self._killer
+        name, first = self._killer
+        look = ""
+        try:
+            cause = self._look(name, first)
+        except Exception as error:  # noqa: BLE001 - a mutant may not end when it is logged
+            cause, look = first, f"failed: {_words(error)}"
         return msgspec.structs.replace(
             fate,
             verdict="killed",
+            look=look or ("" if cause is first else first.headline()),
             proof="",
             cause=str(cause.kind),
             headline=cause.headline(),

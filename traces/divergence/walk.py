@@ -1,0 +1,224 @@
+"""Walks two logs side by side to the first call that differs although its caller's inputs do not."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from traces.divergence.calls import CallLog, CallNode, Shown
+from traces.divergence.sources import Sources
+
+What: TypeAlias = Literal["argument", "parameter", "removed", "added", "reordered", "inside"]
+
+_CALLABLE = re.compile(r'"callable": "([^"]*)"')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parting:
+    """Where two sides part for the first time.
+
+    Attributes:
+        what: ``argument``: a call is given something else; ``parameter``: a function lost or got a
+            parameter; ``removed``, ``added``, ``reordered``: a call; ``inside``: a function with
+            equal inputs does something else by its own lines.
+        around: the call in which it happens, on both sides; None at the outermost level.
+        base: the call of the base; None for one that was added.
+        head: the call of the head; None for one that was removed.
+        name: of the argument or parameter; empty for none.
+        before: its value in the base.
+        after: its value in the head.
+    """
+
+    what: What
+    around: tuple[CallNode, CallNode] | None
+    base: CallNode | None
+    head: CallNode | None
+    name: str = ""
+    before: Shown | None = None
+    after: Shown | None = None
+
+
+def first_parting(base: CallLog, head: CallLog, *, sources: Sources) -> Parting | None:
+    """Return where two logs part for the first time, None when that cannot be told.
+
+    A function that one side does not define is no call of its own: what it calls is its caller's.
+    """
+    walk = _Walk(sources=sources, callables=base.callables & head.callables)
+    for old, new in zip(base.threads, head.threads, strict=False):
+        found = walk.among(None, old, new)
+        if found is not None:
+            return found
+    return None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Walk:
+    sources: Sources
+    callables: frozenset[str]
+    _told: dict[int, tuple[str, ...]] = field(default_factory=dict)
+
+    def among(
+        self,
+        around: tuple[CallNode, CallNode] | None,
+        base: Sequence[CallNode],
+        head: Sequence[CallNode],
+    ) -> Parting | None:
+        """Compare what one call made on both sides."""
+        old = list(self._visible(base, in_head=False))
+        new = list(self._visible(head, in_head=True))
+        i = j = 0
+        while i < len(old) or j < len(new):
+            one = old[i] if i < len(old) else None
+            other = new[j] if j < len(new) else None
+            if one and other and self._are_given_the_same(one, other):
+                found = self.within(one, other)
+                i, j = i + 1, j + 1
+            else:
+                steps, found = self._unlike(around, old[i:], new[j:])
+                i, j = i + steps[0], j + steps[1]
+            if found is not None:
+                return found
+        return None
+
+    def within(self, base: CallNode, head: CallNode) -> Parting | None:
+        """Compare two calls with the same inputs.
+
+        Where both give, leave and do the same, only an object that was made or changed in another
+        way inside counts: it may be kept, and show much later.
+        """
+        around = (base, head)
+        found = self.among(around, base.children, head.children)
+        if self._leave_the_same(base, head):
+            return found if found is not None and self._is_of_state(found) else None
+        if found is None and not self._have_same_ends(base, head):
+            found = Parting(what="inside", around=around, base=base, head=head)
+        if found is not None and found.around == around:
+            return self._lone_parameter(base, head) or found
+        return found
+
+    def _is_of_state(self, found: Parting) -> bool:
+        one, other = found.base, found.head
+        if one is None or other is None or found.what == "reordered":
+            return False
+        return not self._agree(one.after, other.after)
+
+    def _unlike(
+        self,
+        around: tuple[CallNode, CallNode] | None,
+        old: Sequence[CallNode],
+        new: Sequence[CallNode],
+    ) -> tuple[tuple[int, int], Parting | None]:
+        """Say how the next calls differ; return how many of each side were dealt with."""
+        one, other = (old[0] if old else None), (new[0] if new else None)
+        is_kept = one is not None and self._comes(one, new)
+        is_known = other is not None and self._comes(other, old)
+        if one and other and not is_kept and not is_known and one.function == other.function:
+            if self._leave_the_same(one, other):
+                return (1, 1), None
+            return (1, 1), self._argument(around, one, other)
+        if one and other and not is_kept and not is_known:
+            # By name alone: a later call may be given other things because of this.
+            is_kept = any(one.function == call.function for call in new)
+            is_known = any(other.function == call.function for call in old)
+        both = is_kept and is_known and _matters(one) and _matters(other)
+        if both:
+            return (1, 1), Parting(what="reordered", around=around, base=one, head=other)
+        if one is not None and (not is_kept or other is None):
+            found = Parting(what="removed", around=around, base=one, head=None)
+            return (1, 0), found if _matters(one) else None
+        if other is not None and (not is_known or one is None):
+            found = Parting(what="added", around=around, base=None, head=other)
+            return (0, 1), found if _matters(other) else None
+        return (int(not _matters(one)), int(not _matters(other))), None
+
+    def _comes(self, call: CallNode, others: Sequence[CallNode]) -> bool:
+        return any(self._are_given_the_same(call, other) for other in others)
+
+    def _argument(
+        self, around: tuple[CallNode, CallNode] | None, base: CallNode, head: CallNode
+    ) -> Parting:
+        name = next(
+            (
+                name
+                for name, value in base.inputs.items()
+                if name in head.inputs and not self._equal(value, head.inputs[name])
+            ),
+            "",
+        )
+        return Parting(
+            what="argument",
+            around=around,
+            base=base,
+            head=head,
+            name=name,
+            before=base.inputs.get(name),
+            after=head.inputs.get(name),
+        )
+
+    def _lone_parameter(self, base: CallNode, head: CallNode) -> Parting | None:
+        """Return a parameter that one side lacks, unless the other side only names it otherwise."""
+        gone = [name for name in base.inputs if name not in head.inputs]
+        come = [name for name in head.inputs if name not in base.inputs]
+        if len(gone) == len(come):
+            return None
+        lone = (gone or come)[0]
+        return Parting(
+            what="parameter",
+            around=None,
+            base=base,
+            head=head,
+            name=lone,
+            before=base.inputs.get(lone),
+            after=head.inputs.get(lone),
+        )
+
+    def _visible(self, calls: Sequence[CallNode], *, in_head: bool) -> Iterator[CallNode]:
+        for call in calls:
+            if self.sources.has(call.function, call.file, in_head=not in_head) or not call.file:
+                yield call
+            else:
+                yield from self._visible(call.children, in_head=in_head)
+
+    def _are_given_the_same(self, base: CallNode, head: CallNode) -> bool:
+        return (
+            base.function == head.function
+            and self._agree(base.inputs, head.inputs)
+            and self._agree(base.before, head.before)
+        )
+
+    def _have_same_ends(self, base: CallNode, head: CallNode) -> bool:
+        return self._equal(base.returned, head.returned) and self._agree(base.after, head.after)
+
+    def _leave_the_same(self, base: CallNode, head: CallNode) -> bool:
+        """Tell whether two calls give and leave the same, and do the same on the way."""
+        return self._have_same_ends(base, head) and self._deeds(base) == self._deeds(head)
+
+    def _deeds(self, call: CallNode) -> tuple[str, ...]:
+        if id(call) not in self._told:
+            self._told[id(call)] = tuple(
+                f"{deed.function} {self._common(repr(list(deed.inputs.values())))}"
+                for deed in call.watched()
+            )
+        return self._told[id(call)]
+
+    def _agree(self, old: Mapping[str, Shown], new: Mapping[str, Shown]) -> bool:
+        return all(self._equal(value, new[name]) for name, value in old.items() if name in new)
+
+    def _equal(self, old: Shown, new: Shown) -> bool:
+        return old == new or self._common(old) == self._common(new)
+
+    def _common(self, text: Shown) -> Shown:
+        """Return a value with callables that only one side knows made alike: a wrapper is none."""
+        if '"callable"' not in text:
+            return text
+        return _CALLABLE.sub(
+            lambda found: found[0] if found[1] in self.callables else '"callable": "?"', text
+        )
+
+
+def _matters(call: CallNode | None) -> bool:
+    """Tell whether a call does anything but compute: it is recorded, or leaves another state."""
+    if call is None:
+        return False
+    is_made = call.function.endswith(("__init__", "__new__"))
+    return (not is_made and call.before != call.after) or any(True for _ in call.watched())
