@@ -12,6 +12,7 @@ from tools.errors import ToolError
 from tools.goldens import golden_folder, golden_names
 from tools.inventory import Stock, coverage, format_causes, read_stock, uncovered_causes
 from tools.known import NO_FINDINGS, Findings, findings_of
+from tools.looking import Sight, looked_again
 from tools.oracle import complaints
 from tools.playing import Playing, Troupe, by_reason, unplayable_notes
 from tools.progress import progress
@@ -142,6 +143,20 @@ def collect(case: Case, *, open_troupe: OpenTroupe) -> Evidence:
     head = _testimony(case.head, case=case, stock=stock, open_troupe=open_troupe)
     base = _testimony(case.base, case=case, stock=stock, open_troupe=open_troupe)
     differences = _differences(case, base=base, head=head, stock=stock, surplus=surplus)
+    differences, looks = looked_again(
+        differences,
+        Sight(
+            root=case.root,
+            target=case.target,
+            python=case.python,
+            device=case.device,
+            base=case.base,
+            head=case.head,
+            scenarios=case.scenarios,
+            recordings=(base.recordings, head.recordings),
+            open_troupe=open_troupe,
+        ),
+    )
     unreadable = tuple(stock.problems.values()) if _needs_goldens(case) else ()
     undeclared, notes = _undeclared(case)
     findings = _audited(case, head=head, differences=differences)
@@ -168,6 +183,7 @@ def collect(case: Case, *, open_troupe: OpenTroupe) -> Evidence:
         ),
         notes=(
             *notes,
+            *looks,
             *unplayable_notes(case.base.text, base.unplayable),
             *unplayable_notes(case.head.text, head.unplayable),
             *_unasked(case, base=base),

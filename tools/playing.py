@@ -6,6 +6,7 @@ from typing import Protocol, TypeAlias
 
 from tools.errors import ToolError
 from tools.stage import Performance, Refused, Reply, Unplayable
+from traces.divergence import CallLog, LineLog
 from traces.scenarios import Scenario
 
 HASH_SEEDS = (0, 4242)
@@ -34,6 +35,20 @@ class Troupe(Protocol):
 
     def play(self, scenarios: Sequence[Scenario], *, device: str, on_played: OnPlayed) -> Playing:
         """Play scenarios; ``on_played`` hears each name when its last performance is in."""
+
+    def replay(
+        self, scenario: Scenario, *, device: str, call: tuple[str, int] | None
+    ) -> CallLog | LineLog:
+        """Play a scenario again; return the log of its calls, or of the lines of one call.
+
+        Args:
+            scenario: one that can be played.
+            device: as for :meth:`play`.
+            call: function and number of the call; None for all calls.
+
+        Raises:
+            ToolError: it cannot be played again.
+        """
 
     def builders(self) -> tuple[str, ...]:
         """Return the names of all stack builders of the side."""

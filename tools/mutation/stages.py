@@ -288,9 +288,7 @@ class Trial:
         look: looks again at the first cause of the scenario that kills.
     """
 
-    def __init__(
-        self, mutant: Mutant, *, more: int, look: Callable[[str, Cause], Cause]
-    ) -> None:
+    def __init__(self, mutant: Mutant, *, more: int, look: Callable[[str, Cause], Cause]) -> None:
         self._look = look
         self._mutant = mutant
         self._more = more

@@ -94,7 +94,7 @@ def _next_common(
     base: Sequence[Stop], head: Sequence[Stop], lines: dict[int, int]
 ) -> tuple[int, int]:
     """Return how many stops of either side come before a line that both have."""
-    first = {}
+    first: dict[int, int] = {}
     for index, stop in enumerate(head[:_AHEAD]):
         first.setdefault(stop.line, index)
     best = (len(base), len(head))

@@ -62,9 +62,7 @@ class Seen:
     location: Location | None
 
 
-def second_look(
-    base: Replayer, head: Replayer, cause: Cause, *, scenario: str
-) -> Cause:
+def second_look(base: Replayer, head: Replayer, cause: Cause, *, scenario: str) -> Cause:
     """Return a cause with the place where the sides part first, or as it is when none is found.
 
     Args:
@@ -101,8 +99,8 @@ def _turn(
     old, new = parting.around
     if not old.file or old.file != new.file or _touched_site(parting, sources) is not None:
         return None
-    is_of_argument = parting.what == "argument" and parting.name and parting.head
-    if is_of_argument and not sources.is_function_touched(new.file, parting.head.site_line):
+    is_value = parting.what == "argument" and parting.name and parting.head is not None
+    if is_value and not sources.is_function_touched(new.file, parting.around_line):
         return None
     logs = (
         base.lines(scenario, function=old.function, number=old.number),

@@ -4,6 +4,7 @@ import inspect
 import json
 from collections import deque
 from collections.abc import Iterator
+from enum import Enum
 from functools import partial
 from hashlib import sha256
 from types import FunctionType, MethodType
@@ -54,14 +55,20 @@ class Shades:
         return self._labels.label(value, name)
 
     def _plain(self, value: Any, depth: int) -> Plain:  # noqa: ANN401
+        if isinstance(value, Enum):
+            value = value.value
         if value is None or isinstance(value, bool | int | float | str):
-            return value.value if hasattr(value, "value") else value
+            return value
         if depth > _DEEPEST:
             return _kind(value)
         if isinstance(value, MethodType):
-            return self._callable(value.__func__, self._plain(value.__self__, depth + 1))
+            return self._callable(
+                value.__func__.__qualname__, self._plain(value.__self__, depth + 1)
+            )
         if isinstance(value, FunctionType):
-            return self._callable(value, *self._closed_over(value, depth))
+            return self._callable(
+                inspect.unwrap(value).__qualname__, *self._closed_over(value, depth)
+            )
         if isinstance(value, partial):
             inside = [self._plain(item, depth + 1) for item in (value.func, *value.args)]
             return {"partial": inside}
@@ -84,8 +91,7 @@ class Shades:
         except (RecorderError, AttributeError, RuntimeError, TypeError):
             return _kind(value)
 
-    def _callable(self, function: FunctionType, *inside: Plain) -> Plain:
-        name = inspect.unwrap(function).__qualname__
+    def _callable(self, name: str, *inside: Plain) -> Plain:
         self.callables.add(name)
         return {"callable": name, "of": list(inside)}
 

@@ -173,8 +173,8 @@ def _keywords(old: ast.AST, new: ast.AST) -> Iterator[Passed]:
     """Yield what two statements pass in different ways."""
     if ast.dump(old) == ast.dump(new):
         return
-    if isinstance(old, ast.Call) and isinstance(new, ast.Call):
-        if ast.dump(old.func) == ast.dump(new.func):
+    match old, new:
+        case ast.Call(func=one), ast.Call(func=other) if ast.dump(one) == ast.dump(other):
             yield from _of_call(old, new)
             return
     pairs = list(zip(ast.iter_child_nodes(old), ast.iter_child_nodes(new), strict=False))

@@ -58,6 +58,7 @@ def logged_lines(target: Target, *, function: str, number: int) -> Iterator[Line
     """Log every line of one call of one function while the block runs.
 
     Args:
+        target: whose functions.
         function: as :class:`CallNode` has it.
         number: as :class:`CallNode` has it.
     """
@@ -255,7 +256,9 @@ class _LineTracer:
 def _arguments(frame: FrameType) -> dict[str, Any]:
     code = frame.f_code
     number = code.co_argcount + code.co_kwonlyargcount
-    number += bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
+    number += bool(code.co_flags & inspect.CO_VARARGS) + bool(
+        code.co_flags & inspect.CO_VARKEYWORDS
+    )
     found = frame.f_locals
     return {name: found[name] for name in code.co_varnames[:number] if name in found}
 

@@ -1,4 +1,4 @@
-"""Walks two logs side by side to the first call that differs although its caller's inputs do not."""
+"""Walks two logs side by side to the first call that differs though its caller's inputs do not."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +36,11 @@ class Parting:
     name: str = ""
     before: Shown | None = None
     after: Shown | None = None
+
+    @property
+    def around_line(self) -> int:
+        """A line of the head within the function around; 0 when nothing was called there."""
+        return self.head.site_line if self.head is not None else 0
 
 
 def first_parting(base: CallLog, head: CallLog, *, sources: Sources) -> Parting | None:

@@ -1,0 +1,185 @@
+"""The gate's second look: a difference of behaviour is played again on both sides.
+
+It costs a few plays, and only where the gate fails anyway.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.errors import ToolError
+from tools.git import is_repository
+from tools.output import say
+from tools.playing import Troupe
+from tools.sides import Side, parse_side
+from tools.standing import Standing, standing
+from tools.targets import NATIVE
+from traces.canonical import parse
+from traces.divergence import CallLog, LineLog, second_look
+from traces.model import Recording
+from traces.scenarios import Scenario
+from traces.verdict import Cause, Kind, Level
+
+LOOKS_MAX = 2
+"""Scenarios that are played again."""
+
+# What names a call and its parameter needs no second look where releases lie between the sides.
+_EXACT = frozenset(
+    {
+        Kind.ARGUMENT_DROPPED,
+        Kind.ARGUMENT_ADDED,
+        Kind.ARGUMENT_CHANGED,
+        Kind.PARAMETER_REMOVED,
+        Kind.PARAMETER_ADDED,
+    }
+)
+_NO_PLAY = frozenset({Kind.SCENARIO_ADDED, Kind.SCENARIO_REMOVED, Kind.RENAMED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What can be looked at.
+
+    Attributes:
+        base: a golden is looked at by the commit that is checked out, if that still plays it.
+        recordings: of base and head, by scenario.
+    """
+
+    root: Path
+    target: str
+    python: Path | None
+    device: str
+    base: Side
+    head: Side
+    scenarios: Mapping[str, Scenario]
+    recordings: tuple[Mapping[str, Recording], Mapping[str, Recording]]
+    open_troupe: Callable[[Standing], AbstractContextManager[Troupe]]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Player:
+    """One side in a form that :func:`second_look` asks."""
+
+    troupe: Troupe
+    root: Path
+    device: str
+    scenarios: Mapping[str, Scenario]
+
+    def calls(self, scenario: str) -> CallLog:
+        """Play a scenario and log its calls."""
+        found = self.troupe.replay(self.scenarios[scenario], device=self.device, call=None)
+        assert isinstance(found, CallLog)
+        return found
+
+    def lines(self, scenario: str, *, function: str, number: int) -> LineLog:
+        """Play a scenario and log the lines of one call."""
+        call = (function, number)
+        found = self.troupe.replay(self.scenarios[scenario], device=self.device, call=call)
+        assert isinstance(found, LineLog)
+        return found
+
+    def source(self, file: str) -> str | None:
+        """Return the text of a file of the package, None when there is none."""
+        path = self.root / file
+        return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def looked_again(
+    causes: Sequence[Cause], sight: Sight
+) -> tuple[tuple[Cause, ...], tuple[str, ...]]:
+    """Return the causes, the first of them put where both sides part first, and notes.
+
+    Where it cannot be looked at, a cause stays as it is and a note says why.
+    """
+    chosen = dict(_chosen(causes, sight))
+    if not chosen:
+        return tuple(causes), ()
+    try:
+        with _played_again(sight, chosen.values()) as (base, head):
+            found = [
+                second_look(base, head, cause, scenario=chosen[index]) if index in chosen else cause
+                for index, cause in enumerate(causes)
+            ]
+    except ToolError as error:
+        return tuple(causes), (f"first causes are as the traces show them: {error}",)
+    if sight.base.kind == "golden" and found != list(causes):
+        return tuple(found), ("the first cause was found by playing HEAD, which yields the golden",)
+    return tuple(found), ()
+
+
+def _chosen(causes: Sequence[Cause], sight: Sight) -> Iterator[tuple[int, str]]:
+    """Yield causes to look at, each with the smallest scenario that no earlier cause is in."""
+    spoken_for: set[str] = set()
+    looks = 0
+    for index, cause in enumerate(causes):
+        able = [
+            name
+            for name in cause.scenarios
+            if name not in spoken_for and all(name in played for played in sight.recordings)
+        ]
+        spoken_for |= set(cause.scenarios)
+        is_exact = cause.kind in _EXACT and sight.target != NATIVE
+        asks = cause.level is Level.BEHAVIOUR and cause.kind not in _NO_PLAY and not is_exact
+        if asks and able and looks < LOOKS_MAX:
+            looks += 1
+            yield index, min(able, key=lambda name: (_size(sight, name), name))
+
+
+def _size(sight: Sight, name: str) -> int:
+    trace = sight.recordings[1][name].trace
+    return len(trace.calls) + len(trace.events)
+
+
+@contextmanager
+def _played_again(sight: Sight, names: Collection[str]) -> Iterator[tuple[_Player, _Player]]:
+    """Yield both sides ready to be played again.
+
+    Raises:
+        ToolError: a side cannot be played again.
+    """
+    with ExitStack() as stack:
+        players = []
+        for side in (_playable(sight), sight.head):
+            place = stack.enter_context(standing(side, root=sight.root, python=sight.python))
+            troupe = stack.enter_context(sight.open_troupe(place))
+            players.append(
+                _Player(
+                    troupe=troupe, root=place.root, device=sight.device, scenarios=sight.scenarios
+                )
+            )
+        if sight.base.kind == "golden":
+            _require_golden(sight, players[0], names)
+        say("playing again, to see where the sides part first")
+        yield players[0], players[1]
+
+
+def _playable(sight: Sight) -> Side:
+    """Return what stands for the base.
+
+    Raises:
+        ToolError: nothing does.
+    """
+    if sight.head.kind == "golden":
+        raise ToolError("head", "must be playable", expected="code", got="golden")
+    if sight.base.kind != "golden":
+        return sight.base
+    if sight.target != NATIVE or not is_repository(sight.root):
+        raise ToolError("golden", "must have code that plays it", expected="HEAD", got="none")
+    return parse_side("HEAD", root=sight.root, target=sight.target)
+
+
+def _require_golden(sight: Sight, player: _Player, names: Collection[str]) -> None:
+    """Refuse a commit whose traces are not the goldens.
+
+    Raises:
+        ToolError: it plays something else.
+    """
+    scenarios = [sight.scenarios[name] for name in names]
+    playing = player.troupe.play(scenarios, device=sight.device, on_played=lambda _: None)
+    for name in names:
+        played = playing.performances.get(name)
+        golden = sight.recordings[0][name].trace
+        if played is None or parse(played.text, subject=name) != golden:
+            rule = "HEAD must still yield the golden to be looked at"
+            raise ToolError(name, rule, expected="the golden", got="another trace")
