@@ -30,6 +30,8 @@ _NEVER = (
 )
 # Comprehensions have a frame of their own before Python 3.12 and none after.
 _INLINE = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>", "<lambda>", "<module>")
+# Who asks where it was called from gets paths and lines: they are no behaviour.
+_READS_FRAMES = frozenset({"_getframe", "currentframe", "extract_stack"})
 _BY_RECORDER = watch.Watch._guarded.__code__  # noqa: SLF001 - the recorder's own reads
 
 
@@ -37,7 +39,8 @@ _BY_RECORDER = watch.Watch._guarded.__code__  # noqa: SLF001 - the recorder's ow
 def logged_calls(target: Target) -> Iterator[CallLog]:
     """Log every call of the target's own functions while the block runs.
 
-    Generators, lambdas and comprehensions have no entry; what they call has.
+    Generators, lambdas and comprehensions have no entry; what they call has. What reads the frames
+    of its callers has none, nor what it calls.
     """
     watched = frozenset(seam.function.__code__ for seam in target.seams())
     log = CallLog(threads=[], callables=frozenset())
@@ -194,8 +197,9 @@ class _CallTracer:
             if thread.roots is None:
                 thread.roots = []
                 self._log.threads.append(thread.roots)
-            siblings = thread.open[-1][1].children if thread.open else thread.roots
-            siblings.append(node)
+            if not _READS_FRAMES.intersection(frame.f_code.co_names):
+                siblings = thread.open[-1][1].children if thread.open else thread.roots
+                siblings.append(node)
             thread.open.append((frame, node))
 
     def _end(self, frame: FrameType, result: object) -> None:
