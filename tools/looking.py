@@ -5,7 +5,7 @@ It costs a few plays, and only where the gate fails anyway.
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools.errors import ToolError
@@ -21,6 +21,8 @@ from traces.model import Recording
 from traces.scenarios import Scenario
 from traces.verdict import Cause, Kind, Level
 
+EAGER = "cpu"
+"""Where our own code is looked at first: nothing but the program itself is logged there."""
 LOOKS_MAX = 2
 """Scenarios that are played again."""
 
@@ -63,19 +65,23 @@ class _Player:
 
     troupe: Troupe
     root: Path
-    device: str
+    devices: tuple[str, ...]
     scenarios: Mapping[str, Scenario]
+
+    def on(self, device: str) -> "_Player":
+        """Return the side on one of its devices."""
+        return replace(self, devices=(device,))
 
     def calls(self, scenario: str) -> CallLog:
         """Play a scenario and log its calls."""
-        found = self.troupe.replay(self.scenarios[scenario], device=self.device, call=None)
+        found = self.troupe.replay(self.scenarios[scenario], device=self.devices[0], call=None)
         assert isinstance(found, CallLog)
         return found
 
     def lines(self, scenario: str, *, function: str, number: int) -> LineLog:
         """Play a scenario and log the lines of one call."""
         call = (function, number)
-        found = self.troupe.replay(self.scenarios[scenario], device=self.device, call=call)
+        found = self.troupe.replay(self.scenarios[scenario], device=self.devices[0], call=call)
         assert isinstance(found, LineLog)
         return found
 
@@ -98,7 +104,7 @@ def looked_again(
     try:
         with _played_again(sight, chosen.values()) as (base, head):
             found = [
-                second_look(base, head, cause, scenario=chosen[index]) if index in chosen else cause
+                _looked(base, head, cause, scenario=chosen[index]) if index in chosen else cause
                 for index, cause in enumerate(causes)
             ]
     except ToolError as error:
@@ -106,6 +112,15 @@ def looked_again(
     if sight.base.kind == "golden" and found != list(causes):
         return tuple(found), ("the first cause was found by playing HEAD, which yields the golden",)
     return tuple(found), ()
+
+
+def _looked(base: "_Player", head: "_Player", cause: Cause, *, scenario: str) -> Cause:
+    """Look eagerly, then on the device itself if that shows nothing."""
+    for device in base.devices:
+        found = second_look(base.on(device), head.on(device), cause, scenario=scenario)
+        if found is not cause:
+            return found
+    return cause
 
 
 def _chosen(causes: Sequence[Cause], sight: Sight) -> Iterator[tuple[int, str]]:
@@ -145,13 +160,21 @@ def _played_again(sight: Sight, names: Collection[str]) -> Iterator[tuple[_Playe
             troupe = stack.enter_context(sight.open_troupe(place))
             players.append(
                 _Player(
-                    troupe=troupe, root=place.root, device=sight.device, scenarios=sight.scenarios
+                    troupe=troupe,
+                    root=place.root,
+                    devices=_devices(sight),
+                    scenarios=sight.scenarios,
                 )
             )
         if sight.base.kind == "golden":
             _require_golden(sight, players[0], names)
         say("playing again, to see where the sides part first")
         yield players[0], players[1]
+
+
+def _devices(sight: Sight) -> tuple[str, ...]:
+    is_eager = sight.target == NATIVE and sight.device != EAGER
+    return (EAGER, sight.device) if is_eager else (sight.device,)
 
 
 def _playable(sight: Sight) -> Side:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from enum import Enum
 from functools import partial
 from hashlib import sha256
+from pathlib import Path
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -18,6 +19,8 @@ from traces.seams import Target
 
 LONGEST = 1000
 _DEEPEST = 4
+_PLACE = '{"place": "source"}'
+_PROJECT = Path(__file__).resolve().parent.parent.parent
 
 
 class Shades:
@@ -34,11 +37,14 @@ class Shades:
         self._labels = Labels()
         self._encoder = Encoder(self._labels, on_reference=self._label)
         self._package = f"{target.package}."
+        self._roots = tuple(json.dumps(str(root))[1:-1] for root in (target.root, _PROJECT))
         target.teach(self._encoder)
 
     def shown(self, value: object) -> Shown:
-        """Return a value's text."""
+        """Return a value's text; what holds paths of source files is a place, and all alike."""
         text = json.dumps(self._plain(value, 0), sort_keys=True, default=_kind)
+        if any(root in text for root in self._roots):
+            return _PLACE
         if len(text) <= LONGEST:
             return text
         return f"{text[:LONGEST]}... {sha256(text.encode()).hexdigest()[:16]}"
