@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from traces.divergence.calls import CallLog, CallNode, Shown
@@ -72,6 +72,7 @@ class _Walk:
         old = list(self._visible(base, in_head=False))
         new = list(self._visible(head, in_head=True))
         i = j = 0
+        passed: list[CallNode] = []
         while i < len(old) or j < len(new):
             one = old[i] if i < len(old) else None
             other = new[j] if j < len(new) else None
@@ -80,9 +81,10 @@ class _Walk:
                 i, j = i + 1, j + 1
             else:
                 steps, found = self._unlike(around, old[i:], new[j:])
+                passed += [*old[i : i + steps[0]], *new[j : j + steps[1]]]
                 i, j = i + steps[0], j + steps[1]
             if found is not None:
-                return found
+                return _as_move(found, passed)
         return None
 
     def within(self, base: CallNode, head: CallNode) -> Parting | None:
@@ -219,6 +221,23 @@ class _Walk:
         return _CALLABLE.sub(
             lambda found: found[0] if found[1] in self.callables else '"callable": "?"', text
         )
+
+
+def _as_move(found: Parting, passed: Sequence[CallNode]) -> Parting:
+    """Return a call that came earlier, and did nothing there, as the same one at another place."""
+    call = found.base or found.head
+    if call is None or found.what not in ("removed", "added"):
+        return found
+    earlier = [one for one in passed if one is not call and one.function == call.function]
+    if not earlier:
+        return found
+    is_gone = found.what == "removed"
+    return replace(
+        found,
+        what="reordered",
+        base=call if is_gone else earlier[-1],
+        head=earlier[-1] if is_gone else call,
+    )
 
 
 def _matters(call: CallNode | None) -> bool:
