@@ -31,6 +31,7 @@ from traces.targets.native_builders import (
 )
 from traces.targets.native_device import StageError, check_races, open_device
 from traces.targets.native_draft import DRAFT_LAYERS, Draft, mirror_draft
+from traces.targets.native_numbers import check_numbers
 from traces.targets.native_pools import (
     device_side,
     geometry_of,
@@ -109,6 +110,7 @@ class NativeStage:
             load_cache_event=threading.Event(),
         )
         call_builder(plan, self._cache)
+        check_numbers(self._side, host_pools(self._group), self._geometry)
         self._register_counters()
         if self._scenario.draft:
             self._draft = mirror_draft(plan, cache=self._cache)
