@@ -111,7 +111,6 @@ def build_pool_entry(
         device_alloc_fn: takes device slots; None when the pool shares another pool's.
         device_free_fn: gives them back.
     """
-
     mapped = {
         layer_id: layer_mapping[layer_id + start_layer]
         for layer_id in range(transfer_layer_num)

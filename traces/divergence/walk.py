@@ -1,9 +1,10 @@
 """Walks two logs side by side to the first call that differs though its caller's inputs do not."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from traces.divergence.calls import CallLog, CallNode, Shown
 from traces.divergence.sources import Sources
@@ -96,18 +97,31 @@ class _Walk:
         around = (base, head)
         found = self.among(around, base.children, head.children)
         if self._leave_the_same(base, head):
-            return found if found is not None and self._is_of_state(found) else None
+            return found if found is not None and self._leave_other_objects(base, head) else None
         if found is None and not self._have_same_ends(base, head):
             found = Parting(what="inside", around=around, base=base, head=head)
         if found is not None and found.around == around:
             return self._lone_parameter(base, head) or found
         return found
 
-    def _is_of_state(self, found: Parting) -> bool:
-        one, other = found.base, found.head
-        if one is None or other is None or found.what == "reordered":
-            return False
-        return not self._agree(one.after, other.after)
+    def _left(self, call: CallNode, *, in_head: bool) -> dict[tuple[str, str], set[Shown]]:
+        """Return every value of every attribute that a call and those in it left, by function."""
+        found: dict[tuple[str, str], set[Shown]] = {}
+        pending = [call]
+        while pending:
+            one = pending.pop()
+            pending += self._visible(one.children, in_head=in_head)
+            for name, value in one.after.items():
+                found.setdefault((one.function, name), set()).add(value)
+        return found
+
+    def _leave_other_objects(self, base: CallNode, head: CallNode) -> bool:
+        """Tell whether an object was made or changed in another way inside."""
+        old, new = self._left(base, in_head=False), self._left(head, in_head=True)
+        return any(
+            old[key] != new[key] and {*map(_blank, old[key])} != {*map(_blank, new[key])}
+            for key in old.keys() & new.keys()
+        )
 
     def _unlike(
         self,
@@ -203,7 +217,7 @@ class _Walk:
     def _deeds(self, call: CallNode) -> tuple[str, ...]:
         if id(call) not in self._told:
             self._told[id(call)] = tuple(
-                f"{deed.function} {self._common(repr(list(deed.inputs.values())))}"
+                f"{deed.function} {sorted(map(_blank, deed.inputs.values()))}"
                 for deed in call.watched()
             )
         return self._told[id(call)]
@@ -212,15 +226,31 @@ class _Walk:
         return all(self._equal(value, new[name]) for name, value in old.items() if name in new)
 
     def _equal(self, old: Shown, new: Shown) -> bool:
-        return old == new or self._common(old) == self._common(new)
+        """Compare two values; a callable that only one side knows may wrap any other."""
+        if old == new:
+            return True
+        names = {*_CALLABLE.findall(old), *_CALLABLE.findall(new)}
+        return not names <= self.callables and _blank(old) == _blank(new)
 
-    def _common(self, text: Shown) -> Shown:
-        """Return a value with callables that only one side knows made alike: a wrapper is none."""
-        if '"callable"' not in text:
-            return text
-        return _CALLABLE.sub(
-            lambda found: found[0] if found[1] in self.callables else '"callable": "?"', text
-        )
+
+def _blank(text: Shown) -> Shown:
+    """Return a value with all callables made alike; nothing of one too long to be kept whole."""
+    if _CALLABLE.search(text) is None:
+        return text
+    try:
+        return json.dumps(_without_callables(json.loads(text)))
+    except ValueError:
+        return ""
+
+
+def _without_callables(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    if isinstance(value, list):
+        return [_without_callables(item) for item in value]
+    if isinstance(value, dict):
+        is_callable = "callable" in value or "partial" in value
+        kept = {key: _without_callables(item) for key, item in value.items()}
+        return {"callable": "?"} if is_callable else kept
+    return value
 
 
 def _as_move(found: Parting, passed: Sequence[CallNode]) -> Parting:
