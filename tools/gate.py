@@ -14,13 +14,12 @@ from tools.inventory import Stock, coverage, format_causes, read_stock, uncovere
 from tools.known import NO_FINDINGS, Findings, findings_of
 from tools.looking import Sight, looked_again
 from tools.oracle import complaints
-from tools.playing import Playing, Troupe, by_reason, unplayable_notes
+from tools.playing import Troupe, by_reason, recorded, unplayable_notes
 from tools.progress import progress
 from tools.severity import fails
 from tools.sides import Side
 from tools.standing import Standing, standing
 from tools.targets import NATIVE, aliases_of, known_target
-from traces.canonical import parse, parse_sites
 from traces.diff import compare_sides
 from traces.goldens import orphans
 from traces.model import Recording
@@ -146,13 +145,7 @@ def collect(case: Case, *, open_troupe: OpenTroupe) -> Evidence:
     differences, looks = looked_again(
         differences,
         Sight(
-            root=case.root,
-            target=case.target,
-            python=case.python,
-            device=case.device,
-            base=case.base,
-            head=case.head,
-            scenarios=case.scenarios,
+            case=case,
             recordings=(base.recordings, head.recordings),
             open_troupe=open_troupe,
         ),
@@ -335,17 +328,6 @@ def _testimony(side: Side, *, case: Case, stock: Stock, open_troupe: OpenTroupe)
 def _asks_builders_of(side: Side, *, case: Case) -> bool:
     """Tell whether to search a side: our own code must cover all, a package what its base lacks."""
     return _asks_builders(case) and (side is case.head or case.target != NATIVE)
-
-
-def recorded(playing: Playing) -> dict[str, Recording]:
-    """Return what was played as recordings."""
-    return {
-        name: Recording(
-            trace=parse(performance.text, subject=name),
-            sites=parse_sites(performance.sites, subject=name) if performance.sites else None,
-        )
-        for name, performance in playing.performances.items()
-    }
 
 
 def _differences(

@@ -3,23 +3,27 @@
 It costs a few plays, and only where the gate fails anyway.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tools.errors import ToolError
 from tools.git import is_repository
 from tools.output import say
 from tools.playing import Troupe
 from tools.sides import Side, parse_side
-from tools.standing import Standing, standing
+from tools.standing import standing
 from tools.targets import NATIVE
 from traces.canonical import parse
 from traces.divergence import CallLog, LineLog, second_look
 from traces.model import Recording
 from traces.scenarios import Scenario
 from traces.verdict import Cause, Kind, Level
+
+if TYPE_CHECKING:
+    from tools.gate import Case, OpenTroupe
 
 EAGER = "cpu"
 """Where our own code is looked at first: nothing but the program itself is logged there."""
@@ -44,19 +48,14 @@ class Sight:
     """What can be looked at.
 
     Attributes:
-        base: a golden is looked at by the commit that is checked out, if that still plays it.
+        case: both sides; a golden is looked at by the commit that is checked out, if that still
+            plays it.
         recordings: of base and head, by scenario.
     """
 
-    root: Path
-    target: str
-    python: Path | None
-    device: str
-    base: Side
-    head: Side
-    scenarios: Mapping[str, Scenario]
+    case: "Case"
     recordings: tuple[Mapping[str, Recording], Mapping[str, Recording]]
-    open_troupe: Callable[[Standing], AbstractContextManager[Troupe]]
+    open_troupe: "OpenTroupe"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,7 +108,7 @@ def looked_again(
             ]
     except ToolError as error:
         return tuple(causes), (f"first causes are as the traces show them: {error}",)
-    if sight.base.kind == "golden" and found != list(causes):
+    if sight.case.base.kind == "golden" and found != list(causes):
         return tuple(found), ("the first cause was found by playing HEAD, which yields the golden",)
     return tuple(found), ()
 
@@ -134,7 +133,7 @@ def _chosen(causes: Sequence[Cause], sight: Sight) -> Iterator[tuple[int, str]]:
             if name not in spoken_for and all(name in played for played in sight.recordings)
         ]
         spoken_for |= set(cause.scenarios)
-        is_exact = cause.kind in _EXACT and sight.target != NATIVE
+        is_exact = cause.kind in _EXACT and sight.case.target != NATIVE
         asks = cause.level is Level.BEHAVIOUR and cause.kind not in _NO_PLAY and not is_exact
         if asks and able and looks < LOOKS_MAX:
             looks += 1
@@ -155,26 +154,28 @@ def _played_again(sight: Sight, names: Collection[str]) -> Iterator[tuple[_Playe
     """
     with ExitStack() as stack:
         players = []
-        for side in (_playable(sight), sight.head):
-            place = stack.enter_context(standing(side, root=sight.root, python=sight.python))
+        for side in (_playable(sight), sight.case.head):
+            place = stack.enter_context(
+                standing(side, root=sight.case.root, python=sight.case.python)
+            )
             troupe = stack.enter_context(sight.open_troupe(place))
             players.append(
                 _Player(
                     troupe=troupe,
                     root=place.root,
                     devices=_devices(sight),
-                    scenarios=sight.scenarios,
+                    scenarios=sight.case.scenarios,
                 )
             )
-        if sight.base.kind == "golden":
+        if sight.case.base.kind == "golden":
             _require_golden(sight, players[0], names)
         say("playing again, to see where the sides part first")
         yield players[0], players[1]
 
 
 def _devices(sight: Sight) -> tuple[str, ...]:
-    is_eager = sight.target == NATIVE and sight.device != EAGER
-    return (EAGER, sight.device) if is_eager else (sight.device,)
+    is_eager = sight.case.target == NATIVE and sight.case.device != EAGER
+    return (EAGER, sight.case.device) if is_eager else (sight.case.device,)
 
 
 def _playable(sight: Sight) -> Side:
@@ -183,13 +184,13 @@ def _playable(sight: Sight) -> Side:
     Raises:
         ToolError: nothing does.
     """
-    if sight.head.kind == "golden":
+    if sight.case.head.kind == "golden":
         raise ToolError("head", "must be playable", expected="code", got="golden")
-    if sight.base.kind != "golden":
-        return sight.base
-    if sight.target != NATIVE or not is_repository(sight.root):
+    if sight.case.base.kind != "golden":
+        return sight.case.base
+    if sight.case.target != NATIVE or not is_repository(sight.case.root):
         raise ToolError("golden", "must have code that plays it", expected="HEAD", got="none")
-    return parse_side("HEAD", root=sight.root, target=sight.target)
+    return parse_side("HEAD", root=sight.case.root, target=sight.case.target)
 
 
 def _require_golden(sight: Sight, player: _Player, names: Collection[str]) -> None:
@@ -198,8 +199,8 @@ def _require_golden(sight: Sight, player: _Player, names: Collection[str]) -> No
     Raises:
         ToolError: it plays something else.
     """
-    scenarios = [sight.scenarios[name] for name in names]
-    playing = player.troupe.play(scenarios, device=sight.device, on_played=lambda _: None)
+    scenarios = [sight.case.scenarios[name] for name in names]
+    playing = player.troupe.play(scenarios, device=sight.case.device, on_played=lambda _: None)
     for name in names:
         played = playing.performances.get(name)
         golden = sight.recordings[0][name].trace

@@ -6,7 +6,9 @@ from typing import Protocol, TypeAlias
 
 from tools.errors import ToolError
 from tools.stage import Performance, Refused, Reply, Unplayable
+from traces.canonical import parse, parse_sites
 from traces.divergence import CallLog, LineLog
+from traces.model import Recording
 from traces.scenarios import Scenario
 
 HASH_SEEDS = (0, 4242)
@@ -71,6 +73,17 @@ def sorted_out(replies: Mapping[str, Mapping[int, Reply]]) -> Playing:
         elif isinstance(first, Performance):
             performances[name] = first
     return Playing(performances=performances, unplayable=unplayable, problems=tuple(problems))
+
+
+def recorded(playing: Playing) -> dict[str, Recording]:
+    """Return what was played as recordings."""
+    return {
+        name: Recording(
+            trace=parse(performance.text, subject=name),
+            sites=parse_sites(performance.sites, subject=name) if performance.sites else None,
+        )
+        for name, performance in playing.performances.items()
+    }
 
 
 def unplayable_notes(side: str, unplayable: Mapping[str, str]) -> tuple[str, ...]:

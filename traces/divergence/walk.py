@@ -119,9 +119,14 @@ class _Walk:
         """Tell whether an object was made or changed in another way inside."""
         old, new = self._left(base, in_head=False), self._left(head, in_head=True)
         return any(
-            old[key] != new[key] and {*map(_blank, old[key])} != {*map(_blank, new[key])}
+            self._hold_others(old[key] - new[key], new[key] - old[key])
             for key in old.keys() & new.keys()
         )
+
+    def _hold_others(self, old: set[Shown], new: set[Shown]) -> bool:
+        if not old or not new:
+            return bool(old or new)
+        return any(not any(self._equal(one, other) for other in new) for one in old)
 
     def _unlike(
         self,
