@@ -61,7 +61,7 @@ def first_parting(base: CallLog, head: CallLog, *, sources: Sources) -> Parting 
 class _Walk:
     sources: Sources
     callables: frozenset[str]
-    _told: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    _told: dict[int, tuple[CallNode, ...]] = field(default_factory=dict)
 
     def among(
         self,
@@ -217,14 +217,18 @@ class _Walk:
 
     def _leave_the_same(self, base: CallNode, head: CallNode) -> bool:
         """Tell whether two calls give and leave the same, and do the same on the way."""
-        return self._have_same_ends(base, head) and self._deeds(base) == self._deeds(head)
+        return self._have_same_ends(base, head) and self._do_the_same(base, head)
 
-    def _deeds(self, call: CallNode) -> tuple[str, ...]:
+    def _do_the_same(self, base: CallNode, head: CallNode) -> bool:
+        old, new = self._deeds(base), self._deeds(head)
+        return len(old) == len(new) and all(
+            one.function == other.function and self._agree(one.inputs, other.inputs)
+            for one, other in zip(old, new, strict=True)
+        )
+
+    def _deeds(self, call: CallNode) -> tuple[CallNode, ...]:
         if id(call) not in self._told:
-            self._told[id(call)] = tuple(
-                f"{deed.function} {sorted(map(_blank, deed.inputs.values()))}"
-                for deed in call.watched()
-            )
+            self._told[id(call)] = tuple(call.watched())
         return self._told[id(call)]
 
     def _agree(self, old: Mapping[str, Shown], new: Mapping[str, Shown]) -> bool:

@@ -110,7 +110,6 @@ class NativeStage:
             load_cache_event=threading.Event(),
         )
         call_builder(plan, self._cache)
-        check_numbers(self._side, host_pools(self._group), self._geometry)
         self._register_counters()
         if self._scenario.draft:
             self._draft = mirror_draft(plan, cache=self._cache)
@@ -173,6 +172,7 @@ class NativeStage:
         for name, left, size in self._free_slots():
             if left != size:
                 raise StageError(f"{name}: no slot may leak; expected {size} free, got {left}")
+        check_numbers(self._side, host_pools(self._group), self._geometry)
 
     def _register_counters(self) -> None:
         """Make readers wait for the stack's loads, as the scheduler does after a direct build."""

@@ -47,6 +47,24 @@ def test_swapped_callables_are_told_apart(look):
     assert (cause.callee, cause.parameter) == ("Controller", "on_full")
 
 
+def test_callables_swapped_on_the_way_down_are_told_apart(look):
+    in_between = (
+        ("    return Controller(pool, on_full", "    return made(pool, on_full"),
+        (
+            "def row_bytes",
+            "def made(pool, on_full, on_empty):\n"
+            "    return Controller(pool, on_full, on_empty)\n\n\ndef row_bytes",
+        ),
+        ("    return controller.drop(1)\n", ""),
+    )
+    swap = (
+        "on_full=full_of(pool), on_empty=empty_of(pool)",
+        "on_full=empty_of(pool), on_empty=full_of(pool)",
+    )
+    cause = look(*in_between, swap, base=in_between)
+    assert (cause.callee, cause.parameter) == ("made", "on_full")
+
+
 def test_callable_in_a_wrapper_is_no_difference(look):
     wrapped = (
         "on_full=full_of(pool), on_empty",
