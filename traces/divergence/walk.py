@@ -139,7 +139,7 @@ class _Walk:
         is_kept = one is not None and self._comes(one, new)
         is_known = other is not None and self._comes(other, old)
         if one and other and not is_kept and not is_known and one.function == other.function:
-            if self._leave_the_same(one, other):
+            if self._leave_the_same(one, other) and not self._leave_other_objects(one, other):
                 return (1, 1), None
             return (1, 1), self._argument(around, one, other)
         if one and other and not is_kept and not is_known:

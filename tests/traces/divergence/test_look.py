@@ -52,8 +52,10 @@ def test_callables_swapped_on_the_way_down_are_told_apart(look):
         ("    return Controller(pool, on_full", "    return made(pool, on_full"),
         (
             "def row_bytes",
-            "def made(pool, on_full, on_empty):\n"
-            "    return Controller(pool, on_full, on_empty)\n\n\ndef row_bytes",
+            (
+                "def made(pool, on_full, on_empty):\n"
+                "    return Controller(pool, on_full, on_empty)\n\n\ndef row_bytes"
+            ),
         ),
         ("    return controller.drop(1)\n", ""),
     )
