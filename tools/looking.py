@@ -30,16 +30,6 @@ EAGER = "cpu"
 LOOKS_MAX = 2
 """Scenarios that are played again."""
 
-# What names a call and its parameter needs no second look where releases lie between the sides.
-_EXACT = frozenset(
-    {
-        Kind.ARGUMENT_DROPPED,
-        Kind.ARGUMENT_ADDED,
-        Kind.ARGUMENT_CHANGED,
-        Kind.PARAMETER_REMOVED,
-        Kind.PARAMETER_ADDED,
-    }
-)
 _NO_PLAY = frozenset({Kind.SCENARIO_ADDED, Kind.SCENARIO_REMOVED, Kind.RENAMED})
 
 
@@ -98,7 +88,8 @@ def looked_again(
     Where it cannot be looked at, a cause stays as it is and a note says why.
     """
     chosen = dict(_chosen(causes, sight))
-    if not chosen:
+    # Releases differ in so much that the first thing that is different is seldom the cause.
+    if not chosen or sight.case.base.release != sight.case.head.release:
         return tuple(causes), ()
     try:
         with _played_again(sight, chosen.values()) as (base, head):
@@ -133,8 +124,7 @@ def _chosen(causes: Sequence[Cause], sight: Sight) -> Iterator[tuple[int, str]]:
             if name not in spoken_for and all(name in played for played in sight.recordings)
         ]
         spoken_for |= set(cause.scenarios)
-        is_exact = cause.kind in _EXACT and sight.case.target != NATIVE
-        asks = cause.level is Level.BEHAVIOUR and cause.kind not in _NO_PLAY and not is_exact
+        asks = cause.level is Level.BEHAVIOUR and cause.kind not in _NO_PLAY
         if asks and able and looks < LOOKS_MAX:
             looks += 1
             yield index, min(able, key=lambda name: (_size(sight, name), name))

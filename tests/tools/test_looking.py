@@ -13,7 +13,7 @@ from twosided_stack import SOURCE, Version, effect
 from tools.errors import ToolError
 from tools.looking import Sight, looked_again
 from tools.sides import Side
-from traces.verdict import Kind, Level
+from traces.verdict import Level
 
 FAULT = ("row_bytes(width, 2)", "row_bytes(width, 3)")
 
@@ -31,15 +31,15 @@ class ReplayingTroupe:
         return self.version._played(call)
 
 
-def side(kind):
-    return Side(kind=kind, text=kind, commit="", release="", place=None)
+def side(kind, release):
+    return Side(kind=kind, text=kind, commit="", release=release, place=None)
 
 
 @pytest.fixture
 def sight(tmp_path, monkeypatch):
     """Return what can be looked at: small, then large; the base has 2 bytes, the head 3."""
 
-    def seen(*, base="worktree", target="native", can_replay=True, device="auto"):
+    def seen(*, base="worktree", target="native", can_replay=True, releases=("", "")):
         tmp = tmp_path / str(len(list(tmp_path.iterdir())))
         versions = [
             Version(tmp / "base", SOURCE),
@@ -67,9 +67,9 @@ def sight(tmp_path, monkeypatch):
             root=tmp,
             target=target,
             python=None,
-            device=device,
-            base=side(base),
-            head=side("worktree"),
+            device="auto",
+            base=side(base, releases[0]),
+            head=side("worktree", releases[1]),
             scenarios={name: name for name in sizes},
         )
         found = Sight(case=case, recordings=(recordings, recordings), open_troupe=opened)
@@ -100,11 +100,18 @@ def test_difference_of_the_interface_is_not_looked_at(sight):
     assert troupes[0].asked == []
 
 
-def test_argument_between_releases_is_not_looked_at(sight):
-    seen, troupes = sight(target="sglang")
-    causes = [effect(scenarios=("small",), kind=Kind.ARGUMENT_CHANGED, parameter="width")]
+def test_nothing_is_looked_at_between_releases(sight):
+    seen, troupes = sight(target="sglang", releases=("0.5.11", "0.5.12"))
+    causes = [effect(scenarios=("small",))]
     assert looked_again(causes, seen) == (tuple(causes), ())
     assert troupes[0].asked == []
+
+
+def test_package_of_one_release_is_looked_at_on_its_own_device(sight):
+    seen, troupes = sight(target="sglang", releases=("0.5.12", "0.5.12"))
+    [cause], _ = looked_again([effect(scenarios=("small",))], seen)
+    assert cause.parameter == "size"
+    assert {device for _, device in troupes[0].asked} == {"auto"}
 
 
 def test_second_cause_is_looked_at_where_the_first_does_not_show(sight):

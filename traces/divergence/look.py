@@ -77,7 +77,10 @@ def second_look(base: Replayer, head: Replayer, cause: Cause, *, scenario: str) 
         return cause
     turn = _turn(base, head, parting, scenario=scenario, sources=sources)
     seen = _seen(parting, turn, sources=sources)
-    return cause if seen is None or _is_known(seen, cause) else _refined(cause, seen)
+    # What lies outside the package, the scenario's own call, is no better place than an effect.
+    if seen is None or seen.location is None or _is_known(seen, cause):
+        return cause
+    return _refined(cause, seen)
 
 
 def _is_known(seen: Seen, cause: Cause) -> bool:
