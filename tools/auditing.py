@@ -7,10 +7,9 @@ from pathlib import Path
 from tools.desk import Desk, known_device
 from tools.errors import ToolError
 from tools.formats.words import counted
-from tools.gate import recorded
 from tools.inventory import uncovered_causes
 from tools.known import Findings, findings_of, lineage_path
-from tools.playing import unplayable_notes
+from tools.playing import recorded, unplayable_notes
 from tools.progress import progress
 from tools.sides import Side, parse_side
 from tools.standing import standing

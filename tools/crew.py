@@ -20,13 +20,16 @@ from tools.launching import Launcher, Process
 from tools.playing import HASH_SEEDS, OnPlayed, Playing, sorted_out
 from tools.stage import (
     Builders,
+    Done,
     Play,
     Provenance,
     Ready,
     Refused,
+    Replay,
     Reply,
     Request,
 )
+from traces.divergence import CallLog, LineLog
 from traces.scenarios import Scenario
 
 START_LIMIT_SECONDS = 120.0
@@ -94,6 +97,19 @@ class Crew:
             if len(replies[name]) == len(HASH_SEEDS):
                 on_played(name)
         return sorted_out(replies)
+
+    def replay(
+        self, scenario: Scenario, *, device: str, call: tuple[str, int] | None
+    ) -> CallLog | LineLog:
+        """Play a scenario again; return the log of its calls, or of the lines of one call.
+
+        Raises:
+            ToolError: the target cannot be imported, or not be played again.
+        """
+        found = self._only_answer(Replay(scenario=scenario, device=device, call=call))
+        assert isinstance(found, Done)
+        log: CallLog | LineLog = found.result
+        return log
 
     def builders(self) -> tuple[str, ...]:
         """Return the names of all stack builders of the side.

@@ -12,14 +12,14 @@ from tools.errors import ToolError
 from tools.goldens import golden_folder, golden_names
 from tools.inventory import Stock, coverage, format_causes, read_stock, uncovered_causes
 from tools.known import NO_FINDINGS, Findings, findings_of
+from tools.looking import Sight, looked_again
 from tools.oracle import complaints
-from tools.playing import Playing, Troupe, by_reason, unplayable_notes
+from tools.playing import Troupe, by_reason, recorded, unplayable_notes
 from tools.progress import progress
 from tools.severity import fails
 from tools.sides import Side
 from tools.standing import Standing, standing
 from tools.targets import NATIVE, aliases_of, known_target
-from traces.canonical import parse, parse_sites
 from traces.diff import compare_sides
 from traces.goldens import orphans
 from traces.model import Recording
@@ -142,6 +142,14 @@ def collect(case: Case, *, open_troupe: OpenTroupe) -> Evidence:
     head = _testimony(case.head, case=case, stock=stock, open_troupe=open_troupe)
     base = _testimony(case.base, case=case, stock=stock, open_troupe=open_troupe)
     differences = _differences(case, base=base, head=head, stock=stock, surplus=surplus)
+    differences, looks = looked_again(
+        differences,
+        Sight(
+            case=case,
+            recordings=(base.recordings, head.recordings),
+            open_troupe=open_troupe,
+        ),
+    )
     unreadable = tuple(stock.problems.values()) if _needs_goldens(case) else ()
     undeclared, notes = _undeclared(case)
     findings = _audited(case, head=head, differences=differences)
@@ -168,6 +176,7 @@ def collect(case: Case, *, open_troupe: OpenTroupe) -> Evidence:
         ),
         notes=(
             *notes,
+            *looks,
             *unplayable_notes(case.base.text, base.unplayable),
             *unplayable_notes(case.head.text, head.unplayable),
             *_unasked(case, base=base),
@@ -319,17 +328,6 @@ def _testimony(side: Side, *, case: Case, stock: Stock, open_troupe: OpenTroupe)
 def _asks_builders_of(side: Side, *, case: Case) -> bool:
     """Tell whether to search a side: our own code must cover all, a package what its base lacks."""
     return _asks_builders(case) and (side is case.head or case.target != NATIVE)
-
-
-def recorded(playing: Playing) -> dict[str, Recording]:
-    """Return what was played as recordings."""
-    return {
-        name: Recording(
-            trace=parse(performance.text, subject=name),
-            sites=parse_sites(performance.sites, subject=name) if performance.sites else None,
-        )
-        for name, performance in playing.performances.items()
-    }
 
 
 def _differences(

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from tools import provenance
 from tools.certificate import Entry, goldens_sha256, with_entry
 from tools.errors import ToolError
-from tools.gate import Case, Evidence, OpenTroupe, recorded, verdict_on
+from tools.gate import Case, Evidence, OpenTroupe, verdict_on
 from tools.git import is_dirty
 from tools.inventory import Stock, format_causes, read_stock
-from tools.playing import Playing
+from tools.playing import Playing, recorded
 from tools.progress import progress
 from tools.standing import own
 from tools.transaction import Transaction

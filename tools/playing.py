@@ -6,6 +6,9 @@ from typing import Protocol, TypeAlias
 
 from tools.errors import ToolError
 from tools.stage import Performance, Refused, Reply, Unplayable
+from traces.canonical import parse, parse_sites
+from traces.divergence import CallLog, LineLog
+from traces.model import Recording
 from traces.scenarios import Scenario
 
 HASH_SEEDS = (0, 4242)
@@ -35,6 +38,20 @@ class Troupe(Protocol):
     def play(self, scenarios: Sequence[Scenario], *, device: str, on_played: OnPlayed) -> Playing:
         """Play scenarios; ``on_played`` hears each name when its last performance is in."""
 
+    def replay(
+        self, scenario: Scenario, *, device: str, call: tuple[str, int] | None
+    ) -> CallLog | LineLog:
+        """Play a scenario again; return the log of its calls, or of the lines of one call.
+
+        Args:
+            scenario: one that can be played.
+            device: as for :meth:`play`.
+            call: function and number of the call; None for all calls.
+
+        Raises:
+            ToolError: it cannot be played again.
+        """
+
     def builders(self) -> tuple[str, ...]:
         """Return the names of all stack builders of the side."""
 
@@ -56,6 +73,17 @@ def sorted_out(replies: Mapping[str, Mapping[int, Reply]]) -> Playing:
         elif isinstance(first, Performance):
             performances[name] = first
     return Playing(performances=performances, unplayable=unplayable, problems=tuple(problems))
+
+
+def recorded(playing: Playing) -> dict[str, Recording]:
+    """Return what was played as recordings."""
+    return {
+        name: Recording(
+            trace=parse(performance.text, subject=name),
+            sites=parse_sites(performance.sites, subject=name) if performance.sites else None,
+        )
+        for name, performance in playing.performances.items()
+    }
 
 
 def unplayable_notes(side: str, unplayable: Mapping[str, str]) -> tuple[str, ...]:

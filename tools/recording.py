@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tools.errors import ToolError
-from tools.gate import Evidence, recorded
+from tools.gate import Evidence
 from tools.goldens import golden_names
-from tools.playing import Playing
+from tools.playing import Playing, recorded
 from tools.transaction import Transaction
 from traces.canonical import read_recording, render, render_sites, sites_path_of
 from traces.diff import compare_sides

@@ -13,10 +13,10 @@ from tools import provenance
 from tools.changelog import with_entry
 from tools.declaration import CHANGELOG, changelog_text
 from tools.errors import ToolError
-from tools.gate import Case, Evidence, OpenTroupe, recorded
+from tools.gate import Case, Evidence, OpenTroupe
 from tools.inventory import Stock, format_causes, read_stock
 from tools.oracle import complaints
-from tools.playing import Playing
+from tools.playing import Playing, recorded
 from tools.progress import progress
 from tools.standing import own
 from tools.transaction import Transaction

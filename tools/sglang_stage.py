@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools.stage import Performance, Play, Provenance, Unplayable, provenance_of
+from tools.errors import ToolError
+from tools.stage import Performance, Play, Provenance, Replay, Unplayable, provenance_of
 from traces.targets.sglang.isolation import in_copy
 
 if TYPE_CHECKING:
@@ -35,6 +36,26 @@ class SglangStage:
         if _is_gpu(request.device):
             return in_copy(lambda: self._played(request))
         return self._played(request)
+
+    def replay(self, request: Replay) -> object:
+        """Play one scenario again and return the log of its calls, or of the lines of one.
+
+        Raises:
+            ToolError: on a GPU.
+        """
+        from traces.divergence import replayed
+
+        if _is_gpu(request.device):
+            rule = "must be simulated to be looked at again"
+            raise ToolError("device", rule, expected="sim", got=request.device)
+        player = self._player(request.device)
+        # Its own `play` makes one more copy, and what is logged would stay there.
+        session = player._session  # noqa: SLF001
+        return in_copy(
+            lambda: replayed(
+                player.target, request.call, play=lambda: session.play(request.scenario)
+            )
+        )
 
     def builders(self) -> tuple[str, ...]:
         """Return the names of all stack builders of the release."""

@@ -34,6 +34,19 @@ class Play:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """Ask for one scenario to be played again, with everything logged.
+
+    Attributes:
+        call: function and number of the call whose lines are logged; None for all calls.
+    """
+
+    scenario: "Scenario"
+    device: str
+    call: tuple[str, int] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Builders:
     """Ask for the names of the target's stack builders."""
 
@@ -54,7 +67,7 @@ class Errand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What came of an errand."""
+    """What came of an errand, or of a replay."""
 
     result: Any
 
@@ -91,7 +104,7 @@ class Ready:
     """The stage stands; requests may come."""
 
 
-Request: TypeAlias = Play | Builders | Provenance | Errand
+Request: TypeAlias = Play | Replay | Builders | Provenance | Errand
 Reply: TypeAlias = (
     Performance | Unplayable | tuple[str, ...] | dict[str, str] | Done | Refused | Ready
 )
@@ -102,6 +115,9 @@ class Stage(Protocol):
 
     def play(self, request: Play) -> Performance | Unplayable:
         """Play one scenario and return its trace, or why the side cannot."""
+
+    def replay(self, request: Replay) -> object:
+        """Play one scenario again and return the log of its calls, or of the lines of one."""
 
     def builders(self) -> tuple[str, ...]:
         """Return the names of all stack builders of the target."""
@@ -144,6 +160,18 @@ class NativeStage:
         recording = play(request.scenario, device=request.device)
         sites = "" if recording.sites is None else render_sites(recording.sites)
         return Performance(text=render(recording.trace), sites=sites)
+
+    def replay(self, request: Replay) -> object:
+        """Play one scenario again and return the log of its calls, or of the lines of one."""
+        from traces.divergence import replayed
+        from traces.play import play
+        from traces.targets import get_target
+
+        return replayed(
+            get_target("native"),
+            request.call,
+            play=lambda: play(request.scenario, device=request.device),
+        )
 
     def builders(self) -> tuple[str, ...]:
         """Return the names of all stack builders of the target."""
@@ -199,6 +227,8 @@ def _answer(stage: Stage, request: Request) -> Reply:
         match request:
             case Play():
                 return stage.play(request)
+            case Replay():
+                return Done(result=stage.replay(request))
             case Builders():
                 return stage.builders()
             case Provenance():

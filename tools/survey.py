@@ -13,7 +13,7 @@ import msgspec
 
 from tools.desk import Desk
 from tools.errors import ToolError, one_line
-from tools.gate import recorded
+from tools.playing import recorded
 from tools.progress import progress
 from tools.targets import aliases_of, known_target
 from traces.diff import compare_sides

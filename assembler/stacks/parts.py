@@ -111,11 +111,14 @@ def build_pool_entry(
         device_alloc_fn: takes device slots; None when the pool shares another pool's.
         device_free_fn: gives them back.
     """
+    mapped = {
+        layer_id: layer_mapping[layer_id + start_layer]
+        for layer_id in range(transfer_layer_num)
+        if layer_id + start_layer in layer_mapping
+    }
 
     def layer_mapper(layer_id: int) -> int | None:
-        if not 0 <= layer_id < transfer_layer_num:
-            return None
-        return layer_mapping.get(layer_id + start_layer)
+        return mapped.get(layer_id)
 
     return PoolEntry(
         name=name,

@@ -13,6 +13,7 @@ import pytest
 from tools.cli import guarded, run
 from tools.declaration import BASE_REF
 from tools.desk import Desk
+from tools.errors import ToolError
 from tools.playing import Playing
 from tools.stage import Performance, Unplayable
 from traces.canonical import render, render_sites
@@ -112,6 +113,9 @@ class FakeTroupe:
                 performances[name] = Performance(text=render(played), sites=sites)
             on_played(name)
         return Playing(performances=performances, unplayable=unplayable, problems=tuple(problems))
+
+    def replay(self, scenario, *, device, call):
+        raise ToolError(scenario.name, "must be real", expected="code", got="a script")
 
     def builders(self):
         return self.known_builders

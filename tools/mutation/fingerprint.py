@@ -4,6 +4,7 @@ Two mutants with equal traces may still differ in what no trace shows: an attrib
 never used, a free list in another order. Equal fingerprints rule that out for what was played.
 """
 
+import itertools
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
@@ -11,6 +12,7 @@ from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
 _PLAIN = (type(None), bool, int, float, str, bytes, complex)
 _BUFFER_LIMIT = 1 << 28
@@ -33,6 +35,7 @@ class _Walk:
     def __init__(self) -> None:
         self._sha = sha256()
         self._numbers: dict[int, int] = {}
+        self._storages: dict[int, int] = {}
         self._kept: list[object] = []
         self._waiting: deque[object] = deque()
 
@@ -63,6 +66,11 @@ class _Walk:
     def _describe(self, value: object) -> None:
         if isinstance(value, torch.Tensor):
             self._describe_tensor(value)
+        elif isinstance(value, StorageWeakRef):
+            # All it holds is the address of the storage it stands for.
+            self._tell_storage(value.cdata)
+        elif isinstance(value, itertools.count):
+            self.tell(repr(value))
         elif isinstance(value, dict | OrderedDict):
             for key, item in value.items():
                 self._refer(key)
@@ -87,6 +95,10 @@ class _Walk:
                 flat = torch.empty(0, dtype=torch.uint8).set_(storage)
                 self._sha.update(flat.numpy().tobytes())
         self.tell(f"storage {self._numbers[key]}")
+        self._tell_storage(storage._cdata)  # noqa: SLF001 - what a weak reference holds
+
+    def _tell_storage(self, address: int) -> None:
+        self.tell(f"storage {self._storages.setdefault(address, len(self._storages))}")
 
     def _describe_object(self, value: object) -> None:
         if isinstance(value, MethodType):

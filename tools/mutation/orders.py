@@ -134,6 +134,8 @@ class Fate(msgspec.Struct, frozen=True, kw_only=True):
         reaching: number of scenarios that execute the changed lines.
         proof: ``bytecode`` or ``state`` for an equivalent one; of a survivor, the
             first scenario that shows it.
+        look: the first cause as the traces alone show it, where a second look found another place
+            or parameter; why there was none, where it failed.
         seconds: time of the worker.
     """
 
@@ -153,4 +155,5 @@ class Fate(msgspec.Struct, frozen=True, kw_only=True):
     played: int = 0
     reaching: int = 0
     proof: str = ""
+    look: str = ""
     seconds: float = 0.0

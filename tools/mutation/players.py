@@ -12,8 +12,10 @@ from typing import Any, Protocol
 from tools.errors import ToolError
 from tools.mutation.fingerprint import fingerprint
 from tools.mutation.overlay import copy_tree, import_anew, swap_in
+from traces.divergence import CallLog, LineLog, replayed
 from traces.model import Recording
 from traces.scenarios import Scenario
+from traces.seams import Target
 
 COPIES = "GOLDENTRACE_MUTANT_COPIES"
 """Environment variable: where copies of a package are made; the stage that sets it removes them."""
@@ -31,6 +33,11 @@ class Player(Protocol):
 
     def play(self, scenario: Scenario, *, device: str) -> tuple[Recording, str]:
         """Play and record one scenario; return the fingerprint of what is left as well."""
+
+    def replay(
+        self, scenario: Scenario, *, device: str, call: tuple[str, int] | None
+    ) -> CallLog | LineLog:
+        """Play one scenario and log all calls, or the lines of one call, by function and number."""
 
 
 class NativePlayer:
@@ -82,6 +89,14 @@ class NativePlayer:
         recording = play(scenario, device=device)
         return recording, fingerprint({"stage": stages})
 
+    def replay(
+        self, scenario: Scenario, *, device: str, call: tuple[str, int] | None
+    ) -> CallLog | LineLog:
+        """Play one scenario and log all calls, or the lines of one call, by function and number."""
+        play = import_module("traces.play").play
+        target: Target = import_module("traces.targets").get_target("native")
+        return replayed(target, call, play=lambda: play(scenario, device=device))
+
 
 def _open_walls() -> None:
     # Never left: the copy ends with the walls open.
@@ -123,3 +138,9 @@ class SglangPlayer:
         """Play and record one scenario; return the fingerprint of its stack as well."""
         recording: Recording = self._session.play(scenario)
         return recording, fingerprint({"stack": self._stack})
+
+    def replay(
+        self, scenario: Scenario, *, device: str, call: tuple[str, int] | None
+    ) -> CallLog | LineLog:
+        """Play one scenario and log all calls, or the lines of one call, by function and number."""
+        return replayed(self._session.target, call, play=lambda: self._session.play(scenario))

@@ -5,7 +5,7 @@ import resource
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -15,8 +15,7 @@ import psutil
 
 from tools.errors import one_line
 from tools.mutation.baseline import read_baseline
-from tools.mutation.fields import INTERFACE, differing_fields
-from tools.mutation.model import Mutant, Place
+from tools.mutation.fields import differing_fields
 from tools.mutation.orders import (
     Baseline,
     Compare,
@@ -30,17 +29,16 @@ from tools.mutation.orders import (
 )
 from tools.mutation.players import COPIES, NativePlayer, Player, SglangPlayer
 from tools.mutation.reach import watched
+from tools.mutation.replays import Replay
+from tools.mutation.trial import Showing, Trial, words
 from traces.diff import compare_sides
-from traces.targets.sglang.errors import StageError, Unplayable
+from traces.divergence import CallLog, LineLog, second_look
+from traces.targets.sglang.errors import Unplayable
 from traces.targets.sglang.isolation import in_copy
 from traces.verdict import Cause
 
-# What a mutant raises that a reviewer sees at once: it proves nothing about the net.
-_AT_ONCE = ("TypeError", "NameError", "UnboundLocalError", "AttributeError", "ImportError")
 MEMORY_LIMIT = 4 << 30
 """Bytes that a copy may ask for on top of what it starts with."""
-_LOUD_AFTER = 7
-"""Scenarios that a mutant may end, and none run to the end, before it counts as loud."""
 
 _Found = TypeVar("_Found")
 
@@ -57,6 +55,7 @@ class MutantStage:
         self._player = player
         self._root = root
         self._baseline = Baseline(scenarios={}, recordings={}, states={})
+        self._logs: dict[tuple[str, str], dict[tuple[str, int] | None, CallLog | LineLog]] = {}
 
     def run(self, order: Order) -> object:
         """Do what the order says and return what came of it."""
@@ -100,15 +99,38 @@ class MutantStage:
 
     def _judged(self, order: Judge) -> Fate:
         start = time.perf_counter()
-        fate = Trial(order.mutant, more=order.more).over(self._played_one_by_one(order))
+        trial = Trial(order.mutant, more=order.more, look=partial(self._looked, order))
+        fate = trial.over(self._played_one_by_one(order))
         return msgspec.structs.replace(fate, seconds=round(time.perf_counter() - start, 3))
+
+    def _looked(self, order: Judge, name: str, cause: Cause) -> Cause:
+        """Look again at a difference, on the code as it is and on the mutant."""
+        base = Replay(partial(self._replayed, order, {}), root=self._root, texts={})
+        base.known = self._logs.setdefault((order.device, name), {})
+        head = Replay(
+            partial(self._replayed, order, order.mutant.texts),
+            root=self._root,
+            texts=order.mutant.texts,
+        )
+        return second_look(base, head, cause, scenario=name)
+
+    def _replayed(
+        self, order: Judge, texts: Mapping[str, str], name: str, call: tuple[str, int] | None
+    ) -> CallLog | LineLog:
+        def replayed() -> CallLog | LineLog:
+            self._player.put_in(texts)
+            return self._player.replay(
+                self._baseline.scenarios[name], device=order.device, call=call
+            )
+
+        return self._in_copy(replayed, order)
 
     def _played_one_by_one(self, order: Judge) -> "Iterator[tuple[str, Showing]]":
         for name in order.names:
             try:
                 yield name, self._in_copy(partial(self._shown, order, name), order)
             except Exception as error:  # noqa: BLE001 - a mutant may raise and die as it likes
-                yield name, Showing(raised=_words(error))
+                yield name, Showing(raised=words(error))
 
     def _shown(self, order: Judge, name: str) -> "Showing":
         base = self._baseline.recordings[order.device, name]
@@ -146,7 +168,7 @@ class MutantStage:
         try:
             differences = self._in_copy(told, order)
         except Exception as error:  # noqa: BLE001 - whatever a refactor breaks is a difference
-            differences = (f"raised {_words(error)}",)
+            differences = (f"raised {words(error)}",)
         done = tuple((step.kind, file) for step, file in found.done)
         return Comparison(done=done, differences=differences)
 
@@ -182,128 +204,6 @@ class SglangMutants(MutantStage):
         super().__init__(SglangPlayer(root), root)
 
 
-class Showing(msgspec.Struct, frozen=True, kw_only=True):
-    """What one scenario shows of a mutant.
-
-    Attributes:
-        ended: how it failed where the code as it is does not; empty when it ran to the end.
-        causes: the first, if any.
-        same_state: whether what is left is what the code as it is leaves.
-        raised: why it could not be played at all.
-    """
-
-    ended: str = ""
-    causes: tuple[Cause, ...] = ()
-    fields: tuple[str, ...] = ()
-    same_state: bool = False
-    raised: str = ""
-
-    @property
-    def kills(self) -> bool:
-        """Whether it ran to the end and differs in behaviour."""
-        return (
-            not self.ended
-            and not self.raised
-            and bool(self.causes)
-            and self.causes[0].level == "behaviour"
-        )
-
-
-class Trial:
-    """Gathers what scenarios show of a mutant until its fate is known.
-
-    Args:
-        mutant: whose fate.
-        more: scenarios after the first kill whose differing fields are gathered as well, as long as
-            one field alone differs.
-    """
-
-    def __init__(self, mutant: Mutant, *, more: int) -> None:
-        self._mutant = mutant
-        self._more = more
-        self._played = 0
-        self._ended = 0
-        self._loud = ""
-        self._other_state = ""
-        self._killer: tuple[str, Cause] | None = None
-        self._fields: frozenset[str] = frozenset()
-
-    def over(self, showings: "Iterator[tuple[str, Showing]]") -> Fate:
-        """Return the fate."""
-        left = self._more
-        for name, showing in showings:
-            self._played += 1
-            if self._killer is not None:
-                left -= 1
-            self._take(name, showing)
-            is_alone = len(self._fields - INTERFACE) == 1
-            if self._killer is not None and (left <= 0 or not is_alone):
-                break
-            if self._killer is None and self._is_loud():
-                break
-        return self._fate()
-
-    def _is_loud(self) -> bool:
-        return self._loud.startswith(_AT_ONCE) or self._ended >= _LOUD_AFTER
-
-    def _take(self, name: str, showing: Showing) -> None:
-        if showing.kills:
-            self._killer = self._killer or (name, showing.causes[0])
-            self._fields |= frozenset(showing.fields)
-        else:
-            ended = showing.ended or showing.raised
-            self._loud = self._loud or ended
-            self._ended += bool(ended)
-            if not ended and not showing.same_state:
-                self._other_state = self._other_state or name
-
-    def _unkilled(self) -> str:
-        if self._loud:
-            return "loud"
-        return "survived" if self._other_state else "equivalent"
-
-    def _fate(self) -> Fate:
-        mutant = self._mutant
-        fate = Fate(
-            id=mutant.id,
-            operator=mutant.operator,
-            key=mutant.key,
-            label=mutant.label,
-            verdict=self._unkilled(),
-            headline=self._loud,
-            played=self._played,
-            proof=self._other_state or "state",
-        )
-        if self._killer is None:
-            return fate
-        name, cause = self._killer
-        return msgspec.structs.replace(
-            fate,
-            verdict="killed",
-            proof="",
-            cause=str(cause.kind),
-            headline=cause.headline(),
-            right_line=points_at(mutant.places, cause),
-            right_function=points_at(mutant.functions, cause),
-            right_parameter=names_parameter(mutant, cause),
-            has_parameter=bool(mutant.parameters),
-            fields=tuple(sorted(self._fields)),
-            scenario=name,
-        )
-
-
-def points_at(places: Iterable[Place], cause: Cause) -> bool:
-    """Tell whether a cause lies at one of some places."""
-    line = cause.location
-    return line is not None and any(place.holds(line.file, line.line) for place in places)
-
-
-def names_parameter(mutant: Mutant, cause: Cause) -> bool:
-    """Tell whether a cause names a parameter that the mutant changed, if it changed one."""
-    named = (cause.parameter or "").split(".")
-    return not mutant.parameters or any(name in named for name in mutant.parameters)
-
-
 def _silence() -> None:
     """Send what played code prints and logs nowhere: there are thousands of copies."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -315,9 +215,3 @@ def _limit_memory() -> None:
     """Let a mutant that asks for too much fail alone."""
     used = psutil.Process().memory_info().vms
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_LIMIT, used + MEMORY_LIMIT))
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, StageError):
-        return one_line(f"died: {error}")
-    return one_line(f"{type(error).__name__}: {error}")

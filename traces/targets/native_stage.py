@@ -31,6 +31,7 @@ from traces.targets.native_builders import (
 )
 from traces.targets.native_device import StageError, check_races, open_device
 from traces.targets.native_draft import DRAFT_LAYERS, Draft, mirror_draft
+from traces.targets.native_numbers import check_numbers
 from traces.targets.native_pools import (
     device_side,
     geometry_of,
@@ -171,6 +172,7 @@ class NativeStage:
         for name, left, size in self._free_slots():
             if left != size:
                 raise StageError(f"{name}: no slot may leak; expected {size} free, got {left}")
+        check_numbers(self._side, host_pools(self._group), self._geometry)
 
     def _register_counters(self) -> None:
         """Make readers wait for the stack's loads, as the scheduler does after a direct build."""

@@ -1,11 +1,13 @@
 """Which fields differ, and what counts as another state."""
 
+import itertools
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import msgspec
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from tools.mutation.fields import differing_fields, sections
 from tools.mutation.fingerprint import fingerprint
@@ -115,3 +117,19 @@ def test_fingerprint_sees_slots_closures_and_sharing():
     assert state(a=made(1)) != state(a=made(2))
     shared = [1]
     assert state(a=shared, b=shared) != state(a=[1], b=[1])
+
+
+def test_fingerprint_of_a_storage_held_weakly_is_not_its_address():
+    def kept_with(tensor, other):
+        return state(kept=tensor, known=[StorageWeakRef(other.untyped_storage())])
+
+    one, other = torch.zeros(3), torch.zeros(3)
+    assert kept_with(one, one) == kept_with(other, other)
+    assert kept_with(one, one) != kept_with(one, other)
+
+
+def test_fingerprint_sees_where_a_count_stands():
+    begun = itertools.count()
+    next(begun)
+    assert state(number=itertools.count()) == state(number=itertools.count())
+    assert state(number=begun) != state(number=itertools.count())

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from tools.mutation.model import Mutant, Place
-from tools.mutation.stages import Showing, Trial
+from tools.mutation.trial import Showing, Trial
 from traces.verdict import Cause, Kind, Level, Location
 
 MUTANT = Mutant(
@@ -37,9 +37,13 @@ CAUSE = Cause(
 )
 
 
-def fate(*showings, more=0):
+def as_it_is(_scenario, cause):
+    return cause
+
+
+def fate(*showings, more=0, look=as_it_is):
     named = ((f"s{number}", showing) for number, showing in enumerate(showings))
-    return Trial(MUTANT, more=more).over(named)
+    return Trial(MUTANT, more=more, look=look).over(named)
 
 
 KILL = Showing(causes=(CAUSE,), fields=("calls.arguments.value", "tensors.shape"))
@@ -107,3 +111,29 @@ def test_lone_field_is_looked_for_in_more_scenarios():
         "tensors.shape",
     )
     assert fate(lone, lone, lone, more=1).played == 2
+
+
+def test_second_look_decides_what_the_first_cause_is():
+    effect = msgspec.structs.replace(CAUSE, kind=Kind.DIGEST_CHANGED, parameter=None, where="KV")
+    shown = Showing(causes=(effect,), fields=("digests.sha256",))
+    asked = []
+
+    def look(scenario, cause):
+        asked.append((scenario, cause))
+        return CAUSE
+
+    found = fate(SAME, shown, look=look)
+    assert asked == [("s1", effect)]
+    assert (found.right_parameter, found.cause) == (True, "argument_dropped")
+    assert found.look == effect.headline()
+    assert not fate(SAME, shown).right_parameter
+    assert fate(SAME, shown).look == ""
+
+
+def test_second_look_that_fails_leaves_the_first_cause():
+    def look(_scenario, _cause):
+        raise RuntimeError("no copy")
+
+    found = fate(KILL, look=look)
+    assert (found.verdict, found.right_parameter) == ("killed", True)
+    assert found.look == "failed: RuntimeError: no copy"

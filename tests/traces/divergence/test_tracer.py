@@ -1,0 +1,64 @@
+"""What a deep replay logs of our own package, and what it leaves alone."""
+
+import sys
+import threading
+
+import pytest
+
+from traces.divergence import logged_calls, replayed
+from traces.play import play
+from traces.scenarios import registry
+from traces.targets import get_target
+
+
+def one_scenario():
+    return min(registry().values(), key=lambda scenario: scenario.name)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return play(one_scenario(), device="cpu")
+
+
+def every(calls):
+    for call in calls:
+        yield call
+        yield from every(call.children)
+
+
+def test_recording_is_the_same_while_calls_are_logged(plain):
+    with logged_calls(get_target("native")) as log:
+        logged = play(one_scenario(), device="cpu")
+    assert logged == plain
+    names = {call.function for thread in log.threads for call in every(thread)}
+    assert {"bytes_per_slot", "take_finished", "HostKVCache._move_layer"} <= names
+    assert "CallSite.__init__" not in names
+
+
+def test_two_replays_log_the_same():
+    logs = [
+        replayed(get_target("native"), None, play=lambda: play(one_scenario(), device="cpu"))
+        for _ in range(2)
+    ]
+    one, other = ([call for thread in log.threads for call in every(thread)] for log in logs)
+    assert len(one) > 1000
+    assert [(call.function, call.inputs, call.after) for call in one] == [
+        (call.function, call.inputs, call.after) for call in other
+    ]
+
+
+def test_lines_of_one_call_hold_locals():
+    log = replayed(
+        get_target("native"),
+        ("bytes_per_slot", 0),
+        play=lambda: play(one_scenario(), device="cpu"),
+    )
+    assert [stop.line > 0 for stop in log.stops] == [True] * (len(log.stops) - 1) + [False]
+    assert log.stops[0].values.keys() >= {"planes", "slots_per_row", "layer_num"}
+
+
+def test_nothing_is_left_behind():
+    with logged_calls(get_target("native")):
+        pass
+    assert sys.getprofile() is None
+    assert threading.getprofile() is None

@@ -1,0 +1,126 @@
+"""Values as short texts that can be compared between two processes."""
+
+import inspect
+import json
+from collections import deque
+from collections.abc import Iterator
+from enum import Enum
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from types import FunctionType, MethodType
+from typing import Any
+
+from traces.divergence.calls import Shown
+from traces.encode import Encoder, Plain
+from traces.errors import RecorderError
+from traces.labels import Labels
+from traces.seams import Target
+
+LONGEST = 1000
+_DEEPEST = 4
+_PLACE = '{"place": "source"}'
+_PROJECT = Path(__file__).resolve().parent.parent.parent
+
+
+class Shades:
+    """Encodes whatever a function of the package is given; knows no error.
+
+    Labels are of its own: what an ordinary recording calls an object is not touched.
+
+    Attributes:
+        callables: names of all functions met.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.callables: set[str] = set()
+        self._labels = Labels()
+        self._encoder = Encoder(self._labels, on_reference=self._label)
+        self._package = f"{target.package}."
+        self._roots = tuple(json.dumps(str(root))[1:-1] for root in (target.root, _PROJECT))
+        target.teach(self._encoder)
+
+    def shown(self, value: object) -> Shown:
+        """Return a value's text; what holds paths of source files is a place, and all alike."""
+        text = json.dumps(self._plain(value, 0), sort_keys=True, default=_kind)
+        if any(root in text for root in self._roots):
+            return _PLACE
+        if len(text) <= LONGEST:
+            return text
+        return f"{text[:LONGEST]}... {sha256(text.encode()).hexdigest()[:16]}"
+
+    def state(self, name: str, value: object) -> Iterator[tuple[str, Shown]]:
+        """Yield the attributes of an object of the package, ``name.attribute`` each."""
+        if not type(value).__module__.startswith(self._package) or isinstance(value, type):
+            return
+        for attribute, item in attributes(value):
+            yield f"{name}.{attribute}", self.shown(item)
+
+    def _label(self, value: object) -> str:
+        name = self._labels.name_of(type(value)) or type(value).__qualname__
+        return self._labels.label(value, name)
+
+    def _plain(self, value: Any, depth: int) -> Plain:  # noqa: ANN401
+        if isinstance(value, Enum):
+            value = value.value
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        if depth > _DEEPEST:
+            return _kind(value)
+        if isinstance(value, MethodType):
+            return self._callable(
+                value.__func__.__qualname__, self._plain(value.__self__, depth + 1)
+            )
+        if isinstance(value, FunctionType):
+            return self._callable(
+                inspect.unwrap(value).__qualname__, *self._closed_over(value, depth)
+            )
+        if isinstance(value, partial):
+            inside = [self._plain(item, depth + 1) for item in (value.func, *value.args)]
+            return {"partial": inside}
+        if isinstance(value, list | tuple | deque):
+            return [self._plain(item, depth + 1) for item in value]
+        if isinstance(value, dict):
+            pairs = [
+                [self._plain(key, depth + 1), self._plain(item, depth + 1)]
+                for key, item in value.items()
+            ]
+            # In what order a dictionary was filled is no difference.
+            return {"map": sorted(pairs, key=lambda pair: json.dumps(pair, default=_kind))}
+        return self._registered(value)
+
+    def _registered(self, value: object) -> Plain:
+        if type(value).__module__.startswith(self._package) and isinstance(value, type):
+            return {"class": value.__qualname__}
+        try:
+            return self._encoder.encode(value, "value")
+        except (RecorderError, AttributeError, RuntimeError, TypeError):
+            return _kind(value)
+
+    def _callable(self, name: str, *inside: Plain) -> Plain:
+        self.callables.add(name)
+        return {"callable": name, "of": list(inside)}
+
+    def _closed_over(self, function: FunctionType, depth: int) -> Iterator[Plain]:
+        for cell in function.__closure__ or ():
+            try:
+                yield self._plain(cell.cell_contents, depth + 1)
+            except ValueError:
+                yield None
+
+
+def attributes(value: object) -> list[tuple[str, object]]:
+    """Return what an object holds, slots included, by name; reads no property."""
+    found = dict(getattr(value, "__dict__", {}))
+    for kind in type(value).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for slot in (slots,) if isinstance(slots, str) else slots:
+            private = slot.startswith("__") and not slot.endswith("__")
+            name = f"_{kind.__name__.lstrip('_')}{slot}" if private else slot
+            if not name.startswith("__") and hasattr(value, name):
+                found[name] = getattr(value, name)
+    return sorted(found.items())
+
+
+def _kind(value: object) -> Plain:
+    return {"type": f"{type(value).__module__}.{type(value).__qualname__}"}

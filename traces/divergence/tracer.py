@@ -1,0 +1,277 @@
+"""Logs every call of a package's own functions, or every line of one call, in all threads.
+
+The interpreter's profile and trace functions are used: nothing of the target is changed, and an
+ordinary recording can go on inside the block.
+"""
+
+import inspect
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+from traces import watch
+from traces.divergence.calls import CallLog, CallNode, LineLog, Shown, Stop
+from traces.divergence.shades import Shades
+from traces.seams import Target
+
+STOPS_MAX = 20_000
+_GENERATED = "<string>"
+_NEVER = (
+    inspect.CO_GENERATOR
+    | inspect.CO_COROUTINE
+    | inspect.CO_ASYNC_GENERATOR
+    | inspect.CO_ITERABLE_COROUTINE
+)
+# Comprehensions have a frame of their own before Python 3.12 and none after.
+_INLINE = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>", "<lambda>", "<module>")
+# Who asks where it was called from gets paths and lines: they are no behaviour.
+_READS_FRAMES = frozenset({"_getframe", "currentframe", "extract_stack"})
+_BY_RECORDER = watch.Watch._guarded.__code__  # noqa: SLF001 - the recorder's own reads
+
+
+@contextmanager
+def logged_calls(target: Target) -> Iterator[CallLog]:
+    """Log every call of the target's own functions while the block runs.
+
+    Generators, lambdas and comprehensions have no entry; what they call has. What reads the frames
+    of its callers has none, nor what it calls.
+    """
+    watched = frozenset(seam.function.__code__ for seam in target.seams())
+    log = CallLog(threads=[], callables=frozenset())
+    tracer = _CallTracer(target, log, watched=watched)
+    before = sys.getprofile()
+    threading.setprofile(tracer)
+    sys.setprofile(tracer)
+    try:
+        yield log
+    finally:
+        sys.setprofile(before)
+        threading.setprofile(before)
+        log.callables = frozenset(tracer.shades.callables)
+
+
+@contextmanager
+def logged_lines(target: Target, *, function: str, number: int) -> Iterator[LineLog]:
+    """Log every line of one call of one function while the block runs.
+
+    Args:
+        target: whose functions.
+        function: as :class:`CallNode` has it.
+        number: as :class:`CallNode` has it.
+    """
+    log = LineLog(stops=[])
+    tracer = _LineTracer(target, log, function=function, number=number)
+    before = sys.gettrace()
+    threading.settrace(tracer)
+    sys.settrace(tracer)
+    try:
+        yield log
+    finally:
+        sys.settrace(before)
+        threading.settrace(before)
+
+
+def replayed(
+    target: Target, call: tuple[str, int] | None, *, play: Callable[[], object]
+) -> CallLog | LineLog:
+    """Play, and return the log of all calls, or of the lines of one, by function and number."""
+    if call is None:
+        with logged_calls(target) as calls:
+            play()
+        return calls
+    with logged_lines(target, function=call[0], number=call[1]) as lines:
+        play()
+    return lines
+
+
+class _Functions:
+    """Tells which frames are calls of the package's own functions, and numbers them."""
+
+    def __init__(self, target: Target) -> None:
+        self._root = str(target.root) + os.sep
+        self._package = target.package
+        self._own = str(target.root / target.package) + os.sep
+        self._names: dict[CodeType, str | None] = {}
+        self._counts: Counter[str] = Counter()
+
+    def name(self, frame: FrameType) -> str | None:
+        """Return the function of a frame that begins, None when it is not logged."""
+        code = frame.f_code
+        if code.co_filename == _GENERATED:
+            return self._generated(frame)
+        if code not in self._names:
+            is_own = code.co_filename.startswith(self._own) and not code.co_flags & _NEVER
+            is_own = is_own and code.co_name not in _INLINE
+            self._names[code] = code.co_qualname if is_own else None
+        name = self._names[code]
+        return None if name is None or _is_read_by_recorder(frame) else name
+
+    def counted(self, function: str) -> int:
+        """Return how many calls of a function there were, and count one more."""
+        self._counts[function] += 1
+        return self._counts[function] - 1
+
+    def file(self, frame: FrameType) -> str:
+        """Return the file of a frame, relative to the root; empty for none of the package."""
+        path = frame.f_code.co_filename
+        return Path(path[len(self._root) :]).as_posix() if path.startswith(self._own) else ""
+
+    def site(self, frame: FrameType) -> tuple[str, int]:
+        """Return the nearest line of the package that called a frame."""
+        caller = frame.f_back
+        while caller is not None:
+            if file := self.file(caller):
+                return file, caller.f_lineno
+            caller = caller.f_back
+        return "", 0
+
+    def _generated(self, frame: FrameType) -> str | None:
+        """Name the constructor that a dataclass or a named tuple of the package has made."""
+        code = frame.f_code
+        first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+        kind = first if isinstance(first, type) else type(first)
+        if not kind.__module__.startswith(self._package) or _is_read_by_recorder(frame):
+            return None
+        if code.co_name == "__init__":
+            return f"{kind.__qualname__}.__init__"
+        is_tuple = code.co_name == "<lambda>" and code.co_varnames[0] == "_cls"
+        return f"{kind.__qualname__}.__new__" if is_tuple else None
+
+
+class _Thread(threading.local):
+    def __init__(self) -> None:
+        self.is_busy = False
+        self.open: list[tuple[FrameType, CallNode]] = []
+        self.roots: list[CallNode] | None = None
+
+
+class _CallTracer:
+    def __init__(self, target: Target, log: CallLog, *, watched: frozenset[CodeType]) -> None:
+        self.shades = Shades(target)
+        self._functions = _Functions(target)
+        self._log = log
+        self._watched = watched
+        self._thread = _Thread()
+        self._lock = threading.RLock()
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> None:
+        thread = self._thread
+        if thread.is_busy or event not in ("call", "return"):
+            return
+        thread.is_busy = True
+        try:
+            if event == "call":
+                self._begin(frame)
+            elif thread.open and thread.open[-1][0] is frame:
+                self._end(frame, argument)
+        finally:
+            thread.is_busy = False
+
+    def _begin(self, frame: FrameType) -> None:
+        function = self._functions.name(frame)
+        if function is None:
+            return
+        thread = self._thread
+        with self._lock:
+            inputs = _arguments(frame)
+            site_file, site_line = self._functions.site(frame)
+            node = CallNode(
+                function=function,
+                file=self._functions.file(frame),
+                number=self._functions.counted(function),
+                site_file=site_file,
+                site_line=site_line,
+                inputs={name: self.shades.shown(value) for name, value in inputs.items()},
+                before=self._state(inputs),
+                after={},
+                returned="",
+                is_watched=frame.f_code in self._watched,
+                children=[],
+            )
+            if thread.roots is None:
+                thread.roots = []
+                self._log.threads.append(thread.roots)
+            if not _READS_FRAMES.intersection(frame.f_code.co_names):
+                siblings = thread.open[-1][1].children if thread.open else thread.roots
+                siblings.append(node)
+            thread.open.append((frame, node))
+
+    def _end(self, frame: FrameType, result: object) -> None:
+        _, node = self._thread.open.pop()
+        with self._lock:
+            node.returned = self.shades.shown(result)
+            node.after = self._state(_arguments(frame))
+
+    def _state(self, values: dict[str, Any]) -> dict[str, Shown]:
+        return {
+            place: shown
+            for name, value in values.items()
+            for place, shown in self.shades.state(name, value)
+        }
+
+
+class _LineTracer:
+    def __init__(self, target: Target, log: LineLog, *, function: str, number: int) -> None:
+        self._shades = Shades(target)
+        self._functions = _Functions(target)
+        self._log = log
+        self._function = function
+        self._number = number
+        self._thread = _Thread()
+
+    def __call__(self, frame: FrameType, event: str, _argument: object) -> Any:  # noqa: ANN401
+        thread = self._thread
+        if event != "call" or thread.is_busy:
+            return None
+        thread.is_busy = True
+        try:
+            function = self._functions.name(frame)
+            if function != self._function:
+                return None
+            return self._line if self._functions.counted(function) == self._number else None
+        finally:
+            thread.is_busy = False
+
+    def _line(self, frame: FrameType, event: str, _argument: object) -> Any:  # noqa: ANN401
+        thread = self._thread
+        if event in ("line", "return") and not thread.is_busy:
+            thread.is_busy = True
+            try:
+                self._stop(frame, 0 if event == "return" else frame.f_lineno)
+            finally:
+                thread.is_busy = False
+        return self._line
+
+    def _stop(self, frame: FrameType, line: int) -> None:
+        if len(self._log.stops) >= STOPS_MAX:
+            return
+        values = {name: self._shades.shown(value) for name, value in frame.f_locals.items()}
+        for name, value in frame.f_locals.items():
+            values.update(self._shades.state(name, value))
+        self._log.stops.append(Stop(line=line, values=values))
+
+
+def _arguments(frame: FrameType) -> dict[str, Any]:
+    code = frame.f_code
+    number = code.co_argcount + code.co_kwonlyargcount
+    number += bool(code.co_flags & inspect.CO_VARARGS) + bool(
+        code.co_flags & inspect.CO_VARKEYWORDS
+    )
+    found = frame.f_locals
+    return {name: found[name] for name in code.co_varnames[:number] if name in found}
+
+
+def _is_read_by_recorder(frame: FrameType) -> bool:
+    """Tell whether the recorder called it, to encode something: no call of the program."""
+    caller = frame.f_back
+    while caller is not None:
+        if caller.f_code is _BY_RECORDER:
+            return True
+        caller = caller.f_back
+    return False
