@@ -106,10 +106,8 @@ def _freed_at_once(run: list[tuple[Event, Site | None]]) -> Iterator[tuple[Event
         pairs = list(group)
         first, place = pairs[0]
         if is_freed and isinstance(first, Release):
-            slots = {
-                slot for event, _ in pairs if isinstance(event, Release) for slot in _of(event)
-            }
-            yield msgspec.structs.replace(first, slots=_runs(slots)), place
+            freed = {slot for event, _ in pairs for slot in _slots_freed(event)}
+            yield msgspec.structs.replace(first, slots=_runs(freed)), place
         else:
             yield from pairs
 
