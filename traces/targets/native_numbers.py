@@ -9,6 +9,7 @@ from typing import Any
 
 from assembler import PoolName
 from assembler.allocators.swa import SWATokenToKVPoolAllocator
+from assembler.controller.layer_done import LayerDoneCounter
 from assembler.errors import PoolError
 from assembler.host_pools.base import HostKVCache
 from traces.targets.native_device import StageError
@@ -17,9 +18,12 @@ from traces.targets.native_rows import tensors_of
 
 
 def check_numbers(
-    side: DeviceSide, hosts: Mapping[PoolName, HostKVCache], geometry: Geometry
+    side: DeviceSide,
+    hosts: Mapping[PoolName, HostKVCache],
+    geometry: Geometry,
+    counter: LayerDoneCounter,
 ) -> None:
-    """Check device pool, host pools and everything that hands out slots.
+    """Check device pool, host pools, loads and everything that hands out slots.
 
     Raises:
         StageError: one of them says something else than it was made with, or than it holds.
@@ -35,6 +39,13 @@ def check_numbers(
         ),
         got=_layers(side.kvcache),
     )
+    _expect(
+        "device pool",
+        "pages must be those of the scenario",
+        expected=geometry.page_size,
+        got=side.kvcache.page_size,
+    )
+    _check_loads(counter)
     for name, host in hosts.items():
         subject = f"host.{name.name}"
         _expect(
@@ -49,6 +60,13 @@ def check_numbers(
         counted = host.size * host.size_per_token + spare
         _expect(subject, "must count the bytes it holds", expected=held, got=counted)
     _check_names([*_allocators(side), *hosts.values()])
+
+
+def _check_loads(counter: LayerDoneCounter) -> None:
+    """A load that had more events than layers would be over before its last layer is."""
+    for place in range(counter.num_counters):
+        got = len(counter.events(place).layer_events)
+        _expect("load", "must have an event a layer", expected=counter.layer_num, got=got)
 
 
 def _check_names(owners: Iterable[Any]) -> None:

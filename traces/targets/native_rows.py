@@ -62,8 +62,8 @@ def row_buffers(pools: dict[PoolName, object], *, model: Model) -> dict[PoolName
 
 
 def tensors_of(pool: object) -> Iterator[torch.Tensor]:
-    """Yield the data buffers of a pool: its public tensor attributes, in order."""
-    for name, value in vars(pool).items():
+    """Yield the data buffers of a pool: its public tensor attributes, in order of their names."""
+    for name, value in sorted(vars(pool).items()):
         if name.startswith("_"):
             continue
         if isinstance(value, torch.Tensor):

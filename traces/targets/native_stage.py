@@ -172,7 +172,8 @@ class NativeStage:
         for name, left, size in self._free_slots():
             if left != size:
                 raise StageError(f"{name}: no slot may leak; expected {size} free, got {left}")
-        check_numbers(self._side, host_pools(self._group), self._geometry)
+        counter = self._controller.layer_done_counter
+        check_numbers(self._side, host_pools(self._group), self._geometry, counter)
 
     def _register_counters(self) -> None:
         """Make readers wait for the stack's loads, as the scheduler does after a direct build."""
