@@ -27,18 +27,25 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes:
         kinds: any of them.
         parameter: pattern for the cause's parameter; empty for any cause.
+        builder: pattern for the function in which the cause takes effect.
         callee: pattern for the cause's callee.
         where: pattern for what differs, by the cause itself or by one of its consequences.
     """
 
     kinds: tuple[Kind, ...]
     parameter: str = ""
+    builder: str = ""
     callee: str = ""
     where: str = ""
 
     def fits(self, cause: Cause) -> bool:
         """Return whether a cause is the one, or has it among its consequences."""
-        if not (_like(self.parameter, cause.parameter) and _like(self.callee, cause.callee)):
+        asked = (
+            (self.parameter, cause.parameter),
+            (self.builder, cause.builder),
+            (self.callee, cause.callee),
+        )
+        if not all(_like(pattern, text) for pattern, text in asked):
             return False
         shown = [(cause.kind, cause.where)]
         if self.where:

@@ -181,10 +181,16 @@ class SglangTarget:
             yield EventSeam(
                 function=function, family="alloc", nesting="innermost", observe=self._taken
             )
-        for _, function in methods(owners, "free"):
-            yield EventSeam(
-                function=function, family="free", nesting="innermost", observe=self._returned
-            )
+        frees = {
+            "free": self._returned,
+            "free_segment": self._returned,
+            "free_page_ids": self._pages_returned,
+        }
+        for name, observe in frees.items():
+            for _, function in methods(owners, name):
+                yield EventSeam(
+                    function=function, family="free", nesting="innermost", observe=observe
+                )
 
     def _entry_claims(self, values: Values) -> Iterator[OwnerClaim]:
         name = values["name"]
@@ -267,6 +273,14 @@ class SglangTarget:
         if pool is None or not isinstance(slots, torch.Tensor) or slots.numel() == 0:
             return None
         return SlotsReturned(pool=pool, slots=slots)
+
+    def _pages_returned(self, values: Values, result: object) -> SlotsReturned | None:
+        allocator, pages = _first_two(values)
+        if not isinstance(pages, torch.Tensor):
+            return None
+        within = torch.arange(allocator.page_size, device=pages.device)
+        slots = (pages[:, None] * allocator.page_size + within).flatten()
+        return self._returned({"allocator": allocator, "slots": slots}, result)
 
     def _pool_of(self, allocator: Any) -> object | None:  # noqa: ANN401 - any class that allocates
         if self.view(allocator) is not None:

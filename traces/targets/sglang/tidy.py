@@ -4,7 +4,8 @@ A release may create streams and events in any order and record some that nobody
 are named by what moves on them, events by the stream they were recorded on and which of its marks
 they are (``load@6``); marks with no transfer in between are one. A record that nobody waits for is
 no order at all, nor is one with a stream that moves nothing, nor is there one between slots of
-different pools; what a tree frees in a row is freed at once. What a release logs is no
+different pools or between what is moved of them; what a tree frees in a row is freed at once. What
+a release logs is no
 contract and is left out, and so are the arguments with which the script itself calls the
 controller.
 """
@@ -52,7 +53,7 @@ def tidied(recording: Recording, *, messages: Sequence[Message]) -> Recording:
     events = _without_unawaited(_without_idle(events, roles))
     names = _Names(roles)
     named = _once([(names.named(event), place) for event, place in events])
-    named = _slots_by_owner(named)
+    named = _transfers_by_pool(_slots_by_owner(named))
     named += [(message, None) for message in messages]
     return msgspec.structs.replace(
         recording,
@@ -125,6 +126,26 @@ def _slots_freed(event: Event) -> Iterator[int]:
 
 def _runs(slots: set[int]) -> str:
     return slot_runs(torch.tensor(sorted(slots), dtype=torch.int64))
+
+
+def _transfers_by_pool(
+    events: list[tuple[Event, Site | None]],
+) -> list[tuple[Event, Site | None]]:
+    """Put what one stream moves between two marks in order of pools: their rows lie apart."""
+    ordered: list[tuple[Event, Site | None]] = []
+    for _, run in groupby(events, key=_queue):
+        ordered += sorted(run, key=_moved_pool)
+    return ordered
+
+
+def _queue(pair: tuple[Event, Site | None]) -> tuple[str, ...]:
+    event = pair[0]
+    return (event.step, event.stream, event.direction) if isinstance(event, Transfer) else ()
+
+
+def _moved_pool(pair: tuple[Event, Site | None]) -> str:
+    event = pair[0]
+    return event.pool if isinstance(event, Transfer) else ""
 
 
 def _kind(pair: tuple[Event, Site | None]) -> tuple[bool, str]:

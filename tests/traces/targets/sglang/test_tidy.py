@@ -198,6 +198,25 @@ def test_order_of_slots_counts(between):
     assert one.trace.events != other.trace.events
 
 
+def of(pool, stream="s"):
+    return msgspec.structs.replace(moved(stream), pool=pool)
+
+
+def test_which_pool_a_stream_moves_first_is_no_order():
+    one = tidy(of("SWA"), of("KV"), marked("f#1", "s"), waited("f#1", "host"))
+    other = tidy(of("KV"), of("SWA"), marked("f#1", "s"), waited("f#1", "host"))
+
+    assert one.trace == other.trace
+
+
+def test_what_is_moved_before_and_behind_a_mark_stays_there():
+    """Control."""
+    one = tidy(of("SWA"), marked("f#1", "s"), of("KV"), waited("f#1", "host"))
+    other = tidy(of("KV"), marked("f#1", "s"), of("SWA"), waited("f#1", "host"))
+
+    assert one.trace.events != other.trace.events
+
+
 def test_slots_stay_in_their_step():
     steps = tidy(taken("host.SWA", "0"), taken("host.KV", "0", step="reload"))
 
