@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from traces.audit.facts import Recordings
 from traces.audit.finding import finding
-from traces.audit.names import PACKED_DRAFT, is_read, same_plane
+from traces.audit.names import PACKED_DRAFT, is_match, is_read, same_plane
 from traces.audit.places import Origin, object_origin, stack_origin
 from traces.model import Recording, RoundTrip, Transfer
 from traces.verdict import Cause, Consequence, Kind, Level
@@ -26,7 +26,7 @@ def unrestored(recordings: Recordings) -> tuple[Cause, ...]:
 
 def _of_scenario(name: str, recording: Recording) -> Iterator[Cause]:
     for trip in recording.trace.digests:
-        if not isinstance(trip, RoundTrip) or is_read(trip.pool):
+        if not isinstance(trip, RoundTrip) or is_read(trip.pool) or is_match(trip.pool):
             continue
         if trip.equal and not trip.foreign_slots:
             continue

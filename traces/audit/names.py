@@ -6,6 +6,7 @@ PACKED_DRAFT = "packed"
 """Value of the axis ``draft`` where a draft's rows lie in the host pools of the target."""
 
 _READ = ".read."
+_TREE = "TREE."
 _NUMBER = re.compile(r"\[(\d+)\]")
 _TRAILING_NUMBER = re.compile(r"_\d+$")
 
@@ -13,6 +14,11 @@ _TRAILING_NUMBER = re.compile(r"_\d+$")
 def is_read(pool: str) -> bool:
     """Tell whether a round trip is one of reading through an accessor: ``KV.read.get_x``."""
     return _READ in pool
+
+
+def is_match(pool: str) -> bool:
+    """Tell whether a round trip is what a tree found of a sequence: ``TREE.first_evicted``."""
+    return pool.startswith(_TREE)
 
 
 def accessor_of(pool: str) -> tuple[str, str]:

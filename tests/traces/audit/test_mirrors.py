@@ -57,6 +57,12 @@ def test_rows_that_were_moved_and_are_wrong_came_back_stale(made, stack):
     assert cause.location.line == 7
 
 
+def test_what_a_tree_matched_is_no_buffer(made, stack):
+    """Control: the rows in the test above have the same wrong slots."""
+    recording = stack(digests=[made.trip("TREE.first_evicted", wrong="64")], events=[])
+    assert found_in(recording) == []
+
+
 def test_a_sidecar_of_the_anchor_moves_the_anchors_rows(made, stack):
     moved = made.transfer(pool="INDEXER", plane="index_k_with_scale_buffer")
     recording = stack(
