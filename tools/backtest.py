@@ -111,6 +111,14 @@ class Finding:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audited:
+    """One side with what an audit finds in it."""
+
+    side: Played
+    findings: tuple[Cause, ...]
+
+
 PlaySide: TypeAlias = Callable[[str], Played]
 
 
@@ -138,14 +146,6 @@ def backtest(
             if side not in played:
                 played[side] = audited(play_side(side))
         yield judged(fault, good=played[fault.good], bad=played[fault.bad], aliases=aliases)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Audited:
-    """One side with what an audit finds in it."""
-
-    side: Played
-    findings: tuple[Cause, ...]
 
 
 def audited(side: Played) -> Audited:

@@ -1,7 +1,7 @@
 """The verdict on a change: what differs between two sides, and whether the goldens are in order."""
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -139,8 +139,13 @@ def collect(case: Case, *, open_troupe: OpenTroupe) -> Evidence:
     """
     surplus = orphans(case.folder, case.scenarios) if _asks_inventory(case) else ()
     stock = read_stock(case.folder, names=(*case.names, *surplus))
-    head = _testimony(case.head, case=case, stock=stock, open_troupe=open_troupe)
-    base = _testimony(case.base, case=case, stock=stock, open_troupe=open_troupe)
+    # Both first: a side that cannot be had is told before the other one is played.
+    with (
+        _standing(case.head, case=case) as head_place,
+        _standing(case.base, case=case) as base_place,
+    ):
+        head = _testimony(case.head, head_place, case=case, stock=stock, open_troupe=open_troupe)
+        base = _testimony(case.base, base_place, case=case, stock=stock, open_troupe=open_troupe)
     differences = _differences(case, base=base, head=head, stock=stock, surplus=surplus)
     differences, looks = looked_again(
         differences,
@@ -303,15 +308,23 @@ def _uncertified(case: Case, *, stock: Stock) -> tuple[str, ...]:
     return (note,) if note else ()
 
 
-def _testimony(side: Side, *, case: Case, stock: Stock, open_troupe: OpenTroupe) -> _Testimony:
+def _standing(side: Side, *, case: Case) -> AbstractContextManager[Standing | None]:
+    """Return a block in which a side stands; None for goldens, which are read."""
     if side.kind == "golden":
+        return nullcontext()
+    return standing(side, root=case.root, python=case.python)
+
+
+def _testimony(
+    side: Side, place: Standing | None, *, case: Case, stock: Stock, open_troupe: OpenTroupe
+) -> _Testimony:
+    if place is None:
         recordings = {
             name: Recording(trace=golden.trace, sites=None)
             for name, golden in stock.goldens.items()
         }
         return _Testimony(recordings=recordings, unplayable={}, problems=(), builders=())
     with (
-        standing(side, root=case.root, python=case.python) as place,
         open_troupe(place) as troupe,
         progress(f"playing {side.text}", total=len(case.names)) as on_played,
     ):

@@ -43,19 +43,10 @@ class SglangStage:
         Raises:
             ToolError: on a GPU.
         """
-        from traces.divergence import replayed
-
         if _is_gpu(request.device):
             rule = "must be simulated to be looked at again"
             raise ToolError("device", rule, expected="sim", got=request.device)
-        player = self._player(request.device)
-        # Its own `play` makes one more copy, and what is logged would stay there.
-        session = player._session  # noqa: SLF001
-        return in_copy(
-            lambda: replayed(
-                player.target, request.call, play=lambda: session.play(request.scenario)
-            )
-        )
+        return self._player(request.device).replayed(request.scenario, request.call)
 
     def builders(self) -> tuple[str, ...]:
         """Return the names of all stack builders of the release."""

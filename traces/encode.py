@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from traces.errors import RecorderError
 from traces.labels import Labels
-from traces.model import Slots
+from traces.runs import slot_runs
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +45,6 @@ Handler: TypeAlias = Callable[[Any, str], Plain]
 
 _SCALARS = frozenset((type(None), bool, int, str))
 _MAX_DEPTH = 40
-_RUNS_IN_TORCH_FROM = 64
 
 
 @dataclasses.dataclass
@@ -204,35 +203,10 @@ class Encoder:
         return {"object": kind, "fields": fields}
 
 
-def slot_runs(tensor: "torch.Tensor") -> Slots:
-    """Return slot numbers as runs of consecutive ones, in order of use: ``64-127,192``."""
-    flat = tensor.detach().reshape(-1)
-    if flat.numel() < _RUNS_IN_TORCH_FROM:
-        return _format_runs(_runs(flat.tolist()))
-    breaks = (flat[1:] != flat[:-1] + 1).nonzero().reshape(-1)
-    firsts = [int(flat[0]), *flat[breaks + 1].tolist()]
-    lasts = [*flat[breaks].tolist(), int(flat[-1])]
-    return _format_runs(zip(firsts, lasts, strict=True))
-
-
 @functools.cache
 def dtype_name(dtype: "torch.dtype") -> str:
     """Return ``bfloat16`` for ``torch.bfloat16``."""
     return str(dtype).removeprefix("torch.")
-
-
-def _runs(numbers: list[int]) -> list[tuple[int, int]]:
-    runs: list[tuple[int, int]] = []
-    for number in numbers:
-        if runs and runs[-1][1] + 1 == number:
-            runs[-1] = (runs[-1][0], number)
-        else:
-            runs.append((number, number))
-    return runs
-
-
-def _format_runs(runs: Iterable[tuple[int, int]]) -> Slots:
-    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in runs)
 
 
 def _rank(key: Plain, where: str) -> tuple[str, Any]:

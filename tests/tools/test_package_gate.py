@@ -1,6 +1,7 @@
 """The verdict on a package: two sides that are both played, and what one of them cannot play."""
 
 import json
+import shutil
 
 import pytest
 
@@ -47,6 +48,31 @@ def test_difference_of_the_head_is_a_cause(package_gate, checkout, narrowed):
     assert code == 1
     assert verdict["causes"][0]["parameter"] == "override_kv_cache_dim"
     assert verdict["problems"] == []
+
+
+class Asked(dict):
+    """What a side plays; knows whether anybody wanted it."""
+
+    was_asked = False
+
+    def __getitem__(self, name):
+        self.was_asked = True
+        return super().__getitem__(name)
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["control", "base is missing"])
+def test_side_that_cannot_be_had_is_told_before_the_other_one_is_played(
+    package_gate, checkout, narrowed, tmp_path, is_there
+):
+    checkout.traces = Asked(checkout.traces)
+    if not is_there:
+        shutil.rmtree(tmp_path / "base")
+
+    code, _, err = package_gate()
+
+    assert checkout.traces.was_asked is is_there
+    assert code == (1 if is_there else 2)
+    assert is_there or "base: must hold sglang; expected " in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("side", ["base", "head"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from traces.encode import Encoder, slot_runs
+from traces.encode import Encoder
 from traces.errors import RecorderError
 from traces.labels import Labels
 
@@ -155,24 +155,6 @@ def test_values_that_hold_themselves_are_errors(encoder):
     with pytest.raises(RecorderError, match="values must not nest too deep"):
         encoder.encode(endless, "f.x")
     assert encoder.encode([1], "f.x") == [1]
-
-
-@pytest.mark.parametrize(
-    ("slots", "runs"),
-    [
-        ([], ""),
-        ([5], "5"),
-        ([64, 65, 66, 192], "64-66,192"),
-        ([3, 2, 1], "3,2,1"),
-        ([7, 7], "7,7"),
-        ([4, 5, 4, 5], "4-5,4-5"),
-        (list(range(64, 192)), "64-191"),
-        ([*range(100), 300, *range(200, 250), 7], "0-99,300,200-249,7"),
-        ([9] * 65, ",".join(["9"] * 65)),
-    ],
-)
-def test_slot_runs_keep_the_order_of_use(slots, runs):
-    assert slot_runs(torch.tensor(slots, dtype=torch.int64)) == runs
 
 
 def test_slots_are_read_when_they_are_seen(encoder):

@@ -16,6 +16,9 @@ _NO_CONNECTION = re.compile(
     r"connection broken by|Failed to establish a new connection|NameResolutionError|ConnectTimeout"
 )
 
+# Of a hundred versions the newest tells enough.
+_VERSIONS = re.compile(r"\(from versions: [^)]*, ([^,)]+)\)")
+
 
 def install(requirements: Sequence[str], *, into: Path, subject: str, cache: Path) -> None:
     """Install exactly the named wheels, without what they depend on, into an empty directory.
@@ -50,4 +53,5 @@ def _said(done: subprocess.CompletedProcess[str]) -> str:
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR:")]
     words = one_line(" ".join(errors or lines[-1:] or [f"exit code {done.returncode}"]))
+    words = _VERSIONS.sub(r"(newest: \1)", words)
     return f"no connection to the index ({words})" if _NO_CONNECTION.search(done.stderr) else words

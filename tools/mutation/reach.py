@@ -1,12 +1,12 @@
 """Which lines of some files are executed while a block runs, in every thread."""
 
-import sys
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from traces.interpreter import traced
 
 
 @contextmanager
@@ -22,11 +22,5 @@ def watched(root: Path, files: Iterable[str]) -> Iterator[dict[str, set[int]]]:
         lines.add(frame.f_lineno)
         return watch
 
-    before = sys.gettrace()
-    threading.settrace(watch)
-    sys.settrace(watch)
-    try:
+    with traced(watch):
         yield reached
-    finally:
-        sys.settrace(before)
-        threading.settrace(before)

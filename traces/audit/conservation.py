@@ -10,6 +10,7 @@ from traces.audit.finding import finding
 from traces.audit.names import PACKED_DRAFT, names_rows_of, numbers_of, plane_of
 from traces.audit.places import object_origin
 from traces.model import Recording, TensorRecord, Transfer
+from traces.runs import runs_in
 from traces.verdict import Cause, Kind
 
 # Rows of this layout lie head by head: no row is one piece of memory.
@@ -34,13 +35,7 @@ def unconserved(recordings: Recordings) -> tuple[Cause, ...]:
 
 def slot_num(slots: str) -> int:
     """Return how many slots some runs of slots have."""
-    return sum(last - first + 1 for first, last in _runs(slots))
-
-
-def _runs(slots: str) -> Iterator[tuple[int, int]]:
-    for run in slots.split(",") if slots else ():
-        first, _, last = run.partition("-")
-        yield int(first), int(last or first)
+    return sum(last - first + 1 for first, last in runs_in(slots))
 
 
 def _wrong_transfers(name: str, recording: Recording) -> Iterator[Cause]:
@@ -55,7 +50,7 @@ def _wrong_transfers(name: str, recording: Recording) -> Iterator[Cause]:
             continue
         row_bytes, row_num = row
         rows = slot_num(event.device_slots) * row_bytes
-        last_slot = max(last for _, last in _runs(event.device_slots))
+        last_slot = max(last for _, last in runs_in(event.device_slots))
         right = [rows]
         if last_slot >= row_num:
             # Some say which tokens they move where a row holds a page of them.

@@ -4,6 +4,7 @@ import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
+from functools import lru_cache
 from typing import TypeAlias
 
 ReadSource: TypeAlias = Callable[[str], str | None]
@@ -49,10 +50,6 @@ class Sources:
         """Return the head's line for every line of the base that both have, in order."""
         return self._compared(file)[0]
 
-    def is_same(self, file: str) -> bool:
-        """Tell whether both sides have the same text."""
-        return self.base(file) == self.head(file)
-
     def carried(self, file: str, line: int) -> int:
         """Return the line of the head where a line of the base is, or would be."""
         lines, length = self._compared(file)
@@ -83,20 +80,7 @@ class Sources:
         was = [inverse.get(number) for number in span]
         return None in was or was != list(range(was[0] or 0, (was[0] or 0) + len(was)))
 
-    def _compared(self, file: str) -> tuple[dict[int, int], int]:
-        if file not in self._lines:
-            old = (self.base(file) or "").splitlines()
-            new = (self.head(file) or "").splitlines()
-            blocks = SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
-            lines = {
-                block.a + offset + 1: block.b + offset + 1
-                for block in blocks
-                for offset in range(block.size)
-            }
-            self._lines[file] = (lines, len(new))
-        return self._lines[file]
-
-    def changed_argument(self, file: str, line: int) -> "Passed | None":
+    def changed_argument(self, file: str, line: int) -> Passed | None:
         """Return the keyword in which the statement at a line of the head differs, if one callee's.
 
         The statement of the base is the one where the line was before.
@@ -113,13 +97,39 @@ class Sources:
         found = list(_keywords(before, after))
         return found[0] if found and len({one.callee for one in found}) == 1 else None
 
+    def _compared(self, file: str) -> tuple[dict[int, int], int]:
+        if file not in self._lines:
+            old = (self.base(file) or "").splitlines()
+            new = (self.head(file) or "").splitlines()
+            blocks = SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
+            lines = {
+                block.a + offset + 1: block.b + offset + 1
+                for block in blocks
+                for offset in range(block.size)
+            }
+            self._lines[file] = (lines, len(new))
+        return self._lines[file]
+
+
+@lru_cache(maxsize=16)
+def _parsed(text: str) -> ast.Module:
+    """Return the tree of a text; an empty one where it is no Python."""
+    try:
+        return ast.parse(text)
+    except SyntaxError:
+        return ast.Module(body=[], type_ignores=[])
+
+
+def _around(text: str, line: int) -> Iterator[ast.AST]:
+    """Yield the nodes that have lines and among them this one."""
+    for node in ast.walk(_parsed(text)):
+        first, last = getattr(node, "lineno", None), getattr(node, "end_lineno", None)
+        if first is not None and first <= line <= (last or first):
+            yield node
+
 
 def _definitions(text: str) -> Iterator[str]:
-    try:
-        tree = ast.parse(text)
-    except SyntaxError:
-        return
-    pending: list[tuple[str, ast.AST]] = [("", tree)]
+    pending: list[tuple[str, ast.AST]] = [("", _parsed(text))]
     while pending:
         prefix, node = pending.pop()
         for child in ast.iter_child_nodes(node):
@@ -134,15 +144,7 @@ def _definitions(text: str) -> Iterator[str]:
 
 def _statement(text: str, line: int) -> ast.stmt | None:
     """Return the smallest statement on a line; of a compound one only its header counts."""
-    try:
-        tree = ast.parse(text)
-    except SyntaxError:
-        return None
-    around = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or node.lineno)
-    ]
+    around = (node for node in _around(text, line) if isinstance(node, ast.stmt))
     return min(around, key=lambda node: (node.end_lineno or 0) - node.lineno, default=None)
 
 
@@ -156,16 +158,8 @@ def _own_lines(statement: ast.stmt) -> range:
 
 
 def _function(text: str, line: int) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
-    try:
-        tree = ast.parse(text)
-    except SyntaxError:
-        return None
-    around = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.lineno <= line <= (node.end_lineno or node.lineno)
-    ]
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef
+    around = (node for node in _around(text, line) if isinstance(node, kinds))
     return max(around, key=lambda node: node.lineno, default=None)
 
 

@@ -6,7 +6,6 @@ ordinary recording can go on inside the block.
 
 import inspect
 import os
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import Any
 from traces import watch
 from traces.divergence.calls import CallLog, CallNode, LineLog, Shown, Stop
 from traces.divergence.shades import Shades
+from traces.interpreter import profiled, traced
 from traces.seams import Target
 
 STOPS_MAX = 20_000
@@ -45,14 +45,10 @@ def logged_calls(target: Target) -> Iterator[CallLog]:
     watched = frozenset(seam.function.__code__ for seam in target.seams())
     log = CallLog(threads=[], callables=frozenset())
     tracer = _CallTracer(target, log, watched=watched)
-    before = sys.getprofile()
-    threading.setprofile(tracer)
-    sys.setprofile(tracer)
     try:
-        yield log
+        with profiled(tracer):
+            yield log
     finally:
-        sys.setprofile(before)
-        threading.setprofile(before)
         log.callables = frozenset(tracer.shades.callables)
 
 
@@ -67,14 +63,8 @@ def logged_lines(target: Target, *, function: str, number: int) -> Iterator[Line
     """
     log = LineLog(stops=[])
     tracer = _LineTracer(target, log, function=function, number=number)
-    before = sys.gettrace()
-    threading.settrace(tracer)
-    sys.settrace(tracer)
-    try:
+    with traced(tracer):
         yield log
-    finally:
-        sys.settrace(before)
-        threading.settrace(before)
 
 
 def replayed(

@@ -171,15 +171,7 @@ class _Walk:
             ),
             "",
         )
-        return Parting(
-            what="argument",
-            around=around,
-            base=base,
-            head=head,
-            name=name,
-            before=base.inputs.get(name),
-            after=head.inputs.get(name),
-        )
+        return _named("argument", name, base, head, around=around)
 
     def _lone_parameter(self, base: CallNode, head: CallNode) -> Parting | None:
         """Return a parameter that one side lacks, unless the other side only names it otherwise."""
@@ -187,16 +179,7 @@ class _Walk:
         come = [name for name in head.inputs if name not in base.inputs]
         if len(gone) == len(come):
             return None
-        lone = (gone or come)[0]
-        return Parting(
-            what="parameter",
-            around=None,
-            base=base,
-            head=head,
-            name=lone,
-            before=base.inputs.get(lone),
-            after=head.inputs.get(lone),
-        )
+        return _named("parameter", (gone or come)[0], base, head, around=None)
 
     def _visible(self, calls: Sequence[CallNode], *, in_head: bool) -> Iterator[CallNode]:
         for call in calls:
@@ -240,6 +223,26 @@ class _Walk:
             return True
         names = {*_CALLABLE.findall(old), *_CALLABLE.findall(new)}
         return not names <= self.callables and _blank(old) == _blank(new)
+
+
+def _named(
+    what: What,
+    name: str,
+    base: CallNode,
+    head: CallNode,
+    *,
+    around: tuple[CallNode, CallNode] | None,
+) -> Parting:
+    """Return a parting at one input of a call, with what both sides give it."""
+    return Parting(
+        what=what,
+        around=around,
+        base=base,
+        head=head,
+        name=name,
+        before=base.inputs.get(name),
+        after=head.inputs.get(name),
+    )
 
 
 def _blank(text: Shown) -> Shown:

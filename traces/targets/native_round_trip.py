@@ -8,8 +8,8 @@ import torch
 from assembler import PoolName
 from assembler.cache.nodes import CacheNode
 from assembler.names import ComponentType
-from traces.encode import slot_runs
 from traces.model import RoundTrip
+from traces.runs import sorted_runs
 from traces.targets.content import RowBuffer, row_bytes, slots_of_rows
 
 COMPONENT_OF = {
@@ -89,8 +89,8 @@ def round_trips(
             step=step,
             pool=name.name,
             equal=not wrong,
-            wrong_slots=_runs(wrong),
-            foreign_slots=_runs(foreign),
+            wrong_slots=sorted_runs(wrong),
+            foreign_slots=sorted_runs(foreign),
         )
 
 
@@ -113,7 +113,3 @@ def _compare(
         wrong.append(at[(served.cpu() != written).any(dim=1)])
     foreign = is_foreign.nonzero().flatten()
     return slots_of_rows(buffer, torch.cat(wrong)), slots_of_rows(buffer, foreign)
-
-
-def _runs(slots: set[int]) -> str:
-    return slot_runs(torch.tensor(sorted(slots), dtype=torch.int64))

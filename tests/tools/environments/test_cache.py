@@ -161,6 +161,16 @@ def test_release_that_is_not_to_be_had_is_named_with_the_cache(index, folder, pi
     assert "\n" not in said
 
 
+def test_of_many_versions_the_newest_is_named(index, folder, pinned):
+    for version in ("9.0", "9.1.post1"):
+        make_wheel(index, "sglang", version, value="x")
+    with pytest.raises(ToolError) as raised:
+        environment_for("9.2")
+    said = str(raised.value)
+    assert "sglang==9.2 (newest: 9.1.post1)" in said
+    assert "9.0" not in said
+
+
 def test_requirement_that_is_not_to_be_had_is_named(index, folder, pinned):
     (pinned / "common.txt").write_text("dependency==1.0\nmissing==2.0\n")
     with pytest.raises(ToolError, match=r"^sglang 9\.1 \(requirements common\): .*missing==2\.0"):

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 
+from traces.divergence import CallLog, LineLog, replayed
 from traces.errors import RecorderError
 from traces.model import Message, Recording
 from traces.recorder import record
@@ -50,6 +51,23 @@ class SglangPlayer:
             StageError: the copy died.
         """
         return in_copy(lambda: self._session.play(scenario))
+
+    def replayed(self, scenario: Any, call: tuple[str, int] | None) -> CallLog | LineLog:  # noqa: ANN401
+        """Play one scenario in a copy and return the log of all calls, or of the lines of one.
+
+        Args:
+            scenario: what to play.
+            call: function and number of a call; None for all calls.
+
+        Raises:
+            Unplayable: the release does not have what it needs.
+            RecorderError: something could not be recorded.
+            StageError: the copy died.
+        """
+        # One copy only: what is logged in a copy of the copy would stay there.
+        return in_copy(
+            lambda: replayed(self.target, call, play=lambda: self._session.play(scenario))
+        )
 
 
 def play_here(scenario: Any, root: Path, *, device: str) -> Recording:  # noqa: ANN401

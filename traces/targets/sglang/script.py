@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from traces.encode import slot_runs
 from traces.model import DigestRecord, RoundTrip
+from traces.runs import sorted_runs
 from traces.targets.content import row_bytes, slots_of_rows
 from traces.targets.sglang.assembly import Assembled
 from traces.targets.sglang.bench import Bench
@@ -163,10 +163,6 @@ class Script:
             step="reload",
             pool=plane.name,
             equal=not wrong,
-            wrong_slots=_runs(wrong),
-            foreign_slots=_runs(foreign),
+            wrong_slots=sorted_runs(wrong),
+            foreign_slots=sorted_runs(foreign),
         )
-
-
-def _runs(slots: set[int]) -> str:
-    return slot_runs(torch.tensor(sorted(slots), dtype=torch.int64))

@@ -15,9 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 
 import msgspec
-import torch
 
-from traces.encode import slot_runs
 from traces.model import (
     Allocation,
     Call,
@@ -30,6 +28,7 @@ from traces.model import (
     Site,
     Transfer,
 )
+from traces.runs import runs_in, sorted_runs
 
 _DEFAULT = "default"
 _HOST = "host"
@@ -108,7 +107,7 @@ def _freed_at_once(run: list[tuple[Event, Site | None]]) -> Iterator[tuple[Event
         first, place = pairs[0]
         if is_freed and isinstance(first, Release):
             freed = {slot for event, _ in pairs for slot in _slots_freed(event)}
-            yield msgspec.structs.replace(first, slots=_runs(freed)), place
+            yield msgspec.structs.replace(first, slots=sorted_runs(freed)), place
         else:
             yield from pairs
 
@@ -119,13 +118,8 @@ def _freed_by_tree(pair: tuple[Event, Site | None]) -> str:
 
 
 def _slots_freed(event: Event) -> Iterator[int]:
-    for run in event.slots.split(",") if isinstance(event, Release) else ():
-        first, _, last = run.partition("-")
-        yield from range(int(first), int(last or first) + 1)
-
-
-def _runs(slots: set[int]) -> str:
-    return slot_runs(torch.tensor(sorted(slots), dtype=torch.int64))
+    for first, last in runs_in(event.slots) if isinstance(event, Release) else ():
+        yield from range(first, last + 1)
 
 
 def _transfers_by_pool(

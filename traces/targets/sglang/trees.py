@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from traces.encode import slot_runs
 from traces.model import DigestRecord, RoundTrip
+from traces.runs import sorted_runs
 from traces.targets.content import RowBuffer, row_bytes, slots_of_rows
 from traces.targets.sglang.assembly import Assembled
 from traces.targets.sglang.bench import Bench
@@ -102,8 +102,8 @@ class TreePlay:
                 step=STEP,
                 pool=plane.name,
                 equal=not wrong,
-                wrong_slots=_runs(wrong),
-                foreign_slots=_runs(foreign),
+                wrong_slots=sorted_runs(wrong),
+                foreign_slots=sorted_runs(foreign),
             )
 
     def _why_not(self) -> str:
@@ -286,8 +286,8 @@ class TreePlay:
             step=STEP,
             pool=f"TREE.{sequence.name}_{phase}",
             equal=not missing,
-            wrong_slots=_runs(missing),
-            foreign_slots=_runs(there),
+            wrong_slots=sorted_runs(missing),
+            foreign_slots=sorted_runs(there),
         )
 
     def _computed(self, key: Any, length: int) -> tuple[torch.Tensor, torch.Tensor]:  # noqa: ANN401
@@ -354,10 +354,6 @@ def _as_first_stage(cache: Any) -> Iterator[None]:  # noqa: ANN401 - a cache of 
     finally:
         for name, value in before.items():
             setattr(cache, name, value)
-
-
-def _runs(slots: set[int]) -> str:
-    return slot_runs(torch.tensor(sorted(slots), dtype=torch.int64))
 
 
 def _can(cache: Any, name: str) -> bool:  # noqa: ANN401 - a cache of the release, or what stands in
