@@ -8,13 +8,14 @@ from pathlib import Path
 
 from tools.crew import open_crew
 from tools.errors import ToolError
-from tools.gate import Case, OpenTroupe
+from tools.gate import Case
 from tools.goldens import chosen
 from tools.launching import Isolated, Launcher, Spawned
 from tools.playing import Troupe
 from tools.sides import parse_side
 from tools.standing import Standing, standing
 from tools.targets import NATIVE, Target, known_target, scenarios_of
+from tools.testimony import OpenTroupe
 from traces.scenarios import Scenario
 
 DEVICES = ("auto", "cpu", "sim", "cuda", "cuda:N")

@@ -1,7 +1,6 @@
 """The verdict on a change: what differs between two sides, and whether the goldens are in order."""
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,12 +13,12 @@ from tools.inventory import Stock, coverage, format_causes, read_stock, uncovere
 from tools.known import NO_FINDINGS, Findings, findings_of
 from tools.looking import Sight, looked_again
 from tools.oracle import complaints
-from tools.playing import Troupe, by_reason, recorded, unplayable_notes
-from tools.progress import progress
+from tools.playing import by_reason, unplayable_notes
 from tools.severity import fails
 from tools.sides import Side
-from tools.standing import Standing, standing
+from tools.standing import Standing
 from tools.targets import NATIVE, aliases_of, known_target
+from tools.testimony import OpenTroupe, Testimony, played, read, stood
 from traces.diff import compare_sides
 from traces.goldens import orphans
 from traces.model import Recording
@@ -28,8 +27,6 @@ from traces.verdict import Cause, Kind, ScenarioCounts, Verdict
 
 # What round trips and outcomes say is held against the goldens, which may know it.
 _OF_ORACLES = frozenset({Kind.STALE_AFTER_RESTORE, Kind.OUTCOME_CHANGED})
-
-OpenTroupe = Callable[[Standing], AbstractContextManager[Troupe]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,14 +110,6 @@ class Evidence:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Testimony:
-    recordings: Mapping[str, Recording]
-    unplayable: Mapping[str, str]
-    problems: tuple[str, ...]
-    builders: tuple[str, ...]
-
-
 def judge(case: Case, *, open_troupe: OpenTroupe) -> tuple[Verdict, tuple[str, ...]]:
     """Play and compare; return the verdict and notes on what was not asked.
 
@@ -141,8 +130,8 @@ def collect(case: Case, *, open_troupe: OpenTroupe) -> Evidence:
     stock = read_stock(case.folder, names=(*case.names, *surplus))
     # Both first: a side that cannot be had is told before the other one is played.
     with (
-        _standing(case.head, case=case) as head_place,
-        _standing(case.base, case=case) as base_place,
+        stood(case.head, root=case.root, python=case.python) as head_place,
+        stood(case.base, root=case.root, python=case.python) as base_place,
     ):
         head = _testimony(case.head, head_place, case=case, stock=stock, open_troupe=open_troupe)
         base = _testimony(case.base, base_place, case=case, stock=stock, open_troupe=open_troupe)
@@ -247,13 +236,13 @@ def _needs_goldens(case: Case) -> bool:
     return by_golden or (case.pre_merge and case.keeps_goldens)
 
 
-def _nothing_to_play(case: Case, *, base: _Testimony, head: _Testimony) -> tuple[str, ...]:
+def _nothing_to_play(case: Case, *, base: Testimony, head: Testimony) -> tuple[str, ...]:
     if any(name not in {**base.unplayable, **head.unplayable} for name in case.names):
         return ()
     return (str(ToolError("scenarios", "must be played", expected="at least one", got=0)),)
 
 
-def _audited(case: Case, *, head: _Testimony, differences: Iterable[Cause]) -> Findings:
+def _audited(case: Case, *, head: Testimony, differences: Iterable[Cause]) -> Findings:
     """Audit a head that has nothing else against it: differences say more than what they break."""
     is_whole = head.recordings.keys() == case.scenarios.keys() and case.head.kind != "golden"
     fails_anyway = any(fails(cause, strict=case.strict) for cause in differences)
@@ -269,12 +258,12 @@ def _audited(case: Case, *, head: _Testimony, differences: Iterable[Cause]) -> F
     )
 
 
-def _new_builders(*, base: _Testimony, head: _Testimony) -> tuple[str, ...]:
+def _new_builders(*, base: Testimony, head: Testimony) -> tuple[str, ...]:
     """Return builders of the head that its base did not have as well, as far as that was asked."""
     return tuple(name for name in head.builders if name not in base.builders)
 
 
-def _reached(case: Case, testimony: _Testimony) -> dict[str, str]:
+def _reached(case: Case, testimony: Testimony) -> dict[str, str]:
     """Return what plays a builder: a scenario that is named for it, or one that really called it.
 
     A package has builders that others call and strategies that are chosen; releases rename them.
@@ -287,7 +276,7 @@ def _reached(case: Case, testimony: _Testimony) -> dict[str, str]:
     return reached
 
 
-def _unasked(case: Case, *, base: _Testimony) -> tuple[str, ...]:
+def _unasked(case: Case, *, base: Testimony) -> tuple[str, ...]:
     if _asks_inventory(case) and case.head.kind == "golden":
         return ("the head is golden: nothing was searched for builders that no scenario plays",)
     uncovered = [
@@ -308,33 +297,18 @@ def _uncertified(case: Case, *, stock: Stock) -> tuple[str, ...]:
     return (note,) if note else ()
 
 
-def _standing(side: Side, *, case: Case) -> AbstractContextManager[Standing | None]:
-    """Return a block in which a side stands; None for goldens, which are read."""
-    if side.kind == "golden":
-        return nullcontext()
-    return standing(side, root=case.root, python=case.python)
-
-
 def _testimony(
     side: Side, place: Standing | None, *, case: Case, stock: Stock, open_troupe: OpenTroupe
-) -> _Testimony:
+) -> Testimony:
     if place is None:
-        recordings = {
-            name: Recording(trace=golden.trace, sites=None)
-            for name, golden in stock.goldens.items()
-        }
-        return _Testimony(recordings=recordings, unplayable={}, problems=(), builders=())
-    with (
-        open_troupe(place) as troupe,
-        progress(f"playing {side.text}", total=len(case.names)) as on_played,
-    ):
-        playing = troupe.play(case.to_play, device=case.device, on_played=on_played)
-        builders = troupe.builders() if _asks_builders_of(side, case=case) else ()
-    return _Testimony(
-        recordings=recorded(playing),
-        unplayable=playing.unplayable,
-        problems=playing.problems,
-        builders=builders,
+        return read(stock)
+    return played(
+        side,
+        place,
+        scenarios=case.to_play,
+        device=case.device,
+        asks_builders=_asks_builders_of(side, case=case),
+        open_troupe=open_troupe,
     )
 
 
@@ -344,7 +318,7 @@ def _asks_builders_of(side: Side, *, case: Case) -> bool:
 
 
 def _differences(
-    case: Case, *, base: _Testimony, head: _Testimony, stock: Stock, surplus: tuple[str, ...]
+    case: Case, *, base: Testimony, head: Testimony, stock: Stock, surplus: tuple[str, ...]
 ) -> tuple[Cause, ...]:
     """Compare what both sides could tell; a scenario that one could not play is no difference."""
     asked = (*case.names, *surplus)
@@ -369,7 +343,7 @@ def _differences(
     )
 
 
-def _unplayed(side: Side, testimony: _Testimony, case: Case) -> frozenset[str]:
+def _unplayed(side: Side, testimony: Testimony, case: Case) -> frozenset[str]:
     if side.kind == "golden":
         return frozenset()
     return frozenset(case.names) - testimony.recordings.keys()
@@ -378,8 +352,8 @@ def _unplayed(side: Side, testimony: _Testimony, case: Case) -> frozenset[str]:
 def _broken_oracles(
     case: Case,
     *,
-    base: _Testimony,
-    head: _Testimony,
+    base: Testimony,
+    head: Testimony,
     causes: Iterable[Cause],
     stock: Stock,
 ) -> tuple[str, ...]:

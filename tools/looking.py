@@ -23,7 +23,8 @@ from traces.scenarios import Scenario
 from traces.verdict import Cause, Kind, Level
 
 if TYPE_CHECKING:
-    from tools.gate import Case, OpenTroupe
+    from tools.gate import Case
+    from tools.testimony import OpenTroupe
 
 EAGER = "cpu"
 """Where our own code is looked at first: nothing but the program itself is logged there."""

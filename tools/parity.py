@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from tools import provenance
 from tools.certificate import Entry, goldens_sha256, with_entry
 from tools.errors import ToolError
-from tools.gate import Case, Evidence, OpenTroupe, verdict_on
+from tools.gate import Case, Evidence, verdict_on
 from tools.git import is_dirty
 from tools.inventory import Stock, format_causes, read_stock
 from tools.playing import Playing, recorded
 from tools.progress import progress
 from tools.standing import own
+from tools.testimony import OpenTroupe
 from tools.transaction import Transaction
 from traces.diff import compare_sides
 from traces.goldens import PARITY, PROVENANCE, orphans

@@ -13,12 +13,13 @@ from tools import provenance
 from tools.changelog import with_entry
 from tools.declaration import CHANGELOG, changelog_text
 from tools.errors import ToolError
-from tools.gate import Case, Evidence, OpenTroupe
+from tools.gate import Case, Evidence
 from tools.inventory import Stock, format_causes, read_stock
 from tools.oracle import complaints
 from tools.playing import Playing, recorded
 from tools.progress import progress
 from tools.standing import own
+from tools.testimony import OpenTroupe
 from tools.transaction import Transaction
 from traces.canonical import render
 from traces.diff import compare_sides
