@@ -11,6 +11,7 @@ from torch.utils._triton import has_triton_package
 
 from assembler.accelerator.sim import SimDevice
 from traces.targets.sglang import standins
+from traces.targets.sglang.standins import binding
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 without_triton = pytest.mark.skipif(HAS_TRITON, reason="the real triton is installed")
@@ -214,6 +215,33 @@ def test_sgl_kernel_has_the_transfers_that_are_built_ahead(
 def test_torchvision_schemas_are_there(installed: standins.Standins) -> None:
     assert torch.ops.torchvision.nms is not None
     assert torch.ops.torchvision.qnms is not None
+
+
+@pytest.mark.parametrize("loads", [True, False])
+def test_torchvision_operators_that_load_are_loaded_before_any_is_defined(
+    loads: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision" / "__init__.py").touch()
+    (tmp_path / "torchvision" / "_C.so").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    compiled = torch.library.Library("torchvision", "FRAGMENT")
+    asked: list[str] = []
+
+    def load(path: str) -> None:
+        asked.append(path)
+        if not loads:
+            raise OSError("libcudart.so.13: cannot open shared object file")
+        compiled.define("nms(Tensor dets, Tensor scores, float threshold) -> Tensor")
+
+    monkeypatch.setattr(torch.ops, "load_library", load)
+    changes = binding.Changes()
+    binding.add_vision_operators(changes)
+    (threshold,) = torch.ops.torchvision.nms.default._schema.arguments[2:]
+    assert asked == [str(tmp_path / "torchvision" / "_C.so")]
+    assert threshold.name == ("threshold" if loads else "iou_threshold")
+    changes.undo()
+    compiled._destroy()
 
 
 @without_triton

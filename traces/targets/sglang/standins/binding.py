@@ -2,10 +2,12 @@
 
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import sys
 import types
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import torch
 from typing_extensions import override
@@ -91,12 +93,27 @@ def add_kernel_package(functions: Mapping[str, Callable[..., None]], changes: Ch
 
 
 def add_vision_operators(changes: Changes) -> None:
-    """Let the package torchvision be imported where its compiled operators do not load."""
+    """Let the package torchvision be imported where its compiled operators do not load.
+
+    Those that load are loaded here: defining an operator a second time ends the process.
+    """
+    package = importlib.util.find_spec("torchvision")
+    if package is not None:
+        _load_operators(package.submodule_search_locations or [])
     library = torch.library.Library("torchvision", "FRAGMENT")
     for name in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, name):
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     changes.on_undo(library._destroy)  # noqa: SLF001 - the library's only end
+
+
+def _load_operators(folders: Sequence[str]) -> None:
+    """Load the compiled operators of a package, if this torch can."""
+    compiled = importlib.machinery.PathFinder.find_spec("_C", list(folders))
+    if compiled is not None and compiled.origin is not None:
+        # What does not load has defined nothing.
+        with suppress(OSError):
+            torch.ops.load_library(compiled.origin)
 
 
 class Binder:
