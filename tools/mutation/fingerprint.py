@@ -5,9 +5,11 @@ never used, a free list in another order. Equal fingerprints rule that out for w
 """
 
 import itertools
+from bisect import bisect_right
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
+from operator import itemgetter
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -16,28 +18,64 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 _PLAIN = (type(None), bool, int, float, str, bytes, complex)
 _BUFFER_LIMIT = 1 << 28
+_TABLE_LIMIT = 1 << 20
+_ADDRESS_DTYPES = (torch.int64, torch.uint64)
 
 
 def fingerprint(roots: Mapping[str, object]) -> str:
     """Return the digest of everything reachable from some objects.
 
     Objects are numbered as they are found, so that shared ones stay shared and addresses do not
-    matter. Of functions their name and what they close over counts, not their code.
+    matter: one that a number or a table holds is told by the storage it lies in. Of functions their
+    name and what they close over counts, not their code.
     """
-    walk = _Walk()
+    # The first walk finds the storages, in an order of its own.
+    return _walked(roots, addresses=_walked(roots, addresses=_Addresses()).addresses()).digest()
+
+
+def _walked(roots: Mapping[str, object], *, addresses: "_Addresses") -> "_Walk":
+    walk = _Walk(addresses)
     for name, root in roots.items():
         walk.tell(f"root {name}")
         walk.visit(root)
-    return walk.digest()
+    return walk
+
+
+class _Addresses:
+    """Tells which numbers are addresses, and where they point to.
+
+    Args:
+        storages: first address and bytes of each, by number.
+    """
+
+    def __init__(self, storages: Sequence[tuple[int, int]] = ()) -> None:
+        self._known = sorted(
+            (first, first + size, number) for number, (first, size) in enumerate(storages) if size
+        )
+
+    def __call__(self, value: int) -> str:
+        """Return the place that a number points to, or the number."""
+        index = bisect_right(self._known, value, key=itemgetter(0)) - 1
+        if index >= 0:
+            first, end, number = self._known[index]
+            if value < end:
+                return f"storage {number} + {value - first}"
+        return repr(value)
 
 
 class _Walk:
-    def __init__(self) -> None:
+    def __init__(self, addresses: _Addresses) -> None:
         self._sha = sha256()
         self._numbers: dict[int, int] = {}
         self._storages: dict[int, int] = {}
         self._kept: list[object] = []
         self._waiting: deque[object] = deque()
+        self._addresses = addresses
+        self._found: list[tuple[int, int]] = []
+
+    def addresses(self) -> _Addresses:
+        """Return where everything lies that was found."""
+        return _Addresses(self._found)
 
     def tell(self, text: str) -> None:
         self._sha.update(text.encode() + b"\0")
@@ -54,6 +92,9 @@ class _Walk:
         return self._sha.hexdigest()
 
     def _refer(self, value: object) -> None:
+        if type(value) is int:
+            self.tell(f"int {self._addresses(value)}")
+            return
         if isinstance(value, (*_PLAIN, type, ModuleType)):
             self.tell(f"{type(value).__name__} {value!r}")
             return
@@ -92,10 +133,18 @@ class _Walk:
         if key not in self._numbers or storage.nbytes() == 0:
             self._numbers[key] = len(self._numbers)
             if tensor.device.type == "cpu" and storage.nbytes() <= _BUFFER_LIMIT:
-                flat = torch.empty(0, dtype=torch.uint8).set_(storage)
-                self._sha.update(flat.numpy().tobytes())
+                self._found.append((key, storage.nbytes()))
+                self._tell_content(tensor, storage)
         self.tell(f"storage {self._numbers[key]}")
         self._tell_storage(storage._cdata)  # noqa: SLF001 - what a weak reference holds
+
+    def _tell_content(self, tensor: torch.Tensor, storage: torch.UntypedStorage) -> None:
+        if tensor.dtype in _ADDRESS_DTYPES and storage.nbytes() <= _TABLE_LIMIT:
+            numbers = torch.empty(0, dtype=tensor.dtype).set_(storage).tolist()
+            self.tell(",".join(map(self._addresses, numbers)))
+            return
+        flat = torch.empty(0, dtype=torch.uint8).set_(storage)
+        self._sha.update(flat.numpy().tobytes())
 
     def _tell_storage(self, address: int) -> None:
         self.tell(f"storage {self._storages.setdefault(address, len(self._storages))}")

@@ -72,9 +72,7 @@ class Shades:
                 value.__func__.__qualname__, self._plain(value.__self__, depth + 1)
             )
         if isinstance(value, FunctionType):
-            return self._callable(
-                inspect.unwrap(value).__qualname__, *self._closed_over(value, depth)
-            )
+            return self._callable(_name(inspect.unwrap(value)), *self._closed_over(value, depth))
         if isinstance(value, partial):
             inside = [self._plain(item, depth + 1) for item in (value.func, *value.args)]
             return {"partial": inside}
@@ -120,6 +118,13 @@ def attributes(value: object) -> list[tuple[str, object]]:
             if not name.startswith("__") and hasattr(value, name):
                 found[name] = getattr(value, name)
     return sorted(found.items())
+
+
+def _name(function: FunctionType) -> str:
+    """Return a function's name; of one without a name, what it refers to as well."""
+    if function.__name__ != "<lambda>":
+        return function.__qualname__
+    return " ".join((function.__qualname__, *function.__code__.co_names))
 
 
 def _kind(value: object) -> Plain:

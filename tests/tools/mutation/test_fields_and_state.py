@@ -133,3 +133,17 @@ def test_fingerprint_sees_where_a_count_stands():
     next(begun)
     assert state(number=itertools.count()) == state(number=itertools.count())
     assert state(number=begun) != state(number=itertools.count())
+
+
+def test_fingerprint_tells_addresses_by_what_lies_there():
+    def table_of(rows):
+        table = torch.tensor([rows.data_ptr() + 8, 7], dtype=torch.uint64)
+        return state(rows=rows, table=table, first=rows.data_ptr())
+
+    assert table_of(torch.zeros(64)) == table_of(torch.zeros(64))
+
+
+def test_fingerprint_sees_an_address_beside_the_right_one():
+    rows = torch.zeros(64)
+    right, wrong = (torch.tensor([rows.data_ptr() + skip]) for skip in (0, 4))
+    assert state(rows=rows, table=right) != state(rows=rows, table=wrong)

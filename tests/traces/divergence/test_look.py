@@ -67,6 +67,19 @@ def test_callables_swapped_on_the_way_down_are_told_apart(look):
     assert (cause.callee, cause.parameter) == ("made", "on_full")
 
 
+def test_swapped_lambdas_are_told_apart_by_what_they_refer_to(look):
+    lambdas = (
+        "on_full=full_of(pool), on_empty=empty_of(pool)",
+        "on_full=lambda n: full_of(pool)(n), on_empty=lambda n: empty_of(pool)(n)",
+    )
+    swap = (
+        lambdas[1],
+        "on_full=lambda n: empty_of(pool)(n), on_empty=lambda n: full_of(pool)(n)",
+    )
+    cause = look(lambdas, swap, base=(lambdas,))
+    assert (cause.callee, cause.parameter) == ("Controller", "on_full")
+
+
 def test_callable_in_a_wrapper_is_no_difference(look):
     wrapped = (
         "on_full=full_of(pool), on_empty",

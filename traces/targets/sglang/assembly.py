@@ -4,11 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from traces.targets.sglang.callbacks import Evictions
 from traces.targets.sglang.calls import Caller
 from traces.targets.sglang.drafts import draft_pools, register_sidecar_draft
 from traces.targets.sglang.entries import Entrance, Stack
 from traces.targets.sglang.geometry import geometry_of
-from traces.targets.sglang.pools import DeviceSide, PoolMaker, tensor_bytes
+from traces.targets.sglang.pools import PoolMaker, tensor_bytes
 from traces.targets.sglang.releases import release
 from traces.targets.sglang.scenarios import PACKED_DRAFT, SIDECAR_DRAFT, Scenario
 from traces.targets.sglang.world import HOST_TO_DEVICE, open_world
@@ -37,6 +38,7 @@ class Assembled:
         draft_pools: pools of the draft, in order of depth.
         pool_transfer: the release's class of a sidecar's part in a transfer; None without one.
         dropped: arguments that change bytes and that the release never took.
+        evictions: notes what pools ask for when they are full.
     """
 
     cache: Any
@@ -53,6 +55,7 @@ class Assembled:
     draft_pools: tuple[Any, ...]
     pool_transfer: Any
     dropped: tuple[str, ...]
+    evictions: Evictions
 
 
 def assemble(scenario: Scenario, *, device: str) -> Assembled:
@@ -66,7 +69,7 @@ def assemble(scenario: Scenario, *, device: str) -> Assembled:
         Unplayable: the release lacks something, decided before calling it.
         Exception: whatever the release itself raises; that is a finding.
     """
-    caller = Caller()
+    caller, evictions = Caller(), Evictions()
     maker = PoolMaker(caller, device)
     world = open_world(scenario, host_gigabytes=0, device=device)
     side = maker.side(geometry_of(scenario, world))
@@ -82,6 +85,7 @@ def assemble(scenario: Scenario, *, device: str) -> Assembled:
         packed_drafts=drafts if scenario.draft == PACKED_DRAFT else (),
         sidecar_drafts=drafts if scenario.draft == SIDECAR_DRAFT else (),
         caller=caller,
+        evictions=evictions,
     )
     stack = entrance.enter()
     if entrance.sidecar_drafts:
@@ -89,12 +93,11 @@ def assemble(scenario: Scenario, *, device: str) -> Assembled:
         register_sidecar_draft(
             caller, world, cache=stack.cache, pool=pool, page_size=entrance.page_size
         )
-    return _assembled(stack, side, drafts, caller, page_size=entrance.page_size)
+    return _assembled(stack, entrance, drafts)
 
 
-def _assembled(
-    stack: Stack, side: DeviceSide, drafts: tuple[Any, ...], caller: Caller, *, page_size: int
-) -> Assembled:
+def _assembled(stack: Stack, entrance: Entrance, drafts: tuple[Any, ...]) -> Assembled:
+    side = entrance.side
     named = _named_drafts(drafts, is_indexed="INDEXER" in side.pools)
     windows = [(name, "SWA") for name in named if name.startswith("DRAFT_SWA")]
     return Assembled(
@@ -108,10 +111,11 @@ def _assembled(
         allocator=side.allocator,
         device_pools={**side.pools, **named},
         req_to_token_pool=side.req_to_token_pool,
-        page_size=page_size,
+        page_size=entrance.page_size,
         draft_pools=drafts,
         pool_transfer=release().find("PoolTransfer"),
-        dropped=tuple(caller.dropped),
+        dropped=tuple(entrance.caller.dropped),
+        evictions=entrance.evictions,
     )
 
 

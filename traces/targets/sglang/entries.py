@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from traces.targets.sglang.callbacks import Evictions
 from traces.targets.sglang.calls import Caller, accepted
 from traces.targets.sglang.errors import Unplayable
 from traces.targets.sglang.models import Family
@@ -28,6 +29,7 @@ _STACK_OF = {
     Family.DSV4: "build_deepseek_v4_hicache_stack",
 }
 _ATTACH = "attach_hybrid_pool_to_unified_cache"
+_EVICT_FN = "_evict_fn"
 _BACKEND = "hicache_storage_backend"
 _OFFLOAD = "sglang.srt.disaggregation.decode_kvcache_offload_manager"
 
@@ -61,6 +63,7 @@ class Entrance:
         packed_drafts: draft pools whose rows lie behind the target's.
         sidecar_drafts: draft pools with host pools of their own.
         caller: calls by what signatures take.
+        evictions: notes what pools ask for when they are full.
     """
 
     scenario: Scenario
@@ -69,6 +72,7 @@ class Entrance:
     packed_drafts: tuple[Any, ...]
     sidecar_drafts: tuple[Any, ...]
     caller: Caller
+    evictions: Evictions
 
     @property
     def page_size(self) -> int:
@@ -205,12 +209,7 @@ class Entrance:
             "mamba_layer_mapping": _indices(model.state_layers),
             "use_mla": not model.attention.kv_heads,
             "override_kv_cache_dim": geometry.packed_width,
-            "host_full_evict_fn": _evicts_nothing,
-            "host_swa_evict_fn": _evicts_nothing,
-            "device_swa_evict_fn": _evicts_nothing,
-            "host_mamba_evict_fn": _evicts_nothing,
-            "device_mamba_evict_fn": _evicts_nothing,
-            "host_c128_evict_fn": _evicts_nothing,
+            **{name: self.evictions.named(name) for name in taken if name.endswith(_EVICT_FN)},
             "sidecar_pool_name": indexer,
             "shared_pool_name": indexer,
             "sidecar_host_pool_factory": self._index_host,
@@ -277,8 +276,8 @@ class Entrance:
         cache = SimpleNamespace(
             hybrid_kv_cache=self.side.kvcache,
             kvcache=self.side.pools["KV"],
-            evict_mamba_host=_evicts_nothing,
-            evict_mamba=_evicts_nothing,
+            evict_mamba_host=self.evictions.named("evict_mamba_host"),
+            evict_mamba=self.evictions.named("evict_mamba"),
             **_ranks(given),
         )
         self.caller.call(attach, {**given, "mamba_cache": cache})
@@ -335,8 +334,3 @@ def _ranks(given: dict[str, Any]) -> dict[str, Any]:
 def _indices(layers: tuple[int, ...]) -> dict[int, int]:
     """Return stage-local layer ids with their places in a pool."""
     return {layer: index for index, layer in enumerate(layers)}
-
-
-def _evicts_nothing(count: int) -> int:
-    del count
-    return 0

@@ -2,7 +2,7 @@
 
 Every buffer that can be reached from a device pool takes part, whether or not a host pool mirrors
 it: what nobody restores shows as a round trip that is not equal. Where the entry made a tree of the
-release, the tree itself plays at the end.
+release, the tree itself plays then; at the end every pool is asked what it evicts when it is full.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from traces.runs import sorted_runs
 from traces.targets.content import row_bytes, slots_of_rows
 from traces.targets.sglang.assembly import Assembled
 from traces.targets.sglang.bench import Bench
+from traces.targets.sglang.callbacks import play_callbacks
 from traces.targets.sglang.contents import Contents
 from traces.targets.sglang.reading import Reader
 from traces.targets.sglang.rows import Plane
@@ -22,6 +23,7 @@ from traces.targets.sglang.transfers import Transfers
 from traces.targets.sglang.trees import TreePlay, is_tree
 
 TREE = "tree"
+_CALLBACKS = "callbacks"
 _CONTROLLER_STEPS = ("backup", "reload", "finish")
 _AUTHORS = ("first", "second")
 
@@ -60,7 +62,8 @@ class Script:
         self._transfers = Transfers(stack)
         self._rows = Contents(stack, bench=bench, transfers=self._transfers)
         self._nodes: list[Node] = []
-        self.steps = (*_CONTROLLER_STEPS, *([TREE] if is_tree(stack.cache) else []))
+        own = [TREE] if is_tree(stack.cache) else []
+        self.steps = (*_CONTROLLER_STEPS, *own, _CALLBACKS)
         self._notes: list[str] = []
 
     def take_notes(self) -> list[str]:
@@ -137,6 +140,12 @@ class Script:
         play = TreePlay(self._stack, bench=self._bench, rows=self._rows, transfers=self._transfers)
         yield from play.play()
         self._notes += play.notes
+
+    def _callbacks(self) -> Iterator[DigestRecord]:
+        """Ask every callback of every pool what it does when the pool is full."""
+        stack = self._stack
+        play_callbacks(stack.group, stack.cache, stack.evictions)
+        yield from ()
 
     def _page_indices(self, slots: dict[str, torch.Tensor]) -> torch.Tensor:
         page = self._stack.page_size

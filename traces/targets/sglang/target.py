@@ -31,6 +31,7 @@ from traces.seams import (
     SlotsTaken,
     Values,
 )
+from traces.targets.sglang.callbacks import CALLBACK, callback
 from traces.targets.sglang.discovery import PACKAGE, Release, methods
 from traces.targets.sglang.memory import MemoryMap, Place, buffers_of
 from traces.targets.sglang.standins import moved
@@ -93,6 +94,7 @@ class SglangTarget:
         found += self._device_pool_seams()
         assert isinstance(moved, FunctionType)
         found.append(EventSeam(function=moved, family="move", nesting="every", observe=self._moved))
+        found.append(_callback_seam())
         return list({seam.function: seam for seam in found}.values())
 
     def teach(self, encoder: Encoder) -> None:
@@ -311,6 +313,11 @@ def _method_seam(cls: type, function: FunctionType, *, role: Role, claims: Any) 
     name = function.__name__
     callee = cls.__name__ if name == "__init__" else f"{cls.__name__}.{name}"
     return CallSeam(function=function, callee=callee, role=role, method=name, claims=claims)
+
+
+def _callback_seam() -> CallSeam:
+    assert isinstance(callback, FunctionType)
+    return CallSeam(function=callback, callee=CALLBACK, role="operation", method="", claims=None)
 
 
 def _encode_slice(value: slice, where: str) -> Plain:

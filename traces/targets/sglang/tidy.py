@@ -29,6 +29,7 @@ from traces.model import (
     Transfer,
 )
 from traces.runs import runs_in, sorted_runs
+from traces.targets.sglang.callbacks import CALLBACK
 
 _DEFAULT = "default"
 _HOST = "host"
@@ -79,7 +80,7 @@ def _is_incidental(event: Event) -> bool:
 
 def _without_own_arguments(call: Call) -> Call:
     """Leave out what the script itself passed: releases want it in different forms."""
-    is_own = call.role == "operation" and not call.parent
+    is_own = call.role == "operation" and not call.parent and call.callee != CALLBACK
     return msgspec.structs.replace(call, arguments=()) if is_own else call
 
 

@@ -1,0 +1,111 @@
+"""What the pools of a group ask for when they are full: each callback of each entry is called once.
+
+A callback is made where the stack is wired and called when a pool has no slot left, which the
+script does not bring about. What it asks of the tree is recorded and not done: with numbers as
+signs, because how much is missing depends on what was played before.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import Enum
+from inspect import Signature, signature
+from types import MethodType
+from typing import Any
+from unittest.mock import patch
+
+CALLBACK = "callback"
+"""Name under which calls of :func:`callback` are recorded."""
+
+_EVICTS = "evict"
+_ANY = signature(lambda *_arguments: None)
+_MORE_THAN_THERE_IS = 1 << 30
+
+
+def callback(pool: str, name: str, asks: list[str]) -> None:
+    """Stand for one callback of one pool; the recorder sees what it asks for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evictions:
+    """Notes what is asked to be evicted.
+
+    Attributes:
+        asked: requests so far, as ``evict_host(+, SWA)``.
+    """
+
+    asked: list[str] = field(default_factory=list)
+
+    def named(self, name: str, *, parameters: Signature = _ANY) -> Callable[..., int]:
+        """Return a function that evicts nothing and notes that it was asked.
+
+        Args:
+            name: of what it stands for.
+            parameters: what that takes; arguments like their defaults are left out.
+        """
+
+        def asked(*arguments: object, **named: object) -> int:
+            bound = parameters.bind(*arguments, **named).arguments
+            texts = [
+                _text(value)
+                for key, value in bound.items()
+                if value != parameters.parameters[key].default
+            ]
+            self.asked.append(f"{name}({', '.join(texts)})")
+            return 0
+
+        return asked
+
+    @contextmanager
+    def of(self, cache: object) -> Iterator[None]:
+        """Note what a tree is asked instead of evicting, until the block ends."""
+        with ExitStack() as replaced:
+            for name in dir(type(cache)):
+                method = getattr(cache, name)
+                if name.startswith(_EVICTS) and callable(method):
+                    noted = self.named(name, parameters=signature(method))
+                    replaced.enter_context(patch.object(cache, name, noted))
+            yield
+
+
+def play_callbacks(group: Any, cache: object, evictions: Evictions) -> None:  # noqa: ANN401
+    """Call every callback of a group's entries; what they raise is what they ask for."""
+    with evictions.of(cache):
+        for entry in getattr(group, "entries", ()):
+            for name, value in sorted(vars(entry).items()):
+                if _EVICTS in name:
+                    asked = _asked(_as_noted(value, cache), evictions)
+                    callback(str(entry.name.value).upper(), name, asked)
+
+
+def _as_noted(value: object, cache: object) -> object:
+    """Return a tree's method as it is now, where one was handed over before it was noted."""
+    if isinstance(value, MethodType) and value.__self__ is cache:
+        return getattr(cache, value.__name__)
+    return value
+
+
+def _asked(value: Any, evictions: Evictions) -> list[str]:  # noqa: ANN401 - a callback or None
+    evictions.asked.clear()
+    if callable(value):
+        try:
+            value(_MORE_THAN_THERE_IS)
+        except Exception as error:  # noqa: BLE001 - recorded as what it asks for
+            evictions.asked.append(f"raises {type(error).__name__}")
+    return list(evictions.asked)
+
+
+def _text(value: object) -> str:
+    """Return a value as it is, numbers as signs."""
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return str(value)
+    if isinstance(value, tuple):
+        return ", ".join(map(_text, value))
+    if isinstance(value, int | float):
+        return "+" if value > 0 else "0"
+    if is_dataclass(value) and not isinstance(value, type):
+        told = ((one.name, _text(getattr(value, one.name))) for one in fields(value))
+        return ", ".join(f"{name}={text}" for name, text in told if text not in ("0", "None"))
+    return type(value).__name__
