@@ -78,8 +78,13 @@ def second_look(base: Replayer, head: Replayer, cause: Cause, *, scenario: str) 
     turn = _turn(base, head, parting, scenario=scenario, sources=sources)
     seen = _seen(parting, turn, sources=sources)
     # What lies outside the package, the scenario's own call, is no better place than an effect.
-    if seen is None or seen.location is None or _is_known(seen, cause):
+    if seen is None or seen.location is None:
         return cause
+    if _is_known(seen, cause):
+        is_made_elsewhere = turn is not None and turn.is_changed
+        return (
+            msgspec.structs.replace(cause, location=seen.location) if is_made_elsewhere else cause
+        )
     return _refined(cause, seen)
 
 

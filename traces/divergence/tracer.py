@@ -21,6 +21,7 @@ from traces.interpreter import profiled, traced
 from traces.seams import Target
 
 STOPS_MAX = 20_000
+_ADDRESSES = 1 << 32
 _GENERATED = "<string>"
 _NEVER = (
     inspect.CO_GENERATOR
@@ -39,8 +40,9 @@ _BY_RECORDER = watch.Watch._guarded.__code__  # noqa: SLF001 - the recorder's ow
 def logged_calls(target: Target) -> Iterator[CallLog]:
     """Log every call of the target's own functions while the block runs.
 
-    Generators, lambdas and comprehensions have no entry; what they call has. What reads the frames
-    of its callers has none, nor what it calls.
+    So are calls of what is recorded outside the package: what stands in for a device. Generators,
+    lambdas and comprehensions have no entry; what they call has. What reads the frames of its
+    callers has none, nor what it calls.
     """
     watched = frozenset(seam.function.__code__ for seam in target.seams())
     log = CallLog(threads=[], callables=frozenset())
@@ -83,7 +85,8 @@ def replayed(
 class _Functions:
     """Tells which frames are calls of the package's own functions, and numbers them."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, watched: frozenset[CodeType] = frozenset()) -> None:
+        self._watched = watched
         self._root = str(target.root) + os.sep
         self._package = target.package
         self._own = str(target.root / target.package) + os.sep
@@ -98,7 +101,8 @@ class _Functions:
         if code not in self._names:
             is_own = code.co_filename.startswith(self._own) and not code.co_flags & _NEVER
             is_own = is_own and code.co_name not in _INLINE
-            self._names[code] = code.co_qualname if is_own else None
+            is_logged = is_own or code in self._watched
+            self._names[code] = code.co_qualname if is_logged else None
         name = self._names[code]
         return None if name is None or _is_read_by_recorder(frame) else name
 
@@ -144,7 +148,7 @@ class _Thread(threading.local):
 class _CallTracer:
     def __init__(self, target: Target, log: CallLog, *, watched: frozenset[CodeType]) -> None:
         self.shades = Shades(target)
-        self._functions = _Functions(target)
+        self._functions = _Functions(target, watched)
         self._log = log
         self._watched = watched
         self._thread = _Thread()
@@ -169,11 +173,12 @@ class _CallTracer:
             return
         thread = self._thread
         with self._lock:
-            inputs = _arguments(frame)
+            file = self._functions.file(frame)
+            inputs = _arguments(frame) if file else _without_addresses(_arguments(frame))
             site_file, site_line = self._functions.site(frame)
             node = CallNode(
                 function=function,
-                file=self._functions.file(frame),
+                file=file,
                 number=self._functions.counted(function),
                 site_file=site_file,
                 site_line=site_line,
@@ -255,6 +260,15 @@ def _arguments(frame: FrameType) -> dict[str, Any]:
     )
     found = frame.f_locals
     return {name: found[name] for name in code.co_varnames[:number] if name in found}
+
+
+def _without_addresses(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out numbers too large to be anything else: a device is told where memory lies."""
+    return {
+        name: value
+        for name, value in values.items()
+        if not (isinstance(value, int) and value >= _ADDRESSES)
+    }
 
 
 def _is_read_by_recorder(frame: FrameType) -> bool:

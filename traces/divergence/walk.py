@@ -138,10 +138,10 @@ class _Walk:
         one, other = (old[0] if old else None), (new[0] if new else None)
         is_kept = one is not None and self._comes(one, new)
         is_known = other is not None and self._comes(other, old)
-        if one and other and not is_kept and not is_known and one.function == other.function:
-            if self._leave_the_same(one, other) and not self._leave_other_objects(one, other):
-                return (1, 1), None
-            return (1, 1), self._argument(around, one, other)
+        if one and other and not (is_kept and is_known) and one.function == other.function:
+            is_alone = not (is_kept or is_known)
+            if is_alone or _are_as_many(one.function, old, new):
+                return (1, 1), self._other_argument(around, one, other)
         if one and other and not is_kept and not is_known:
             # By name alone: a later call may be given other things because of this.
             is_kept = any(one.function == call.function for call in new)
@@ -160,9 +160,12 @@ class _Walk:
     def _comes(self, call: CallNode, others: Sequence[CallNode]) -> bool:
         return any(self._are_given_the_same(call, other) for other in others)
 
-    def _argument(
+    def _other_argument(
         self, around: tuple[CallNode, CallNode] | None, base: CallNode, head: CallNode
-    ) -> Parting:
+    ) -> Parting | None:
+        """Say which input of a call differs; None when that makes no difference."""
+        if self._leave_the_same(base, head) and not self._leave_other_objects(base, head):
+            return None
         name = next(
             (
                 name
@@ -280,6 +283,12 @@ def _as_move(found: Parting, passed: Sequence[CallNode]) -> Parting:
         base=call if is_gone else earlier[-1],
         head=earlier[-1] if is_gone else call,
     )
+
+
+def _are_as_many(function: str, old: Sequence[CallNode], new: Sequence[CallNode]) -> bool:
+    """Tell whether both sides call a function as often as each other."""
+    base_num, head_num = (sum(call.function == function for call in calls) for calls in (old, new))
+    return base_num == head_num
 
 
 def _matters(call: CallNode | None) -> bool:
