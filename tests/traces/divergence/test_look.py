@@ -107,6 +107,41 @@ def test_lost_transfer_keeps_its_kind_and_gets_a_line(look):
     assert place(cause) == (FILE, line_of("        pass", change))
 
 
+def test_call_given_what_a_later_one_is_given_is_not_told_as_lost(look):
+    twice = ("    layers = [0, 1, 2]\n", "    layers = [0, 1, 2]\n    move(4)\n    move(5)\n")
+    fault = ("    move(4)\n", "    move(5)\n")
+    cause = look(twice, fault, base=(twice,))
+    assert (cause.kind, cause.callee, cause.parameter) == (Kind.ARGUMENT_CHANGED, "move", "number")
+    assert (cause.before, cause.after) == (4, 5)
+    lost = look(twice, ("    move(4)\n", ""), base=(twice,))
+    assert lost.kind is Kind.CALL_REMOVED
+
+
+def test_lost_wait_for_what_stands_in_for_a_device_is_placed_where_it_stood(look):
+    change = ('        wait("copies", id(self) + (1 << 32))\n', "")
+    lost = effect(kind=Kind.ORDER_EDGE_REMOVED, where="wait in reload", before={}, after=None)
+    cause = look(change, cause=lost)
+    assert (cause.kind, cause.where) == (Kind.ORDER_EDGE_REMOVED, "wait in reload")
+    assert place(cause) == (FILE, line_of('        wait("loads"', change))
+
+
+def test_wait_for_another_stream_is_told_as_its_argument(look):
+    change = ('wait("copies"', 'wait("loads"')
+    cause = look(change)
+    assert (cause.callee, cause.parameter) == ("wait", "stream")
+    assert (cause.before, cause.after) == ("copies", "loads")
+    assert place(cause) == (FILE, line_of('wait("loads"', change))
+
+
+def test_value_known_by_its_use_is_placed_where_it_is_made(look):
+    change = ("layers = [0, 1, 2]", "layers = [0, 1, 3]")
+    use = ("pool = Pool(layers,", "pool = Pool(layers=layers, row_bytes=row_bytes(width, 2))#")
+    known = effect(kind=Kind.ARGUMENT_CHANGED, parameter="layers", callee="Pool")
+    cause = look(use, change, base=(use,), cause=known)
+    assert (cause.kind, cause.parameter) == (Kind.ARGUMENT_CHANGED, "layers")
+    assert place(cause) == (FILE, line_of("layers = [0, 1, 3]", use, change))
+
+
 def test_loop_that_ends_too_early_is_placed_at_its_header(look):
     change = ("in range(3)", "in range(2)")
     cause = look(change)

@@ -15,6 +15,8 @@ PACKAGE = "twosided"
 SOURCE = '''\
 """A pool, a controller and the builder of both."""
 
+from twosided_stack import wait
+
 
 class Pool:
     def __init__(self, layers, row_bytes):
@@ -39,6 +41,8 @@ class Controller:
         self.queue.clear()
 
     def drop(self, number):
+        wait("copies", id(self) + (1 << 32))
+        wait("loads", id(self) + (1 << 32))
         return self.on_full(number)
 
 
@@ -72,9 +76,14 @@ def run():
 '''
 
 
+def wait(stream, address):
+    """Stand in for a device; no function of the package."""
+    del stream, address
+
+
 @dataclass(frozen=True)
 class TwoSided:
-    """The package under one root as a target: moves are what is recorded."""
+    """The package under one root as a target: moves and waits are what is recorded."""
 
     root: Path
     name: str = PACKAGE
@@ -83,10 +92,15 @@ class TwoSided:
     def seams(self):
         move = sys.modules[f"{PACKAGE}.stack"].move
         assert isinstance(move, FunctionType)
-        seam = EventSeam(
-            function=move, family="move", nesting="every", observe=lambda values, result: None
-        )
-        return [seam]
+        return [
+            EventSeam(
+                function=function,
+                family="move",
+                nesting="every",
+                observe=lambda values, result: None,
+            )
+            for function in (move, wait)
+        ]
 
     def builders(self):
         return ("build",)
