@@ -5,6 +5,7 @@ never used, a free list in another order. Equal fingerprints rule that out for w
 """
 
 import itertools
+import time
 from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 _PLAIN = (type(None), bool, int, float, str, bytes, complex)
 _BUFFER_LIMIT = 1 << 28
 _TABLE_LIMIT = 1 << 20
+_CLOCKS = (time.monotonic, time.time, time.perf_counter)
+_STARTED = tuple(clock() for clock in _CLOCKS)
 _ADDRESS_DTYPES = (torch.int64, torch.uint64)
 
 
@@ -26,8 +29,9 @@ def fingerprint(roots: Mapping[str, object]) -> str:
     """Return the digest of everything reachable from some objects.
 
     Objects are numbered as they are found, so that shared ones stay shared and addresses do not
-    matter: one that a number or a table holds is told by the storage it lies in. Of functions their
-    name and what they close over counts, not their code.
+    matter: one that a number or a table holds is told by the storage it lies in. When something was
+    done does not count either. Of functions their name and what they close over counts, not their
+    code.
     """
     # The first walk finds the storages, in an order of its own.
     return _walked(roots, addresses=_walked(roots, addresses=_Addresses()).addresses()).digest()
@@ -94,6 +98,9 @@ class _Walk:
     def _refer(self, value: object) -> None:
         if type(value) is int:
             self.tell(f"int {self._addresses(value)}")
+            return
+        if isinstance(value, float) and _is_time(value):
+            self.tell("time")
             return
         if isinstance(value, (*_PLAIN, type, ModuleType)):
             self.tell(f"{type(value).__name__} {value!r}")
@@ -162,6 +169,11 @@ class _Walk:
         for name, item in _attributes(value):
             self.tell(name)
             self._refer(item)
+
+
+def _is_time(value: float) -> bool:
+    """Tell whether a clock has shown a number since this process began."""
+    return any(start <= value <= clock() for clock, start in zip(_CLOCKS, _STARTED, strict=True))
 
 
 def _type_name(value: object) -> str:

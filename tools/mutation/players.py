@@ -112,6 +112,8 @@ class SglangPlayer:
 
     def __init__(self, root: Path) -> None:
         stage: Any = import_module("traces.targets.sglang.player")
+        # Memory that nobody wrote belongs to the state: it must be the same every time.
+        import_module("torch").use_deterministic_algorithms(mode=True, warn_only=True)
         self._root = root
         # Its own `play` makes one more copy, and the stack would stay there.
         self._session = stage.SglangPlayer(root, device=stage.DEFAULT_DEVICE)._session  # noqa: SLF001

@@ -1,6 +1,7 @@
 """Which fields differ, and what counts as another state."""
 
 import itertools
+import time
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -147,3 +148,9 @@ def test_fingerprint_sees_an_address_beside_the_right_one():
     rows = torch.zeros(64)
     right, wrong = (torch.tensor([rows.data_ptr() + skip]) for skip in (0, 4))
     assert state(rows=rows, table=right) != state(rows=rows, table=wrong)
+
+
+def test_fingerprint_does_not_tell_when_something_was_done():
+    assert state(created=time.monotonic()) == state(created=time.monotonic())
+    assert state(created=time.time()) == state(created=time.time())
+    assert state(timeout=30.5) != state(timeout=30.25)
