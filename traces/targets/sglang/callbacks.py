@@ -1,8 +1,9 @@
-"""What the pools of a group ask for when they are full: each callback of each entry is called once.
+"""What the functions do that the entries of a group are given: each is called and told by that.
 
-A callback is made where the stack is wired and called when a pool has no slot left, which the
-script does not bring about. What it asks of the tree is recorded and not done: with numbers as
-signs, because how much is missing depends on what was played before.
+A function that evicts is made where the stack is wired and called when a pool has no slot left,
+which the script does not bring about. What it asks of the tree is recorded and not done: with
+numbers as signs, because how much is missing depends on what was played before. One that maps
+layers is told by all it maps: a pool without rows of its own never shows a layer that is missing.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,12 +19,15 @@ CALLBACK = "callback"
 """Name under which calls of :func:`callback` are recorded."""
 
 _EVICTS = "evict"
+_MAPS = "mapper"
+_LAYERS = 16
+"""More than any model is played with."""
 _ANY = signature(lambda *_arguments: None)
 _MORE_THAN_THERE_IS = 1 << 30
 
 
-def callback(pool: str, name: str, asks: list[str]) -> None:
-    """Stand for one callback of one pool; the recorder sees what it asks for."""
+def callback(pool: str, name: str, does: list[str]) -> None:
+    """Stand for one function of one pool's entry; the recorder sees what it does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +73,15 @@ class Evictions:
 
 
 def play_callbacks(group: Any, cache: object, evictions: Evictions) -> None:  # noqa: ANN401
-    """Call every callback of a group's entries; what they raise is what they ask for."""
+    """Call the functions of a group's entries; what they raise is what they do."""
     with evictions.of(cache):
         for entry in getattr(group, "entries", ()):
+            pool = str(entry.name.value).upper()
             for name, value in sorted(vars(entry).items()):
                 if _EVICTS in name:
-                    asked = _asked(_as_noted(value, cache), evictions)
-                    callback(str(entry.name.value).upper(), name, asked)
+                    callback(pool, name, _asked(_as_noted(value, cache), evictions))
+                elif name.endswith(_MAPS) and callable(value):
+                    callback(pool, name, _mapped(value))
 
 
 def _as_noted(value: object, cache: object) -> object:
@@ -93,6 +99,14 @@ def _asked(value: Any, evictions: Evictions) -> list[str]:  # noqa: ANN401 - a c
         except Exception as error:  # noqa: BLE001 - recorded as what it asks for
             evictions.asked.append(f"raises {type(error).__name__}")
     return list(evictions.asked)
+
+
+def _mapped(mapper: Callable[[int], object]) -> list[str]:
+    try:
+        pairs = [(layer, mapper(layer)) for layer in range(_LAYERS)]
+    except Exception as error:  # noqa: BLE001 - recorded as what it does
+        return [f"raises {type(error).__name__}"]
+    return [f"{layer} -> {index}" for layer, index in pairs if index is not None]
 
 
 def _text(value: object) -> str:

@@ -109,3 +109,14 @@ def test_what_a_callback_raises_is_told(found: Found) -> None:
 def test_a_group_without_entries_has_no_callbacks(found: Found) -> None:
     play_callbacks(SimpleNamespace(), Tree(), Evictions())
     assert found == []
+
+
+def test_mappers_are_told_by_what_they_map(found: Found) -> None:
+    entry = SimpleNamespace(name=PoolName.SWA, layer_mapper={1: 0, 3: 1}.get, evict_fn=None)
+    broken = SimpleNamespace(name=PoolName.SWA, layer_mapper=[0, 1].__getitem__)
+    play_callbacks(SimpleNamespace(entries=[entry, broken]), None, Evictions())
+    assert found == [
+        ("SWA", "evict_fn", []),
+        ("SWA", "layer_mapper", ["1 -> 0", "3 -> 1"]),
+        ("SWA", "layer_mapper", ["raises IndexError"]),
+    ]
