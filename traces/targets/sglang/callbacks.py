@@ -6,11 +6,11 @@ numbers as signs, because how much is missing depends on what was played before.
 layers is told by all it maps: a pool without rows of its own never shows a layer that is missing.
 """
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
-from inspect import Signature, signature
 from types import MethodType
 from typing import Any
 from unittest.mock import patch
@@ -22,7 +22,7 @@ _EVICTS = "evict"
 _MAPS = "mapper"
 _LAYERS = 16
 """More than any model is played with."""
-_ANY = signature(lambda *_arguments: None)
+_ANY = inspect.signature(lambda *_arguments: None)
 _MORE_THAN_THERE_IS = 1 << 30
 
 
@@ -40,7 +40,7 @@ class Evictions:
 
     asked: list[str] = field(default_factory=list)
 
-    def named(self, name: str, *, parameters: Signature = _ANY) -> Callable[..., int]:
+    def named(self, name: str, *, parameters: inspect.Signature = _ANY) -> Callable[..., int]:
         """Return a function that evicts nothing and notes that it was asked.
 
         Args:
@@ -67,7 +67,7 @@ class Evictions:
             for name in dir(type(cache)):
                 method = getattr(cache, name)
                 if name.startswith(_EVICTS) and callable(method):
-                    noted = self.named(name, parameters=signature(method))
+                    noted = self.named(name, parameters=inspect.signature(method))
                     replaced.enter_context(patch.object(cache, name, noted))
             yield
 
@@ -79,9 +79,19 @@ def play_callbacks(group: Any, cache: object, evictions: Evictions) -> None:  # 
             pool = str(entry.name.value).upper()
             for name, value in sorted(vars(entry).items()):
                 if _EVICTS in name:
-                    callback(pool, name, _asked(_as_noted(value, cache), evictions))
+                    _told(value, pool, name, _asked(_as_noted(value, cache), evictions))
                 elif name.endswith(_MAPS) and callable(value):
-                    callback(pool, name, _mapped(value))
+                    _told(value, pool, name, _mapped(value))
+
+
+def _told(function: object, *told: object) -> None:
+    """Call :func:`callback` as if from the line on which a function begins: it is its place."""
+    code = getattr(inspect.unwrap(function) if callable(function) else None, "__code__", None)
+    if code is None:
+        callback(*told)  # type: ignore[arg-type]
+        return
+    line = "\n" * (code.co_firstlineno - 1) + "callback(*told)"
+    eval(compile(line, code.co_filename, "eval"), {"callback": callback, "told": told})
 
 
 def _as_noted(value: object, cache: object) -> object:

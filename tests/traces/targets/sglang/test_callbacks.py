@@ -1,6 +1,7 @@
 """What a pool asks for when it is full, as the script finds out."""
 
 import enum
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -120,3 +121,22 @@ def test_mappers_are_told_by_what_they_map(found: Found) -> None:
         ("SWA", "layer_mapper", ["1 -> 0", "3 -> 1"]),
         ("SWA", "layer_mapper", ["raises IndexError"]),
     ]
+
+
+def test_a_function_is_told_from_the_line_on_which_it_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    places = []
+
+    def called(*_told: object) -> None:
+        frame = inspect.currentframe()
+        assert frame is not None
+        assert frame.f_back is not None
+        places.append((frame.f_back.f_code.co_filename, frame.f_back.f_lineno))
+
+    monkeypatch.setattr(callbacks, "callback", called)
+    tree = Tree()
+    play_callbacks(group_of(tree.evict_host, None), tree, Evictions())
+    own, begins = callbacks.__file__, Tree.evict_host.__code__.co_firstlineno
+    assert places[1] == (__file__, begins)
+    assert places[0][0] == own
