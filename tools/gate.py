@@ -1,6 +1,6 @@
 """The verdict on a change: what differs between two sides, and whether the goldens are in order."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,6 +8,7 @@ from typing import Literal
 from tools.certificate import doubt
 from tools.declaration import check_declaration
 from tools.errors import ToolError
+from tools.formats.words import counted
 from tools.goldens import golden_folder, golden_names
 from tools.inventory import Stock, coverage, format_causes, read_stock, uncovered_causes
 from tools.known import NO_FINDINGS, Findings, findings_of
@@ -357,20 +358,39 @@ def _broken_oracles(
     causes: Iterable[Cause],
     stock: Stock,
 ) -> tuple[str, ...]:
-    """Return what the head itself says is wrong, unless it is known or the head fails anyway."""
+    """Return what the head itself says is wrong, unless it is known or the head fails anyway.
+
+    What the base cannot play comes last, and of many such lines only their number.
+    """
     failing = [cause for cause in causes if fails(cause, strict=case.strict)]
     visible = {name for cause in failing for name in cause.scenarios}
     known = {name: golden.trace for name, golden in stock.goldens.items()}
     if case.target != NATIVE:
         # A package's own faults are no news where its base has them too.
         known |= {name: recording.trace for name, recording in base.recordings.items()}
-    return tuple(
-        line
+    news = {
+        name: [
+            line
+            for line in complaints(recording.trace)
+            if name not in known or line not in complaints(known[name])
+        ]
         for name, recording in head.recordings.items()
         if name not in visible
-        for line in complaints(recording.trace)
-        if name not in known or line not in complaints(known[name])
-    )
+    }
+    compared = [line for name in news if name not in base.unplayable for line in news[name]]
+    alone = {name: news[name] for name in news if name in base.unplayable and news[name]}
+    return (*compared, *_folded(case, alone))
+
+
+def _folded(case: Case, alone: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return one line at most for complaints, by scenario, that nothing was compared with."""
+    lines = [line for own in alone.values() for line in own]
+    if len(lines) <= 1:
+        return tuple(lines)
+    rule = f"what {case.base.text} cannot play must end well and restore every row"
+    told = f"`goldentrace audit --target {case.target} --side {case.head.text}`"
+    got = f"{len(lines)} complaints in {counted(len(alone), 'scenario')}, which {told} shows"
+    return (str(ToolError("scenarios", rule, expected="no complaint", got=got)),)
 
 
 def _undeclared(case: Case) -> tuple[tuple[str, ...], tuple[str, ...]]:
