@@ -1,6 +1,6 @@
 """The verdict on a change: what differs between two sides, and whether the goldens are in order."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,12 +8,11 @@ from typing import Literal
 from tools.certificate import doubt
 from tools.declaration import check_declaration
 from tools.errors import ToolError
-from tools.formats.words import counted
 from tools.goldens import golden_folder, golden_names
 from tools.inventory import Stock, coverage, format_causes, read_stock, uncovered_causes
 from tools.known import NO_FINDINGS, Findings, findings_of
 from tools.looking import Sight, looked_again
-from tools.oracle import complaints
+from tools.oracle import folded, news_of
 from tools.playing import by_reason, unplayable_notes
 from tools.severity import fails
 from tools.sides import Side
@@ -368,29 +367,14 @@ def _broken_oracles(
     if case.target != NATIVE:
         # A package's own faults are no news where its base has them too.
         known |= {name: recording.trace for name, recording in base.recordings.items()}
-    news = {
-        name: [
-            line
-            for line in complaints(recording.trace)
-            if name not in known or line not in complaints(known[name])
-        ]
-        for name, recording in head.recordings.items()
-        if name not in visible
-    }
+    news = news_of(
+        {name: head.recordings[name].trace for name in head.recordings if name not in visible},
+        known=known,
+    )
     compared = [line for name in news if name not in base.unplayable for line in news[name]]
-    alone = {name: news[name] for name in news if name in base.unplayable and news[name]}
-    return (*compared, *_folded(case, alone))
-
-
-def _folded(case: Case, alone: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Return one line at most for complaints, by scenario, that nothing was compared with."""
-    lines = [line for own in alone.values() for line in own]
-    if len(lines) <= 1:
-        return tuple(lines)
-    rule = f"what {case.base.text} cannot play must end well and restore every row"
-    told = f"`goldentrace audit --target {case.target} --side {case.head.text}`"
-    got = f"{len(lines)} complaints in {counted(len(alone), 'scenario')}, which {told} shows"
-    return (str(ToolError("scenarios", rule, expected="no complaint", got=got)),)
+    alone = {name: news[name] for name in news if name in base.unplayable}
+    side = (case.target, case.head.text)
+    return (*compared, *folded(alone, lacking=case.base.text, side=side))
 
 
 def _undeclared(case: Case) -> tuple[tuple[str, ...], tuple[str, ...]]:
