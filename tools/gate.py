@@ -12,7 +12,7 @@ from tools.goldens import golden_folder, golden_names
 from tools.inventory import Stock, coverage, format_causes, read_stock, uncovered_causes
 from tools.known import NO_FINDINGS, Findings, findings_of
 from tools.looking import Sight, looked_again
-from tools.oracle import complaints
+from tools.oracle import folded, news_of
 from tools.playing import by_reason, unplayable_notes
 from tools.severity import fails
 from tools.sides import Side
@@ -357,20 +357,24 @@ def _broken_oracles(
     causes: Iterable[Cause],
     stock: Stock,
 ) -> tuple[str, ...]:
-    """Return what the head itself says is wrong, unless it is known or the head fails anyway."""
+    """Return what the head itself says is wrong, unless it is known or the head fails anyway.
+
+    What the base cannot play comes last, and of many such lines only their number.
+    """
     failing = [cause for cause in causes if fails(cause, strict=case.strict)]
     visible = {name for cause in failing for name in cause.scenarios}
     known = {name: golden.trace for name, golden in stock.goldens.items()}
     if case.target != NATIVE:
         # A package's own faults are no news where its base has them too.
         known |= {name: recording.trace for name, recording in base.recordings.items()}
-    return tuple(
-        line
-        for name, recording in head.recordings.items()
-        if name not in visible
-        for line in complaints(recording.trace)
-        if name not in known or line not in complaints(known[name])
+    news = news_of(
+        {name: head.recordings[name].trace for name in head.recordings if name not in visible},
+        known=known,
     )
+    compared = [line for name in news if name not in base.unplayable for line in news[name]]
+    alone = {name: news[name] for name in news if name in base.unplayable}
+    side = (case.target, case.head.text)
+    return (*compared, *folded(alone, lacking=case.base.text, side=side))
 
 
 def _undeclared(case: Case) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -1,6 +1,9 @@
 """What a trace says against itself, without any other trace to compare it with."""
 
+from collections.abc import Mapping, Sequence
+
 from tools.errors import ToolError
+from tools.formats.words import counted
 from traces.model import RoundTrip, Trace
 
 
@@ -27,6 +30,39 @@ def complaints(trace: Trace) -> tuple[str, ...]:
         step = trace.outcome.failed_step
         lines.append(_line(name, "must end well", "outcome ok", f"{said} in step {step!r}"))
     return tuple(lines)
+
+
+def news_of(
+    traces: Mapping[str, Trace], *, known: Mapping[str, Trace]
+) -> dict[str, tuple[str, ...]]:
+    """Return the complaints of traces by scenario, less those of the known trace of each."""
+    found = {}
+    for name, trace in traces.items():
+        old = complaints(known[name]) if name in known else ()
+        lines = tuple(line for line in complaints(trace) if line not in old)
+        if lines:
+            found[name] = lines
+    return found
+
+
+def folded(
+    alone: Mapping[str, Sequence[str]], *, lacking: str, side: tuple[str, str]
+) -> tuple[str, ...]:
+    """Return one line at most for complaints that nothing was compared with.
+
+    Args:
+        alone: complaints by scenario.
+        lacking: the side that cannot play these scenarios.
+        side: target and name of the side that complains.
+    """
+    lines = [line for own in alone.values() for line in own]
+    if len(lines) <= 1:
+        return tuple(lines)
+    target, name = side
+    rule = f"what {lacking} cannot play must end well and restore every row"
+    told = f"`goldentrace audit --target {target} --side {name}`"
+    got = f"{len(lines)} complaints in {counted(len(alone), 'scenario')}, which {told} shows"
+    return (_line("scenarios", rule, "no complaint", got),)
 
 
 def _line(subject: str, rule: str, expected: str, got: str) -> str:

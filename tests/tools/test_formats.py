@@ -143,6 +143,38 @@ def test_annotation_escapes_what_would_end_it():
     assert "50%25%0D%0Aof it::" in line
 
 
+BOTH = msgspec.structs.replace(FAIL, problems=("a: is wrong", "b: is wrong"))
+
+
+def test_text_ends_with_problems_after_the_last_cause():
+    lines = text(BOTH, Format.TEXT).splitlines()
+    assert lines[:17] == text(FAIL, Format.TEXT).splitlines()
+    assert lines[3] == "1. argument_dropped  override_kv_cache_dim  656 -> nothing"
+    assert lines[17:] == ["", "problem  a: is wrong", "problem  b: is wrong"]
+
+
+def test_text_starts_with_problems_where_nothing_else_is_said():
+    assert text(ERROR, Format.TEXT).splitlines()[2:] == ["", "problem  a: 100% gone", "bad"]
+
+
+def test_annotations_of_problems_come_after_those_of_causes():
+    first, *problems, _ = text(BOTH, Format.GITHUB).splitlines()
+    assert first.startswith("::error file=assembler/stacks.py,line=123,title=argument_dropped::")
+    assert problems == [
+        "::error title=goldentrace::a: is wrong",
+        "::error title=goldentrace::b: is wrong",
+    ]
+
+
+def test_markdown_problems_stand_below_the_table_and_what_follows():
+    blocks = text(BOTH, Format.MARKDOWN).split("\n\n")
+    assert blocks[2].startswith("| cause | what | before | after | where | scenarios |")
+    assert blocks[-1] == "- a: is wrong\n- b: is wrong\n"
+    control = text(FAIL, Format.MARKDOWN)
+    assert "is wrong" not in control
+    assert text(BOTH, Format.MARKDOWN) == control + "\n- a: is wrong\n- b: is wrong\n"
+
+
 def test_problem_is_an_annotation_without_a_line():
     [line, _] = text(ERROR, Format.GITHUB).splitlines()
     assert line == "::error title=goldentrace::a: 100%25 gone%0Abad"

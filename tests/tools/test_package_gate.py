@@ -123,6 +123,31 @@ def test_complaint_about_what_only_the_head_can_play_is_a_fault(
     assert "a round trip must restore every row" in verdict["problems"][0]
 
 
+@pytest.mark.parametrize("is_compared", [True, False], ids=["control", "head alone"])
+def test_complaints_that_nothing_was_compared_with_are_one_line(
+    package_gate, checkout, broken_trace, make_trace, is_compared
+):
+    """The control's base plays the same scenarios well, so that each is a difference."""
+    for name in ("a", "b", "c"):
+        checkout.traces[name] = broken_trace(name)
+        checkout.base_traces[name] = (
+            make_trace(name) if is_compared else Unplayable(reason="too old")
+        )
+    checkout.traces["d"] = checkout.base_traces["d"] = make_trace("d")
+    code, verdict, _ = package_gate()
+    assert code == 1
+    head, base = verdict["head"]["side"], verdict["base"]["side"]
+    folded = (
+        f"scenarios: what {base} cannot play must end well and restore every row; expected no "
+        f"complaint, got 3 complaints in 3 scenarios, which `goldentrace audit --target sglang "
+        f"--side {head}` shows"
+    )
+    assert verdict["problems"] == ([] if is_compared else [folded])
+    assert [cause["kind"] for cause in verdict["causes"]] == (
+        ["digest_changed"] if is_compared else []
+    )
+
+
 def test_builder_that_nothing_plays_is_a_note_where_the_base_has_it_too(package_gate, checkout):
     checkout.builders = ("build_kv_only_stack", "build_new_stack")
     code, _, err = package_gate()

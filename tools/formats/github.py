@@ -6,12 +6,12 @@ from traces.verdict import Cause, Verdict
 
 
 def as_github(verdict: Verdict, *, strict: bool) -> str:
-    """Return one command for each problem and cause, then the counts as a plain line.
+    """Return one command for each cause and each problem, then the counts as a plain line.
 
     Differences of the interface are warnings unless they fail because of ``strict``.
     """
-    commands = [_command("error", "", "goldentrace", problem) for problem in verdict.problems]
-    commands += [_annotation(cause, strict=strict) for cause in verdict.causes]
+    commands = [_annotation(cause, strict=strict) for cause in verdict.causes]
+    commands += [_command("error", "", "goldentrace", problem) for problem in verdict.problems]
     summary = f"{verdict.verdict}: {words.sides(verdict)}. {words.played(verdict)}."
     return "\n".join([*commands, summary]) + "\n"
 

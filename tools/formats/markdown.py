@@ -9,16 +9,19 @@ _HEADLINES = {"pass": "pass", "fail": "**fail**", "error": "**could not judge**"
 
 
 def as_markdown(verdict: Verdict) -> str:
-    """Return headline and counts, a table of causes, and what follows from each, folded."""
+    """Return headline and counts, a table of causes, what follows from each, and problems.
+
+    What follows from a cause is folded.
+    """
     blocks = [
         f"### goldentrace: {_HEADLINES[verdict.verdict]}",
         f"{_escaped(words.sides(verdict))}. {words.played(verdict)}.",
     ]
-    if verdict.problems:
-        blocks.append("\n".join(f"- {_escaped(problem)}" for problem in verdict.problems))
     if verdict.causes:
         blocks.append(_table(verdict.causes))
     blocks += [_details(cause) for cause in verdict.causes if cause.consequences]
+    if verdict.problems:
+        blocks.append("\n".join(f"- {_escaped(problem)}" for problem in verdict.problems))
     return "\n\n".join(blocks) + "\n"
 
 

@@ -12,18 +12,18 @@ _LEVELS = {Level.BEHAVIOUR: "bold red", Level.INTERFACE: "bold cyan", Level.FORM
 
 
 def as_text(verdict: Verdict, *, coloured: bool) -> str:
-    """Return headline, counts, then problems and causes, the most upstream cause first."""
+    """Return headline, counts, then causes, the most upstream one first, and problems."""
     headline = _painted(_HEADLINES[verdict.verdict], _COLOURS[verdict.verdict], coloured=coloured)
-    blocks = [f"{headline}  {words.sides(verdict)}\n{words.played(verdict)}"]
-    blocks += [
-        f"{_painted('problem', 'bold yellow', coloured=coloured)}  {problem}"
-        for problem in verdict.problems
-    ]
+    start = f"{headline}  {words.sides(verdict)}\n{words.played(verdict)}"
     causes = [
         _cause(number, cause, coloured=coloured)
         for number, cause in enumerate(verdict.causes, start=1)
     ]
-    return "\n\n".join([*blocks, *_gathered(causes)]) + "\n"
+    problems = [
+        f"{_painted('problem', 'bold yellow', coloured=coloured)}  {problem}"
+        for problem in verdict.problems
+    ]
+    return "\n\n".join([start, *_gathered(causes), *_gathered(problems)]) + "\n"
 
 
 def _gathered(blocks: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from traces.targets.sglang.callbacks import Evictions
 from traces.targets.sglang.calls import Caller
-from traces.targets.sglang.drafts import draft_pools, register_sidecar_draft
+from traces.targets.sglang.drafts import draft_pools, draft_states, register_sidecar_draft
 from traces.targets.sglang.entries import Entrance, Stack
 from traces.targets.sglang.geometry import geometry_of
 from traces.targets.sglang.pools import PoolMaker, tensor_bytes
@@ -74,6 +74,7 @@ def assemble(scenario: Scenario, *, device: str) -> Assembled:
     world = open_world(scenario, host_gigabytes=0, device=device)
     side = maker.side(geometry_of(scenario, world))
     drafts = draft_pools(scenario.draft, maker, side)
+    states = draft_states(scenario.draft, maker, side)
     if scenario.sizing == "gb":
         # Packed drafts take their share of the same budget.
         needed = tensor_bytes(side) * HOST_TO_DEVICE * (1 + len(drafts))
@@ -83,6 +84,7 @@ def assemble(scenario: Scenario, *, device: str) -> Assembled:
         world=world,
         side=side,
         packed_drafts=drafts if scenario.draft == PACKED_DRAFT else (),
+        draft_states=states,
         sidecar_drafts=drafts if scenario.draft == SIDECAR_DRAFT else (),
         caller=caller,
         evictions=evictions,
@@ -98,14 +100,20 @@ def assemble(scenario: Scenario, *, device: str) -> Assembled:
 
 def _assembled(stack: Stack, entrance: Entrance, drafts: tuple[Any, ...]) -> Assembled:
     side = entrance.side
-    named = _named_drafts(drafts, is_indexed="INDEXER" in side.pools)
-    windows = [(name, "SWA") for name in named if name.startswith("DRAFT_SWA")]
+    named = _named_drafts(drafts, entrance.draft_states, is_indexed="INDEXER" in side.pools)
+    follows = {"DRAFT_SWA": "SWA", "DRAFT_MAMBA": "MAMBA"}
+    followers = [
+        (name, pool)
+        for name in named
+        for prefix, pool in follows.items()
+        if name.startswith(prefix)
+    ]
     return Assembled(
         cache=stack.cache,
         group=stack.group,
         controller=stack.controller,
         complete_tree=stack.complete_tree,
-        sidecars=tuple(dict([*windows, *_sidecars(stack)]).items()),
+        sidecars=tuple(dict([*followers, *_sidecars(stack)]).items()),
         kvcache=side.kvcache,
         full_allocator=side.full_allocator,
         allocator=side.allocator,
@@ -119,17 +127,22 @@ def _assembled(stack: Stack, entrance: Entrance, drafts: tuple[Any, ...]) -> Ass
     )
 
 
-def _named_drafts(drafts: tuple[Any, ...], *, is_indexed: bool) -> dict[str, Any]:
+def _named_drafts(
+    drafts: tuple[Any, ...], states: tuple[Any, ...], *, is_indexed: bool
+) -> dict[str, Any]:
     """Return the pools of drafts that hold rows, by names like those of their host pools."""
     named: dict[str, Any] = {}
     for depth, pool in enumerate(drafts):
         suffix = f"_{depth}" if depth else ""
-        if hasattr(pool, "swa_kv_pool"):
-            named[f"DRAFT_SWA{suffix}"] = pool.swa_kv_pool
+        windows = getattr(pool, "swa_kv_pool", None)
+        if windows is not None and windows.layer_num:
+            named[f"DRAFT_SWA{suffix}"] = windows
             continue
         named[f"DRAFT{suffix}"] = getattr(pool, "full_kv_pool", pool)
         if is_indexed:
             named[f"DRAFT_INDEXER{suffix}"] = pool
+    for depth, pool in enumerate(states):
+        named[f"DRAFT_MAMBA_{depth}" if depth else "DRAFT_MAMBA"] = pool
     return named
 
 

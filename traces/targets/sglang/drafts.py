@@ -24,6 +24,17 @@ def draft_pools(kind: str, maker: PoolMaker, side: DeviceSide) -> tuple[Any, ...
     return tuple(maker.draft(side) for _ in range(count))
 
 
+def draft_states(kind: str, maker: PoolMaker, side: DeviceSide) -> tuple[Any, ...]:
+    """Build the states of the packed heads, in order of depth; none where they share the target's.
+
+    Raises:
+        Unplayable: the release keeps no such state.
+    """
+    count = _PACKED_DEPTH if kind == PACKED_DRAFT else 0
+    states = (maker.draft_states(side) for _ in range(count))
+    return tuple(pool for pool in states if pool is not None)
+
+
 def register_sidecar_draft(
     caller: Caller,
     world: World,

@@ -61,6 +61,7 @@ class Entrance:
         world: groups and server arguments.
         side: device pools.
         packed_drafts: draft pools whose rows lie behind the target's.
+        draft_states: states of the packed drafts, numbered by the target's state slots.
         sidecar_drafts: draft pools with host pools of their own.
         caller: calls by what signatures take.
         evictions: notes what pools ask for when they are full.
@@ -70,6 +71,7 @@ class Entrance:
     world: World
     side: DeviceSide
     packed_drafts: tuple[Any, ...]
+    draft_states: tuple[Any, ...]
     sidecar_drafts: tuple[Any, ...]
     caller: Caller
     evictions: Evictions
@@ -122,6 +124,8 @@ class Entrance:
                 ("mtp_draft_device_pools",),
                 self.packed_drafts,
             )
+        if self.draft_states:
+            drafts["mtp_draft_mamba_pools"] = self.draft_states
         if self.sidecar_drafts:
             drafts["sidecar_draft_device_pools"] = self.sidecar_drafts
         given = {
@@ -142,7 +146,9 @@ class Entrance:
             "tree_components": self._components(),
             **drafts,
         }
-        return self.caller.call(find_class("CacheInitParams"), given, needs=needs)
+        return self.caller.call(
+            find_class("CacheInitParams"), given, needs=needs, matters=("mtp_draft_mamba_pools",)
+        )
 
     def _components(self) -> tuple[Any, ...] | None:
         cls = find_part("sglang.srt.mem_cache.unified_cache.component_type", "ComponentType")

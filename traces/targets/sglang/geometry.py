@@ -84,9 +84,15 @@ def geometry_of(scenario: Scenario, world: World) -> Geometry:
 
 
 def draft_geometry(geometry: Geometry) -> Geometry:
-    """Return the sizes of a draft pool of one layer: the target's rows, the slots of all ranks."""
+    """Return the sizes of a draft pool of one layer: the target's rows, the slots of all ranks.
+
+    Where layers have both a state and attention, the draft's layer has them too: full attention,
+    which is Inkling's default for every depth.
+    """
     model = geometry.model
-    if model.swa_layers:
+    if model.family is Family.LINEAR_SWA:
+        model = replace(model, full_layers=(0,), swa_layers=(), state_layers=(0,))
+    elif model.swa_layers:
         model = replace(model, full_layers=(), swa_layers=(0,), state_layers=())
     else:
         model = replace(model, full_layers=(0,), state_layers=())

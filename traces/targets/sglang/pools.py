@@ -76,12 +76,23 @@ class PoolMaker:
         """
         geometry = draft_geometry(side.geometry)
         match geometry.model.family:
-            case Family.SWA:
+            case Family.SWA | Family.LINEAR_SWA:
                 return self._sliding_pool(geometry)
             case Family.LINEAR:
                 return self._linear_pool(geometry, side.req_to_token_pool)
             case _:
                 return self.kv_pool(geometry)
+
+    def draft_states(self, side: DeviceSide) -> Any | None:  # noqa: ANN401 - a pool of the release
+        """Build the states of one draft layer, numbered by the target's state slots.
+
+        Returns:
+            A pool of the release; None where a draft has no states, or shares the target's.
+        """
+        geometry = draft_geometry(side.geometry)
+        if not geometry.model.state_layers:
+            return None
+        return request_table(self.caller, geometry, device=self.device).mamba_pool
 
     def kv_pool(self, geometry: Geometry) -> Any:  # noqa: ANN401 - a pool of the release
         """Build the pool of the attention layers alone: no wrapper, no allocator."""
