@@ -65,9 +65,9 @@ class Evictions:
         """Note what a tree is asked instead of evicting, until the block ends."""
         with ExitStack() as replaced:
             for name in dir(type(cache)):
-                method = getattr(cache, name)
-                if name.startswith(_EVICTS) and callable(method):
-                    noted = self.named(name, parameters=inspect.signature(method))
+                if name.startswith(_EVICTS) and callable(getattr(cache, name)):
+                    parameters = inspect.signature(getattr(cache, name))
+                    noted = self.named(name, parameters=parameters)
                     replaced.enter_context(patch.object(cache, name, noted))
             yield
 

@@ -102,6 +102,23 @@ def _mla(rope: int, dtype: str) -> Attention:
     )
 
 
+def _compressed(*ratios: int) -> PlayedModel:
+    return PlayedModel(
+        family=Family.DSV4,
+        attention=Attention(
+            kv_heads=0,
+            head_dim=448,
+            v_head_dim=0,
+            kv_lora_rank=0,
+            qk_rope_head_dim=64,
+            dtype="float8_e4m3fn",
+        ),
+        full_layers=tuple(range(len(ratios))),
+        index_head_dim=128,
+        compress_ratios=ratios,
+    )
+
+
 MODELS: dict[str, PlayedModel] = {
     **_shared(),
     # GLM-5.3-Flash: three of four layers keep KDA state (64 heads of 128), the fourth is sparse
@@ -151,20 +168,9 @@ MODELS: dict[str, PlayedModel] = {
         index_head_dim=128,
     ),
     # DeepSeek-V4 Flash: 448 fp8 + 64 bf16 a row, two compressed caches and their ring states.
-    "dsv4_flash": PlayedModel(
-        family=Family.DSV4,
-        attention=Attention(
-            kv_heads=0,
-            head_dim=448,
-            v_head_dim=0,
-            kv_lora_rank=0,
-            qk_rope_head_dim=64,
-            dtype="float8_e4m3fn",
-        ),
-        full_layers=(0, 1, 2, 3),
-        index_head_dim=128,
-        compress_ratios=(0, 4, 128, 4),
-    ),
+    "dsv4_flash": _compressed(0, 4, 128, 4),
+    # Layers of it one further on: the first is compressed, the last by the other ratio.
+    "dsv4_flash_odd": _compressed(4, 128, 4, 128),
     # MXFP8 KV: one scale byte for 32 elements, kept in buffers of their own.
     "llama3_mxfp8": PlayedModel(
         family=Family.MXFP8, attention=_mha(8, 128, "float8_e4m3fn"), full_layers=(0, 1)

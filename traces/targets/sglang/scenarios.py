@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from traces.scenarios.axes import Axes
 from traces.scenarios.matrix import GroupShape
+from traces.targets.sglang.extras import extra_rows
 from traces.targets.sglang.models import MODELS, Family
 
 NO_DRAFT, SIDECAR_DRAFT, PACKED_DRAFT = "none", "sidecar", "packed"
@@ -336,33 +337,17 @@ def _case(builder: str, model: str, io_backend: str, axes: dict[str, Any]) -> di
     return {"builder": builder, "model": model, "io_backend": io_backend, **axes}
 
 
-def _drafts_with_states() -> list[dict[str, Any]]:
-    """Return rows beside the covering array: packed drafts that have states of their own.
-
-    One lies under the builder itself, the other under a tree.
-    """
-    shared = {"model": "inkling", "draft": PACKED_DRAFT, "sizing": "ratio", "storage_backend": None}
-    kernel = {"layout": "page_first", "io_backend": "kernel", "page_size": 64}
-    direct = {"layout": "page_first_direct", "io_backend": "direct", "page_size": 16}
-    late = {"write_policy": "write_back", "groups": "tp8cp2pp3"}
-    soon = {"write_policy": "write_through", "groups": "tp8cp2"}
-    return [
-        {"builder": "build_hybrid_mamba_swa_stack", **shared, **kernel, **late},
-        {"builder": _UNIFIED, **shared, **direct, **soon},
-    ]
-
-
 @cache
 def covering_array() -> tuple[Scenario, ...]:
     """Return the pairwise covering array of all axes, builders in order of ``BUILDERS``.
 
-    Rows of :func:`_drafts_with_states` come on top: as values of the axes they would move others.
+    Those of :func:`extra_rows` come on top: as values of the axes they would move others.
     """
     # Imported late: who is handed a scenario needs no covering array.
     import covertable
 
     rows = covertable.make(AXES, strength=2, constraints=_constraints(), presets=_presets())
-    rows += _drafts_with_states()
+    rows += extra_rows()
     order = list(BUILDERS)
     return tuple(
         sorted((Scenario(**row) for row in rows), key=lambda s: (order.index(s.builder), s.name))

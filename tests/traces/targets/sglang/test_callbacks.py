@@ -33,6 +33,10 @@ class Tree:
     def __init__(self) -> None:
         self.evicted: list[object] = []
 
+    @property
+    def root_node(self) -> object:
+        raise NotImplementedError("not yet ported")
+
     def evict(self, params: EvictParams) -> None:
         self.evicted.append(params)
 
