@@ -30,8 +30,8 @@ def fingerprint(roots: Mapping[str, object]) -> str:
 
     Objects are numbered as they are found, so that shared ones stay shared and addresses do not
     matter: one that a number or a table holds is told by the storage it lies in. When something was
-    done does not count either. Of functions their name and what they close over counts, not their
-    code.
+    done, and from which line, does not count either. Of functions their name and what they close
+    over counts, not their code.
     """
     # The first walk finds the storages, in an order of its own.
     return _walked(roots, addresses=_walked(roots, addresses=_Addresses()).addresses()).digest()
@@ -99,8 +99,8 @@ class _Walk:
         if type(value) is int:
             self.tell(f"int {self._addresses(value)}")
             return
-        if isinstance(value, float) and _is_time(value):
-            self.tell("time")
+        if _is_place(value) or (isinstance(value, float) and _is_time(value)):
+            self.tell("a place or a time")
             return
         if isinstance(value, (*_PLAIN, type, ModuleType)):
             self.tell(f"{type(value).__name__} {value!r}")
@@ -169,6 +169,15 @@ class _Walk:
         for name, item in _attributes(value):
             self.tell(name)
             self._refer(item)
+
+
+def _is_place(value: object) -> bool:
+    """Tell whether a value is a line of a source file: of whoever called, for a message."""
+    return (
+        isinstance(value, tuple)
+        and [type(item) for item in value] == [str, int]
+        and value[0].endswith(".py")
+    )
 
 
 def _is_time(value: float) -> bool:

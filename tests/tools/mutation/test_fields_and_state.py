@@ -154,3 +154,8 @@ def test_fingerprint_does_not_tell_when_something_was_done():
     assert state(created=time.monotonic()) == state(created=time.monotonic())
     assert state(created=time.time()) == state(created=time.time())
     assert state(timeout=30.5) != state(timeout=30.25)
+
+
+def test_fingerprint_does_not_tell_from_which_line_something_was_done():
+    assert state(sites=[("tools/one.py", 3)]) == state(sites=[("tools/one.py", 4)])
+    assert state(sizes=[("rows", 3)]) != state(sizes=[("rows", 4)])
