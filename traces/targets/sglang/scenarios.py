@@ -56,7 +56,8 @@ class Scenario(Axes):
 
     Attributes:
         builder: canonical name of the entry.
-        storage_backend: name in the server's arguments, where it only selects the host allocator.
+        storage_backend: name in the server's arguments, where it selects the host allocator;
+            stack builders are handed it as well, see ``opens_storage``.
         draft: ``none``, ``sidecar`` (pools of its own, beside the target's) or ``packed`` (rows
             appended to the target's host pools).
     """
@@ -67,6 +68,11 @@ class Scenario(Axes):
     @override
     def short_name(self) -> str:
         return SHORT_NAMES[self.builder]
+
+    @property
+    def opens_storage(self) -> bool:
+        """Whether the entry is told to open its storage backend."""
+        return self.storage_backend is not None and self.builder.startswith("build_")
 
     @property
     @override
@@ -121,7 +127,7 @@ BUILDERS: dict[str, tuple[str, ...]] = {
 }
 
 _UNIFIED = "attach_hybrid_pool_to_unified_cache"
-# Entries that hand the server's storage backend to the controller would open it.
+# Other entries would open the server's storage backend by themselves.
 _NAME_ONLY = [name for name in BUILDERS if name.startswith("build_")]
 _NAME_ONLY.append(_UNIFIED)
 _UNDRAFTED_BUILDERS = ["DecodeKVCacheOffloadManager"]
@@ -332,17 +338,39 @@ def _hard_cases() -> list[dict[str, Any]]:
     ]
 
 
+def _storage_cases() -> list[dict[str, Any]]:
+    """Return rows with pools that every rank stores, that the first one stores, and with both.
+
+    Rows of their own, behind the array: they open their storage, and change no other row.
+    """
+    every_rank, first_rank = {"groups": "tp8cp2"}, {"groups": "tp1"}
+    common = {"write_policy": "write_through_selective", "sizing": "ratio", "draft": NO_DRAFT}
+    by_kernel = {"storage_backend": "dynamic", "layout": "layer_first", "page_size": 16, **common}
+    direct = {**by_kernel, "layout": "page_first_direct"}
+    paged = {**by_kernel, "page_size": 64}
+    return [
+        _case("build_kv_only_stack", "llama3_8b", "kernel", {**by_kernel, **every_rank}),
+        _case("build_kv_only_stack", "dsv3", "kernel", {**by_kernel, **first_rank}),
+        _case("build_anchor_sidecar_stack", "dsv32_bf16", "kernel", {**paged, **first_rank}),
+        _case("build_hybrid_mamba_stack", "kimi_linear", "direct", {**direct, **every_rank}),
+    ]
+
+
 def _case(builder: str, model: str, io_backend: str, axes: dict[str, Any]) -> dict[str, Any]:
     return {"builder": builder, "model": model, "io_backend": io_backend, **axes}
 
 
 @cache
 def covering_array() -> tuple[Scenario, ...]:
-    """Return the pairwise covering array of all axes, builders in order of ``BUILDERS``."""
+    """Return the pairwise covering array of all axes, builders in order of ``BUILDERS``.
+
+    The rows of :func:`_storage_cases` are among them.
+    """
     # Imported late: who is handed a scenario needs no covering array.
     import covertable
 
     rows = covertable.make(AXES, strength=2, constraints=_constraints(), presets=_presets())
+    rows = [*rows, *_storage_cases()]
     order = list(BUILDERS)
     return tuple(
         sorted((Scenario(**row) for row in rows), key=lambda s: (order.index(s.builder), s.name))

@@ -4,11 +4,13 @@ One process plays one rank. The groups are real ``ProcessGroup`` objects of torc
 whose collectives change nothing, so that ranks and sizes are distinctive without peers.
 """
 
+import importlib
 import json
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch.distributed
 from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -30,6 +32,8 @@ _RANK_IN_TP = 6
 _CHUNK = 64
 _SERVER_ARGS = "sglang.srt.server_args"
 _CONTEXT = "sglang.srt.runtime_context"
+_PARALLEL_STATE = "sglang.srt.distributed.parallel_state"
+_LONE_RANK = SimpleNamespace(world_size=1, rank_in_group=0)
 
 _tags: list[tuple[object, str]] = []
 _open = ExitStack()
@@ -88,6 +92,8 @@ def open_world(scenario: Scenario, *, host_gigabytes: float, device: str) -> Wor
     arguments = _server_args(scenario, shape, host_gigabytes, device)
     _publish(arguments)
     _set_parallel(shape, groups)
+    if scenario.opens_storage:
+        _set_coordinators(groups)
     return World(
         shape=shape,
         server_args=arguments,
@@ -182,6 +188,29 @@ def _set_parallel(shape: RankShape, groups: dict[str, Any]) -> None:
         unknown = _override(context, values)
 
 
+def _set_coordinators(groups: dict[str, Any]) -> None:
+    """Let storage ask for ranks in the older way, and make groups of its own without peers.
+
+    A storage tier makes its groups by agreement between all ranks and with a backend that connects
+    to them; there is one rank here, which knows its own groups.
+    """
+    state = importlib.import_module(_PARALLEL_STATE)
+    for tag, group in groups.items():
+        name = f"_{tag.upper()}"
+        if hasattr(state, name) and getattr(state, name) is None:
+            _open.enter_context(patch.object(state, name, _coordinator(group)))
+    for name in ("_ATTN_TP", "_ATTN_CP"):
+        if hasattr(state, name) and getattr(state, name) is None:
+            _open.enter_context(patch.object(state, name, _LONE_RANK))
+    new_group = torch.distributed.new_group
+
+    def own_group(group_ranks: list[int], backend: str = "") -> torch.distributed.ProcessGroup:
+        del backend
+        return new_group(list(group_ranks))
+
+    _open.enter_context(patch.object(state, "create_custom_parallel_group", own_group))
+
+
 def _override(context: Any, values: dict[str, Any]) -> list[str] | None:  # noqa: ANN401
     """Override parallel values until the world is closed.
 
@@ -228,10 +257,15 @@ def _parallel_values(shape: RankShape, groups: dict[str, Any]) -> dict[str, Any]
         "launch_world_size": shape.tp_size * shape.pp_size,
     }
     for tag in groups:
-        values[f"{tag}_group"] = SimpleNamespace(
-            cpu_group=groups[tag],
-            device_group=groups[tag],
-            world_size=groups[tag].size(),
-            rank_in_group=groups[tag].rank(),
-        )
+        values[f"{tag}_group"] = _coordinator(groups[tag])
     return values
+
+
+def _coordinator(group: torch.distributed.ProcessGroup) -> SimpleNamespace:
+    """Return what stands in for a release's coordinator of a group."""
+    return SimpleNamespace(
+        cpu_group=group,
+        device_group=group,
+        world_size=group.size(),
+        rank_in_group=group.rank(),
+    )
