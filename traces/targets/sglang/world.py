@@ -19,6 +19,7 @@ from traces.targets.sglang.calls import accepted
 from traces.targets.sglang.errors import Unplayable
 from traces.targets.sglang.releases import find_part
 from traces.targets.sglang.scenarios import GROUPS, RankShape, Scenario
+from traces.targets.sglang.storage.hashing import TokenHash
 
 # Values that no default has, handed to every parameter of their name.
 MODEL_NAME = "sentinel/model-7b"
@@ -33,6 +34,8 @@ _CHUNK = 64
 _SERVER_ARGS = "sglang.srt.server_args"
 _CONTEXT = "sglang.srt.runtime_context"
 _PARALLEL_STATE = "sglang.srt.distributed.parallel_state"
+_NATIVE_HASH = "sglang.srt.mem_cache.cpp_utils.native_hash"
+_NATIVE_HASH_LOADER = "_load_native_hash_module"
 _LONE_RANK = SimpleNamespace(world_size=1, rank_in_group=0)
 
 _tags: list[tuple[object, str]] = []
@@ -94,6 +97,7 @@ def open_world(scenario: Scenario, *, host_gigabytes: float, device: str) -> Wor
     _set_parallel(shape, groups)
     if scenario.opens_storage:
         _set_coordinators(groups)
+        _set_token_hash()
     return World(
         shape=shape,
         server_args=arguments,
@@ -209,6 +213,13 @@ def _set_coordinators(groups: dict[str, Any]) -> None:
         return new_group(list(group_ranks))
 
     _open.enter_context(patch.object(state, "create_custom_parallel_group", own_group))
+
+
+def _set_token_hash() -> None:
+    """Let keys be made without the extension that some releases compile for it."""
+    if find_part(_NATIVE_HASH, _NATIVE_HASH_LOADER) is not None:
+        module = importlib.import_module(_NATIVE_HASH)
+        _open.enter_context(patch.object(module, _NATIVE_HASH_LOADER, TokenHash))
 
 
 def _override(context: Any, values: dict[str, Any]) -> list[str] | None:  # noqa: ANN401

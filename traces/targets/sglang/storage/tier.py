@@ -160,7 +160,8 @@ class Tier:
         end = time.monotonic() + _PATIENCE_S
         while not happened():
             worker = getattr(self._controller, thread, None)
-            if worker is not None and not worker.is_alive() and not happened():
+            has_ended = worker is not None and worker.ident is not None and not worker.is_alive()
+            if has_ended and not happened():
                 raise StageError(f"{what}: must be acknowledged; {thread} ended by an exception")
             if time.monotonic() > end:
                 raise StageError(
