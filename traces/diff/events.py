@@ -1,8 +1,8 @@
 """Compares the events: transfers, allocations, storage, happens-before edges, messages.
 
 An allocation or release that differs is a kind of ``transfer_*``: it decides which slots move. A
-message that differs is ``outcome_changed``. A page that is stored or fetched is a transfer; one under
-another key is ``storage_key_changed``. The kinds of the contract have nothing nearer.
+message that differs is ``outcome_changed``. A page that is stored or fetched is a transfer; one
+under another key is ``storage_key_changed``. The kinds of the contract have nothing nearer.
 """
 
 import re

@@ -72,7 +72,8 @@ class Scenario(Axes):
     @property
     def opens_storage(self) -> bool:
         """Whether the entry is told to open its storage backend."""
-        return self.storage_backend is not None and self.builder.startswith("build_")
+        opens = self.builder.startswith("build_") or self.builder in _OPENING
+        return self.storage_backend is not None and opens
 
     @property
     @override
@@ -131,6 +132,8 @@ _UNIFIED = "attach_hybrid_pool_to_unified_cache"
 _NAME_ONLY = [name for name in BUILDERS if name.startswith("build_")]
 _NAME_ONLY.append(_UNIFIED)
 _UNDRAFTED_BUILDERS = ["DecodeKVCacheOffloadManager"]
+# Entries that open what the server's arguments name.
+_OPENING = ["DecodeKVCacheOffloadManager"]
 _WITH_CACHE = [
     name for name in BUILDERS if not name.startswith("build_") and name not in _UNDRAFTED_BUILDERS
 ]
@@ -353,6 +356,7 @@ def _storage_cases() -> list[dict[str, Any]]:
         _case("build_kv_only_stack", "dsv3", "kernel", {**by_kernel, **first_rank}),
         _case("build_anchor_sidecar_stack", "dsv32_bf16", "kernel", {**paged, **first_rank}),
         _case("build_hybrid_mamba_stack", "kimi_linear", "direct", {**direct, **every_rank}),
+        _case("DecodeKVCacheOffloadManager", "llama3_8b", "kernel", {**by_kernel, **every_rank}),
     ]
 
 

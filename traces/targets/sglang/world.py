@@ -19,6 +19,7 @@ from traces.targets.sglang.calls import accepted
 from traces.targets.sglang.errors import Unplayable
 from traces.targets.sglang.releases import find_part
 from traces.targets.sglang.scenarios import GROUPS, RankShape, Scenario
+from traces.targets.sglang.storage import LOADER
 from traces.targets.sglang.storage.hashing import TokenHash
 
 # Values that no default has, handed to every parameter of their name.
@@ -150,6 +151,8 @@ def _server_args(scenario: Scenario, shape: RankShape, gigabytes: float, device:
     if shape.dcp_size > 1 and "dcp_size" not in taken:
         raise Unplayable("no decode context parallelism")
     extra = {**EXTRA_CONFIG, "prefetch_threshold": PREFETCH_THRESHOLD, "allocator": "shm"}
+    if scenario.opens_storage:
+        extra |= LOADER
     values = {
         "model_path": "dummy",
         "served_model_name": MODEL_NAME,
@@ -210,7 +213,8 @@ def _set_coordinators(groups: dict[str, Any]) -> None:
 
     def own_group(group_ranks: list[int], backend: str = "") -> torch.distributed.ProcessGroup:
         del backend
-        return new_group(list(group_ranks))
+        group: torch.distributed.ProcessGroup = new_group(list(group_ranks))
+        return group
 
     _open.enter_context(patch.object(state, "create_custom_parallel_group", own_group))
 

@@ -161,7 +161,8 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
 
     def _find(self, operation: Operation, pool: str, key: str) -> torch.Tensor | None:
         page = self._pages.get((pool, key))
-        used(operation=operation, pool=pool, key=short(key), size=0 if page is None else page.nbytes)
+        size = 0 if page is None else page.nbytes
+        used(operation=operation, pool=pool, key=short(key), size=size)
         return page
 
     @staticmethod

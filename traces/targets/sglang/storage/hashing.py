@@ -14,7 +14,7 @@ class TokenHash:
     """The extension module, for tokens that are single numbers."""
 
     @staticmethod
-    def get_hash(  # noqa: PLR0913 - the extension's own signature
+    def get_hash(
         raw: Sequence[int],
         length: int,
         unit_width: int,

@@ -113,7 +113,7 @@ class Tier:
         """See an operation through to its end, as a scheduler does."""
         controller = self._controller
         hits = getattr(controller, "prefetch_hit_queue", None)
-        revoked = getattr(controller, "prefetch_revoke_queue", None)
+        revoked: Any = getattr(controller, "prefetch_revoke_queue", None)
         if hits is not None:
             self._wait("prefetch", lambda: _size(hits) + _size(revoked), "prefetch_thread")
             if _size(hits):
@@ -183,13 +183,11 @@ class Tier:
 
     def _transfers(self, pages: Pages, keys: list[str]) -> list[Any]:
         """Return the sidecars' part: last pages where slots are their own, else all pages."""
-        return [
-            self._transfer(name, pages, keys) for name in self._entries if name != "KV"
-        ]
+        return [self._transfer(name, pages, keys) for name in self._entries if name != "KV"]
 
     def _transfer(self, name: str, pages: Pages, keys: list[str]) -> Any:  # noqa: ANN401
         cls = self._stack.pool_transfer
-        policy = find_part(_STORAGE, "PoolHitPolicy")
+        policy: Any = find_part(_STORAGE, "PoolHitPolicy")
         entry = self._entries[name]
         given: dict[str, Any] = {"name": entry.name}
         if name in pages.extra:
