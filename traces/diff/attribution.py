@@ -64,7 +64,7 @@ class Attribution:
             for found in sorted(hunk, key=lambda one: one.family):
                 own_affair = reading_in(found) or storage_in(found, base=self.base, head=self.head)
                 if own_affair:
-                    # Whether an accessor waits, and who stores what, follows from nothing assembled.
+                    # Whether an accessor waits, and who stores what, follows from nothing else.
                     if own_affair in affairs:
                         _give(found, affairs[own_affair])
                     else:
