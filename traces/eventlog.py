@@ -4,7 +4,16 @@ from collections.abc import Callable
 
 from traces.encode import Encoder
 from traces.labels import Owners
-from traces.model import Allocation, Event, EventAwaited, EventRecorded, Message, Release, Transfer
+from traces.model import (
+    Allocation,
+    Event,
+    EventAwaited,
+    EventRecorded,
+    Message,
+    Release,
+    StorageAccess,
+    Transfer,
+)
 from traces.seams import (
     EventMarked,
     EventWaited,
@@ -12,6 +21,7 @@ from traces.seams import (
     Observation,
     SlotsReturned,
     SlotsTaken,
+    StorageUsed,
     Target,
 )
 
@@ -60,6 +70,15 @@ class EventLog:
                 return self._allocation(seen, step)
             case SlotsReturned():
                 return self._release(seen, step)
+            case StorageUsed():
+                used = StorageAccess(
+                    step=step,
+                    operation=seen.operation,
+                    pool=seen.pool,
+                    key=seen.key,
+                    bytes=seen.bytes,
+                )
+                return lambda: used
             case EventMarked():
                 name = self._encoder.label(seen.event, seen.name)
                 marked = EventRecorded(step=step, name=name, stream=seen.stream)

@@ -119,6 +119,25 @@ class Release(Record, frozen=True, tag_field="event", tag="free"):
     slots: Slots
 
 
+class StorageAccess(Record, frozen=True, tag_field="event", tag="storage"):
+    """The storage tier was opened, or asked for one page of one pool.
+
+    Attributes:
+        operation: ``open``; ``query``: is the page there; ``store``; ``fetch``: into host memory;
+            ``refuse``: what was asked does not fit the pool.
+        pool: pool name, ``KV``; empty for ``open``.
+        key: of the page, long hashes cut to 16 hex digits; for ``open`` what sets this rank's keys
+            apart from those of others.
+        bytes: of the page; 0 for ``open``, and where there is no such page.
+    """
+
+    step: str
+    operation: Literal["open", "query", "store", "fetch", "refuse"]
+    pool: str
+    key: str
+    bytes: int
+
+
 class EventRecorded(Record, frozen=True, tag_field="event", tag="record"):
     """A device event was recorded on a stream: the tail of a happens-before edge."""
 
@@ -143,7 +162,9 @@ class Message(Record, frozen=True, tag_field="event", tag="message"):
     text: str
 
 
-Event: TypeAlias = Transfer | Allocation | Release | EventRecorded | EventAwaited | Message
+Event: TypeAlias = (
+    Transfer | Allocation | Release | StorageAccess | EventRecorded | EventAwaited | Message
+)
 
 
 class Digest(Record, frozen=True, tag_field="digest", tag="content"):

@@ -79,6 +79,16 @@ class SlotsReturned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StorageUsed:
+    """The storage tier was opened or asked for a page; see :class:`traces.model.StorageAccess`."""
+
+    operation: Literal["open", "query", "store", "fetch", "refuse"]
+    pool: str
+    key: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventMarked:
     """A device event was recorded on a stream."""
 
@@ -96,7 +106,9 @@ class EventWaited:
     stream: str
 
 
-Observation: TypeAlias = MovedRows | SlotsTaken | SlotsReturned | EventMarked | EventWaited
+Observation: TypeAlias = (
+    MovedRows | SlotsTaken | SlotsReturned | StorageUsed | EventMarked | EventWaited
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from traces.diff.drafts import SIGNATURE_KINDS, Draft, draft_of, marks
 from traces.diff.ledger import Ledger
 from traces.diff.readings import reading_in
 from traces.diff.side import Side
+from traces.diff.storage import storage_in
 from traces.diff.tensors import pool_of
 from traces.verdict import Level
 
@@ -58,16 +59,16 @@ class Attribution:
         carried = {found.edge for hunk in hunks.values() if _moves_data(hunk) for found in hunk}
         explained: dict[str, Draft | None] = {}
         own: dict[Family, Draft] = {}
-        readings: dict[str, Draft] = {}
+        affairs: dict[str, Draft] = {}
         for hunk in hunks.values():
             for found in sorted(hunk, key=lambda one: one.family):
-                accessor = reading_in(found)
-                if accessor:
-                    # Whether an accessor waits is its own affair, whatever was assembled.
-                    if accessor in readings:
-                        _give(found, readings[accessor])
+                own_affair = reading_in(found) or storage_in(found, base=self.base, head=self.head)
+                if own_affair:
+                    # Whether an accessor waits, and who stores what, follows from nothing else.
+                    if own_affair in affairs:
+                        _give(found, affairs[own_affair])
                     else:
-                        readings[accessor] = self._root(found)
+                        affairs[own_affair] = self._root(found)
                     continue
                 if found.pool not in explained:
                     explained[found.pool] = self._of_pool(found.pool) or self._nearest(

@@ -1,7 +1,8 @@
-"""Compares the events: transfers, allocations, happens-before edges, messages.
+"""Compares the events: transfers, allocations, storage, happens-before edges, messages.
 
 An allocation or release that differs is a kind of ``transfer_*``: it decides which slots move. A
-message that differs is ``outcome_changed``. The kinds of the contract have nothing nearer.
+message that differs is ``outcome_changed``. A page that is stored or fetched is a transfer; one
+under another key is ``storage_key_changed``. The kinds of the contract have nothing nearer.
 """
 
 import re
@@ -22,6 +23,7 @@ from traces.model import (
     EventRecorded,
     Message,
     Release,
+    StorageAccess,
     Transfer,
 )
 from traces.verdict import Kind, Level
@@ -89,6 +91,8 @@ class EventComparison:
         assert event is not None
         removed, added, changed = _KINDS[family_of(event)]
         kind = removed if new is None else added if old is None else changed
+        if isinstance(old, StorageAccess) and isinstance(new, StorageAccess):
+            kind = Kind.STORAGE_KEY_CHANGED if old.key != new.key else kind
         where, pattern = described(event)
         return Difference(
             kind=kind,
@@ -122,6 +126,9 @@ def described(event: Event) -> tuple[str, str]:
         starred = text.format(_NUMBER.sub("*", event.name), event.stream)
     elif isinstance(event, Message):
         exact = starred = f"{event.level} message"
+    elif isinstance(event, StorageAccess):
+        starred = " ".join(filter(None, ("storage", event.operation, event.pool)))
+        exact = starred if event.operation == "open" else f"{starred} page {event.key}"
     else:
         verb = "alloc" if isinstance(event, Allocation) else "free"
         exact = starred = f"{verb} {event.owner}"
@@ -155,6 +162,8 @@ def _loose(event: Event) -> Hashable:
         return (event.step, event.direction, event.pool, event.plane, event.layer)
     if isinstance(event, Allocation | Release):
         return (type(event).__name__, event.step, event.owner)
+    if isinstance(event, StorageAccess):
+        return (type(event).__name__, event.step, event.operation, event.pool)
     return event
 
 
@@ -173,6 +182,6 @@ def _shown(event: Event | None, other: Event | None) -> Value:
 
 
 def _pool(event: Event) -> str:
-    if isinstance(event, Transfer):
+    if isinstance(event, Transfer | StorageAccess):
         return event.pool
     return pool_of(event.owner) if isinstance(event, Allocation | Release) else ""

@@ -19,6 +19,7 @@ from traces.targets.sglang.models import Family
 from traces.targets.sglang.pools import WINDOW, DeviceSide
 from traces.targets.sglang.releases import find_builder, find_class, find_part, release
 from traces.targets.sglang.scenarios import Scenario
+from traces.targets.sglang.storage import BACKEND, LOADER
 from traces.targets.sglang.world import EXTRA_CONFIG, MODEL_NAME, PREFETCH_THRESHOLD, World
 
 # Families that a release knows once it has a builder for them; until then its trees refuse them.
@@ -183,16 +184,19 @@ class Entrance:
             "attn_cp_rank": world.attn_cp_rank,
             "attn_cp_size": world.attn_cp_size,
             "load_cache_event": threading.Event(),
-            # Only its name is played, in the server arguments: given here it would be opened.
-            "storage_backend": None,
+            "storage_backend": BACKEND if self.scenario.opens_storage else None,
             "prefetch_threshold": PREFETCH_THRESHOLD,
             "storage_prefetch_threshold": PREFETCH_THRESHOLD,
             "model_name": MODEL_NAME,
-            "storage_backend_extra_config": dict(EXTRA_CONFIG),
-            "storage_extra_config": dict(EXTRA_CONFIG),
-            "extra_config": dict(EXTRA_CONFIG),
+            "storage_backend_extra_config": self._extra_config(),
+            "storage_extra_config": self._extra_config(),
+            "extra_config": self._extra_config(),
             "enable_storage_metrics": True,
         }
+
+    def _extra_config(self) -> dict[str, Any]:
+        """Return a storage backend's own settings, by which it is loaded where it is opened."""
+        return {**EXTRA_CONFIG, **(LOADER if self.scenario.opens_storage else {})}
 
     def _arguments(self, builder: Callable[..., Any]) -> dict[str, Any]:
         """Return the arguments of a stack builder."""

@@ -10,7 +10,7 @@ _PLAIN = {"sizing": "ratio", "storage_backend": None}
 
 def extra_rows() -> list[dict[str, Any]]:
     """Return the rows, axes by name."""
-    return [*_drafts_with_states(), *_unlike_their_defaults()]
+    return [*_drafts_with_states(), *_with_storage(), *_unlike_their_defaults()]
 
 
 def _drafts_with_states() -> list[dict[str, Any]]:
@@ -24,12 +24,29 @@ def _drafts_with_states() -> list[dict[str, Any]]:
     ]
 
 
+def _with_storage() -> list[dict[str, Any]]:
+    """Return pools that every rank stores, that the first one stores, and both in one stack."""
+    shared: dict[str, Any] = {"storage_backend": "dynamic", "draft": "none"}
+    shared |= {"sizing": "ratio", "write_policy": "write_through_selective", "page_size": 16}
+    kernel = {**shared, "layout": "layer_first", "io_backend": "kernel"}
+    every_rank, first_rank = {"groups": "tp8cp2"}, {"groups": "tp1"}
+    index_keys: dict[str, Any] = {"model": "dsv32_bf16", "page_size": 64}
+    return [
+        {"builder": "build_kv_only_stack", "model": "llama3_8b", **kernel, **every_rank},
+        {"builder": "build_kv_only_stack", "model": "dsv3", **kernel, **first_rank},
+        {"builder": "build_anchor_sidecar_stack", **kernel, **index_keys, **first_rank},
+        {"builder": "build_hybrid_mamba_stack", "model": "kimi_linear"}
+        | {**shared, **_DIRECT, **every_rank},
+        {"builder": "DecodeKVCacheOffloadManager", "model": "llama3_8b", **kernel, **every_rank},
+    ]
+
+
 def _unlike_their_defaults() -> list[dict[str, Any]]:
     """Return rows in which an argument of a call differs from its default.
 
     In the rows of the array these calls get their defaults in the releases that can play them:
-    windows on a later stage, a draft beside rows that need no other pools, another policy for
-    compressed rows.
+    windows on a later stage, a draft beside rows that need no other pools, another policy and
+    storage for compressed rows.
     """
     stage = {"page_size": 1, "write_policy": "write_through", "groups": "tp4cp4pp5"}
     draft = {"page_size": 16, "write_policy": "write_through", "groups": "tp8cp2"}
@@ -39,5 +56,5 @@ def _unlike_their_defaults() -> list[dict[str, Any]]:
         {"builder": "HiRadixCache", "model": "llama3_8b", "draft": "sidecar", **_PLAIN, **_KERNEL}
         | draft,
         {"builder": "build_deepseek_v4_hicache_stack", "model": "dsv4_flash_odd", "draft": "none"}
-        | {**_PLAIN, **_DIRECT, **policy},
+        | {**_PLAIN, **_DIRECT, **policy, "storage_backend": "dynamic"},
     ]

@@ -57,7 +57,8 @@ class Scenario(Axes):
 
     Attributes:
         builder: canonical name of the entry.
-        storage_backend: name in the server's arguments, where it only selects the host allocator.
+        storage_backend: name in the server's arguments, where it selects the host allocator;
+            stack builders are handed it as well, see ``opens_storage``.
         draft: ``none``, ``sidecar`` (pools of its own, beside the target's) or ``packed`` (rows
             appended to the target's host pools).
     """
@@ -68,6 +69,12 @@ class Scenario(Axes):
     @override
     def short_name(self) -> str:
         return SHORT_NAMES[self.builder]
+
+    @property
+    def opens_storage(self) -> bool:
+        """Whether the entry is told to open its storage backend."""
+        opens = self.builder.startswith("build_") or self.builder in _OPENING
+        return self.storage_backend is not None and opens
 
     @property
     @override
@@ -122,10 +129,12 @@ BUILDERS: dict[str, tuple[str, ...]] = {
 }
 
 _UNIFIED = "attach_hybrid_pool_to_unified_cache"
-# Entries that hand the server's storage backend to the controller would open it.
+# Other entries would open the server's storage backend by themselves.
 _NAME_ONLY = [name for name in BUILDERS if name.startswith("build_")]
 _NAME_ONLY.append(_UNIFIED)
 _UNDRAFTED_BUILDERS = ["DecodeKVCacheOffloadManager"]
+# Entries that open what the server's arguments name.
+_OPENING = ["DecodeKVCacheOffloadManager"]
 _WITH_CACHE = [
     name for name in BUILDERS if not name.startswith("build_") and name not in _UNDRAFTED_BUILDERS
 ]

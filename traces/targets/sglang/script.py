@@ -1,8 +1,9 @@
 """What is played on a stack: back up, poison, load into other slots, read layer by layer.
 
 Every buffer that can be reached from a device pool takes part, whether or not a host pool mirrors
-it: what nobody restores shows as a round trip that is not equal. Where the entry made a tree of the
-release, the tree itself plays then; at the end every pool is asked what it evicts when it is full.
+it: what nobody restores shows as a round trip that is not equal. Where the entry opened its
+storage, what was backed up goes there and back; where it made a tree of the release, the tree
+itself plays then. At the end the functions that the entries of the group were given are called.
 """
 
 from collections.abc import Iterator
@@ -19,12 +20,16 @@ from traces.targets.sglang.callbacks import play_callbacks
 from traces.targets.sglang.contents import Contents
 from traces.targets.sglang.reading import Reader
 from traces.targets.sglang.rows import Plane
+from traces.targets.sglang.storage.tier import Pages, Tier
 from traces.targets.sglang.transfers import Transfers
 from traces.targets.sglang.trees import TreePlay, is_tree
 
 TREE = "tree"
+STORAGE = "storage"
 _CALLBACKS = "callbacks"
 _CONTROLLER_STEPS = ("backup", "reload", "finish")
+# Token ids of a node begin at a multiple of this.
+_TOKENS = 1000
 _AUTHORS = ("first", "second")
 
 
@@ -62,8 +67,12 @@ class Script:
         self._transfers = Transfers(stack)
         self._rows = Contents(stack, bench=bench, transfers=self._transfers)
         self._nodes: list[Node] = []
-        own = [TREE] if is_tree(stack.cache) else []
-        self.steps = (*_CONTROLLER_STEPS, *own, _CALLBACKS)
+        self.steps = (
+            *_CONTROLLER_STEPS,
+            *([STORAGE] if getattr(stack.controller, "enable_storage", False) else []),
+            *([TREE] if is_tree(stack.cache) else []),
+            _CALLBACKS,
+        )
         self._notes: list[str] = []
 
     def take_notes(self) -> list[str]:
@@ -104,7 +113,7 @@ class Script:
         self._bench.synchronize()
         with self._bench.quiet():
             pairs = zip(self._rows.planes, before, strict=True)
-            compared = [self._compared(plane, rows, loaded) for plane, rows in pairs]
+            compared = [self._compared("reload", *pair, loaded) for pair in pairs]
         yield from compared
         self._loaded = loaded
 
@@ -134,6 +143,39 @@ class Script:
             self._transfers.give_back(slots)
         yield from ()
 
+    def _storage(self) -> Iterator[DigestRecord]:
+        """Write both nodes to storage, fetch them into other host slots and load those.
+
+        Another rank's storage is another process's: what this rank does not write is not fetched.
+        """
+        tier = Tier(self._stack)
+        written = [
+            (Pages(host=node.host, extra=node.extra), self._tokens(number, node))
+            for number, node in enumerate(self._nodes, start=1)
+        ]
+        for pages, tokens in written:
+            tier.write(pages, tokens)
+        fetched = [tier.fetch(pages, tokens) for pages, tokens in written]
+        found = [pages for pages in fetched if pages is not None]
+        if len(found) < len(fetched):
+            self._notes.append("not played: loading from storage what this rank does not store")
+            return
+        self._rows.poison(STORAGE)
+        before = self._rows.snapshot()
+        loaded = [self._transfers.load(pages.host, pages.extra) for pages in found]
+        self._transfers.start_loading()
+        self._bench.synchronize()
+        with self._bench.quiet():
+            pairs = zip(self._rows.planes, before, strict=True)
+            compared = [self._compared(STORAGE, *pair, loaded) for pair in pairs]
+        yield from compared
+        self._transfers.finish_loading()
+
+    @staticmethod
+    def _tokens(number: int, node: Node) -> range:
+        """Return the token ids of a node."""
+        return range(number * _TOKENS, number * _TOKENS + len(node.host))
+
     def _tree(self) -> Iterator[DigestRecord]:
         """Let the tree back up, evict, match and load by its own policy."""
         self._transfers.release_held()
@@ -153,7 +195,11 @@ class Script:
             return slots["KV"][::page] // page
 
     def _compared(
-        self, plane: Plane, before: list[torch.Tensor], loaded: list[dict[str, torch.Tensor]]
+        self,
+        step: str,
+        plane: Plane,
+        before: list[torch.Tensor],
+        loaded: list[dict[str, torch.Tensor]],
     ) -> RoundTrip:
         wrong: set[int] = set()
         foreign: set[int] = set()
@@ -169,7 +215,7 @@ class Script:
                 wrong.update(slots_of_rows(buffer, bad).tolist())
             foreign.update(slots_of_rows(buffer, is_foreign.nonzero().flatten()).tolist())
         return RoundTrip(
-            step="reload",
+            step=step,
             pool=plane.name,
             equal=not wrong,
             wrong_slots=sorted_runs(wrong),

@@ -29,12 +29,14 @@ from traces.seams import (
     Seam,
     SlotsReturned,
     SlotsTaken,
+    StorageUsed,
     Values,
 )
 from traces.targets.sglang.callbacks import CALLBACK, callback
 from traces.targets.sglang.discovery import PACKAGE, Release, methods
 from traces.targets.sglang.memory import MemoryMap, Place, buffers_of
 from traces.targets.sglang.standins import moved
+from traces.targets.sglang.storage import used
 
 _DRAFT = "DRAFT"
 _OPERATIONS = (
@@ -93,7 +95,9 @@ class SglangTarget:
         found += [*self._operation_seams(), *self._slot_seams(), *self._order_seams()]
         found += self._device_pool_seams()
         assert isinstance(moved, FunctionType)
+        assert isinstance(used, FunctionType)
         found.append(EventSeam(function=moved, family="move", nesting="every", observe=self._moved))
+        found.append(EventSeam(function=used, family="storage", nesting="every", observe=_used))
         found.append(_callback_seam())
         return list({seam.function: seam for seam in found}.values())
 
@@ -301,6 +305,16 @@ class SglangTarget:
             "ranks": list(ranks),
             "rank": value.rank(),
         }
+
+
+def _used(values: Values, result: object) -> StorageUsed:
+    del result
+    return StorageUsed(
+        operation=values["operation"],
+        pool=values["pool"],
+        key=values["key"],
+        bytes=values["size"],
+    )
 
 
 def _first_two(values: Values) -> tuple[Any, Any]:

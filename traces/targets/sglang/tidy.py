@@ -26,6 +26,7 @@ from traces.model import (
     Recording,
     Release,
     Site,
+    StorageAccess,
     Transfer,
 )
 from traces.runs import runs_in, sorted_runs
@@ -53,7 +54,7 @@ def tidied(recording: Recording, *, messages: Sequence[Message]) -> Recording:
     events = _without_unawaited(_without_idle(events, roles))
     names = _Names(roles)
     named = _once([(names.named(event), place) for event, place in events])
-    named = _transfers_by_pool(_slots_by_owner(named))
+    named = _storage_by_pool(_transfers_by_pool(_slots_by_owner(named)))
     named += [(message, None) for message in messages]
     return msgspec.structs.replace(
         recording,
@@ -131,6 +132,26 @@ def _transfers_by_pool(
     for _, run in groupby(events, key=_queue):
         ordered += sorted(run, key=_moved_pool)
     return ordered
+
+
+def _storage_by_pool(
+    events: list[tuple[Event, Site | None]],
+) -> list[tuple[Event, Site | None]]:
+    """Put what is asked of storage in a row in order of pools: each has pages of its own."""
+    ordered: list[tuple[Event, Site | None]] = []
+    for _, run in groupby(events, key=_asked):
+        ordered += sorted(run, key=_stored_pool)
+    return ordered
+
+
+def _asked(pair: tuple[Event, Site | None]) -> tuple[str, ...]:
+    event = pair[0]
+    return (event.step, event.operation) if isinstance(event, StorageAccess) else ()
+
+
+def _stored_pool(pair: tuple[Event, Site | None]) -> str:
+    event = pair[0]
+    return event.pool if isinstance(event, StorageAccess) else ""
 
 
 def _queue(pair: tuple[Event, Site | None]) -> tuple[str, ...]:

@@ -4,11 +4,13 @@ One process plays one rank. The groups are real ``ProcessGroup`` objects of torc
 whose collectives change nothing, so that ranks and sizes are distinctive without peers.
 """
 
+import importlib
 import json
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch.distributed
 from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -17,6 +19,8 @@ from traces.targets.sglang.calls import accepted
 from traces.targets.sglang.errors import Unplayable
 from traces.targets.sglang.releases import find_part
 from traces.targets.sglang.scenarios import GROUPS, RankShape, Scenario
+from traces.targets.sglang.storage import LOADER
+from traces.targets.sglang.storage.hashing import TokenHash
 
 # Values that no default has, handed to every parameter of their name.
 MODEL_NAME = "sentinel/model-7b"
@@ -30,6 +34,10 @@ _RANK_IN_TP = 6
 _CHUNK = 64
 _SERVER_ARGS = "sglang.srt.server_args"
 _CONTEXT = "sglang.srt.runtime_context"
+_PARALLEL_STATE = "sglang.srt.distributed.parallel_state"
+_NATIVE_HASH = "sglang.srt.mem_cache.cpp_utils.native_hash"
+_NATIVE_HASH_LOADER = "_load_native_hash_module"
+_LONE_RANK = SimpleNamespace(world_size=1, rank_in_group=0)
 
 _tags: list[tuple[object, str]] = []
 _open = ExitStack()
@@ -88,6 +96,9 @@ def open_world(scenario: Scenario, *, host_gigabytes: float, device: str) -> Wor
     arguments = _server_args(scenario, shape, host_gigabytes, device)
     _publish(arguments)
     _set_parallel(shape, groups)
+    if scenario.opens_storage:
+        _set_coordinators(groups)
+        _set_token_hash()
     return World(
         shape=shape,
         server_args=arguments,
@@ -140,6 +151,8 @@ def _server_args(scenario: Scenario, shape: RankShape, gigabytes: float, device:
     if shape.dcp_size > 1 and "dcp_size" not in taken:
         raise Unplayable("no decode context parallelism")
     extra = {**EXTRA_CONFIG, "prefetch_threshold": PREFETCH_THRESHOLD, "allocator": "shm"}
+    if scenario.opens_storage:
+        extra |= LOADER
     values = {
         "model_path": "dummy",
         "served_model_name": MODEL_NAME,
@@ -180,6 +193,37 @@ def _set_parallel(shape: RankShape, groups: dict[str, Any]) -> None:
     while unknown is not None:
         values = {name: values[name] for name in values if name not in unknown}
         unknown = _override(context, values)
+
+
+def _set_coordinators(groups: dict[str, Any]) -> None:
+    """Let storage ask for ranks in the older way, and make groups of its own without peers.
+
+    A storage tier makes its groups by agreement between all ranks and with a backend that connects
+    to them; there is one rank here, which knows its own groups.
+    """
+    state = importlib.import_module(_PARALLEL_STATE)
+    for tag, group in groups.items():
+        name = f"_{tag.upper()}"
+        if hasattr(state, name) and getattr(state, name) is None:
+            _open.enter_context(patch.object(state, name, _coordinator(group)))
+    for name in ("_ATTN_TP", "_ATTN_CP"):
+        if hasattr(state, name) and getattr(state, name) is None:
+            _open.enter_context(patch.object(state, name, _LONE_RANK))
+    new_group = torch.distributed.new_group
+
+    def own_group(group_ranks: list[int], backend: str = "") -> torch.distributed.ProcessGroup:
+        del backend
+        group: torch.distributed.ProcessGroup = new_group(list(group_ranks))
+        return group
+
+    _open.enter_context(patch.object(state, "create_custom_parallel_group", own_group))
+
+
+def _set_token_hash() -> None:
+    """Let keys be made without the extension that some releases compile for it."""
+    if find_part(_NATIVE_HASH, _NATIVE_HASH_LOADER) is not None:
+        module = importlib.import_module(_NATIVE_HASH)
+        _open.enter_context(patch.object(module, _NATIVE_HASH_LOADER, TokenHash))
 
 
 def _override(context: Any, values: dict[str, Any]) -> list[str] | None:  # noqa: ANN401
@@ -228,10 +272,15 @@ def _parallel_values(shape: RankShape, groups: dict[str, Any]) -> dict[str, Any]
         "launch_world_size": shape.tp_size * shape.pp_size,
     }
     for tag in groups:
-        values[f"{tag}_group"] = SimpleNamespace(
-            cpu_group=groups[tag],
-            device_group=groups[tag],
-            world_size=groups[tag].size(),
-            rank_in_group=groups[tag].rank(),
-        )
+        values[f"{tag}_group"] = _coordinator(groups[tag])
     return values
+
+
+def _coordinator(group: torch.distributed.ProcessGroup) -> SimpleNamespace:
+    """Return what stands in for a release's coordinator of a group."""
+    return SimpleNamespace(
+        cpu_group=group,
+        device_group=group,
+        world_size=group.size(),
+        rank_in_group=group.rank(),
+    )

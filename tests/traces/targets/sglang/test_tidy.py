@@ -17,6 +17,7 @@ from traces.model import (
     ScenarioRecord,
     Site,
     Sites,
+    StorageAccess,
     Trace,
     Transfer,
 )
@@ -254,3 +255,17 @@ def test_arguments_of_the_scripts_own_operations_are_left_out():
 
     assert own == msgspec.structs.replace(call("", "operation"), arguments=())
     assert inner.arguments == built.arguments == call("", "builder").arguments
+
+
+def asked(operation, pool, key):
+    return StorageAccess(step="storage", operation=operation, pool=pool, key=key, bytes=8)
+
+
+def test_which_pool_is_fetched_first_is_no_order():
+    kv, swa = (asked("fetch", "KV", "a"), asked("fetch", "KV", "b")), asked("fetch", "SWA", "b")
+    assert tidy(swa, *kv).trace.events == tidy(*kv, swa).trace.events == (*kv, swa)
+
+
+def test_pages_of_one_pool_and_what_is_done_to_them_keep_their_order():
+    events = (asked("query", "SWA", "a"), asked("fetch", "KV", "b"), asked("fetch", "KV", "a"))
+    assert tidy(*events).trace.events == events

@@ -1,0 +1,182 @@
+"""A storage backend in memory: deterministic, of one process, with every operation reported.
+
+Importable only beside a release, which loads it by name. It has the operations of every release:
+pages of the anchor by key (``batch_get``, ``batch_set``), and pages of any pool (``..._v2``).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from sglang.srt.mem_cache.hicache_storage import (
+    HiCacheStorage,
+    PoolTransferResult,
+)
+
+from traces.targets.sglang.storage import LOADER
+from traces.targets.sglang.storage.reports import Operation, namespace, short, used
+
+_ANCHOR = "KV"
+_EVERY_PAGE = "all_pages"
+
+
+class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
+    """Pages by pool and key.
+
+    Args:
+        storage_config: what the release says of this rank.
+        settings: further arguments of the release; not used.
+    """
+
+    def __init__(self, storage_config: Any, settings: object = None) -> None:  # noqa: ANN401
+        del settings
+        self._pages: dict[tuple[str, str], torch.Tensor] = {}
+        self._pools: dict[str, Any] = {}
+        told = namespace(storage_config, unsaid=LOADER)
+        used(operation="open", pool="", key=told, size=0)
+
+    def register_mem_host_pool_v2(self, host_pool: Any, host_pool_name: Any) -> None:  # noqa: ANN401
+        """Learn a host pool by its name."""
+        self._pools[_upper(host_pool_name)] = host_pool
+
+    def exists(self, key: str) -> bool:
+        """Tell whether a page of the anchor is there."""
+        return self._find("query", _ANCHOR, key) is not None
+
+    def get(self, key: str, target_location: Any = None, target_sizes: Any = None) -> Any:  # noqa: ANN401
+        """Return a page of the anchor; None when there is none."""
+        del target_sizes
+        page = self._find("fetch", _ANCHOR, key)
+        if page is None or target_location is None:
+            return page
+        return target_location.copy_(page.view(target_location.dtype))
+
+    def set(
+        self,
+        key: str,
+        value: Any = None,  # noqa: ANN401
+        target_location: Any = None,  # noqa: ANN401
+        target_sizes: Any = None,  # noqa: ANN401
+    ) -> bool:
+        """Keep a page of the anchor."""
+        del target_location, target_sizes
+        self._keep(_ANCHOR, key, value)
+        return True
+
+    def batch_get(
+        self,
+        keys: Sequence[str],
+        target_locations: Any = None,  # noqa: ANN401
+        target_sizes: Any = None,  # noqa: ANN401
+    ) -> list[Any]:
+        """Return pages of the anchor, None for each that is not there."""
+        del target_sizes
+        return [
+            self.get(key, target)
+            for key, target in zip(keys, target_locations or [None] * len(keys), strict=True)
+        ]
+
+    def batch_set(
+        self,
+        keys: Sequence[str],
+        values: Any = None,  # noqa: ANN401
+        target_locations: Any = None,  # noqa: ANN401
+        target_sizes: Any = None,  # noqa: ANN401
+    ) -> bool:
+        """Keep pages of the anchor."""
+        del target_locations, target_sizes
+        for key, value in zip(keys, values, strict=True):
+            self._keep(_ANCHOR, key, value)
+        return True
+
+    def batch_exists(self, keys: Sequence[str], extra_info: object = None) -> int:
+        """Return how many of the first pages of the anchor are there."""
+        del extra_info
+        return self._leading([self.exists(key) for key in keys])
+
+    def batch_exists_v2(
+        self,
+        keys: Sequence[str],
+        pool_transfers: Sequence[Any] | None = None,
+        extra_info: object = None,
+    ) -> Any:  # noqa: ANN401 - the release's own result
+        """Return the longest prefix that every pool can restore, and the hits of each pool."""
+        del extra_info
+        usable = self._leading([self.exists(key) for key in keys])
+        hits: dict[Any, int] = {}
+        for transfer in pool_transfers or ():
+            pool = _upper(transfer.name)
+            there = [self._find("query", pool, key) is not None for key in keys[:usable]]
+            policy = str(getattr(transfer.hit_policy, "value", transfer.hit_policy))
+            if policy == _EVERY_PAGE:
+                usable = self._leading(there)
+            else:
+                usable = _trailing(there, width=max(1, len(transfer.keys or ())))
+            hits[transfer.name] = usable
+        return PoolTransferResult(usable, hits)
+
+    def batch_get_v2(
+        self, transfers: Sequence[Any], extra_info: object = None
+    ) -> dict[Any, list[bool]]:
+        """Put pages into the host pools of their transfers."""
+        del extra_info
+        return {each.name: self._each_page(each, self._read) for each in transfers}
+
+    def batch_set_v2(
+        self, transfers: Sequence[Any], extra_info: object = None
+    ) -> dict[Any, list[bool]]:
+        """Keep pages of the host pools of their transfers."""
+        del extra_info
+        return {each.name: self._each_page(each, self._write) for each in transfers}
+
+    def _each_page(
+        self,
+        transfer: Any,  # noqa: ANN401
+        work: Callable[[str, str, Any, int], bool],
+    ) -> list[bool]:
+        """Do one thing to every page; nothing where slots and keys do not fit each other."""
+        pool, keys, slots = _upper(transfer.name), transfer.keys or [], transfer.host_indices
+        host = self._pools.get(pool)
+        width = getattr(host, "page_size", 1) or 1
+        if host is None or slots is None or len(slots) != len(keys) * width:
+            for key in keys:
+                used(operation="refuse", pool=pool, key=short(key), size=0)
+            return [False] * len(keys)
+        first = slots[::width].tolist()
+        return [work(pool, key, host, slot) for key, slot in zip(keys, first, strict=True)]
+
+    def _read(self, pool: str, key: str, host: Any, slot: int) -> bool:  # noqa: ANN401
+        page = self._find("fetch", pool, key)
+        if page is not None:
+            host.set_from_flat_data_page(slot, page.clone())
+        return page is not None
+
+    def _write(self, pool: str, key: str, host: Any, slot: int) -> bool:  # noqa: ANN401
+        self._keep(pool, key, host.get_data_page(slot, flat=True))
+        return True
+
+    def _keep(self, pool: str, key: str, page: torch.Tensor) -> None:
+        self._pages[pool, key] = page.detach().clone()
+        used(operation="store", pool=pool, key=short(key), size=page.nbytes)
+
+    def _find(self, operation: Operation, pool: str, key: str) -> torch.Tensor | None:
+        page = self._pages.get((pool, key))
+        size = 0 if page is None else page.nbytes
+        used(operation=operation, pool=pool, key=short(key), size=size)
+        return page
+
+    @staticmethod
+    def _leading(there: Sequence[bool]) -> int:
+        return there.index(False) if False in there else len(there)
+
+
+def _trailing(there: Sequence[bool], *, width: int) -> int:
+    """Return the longest prefix whose last ``width`` pages are there."""
+    for length in range(len(there), 0, -1):
+        if all(there[max(0, length - width) : length]):
+            return length
+    return 0
+
+
+def _upper(name: Any) -> str:  # noqa: ANN401 - an enumeration of the release, or its value
+    return str(getattr(name, "value", name)).upper()
