@@ -45,8 +45,8 @@ def _unlike_their_defaults() -> list[dict[str, Any]]:
     """Return rows in which an argument of a call differs from its default.
 
     In the rows of the array these calls get their defaults in the releases that can play them:
-    windows on a later stage, a draft beside rows that need no other pools, another policy and
-    storage for compressed rows.
+    windows on a later stage, a draft beside rows that need no other pools, another policy for
+    compressed rows.
     """
     stage = {"page_size": 1, "write_policy": "write_through", "groups": "tp4cp4pp5"}
     draft = {"page_size": 16, "write_policy": "write_through", "groups": "tp8cp2"}
@@ -56,5 +56,5 @@ def _unlike_their_defaults() -> list[dict[str, Any]]:
         {"builder": "HiRadixCache", "model": "llama3_8b", "draft": "sidecar", **_PLAIN, **_KERNEL}
         | draft,
         {"builder": "build_deepseek_v4_hicache_stack", "model": "dsv4_flash_odd", "draft": "none"}
-        | {**_PLAIN, **_DIRECT, **policy, "storage_backend": "dynamic"},
+        | {**_PLAIN, **_DIRECT, **policy},
     ]
