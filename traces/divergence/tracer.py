@@ -21,7 +21,6 @@ from traces.interpreter import profiled, traced
 from traces.seams import Target
 
 STOPS_MAX = 20_000
-_ADDRESSES = 1 << 32
 _GENERATED = "<string>"
 _NEVER = (
     inspect.CO_GENERATOR
@@ -174,7 +173,7 @@ class _CallTracer:
         thread = self._thread
         with self._lock:
             file = self._functions.file(frame)
-            inputs = _arguments(frame) if file else _without_addresses(_arguments(frame))
+            inputs = _arguments(frame) if file else _without_numbers(_arguments(frame))
             site_file, site_line = self._functions.site(frame)
             node = CallNode(
                 function=function,
@@ -262,13 +261,9 @@ def _arguments(frame: FrameType) -> dict[str, Any]:
     return {name: found[name] for name in code.co_varnames[:number] if name in found}
 
 
-def _without_addresses(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out numbers too large to be anything else: a device is told where memory lies."""
-    return {
-        name: value
-        for name, value in values.items()
-        if not (isinstance(value, int) and value >= _ADDRESSES)
-    }
+def _without_numbers(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out numbers: what stands in for a device is told where memory lies."""
+    return {name: value for name, value in values.items() if not isinstance(value, int)}
 
 
 def _is_read_by_recorder(frame: FrameType) -> bool:

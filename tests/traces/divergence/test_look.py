@@ -118,7 +118,7 @@ def test_call_given_what_a_later_one_is_given_is_not_told_as_lost(look):
 
 
 def test_lost_wait_for_what_stands_in_for_a_device_is_placed_where_it_stood(look):
-    change = ('        wait("copies", id(self) + (1 << 32))\n', "")
+    change = ('        wait("copies", id(self))\n', "")
     lost = effect(kind=Kind.ORDER_EDGE_REMOVED, where="wait in reload", before={}, after=None)
     cause = look(change, cause=lost)
     assert (cause.kind, cause.where) == (Kind.ORDER_EDGE_REMOVED, "wait in reload")

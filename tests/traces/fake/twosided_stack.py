@@ -41,8 +41,8 @@ class Controller:
         self.queue.clear()
 
     def drop(self, number):
-        wait("copies", id(self) + (1 << 32))
-        wait("loads", id(self) + (1 << 32))
+        wait("copies", id(self))
+        wait("loads", id(self))
         return self.on_full(number)
 
 

@@ -20,7 +20,7 @@ from traces.targets.sglang.callbacks import play_callbacks
 from traces.targets.sglang.contents import Contents
 from traces.targets.sglang.reading import Reader
 from traces.targets.sglang.rows import Plane
-from traces.targets.sglang.storage.tier import Pages, Tier
+from traces.targets.sglang.storage.tier import Pages, Tier, heard_threads
 from traces.targets.sglang.transfers import Transfers
 from traces.targets.sglang.trees import TreePlay, is_tree
 
@@ -148,14 +148,15 @@ class Script:
 
         Another rank's storage is another process's: what this rank does not write is not fetched.
         """
-        tier = Tier(self._stack)
         written = [
             (Pages(host=node.host, extra=node.extra), self._tokens(number, node))
             for number, node in enumerate(self._nodes, start=1)
         ]
-        for pages, tokens in written:
-            tier.write(pages, tokens)
-        fetched = [tier.fetch(pages, tokens) for pages, tokens in written]
+        with heard_threads() as ended:
+            tier = Tier(self._stack, ended)
+            for pages, tokens in written:
+                tier.write(pages, tokens)
+            fetched = [tier.fetch(pages, tokens) for pages, tokens in written]
         found = [pages for pages in fetched if pages is not None]
         if len(found) < len(fetched):
             self._notes.append("not played: loading from storage what this rank does not store")

@@ -14,7 +14,7 @@ from traces.targets.sglang.errors import StageError
 from traces.targets.sglang.scenarios import registry
 from traces.targets.sglang.storage import LOADER, reports, tier
 from traces.targets.sglang.storage.hashing import TokenHash
-from traces.targets.sglang.storage.tier import Pages, Tier
+from traces.targets.sglang.storage.tier import Pages, Tier, heard_threads
 
 PAGE = 2
 
@@ -171,9 +171,10 @@ class Controller:
 
     def _back_up(self):
         operation = self.backup_queue.get()
-        if not self._dies:
-            self.written.append(operation)
-            self.ack_backup_queue.put(operation)
+        if self._dies:
+            raise NotImplementedError("flat pages\nare not supported")
+        self.written.append(operation)
+        self.ack_backup_queue.put(operation)
 
 
 @pytest.fixture
@@ -188,7 +189,8 @@ def written_by(controller):
     stack = SimpleNamespace(
         controller=controller, group=SimpleNamespace(), sidecars=(), page_size=PAGE
     )
-    Tier(stack).write(Pages(host=torch.arange(4), extra={}), range(10, 14))
+    with heard_threads() as ended:
+        Tier(stack, ended).write(Pages(host=torch.arange(4), extra={}), range(10, 14))
 
 
 def test_write_is_over_when_it_is_acknowledged(hashed):
@@ -198,9 +200,15 @@ def test_write_is_over_when_it_is_acknowledged(hashed):
     assert controller.ack_backup_queue.empty()
 
 
-def test_waiting_ends_with_the_thread_that_would_answer(hashed):
-    with pytest.raises(StageError, match="write_storage: must be acknowledged; backup_thread"):
+def test_waiting_ends_with_the_thread_that_would_answer(hashed, capfd):
+    expected = (
+        "write_storage: must be acknowledged; expected backup_thread to go on, "
+        "got NotImplementedError: flat pages are not supported"
+    )
+    with pytest.raises(StageError) as raised:
         written_by(Controller(dies=True))
+    assert str(raised.value) == expected
+    assert capfd.readouterr().err == ""
 
 
 def test_waiting_ends_when_nobody_answers(hashed, monkeypatch):

@@ -1,7 +1,8 @@
 """The controller's own way to storage and back: write, be acknowledged, prefetch, be told."""
 
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -40,10 +41,12 @@ class Tier:
 
     Args:
         stack: what the release assembled; it has opened its storage.
+        ended: by thread, the exception that ended it; see :func:`heard_threads`.
     """
 
-    def __init__(self, stack: Assembled) -> None:
+    def __init__(self, stack: Assembled, ended: Mapping[threading.Thread, str]) -> None:
         self._stack = stack
+        self._ended = ended
         self._controller: Any = stack.controller
         self._entries = {_upper(entry.name): entry for entry in getattr(stack.group, "entries", ())}
         self._sources = dict(stack.sidecars)
@@ -160,9 +163,11 @@ class Tier:
         end = time.monotonic() + _PATIENCE_S
         while not happened():
             worker = getattr(self._controller, thread, None)
-            has_ended = worker is not None and worker.ident is not None and not worker.is_alive()
-            if has_ended and not happened():
-                raise StageError(f"{what}: must be acknowledged; {thread} ended by an exception")
+            has_begun = worker is not None and worker.ident is not None
+            if worker is not None and has_begun and not worker.is_alive() and not happened():
+                got = self._ended.get(worker, "its end")
+                rule = f"{what}: must be acknowledged"
+                raise StageError(f"{rule}; expected {thread} to go on, got {' '.join(got.split())}")
             if time.monotonic() > end:
                 raise StageError(
                     f"{what}: must be acknowledged; expected it in {_PATIENCE_S:g} s, got nothing"
@@ -210,6 +215,19 @@ class Tier:
         else:
             given.setdefault("keys", keys)
         return cls(**given)
+
+
+@contextmanager
+def heard_threads() -> Iterator[Mapping[threading.Thread, str]]:
+    """Yield, by thread, the exceptions that end threads in the block; nothing is printed."""
+    ended: dict[threading.Thread, str] = {}
+
+    def heard(end: threading.ExceptHookArgs) -> None:
+        if end.thread is not None:
+            ended[end.thread] = f"{end.exc_type.__name__}: {end.exc_value}"
+
+    with patch.object(threading, "excepthook", heard):
+        yield ended
 
 
 @contextmanager
