@@ -12,6 +12,7 @@ from traces.model import RoundTrip
 from traces.targets.sglang import requests
 from traces.targets.sglang.assembly import Assembled
 from traces.targets.sglang.bench import Bench
+from traces.targets.sglang.callbacks import Evictions
 from traces.targets.sglang.contents import Contents
 from traces.targets.sglang.transfers import Transfers
 from traces.targets.sglang.trees import TreePlay, is_tree
@@ -205,6 +206,7 @@ def play(device, monkeypatch):
             draft_pools=(),
             pool_transfer=None,
             dropped=(),
+            evictions=Evictions(),
         )
         bench = Bench(device, quiet=nullcontext)
         transfers = Transfers(stack)
