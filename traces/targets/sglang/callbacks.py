@@ -20,8 +20,8 @@ CALLBACK = "callback"
 
 _EVICTS = "evict"
 _MAPS = "mapper"
-_LAYERS = 16
-"""More than any model is played with."""
+_LAYERS = 1 << 10
+"""More than any model has, on whatever stage."""
 _ANY = inspect.signature(lambda *_arguments: None)
 _MORE_THAN_THERE_IS = 1 << 30
 

@@ -11,7 +11,7 @@ controller.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 
 import msgspec
@@ -54,7 +54,11 @@ def tidied(recording: Recording, *, messages: Sequence[Message]) -> Recording:
     events = _without_unawaited(_without_idle(events, roles))
     names = _Names(roles)
     named = _once([(names.named(event), place) for event, place in events])
-    named = _storage_by_pool(_transfers_by_pool(_slots_by_owner(named)))
+    named = _slots_by_owner(named)
+    # Pools have no order: what one stream moves between two marks lies in rows of their own, and
+    # what is asked of storage is pages of their own.
+    named = _sorted_in_runs(named, of=_queue, by=_moved_pool)
+    named = _sorted_in_runs(named, of=_asked, by=_stored_pool)
     named += [(message, None) for message in messages]
     return msgspec.structs.replace(
         recording,
@@ -124,24 +128,14 @@ def _slots_freed(event: Event) -> Iterator[int]:
         yield from range(first, last + 1)
 
 
-def _transfers_by_pool(
+def _sorted_in_runs(
     events: list[tuple[Event, Site | None]],
+    *,
+    of: Callable[[tuple[Event, Site | None]], object],
+    by: Callable[[tuple[Event, Site | None]], str],
 ) -> list[tuple[Event, Site | None]]:
-    """Put what one stream moves between two marks in order of pools: their rows lie apart."""
-    ordered: list[tuple[Event, Site | None]] = []
-    for _, run in groupby(events, key=_queue):
-        ordered += sorted(run, key=_moved_pool)
-    return ordered
-
-
-def _storage_by_pool(
-    events: list[tuple[Event, Site | None]],
-) -> list[tuple[Event, Site | None]]:
-    """Put what is asked of storage in a row in order of pools: each has pages of its own."""
-    ordered: list[tuple[Event, Site | None]] = []
-    for _, run in groupby(events, key=_asked):
-        ordered += sorted(run, key=_stored_pool)
-    return ordered
+    """Sort what lies in a row and is of one thing; what is of another stays where it is."""
+    return [pair for _, run in groupby(events, key=of) for pair in sorted(run, key=by)]
 
 
 def _asked(pair: tuple[Event, Site | None]) -> tuple[str, ...]:
