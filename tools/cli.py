@@ -96,9 +96,10 @@ def run(arguments: Sequence[str], *, open_desk: OpenDesk) -> int:
         )
     except _CommandLineError as error:
         said = error.format_message().rstrip(".")
-        raise ToolError(
-            "usage", said, expected="what `goldentrace --help` shows", got=" ".join(arguments)
-        ) from error
+        context = getattr(error, "ctx", None)
+        asked = "goldentrace" if context is None else context.command_path
+        expected = f"what `{asked} --help` shows"
+        raise ToolError("usage", said, expected=expected, got=" ".join(arguments)) from error
     if code == INTERRUPTED:
         # typer turns an interrupt into an exit code of its own.
         raise KeyboardInterrupt

@@ -55,7 +55,7 @@ def one_error_line(capsys) -> str:
         (
             ["gate", "--nonsense"],
             "usage: No such option: --nonsense",
-            "expected what `goldentrace --help` shows, got gate --nonsense",
+            "expected what `goldentrace gate --help` shows, got gate --nonsense",
         ),
         (
             ["dance"],
