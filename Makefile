@@ -32,11 +32,11 @@ explore: $(STAMP)
 	$(BIN)/goldentrace explore --runs 20
 
 wheel: $(STAMP)
-	$(BIN)/python tests/check_wheel.py
+	$(BIN)/python scripts/check_wheel.py
 
 # Wheels of sglang RELEASE for a GPU machine that has the packages named in the file PRESENT.
 gpu-wheels: $(STAMP)
-	$(BIN)/python -m tools.gpu_wheels $(RELEASE) $(if $(PRESENT),--present $(PRESENT))
+	$(BIN)/python -m scripts.gpu_wheels $(RELEASE) $(if $(PRESENT),--present $(PRESENT))
 
 check: lint types gate explore test wheel
 

@@ -3,11 +3,6 @@
 These names are the contract; everything else may change.
 """
 
-from assembler.attach import (
-    attach_hybrid_nsa_pool_to_hiradix_cache,
-    attach_hybrid_pool_to_mamba_cache,
-    attach_hybrid_pool_to_unified_cache,
-)
 from assembler.cache.hiradix import HiRadixCache
 from assembler.cache.mamba import HiMambaRadixCache
 from assembler.cache.unified import UnifiedRadixCache
@@ -21,7 +16,12 @@ from assembler.stacks import (
     build_kv_only_stack,
     build_shared_anchor_stack,
 )
-from assembler.walls import without_walls
+from assembler.stacks.attach import (
+    attach_hybrid_nsa_pool_to_hiradix_cache,
+    attach_hybrid_pool_to_mamba_cache,
+    attach_hybrid_pool_to_unified_cache,
+)
+from assembler.validation_switch import without_walls
 
 __all__ = [
     "CacheInitParams",

@@ -12,7 +12,7 @@ PUBLISHED = {
     "assembler/stacks/hybrid_swa.py",
     "assembler/stacks/hybrid_mamba.py",
     "assembler/stacks/shared_anchor.py",
-    "assembler/attach.py",
+    "assembler/stacks/attach.py",
     "assembler/controller/hybrid.py",
     "assembler/params.py",
     "assembler/host_pools/group.py",
@@ -61,13 +61,21 @@ STORAGE_BACKEND = "traces/targets/sglang/storage/backend.py"
 def test_trace_core_imports_no_tool_and_only_adapters_import_the_target(file):
     assert tops(file) & {"tools", "tests"} == set()
     targets = {name for name in imported(tree_of(file)) if name.split(".")[0] in TARGETS}
-    if file.startswith("traces/targets/native"):
+    if file.startswith("traces/simulator/"):
+        # The simulator implements the device interface.
+        assert [
+            n
+            for n in targets
+            if n not in ("assembler.device", "assembler.errors")
+            and not n.startswith("assembler.device.")
+        ] == []
+    elif file.startswith("traces/targets/native"):
         assert {name.split(".")[0] for name in targets} <= {"assembler"}
     elif file == STORAGE_BACKEND:
         assert targets == {"sglang.srt.mem_cache.hicache_storage"}
     elif file.startswith("traces/targets/"):
         # Streams of every target are those of the accelerator, real or simulated.
-        assert [name for name in targets if not name.startswith("assembler.accelerator")] == []
+        assert [n for n in targets if not f"{n}.".startswith("assembler.device.")] == []
     else:
         assert targets == set()
 

@@ -5,9 +5,9 @@ Upstream: sglang #23243 dropped it, #25022 put it back; 0.5.11 has the fault, 0.
 
 import pytest
 
-from traces.scenarios import registry
+from traces.targets.native.scenarios import registry
 
-ATTACH = "assembler/attach.py"
+ATTACH = "assembler/stacks/attach.py"
 KEYWORD = "        override_kv_cache_dim=kv.kv_cache_dim,\n"
 FUNCTION = "def attach_hybrid_nsa_pool_to_hiradix_cache("
 
@@ -33,7 +33,7 @@ def drop_override(checkout):
 
 
 def open_walls(checkout):
-    checkout.replace("assembler/walls.py", "default=True", "default=False")
+    checkout.replace("assembler/validation_switch.py", "default=True", "default=False")
 
 
 def test_dropped_override_is_the_first_cause_with_its_value_and_line(checkout):
@@ -47,7 +47,7 @@ def test_dropped_override_is_the_first_cause_with_its_value_and_line(checkout):
     assert (cause["before"], cause["after"]) == (656, None)
     assert cause["builder"] == "build_shared_anchor_stack"
     assert cause["callee"] == "MLATokenToKVPoolHost"
-    assert cause["location"] == {"file": "assembler/attach.py", "line": line}
+    assert cause["location"] == {"file": "assembler/stacks/attach.py", "line": line}
     shapes = [c for c in cause["consequences"] if c["kind"] == "shape_changed"]
     assert {c["where"] for c in shapes} == {"host.KV.kv_buffer"}
     assert {(c["before"][-1], c["after"][-1]) for c in shapes} == {(656, 576)}
@@ -71,12 +71,12 @@ def test_pytest_fails_as_well_and_names_the_keyword(checkout):
 
 
 TEST_OF_ONE_SCENARIO = """
-from traces.play import play
-from traces.scenarios import registry
+from traces.targets.native.run import run_scenario
+from traces.targets.native.scenarios import registry
 
 def test_scenario(golden_trace):
     name = "%s"
-    golden_trace.verify(name, play(registry()[name], device="cpu"))
+    golden_trace.verify(name, run_scenario(registry()[name], device="cpu"))
 """
 
 

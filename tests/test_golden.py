@@ -2,10 +2,10 @@
 
 import pytest
 
-from traces.play import play
-from traces.scenarios import registry
+from traces.targets.native.run import run_scenario
+from traces.targets.native.scenarios import registry
 
 
 @pytest.mark.parametrize("name", list(registry()))
 def test_scenario_behaves_as_its_golden(golden_trace, name):
-    golden_trace.verify(name, play(registry()[name], device="cpu"))
+    golden_trace.verify(name, run_scenario(registry()[name], device="cpu"))

@@ -7,10 +7,10 @@ every builder, and reads the gate's verdict. The control rewrites a value instea
 import libcst as cst
 import pytest
 
-from traces.scenarios import BUILDERS, registry
+from traces.targets.native.scenarios import BUILDERS, registry
 
 WIRING = (
-    "assembler/attach.py",
+    "assembler/stacks/attach.py",
     "assembler/stacks/kv_only.py",
     "assembler/stacks/hybrid_swa.py",
     "assembler/stacks/hybrid_mamba.py",
@@ -95,13 +95,13 @@ def test_extracted_helper(checkout):
 
 def test_new_layer_between_attach_function_and_builder(checkout):
     checkout.replace(
-        "assembler/attach.py",
+        "assembler/stacks/attach.py",
         "from assembler.stacks.shared_anchor import build_shared_anchor_stack\n",
         "from assembler.stacks.shared_anchor import build_shared_anchor_stack as _build\n",
     )
-    text = checkout.read("assembler/attach.py")
+    text = checkout.read("assembler/stacks/attach.py")
     wrapper = "\n\ndef build_shared_anchor_stack(**arguments):\n    return _build(**arguments)\n"
-    checkout.write("assembler/attach.py", text + wrapper)
+    checkout.write("assembler/stacks/attach.py", text + wrapper)
     assert behaviour_causes(checkout) == []
 
 
@@ -129,7 +129,7 @@ def test_positional_arguments_turned_into_keywords(checkout):
 
 
 def test_explicit_argument_equal_to_the_default(checkout):
-    file, model_name = "assembler/attach.py", "        model_name=request.server_args"
+    file, model_name = "assembler/stacks/attach.py", "        model_name=request.server_args"
     text = checkout.read(file)
     explicit = f"        prefetch_threshold=256,\n{model_name}"
     assert text.count(model_name) == 4

@@ -2,9 +2,9 @@
 
 import pytest
 
-from traces.canonical import render
-from traces.play import play
-from traces.scenarios import registry
+from traces.schema.canonical import render
+from traces.targets.native.run import run_scenario
+from traces.targets.native.scenarios import registry
 
 SCENARIOS = (
     "shared_anchor.dsv32_fp8.layer_first.kernel.wts.p64.ratio.tp8cp2pp3.file",
@@ -16,10 +16,10 @@ SCHEDULES = ("sim:latest:0", "sim:earliest:0", "sim:starve:1", "sim:starve:2", "
 
 @pytest.fixture(scope="module")
 def eager():
-    return {name: render(play(registry()[name], device="cpu").trace) for name in SCENARIOS}
+    return {name: render(run_scenario(registry()[name], device="cpu").trace) for name in SCENARIOS}
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_every_schedule_gives_the_trace_of_the_eager_device(eager, name, schedule):
-    assert render(play(registry()[name], device=schedule).trace) == eager[name]
+    assert render(run_scenario(registry()[name], device=schedule).trace) == eager[name]

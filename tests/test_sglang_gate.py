@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tools.cli import main
-from tools.environments import environment_for
-from traces.canonical import parse
-from traces.model import RoundTrip
+from tools.sides.environments import environment_for
+from traces.schema.canonical import parse
+from traces.schema.model import RoundTrip
 
 pytestmark = [
     pytest.mark.sglang,

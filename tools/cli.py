@@ -16,25 +16,25 @@ from typing import cast
 
 import typer
 
-from tools.desk import Desk, open_desk
+from tools.commands.audit import audit
+from tools.commands.bench import bench
+from tools.commands.explore import explore_builders
+from tools.commands.gate import check, diff, gate
+from tools.commands.list import list_scenarios
+from tools.commands.mutate import mutate
+from tools.commands.parity import parity
+from tools.commands.record import record, regenerate
+from tools.commands.survey import backtest_catalogue, survey
+from tools.console import print_status
 from tools.errors import ToolError
-from tools.options import OpenDesk
-from tools.origin import root_to_judge
-from tools.output import say
-from tools.verbs.auditing import audit
-from tools.verbs.exploring import explore_builders
-from tools.verbs.judging import check, diff, gate
-from tools.verbs.listing import list_scenarios
-from tools.verbs.measuring import bench
-from tools.verbs.mutating import mutate
-from tools.verbs.proving import parity
-from tools.verbs.surveying import backtest_catalogue, survey
-from tools.verbs.writing import record, regenerate
+from tools.options import SessionFactory
+from tools.session import Session, open_session
+from tools.sides.origin import resolve_root
 from traces.errors import TraceError
 
-DEBUG = "GOLDENTRACE_DEBUG"
-COULD_NOT_JUDGE = 2
-INTERRUPTED = 130
+DEBUG_VARIABLE = "GOLDENTRACE_DEBUG"
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
 
 # typer carries its own copy of click or uses the installed one, by version; its public exceptions
 # are subclasses of the right one in either case.
@@ -74,13 +74,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
 
     def judged() -> int:
-        root = root_to_judge(arguments=given, standing_in=Path.cwd(), execute=os.execve)
-        return run(given, open_desk=_desks(root))
+        root = resolve_root(arguments=given, working_directory=Path.cwd(), execute=os.execve)
+        return run_command(given, open_session=_session_factory_for(root))
 
-    return guarded(judged)
+    return run_guarded(judged)
 
 
-def run(arguments: Sequence[str], *, open_desk: OpenDesk) -> int:
+def run_command(arguments: Sequence[str], *, open_session: SessionFactory) -> int:
     """Run one verb and return the exit code.
 
     Raises:
@@ -92,7 +92,7 @@ def run(arguments: Sequence[str], *, open_desk: OpenDesk) -> int:
             args=list(arguments),
             prog_name="goldentrace",
             standalone_mode=False,
-            obj=open_desk,
+            obj=open_session,
         )
     except _CommandLineError as error:
         said = error.format_message().rstrip(".")
@@ -100,42 +100,42 @@ def run(arguments: Sequence[str], *, open_desk: OpenDesk) -> int:
         asked = "goldentrace" if context is None else context.command_path
         expected = f"what `{asked} --help` shows"
         raise ToolError("usage", said, expected=expected, got=" ".join(arguments)) from error
-    if code == INTERRUPTED:
+    if code == EXIT_INTERRUPTED:
         # typer turns an interrupt into an exit code of its own.
         raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
 
 
-def guarded(judged: Callable[[], int]) -> int:
+def run_guarded(judged: Callable[[], int]) -> int:
     """Run something and return its exit code; any error becomes one line on stderr and exit 2."""
     try:
-        with _terminated_like_interrupted():
+        with _sigterm_as_interrupt():
             return judged()
     except (KeyboardInterrupt, typer.Abort):
-        say("interrupted: nothing was changed")
-        return INTERRUPTED
+        print_status("interrupted: nothing was changed")
+        return EXIT_INTERRUPTED
     except (ToolError, TraceError) as error:
-        return _failed(str(error))
+        return _report_error(str(error))
     except BrokenPipeError:
         # Whoever read the result has gone; Python would complain again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return COULD_NOT_JUDGE
+        return EXIT_ERROR
     except Exception as error:  # noqa: BLE001 - no traceback for a user
-        return _failed(
+        return _report_error(
             f"internal error: must not happen; expected a result, got {type(error).__name__}: "
-            f"{error}; {DEBUG}=1 shows where"
+            f"{error}; {DEBUG_VARIABLE}=1 shows where"
         )
 
 
-def _failed(message: str) -> int:
-    if os.environ.get(DEBUG):
+def _report_error(message: str) -> int:
+    if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exc()
-    say(message)
-    return COULD_NOT_JUDGE
+    print_status(message)
+    return EXIT_ERROR
 
 
 @contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
+def _sigterm_as_interrupt() -> Iterator[None]:
     """Let a termination unwind the stack, so that work trees, locks and drafts are cleaned up."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -148,9 +148,9 @@ def _terminated_like_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _desks(root: Path) -> OpenDesk:
-    def opened(*, target: str, limit_seconds: float) -> Desk:
-        return open_desk(root, target=target, limit_seconds=limit_seconds)
+def _session_factory_for(root: Path) -> SessionFactory:
+    def opened(*, target: str, limit_seconds: float) -> Session:
+        return open_session(root, target=target, limit_seconds=limit_seconds)
 
     return opened
 

@@ -32,7 +32,7 @@ def git(root: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def answer(root: Path, *arguments: str) -> str | None:
+def try_git(root: Path, *arguments: str) -> str | None:
     """Run git in a directory; return its stripped output, or None when it fails."""
     done = _run(root, arguments)
     return done.stdout.strip() if done.returncode == 0 else None
@@ -52,21 +52,21 @@ def is_repository(root: Path) -> bool:
 def commit_of(root: Path, revision: str) -> str | None:
     """Return the full commit id a revision names, or None when it names none."""
     commit = f"{revision}^{{commit}}"
-    return answer(root, "rev-parse", "--verify", "--quiet", "--end-of-options", commit)
+    return try_git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", commit)
 
 
-def is_dirty(root: Path, *, besides: Path) -> bool:
+def is_dirty(root: Path, *, excluding: Path) -> bool:
     """Tell whether tracked or new files differ from the commit, other than those in one folder.
 
     Raises:
         ToolError: git failed.
     """
-    place = besides.relative_to(root).as_posix()
+    place = excluding.relative_to(root).as_posix()
     return git(root, "status", "--porcelain", "--", ".", f":(exclude){place}") != ""
 
 
 @contextmanager
-def checked_out(root: Path, *, commit: str, folder: str) -> Iterator[Path]:
+def checkout_commit(root: Path, *, commit: str, folder: str) -> Iterator[Path]:
     """Check one folder of a commit out into a temporary work tree, and remove it at the end.
 
     Nothing else of the commit is written: the tree can go first on ``sys.path`` without hiding
@@ -82,8 +82,8 @@ def checked_out(root: Path, *, commit: str, folder: str) -> Iterator[Path]:
             git(tree, "checkout", "HEAD", "--", folder)
             yield tree
         finally:
-            answer(root, "worktree", "remove", "--force", "--force", str(tree))
-            answer(root, "worktree", "prune")
+            try_git(root, "worktree", "remove", "--force", "--force", str(tree))
+            try_git(root, "worktree", "prune")
 
 
 def _run(root: Path, arguments: tuple[str, ...]) -> subprocess.CompletedProcess[str]:

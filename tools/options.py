@@ -5,29 +5,29 @@ from typing import Annotated, Protocol, TypeAlias
 
 import typer
 
-from tools.desk import DEVICES, Desk
 from tools.errors import ToolError
-from tools.formats import Format, parse_format
-from tools.standing import known_python
-from tools.targets import NATIVE, TARGETS, known_target
+from tools.report.render import Format, parse_format
+from tools.session import DEVICES, Session
+from tools.sides.prepare import parse_python
+from tools.sides.targets import NATIVE, TARGETS, find_target
 
 DEFAULT_LIMIT_SECONDS = 120.0
 
 
-class OpenDesk(Protocol):
+class SessionFactory(Protocol):
     """Gives a verb its desk; rides on the typer context."""
 
-    def __call__(self, *, target: str, limit_seconds: float) -> Desk:
+    def __call__(self, *, target: str, limit_seconds: float) -> Session:
         """Return a desk for a target; a scenario may take ``limit_seconds``."""
 
 
-def opener(context: typer.Context) -> OpenDesk:
+def session_factory(context: typer.Context) -> SessionFactory:
     """Return the function that opens desks."""
-    found: OpenDesk = context.obj
+    found: SessionFactory = context.obj
     return found
 
 
-def _positive(text: str) -> float:
+def _parse_seconds(text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
@@ -43,12 +43,12 @@ def require_native(target: str) -> None:
     Raises:
         ToolError: the target is unknown or not native.
     """
-    if known_target(target).name != NATIVE:
+    if find_target(target).name != NATIVE:
         rule = "must be our own code for this verb"
         raise ToolError("--target", rule, expected=NATIVE, got=repr(target))
 
 
-def side_or(default: str, given: str | None, *, option: str, target: str) -> str:
+def side_or_default(default: str, given: str | None, *, option: str, target: str) -> str:
     """Return the side given, or the default of this repository's own code.
 
     Raises:
@@ -56,39 +56,39 @@ def side_or(default: str, given: str | None, *, option: str, target: str) -> str
     """
     if given is not None:
         return given
-    known = known_target(target)
+    known = find_target(target)
     if known.name != NATIVE:
         rule = f"must be given for target {target}"
         raise ToolError(option, rule, expected=known.sides, got="none")
     return default
 
 
-def interpreter(given: str | None, *, target: str) -> Path | None:
+def parse_interpreter(given: str | None, *, target: str) -> Path | None:
     """Return the interpreter given, for a target whose sides may have one of their own.
 
     Raises:
         ToolError: it is no program, or the target plays in ours.
     """
-    if given is not None and known_target(target).name == NATIVE:
+    if given is not None and find_target(target).name == NATIVE:
         rule, expected = "must be left out for target native", "none"
         raise ToolError("--python", rule, expected=expected, got=repr(given))
-    return known_python(given)
+    return parse_python(given)
 
 
-Names: TypeAlias = Annotated[
+ScenarioNames: TypeAlias = Annotated[
     list[str] | None,
     typer.Argument(metavar="SCENARIO", help="Scenarios; all of them when none is named."),
 ]
-Target: TypeAlias = Annotated[
+TargetOption: TypeAlias = Annotated[
     str, typer.Option("--target", metavar="|".join(TARGETS), help="Code under guard.")
 ]
 DeviceOption: TypeAlias = Annotated[
     str, typer.Option("--device", metavar="|".join(DEVICES), help="Where the stacks are built.")
 ]
-Limit: TypeAlias = Annotated[
+TimeoutOption: TypeAlias = Annotated[
     float,
     typer.Option(
-        "--timeout", parser=_positive, metavar="SECONDS", help="Time one scenario may take."
+        "--timeout", parser=_parse_seconds, metavar="SECONDS", help="Time one scenario may take."
     ),
 ]
 FormatOption: TypeAlias = Annotated[
@@ -97,10 +97,10 @@ FormatOption: TypeAlias = Annotated[
         "--format", parser=parse_format, metavar="|".join(Format), help="Form of the verdict."
     ),
 ]
-Strict: TypeAlias = Annotated[
+StrictOption: TypeAlias = Annotated[
     bool, typer.Option("--strict", help="Let differences of the interface fail as well.")
 ]
-Commit: TypeAlias = Annotated[
+CommitOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--commit", metavar="TEXT", help="Commit that plays; asked of git when not given."
@@ -113,11 +113,13 @@ SideOption: TypeAlias = Annotated[
         help="golden, worktree or a revision; of sglang: pypi:VERSION, dir:PATH or git:PATH@REV.",
     ),
 ]
-Python: TypeAlias = Annotated[
+PythonOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--python", metavar="PATH", help="Interpreter that plays dir: and git: sides, as it is."
     ),
 ]
-AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Out: TypeAlias = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where traces go.")]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+OutOption: TypeAlias = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Where traces go.")
+]

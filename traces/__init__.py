@@ -15,11 +15,11 @@
 from typing import TYPE_CHECKING
 
 from traces.errors import RecorderError, TraceError, TraceFormatError
-from traces.model import Recording, Trace
-from traces.recorder import Recorder, record
+from traces.recording.recorder import Recorder, record
+from traces.schema.model import Recording, Trace
 
 if TYPE_CHECKING:
-    from traces.verdict import Cause
+    from traces.schema.verdict import Cause
 
 # Also binds the name of the subpackage, before the function below takes its place for good.
 try:

@@ -19,7 +19,7 @@ class TraceError(Exception):
     @override
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         """Let the error travel between processes as the line it is."""
-        return _as_written, (type(self), str(self), self.subject, self.rule)
+        return _rebuild_error, (type(self), str(self), self.subject, self.rule)
 
 
 class TraceFormatError(TraceError, ValueError):
@@ -42,7 +42,7 @@ class GoldenNameError(TraceError, ValueError):
     """A golden's name could not be a file's name on every machine."""
 
 
-def _as_written(kind: type[TraceError], line: str, subject: str, rule: str) -> TraceError:
+def _rebuild_error(kind: type[TraceError], line: str, subject: str, rule: str) -> TraceError:
     error = kind.__new__(kind, line)
     error.args = (line,)
     error.subject, error.rule = subject, rule

@@ -2,8 +2,8 @@
 
 import torch
 
-from assembler.accelerator.base import Device
-from assembler.allocators.ledger import PageLedger
+from assembler.allocators.free_pages import FreePageList
+from assembler.device.base import Device
 from assembler.device_pools.base import KVCache
 
 
@@ -28,7 +28,7 @@ class DeviceSlotAllocator:
         self.dtype = dtype
         self.device = device
         self._kvcache = kvcache
-        self._ledger = PageLedger(
+        self._free_page_list = FreePageList(
             subject=type(self).__name__,
             first_page=1,
             page_num=size // page_size,
@@ -46,13 +46,13 @@ class DeviceSlotAllocator:
         Order: the result is ready for work launched on the current stream. An error of the device
         leaves the slots free.
         """
-        slots = self._ledger.take(need_size)
+        slots = self._free_page_list.take(need_size)
         if slots is None:
             return None
         try:
             return self.device.to_device(slots)
         except Exception:
-            self._ledger.give_back(slots)
+            self._free_page_list.give_back(slots)
             raise
 
     def free(self, free_index: torch.Tensor) -> None:
@@ -64,11 +64,11 @@ class DeviceSlotAllocator:
         Order: blocks until the content of ``free_index`` is known. Does not wait for readers of the
         slots: they must be done.
         """
-        self._ledger.give_back(self.device.to_host(free_index))
+        self._free_page_list.give_back(self.device.to_host(free_index))
 
     def available_size(self) -> int:
         """Return the number of free slots."""
-        return self._ledger.available()
+        return self._free_page_list.available()
 
     def get_kvcache(self) -> KVCache:
         """Return the pool whose slots these are."""
@@ -76,4 +76,4 @@ class DeviceSlotAllocator:
 
     def clear(self) -> None:
         """Make all slots free."""
-        self._ledger.clear()
+        self._free_page_list.clear()

@@ -2,8 +2,8 @@
 
 import torch
 
-from assembler.accelerator.base import Device
-from assembler.allocators.ledger import PageLedger
+from assembler.allocators.free_pages import FreePageList
+from assembler.device.base import Device
 from assembler.device_pools.mamba import MambaPool
 
 
@@ -23,7 +23,7 @@ class MambaSlotAllocator:
         self.page_size = 1
         self.device = device
         self._pool = pool
-        self._ledger = PageLedger(
+        self._free_page_list = FreePageList(
             subject=type(self).__name__, first_page=1, page_num=size, page_size=1
         )
 
@@ -38,14 +38,14 @@ class MambaSlotAllocator:
         Order: zeroing is launched on the current stream. An error of the device leaves the slots
         free.
         """
-        taken = self._ledger.take(need_size)
+        taken = self._free_page_list.take(need_size)
         if taken is None:
             return None
         try:
             slots = self.device.to_device(taken)
             self._pool.clear_slots(slots)
         except Exception:
-            self._ledger.give_back(taken)
+            self._free_page_list.give_back(taken)
             raise
         return slots
 
@@ -57,11 +57,11 @@ class MambaSlotAllocator:
 
         Order: blocks until the content of ``free_index`` is known.
         """
-        self._ledger.give_back(self.device.to_host(free_index))
+        self._free_page_list.give_back(self.device.to_host(free_index))
 
     def available_size(self) -> int:
         """Return the number of free slots."""
-        return self._ledger.available()
+        return self._free_page_list.available()
 
     def get_kvcache(self) -> MambaPool:
         """Return the pool whose slots these are."""
@@ -69,4 +69,4 @@ class MambaSlotAllocator:
 
     def clear(self) -> None:
         """Make all slots free. States keep their content until a slot is handed out again."""
-        self._ledger.clear()
+        self._free_page_list.clear()

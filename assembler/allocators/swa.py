@@ -2,10 +2,10 @@
 
 import torch
 
-from assembler.accelerator.base import Device
 from assembler.allocators.base import DeviceSlotAllocator
 from assembler.allocators.paged import PagedTokenToKVPoolAllocator
 from assembler.allocators.token import TokenToKVPoolAllocator
+from assembler.device.base import Device
 from assembler.device_pools.base import KVCache
 from assembler.device_pools.swa import SWAKVPool
 from assembler.errors import PoolError

@@ -2,8 +2,8 @@
 
 import torch
 
-from assembler.accelerator.base import Device
 from assembler.allocators.base import DeviceSlotAllocator
+from assembler.device.base import Device
 from assembler.device_pools.base import KVCache
 
 

@@ -12,7 +12,7 @@ from assembler.names import ComponentType
 from assembler.params import CacheInitParams
 
 
-class DeviceSlots:
+class ComponentAllocators:
     """The allocators behind the components of a cache."""
 
     def __init__(self, params: CacheInitParams) -> None:

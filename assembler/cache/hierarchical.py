@@ -5,23 +5,17 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from assembler.cache.device_slots import DeviceSlots
-from assembler.cache.nodes import (
-    POOL_OF_COMPONENT,
-    CacheNode,
-    EvictParams,
-    EvictResult,
-    NodeLedger,
-)
-from assembler.cache.rules import check_components, check_every_pool_moves, check_params
-from assembler.cache.transfers import component_backups, component_loads, sidecar_transfers
+from assembler.cache.device_slots import ComponentAllocators
+from assembler.cache.node_transfers import backup_transfers, load_transfers, sidecar_transfers
+from assembler.cache.nodes import POOL_OF_COMPONENT, CacheNode, EvictParams, EvictResult, LruNodes
+from assembler.cache.validation import validate_components, validate_params, validate_pool_coverage
 from assembler.controller.hybrid import HybridCacheController
 from assembler.controller.operations import take_finished
 from assembler.errors import AssemblyError
 from assembler.host_pools.group import HostPoolGroup, SidecarPoolSpec
 from assembler.names import ComponentType, WritePolicy
 from assembler.params import CacheInitParams
-from assembler.walls import walls_standing
+from assembler.validation_switch import validation_enabled
 
 
 class HierarchicalCache:
@@ -57,11 +51,11 @@ class HierarchicalCache:
             AssemblyError: the cache is disabled, evicts in an unknown order, or asks for other
                 components than the pools in ``params`` have.
         """
-        check_params(params)
-        self._device_slots = DeviceSlots(params)
+        validate_params(params)
+        self._device_slots = ComponentAllocators(params)
         possible = self._device_slots.components()
         wanted = possible if params.tree_components is None else params.tree_components
-        self.tree_components = check_components(wanted=wanted, possible=possible)
+        self.tree_components = validate_components(wanted=wanted, possible=possible)
         self.params = params
         self.page_size = params.page_size
         self.tp_group = params.tp_cache_group
@@ -74,7 +68,7 @@ class HierarchicalCache:
         self.load_back_threshold = 0
         self.ongoing_write_through: dict[int, CacheNode] = {}
         self.ongoing_load_back: dict[int, tuple[CacheNode, list[ComponentType]]] = {}
-        self._ledger = NodeLedger()
+        self._nodes = LruNodes()
         self._stack: tuple[HostPoolGroup, HybridCacheController] | None = None
 
     @property
@@ -102,8 +96,8 @@ class HierarchicalCache:
             AssemblyError: the group lacks a component's pool, or has a pool that is neither a
                 component's nor a registered sidecar.
         """
-        if walls_standing():
-            check_every_pool_moves(
+        if validation_enabled():
+            validate_pool_coverage(
                 group=host_pool_group,
                 components=self.tree_components,
                 specs=self.sidecar_pool_specs,
@@ -137,14 +131,14 @@ class HierarchicalCache:
                 expected=" or ".join(sorted(possible)) or "none",
                 got=" and ".join(sorted(components)),
             )
-        return self._ledger.add({ComponentType.FULL: device_indices, **components})
+        return self._nodes.add({ComponentType.FULL: device_indices, **components})
 
     def record_hit(self, node: CacheNode) -> None:
         """Count a use of ``node``, which backs it up when the write policy says so.
 
         Source: sglang 0.5.12 ``hiradix_cache.py:736-745``; there an insertion is the first use.
         """
-        self._ledger.touch(node)
+        self._nodes.touch(node)
         node.hit_count += 1
         is_write_back = self.cache_controller.write_policy is WritePolicy.WRITE_BACK
         if not is_write_back and node.hit_count >= self.write_through_threshold:
@@ -174,7 +168,7 @@ class HierarchicalCache:
 
         Order: the node stays locked until :meth:`writing_check` saw its copy finished.
         """
-        self._ledger.touch(node)
+        self._nodes.touch(node)
         if node.is_backed_up:
             return True
         self.inc_lock_ref(node)
@@ -203,7 +197,7 @@ class HierarchicalCache:
 
         Order: the node stays locked until :meth:`loading_check` saw its copy finished.
         """
-        self._ledger.touch(node)
+        self._nodes.touch(node)
         missing = node.missing_on_device()
         if not missing:
             return node.device[ComponentType.FULL]
@@ -288,7 +282,7 @@ class HierarchicalCache:
             How many slots of ``component`` were freed; ``num`` or more unless nothing is left.
         """
         freed = 0
-        for node in self._ledger:
+        for node in self._nodes:
             if freed >= num:
                 break
             if node.lock_ref == 0 and component in node.host:
@@ -304,9 +298,9 @@ class HierarchicalCache:
         self.cache_controller.reset()
         self.ongoing_write_through.clear()
         self.ongoing_load_back.clear()
-        for node in self._ledger:
+        for node in self._nodes:
             self._free_device(node, list(node.device))
-        self._ledger.clear()
+        self._nodes.clear()
         self.host_pool_group.clear()
 
     def _adopted(self) -> tuple[HostPoolGroup, HybridCacheController]:
@@ -318,7 +312,7 @@ class HierarchicalCache:
 
     def _write(self, node: CacheNode) -> dict[ComponentType, torch.Tensor] | None:
         """Back up all components of a node; return its host slots, or None without space."""
-        parts = component_backups(node)
+        parts = backup_transfers(node)
         host_indices = self.cache_controller.write(
             node.device[ComponentType.FULL],
             node_id=node.id,
@@ -336,7 +330,7 @@ class HierarchicalCache:
         self, node: CacheNode, missing: Sequence[ComponentType]
     ) -> dict[ComponentType, torch.Tensor] | None:
         """Queue the missing components of a node; return their device slots, or None."""
-        parts = component_loads(node, missing)
+        parts = load_transfers(node, missing)
         has_full = ComponentType.FULL in missing
         host_indices = node.host[ComponentType.FULL]
         device_indices = self.cache_controller.load(
@@ -352,7 +346,7 @@ class HierarchicalCache:
     def _device_victim(self, component: ComponentType) -> CacheNode | None:
         """Return the next node to lose ``component`` on the device."""
         candidates = [
-            node for node in self._ledger if node.lock_ref == 0 and component in node.device
+            node for node in self._nodes if node.lock_ref == 0 and component in node.device
         ]
         if self.cache_controller.write_policy is not WritePolicy.WRITE_BACK:
             candidates.sort(key=lambda node: not node.is_backed_up)
@@ -370,7 +364,7 @@ class HierarchicalCache:
         goes_alone = node.is_backed_up and component is not ComponentType.FULL
         self._free_device(node, [component] if goes_alone else list(node.device))
         if not node.is_backed_up:
-            self._ledger.remove(node)
+            self._nodes.remove(node)
 
     def _drop_from_host(self, node: CacheNode) -> None:
         """Free a node's host slots; forget the node unless the device has all of it."""
@@ -380,7 +374,7 @@ class HierarchicalCache:
         node.host = {}
         if not is_whole:
             self._free_device(node, list(node.device))
-            self._ledger.remove(node)
+            self._nodes.remove(node)
 
     def _free_device(self, node: CacheNode, components: Sequence[ComponentType]) -> None:
         """Free a node's device slots of some components."""

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Mapping
 
-from assembler.attach import attach_hybrid_nsa_pool_to_hiradix_cache
 from assembler.cache.hierarchical import HierarchicalCache
 from assembler.cache.layout import fix_direct_layout
 from assembler.device_pools.mha import MHATokenToKVPool
@@ -13,6 +12,7 @@ from assembler.errors import AssemblyError
 from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.group import HostPoolGroup
 from assembler.params import CacheInitParams, ServerArgs
+from assembler.stacks.attach import attach_hybrid_nsa_pool_to_hiradix_cache
 from assembler.stacks.kv_only import build_kv_only_stack
 
 

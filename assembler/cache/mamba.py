@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Mapping
 
-from assembler.attach import attach_hybrid_pool_to_mamba_cache
 from assembler.cache.hierarchical import HierarchicalCache
 from assembler.cache.layout import fix_direct_layout
 from assembler.device_pools.linear import HybridLinearKVPool
@@ -12,6 +11,7 @@ from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.group import HostPoolGroup
 from assembler.names import PoolName
 from assembler.params import CacheInitParams, ServerArgs
+from assembler.stacks.attach import attach_hybrid_pool_to_mamba_cache
 
 
 class HiMambaRadixCache(HierarchicalCache):

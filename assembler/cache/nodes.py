@@ -80,7 +80,7 @@ class CacheNode:
         return [component for component in self.host if component not in self.device]
 
 
-class NodeLedger:
+class LruNodes:
     """Nodes from the one used longest ago to the one used last."""
 
     def __init__(self) -> None:

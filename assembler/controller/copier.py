@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from assembler.accelerator.base import Device, Stream
 from assembler.controller.operations import CacheOperation
+from assembler.device.base import Device, Stream
 from assembler.device_pools.base import KVCache
 from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.group import HostPoolGroup, PoolTransfer

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from assembler.allocators.swa import SWATokenToKVPoolAllocator
-from assembler.check import check_draft
 from assembler.controller.copier import DraftPools, StackCopier, hold_operation
 from assembler.controller.layer_done import LayerDoneCounter
 from assembler.controller.operations import CacheOperation, HiCacheAck, merge_operations
-from assembler.controller.settings import known_io_backend, known_write_policy
+from assembler.controller.settings import parse_io_backend, parse_write_policy
 from assembler.device_pools.base import KVCache
 from assembler.errors import TransferError
 from assembler.groups import ProcessGroup
@@ -20,6 +19,7 @@ from assembler.host_pools.group import HostPoolGroup, PoolTransfer
 from assembler.host_pools.resolve import Grant, resolve_transfers
 from assembler.names import Direction
 from assembler.params import KVSlotAllocator
+from assembler.validation import validate_draft_pools
 
 
 class HybridCacheController:
@@ -107,8 +107,8 @@ class HybridCacheController:
         self.attn_tp_group = attn_tp_group
         self.attn_cp_rank = 0 if attn_cp_group is None else attn_cp_group.rank()
         self.attn_cp_size = 1 if attn_cp_group is None else attn_cp_group.size()
-        self.write_policy = known_write_policy(write_policy)
-        self.io_backend = known_io_backend(io_backend)
+        self.write_policy = parse_write_policy(write_policy)
+        self.io_backend = parse_io_backend(io_backend)
         self.storage_backend = storage_backend
         self.prefetch_threshold = prefetch_threshold
         self.model_name = model_name
@@ -144,7 +144,7 @@ class HybridCacheController:
             AssemblyError: the host pool does not mirror the device pool, is smaller than the
                 anchor's, or the draft has more layers than a load.
         """
-        check_draft(
+        validate_draft_pools(
             group=self.mem_pool_host,
             device_pool=draft_device_pool,
             host_pool=draft_host_pool,

@@ -1,6 +1,6 @@
 """How the reader of a layer waits for that layer's load, and for no other."""
 
-from assembler.accelerator.base import Device, Event, Stream
+from assembler.device.base import Device, Event, Stream
 from assembler.errors import TransferError
 
 

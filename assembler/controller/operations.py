@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from assembler.accelerator.base import Event
+from assembler.device.base import Event
 from assembler.host_pools.group import PoolTransfer
 from assembler.host_pools.resolve import Grant
 from assembler.names import PoolName

@@ -4,7 +4,7 @@ from assembler.errors import AssemblyError, TransferError
 from assembler.names import IoBackend, WritePolicy
 
 
-def known_write_policy(value: str) -> WritePolicy:
+def parse_write_policy(value: str) -> WritePolicy:
     """Return the policy of a name, or raise AssemblyError."""
     if value not in set(WritePolicy):
         known = " or ".join(WritePolicy)
@@ -12,7 +12,7 @@ def known_write_policy(value: str) -> WritePolicy:
     return WritePolicy(value)
 
 
-def known_io_backend(value: str) -> IoBackend:
+def parse_io_backend(value: str) -> IoBackend:
     """Return the io backend of a name, or raise TransferError."""
     if value not in set(IoBackend):
         known = " or ".join(IoBackend)

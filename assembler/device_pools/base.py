@@ -5,7 +5,7 @@ from typing import Protocol
 
 import torch
 
-from assembler.accelerator.base import Device
+from assembler.device.base import Device
 from assembler.errors import PoolError
 from assembler.geometry import PoolGeometry
 
@@ -20,7 +20,7 @@ class LayerTransferCounter(Protocol):
         ...
 
 
-class LayerGate:
+class LayerLoadWaiter:
     """Mixin of objects whose readers may have to wait for a layer.
 
     Attributes:
@@ -71,7 +71,7 @@ class DevicePool(Protocol):
         ...
 
 
-class KVCache(LayerGate, ABC):
+class KVCache(LayerLoadWaiter, ABC):
     """Base of the pools that hold one row a token and layer.
 
     Buffers have ``size + page_size`` rows: slot 0, and with paging all of page 0, takes the writes

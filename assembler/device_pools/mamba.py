@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from assembler.accelerator.access import rows_of, whole
-from assembler.accelerator.base import Device
-from assembler.device_pools.base import LayerGate, unknown_plane
+from assembler.device.access import row_access, tensor_access
+from assembler.device.base import Device
+from assembler.device_pools.base import LayerLoadWaiter, unknown_plane
 from assembler.errors import PoolError
 from assembler.geometry import PlaneGeometry, PoolGeometry
 from assembler.names import PoolName
@@ -99,8 +99,8 @@ class MambaPool:
         self.device.launch(
             operation,
             label="clear states",
-            reads=(whole(slots),),
-            writes=tuple(rows_of(state, lambda: slots) for state in states),
+            reads=(tensor_access(slots),),
+            writes=tuple(row_access(state, lambda: slots) for state in states),
         )
 
     def _planes(self) -> dict[str, torch.Tensor]:
@@ -108,7 +108,7 @@ class MambaPool:
         return {"temporal": self.temporal, **convolutions}
 
 
-class HybridReqToTokenPool(LayerGate):
+class HybridReqToTokenPool(LayerLoadWaiter):
     """The requests' way to their states; linear layers read through it and wait here.
 
     The table of tokens by request is not kept: nothing in this package reads it.

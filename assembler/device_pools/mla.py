@@ -3,7 +3,7 @@
 import torch
 from typing_extensions import override
 
-from assembler.accelerator.base import Device
+from assembler.device.base import Device
 from assembler.device_pools.base import KVCache, unknown_plane
 from assembler.geometry import PlaneGeometry, PoolGeometry
 from assembler.names import PoolName

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from typing_extensions import override
 
-from assembler.accelerator.base import Device
+from assembler.device.base import Device
 from assembler.device_pools.base import KVCache, LayerTransferCounter
 from assembler.device_pools.mha import MHATokenToKVPool
 from assembler.errors import PoolError

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import torch
 
-from assembler.accelerator.base import Device
-from assembler.allocators.ledger import PageLedger
+from assembler.allocators.free_pages import FreePageList
+from assembler.device.base import Device
 from assembler.device_pools.base import DevicePool
 from assembler.errors import PoolError, TransferError
 from assembler.geometry import PlaneGeometry, PoolGeometry
@@ -81,7 +81,7 @@ class HostKVCache(ABC):
         check_host_memory(
             subject=type(self).__name__, requested_bytes=self.size * self.size_per_token
         )
-        self._ledger = PageLedger(
+        self._free_page_list = FreePageList(
             subject=type(self).__name__, first_page=0, page_num=page_num, page_size=page_size
         )
 
@@ -102,7 +102,7 @@ class HostKVCache(ABC):
         Raises:
             PoolError: ``need_size`` is not whole pages.
         """
-        return self._ledger.take(need_size)
+        return self._free_page_list.take(need_size)
 
     def free(self, indices: torch.Tensor) -> int:
         """Take slots back and return their number.
@@ -112,15 +112,15 @@ class HostKVCache(ABC):
 
         Order: blocks until the content of ``indices`` is known.
         """
-        return self._ledger.give_back(self.device.to_host(indices))
+        return self._free_page_list.give_back(self.device.to_host(indices))
 
     def available_size(self) -> int:
         """Return the number of free slots."""
-        return self._ledger.available()
+        return self._free_page_list.available()
 
     def clear(self) -> None:
         """Make all slots free. Rows keep their content."""
-        self._ledger.clear()
+        self._free_page_list.clear()
 
     def backup_from_device_all_layer(
         self,

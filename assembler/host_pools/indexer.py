@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from typing_extensions import override
 
-from assembler.accelerator.base import Device
+from assembler.device.base import Device
 from assembler.device_pools.nsa import NSATokenToKVPool, index_row_bytes
 from assembler.geometry import PlaneGeometry
 from assembler.host_pools.base import HostKVCache

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from typing_extensions import override
 
-from assembler.accelerator.base import Device
+from assembler.device.base import Device
 from assembler.device_pools.mha import MHATokenToKVPool
 from assembler.geometry import PlaneGeometry
 from assembler.host_pools.base import HostKVCache, bytes_per_slot

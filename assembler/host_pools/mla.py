@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from typing_extensions import override
 
-from assembler.accelerator.base import Device
+from assembler.device.base import Device
 from assembler.device_pools.mla import MLATokenToKVPool
 from assembler.errors import PoolError
 from assembler.geometry import PlaneGeometry

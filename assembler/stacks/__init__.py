@@ -2,7 +2,7 @@
 
 Names, keywords and defaults are those of the field, because callers and golden traces know them.
 Below these signatures nothing has a default, and every builder ends at the walls of
-:mod:`assembler.check`, so a keyword lost on the way is an error and not another shape.
+:mod:`assembler.validation`, so a keyword lost on the way is an error and not another shape.
 
 Layer mappings go from *global* layer ids to layer indices in a pool, for the layers of this
 pipeline stage. Stacks count layers from the stage's first one, whose id the allocator's device pool

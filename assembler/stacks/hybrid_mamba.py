@@ -18,7 +18,7 @@ from assembler.stacks.parts import (
     build_pool_entry,
     count_stage_layers,
     finish_stack,
-    stage_start,
+    first_stage_layer,
 )
 
 
@@ -59,7 +59,7 @@ def build_hybrid_mamba_stack(
         host_mamba_evict_fn: asked for state slots on the host when there are too few.
         device_mamba_evict_fn: the same on the device.
     """
-    start_layer = stage_start(params)
+    start_layer = first_stage_layer(params)
     transfer_layer_num = count_stage_layers(
         start_layer=start_layer, layer_mappings=(full_layer_mapping, mamba_layer_mapping)
     )

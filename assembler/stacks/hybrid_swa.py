@@ -17,7 +17,7 @@ from assembler.stacks.parts import (
     build_pool_entry,
     count_stage_layers,
     finish_stack,
-    stage_start,
+    first_stage_layer,
 )
 
 
@@ -57,7 +57,7 @@ def build_hybrid_swa_stack(
         host_swa_evict_fn: asked for window slots on the host when there are too few.
         device_swa_evict_fn: the same on the device.
     """
-    start_layer = stage_start(params)
+    start_layer = first_stage_layer(params)
     transfer_layer_num = count_stage_layers(
         start_layer=start_layer, layer_mappings=(full_layer_mapping, swa_layer_mapping)
     )

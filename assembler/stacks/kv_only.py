@@ -15,7 +15,7 @@ from assembler.stacks.parts import (
     build_pool_entry,
     count_stage_layers,
     finish_stack,
-    stage_start,
+    first_stage_layer,
 )
 
 
@@ -47,7 +47,7 @@ def build_kv_only_stack(
         full_layer_mapping: its layers.
         override_kv_cache_dim: elements of a latent row that is not rank plus rotary part.
     """
-    start_layer = stage_start(params)
+    start_layer = first_stage_layer(params)
     transfer_layer_num = count_stage_layers(
         start_layer=start_layer, layer_mappings=(full_layer_mapping,)
     )

@@ -8,7 +8,6 @@ Source: sglang 0.5.12 ``hybrid_pool_assembler.py:43-92``.
 import threading
 from collections.abc import Mapping, Sequence
 
-from assembler.check import check_stack
 from assembler.controller.hybrid import HybridCacheController
 from assembler.device_pools.base import DevicePool
 from assembler.device_pools.mha import MHATokenToKVPool
@@ -22,6 +21,7 @@ from assembler.host_pools.mha import MHATokenToKVPoolHost
 from assembler.host_pools.mla import MLATokenToKVPoolHost
 from assembler.names import PoolName
 from assembler.params import CacheInitParams, ServerArgs
+from assembler.validation import validate_stack
 
 
 def build_kv_host_pool(
@@ -133,7 +133,7 @@ def build_pool_entry(
     )
 
 
-def stage_start(params: CacheInitParams) -> int:
+def first_stage_layer(params: CacheInitParams) -> int:
     """Return the first global layer id of the pipeline stage."""
     return params.token_to_kv_pool_allocator.get_kvcache().start_layer
 
@@ -181,7 +181,7 @@ def finish_stack(
         TransferError: the io backend is unknown.
     """
     host_pool_group = HostPoolGroup(entries)
-    check_stack(
+    validate_stack(
         group=host_pool_group,
         declared=_declared_geometry(params),
         page_size=page_size,

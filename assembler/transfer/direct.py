@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from typing_extensions import override
 
-from assembler.accelerator.access import Access, rows_of
+from assembler.device.access import MemoryAccess, row_access
 from assembler.errors import TransferError
 from assembler.transfer.mover import RowMover
 from assembler.transfer.windows import RowWindow
@@ -36,8 +36,8 @@ class DirectRowMover(RowMover):
             _run_of(dst, dst_rows, start, stop).copy_(taken, non_blocking=True)
 
     @override
-    def access(self, *, window: RowWindow, numbers: Callable[[], torch.Tensor]) -> Access:
-        return rows_of(window.tensor, numbers)
+    def access(self, *, window: RowWindow, numbers: Callable[[], torch.Tensor]) -> MemoryAccess:
+        return row_access(window.tensor, numbers)
 
 
 def _runs(

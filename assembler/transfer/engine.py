@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from assembler.accelerator.access import Access, whole
-from assembler.accelerator.base import Device
+from assembler.device.access import MemoryAccess, tensor_access
+from assembler.device.base import Device
 from assembler.errors import TransferError
 from assembler.names import Direction, IoBackend
 from assembler.transfer.direct import DirectRowMover
@@ -61,7 +61,7 @@ def move(
     accelerator, rows, mover = host_pool.device, host_pool.row_map, _MOVERS[backend]
     _check_indices(subject, host_indices, device_indices)
     row_num = rows.row_num(host_indices.numel())
-    slots: tuple[Access, ...] = (whole(host_indices), whole(device_indices))
+    slots: tuple[MemoryAccess, ...] = (tensor_access(host_indices), tensor_access(device_indices))
     if backend is IoBackend.KERNEL:
         _check_reach(subject, accelerator, host, host_indices, device_indices)
         host, device = host.mapped_by(accelerator), device.mapped_by(accelerator)

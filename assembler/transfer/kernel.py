@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from typing_extensions import override
 
-from assembler.accelerator.access import Access, Rows
+from assembler.device.access import MemoryAccess, StridedRows
 from assembler.errors import TransferError
 from assembler.transfer.mover import RowMover
 from assembler.transfer.windows import RowWindow
@@ -43,14 +43,14 @@ class KernelRowMover(RowMover):
         _addressed(dst).index_copy_(0, dst_rows, moved)
 
     @override
-    def access(self, *, window: RowWindow, numbers: Callable[[], torch.Tensor]) -> Access:
-        rows = Rows(
+    def access(self, *, window: RowWindow, numbers: Callable[[], torch.Tensor]) -> MemoryAccess:
+        rows = StridedRows(
             offset_bytes=window.offset_bytes,
             stride_bytes=window.stride_bytes,
             row_bytes=window.row_bytes,
             numbers=numbers,
         )
-        return Access(tensor=window.base, rows=rows)
+        return MemoryAccess(tensor=window.base, rows=rows)
 
 
 def _addressed(window: RowWindow) -> torch.Tensor:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import torch
 
-from assembler.accelerator.access import Access
+from assembler.device.access import MemoryAccess
 from assembler.transfer.windows import RowWindow
 
 
@@ -32,6 +32,6 @@ class RowMover(Protocol):
         """
         ...
 
-    def access(self, *, window: RowWindow, numbers: Callable[[], torch.Tensor]) -> Access:
+    def access(self, *, window: RowWindow, numbers: Callable[[], torch.Tensor]) -> MemoryAccess:
         """Return what :meth:`move_rows` touches of ``window``, given its row numbers."""
         ...

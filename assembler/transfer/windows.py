@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from assembler.accelerator.base import Device
+from assembler.device.base import Device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from assembler.accelerator import Device, get_device
+from assembler.device import Device, get_device
 from assembler.device_pools.mamba import MambaPool
 from assembler.device_pools.mha import MHATokenToKVPool
 from assembler.device_pools.mla import MLATokenToKVPool
@@ -15,7 +15,8 @@ from assembler.host_pools.indexer import NSAIndexerPoolHost
 from assembler.host_pools.mamba import MambaPoolHost
 from assembler.host_pools.mha import MHATokenToKVPoolHost
 from assembler.host_pools.mla import MLATokenToKVPoolHost
-from tests.assembler.delayed import DelayedDevice
+from tests.assembler.delayed_device import DelayedDevice
+from traces.targets.common.runtime import open_device
 
 
 @dataclass(frozen=True)
@@ -178,4 +179,4 @@ def pools(cpu) -> Pools:
     ]
 )
 def pools_anywhere(request) -> Pools:
-    return Pools(get_device(request.param))
+    return Pools(open_device(request.param))

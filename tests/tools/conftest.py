@@ -10,14 +10,14 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from tools.cli import guarded, run
-from tools.declaration import BASE_REF
-from tools.desk import Desk
+from tools.cli import run_command, run_guarded
 from tools.errors import ToolError
-from tools.playing import Playing
-from tools.stage import Performance, Unplayable
-from traces.canonical import render, render_sites
-from traces.model import (
+from tools.goldens.declaration import BASE_REF
+from tools.session import Session
+from tools.workers.protocol import RunResult, UnsupportedScenario
+from tools.workers.results import RunResults
+from traces.schema.canonical import render, render_sites
+from traces.schema.model import (
     SCHEMA,
     Argument,
     Call,
@@ -84,7 +84,7 @@ def build_trace(name: str, *, width: int = 656) -> Trace:
 def build_sites() -> Sites:
     return Sites(
         calls={
-            f"{BUILDER}#1": Site(file="traces/play.py", line=7),
+            f"{BUILDER}#1": Site(file="traces/targets/native/run.py", line=7),
             "MLATokenToKVPoolHost#1": Site(file="assembler/stacks.py", line=123),
         },
         definitions={"MLATokenToKVPoolHost": Site(file="assembler/host_pools/mla.py", line=5)},
@@ -93,26 +93,26 @@ def build_sites() -> Sites:
 
 
 @dataclass
-class FakeTroupe:
+class FakeScenarioRunner:
     """Plays from a script: traces by scenario name; a text stands for a problem."""
 
-    traces: dict[str, Trace | str | Unplayable]
+    traces: dict[str, Trace | str | UnsupportedScenario]
     known_builders: tuple[str, ...]
     gpu: str
 
-    def play(self, scenarios, *, device, on_played):
+    def run(self, scenarios, *, device, on_played):
         performances, unplayable, problems = {}, {}, []
         for name in [scenario.name for scenario in scenarios]:
             played = self.traces[name]
             if isinstance(played, str):
                 problems.append(played)
-            elif isinstance(played, Unplayable):
+            elif isinstance(played, UnsupportedScenario):
                 unplayable[name] = played.reason
             else:
                 sites = render_sites(build_sites())
-                performances[name] = Performance(text=render(played), sites=sites)
+                performances[name] = RunResult(text=render(played), sites=sites)
             on_played(name)
-        return Playing(performances=performances, unplayable=unplayable, problems=tuple(problems))
+        return RunResults(by_scenario=performances, unplayable=unplayable, problems=tuple(problems))
 
     def replay(self, scenario, *, device, call):
         raise ToolError(scenario.name, "must be real", expected="code", got="a script")
@@ -143,8 +143,8 @@ class Checkout:
     """
 
     root: Path
-    traces: dict[str, Trace | str | Unplayable]
-    base_traces: dict[str, Trace | str | Unplayable] = field(default_factory=dict)
+    traces: dict[str, Trace | str | UnsupportedScenario]
+    base_traces: dict[str, Trace | str | UnsupportedScenario] = field(default_factory=dict)
     builders: tuple[str, ...] = (BUILDER,)
     gpu: str = "NVIDIA H100"
 
@@ -184,22 +184,22 @@ class Checkout:
             if path.is_file() and path.relative_to(self.root).parts[0] not in hidden
         }
 
-    def desk(self, *, target: str, limit_seconds: float) -> Desk:
+    def session(self, *, target: str, limit_seconds: float) -> Session:
         @contextmanager
         def open_troupe(place):
             traces = self.traces if place.root == self.root else self.base_traces
-            yield FakeTroupe(traces=traces, known_builders=self.builders, gpu=self.gpu)
+            yield FakeScenarioRunner(traces=traces, known_builders=self.builders, gpu=self.gpu)
 
         scenarios = {
             name: SimpleNamespace(name=name, builder=BUILDER, config={"page_size": 64})
             for name in self.traces
         }
-        return Desk(
+        return Session(
             root=self.root,
             target=target,
             scenarios=scenarios,
-            open_troupe=open_troupe,
-            open_auditors=open_troupe,
+            open_runner=open_troupe,
+            open_audit_runner=open_troupe,
         )
 
 
@@ -257,7 +257,7 @@ def goldentrace(checkout):
     """Run a command line on the small checkout and return its exit code."""
 
     def call(*arguments: str) -> int:
-        return guarded(lambda: run(list(arguments), open_desk=checkout.desk))
+        return run_guarded(lambda: run_command(list(arguments), open_session=checkout.session))
 
     return call
 

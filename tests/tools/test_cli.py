@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tools.cli import guarded, main
-from tools.desk import open_desk
+from tools.cli import main, run_guarded
 from tools.errors import ToolError
+from tools.session import open_session
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -120,7 +120,7 @@ def test_unknown_target_is_refused():
     with pytest.raises(
         ToolError, match=r"^--target: must be known; expected native, sglang, got 'x'$"
     ):
-        open_desk(ROOT, target="x", limit_seconds=1.0)
+        open_session(ROOT, target="x", limit_seconds=1.0)
 
 
 def test_internal_error_is_one_line_without_traceback(capsys, monkeypatch):
@@ -129,7 +129,7 @@ def test_internal_error_is_one_line_without_traceback(capsys, monkeypatch):
     def fail() -> int:
         raise RuntimeError("two\nlines")
 
-    assert guarded(fail) == 2
+    assert run_guarded(fail) == 2
     assert one_error_line(capsys) == (
         "goldentrace: internal error: must not happen; expected a result, "
         "got RuntimeError: two lines; GOLDENTRACE_DEBUG=1 shows where"
@@ -138,7 +138,7 @@ def test_internal_error_is_one_line_without_traceback(capsys, monkeypatch):
 
 def test_debug_variable_shows_the_traceback(capsys, monkeypatch):
     monkeypatch.setenv("GOLDENTRACE_DEBUG", "1")
-    assert guarded(lambda: 1 // 0) == 2
+    assert run_guarded(lambda: 1 // 0) == 2
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -146,7 +146,7 @@ def test_interrupt_has_its_own_exit_code(capsys):
     def interrupt() -> int:
         raise KeyboardInterrupt
 
-    assert guarded(interrupt) == 130
+    assert run_guarded(interrupt) == 130
     assert one_error_line(capsys) == "goldentrace: interrupted: nothing was changed"
 
 
@@ -154,7 +154,7 @@ def test_interrupted_verb_says_so(goldentrace, checkout, monkeypatch, capsys):
     def interrupt(**_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkout, "desk", interrupt)
+    monkeypatch.setattr(checkout, "session", interrupt)
     assert goldentrace("gate") == 130
     assert one_error_line(capsys) == "goldentrace: interrupted: nothing was changed"
 
@@ -171,7 +171,7 @@ def test_termination_unwinds_like_an_interrupt():
         return 0
 
     before = signal.getsignal(signal.SIGTERM)
-    assert guarded(terminate) == 130
+    assert run_guarded(terminate) == 130
     assert unwound == [True]
     assert signal.getsignal(signal.SIGTERM) is before
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from traces.scenarios import registry
+from traces.targets.native.scenarios import registry
 
 ROOT = Path(__file__).resolve().parents[2]
 FORWARDED = "override_kv_cache_dim=override_kv_cache_dim,"

@@ -21,6 +21,6 @@ def tiny():
 def no_leaked_instrumentation() -> Iterator[None]:
     """A function that stays instrumented would be seen by every later test."""
     yield
-    from traces.instrument import leaks
+    from traces.recording.instrument import still_instrumented
 
-    assert leaks() == ()
+    assert still_instrumented() == ()

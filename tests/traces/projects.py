@@ -6,10 +6,10 @@ import pytest
 import tinytarget
 import torch
 
-from traces import golden_fixture, snapshot
+from traces.pytest import fixture, snapshot
 
 # Imported above so that pytester, which restores sys.modules, never imports them a second time.
-_ = (tinytarget, torch, golden_fixture, snapshot)
+_ = (tinytarget, torch, fixture, snapshot)
 
 
 # Without hypothesis, which would be imported again by every inner run.

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from tools.errors import ToolError
-from tools.mutation.mutants import Scope
-from tools.targets import NATIVE, SGLANG
+from tools.mutation.generator import MutationScope
+from tools.sides.targets import NATIVE, SGLANG
 
 _CONSTRUCTORS = ("__init__", "__post_init__", "init_hicache")
 # Guards move no byte: good code never trips them. Their own tests trip every one.
-_GUARDS = ("assembler/check.py", "assembler/errors.py", "assembler/walls.py")
+_GUARDS = ("assembler/validation.py", "assembler/errors.py", "assembler/validation_switch.py")
 # Runs on a GPU only, where `pytest -m cuda` plays it.
-_GPU_ONLY = ("assembler/accelerator/cuda.py",)
+_GPU_ONLY = ("assembler/device/cuda.py",)
 _SGLANG_FILES = (
     "sglang/srt/mem_cache/hybrid_cache/hybrid_pool_assembler.py",
     "sglang/srt/mem_cache/hybrid_cache/hybrid_cache_controller.py",
@@ -19,7 +19,7 @@ _SGLANG_FILES = (
 )
 
 
-def scope_of(target: str, root: Path) -> Scope:
+def scope_of(target: str, root: Path) -> MutationScope:
     """Return what of a target's tree under a root is mutated.
 
     Raises:
@@ -38,36 +38,36 @@ def devices_of(target: str) -> dict[str, str]:
     traces are the same, and what is not ordered ends nothing there and so stays silent.
     """
     if target == NATIVE:
-        return {"": "cpu", "assembler/accelerator/sim/": "sim"}
+        return {"": "cpu"}
     return {"": "auto"}
 
 
-def _native(root: Path) -> Scope:
+def _native(root: Path) -> MutationScope:
     files = sorted((root / "assembler").rglob("*.py"))
     names = [file.relative_to(root).as_posix() for file in files]
-    return Scope(
+    return MutationScope(
         files=tuple(name for name in names if name not in _GUARDS + _GPU_ONLY),
-        wiring=("assembler/stacks/", "assembler/attach"),
-        wired_functions=_CONSTRUCTORS,
-        order=(
+        wiring_paths=("assembler/stacks/",),
+        wiring_functions=_CONSTRUCTORS,
+        ordering_paths=(
             "assembler/controller/",
             "assembler/transfer/",
             "assembler/device_pools/",
             "assembler/host_pools/",
             "assembler/cache/",
         ),
-        unmutated=(),
+        excluded=(),
     )
 
 
-def _sglang(root: Path) -> Scope:
+def _sglang(root: Path) -> MutationScope:
     assembler = sorted((root / "sglang/srt/mem_cache").rglob("*pool_assembler*.py"))
     found = [file.relative_to(root).as_posix() for file in assembler]
     found += [file for file in _SGLANG_FILES if (root / file).is_file() and file not in found]
-    return Scope(
+    return MutationScope(
         files=tuple(found),
-        wiring=tuple(file for file in found if "assembler" in file),
-        wired_functions=_CONSTRUCTORS,
-        order=tuple(found),
-        unmutated=(),
+        wiring_paths=tuple(file for file in found if "assembler" in file),
+        wiring_functions=_CONSTRUCTORS,
+        ordering_paths=tuple(found),
+        excluded=(),
     )

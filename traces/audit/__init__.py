@@ -3,39 +3,39 @@
 Pure functions over recordings; each rule is a module and says what it can and cannot see.
 """
 
-from traces.audit.conservation import unconserved
-from traces.audit.coverage import Cell, State, blind_spots, matrix
-from traces.audit.facts import Recordings
-from traces.audit.finding import FINDING_LAYER, key_of, merged
-from traces.audit.lineage import Lineage, changed_sources, lineage_of
-from traces.audit.mirrors import unrestored
-from traces.audit.outcomes import failures
-from traces.audit.readiness import unready_reads
-from traces.audit.record import (
-    outdated,
+from traces.audit.assembly_calls import Recordings
+from traces.audit.conservation import byte_mismatches
+from traces.audit.coverage import CoverageCell, CoverageState, blind_spots, coverage_matrix
+from traces.audit.failures import failed_scenarios
+from traces.audit.files import (
+    outdated_keys,
     parse_baseline,
     parse_lineage,
     render_lineage,
-    unknown,
+    unknown_findings,
 )
-from traces.audit.siblings import disagreements
-from traces.verdict import Cause
+from traces.audit.finding import FINDING_LAYER, finding_key, merge_findings
+from traces.audit.lineage import Lineage, changed_sources, lineage_of
+from traces.audit.readiness import unready_reads
+from traces.audit.restoration import unrestored_rows
+from traces.audit.siblings import sibling_disagreements
+from traces.schema.verdict import Cause
 
 __all__ = [
     "FINDING_LAYER",
-    "Cell",
+    "CoverageCell",
+    "CoverageState",
     "Lineage",
     "Recordings",
-    "State",
     "audit",
-    "key_of",
+    "coverage_matrix",
+    "finding_key",
     "lineage_of",
-    "matrix",
-    "outdated",
+    "outdated_keys",
     "parse_baseline",
     "parse_lineage",
     "render_lineage",
-    "unknown",
+    "unknown_findings",
 ]
 
 
@@ -46,13 +46,13 @@ def audit(recordings: Recordings, *, recorded: Lineage) -> tuple[Cause, ...]:
         recordings: of one side, by scenario; with their sites, which name lines and defaults.
         recorded: where arguments came from when that was last looked at; empty for no opinion.
     """
-    return merged(
+    return merge_findings(
         (
-            *unrestored(recordings),
-            *unconserved(recordings),
+            *unrestored_rows(recordings),
+            *byte_mismatches(recordings),
             *unready_reads(recordings),
-            *failures(recordings),
-            *disagreements(recordings),
+            *failed_scenarios(recordings),
+            *sibling_disagreements(recordings),
             *changed_sources(recordings, recorded=recorded),
             *blind_spots(recordings),
         )

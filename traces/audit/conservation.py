@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from math import prod
 from typing import TypeAlias
 
-from traces.audit.facts import Recordings
-from traces.audit.finding import finding
-from traces.audit.names import PACKED_DRAFT, names_rows_of, numbers_of, plane_of
-from traces.audit.places import object_origin
-from traces.model import Recording, TensorRecord, Transfer
-from traces.runs import runs_in
-from traces.verdict import Cause, Kind
+from traces.audit.assembly_calls import Recordings
+from traces.audit.finding import make_finding
+from traces.audit.origins import object_origin
+from traces.audit.plane_names import PACKED_DRAFT, bracket_numbers, names_rows_of, plane_name
+from traces.schema.model import Recording, TensorRecord, Transfer
+from traces.schema.slot_ranges import parse_slot_ranges
+from traces.schema.verdict import Cause, Kind
 
 # Rows of this layout lie head by head: no row is one piece of memory.
 _SPLIT_LAYOUT = "page_head"
@@ -20,7 +20,7 @@ _PAGED_LAYOUT = "page_first_direct"
 _Batch: TypeAlias = tuple[str, str, str, str, str, str]
 
 
-def unconserved(recordings: Recordings) -> tuple[Cause, ...]:
+def byte_mismatches(recordings: Recordings) -> tuple[Cause, ...]:
     """Return findings about transfers that move other bytes than the rows have, or other layers."""
     return tuple(
         cause
@@ -33,9 +33,9 @@ def unconserved(recordings: Recordings) -> tuple[Cause, ...]:
     )
 
 
-def slot_num(slots: str) -> int:
+def count_slots(slots: str) -> int:
     """Return how many slots some runs of slots have."""
-    return sum(last - first + 1 for first, last in runs_in(slots))
+    return sum(last - first + 1 for first, last in parse_slot_ranges(slots))
 
 
 def _wrong_transfers(name: str, recording: Recording) -> Iterator[Cause]:
@@ -49,8 +49,8 @@ def _wrong_transfers(name: str, recording: Recording) -> Iterator[Cause]:
         if row is None:
             continue
         row_bytes, row_num = row
-        rows = slot_num(event.device_slots) * row_bytes
-        last_slot = max(last for _, last in runs_in(event.device_slots))
+        rows = count_slots(event.device_slots) * row_bytes
+        last_slot = max(last for _, last in parse_slot_ranges(event.device_slots))
         right = [rows]
         if last_slot >= row_num:
             # Some say which tokens they move where a row holds a page of them.
@@ -67,7 +67,7 @@ def _wrong_transfers(name: str, recording: Recording) -> Iterator[Cause]:
                 name,
                 recording,
                 event.pool,
-                what=f"transfers of {event.pool}.{plane_of(event.plane)}",
+                what=f"transfers of {event.pool}.{plane_name(event.plane)}",
                 before=want,
                 after=event.bytes,
                 message=f"A {event.direction} of {event.pool}.{event.plane} moves {event.bytes} "
@@ -80,14 +80,14 @@ def _wrong_host_rows(name: str, recording: Recording) -> Iterator[Cause]:
     if recording.trace.scenario.config.get("layout") == _SPLIT_LAYOUT:
         return
     moved = {
-        (event.pool, plane_of(event.plane))
+        (event.pool, plane_name(event.plane))
         for event in recording.trace.events
         if isinstance(event, Transfer)
     }
     for pool in sorted({tensor.owner for tensor in recording.trace.tensors}):
         owner = pool.removeprefix("host.")
         hosts = _host_buffers(recording, owner) if pool.startswith("host.") else []
-        planes = {plane_of(tensor.name) for tensor in hosts}
+        planes = {plane_name(tensor.name) for tensor in hosts}
         for plane, row_bytes in sorted(_flat_rows(recording, owner).items()):
             is_mirrored = (owner, plane) in moved or plane in planes or "kv" in planes
             is_own = (owner, plane) in moved or plane in ("k", "v", "kv")
@@ -131,7 +131,7 @@ def _wrong_layers(name: str, recording: Recording) -> Iterator[Cause]:
         if is_even or is_cut_short or _device_layer_num(recording, pool, plane) != len(want):
             continue
         origin = object_origin(recording, _host_object(recording, pool))
-        yield finding(
+        yield make_finding(
             Kind.LAYERS_CHANGED,
             where=f"{origin.builder}: {direction} {pool}.{plane}",
             message=f"A {direction} of {pool}.{plane} in step {step} must move layers "
@@ -158,7 +158,7 @@ def _mismatch(
     message: str,
 ) -> Cause:
     origin = object_origin(recording, _host_object(recording, pool))
-    return finding(
+    return make_finding(
         Kind.ROW_BYTES_MISMATCH,
         where=f"{origin.builder}: {what}",
         message=message,
@@ -187,12 +187,12 @@ def _device_row(recording: Recording, event: Transfer) -> tuple[int, int] | None
 def _row_of(tensor: TensorRecord, event: Transfer) -> tuple[int, int] | None:
     if not names_rows_of(event.plane, tensor.name):
         return None
-    plane, numbers = plane_of(tensor.name), numbers_of(tensor.name)
-    is_flat = plane == plane_of(event.plane) and numbers[-1:] == (event.layer,)
+    plane, numbers = plane_name(tensor.name), bracket_numbers(tensor.name)
+    is_flat = plane == plane_name(event.plane) and numbers[-1:] == (event.layer,)
     if is_flat and len(tensor.shape) > 1:
         return tensor.bytes // tensor.shape[0], tensor.shape[0]
     names = (plane, *(f"{plane}_{number}" for number in numbers[-1:]))
-    stacked = plane_of(event.plane) == names[-1] and len(tensor.shape) > 2
+    stacked = plane_name(event.plane) == names[-1] and len(tensor.shape) > 2
     if stacked and event.layer < tensor.shape[0]:
         return tensor.bytes // (tensor.shape[0] * tensor.shape[1]), tensor.shape[1]
     return None
@@ -202,27 +202,27 @@ def _flat_rows(recording: Recording, owner: str) -> dict[str, int]:
     """Return bytes of a row by plane, of the device buffers that are numbered by layer."""
     rows: dict[str, int] = {}
     for tensor in recording.trace.tensors:
-        numbers = numbers_of(tensor.name)
+        numbers = bracket_numbers(tensor.name)
         is_own = tensor.owner == f"device.{owner}" and "." not in tensor.name
         if is_own and numbers == (0,) and len(tensor.shape) > 1:
-            rows[plane_of(tensor.name)] = tensor.bytes // tensor.shape[0]
+            rows[plane_name(tensor.name)] = tensor.bytes // tensor.shape[0]
     return rows
 
 
 def _device_layer_num(recording: Recording, pool: str, plane: str) -> int | None:
     """Return how many layers a plane has on the device; None where buffers do not say."""
-    short = plane_of(plane)
+    short = plane_name(plane)
     for tensor in recording.trace.tensors:
         if tensor.owner != f"device.{pool}":
             continue
-        if plane_of(tensor.name) == short and numbers_of(tensor.name):
+        if plane_name(tensor.name) == short and bracket_numbers(tensor.name):
             alike = [
                 other
                 for other in recording.trace.tensors
-                if other.owner == tensor.owner and plane_of(other.name) == short
+                if other.owner == tensor.owner and plane_name(other.name) == short
             ]
             return len(alike)
-        if plane_of(tensor.name) == short and len(tensor.shape) > 2:
+        if plane_name(tensor.name) == short and len(tensor.shape) > 2:
             return tensor.shape[0]
     return None
 

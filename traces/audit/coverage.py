@@ -13,13 +13,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from traces.audit.facts import AssemblyCall, Recordings, assembly_calls, encoded, is_closed
-from traces.audit.finding import finding
-from traces.model import Argument
-from traces.verdict import Cause, Kind, Location
+from traces.audit.assembly_calls import (
+    AssemblyCall,
+    Recordings,
+    assembly_calls,
+    encode_value,
+    has_few_values,
+)
+from traces.audit.finding import make_finding
+from traces.schema.model import Argument
+from traces.schema.verdict import Cause, Kind, Location
 
 
-class State(StrEnum):
+class CoverageState(StrEnum):
     """How much the scenarios ask of one parameter; the last is the best."""
 
     NEVER_SET = "never set"
@@ -29,7 +35,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class CoverageCell:
     """One parameter over all scenarios.
 
     Attributes:
@@ -44,14 +50,14 @@ class Cell:
 
     callee: str
     parameter: str
-    state: State
+    state: CoverageState
     value: Any
     value_num: int
     scenarios: tuple[str, ...]
     location: Location | None
 
 
-def matrix(recordings: Recordings) -> tuple[Cell, ...]:
+def coverage_matrix(recordings: Recordings) -> tuple[CoverageCell, ...]:
     """Return one cell for each parameter of each callee, in order of callee and signature."""
     by_callee: dict[str, list[AssemblyCall]] = {}
     for seen in assembly_calls(recordings):
@@ -66,21 +72,21 @@ def matrix(recordings: Recordings) -> tuple[Cell, ...]:
 def blind_spots(recordings: Recordings) -> tuple[Cause, ...]:
     """Return one finding for each parameter that no scenario gives a distinctive value."""
     return tuple(
-        finding(
+        make_finding(
             Kind.PARAMETER_BLIND_SPOT,
             where=f"{cell.callee}.{cell.parameter}",
             message=_message(cell),
             builder=None,
             callee=cell.callee,
             parameter=cell.parameter,
-            before=State.DISTINCTIVE,
+            before=CoverageState.DISTINCTIVE,
             after=cell.state,
             location=cell.location,
             scenarios=cell.scenarios,
             consequences=(),
         )
-        for cell in matrix(recordings)
-        if cell.state is not State.DISTINCTIVE
+        for cell in coverage_matrix(recordings)
+        if cell.state is not CoverageState.DISTINCTIVE
     )
 
 
@@ -88,19 +94,19 @@ def _parameters(calls: Sequence[AssemblyCall]) -> list[str]:
     return list(dict.fromkeys(item.name for seen in calls for item in seen.call.arguments))
 
 
-def _cell(callee: str, parameter: str, calls: Sequence[AssemblyCall]) -> Cell:
+def _cell(callee: str, parameter: str, calls: Sequence[AssemblyCall]) -> CoverageCell:
     pairs = [
         (seen, item) for seen in calls for item in seen.call.arguments if item.name == parameter
     ]
-    values = {encoded(item.value) for _, item in pairs}
+    values = {encode_value(item.value) for _, item in pairs}
     default = _default(pairs)
     graded = [
         (_state(item, seen=seen, default=default, value_num=len(values)), item.value)
         for seen, item in pairs
     ]
-    state, value = max(graded, key=lambda grade: list(State).index(grade[0]))
-    places = [seen.place for seen, _ in pairs if seen.place is not None]
-    return Cell(
+    state, value = max(graded, key=lambda grade: list(CoverageState).index(grade[0]))
+    places = [seen.location for seen, _ in pairs if seen.location is not None]
+    return CoverageCell(
         callee=callee,
         parameter=parameter,
         state=state,
@@ -115,30 +121,32 @@ def _default(pairs: Sequence[tuple[AssemblyCall, Argument]]) -> bytes | None:
     """Return what leaving the parameter out means; None where that is not allowed."""
     for seen, item in pairs:
         if item.name in seen.defaults:
-            return encoded(seen.defaults[item.name])
+            return encode_value(seen.defaults[item.name])
         if not item.given:
-            return encoded(item.value)
+            return encode_value(item.value)
     return None
 
 
-def _state(item: Argument, *, seen: AssemblyCall, default: bytes | None, value_num: int) -> State:
-    value = encoded(item.value)
+def _state(
+    item: Argument, *, seen: AssemblyCall, default: bytes | None, value_num: int
+) -> CoverageState:
+    value = encode_value(item.value)
     if value == default:
-        return State.DEFAULT_ONLY if item.given else State.NEVER_SET
-    if is_closed(item.value):
+        return CoverageState.DEFAULT_ONLY if item.given else CoverageState.NEVER_SET
+    if has_few_values(item.value):
         is_enough = default is not None or value_num > 1
-        return State.DISTINCTIVE if is_enough else State.NON_DEFAULT
-    others = {encoded(other.value) for other in seen.call.arguments if other.name != item.name}
-    return State.NON_DEFAULT if value in others else State.DISTINCTIVE
+        return CoverageState.DISTINCTIVE if is_enough else CoverageState.NON_DEFAULT
+    others = {encode_value(other.value) for other in seen.call.arguments if other.name != item.name}
+    return CoverageState.NON_DEFAULT if value in others else CoverageState.DISTINCTIVE
 
 
-def _message(cell: Cell) -> str:
+def _message(cell: CoverageCell) -> str:
     told = {
-        State.NEVER_SET: "is never given",
-        State.DEFAULT_ONLY: "only ever gets its default",
-        State.NON_DEFAULT: "has one value in every scenario"
+        CoverageState.NEVER_SET: "is never given",
+        CoverageState.DEFAULT_ONLY: "only ever gets its default",
+        CoverageState.NON_DEFAULT: "has one value in every scenario"
         if cell.value_num == 1
         else "always has the value of another argument",
-        State.DISTINCTIVE: "is distinctive",
+        CoverageState.DISTINCTIVE: "is distinctive",
     }
     return f"{cell.parameter} of {cell.callee} {told[cell.state]}: a wrong one would not show."

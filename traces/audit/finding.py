@@ -5,14 +5,14 @@ from typing import Any
 
 import msgspec
 
-from traces.model import Recording, Site
-from traces.verdict import Cause, Consequence, Kind, Level, Location
+from traces.schema.model import Recording, Site
+from traces.schema.verdict import Cause, Consequence, Kind, Level, Location
 
 # Behind every difference of a trace: those layers are 0 to 5, the form of goldens is 6.
 FINDING_LAYER = 7
 
 # What to look at first: bytes that are lost before arguments that nobody watches.
-ORDER = (
+FINDING_ORDER = (
     Kind.DECLARED_NOT_ASSEMBLED,
     Kind.STALE_AFTER_RESTORE,
     Kind.ROW_BYTES_MISMATCH,
@@ -26,7 +26,7 @@ ORDER = (
 )
 
 
-def finding(
+def make_finding(
     kind: Kind,
     *,
     where: str,
@@ -71,45 +71,48 @@ def finding(
         variants=(),
         count=1,
         message=message,
-        rank=(FINDING_LAYER, ORDER.index(kind)),
+        rank=(FINDING_LAYER, FINDING_ORDER.index(kind)),
     )
 
 
-def key_of(cause: Cause) -> str:
+def finding_key(cause: Cause) -> str:
     """Return the name of a finding in a baseline: rule and subject, no line and no scenario."""
     return f"{cause.kind} {cause.where}"
 
 
-def merged(causes: Iterable[Cause]) -> tuple[Cause, ...]:
+def merge_findings(causes: Iterable[Cause]) -> tuple[Cause, ...]:
     """Return each finding once, with all of its scenarios, the worst first.
 
     Of equal findings the one of the first scenario gives the values that are shown.
     """
     groups: dict[str, list[Cause]] = {}
     for cause in causes:
-        groups.setdefault(key_of(cause), []).append(cause)
+        groups.setdefault(finding_key(cause), []).append(cause)
     return tuple(
         sorted(
-            (_one(sorted(group, key=lambda cause: cause.scenarios)) for group in groups.values()),
+            (
+                _merge_group(sorted(group, key=lambda cause: cause.scenarios))
+                for group in groups.values()
+            ),
             key=lambda cause: (cause.rank, cause.where),
         )
     )
 
 
-def locate(site: Site | None) -> Location | None:
+def to_location(site: Site | None) -> Location | None:
     """Return a place of the side that was played; None for one of the player's own."""
     if site is None or site.file.startswith("/"):
         return None
     return Location(file=site.file, line=site.line)
 
 
-def definition(recording: Recording, callee: str) -> Location | None:
+def definition_location(recording: Recording, callee: str) -> Location | None:
     """Return where a callee is defined."""
     sites = recording.sites
-    return None if sites is None else locate(sites.definitions.get(callee))
+    return None if sites is None else to_location(sites.definitions.get(callee))
 
 
-def entry_of(recording: Recording) -> str:
+def entry_name(recording: Recording) -> str:
     """Return what a scenario plays: what its configuration says, else the first builder called."""
     named = recording.trace.scenario.config.get("builder")
     if isinstance(named, str):
@@ -118,7 +121,7 @@ def entry_of(recording: Recording) -> str:
     return callees[0] if callees else recording.trace.scenario.name
 
 
-def _one(group: Sequence[Cause]) -> Cause:
+def _merge_group(group: Sequence[Cause]) -> Cause:
     parts: dict[tuple[Kind, str], Consequence] = {}
     for cause in group:
         for part in cause.consequences:

@@ -3,10 +3,16 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from traces.audit.facts import CALLBACK, SCRIPT, AssemblyCall, Recordings, assembly_calls
-from traces.audit.finding import entry_of, finding
-from traces.audit.sources import fields_by_scenario, sources_of
-from traces.verdict import Cause, Kind
+from traces.audit.assembly_calls import (
+    CALLBACK,
+    SCENARIO_CALLER,
+    AssemblyCall,
+    Recordings,
+    assembly_calls,
+)
+from traces.audit.finding import entry_name, make_finding
+from traces.audit.value_sources import fields_by_scenario, sources_of
+from traces.schema.verdict import Cause, Kind
 
 Lineage = Mapping[str, Mapping[str, tuple[str, ...]]]
 """By ``callee.parameter``, then by entry: the fields whose value it has in every scenario."""
@@ -21,13 +27,13 @@ def lineage_of(recordings: Recordings) -> dict[str, dict[str, tuple[str, ...]]]:
     known = fields_by_scenario(calls)
     pairs: dict[tuple[str, str], list[tuple[AssemblyCall, Any]]] = {}
     for seen in calls:
-        if seen.call.role != "constructor" or seen.caller == SCRIPT:
+        if seen.call.role != "constructor" or seen.caller == SCENARIO_CALLER:
             continue
         for item in seen.call.arguments:
             if item.value == CALLBACK:
                 continue
             name = f"{seen.subject}.{item.name}"
-            pairs.setdefault((name, entry_of(seen.recording)), []).append((seen, item.value))
+            pairs.setdefault((name, entry_name(seen.recording)), []).append((seen, item.value))
     lineage: dict[str, dict[str, tuple[str, ...]]] = {}
     for name, entry in sorted(pairs):
         found = sources_of(pairs[name, entry], known=known)
@@ -63,10 +69,12 @@ def _change(
     own = [
         seen
         for seen in calls
-        if seen.subject == subject and seen.caller != SCRIPT and entry_of(seen.recording) == entry
+        if seen.subject == subject
+        and seen.caller != SCENARIO_CALLER
+        and entry_name(seen.recording) == entry
     ]
     told_before, told_after = " or ".join(before), " or ".join(after)
-    return finding(
+    return make_finding(
         Kind.ARGUMENT_CHANGED,
         where=f"{entry}: {name}",
         message=f"{parameter} of {subject} came from {told_before}; now it is {told_after}.",
@@ -75,7 +83,7 @@ def _change(
         parameter=parameter,
         before=list(before),
         after=list(after),
-        location=own[0].place,
+        location=own[0].location,
         scenarios=[seen.scenario for seen in own],
         consequences=(),
     )

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterator
 
-from traces.audit.facts import Recordings
-from traces.audit.finding import finding, locate
-from traces.audit.names import accessor_of, is_read
-from traces.audit.places import stack_origin
-from traces.model import (
+from traces.audit.assembly_calls import Recordings
+from traces.audit.finding import make_finding, to_location
+from traces.audit.origins import stack_origin
+from traces.audit.plane_names import is_accessor_read, split_accessor
+from traces.schema.model import (
     Event,
     EventAwaited,
     EventRecorded,
@@ -16,7 +16,7 @@ from traces.model import (
     RoundTrip,
     Transfer,
 )
-from traces.verdict import Cause, Kind, Location
+from traces.schema.verdict import Cause, Kind, Location
 
 _RACE = "race: "
 _LAYER = re.compile(r"(\S+)\[\d+\]")
@@ -54,13 +54,13 @@ def _accessors(name: str, recording: Recording) -> Iterator[Cause]:
     ]
     waiting = {event.stream for event in recording.trace.events if isinstance(event, EventAwaited)}
     for trip in trips:
-        owner, accessor = accessor_of(trip.pool)
+        owner, accessor = split_accessor(trip.pool)
         if not accessor or f"read.{accessor}" in waiting:
             continue
         is_restored = all(
             other.equal
             for other in trips
-            if other.pool.partition(".")[0] == owner and not is_read(other.pool)
+            if other.pool.partition(".")[0] == owner and not is_accessor_read(other.pool)
         )
         raced = any(f" by {accessor} " in text for text in races)
         if not raced and (trip.equal or not is_restored):
@@ -83,7 +83,7 @@ def _races(name: str, recording: Recording) -> Iterator[Cause]:
     for event in recording.trace.events:
         if isinstance(event, Message) and event.text.startswith(_RACE):
             text = event.text.removeprefix(_RACE)
-            told.setdefault(_race_of(text), text)
+            told.setdefault(_race_subject(text), text)
     for where, text in told.items():
         yield _unready(
             name,
@@ -96,7 +96,7 @@ def _races(name: str, recording: Recording) -> Iterator[Cause]:
         )
 
 
-def _race_of(text: str) -> str:
+def _race_subject(text: str) -> str:
     """Return what a race is about: ``KV.v_buffer: backup and attention writes``."""
     place = _LAYER.search(text)
     access = _ATTENTION.search(text)
@@ -118,7 +118,7 @@ def _unawaited_layers(name: str, recording: Recording) -> Iterator[Cause]:
     for position, event in enumerate(events):
         if not isinstance(event, Transfer) or event.direction != "load":
             continue
-        mark = _mark_behind(events, position, stream=event.stream)
+        mark = _next_record(events, position, stream=event.stream)
         if mark is not None and mark.name.startswith(_LAYER_MARK) and _key(mark) not in awaited:
             yield _unready(
                 name,
@@ -128,7 +128,7 @@ def _unawaited_layers(name: str, recording: Recording) -> Iterator[Cause]:
                 f"{event.step}, and no reader waits for {mark.name}.",
                 before="awaited",
                 after="not awaited",
-                location=locate(sites.events[position]) if sites is not None else None,
+                location=to_location(sites.events[position]) if sites is not None else None,
             )
 
 
@@ -136,7 +136,7 @@ def _key(mark: EventRecorded) -> tuple[str, str]:
     return mark.step, mark.name
 
 
-def _mark_behind(events: tuple[Event, ...], position: int, *, stream: str) -> EventRecorded | None:
+def _next_record(events: tuple[Event, ...], position: int, *, stream: str) -> EventRecorded | None:
     for event in events[position + 1 :]:
         if isinstance(event, EventRecorded) and event.stream == stream:
             return event
@@ -154,7 +154,7 @@ def _unready(
     location: Location | None,
 ) -> Cause:
     origin = stack_origin(recording)
-    return finding(
+    return make_finding(
         Kind.READ_BEFORE_READY,
         where=where,
         message=message,

@@ -7,16 +7,22 @@ one left out. Calls for different pools are not siblings.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from traces.audit.facts import SCRIPT, AssemblyCall, Recordings, assembly_calls, encoded
-from traces.audit.finding import finding
-from traces.audit.sources import Fields, fields_by_scenario, is_field, is_literal, sources_of
-from traces.verdict import Cause, Kind, Location
+from traces.audit.assembly_calls import (
+    SCENARIO_CALLER,
+    AssemblyCall,
+    Recordings,
+    assembly_calls,
+    encode_value,
+)
+from traces.audit.finding import make_finding
+from traces.audit.value_sources import Fields, fields_by_scenario, is_field, is_literal, sources_of
+from traces.schema.verdict import Cause, Kind, Location
 
 _Pairs = list[tuple[AssemblyCall, Any, bool]]
 _ByCaller = Mapping[str, _Pairs]
 
 
-def disagreements(recordings: Recordings) -> tuple[Cause, ...]:
+def sibling_disagreements(recordings: Recordings) -> tuple[Cause, ...]:
     """Return one finding for each function that leaves out, or takes from elsewhere, an argument.
 
     A function that leaves out what its siblings pass is named; where it passes a value that never
@@ -26,15 +32,15 @@ def disagreements(recordings: Recordings) -> tuple[Cause, ...]:
     known = fields_by_scenario(calls)
     return tuple(
         cause
-        for (subject, parameter), callers in _wirings(calls).items()
+        for (subject, parameter), callers in _passed_by_caller(calls).items()
         for cause in (
             *_left_out(subject, parameter, callers),
-            *_from_elsewhere(subject, parameter, callers, known=known),
+            *_constant_beside_fields(subject, parameter, callers, known=known),
         )
     )
 
 
-def _wirings(calls: Sequence[AssemblyCall]) -> dict[tuple[str, str], dict[str, _Pairs]]:
+def _passed_by_caller(calls: Sequence[AssemblyCall]) -> dict[tuple[str, str], dict[str, _Pairs]]:
     """Return by callee and parameter who passes what: value, and whether it was given."""
     wirings: dict[tuple[str, str], dict[str, _Pairs]] = {}
     for seen in calls:
@@ -51,26 +57,26 @@ def _left_out(subject: str, parameter: str, callers: _ByCaller) -> Iterator[Caus
     if not passing:
         return
     for caller, pairs in callers.items():
-        if caller == SCRIPT or any(given for _, _, given in pairs):
+        if caller == SCENARIO_CALLER or any(given for _, _, given in pairs):
             continue
         yield _disagreement(
             subject,
             parameter,
             caller=caller,
             pairs=pairs,
-            before=_passed(passing, pairs=pairs),
+            before=_sibling_value(passing, pairs=pairs),
             message=f"{caller} leaves {parameter} of {subject} out; "
-            f"{_told(passing)} {'passes' if len(passing) == 1 else 'pass'} it.",
+            f"{_list_callers(passing)} {'passes' if len(passing) == 1 else 'pass'} it.",
         )
 
 
-def _from_elsewhere(
+def _constant_beside_fields(
     subject: str, parameter: str, callers: _ByCaller, *, known: Mapping[str, Fields]
 ) -> Iterator[Cause]:
     sources = {
         caller: sources_of([(seen, value) for seen, value, _ in pairs], known=known)
         for caller, pairs in callers.items()
-        if caller != SCRIPT
+        if caller != SCENARIO_CALLER
     }
     from_fields = {caller: names for caller, names in sources.items() if is_field(names[0])}
     for caller, names in sources.items():
@@ -85,8 +91,8 @@ def _from_elsewhere(
             pairs=callers[caller],
             before=sorted({name for fields in others.values() for name in fields}),
             message=f"{caller} always passes {names[0].removeprefix('constant ')} as {parameter} "
-            f"of {subject}; {_told({other: callers[other] for other in others})} "
-            f"{'takes' if len(others) == 1 else 'take'} it from {_fields(others)}.",
+            f"of {subject}; {_list_callers({other: callers[other] for other in others})} "
+            f"{'takes' if len(others) == 1 else 'take'} it from {_list_fields(others)}.",
         )
 
 
@@ -94,23 +100,26 @@ def _passes(pairs: _Pairs, *, parameter: str) -> bool:
     """Tell whether a function passes an argument: gives it, and not always the default."""
     return any(
         given
-        and (parameter not in seen.defaults or encoded(value) != encoded(seen.defaults[parameter]))
+        and (
+            parameter not in seen.defaults
+            or encode_value(value) != encode_value(seen.defaults[parameter])
+        )
         for seen, value, given in pairs
     )
 
 
-def _passed(passing: _ByCaller, *, pairs: _Pairs) -> Any:  # noqa: ANN401 - any encoded value
+def _sibling_value(passing: _ByCaller, *, pairs: _Pairs) -> Any:  # noqa: ANN401 - any encoded value
     """Return a value that a sibling passes and that is not what this one gets instead."""
-    own = {encoded(value) for _, value, _ in pairs}
+    own = {encode_value(value) for _, value, _ in pairs}
     values = [value for group in passing.values() for _, value, given in group if given]
-    return next((value for value in values if encoded(value) not in own), values[0])
+    return next((value for value in values if encode_value(value) not in own), values[0])
 
 
 def _disagreement(
     subject: str, parameter: str, *, caller: str, pairs: _Pairs, before: object, message: str
 ) -> Cause:
-    places = [seen.place for seen, _, _ in pairs if seen.place is not None]
-    return finding(
+    places = [seen.location for seen, _, _ in pairs if seen.location is not None]
+    return make_finding(
         Kind.SIBLING_DISAGREEMENT,
         where=f"{caller} -> {subject}.{parameter}",
         message=message,
@@ -125,17 +134,17 @@ def _disagreement(
     )
 
 
-def _told(callers: _ByCaller) -> str:
+def _list_callers(callers: _ByCaller) -> str:
     *first, last = (_with_line(caller, callers[caller]) for caller in callers)
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def _with_line(caller: str, pairs: _Pairs) -> str:
-    if caller == SCRIPT:
+    if caller == SCENARIO_CALLER:
         return caller
-    place: Location | None = next((seen.place for seen, _, _ in pairs if seen.place), None)
+    place: Location | None = next((seen.location for seen, _, _ in pairs if seen.location), None)
     return caller if place is None else f"{caller} ({place.file}:{place.line})"
 
 
-def _fields(others: Mapping[str, tuple[str, ...]]) -> str:
+def _list_fields(others: Mapping[str, tuple[str, ...]]) -> str:
     return ", ".join(sorted({name for fields in others.values() for name in fields}))

@@ -1,6 +1,6 @@
 """Explains the difference of two traces by its root causes."""
 
-from traces.diff.compare import compare_sides, diff
+from traces.diff.comparison import compare_sides, diff
 from traces.diff.merge import merge_causes
 
 __all__ = ["compare_sides", "diff", "merge_causes"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from traces.model import (
+from traces.schema.model import (
     Argument,
     Call,
     DigestRecord,
@@ -23,7 +23,7 @@ from traces.model import (
     Trace,
     Transfer,
 )
-from traces.verdict import Cause, Kind, Level
+from traces.schema.verdict import Cause, Kind, Level
 
 _LABEL = re.compile(r"([A-Za-z_]\w*)((?:\.\w+)?(?:#\d+)?)")
 _OWNER = re.compile(r"(device|host)\.([A-Za-z_]\w*)(.*)", re.DOTALL)
@@ -50,7 +50,7 @@ class Aliases:
         if self == NO_ALIASES:
             return recording, frozenset()
         used: set[tuple[str, str]] = set()
-        reader = _Reader(aliases=self, used=used)
+        reader = _Renamer(aliases=self, used=used)
         trace = reader.trace(recording.trace)
         sites = None if recording.sites is None else reader.sites(recording.sites)
         return Recording(trace=trace, sites=sites), frozenset(used)
@@ -59,7 +59,7 @@ class Aliases:
 NO_ALIASES = Aliases()
 
 
-def rename_causes(
+def alias_causes(
     base: frozenset[tuple[str, str]], head: frozenset[tuple[str, str]]
 ) -> tuple[Cause, ...]:
     """Return a cause for every name that one side has only in its older form."""
@@ -69,7 +69,7 @@ def rename_causes(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Reader:
+class _Renamer:
     aliases: Aliases
     used: set[tuple[str, str]]
 

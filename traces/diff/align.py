@@ -39,14 +39,14 @@ class Alignment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keys:
+class AlignmentKeys:
     """The keys of one sequence, one exact and one loose key a record."""
 
     exact: Sequence[Hashable]
     loose: Sequence[Hashable]
 
 
-def align(base: Keys, head: Keys, *, likeness: Likeness) -> Alignment:
+def align(base: AlignmentKeys, head: AlignmentKeys, *, likeness: Likeness) -> Alignment:
     """Pair the records of two sequences without crossing.
 
     Equal exact keys anchor the alignment, then unique loose keys, then the ordinal of each loose
@@ -55,7 +55,7 @@ def align(base: Keys, head: Keys, *, likeness: Likeness) -> Alignment:
     """
     aligner = _Aligner(base, head, likeness)
     whole = Hunk(base=range(len(base.exact)), head=range(len(head.exact)))
-    pairs = sorted(aligner.fill(whole, _STAGES))
+    pairs = sorted(aligner.fill(whole, _PASSES))
     return Alignment(pairs=tuple(pairs), hunks=tuple(_gaps(pairs, whole)))
 
 
@@ -80,7 +80,7 @@ def longest_increasing(numbers: Sequence[int]) -> set[int]:
 class _Aligner:
     """Numbers instead of keys: equal for equal keys."""
 
-    def __init__(self, base: Keys, head: Keys, likeness: Likeness) -> None:
+    def __init__(self, base: AlignmentKeys, head: AlignmentKeys, likeness: Likeness) -> None:
         self._exact = _numbered(base.exact, head.exact)
         self._loose = _numbered(base.loose, head.loose)
         self._likeness = likeness
@@ -95,18 +95,18 @@ class _Aligner:
         base, head = _within(self._loose, gap)
         return _numbered(list(_with_ordinals(base)), list(_with_ordinals(head)))
 
-    def fill(self, gap: Hunk, stages: Sequence["_Stage"]) -> _Pairs:
-        if not gap.base or not gap.head or not stages:
+    def fill(self, gap: Hunk, passes: Sequence["_Pass"]) -> _Pairs:
+        if not gap.base or not gap.head or not passes:
             return []
         base, head = self.loose(gap)
         if base == head:
             return list(zip(gap.base, gap.head, strict=True))
-        ends, inner = _trimmed(gap, *stages[0](self, gap))
+        ends, inner = _trimmed(gap, *passes[0](self, gap))
         if len(inner.base) * len(inner.head) <= _EXHAUSTIVE_CELLS:
             return ends + self._best(inner)
-        anchors = _anchors(inner, *stages[0](self, inner))
+        anchors = _anchors(inner, *passes[0](self, inner))
         for rest in _gaps(anchors, inner):
-            ends += self.fill(rest, stages[1:])
+            ends += self.fill(rest, passes[1:])
         return ends + anchors
 
     def _best(self, gap: Hunk) -> _Pairs:
@@ -123,8 +123,8 @@ class _Aligner:
         return [(gap.base[i], gap.head[j]) for i, j in _traced(best, fit)]
 
 
-_Stage = Callable[[_Aligner, Hunk], tuple[_Numbers, _Numbers]]
-_STAGES: tuple[_Stage, ...] = (_Aligner.exact, _Aligner.loose, _Aligner.ordinal, _Aligner.loose)
+_Pass = Callable[[_Aligner, Hunk], tuple[_Numbers, _Numbers]]
+_PASSES: tuple[_Pass, ...] = (_Aligner.exact, _Aligner.loose, _Aligner.ordinal, _Aligner.loose)
 
 
 def _traced(best: list[list[float]], fit: list[list[float]]) -> Iterator[tuple[int, int]]:

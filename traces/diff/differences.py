@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from traces.diff.values import Value
-from traces.verdict import Consequence, Kind, Level
+from traces.schema.verdict import Consequence, Kind, Level
 
 
-class Layer(IntEnum):
+class DiffLayer(IntEnum):
     """Where a difference shows; a lower layer is upstream of a higher one."""
 
     ASSEMBLY = 0
@@ -18,7 +18,7 @@ class Layer(IntEnum):
     OUTCOME = 5
 
 
-class Family(IntEnum):
+class EventFamily(IntEnum):
     """What kind of event differs; the first of a hunk is its primary difference."""
 
     DATA = 0
@@ -51,14 +51,14 @@ class Difference:
     pattern: str
     before: Value
     after: Value
-    layer: Layer
+    layer: DiffLayer
     position: int
     pool: str
     base_call: str
     head_call: str
     base_index: int | None
     head_index: int | None
-    family: Family
+    family: EventFamily
     edge: str
     hunk: int
     truncated: bool
@@ -69,13 +69,13 @@ class Difference:
         return (int(self.layer), self.position)
 
 
-def difference(
+def make_difference(
     kind: Kind,
     where: str,
     *,
     before: Value,
     after: Value,
-    layer: Layer,
+    layer: DiffLayer,
     position: int,
     level: Level = Level.BEHAVIOUR,
     pattern: str = "",
@@ -99,19 +99,19 @@ def difference(
         head_call=head_call,
         base_index=None,
         head_index=None,
-        family=Family.DATA,
+        family=EventFamily.DATA,
         edge="",
         hunk=0,
         truncated=truncated,
     )
 
 
-def in_step(text: str, step: str) -> str:
+def with_step(text: str, step: str) -> str:
     """Add the scenario step, unless it has no name."""
     return f"{text} in {step}" if step else text
 
 
-def consequences(differences: list[Difference]) -> tuple[Consequence, ...]:
+def count_consequences(differences: list[Difference]) -> tuple[Consequence, ...]:
     """Count equal patterns together, most upstream first."""
     grouped: dict[tuple[Kind, str], list[Difference]] = {}
     for found in sorted(differences, key=lambda one: one.rank):

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from traces.diff.values import Value
-from traces.verdict import Cause, Consequence, Kind, Level, Variant
+from traces.schema.verdict import Cause, Consequence, Kind, Level, Variant
 
 _Key = tuple[object, ...]
 _CALL_KINDS = (Kind.CALL_ADDED, Kind.CALL_REMOVED, Kind.RENAMED)
 _SCENARIO_KINDS = (Kind.SCENARIO_ADDED, Kind.SCENARIO_REMOVED)
 
 
-_OF_ARGUMENTS = frozenset(
+_ARGUMENT_KINDS = frozenset(
     (
         Kind.ARGUMENT_DROPPED,
         Kind.ARGUMENT_ADDED,
@@ -21,7 +21,7 @@ _OF_ARGUMENTS = frozenset(
         Kind.PARAMETER_ADDED,
     )
 )
-_OF_BUFFERS = frozenset(
+_BUFFER_KINDS = frozenset(
     (
         Kind.SHAPE_CHANGED,
         Kind.DTYPE_CHANGED,
@@ -72,7 +72,7 @@ def upstream_first(causes: Iterable[Cause]) -> tuple[Cause, ...]:
 
 
 def _is_material(cause: Cause) -> bool:
-    if cause.kind not in _OF_ARGUMENTS:
+    if cause.kind not in _ARGUMENT_KINDS:
         return True
     return any(one.level is Level.BEHAVIOUR for one in cause.consequences)
 
@@ -146,12 +146,12 @@ def _consequences(causes: Sequence[Cause], shown: Cause) -> tuple[Consequence, .
         )
         for group in groups.values()
     )
-    return tuple(sorted(added, key=_telling))
+    return tuple(sorted(added, key=_consequence_order))
 
 
-def _telling(consequence: Consequence) -> int:
+def _consequence_order(consequence: Consequence) -> int:
     """Return a smaller number for what says more about the harm done."""
-    if consequence.kind in _OF_BUFFERS:
+    if consequence.kind in _BUFFER_KINDS:
         return 0
     if consequence.kind is Kind.OUTCOME_CHANGED:
         return 1

@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from traces.diff.align import Keys, align, longest_increasing
-from traces.diff.side import Side, argument_values
-from traces.diff.values import Pair, References, content, same
-from traces.model import Call
+from traces.diff.align import AlignmentKeys, align, longest_increasing
+from traces.diff.index import RecordingIndex, argument_values
+from traces.diff.values import CallPair, ReferenceMap, content_key, same_value
+from traces.schema.model import Call
 
 _ROLES = ({"constructor", "operation"}, {"builder"})
 _MOVED_LIKENESS = 1.5
@@ -19,7 +19,7 @@ _MOVED_LIKENESS = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pairing:
+class CallPairing:
     """The calls of two sides, paired.
 
     Attributes:
@@ -31,16 +31,18 @@ class Pairing:
         of_head: head label to its pair.
     """
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[CallPair, ...]
     removed: tuple[Call, ...]
     added: tuple[Call, ...]
-    moved: tuple[Pair, ...]
-    references: References
-    of_base: dict[str, Pair]
-    of_head: dict[str, Pair]
+    moved: tuple[CallPair, ...]
+    references: ReferenceMap
+    by_base_call: dict[str, CallPair]
+    by_head_call: dict[str, CallPair]
 
 
-def pair_calls(base: Side, head: Side, renamed: Mapping[str, str]) -> Pairing:
+def pair_calls(
+    base: RecordingIndex, head: RecordingIndex, renamed: Mapping[str, str]
+) -> CallPairing:
     """Pair the calls of two sides; ``renamed`` leads from callees of the base to the head's.
 
     Equal calls in another order are paired crosswise only if that settles differences and makes
@@ -48,7 +50,7 @@ def pair_calls(base: Side, head: Side, renamed: Mapping[str, str]) -> Pairing:
     """
     pairs = [pair for roles in _ROLES for pair in _paired(base, head, roles, renamed)]
     plain = _pairing(base, head, pairs, renamed)
-    untangled = _untangled(plain)
+    untangled = _uncross_pairs(plain)
     if _same_order(untangled, plain):
         return plain
     other = _pairing(base, head, untangled, renamed)
@@ -60,69 +62,80 @@ def likeness(base: Call, head: Call, renamed: Mapping[str, str]) -> float:
     old, new = argument_values(base), argument_values(head)
     names = old.keys() | new.keys()
     equal = sum(
-        name in old and name in new and content(old[name], renamed) == content(new[name], renamed)
+        name in old
+        and name in new
+        and content_key(old[name], renamed) == content_key(new[name], renamed)
         for name in names
     )
     share = equal / len(names) if names else 1.0
     return 1.0 + share + 0.5 * (base.parent.partition("#")[0] == head.parent.partition("#")[0])
 
 
-def _paired(base: Side, head: Side, roles: set[str], renamed: Mapping[str, str]) -> Iterator[Pair]:
+def _paired(
+    base: RecordingIndex, head: RecordingIndex, roles: set[str], renamed: Mapping[str, str]
+) -> Iterator[CallPair]:
     old = [call for call in base.calls if call.role in roles]
     new = [call for call in head.calls if call.role in roles]
     alignment = align(
         _keys(old, renamed), _keys(new, {}), likeness=lambda i, j: likeness(old[i], new[j], renamed)
     )
-    yield from (Pair(base=old[i], head=new[j]) for i, j in alignment.pairs)
+    yield from (CallPair(base=old[i], head=new[j]) for i, j in alignment.pairs)
     left = [old[i] for hunk in alignment.hunks for i in hunk.base]
     over = [new[j] for hunk in alignment.hunks for j in hunk.head]
-    yield from _rejoined(left, over, renamed)
+    yield from _pair_leftovers(left, over, renamed)
 
 
-def _keys(calls: Sequence[Call], renamed: Mapping[str, str]) -> Keys:
-    loose = [_loose(call, renamed) for call in calls]
+def _keys(calls: Sequence[Call], renamed: Mapping[str, str]) -> AlignmentKeys:
+    loose = [_loose_key(call, renamed) for call in calls]
     values = [[[item.name, item.value, item.given] for item in call.arguments] for call in calls]
-    exact = [(key, content(value, renamed)) for key, value in zip(loose, values, strict=True)]
-    return Keys(exact=exact, loose=loose)
+    exact = [(key, content_key(value, renamed)) for key, value in zip(loose, values, strict=True)]
+    return AlignmentKeys(exact=exact, loose=loose)
 
 
-def _loose(call: Call, renamed: Mapping[str, str]) -> Hashable:
+def _loose_key(call: Call, renamed: Mapping[str, str]) -> Hashable:
     callee = renamed.get(call.callee, call.callee)
     return callee if call.role == "builder" else (callee, call.step)
 
 
-def _rejoined(
+def _pair_leftovers(
     left: Iterable[Call], over: Sequence[Call], renamed: Mapping[str, str]
-) -> Iterator[Pair]:
+) -> Iterator[CallPair]:
     """Pair calls that were lost in one place and appear in another: they moved."""
     waiting: dict[Hashable, list[Call]] = defaultdict(list)
     for call in over:
-        waiting[_loose(call, {})].append(call)
+        waiting[_loose_key(call, {})].append(call)
     for call in left:
-        places = waiting[_loose(call, renamed)]
+        places = waiting[_loose_key(call, renamed)]
         best = max(places, key=lambda place: likeness(call, place, renamed), default=None)
         if best is not None and likeness(call, best, renamed) >= _MOVED_LIKENESS:
             places.remove(best)
-            yield Pair(base=call, head=best)
+            yield CallPair(base=call, head=best)
 
 
-def _pairing(base: Side, head: Side, pairs: Sequence[Pair], renamed: Mapping[str, str]) -> Pairing:
+def _pairing(
+    base: RecordingIndex,
+    head: RecordingIndex,
+    pairs: Sequence[CallPair],
+    renamed: Mapping[str, str],
+) -> CallPairing:
     of_base = {pair.base.call: pair for pair in pairs}
     of_head = {pair.head.call: pair for pair in pairs}
     removed = tuple(call for call in base.calls if call.call not in of_base)
     added = tuple(call for call in head.calls if call.call not in of_head)
-    return Pairing(
+    return CallPairing(
         pairs=tuple(of_head[call.call] for call in head.calls if call.call in of_head),
         removed=removed,
         added=added,
         moved=tuple(_moved(base, head, pairs)),
-        references=References.of(pairs, removed, added, renamed),
-        of_base=of_base,
-        of_head=of_head,
+        references=ReferenceMap.of(pairs, removed, added, renamed),
+        by_base_call=of_base,
+        by_head_call=of_head,
     )
 
 
-def _moved(base: Side, head: Side, pairs: Sequence[Pair]) -> Iterator[Pair]:
+def _moved(
+    base: RecordingIndex, head: RecordingIndex, pairs: Sequence[CallPair]
+) -> Iterator[CallPair]:
     for roles in _ROLES:
         ordered = [of for of in pairs if of.base.role in roles]
         ordered.sort(key=lambda pair: base.positions[pair.base.call])
@@ -130,13 +143,13 @@ def _moved(base: Side, head: Side, pairs: Sequence[Pair]) -> Iterator[Pair]:
         yield from (pair for index, pair in enumerate(ordered) if index not in kept)
 
 
-def _untangled(pairing: Pairing) -> list[Pair]:
+def _uncross_pairs(pairing: CallPairing) -> list[CallPair]:
     """Pair equal calls of one callee with each other, where the order of calls says otherwise.
 
     Groups come in the order of the head, so that objects are matched before they are passed on.
     """
-    groups: dict[str, list[Pair]] = defaultdict(list)
-    pairs: list[Pair] = []
+    groups: dict[str, list[CallPair]] = defaultdict(list)
+    pairs: list[CallPair] = []
     for pair in pairing.pairs:
         if pair.head.role == "operation":
             pairs.append(pair)
@@ -149,36 +162,36 @@ def _untangled(pairing: Pairing) -> list[Pair]:
     return pairs
 
 
-def _references(pairing: Pairing, pairs: Iterable[Pair]) -> References:
+def _references(pairing: CallPairing, pairs: Iterable[CallPair]) -> ReferenceMap:
     constructed = [pair for pair in pairs if pair.head.role == "constructor"]
-    return References.of(constructed, pairing.removed, pairing.added, pairing.references.renamed)
+    return ReferenceMap.of(constructed, pairing.removed, pairing.added, pairing.references.renamed)
 
 
-def _crossed(group: Sequence[Pair], references: References) -> Iterator[Pair]:
+def _crossed(group: Sequence[CallPair], references: ReferenceMap) -> Iterator[CallPair]:
     heads = [pair.head for pair in group]
     left = []
     for pair in group:
-        candidates = (Pair(base=pair.base, head=new) for new in heads)
+        candidates = (CallPair(base=pair.base, head=new) for new in heads)
         equal = next((pair for pair in candidates if not _differs(pair, references)), None)
         if equal is None:
             left.append(pair.base)
         else:
             heads.remove(equal.head)
             yield equal
-    yield from (Pair(base=old, head=new) for old, new in zip(left, heads, strict=True))
+    yield from (CallPair(base=old, head=new) for old, new in zip(left, heads, strict=True))
 
 
-def _differs(pair: Pair, references: References) -> bool:
+def _differs(pair: CallPair, references: ReferenceMap) -> bool:
     old, new = argument_values(pair.base), argument_values(pair.head)
     return old.keys() != new.keys() or not all(
-        same(value, new[name], references) for name, value in old.items()
+        same_value(value, new[name], references) for name, value in old.items()
     )
 
 
-def _differing(pairing: Pairing) -> set[str]:
+def _differing(pairing: CallPairing) -> set[str]:
     assembly = (pair for pair in pairing.pairs if pair.head.role != "operation")
     return {pair.base.call for pair in assembly if _differs(pair, pairing.references)}
 
 
-def _same_order(pairs: Sequence[Pair], pairing: Pairing) -> bool:
-    return all(pairing.of_base[pair.base.call].head is pair.head for pair in pairs)
+def _same_order(pairs: Sequence[CallPair], pairing: CallPairing) -> bool:
+    return all(pairing.by_base_call[pair.base.call].head is pair.head for pair in pairs)

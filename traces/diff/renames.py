@@ -3,16 +3,16 @@
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
-from traces.diff.pairing import Pairing
-from traces.diff.side import Side
-from traces.diff.values import Pair, content, informative, same
-from traces.model import Argument, Call
+from traces.diff.index import RecordingIndex
+from traces.diff.pairing import CallPairing
+from traces.diff.values import CallPair, content_key, is_informative, same_value
+from traces.schema.model import Argument, Call
 
 _SHARE_OF_EQUAL_VALUES = 0.5
 _SIMILAR_NAMES = 0.5
 
 
-def renamed_callees(base: Side, head: Side) -> dict[str, str]:
+def renamed_callees(base: RecordingIndex, head: RecordingIndex) -> dict[str, str]:
     """Return callees of the base that have another name in the head.
 
     A callee was renamed when it is gone, and a callee that is new has the same role, is called
@@ -20,7 +20,7 @@ def renamed_callees(base: Side, head: Side) -> dict[str, str]:
     """
     gone, new = _only_in(base, head), _only_in(head, base)
     scored = sorted(
-        ((_sameness(calls, new[name]), old, name) for old, calls in gone.items() for name in new),
+        ((_similarity(calls, new[name]), old, name) for old, calls in gone.items() for name in new),
         reverse=True,
     )
     renamed: dict[str, str] = {}
@@ -30,11 +30,14 @@ def renamed_callees(base: Side, head: Side) -> dict[str, str]:
     return renamed
 
 
-def renamed_parameters(pairing: Pairing) -> dict[str, str]:
+def renamed_parameters(pairing: CallPairing) -> dict[str, str]:
     """Return parameters of the base that have another name in the head, over all callees."""
     votes: dict[tuple[str, str], bool] = {}
     for pair in pairing.pairs:
-        gone, new = _lost(pair.base, pair.head), _lost(pair.head, pair.base)
+        gone, new = (
+            _missing_arguments(pair.base, pair.head),
+            _missing_arguments(pair.head, pair.base),
+        )
         for old in gone:
             for name in new:
                 vote = _carried_over(old, name, pair, pairing)
@@ -42,7 +45,7 @@ def renamed_parameters(pairing: Pairing) -> dict[str, str]:
     return _unambiguous([names for names, agreed in votes.items() if agreed])
 
 
-def _only_in(side: Side, other: Side) -> dict[str, list[Call]]:
+def _only_in(side: RecordingIndex, other: RecordingIndex) -> dict[str, list[Call]]:
     known = {call.callee for call in other.calls}
     calls: dict[str, list[Call]] = {}
     for call in side.calls:
@@ -51,7 +54,7 @@ def _only_in(side: Side, other: Side) -> dict[str, list[Call]]:
     return calls
 
 
-def _sameness(old: Sequence[Call], new: Sequence[Call]) -> float:
+def _similarity(old: Sequence[Call], new: Sequence[Call]) -> float:
     """Return 0 for different callees, else more for more equal values and similar names."""
     if len(old) != len(new) or old[0].role != new[0].role:
         return 0.0
@@ -67,19 +70,21 @@ def _sameness(old: Sequence[Call], new: Sequence[Call]) -> float:
 def _equal_values(old: Call, new: Call) -> Iterator[bool]:
     values = {item.name: item.value for item in new.arguments}
     for item in old.arguments:
-        yield item.name in values and content(item.value, {}) == content(values[item.name], {})
+        yield item.name in values and content_key(item.value, {}) == content_key(
+            values[item.name], {}
+        )
 
 
-def _lost(call: Call, other: Call) -> list[Argument]:
+def _missing_arguments(call: Call, other: Call) -> list[Argument]:
     names = {item.name for item in other.arguments}
     bound = not any(of.raises and of.raises.type == "TypeError" for of in (call, other))
     return [item for item in call.arguments if bound and item.name not in names]
 
 
-def _carried_over(old: Argument, new: Argument, pair: Pair, pairing: Pairing) -> bool:
-    if old.given != new.given or not same(old.value, new.value, pairing.references):
+def _carried_over(old: Argument, new: Argument, pair: CallPair, pairing: CallPairing) -> bool:
+    if old.given != new.given or not same_value(old.value, new.value, pairing.references):
         return False
-    if informative(old.value) or _resemblance(old.name, new.name) >= _SIMILAR_NAMES:
+    if is_informative(old.value) or _resemblance(old.name, new.name) >= _SIMILAR_NAMES:
         return True
     return _index(old, pair.base) == _index(new, pair.head)
 

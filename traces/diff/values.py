@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from traces.diff.side import made_label
-from traces.model import Call
+from traces.diff.index import made_label
+from traces.schema.model import Call
 
 Value: TypeAlias = Any
 """What the recorder encoded: None, bool, int, float, str, lists and dicts of these."""
@@ -17,7 +17,7 @@ _REFERENCE = re.compile(rb'"ref":"([^"#]*)#\d+"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class CallPair:
     """The same call on both sides."""
 
     base: Call
@@ -25,7 +25,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class References:
+class ReferenceMap:
     """Which object of one side is which object of the other.
 
     Attributes:
@@ -41,11 +41,11 @@ class References:
     @classmethod
     def of(
         cls,
-        pairs: Iterable[Pair],
+        pairs: Iterable[CallPair],
         gone: Iterable[Call],
         new: Iterable[Call],
         renamed: Mapping[str, str],
-    ) -> "References":
+    ) -> "ReferenceMap":
         """Match objects by the constructor calls that made them."""
         made = [(made_label(pair.base), made_label(pair.head)) for pair in pairs]
         return cls(
@@ -66,26 +66,26 @@ class References:
         return self.to_head.get(label) or self.renamed.get(callee, callee) + mark + ordinal
 
 
-IDENTICAL = References(to_head={}, to_base={}, renamed={})
+IDENTICAL = ReferenceMap(to_head={}, to_base={}, renamed={})
 """Compares values of one side."""
 
 
-def same(before: Value, after: Value, references: References) -> bool:
+def same_value(before: Value, after: Value, references: ReferenceMap) -> bool:
     """Tell whether two encoded values are equal: ``1``, ``1.0`` and ``True`` are three values."""
     if isinstance(before, dict) and isinstance(after, dict):
         if before.keys() == after.keys() == {"ref"}:
             return references.same_object(before["ref"], after["ref"])
         return before.keys() == after.keys() and all(
-            same(value, after[key], references) for key, value in before.items()
+            same_value(value, after[key], references) for key, value in before.items()
         )
     if isinstance(before, list | tuple) and isinstance(after, list | tuple):
         return len(before) == len(after) and all(
-            same(old, new, references) for old, new in zip(before, after, strict=True)
+            same_value(old, new, references) for old, new in zip(before, after, strict=True)
         )
     return type(before) is type(after) and (before == after or _both_nan(before, after))
 
 
-def content(value: Value, renamed: Mapping[str, str]) -> bytes:
+def content_key(value: Value, renamed: Mapping[str, str]) -> bytes:
     """Return a key of a value in which objects count by their class only."""
     spelled = {old.encode(): new.encode() for old, new in renamed.items()}
     return _REFERENCE.sub(
@@ -94,12 +94,12 @@ def content(value: Value, renamed: Mapping[str, str]) -> bytes:
     )
 
 
-def fields(name: str, value: Value) -> Iterator[tuple[str, Value]]:
+def dotted_fields(name: str, value: Value) -> Iterator[tuple[str, Value]]:
     """Yield an argument and, when it is an object passed by value, its dotted fields."""
     yield name, value
     if isinstance(value, dict) and value.keys() == {"object", "fields"}:
         for key, inner in value["fields"].items():
-            yield from fields(f"{name}.{key}", inner)
+            yield from dotted_fields(f"{name}.{key}", inner)
 
 
 def references_in(value: Value) -> Iterator[str]:
@@ -114,7 +114,7 @@ def references_in(value: Value) -> Iterator[str]:
             yield from references_in(inner)
 
 
-def informative(value: Value) -> bool:
+def is_informative(value: Value) -> bool:
     """Tell whether two equal values are more than a coincidence: not None, not a truth value."""
     return value is not None and not isinstance(value, bool)
 

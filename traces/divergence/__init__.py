@@ -6,18 +6,18 @@ logged, with what it was given, what it gave back and what it left behind, and t
 walked side by side.
 """
 
-from traces.divergence.calls import CallLog, CallNode, LineLog, Stop
-from traces.divergence.look import Replayer, second_look
-from traces.divergence.tracer import logged_calls, logged_lines, replayed
+from traces.divergence.locate import Replayer, locate_divergence
+from traces.divergence.logs import CallLog, CallNode, LineLog, LineStop
+from traces.divergence.tracer import log_calls, log_lines, log_run
 
 __all__ = [
     "CallLog",
     "CallNode",
     "LineLog",
+    "LineStop",
     "Replayer",
-    "Stop",
-    "logged_calls",
-    "logged_lines",
-    "replayed",
-    "second_look",
+    "locate_divergence",
+    "log_calls",
+    "log_lines",
+    "log_run",
 ]

@@ -14,47 +14,47 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-from traces import watch
-from traces.divergence.calls import CallLog, CallNode, LineLog, Shown, Stop
-from traces.divergence.shades import Shades
-from traces.interpreter import profiled, traced
-from traces.seams import Target
+from traces.divergence.formatter import ValueFormatter
+from traces.divergence.logs import CallLog, CallNode, LineLog, LineStop, ValueText
+from traces.recording import call_recorder
+from traces.recording.frame_hooks import profile_frames, trace_frames
+from traces.recording.probes import Target
 
 STOPS_MAX = 20_000
-_GENERATED = "<string>"
-_NEVER = (
+_GENERATED_FILE = "<string>"
+_UNLOGGED_FLAGS = (
     inspect.CO_GENERATOR
     | inspect.CO_COROUTINE
     | inspect.CO_ASYNC_GENERATOR
     | inspect.CO_ITERABLE_COROUTINE
 )
 # Comprehensions have a frame of their own before Python 3.12 and none after.
-_INLINE = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>", "<lambda>", "<module>")
+_INLINE_NAMES = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>", "<lambda>", "<module>")
 # Who asks where it was called from gets paths and lines: they are no behaviour.
-_READS_FRAMES = frozenset({"_getframe", "currentframe", "extract_stack"})
-_BY_RECORDER = watch.Watch._guarded.__code__  # noqa: SLF001 - the recorder's own reads
+_FRAME_READERS = frozenset({"_getframe", "currentframe", "extract_stack"})
+_RECORDER_GUARD = call_recorder.CallRecorder._guarded.__code__  # noqa: SLF001 - the recorder's own reads
 
 
 @contextmanager
-def logged_calls(target: Target) -> Iterator[CallLog]:
+def log_calls(target: Target) -> Iterator[CallLog]:
     """Log every call of the target's own functions while the block runs.
 
     So are calls of what is recorded outside the package: what stands in for a device. Generators,
     lambdas and comprehensions have no entry; what they call has. What reads the frames of its
     callers has none, nor what it calls.
     """
-    watched = frozenset(seam.function.__code__ for seam in target.seams())
+    watched = frozenset(seam.function.__code__ for seam in target.probes())
     log = CallLog(threads=[], callables=frozenset())
     tracer = _CallTracer(target, log, watched=watched)
     try:
-        with profiled(tracer):
+        with profile_frames(tracer):
             yield log
     finally:
-        log.callables = frozenset(tracer.shades.callables)
+        log.callables = frozenset(tracer.formatter.callables)
 
 
 @contextmanager
-def logged_lines(target: Target, *, function: str, number: int) -> Iterator[LineLog]:
+def log_lines(target: Target, *, function: str, number: int) -> Iterator[LineLog]:
     """Log every line of one call of one function while the block runs.
 
     Args:
@@ -64,48 +64,51 @@ def logged_lines(target: Target, *, function: str, number: int) -> Iterator[Line
     """
     log = LineLog(stops=[])
     tracer = _LineTracer(target, log, function=function, number=number)
-    with traced(tracer):
+    with trace_frames(tracer):
         yield log
 
 
-def replayed(
+def log_run(
     target: Target, call: tuple[str, int] | None, *, play: Callable[[], object]
 ) -> CallLog | LineLog:
     """Play, and return the log of all calls, or of the lines of one, by function and number."""
     if call is None:
-        with logged_calls(target) as calls:
+        with log_calls(target) as calls:
             play()
         return calls
-    with logged_lines(target, function=call[0], number=call[1]) as lines:
+    with log_lines(target, function=call[0], number=call[1]) as lines:
         play()
     return lines
 
 
-class _Functions:
+class _PackageFunctions:
     """Tells which frames are calls of the package's own functions, and numbers them."""
 
     def __init__(self, target: Target, watched: frozenset[CodeType] = frozenset()) -> None:
         self._watched = watched
         self._root = str(target.root) + os.sep
         self._package = target.package
-        self._own = str(target.root / target.package) + os.sep
+        self._package_root = str(target.root / target.package) + os.sep
         self._names: dict[CodeType, str | None] = {}
         self._counts: Counter[str] = Counter()
 
     def name(self, frame: FrameType) -> str | None:
         """Return the function of a frame that begins, None when it is not logged."""
         code = frame.f_code
-        if code.co_filename == _GENERATED:
+        if code.co_filename == _GENERATED_FILE:
             return self._generated(frame)
         if code not in self._names:
-            is_own = code.co_filename.startswith(self._own) and not code.co_flags & _NEVER
-            is_own = is_own and code.co_name not in _INLINE
+            is_own = (
+                code.co_filename.startswith(self._package_root)
+                and not code.co_flags & _UNLOGGED_FLAGS
+            )
+            is_own = is_own and code.co_name not in _INLINE_NAMES
             is_logged = is_own or code in self._watched
             self._names[code] = code.co_qualname if is_logged else None
         name = self._names[code]
         return None if name is None or _is_read_by_recorder(frame) else name
 
-    def counted(self, function: str) -> int:
+    def next_number(self, function: str) -> int:
         """Return how many calls of a function there were, and count one more."""
         self._counts[function] += 1
         return self._counts[function] - 1
@@ -113,7 +116,9 @@ class _Functions:
     def file(self, frame: FrameType) -> str:
         """Return the file of a frame, relative to the root; empty for none of the package."""
         path = frame.f_code.co_filename
-        return Path(path[len(self._root) :]).as_posix() if path.startswith(self._own) else ""
+        return (
+            Path(path[len(self._root) :]).as_posix() if path.startswith(self._package_root) else ""
+        )
 
     def site(self, frame: FrameType) -> tuple[str, int]:
         """Return the nearest line of the package that called a frame."""
@@ -137,7 +142,7 @@ class _Functions:
         return f"{kind.__qualname__}.__new__" if is_tuple else None
 
 
-class _Thread(threading.local):
+class _ThreadState(threading.local):
     def __init__(self) -> None:
         self.is_busy = False
         self.open: list[tuple[FrameType, CallNode]] = []
@@ -146,11 +151,11 @@ class _Thread(threading.local):
 
 class _CallTracer:
     def __init__(self, target: Target, log: CallLog, *, watched: frozenset[CodeType]) -> None:
-        self.shades = Shades(target)
-        self._functions = _Functions(target, watched)
+        self.formatter = ValueFormatter(target)
+        self._functions = _PackageFunctions(target, watched)
         self._log = log
         self._watched = watched
-        self._thread = _Thread()
+        self._thread = _ThreadState()
         self._lock = threading.RLock()
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> None:
@@ -173,15 +178,15 @@ class _CallTracer:
         thread = self._thread
         with self._lock:
             file = self._functions.file(frame)
-            inputs = _arguments(frame) if file else _without_numbers(_arguments(frame))
+            inputs = _arguments(frame) if file else _without_integers(_arguments(frame))
             site_file, site_line = self._functions.site(frame)
             node = CallNode(
                 function=function,
                 file=file,
-                number=self._functions.counted(function),
+                number=self._functions.next_number(function),
                 site_file=site_file,
                 site_line=site_line,
-                inputs={name: self.shades.shown(value) for name, value in inputs.items()},
+                inputs={name: self.formatter.text_of(value) for name, value in inputs.items()},
                 before=self._state(inputs),
                 after={},
                 returned="",
@@ -191,7 +196,7 @@ class _CallTracer:
             if thread.roots is None:
                 thread.roots = []
                 self._log.threads.append(thread.roots)
-            if not _READS_FRAMES.intersection(frame.f_code.co_names):
+            if not _FRAME_READERS.intersection(frame.f_code.co_names):
                 siblings = thread.open[-1][1].children if thread.open else thread.roots
                 siblings.append(node)
             thread.open.append((frame, node))
@@ -199,25 +204,25 @@ class _CallTracer:
     def _end(self, frame: FrameType, result: object) -> None:
         _, node = self._thread.open.pop()
         with self._lock:
-            node.returned = self.shades.shown(result)
+            node.returned = self.formatter.text_of(result)
             node.after = self._state(_arguments(frame))
 
-    def _state(self, values: dict[str, Any]) -> dict[str, Shown]:
+    def _state(self, values: dict[str, Any]) -> dict[str, ValueText]:
         return {
             place: shown
             for name, value in values.items()
-            for place, shown in self.shades.state(name, value)
+            for place, shown in self.formatter.state(name, value)
         }
 
 
 class _LineTracer:
     def __init__(self, target: Target, log: LineLog, *, function: str, number: int) -> None:
-        self._shades = Shades(target)
-        self._functions = _Functions(target)
+        self._formatter = ValueFormatter(target)
+        self._functions = _PackageFunctions(target)
         self._log = log
         self._function = function
         self._number = number
-        self._thread = _Thread()
+        self._thread = _ThreadState()
 
     def __call__(self, frame: FrameType, event: str, _argument: object) -> Any:  # noqa: ANN401
         thread = self._thread
@@ -228,7 +233,7 @@ class _LineTracer:
             function = self._functions.name(frame)
             if function != self._function:
                 return None
-            return self._line if self._functions.counted(function) == self._number else None
+            return self._line if self._functions.next_number(function) == self._number else None
         finally:
             thread.is_busy = False
 
@@ -245,10 +250,10 @@ class _LineTracer:
     def _stop(self, frame: FrameType, line: int) -> None:
         if len(self._log.stops) >= STOPS_MAX:
             return
-        values = {name: self._shades.shown(value) for name, value in frame.f_locals.items()}
+        values = {name: self._formatter.text_of(value) for name, value in frame.f_locals.items()}
         for name, value in frame.f_locals.items():
-            values.update(self._shades.state(name, value))
-        self._log.stops.append(Stop(line=line, values=values))
+            values.update(self._formatter.state(name, value))
+        self._log.stops.append(LineStop(line=line, values=values))
 
 
 def _arguments(frame: FrameType) -> dict[str, Any]:
@@ -261,7 +266,7 @@ def _arguments(frame: FrameType) -> dict[str, Any]:
     return {name: found[name] for name in code.co_varnames[:number] if name in found}
 
 
-def _without_numbers(values: dict[str, Any]) -> dict[str, Any]:
+def _without_integers(values: dict[str, Any]) -> dict[str, Any]:
     """Leave out numbers: what stands in for a device is told where memory lies."""
     return {name: value for name, value in values.items() if not isinstance(value, int)}
 
@@ -270,7 +275,7 @@ def _is_read_by_recorder(frame: FrameType) -> bool:
     """Tell whether the recorder called it, to encode something: no call of the program."""
     caller = frame.f_back
     while caller is not None:
-        if caller.f_code is _BY_RECORDER:
+        if caller.f_code is _RECORDER_GUARD:
             return True
         caller = caller.f_back
     return False

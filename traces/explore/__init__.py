@@ -3,24 +3,24 @@
 A *case* is a scenario with a seed and a scheduling policy. Hypothesis draws the *steps* of the
 traffic; a *subject* takes them on a real stack and compares it with what should be there. What it
 finds is a *violation*, which is shrunk and kept as a *replay*. Nothing in this package imports a
-target; only :mod:`traces.explore.machine` imports Hypothesis.
+target; only :mod:`traces.explore.traffic_machine` imports Hypothesis.
 """
 
-from traces.explore.cases import POLICIES, Case, case_of
-from traces.explore.replay import Replay, parse_replay, render_replay
-from traces.explore.steps import Step
-from traces.explore.subject import OpenSubject, Subject, ViolationError, played
+from traces.explore.config import POLICIES, TrafficConfig, draw_config
+from traces.explore.replay import TrafficReplay, parse_replay, render_replay
+from traces.explore.steps import TrafficStep
+from traces.explore.subject import OpenSubject, Subject, ViolationError, run_steps
 
 __all__ = [
     "POLICIES",
-    "Case",
     "OpenSubject",
-    "Replay",
-    "Step",
     "Subject",
+    "TrafficConfig",
+    "TrafficReplay",
+    "TrafficStep",
     "ViolationError",
-    "case_of",
+    "draw_config",
     "parse_replay",
-    "played",
     "render_replay",
+    "run_steps",
 ]

@@ -6,14 +6,14 @@ from typing import Any, Literal
 import msgspec
 
 from traces.errors import TraceFormatError
-from traces.explore.cases import POLICIES, Case
-from traces.explore.steps import Step, wording
-from traces.scenarios import BUILDERS, GROUPS, MODELS, Scenario
+from traces.explore.config import POLICIES, TrafficConfig
+from traces.explore.steps import TrafficStep, describe_step
+from traces.targets.native.scenarios import BUILDERS, GROUPS, MODELS, NativeScenario
 
 SCHEMA: Literal["goldentrace.replay/1"] = "goldentrace.replay/1"
 
 
-class Replay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TrafficReplay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A violation and how to see it again.
 
     Attributes:
@@ -31,33 +31,33 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     config: dict[str, str | int | bool | None]
     seed: int
     policy: str
-    steps: tuple[Step, ...]
+    steps: tuple[TrafficStep, ...]
     invariant: str
     message: str
 
     @property
-    def case(self) -> Case:
+    def case(self) -> TrafficConfig:
         """What the steps are taken on."""
         config: dict[str, Any] = self.config
-        return Case(scenario=Scenario(**config), seed=self.seed, policy=self.policy)
+        return TrafficConfig(scenario=NativeScenario(**config), seed=self.seed, policy=self.policy)
 
 
-def render_replay(replay: Replay) -> str:
+def render_replay(replay: TrafficReplay) -> str:
     """Return a replay as JSON, with a line end after each step."""
     return msgspec.json.format(msgspec.json.encode(replay), indent=2).decode() + "\n"
 
 
-def parse_replay(text: str, *, name: str) -> Replay:
+def parse_replay(text: str, *, name: str) -> TrafficReplay:
     """Return the replay in a file's text.
 
     Raises:
         TraceFormatError: it is none of this schema.
     """
     try:
-        replay = msgspec.json.decode(text, type=Replay)
+        replay = msgspec.json.decode(text, type=TrafficReplay)
     except msgspec.MsgspecError as error:
         raise TraceFormatError(name, "must be a replay", expected=SCHEMA, got=error) from error
-    axes = [field.name for field in fields(Scenario)]
+    axes = [field.name for field in fields(NativeScenario)]
     if sorted(replay.config) != sorted(axes):
         got = ", ".join(replay.config)
         raise TraceFormatError(name, "must have every axis", expected=", ".join(axes), got=got)
@@ -74,10 +74,12 @@ def parse_replay(text: str, *, name: str) -> Replay:
     return replay
 
 
-def described(replay: Replay) -> str:
+def describe_replay(replay: TrafficReplay) -> str:
     """Return a replay as a block of text: case, steps, what was violated."""
     lines = [f"{replay.scenario} (seed {replay.seed}, policy {replay.policy})"]
-    lines += [f"  {number:>3} {wording(step)}" for number, step in enumerate(replay.steps, start=1)]
+    lines += [
+        f"  {number:>3} {describe_step(step)}" for number, step in enumerate(replay.steps, start=1)
+    ]
     lines += [f"  violated: {replay.invariant}"]
     lines += [f"    {line}" for line in replay.message.splitlines()]
     return "\n".join(lines)

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
-from traces.explore.cases import Case
-from traces.explore.steps import Step
+from traces.explore.config import TrafficConfig
+from traces.explore.steps import TrafficStep
 
 
 class ViolationError(Exception):
@@ -59,24 +59,24 @@ class Subject(Protocol):
     def live_nodes(self) -> list[int]:
         """Return the numbers of the nodes that still exist, oldest first."""
 
-    def perform(self, step: Step) -> None:
+    def apply(self, step: TrafficStep) -> None:
         """Take a step and check what can be checked at once; raises ViolationError."""
 
     def finish(self) -> None:
         """Bring everything to an end and check that nothing is left; raises ViolationError."""
 
 
-OpenSubject: TypeAlias = Callable[[Case], Subject]
+OpenSubject: TypeAlias = Callable[[TrafficConfig], Subject]
 
 
-def played(
-    case: Case, steps: Sequence[Step], *, open_subject: OpenSubject
+def run_steps(
+    case: TrafficConfig, steps: Sequence[TrafficStep], *, open_subject: OpenSubject
 ) -> ViolationError | None:
     """Take some steps, without Hypothesis, and return the violation they end in, if any."""
     subject = open_subject(case)
     try:
         for step in steps:
-            subject.perform(step)
+            subject.apply(step)
         subject.finish()
     except ViolationError as violation:
         return violation

@@ -1,6 +1,6 @@
 """Targets by name: what each kind of code under guard exposes."""
 
-from traces.seams import Target
+from traces.recording.probes import Target
 
 
 def get_target(name: str) -> Target:
@@ -10,7 +10,7 @@ def get_target(name: str) -> Target:
         ValueError: there is none of this name.
     """
     if name == "native":
-        from traces.targets.native import NativeTarget
+        from traces.targets.native.target import NativeTarget
 
         return NativeTarget()
     raise ValueError(f"target: must be known; expected native, got {name}")

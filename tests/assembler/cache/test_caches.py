@@ -5,15 +5,15 @@ import logging
 import pytest
 import torch
 
-from assembler.accelerator import get_device
 from assembler.cache.hiradix import HiRadixCache
 from assembler.cache.mamba import HiMambaRadixCache
 from assembler.cache.unified import UnifiedRadixCache
+from assembler.device import get_device
 from assembler.errors import AssemblyError
 from assembler.groups import LocalGroup
 from assembler.names import PoolName
 from assembler.params import ServerArgs
-from tests.assembler.models import (
+from tests.assembler.small_models import (
     mamba_params,
     mha_pool,
     mla_pool,

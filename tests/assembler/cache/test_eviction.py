@@ -3,26 +3,12 @@
 import pytest
 import torch
 
-from assembler.accelerator import get_device
 from assembler.cache.nodes import EvictParams, EvictResult
+from assembler.device import get_device
 from assembler.errors import AssemblyError
 from assembler.names import PoolName
-from tests.assembler.cache.playing import (
-    FULL,
-    MAMBA,
-    SWA,
-    add,
-    back_up,
-    load,
-    plain,
-    unified,
-)
-from tests.assembler.models import (
-    mamba_params,
-    mha_pool,
-    params_of,
-    swa_params,
-)
+from tests.assembler.cache.cache_steps import FULL, MAMBA, SWA, add, back_up, load, plain, unified
+from tests.assembler.small_models import mamba_params, mha_pool, params_of, swa_params
 
 
 def test_locked_node_is_not_evicted():

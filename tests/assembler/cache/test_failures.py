@@ -2,26 +2,16 @@
 
 import pytest
 
-from assembler.accelerator import get_device
 from assembler.cache.nodes import EvictParams
 from assembler.cache.unified import UnifiedRadixCache
+from assembler.device import get_device
 from assembler.errors import TransferError
 from assembler.host_pools.group import SidecarPoolSpec
 from assembler.names import PoolName
-from assembler.walls import without_walls
-from tests.assembler.cache.playing import (
-    FULL,
-    add,
-    back_up,
-    plain,
-    unified,
-)
-from tests.assembler.models import (
-    nsa_pool,
-    params_of,
-    swa_params,
-)
-from tests.assembler.stacks.calls import shared_anchor
+from assembler.validation_switch import without_walls
+from tests.assembler.cache.cache_steps import FULL, add, back_up, plain, unified
+from tests.assembler.small_models import nsa_pool, params_of, swa_params
+from tests.assembler.stacks.builder_calls import shared_anchor
 
 
 def narrow(device):

@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from assembler.accelerator import get_device
 from assembler.cache.hierarchical import HierarchicalCache
 from assembler.cache.nodes import EvictParams, EvictResult
 from assembler.cache.unified import UnifiedRadixCache
+from assembler.device import get_device
 from assembler.errors import AssemblyError
 from assembler.host_pools.group import SidecarPoolSpec
 from assembler.names import PoolName
-from tests.assembler.cache.playing import (
+from tests.assembler.cache.cache_steps import (
     FULL,
     MAMBA,
     MODELS,
@@ -20,7 +20,7 @@ from tests.assembler.cache.playing import (
     plain,
     unified,
 )
-from tests.assembler.models import (
+from tests.assembler.small_models import (
     fill,
     mamba_params,
     mha_pool,
@@ -30,7 +30,7 @@ from tests.assembler.models import (
     snapshot,
     swa_params,
 )
-from tests.assembler.stacks.calls import kv_only, shared_anchor
+from tests.assembler.stacks.builder_calls import kv_only, shared_anchor
 
 
 @pytest.mark.parametrize("backend", ["kernel", "direct"])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from assembler.cache.nodes import CacheNode, EvictParams, NodeLedger
+from assembler.cache.nodes import CacheNode, EvictParams, LruNodes
 from assembler.errors import AssemblyError
 from assembler.names import ComponentType
 
@@ -10,7 +10,7 @@ SLOTS = torch.arange(4)
 
 
 def test_nodes_come_out_in_order_of_last_use():
-    ledger = NodeLedger()
+    ledger = LruNodes()
     first, second, third = (ledger.add({FULL: SLOTS}) for _ in range(3))
 
     ledger.touch(first)
@@ -19,7 +19,7 @@ def test_nodes_come_out_in_order_of_last_use():
 
 
 def test_ids_are_never_used_again():
-    ledger = NodeLedger()
+    ledger = LruNodes()
     node = ledger.add({FULL: SLOTS})
     ledger.remove(node)
 
@@ -29,7 +29,7 @@ def test_ids_are_never_used_again():
 
 
 def test_node_that_left_cannot_be_used():
-    ledger = NodeLedger()
+    ledger = LruNodes()
     node = ledger.add({FULL: SLOTS})
     ledger.remove(node)
 
@@ -40,11 +40,11 @@ def test_node_that_left_cannot_be_used():
 
 
 def test_node_of_another_ledger_cannot_be_used():
-    ledger = NodeLedger()
+    ledger = LruNodes()
     ledger.add({FULL: SLOTS})
 
     with pytest.raises(AssemblyError, match="must be cached"):
-        ledger.touch(NodeLedger().add({FULL: SLOTS}))
+        ledger.touch(LruNodes().add({FULL: SLOTS}))
 
 
 def test_node_knows_what_the_device_lacks():

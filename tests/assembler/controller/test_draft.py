@@ -7,16 +7,9 @@ from assembler.errors import AssemblyError
 from assembler.names import PoolName
 from assembler.params import ServerArgs
 from assembler.stacks import build_kv_host_pool
-from tests.assembler.controller.moving import SOURCE, TARGET, read_all, take
-from tests.assembler.models import (
-    fill,
-    mha_pool,
-    nsa_pool,
-    params_of,
-    poison,
-    snapshot,
-)
-from tests.assembler.stacks.calls import kv_only, shared_anchor
+from tests.assembler.controller.slots import SOURCE, TARGET, read_all, take
+from tests.assembler.small_models import fill, mha_pool, nsa_pool, params_of, poison, snapshot
+from tests.assembler.stacks.builder_calls import kv_only, shared_anchor
 
 
 def draft_of(device, params, group, *, layer_num=2, head_dim=8):

@@ -3,23 +3,18 @@ import threading
 import pytest
 import torch
 
-from assembler.accelerator import get_device
 from assembler.controller.hybrid import HybridCacheController
+from assembler.device import get_device
 from assembler.errors import AssemblyError, TransferError
 from assembler.groups import LocalGroup
 from assembler.host_pools.group import PoolTransfer
 from assembler.names import PoolName
 from assembler.params import ServerArgs
 from assembler.stacks import build_kv_only_stack
-from assembler.walls import without_walls
-from tests.assembler.controller.moving import SOURCE, take
-from tests.assembler.models import (
-    mamba_params,
-    mha_pool,
-    nsa_pool,
-    params_of,
-)
-from tests.assembler.stacks.calls import kv_only, mamba
+from assembler.validation_switch import without_walls
+from tests.assembler.controller.slots import SOURCE, take
+from tests.assembler.small_models import mamba_params, mha_pool, nsa_pool, params_of
+from tests.assembler.stacks.builder_calls import kv_only, mamba
 
 
 def test_every_constructor_argument_is_kept():

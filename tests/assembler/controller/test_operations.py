@@ -1,12 +1,12 @@
 import torch
 
-from assembler.accelerator import get_device
 from assembler.controller.operations import (
     CacheOperation,
     HiCacheAck,
     merge_operations,
     take_finished,
 )
+from assembler.device import get_device
 from assembler.host_pools.group import PoolTransfer
 from assembler.host_pools.resolve import Grant
 from assembler.names import PoolHitPolicy, PoolName

@@ -5,8 +5,8 @@ import torch
 
 from assembler.host_pools.group import PoolTransfer
 from assembler.names import PoolName
-from tests.assembler.controller.moving import SOURCE, TARGET, read_all, take
-from tests.assembler.models import (
+from tests.assembler.controller.slots import SOURCE, TARGET, read_all, take
+from tests.assembler.small_models import (
     fill,
     mha_pool,
     mla_pool,
@@ -15,7 +15,7 @@ from tests.assembler.models import (
     poison,
     snapshot,
 )
-from tests.assembler.stacks.calls import kv_only, shared_anchor
+from tests.assembler.stacks.builder_calls import kv_only, shared_anchor
 
 BACKENDS = [
     ("kernel", "layer_first"),

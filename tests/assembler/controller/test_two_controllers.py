@@ -5,13 +5,20 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from assembler.accelerator import Device, HandOverQueue, whole
-from assembler.accelerator.sim import ReplayedSchedule, Schedule, SchedulePolicy, SimDevice
 from assembler.controller.hybrid import HybridCacheController
+from assembler.device import Device, ThreadQueue, tensor_access
 from assembler.host_pools.group import HostPoolGroup, PoolTransfer
 from assembler.names import PoolName
-from tests.assembler.models import buffers_of, fill, mla_pool, nsa_pool, params_of, rows_as_bytes
-from tests.assembler.stacks.calls import kv_only, shared_anchor
+from tests.assembler.small_models import (
+    buffers_of,
+    fill,
+    mla_pool,
+    nsa_pool,
+    params_of,
+    rows_as_bytes,
+)
+from tests.assembler.stacks.builder_calls import kv_only, shared_anchor
+from traces.simulator import ReplayedSchedule, Schedule, SchedulePolicy, SimDevice
 
 ROUNDS = 2
 
@@ -41,7 +48,7 @@ class Rank:
 
     def overwrite(self, value, label):
         """Write all rows of the device pool in the forward pass."""
-        buffers = tuple(whole(buffer) for buffer in buffers_of(self.pool).values())
+        buffers = tuple(tensor_access(buffer) for buffer in buffers_of(self.pool).values())
         self.device.launch(
             lambda: fill(self.pool, value), label=f"{label} {self.name}", reads=(), writes=buffers
         )
@@ -55,13 +62,13 @@ class Rank:
             self.device.launch(
                 lambda copied=copied, buffer=buffer: copied.copy_(buffer),
                 label=f"attend {self.name}",
-                reads=(whole(buffer),),
-                writes=(whole(copied),),
+                reads=(tensor_access(buffer),),
+                writes=(tensor_access(copied),),
             )
             seen[plane, layer] = copied
         self.device.current_stream().synchronize()
         for copied in seen.values():
-            self.device.host_access(label="compare", reads=(whole(copied),), writes=())
+            self.device.host_access(label="compare", reads=(tensor_access(copied),), writes=())
         return {key: rows_as_bytes(copied) for key, copied in seen.items()}
 
     def back_up(self, value):
@@ -179,12 +186,14 @@ def storage_tier(device, *, is_waited_for, is_handed_over):
     rows = []
 
     with device.threads() as threads:
-        backups: HandOverQueue[int] = threads.queue(name="backups")
+        backups: ThreadQueue[int] = threads.queue(name="backups")
 
         def store():
             if is_handed_over:
                 backups.get()
-            rank.device.host_access(label="store", reads=(whole(host_pool.kv_buffer),), writes=())
+            rank.device.host_access(
+                label="store", reads=(tensor_access(host_pool.kv_buffer),), writes=()
+            )
             rows.append(host_pool.kv_buffer.clone())
 
         threads.start(store, name="storage")

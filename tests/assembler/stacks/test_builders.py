@@ -6,11 +6,11 @@ import threading
 import pytest
 
 import assembler
-from assembler.accelerator import get_device
+from assembler.device import get_device
 from assembler.groups import LocalGroup
 from assembler.names import PoolName
-from tests.assembler.models import mamba_params, mha_pool, nsa_pool, params_of, swa_params
-from tests.assembler.stacks.calls import kv_only, mamba, shared_anchor, swa
+from tests.assembler.small_models import mamba_params, mha_pool, nsa_pool, params_of, swa_params
+from tests.assembler.stacks.builder_calls import kv_only, mamba, shared_anchor, swa
 
 CPU = get_device("cpu")
 

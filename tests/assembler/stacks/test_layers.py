@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from assembler.accelerator import get_device
+from assembler.device import get_device
 from assembler.errors import AssemblyError
 from assembler.host_pools.group import PoolTransfer
 from assembler.names import PoolName
-from tests.assembler.models import (
+from tests.assembler.small_models import (
     fill,
     mamba_params,
     mha_pool,
@@ -16,7 +16,7 @@ from tests.assembler.models import (
     snapshot,
     swa_params,
 )
-from tests.assembler.stacks.calls import kv_only, mamba, swa
+from tests.assembler.stacks.builder_calls import kv_only, mamba, swa
 
 CPU = get_device("cpu")
 

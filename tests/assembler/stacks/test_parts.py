@@ -1,14 +1,21 @@
 import pytest
 
-from assembler.accelerator import get_device
+from assembler.device import get_device
 from assembler.errors import AssemblyError
 from assembler.host_pools.mha import MHATokenToKVPoolHost
 from assembler.host_pools.mla import MLATokenToKVPoolHost
 from assembler.names import PoolName
 from assembler.params import ServerArgs
 from assembler.stacks import build_kv_host_pool, build_pool_entry
-from tests.assembler.models import mamba_params, mha_pool, mla_pool, nsa_pool, params_of, swa_params
-from tests.assembler.stacks.calls import mamba, swa
+from tests.assembler.small_models import (
+    mamba_params,
+    mha_pool,
+    mla_pool,
+    nsa_pool,
+    params_of,
+    swa_params,
+)
+from tests.assembler.stacks.builder_calls import mamba, swa
 
 CPU = get_device("cpu")
 

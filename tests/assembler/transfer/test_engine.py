@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from assembler.accelerator.cpu import CpuDevice
-from assembler.accelerator.sim.spans import spans_of
+from assembler.device.cpu import CpuDevice
 from assembler.errors import TransferError
 from assembler.names import Direction, IoBackend
 from assembler.transfer.engine import move
 from assembler.transfer.windows import device_window, host_window
+from traces.simulator.byte_spans import byte_spans_of
 
 
 class DeferringDevice(CpuDevice):
@@ -133,8 +133,8 @@ def test_what_an_operation_reads_and_writes_is_declared(deferring):
         slots.data_ptr(),
     ]
     # A row is 2 heads * 8 elements * 2 bytes; a host layer has 13 pages of 4 slots.
-    assert spans_of(source).tolist() == [[160, 224]]
-    assert spans_of(target).tolist() == [[1728, 1760], [1792, 1824]]
+    assert byte_spans_of(source).tolist() == [[160, 224]]
+    assert byte_spans_of(target).tolist() == [[1728, 1760], [1792, 1824]]
 
 
 def test_kernel_declares_the_rows_of_the_wrong_stride(deferring):
@@ -151,7 +151,7 @@ def test_kernel_declares_the_rows_of_the_wrong_stride(deferring):
     )
 
     ((_, _, (target,)),) = pool.device.declared
-    assert spans_of(target).tolist() == [[2880, 3456]]
+    assert byte_spans_of(target).tolist() == [[2880, 3456]]
 
 
 def test_rows_of_different_widths_raise_at_launch(deferring):

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from traces.model import (
+from traces.schema.model import (
     SCHEMA,
     Argument,
     Call,

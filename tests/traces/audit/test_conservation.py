@@ -3,14 +3,14 @@
 import msgspec
 import pytest
 
-from traces.audit.conservation import slot_num, unconserved
-from traces.model import Failure, Outcome
+from traces.audit.conservation import byte_mismatches, count_slots
+from traces.schema.model import Failure, Outcome
 
 DEVICE_LAYERS = (0, 1)
 
 
 def wheres(recording):
-    return [(str(cause.kind), cause.where) for cause in unconserved({"a": recording})]
+    return [(str(cause.kind), cause.where) for cause in byte_mismatches({"a": recording})]
 
 
 @pytest.fixture
@@ -26,9 +26,9 @@ def moved(made):
 
 
 def test_runs_of_slots_are_counted():
-    assert slot_num("") == 0
-    assert slot_num("7") == 1
-    assert slot_num("64-127,192") == 65
+    assert count_slots("") == 0
+    assert count_slots("7") == 1
+    assert count_slots("64-127,192") == 65
 
 
 def test_rows_times_bytes_are_conserved(made, moved):
@@ -39,7 +39,7 @@ def test_a_transfer_of_narrower_rows_is_a_mismatch(made, moved):
     recording = moved(
         made.transfer(layer=0, bytes=128 * 576), made.transfer(layer=1, bytes=128 * 576)
     )
-    cause = unconserved({"a": recording})[0]
+    cause = byte_mismatches({"a": recording})[0]
     assert cause.where == "build_kv_only_stack: transfers of KV.kv"
     assert (cause.before, cause.after) == (128 * 656, 128 * 576)
 
@@ -67,7 +67,7 @@ def test_a_host_of_narrower_rows_is_a_mismatch_before_anything_moves(moved):
     failure = Failure(type="RuntimeError", message="The size of tensor a (576) must match")
     outcome = Outcome(ok=False, failed_step="backup", failure=failure)
     narrow = moved(host=(2, 1344, 1, 576), outcome=outcome)
-    [cause] = unconserved({"a": narrow})
+    [cause] = byte_mismatches({"a": narrow})
     assert cause.where == "build_kv_only_stack: host.KV, rows of device.KV.kv"
     assert (cause.before, cause.after) == (656, 576)
     assert wheres(moved(host=(2, 1344, 1, 656), outcome=outcome)) == []
@@ -121,7 +121,7 @@ def test_states_of_all_layers_may_lie_in_one_buffer(made):
 
 def test_a_layer_that_is_moved_twice_is_told(made, moved):
     twice = moved(made.transfer(layer=0), made.transfer(layer=0), made.transfer(layer=1))
-    [cause] = unconserved({"a": twice})
+    [cause] = byte_mismatches({"a": twice})
     assert (str(cause.kind), cause.before, cause.after) == ("layers_changed", [0, 1], [0, 0, 1])
 
 

@@ -1,12 +1,12 @@
 """Parameter coverage: the four states, and what cannot be distinctive."""
 
-from traces.audit.coverage import State, blind_spots, matrix
+from traces.audit.coverage import CoverageState, blind_spots, coverage_matrix
 
 REF = {"ref": "MLATokenToKVPool#1"}
 
 
 def states(recordings):
-    return {f"{cell.callee}.{cell.parameter}": cell.state for cell in matrix(recordings)}
+    return {f"{cell.callee}.{cell.parameter}": cell.state for cell in coverage_matrix(recordings)}
 
 
 def state_of(made, *given, default=None, left_out=None):
@@ -22,38 +22,38 @@ def state_of(made, *given, default=None, left_out=None):
 
 
 def test_a_value_unlike_its_default_and_unlike_its_neighbours_is_distinctive(made):
-    assert state_of(made, {"x": 771, "y": 64}, default=[256]) is State.DISTINCTIVE
+    assert state_of(made, {"x": 771, "y": 64}, default=[256]) is CoverageState.DISTINCTIVE
 
 
 def test_a_parameter_that_is_never_given_is_never_set(made):
-    assert state_of(made, {"y": 64}, left_out={"x": 256}, default=[256]) is State.NEVER_SET
+    assert state_of(made, {"y": 64}, left_out={"x": 256}, default=[256]) is CoverageState.NEVER_SET
 
 
 def test_a_parameter_that_gets_its_default_only_is_told_apart(made):
-    assert state_of(made, {"x": 256, "y": 64}, default=[256]) is State.DEFAULT_ONLY
+    assert state_of(made, {"x": 256, "y": 64}, default=[256]) is CoverageState.DEFAULT_ONLY
 
 
 def test_a_value_that_a_neighbour_always_has_is_no_more_than_non_default(made):
-    assert state_of(made, {"x": 64, "y": 64}, default=[256]) is State.NON_DEFAULT
+    assert state_of(made, {"x": 64, "y": 64}, default=[256]) is CoverageState.NON_DEFAULT
 
 
 def test_one_scenario_in_which_the_neighbour_differs_is_enough(made):
     given = ({"x": 64, "y": 64}, {"x": 64, "y": 16})
-    assert state_of(made, *given, default=[256]) is State.DISTINCTIVE
+    assert state_of(made, *given, default=[256]) is CoverageState.DISTINCTIVE
 
 
 def test_true_and_one_are_different_values(made):
-    assert state_of(made, {"x": 1, "y": True}, default=[0]) is State.DISTINCTIVE
+    assert state_of(made, {"x": 1, "y": True}, default=[0]) is CoverageState.DISTINCTIVE
 
 
 def test_a_flag_that_is_not_its_default_is_enough(made):
     given = {"x": True, "y": True}
-    assert state_of(made, given, default=[False]) is State.DISTINCTIVE
+    assert state_of(made, given, default=[False]) is CoverageState.DISTINCTIVE
 
 
 def test_a_flag_without_default_needs_both_values(made):
-    assert state_of(made, {"x": True}) is State.NON_DEFAULT
-    assert state_of(made, {"x": True}, {"x": False}) is State.DISTINCTIVE
+    assert state_of(made, {"x": True}) is CoverageState.NON_DEFAULT
+    assert state_of(made, {"x": True}, {"x": False}) is CoverageState.DISTINCTIVE
 
 
 def test_the_default_of_a_call_that_leaves_it_out_counts_where_no_plain_default_is_known(made):
@@ -61,7 +61,7 @@ def test_the_default_of_a_call_that_leaves_it_out_counts_where_no_plain_default_
         "a": made.recording("a", made.call("Host#1", {}, left_out={"x": REF})),
         "b": made.recording("b", made.call("Host#1", {"x": REF})),
     }
-    assert states(recordings)["Host.x"] is State.DEFAULT_ONLY
+    assert states(recordings)["Host.x"] is CoverageState.DEFAULT_ONLY
 
 
 def test_a_blind_spot_names_the_line_of_the_call_and_its_scenarios(made):

@@ -1,13 +1,13 @@
 """All rules together: each finding once, the worst first, with every scenario."""
 
-from traces.audit import audit, key_of
+from traces.audit import audit, finding_key
 
 
 def test_a_finding_of_two_scenarios_is_one(made):
     trips = {name: made.recording(name, digests=[made.trip(wrong="64")]) for name in ("b", "a")}
     [found] = audit(trips, recorded={})
     assert found.scenarios == ("a", "b")
-    assert key_of(found) == "declared_not_assembled build_kv_only_stack: device.KV.kv_buffer"
+    assert finding_key(found) == "declared_not_assembled build_kv_only_stack: device.KV.kv_buffer"
     assert [part.count for part in found.consequences] == [2]
 
 
@@ -25,7 +25,7 @@ def test_keys_hold_no_line(made):
             made.call("build_kv_only_stack#1", {"size": 8}, role="builder"),
             made.call("Host#1", {"x": 1, "y": 1}, parent="build_kv_only_stack#1", line=line),
         )
-        return [key_of(one) for one in audit({"a": made.recording("a", *calls)}, recorded={})]
+        return [finding_key(one) for one in audit({"a": made.recording("a", *calls)}, recorded={})]
 
     assert keys(3) == keys(300) == ["parameter_blind_spot Host.x", "parameter_blind_spot Host.y"]
 

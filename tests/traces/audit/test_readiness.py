@@ -1,7 +1,7 @@
 """Reads that do not wait for the load which writes what they read."""
 
 from traces.audit.readiness import unready_reads
-from traces.model import EventAwaited, EventRecorded
+from traces.schema.model import EventAwaited, EventRecorded
 
 RACE = (
     "transfer_kv_per_layer_mla host pool to KV.kv_buffer[{}] on stream and attention reads "

@@ -1,6 +1,6 @@
 """Siblings that call one function in different ways."""
 
-from traces.audit.siblings import disagreements
+from traces.audit.siblings import sibling_disagreements
 
 GROUP = {"group": "pp", "ranks": [0, 1], "rank": 1}
 
@@ -31,7 +31,7 @@ def stack(made, *attaches, defaults=None, config=None, entry=None):
 
 
 def wheres(recordings):
-    return [cause.where for cause in disagreements(recordings)]
+    return [cause.where for cause in sibling_disagreements(recordings)]
 
 
 def test_who_leaves_out_what_its_sibling_passes_is_named_with_both_lines(made):
@@ -40,7 +40,7 @@ def test_who_leaves_out_what_its_sibling_passes_is_named_with_both_lines(made):
         ("attach_dsa", {"page_size": 64}, {"pp_group": None}),
         ("attach_mamba", {"page_size": 64, "pp_group": GROUP}, {}),
     )
-    [found] = disagreements(recordings)
+    [found] = sibling_disagreements(recordings)
     assert found.where == "attach_dsa -> build_stack.pp_group"
     assert (found.builder, found.callee, found.parameter) == (
         "attach_dsa",
@@ -80,7 +80,7 @@ def test_the_scenario_itself_is_a_sibling_that_passes(made):
         made.call("build_stack#1", {"pp_group": GROUP}, role="builder"),
         defaults={"build_stack": {"pp_group": None}},
     )
-    [found] = disagreements(recordings)
+    [found] = sibling_disagreements(recordings)
     assert found.where == "attach_dsa -> build_stack.pp_group"
     assert "the scenario itself passes it" in found.message
 
@@ -93,11 +93,11 @@ def test_a_constant_beside_a_field_is_a_different_source(made):
         ("attach_a", {"layout": "layer_first"}, {}),
     ]
     constant = ("attach_b", {"layout": "page_first"}, {})
-    [found] = disagreements(stack(made, *given, constant, config=config, defaults={}))
+    [found] = sibling_disagreements(stack(made, *given, constant, config=config, defaults={}))
     assert found.where == "attach_b -> build_stack.layout"
     assert found.before == ["config.layout"]
     field = ("attach_b", {"layout": "layer_first"}, {})
-    assert disagreements(stack(made, *given, field, config=config, defaults={})) == ()
+    assert sibling_disagreements(stack(made, *given, field, config=config, defaults={})) == ()
 
 
 def test_calls_for_different_pools_are_no_siblings(made):

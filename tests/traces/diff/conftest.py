@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from tests.traces.diff.nsa_stack import play_nsa
-from traces.model import (
+from traces.schema.model import (
     SCHEMA,
     Argument,
     Call,

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from traces.model import (
+from traces.schema.model import (
     SCHEMA,
     Allocation,
     Argument,
@@ -27,7 +27,11 @@ from traces.model import (
     Transfer,
 )
 
-ATTACH, STACKS, CONTROLLER = "assembler/attach.py", "assembler/stacks.py", "assembler/hybrid.py"
+ATTACH, STACKS, CONTROLLER = (
+    "assembler/stacks/attach.py",
+    "assembler/stacks.py",
+    "assembler/hybrid.py",
+)
 DEFINED = {
     "attach_hybrid_nsa_pool_to_hiradix_cache": (ATTACH, 100),
     "build_shared_anchor_stack": (STACKS, 40),

@@ -2,7 +2,7 @@
 
 from traces.diff import compare_sides
 from traces.diff.aliases import NO_ALIASES, Aliases
-from traces.verdict import Kind, Level
+from traces.schema.verdict import Kind, Level
 
 RENAMED = Aliases(
     callees={"NSAIndexerPoolHost": "DSAIndexerPoolHost", "MLATokenToKVPoolHost": "MLAHost"},

@@ -1,11 +1,11 @@
-from traces.diff.align import Hunk, Keys, align, longest_increasing
+from traces.diff.align import AlignmentKeys, Hunk, align, longest_increasing
 
 RECORDS = 100_000
 
 
 def aligned(base, head):
     """Align texts: the letter is the loose key, a following digit only part of the exact one."""
-    keys = [Keys(exact=side, loose=[item[:1] for item in side]) for side in (base, head)]
+    keys = [AlignmentKeys(exact=side, loose=[item[:1] for item in side]) for side in (base, head)]
     return align(*keys, likeness=lambda i, j: 1.0 + (base[i] == head[j]))
 
 

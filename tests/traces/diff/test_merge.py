@@ -1,7 +1,7 @@
 import msgspec
 
 from traces.diff import compare_sides, diff, merge_causes
-from traces.verdict import Kind, Level, Location
+from traces.schema.verdict import Kind, Level, Location
 
 
 def sides(nsa, *edits, names=("nsa_a", "nsa_b", "nsa_c")):
@@ -14,7 +14,7 @@ def test_equal_causes_over_scenarios_are_one_cause(nsa):
 
     assert cause.scenarios == ("nsa_a", "nsa_b", "nsa_c")
     assert cause.variants == ()
-    assert cause.headline().endswith("(assembler/attach.py:123), 3 scenarios")
+    assert cause.headline().endswith("(assembler/stacks/attach.py:123), 3 scenarios")
     shape, *_ = cause.consequences
     assert (shape.where, shape.count) == ("host.KV.kv_buffer", 3)
 
@@ -66,7 +66,7 @@ def test_causes_at_different_lines_stay_apart(nsa):
     causes = compare_sides(base, head)
 
     assert [cause.location for cause in causes] == [
-        Location(file="assembler/attach.py", line=123),
+        Location(file="assembler/stacks/attach.py", line=123),
         Location(file="assembler/stacks.py", line=50),
     ]
 

@@ -3,8 +3,8 @@
 import msgspec
 
 from traces.diff import diff
-from traces.model import Site, Sites
-from traces.verdict import Kind, Level
+from traces.schema.model import Site, Sites
+from traces.schema.verdict import Kind, Level
 
 
 def stack(records, *, layer="", callers=None, order=("kv", "swa"), **edits):

@@ -1,5 +1,5 @@
 from traces.diff import diff
-from traces.verdict import Kind, Level
+from traces.schema.verdict import Kind, Level
 
 
 def test_builder_with_a_new_name_is_one_interface_difference(nsa):

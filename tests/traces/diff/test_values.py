@@ -1,8 +1,8 @@
 import pytest
 
-from traces.diff.values import IDENTICAL, Pair, References, content, same
+from traces.diff.values import IDENTICAL, CallPair, ReferenceMap, content_key, same_value
 
-REFERENCES = References(
+REFERENCES = ReferenceMap(
     to_head={"Host#1": "Host#2", "Gone#1": None},
     to_base={"Host#2": "Host#1", "New#1": None},
     renamed={"Old": "Young"},
@@ -24,50 +24,50 @@ REFERENCES = References(
     ],
 )
 def test_values_of_different_type_or_order_differ(before, after):
-    assert not same(before, after, IDENTICAL)
+    assert not same_value(before, after, IDENTICAL)
 
 
 @pytest.mark.parametrize(
     "value", [1, 1.5, True, None, "x", [1, [2]], {"map": [[0, {"ref": "A#1"}]]}, float("nan")]
 )
 def test_equal_values_are_the_same(value):
-    assert same(value, value, IDENTICAL)
+    assert same_value(value, value, IDENTICAL)
 
 
 def test_lists_and_tuples_are_the_same():
-    assert same([1, (2, 3)], (1, [2, 3]), IDENTICAL)
+    assert same_value([1, (2, 3)], (1, [2, 3]), IDENTICAL)
 
 
 def test_references_are_compared_by_object_and_not_by_label():
-    assert same({"ref": "Host#1"}, {"ref": "Host#2"}, REFERENCES)
-    assert not same({"ref": "Host#1"}, {"ref": "Host#1"}, REFERENCES)
+    assert same_value({"ref": "Host#1"}, {"ref": "Host#2"}, REFERENCES)
+    assert not same_value({"ref": "Host#1"}, {"ref": "Host#1"}, REFERENCES)
 
 
 def test_reference_to_an_object_that_only_one_side_has_differs():
-    assert not same({"ref": "Gone#1"}, {"ref": "Gone#1"}, REFERENCES)
-    assert not same({"ref": "New#1"}, {"ref": "New#1"}, REFERENCES)
+    assert not same_value({"ref": "Gone#1"}, {"ref": "Gone#1"}, REFERENCES)
+    assert not same_value({"ref": "New#1"}, {"ref": "New#1"}, REFERENCES)
 
 
 def test_object_that_nobody_constructed_is_known_by_its_label():
-    assert same({"ref": "Event#1"}, {"ref": "Event#1"}, REFERENCES)
-    assert not same({"ref": "Event#1"}, {"ref": "Event#2"}, REFERENCES)
+    assert same_value({"ref": "Event#1"}, {"ref": "Event#1"}, REFERENCES)
+    assert not same_value({"ref": "Event#1"}, {"ref": "Event#2"}, REFERENCES)
 
 
 def test_object_of_a_renamed_class_is_the_same():
-    assert same({"ref": "Old#3"}, {"ref": "Young#3"}, REFERENCES)
+    assert same_value({"ref": "Old#3"}, {"ref": "Young#3"}, REFERENCES)
 
 
 def test_content_does_not_depend_on_ordinals():
-    assert content([{"ref": "A#1"}], {}) == content([{"ref": "A#22"}], {})
-    assert content([{"ref": "A#1"}], {}) != content([{"ref": "B#1"}], {})
-    assert content([{"ref": "A#1"}], {"A": "B"}) == content([{"ref": "B#1"}], {})
+    assert content_key([{"ref": "A#1"}], {}) == content_key([{"ref": "A#22"}], {})
+    assert content_key([{"ref": "A#1"}], {}) != content_key([{"ref": "B#1"}], {})
+    assert content_key([{"ref": "A#1"}], {"A": "B"}) == content_key([{"ref": "B#1"}], {})
 
 
 def test_references_match_objects_by_their_constructor_calls(records):
     base, head = records.call("Host#1"), records.call("Host#2")
 
-    references = References.of(
-        [Pair(base=base, head=head)], [records.call("Gone#1")], [records.call("Host#1")], {}
+    references = ReferenceMap.of(
+        [CallPair(base=base, head=head)], [records.call("Gone#1")], [records.call("Host#1")], {}
     )
 
     assert references.to_head == {"Host#1": "Host#2", "Gone#1": None}

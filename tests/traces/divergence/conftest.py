@@ -5,7 +5,7 @@ import sys
 import pytest
 from twosided_stack import PACKAGE, SOURCE, Version, effect
 
-from traces.divergence import second_look
+from traces.divergence import locate_divergence
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def look(tmp_path):
             Version(tmp_path / f"{number}{name}", text)
             for name, text in zip(("base", "head"), texts, strict=True)
         ]
-        return second_look(*sides, cause or effect(), scenario="s")
+        return locate_divergence(*sides, cause or effect(), scenario="s")
 
     yield looked
     for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:

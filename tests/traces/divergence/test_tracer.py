@@ -5,10 +5,10 @@ import threading
 
 import pytest
 
-from traces.divergence import logged_calls, replayed
-from traces.play import play
-from traces.scenarios import registry
+from traces.divergence import log_calls, log_run
 from traces.targets import get_target
+from traces.targets.native.run import run_scenario
+from traces.targets.native.scenarios import registry
 
 
 def one_scenario():
@@ -17,7 +17,7 @@ def one_scenario():
 
 @pytest.fixture(scope="module")
 def plain():
-    return play(one_scenario(), device="cpu")
+    return run_scenario(one_scenario(), device="cpu")
 
 
 def every(calls):
@@ -27,8 +27,8 @@ def every(calls):
 
 
 def test_recording_is_the_same_while_calls_are_logged(plain):
-    with logged_calls(get_target("native")) as log:
-        logged = play(one_scenario(), device="cpu")
+    with log_calls(get_target("native")) as log:
+        logged = run_scenario(one_scenario(), device="cpu")
     assert logged == plain
     names = {call.function for thread in log.threads for call in every(thread)}
     assert {"bytes_per_slot", "take_finished", "HostKVCache._move_layer"} <= names
@@ -37,7 +37,7 @@ def test_recording_is_the_same_while_calls_are_logged(plain):
 
 def test_two_replays_log_the_same():
     logs = [
-        replayed(get_target("native"), None, play=lambda: play(one_scenario(), device="cpu"))
+        log_run(get_target("native"), None, play=lambda: run_scenario(one_scenario(), device="cpu"))
         for _ in range(2)
     ]
     one, other = ([call for thread in log.threads for call in every(thread)] for log in logs)
@@ -48,17 +48,17 @@ def test_two_replays_log_the_same():
 
 
 def test_lines_of_one_call_hold_locals():
-    log = replayed(
+    log = log_run(
         get_target("native"),
         ("bytes_per_slot", 0),
-        play=lambda: play(one_scenario(), device="cpu"),
+        play=lambda: run_scenario(one_scenario(), device="cpu"),
     )
     assert [stop.line > 0 for stop in log.stops] == [True] * (len(log.stops) - 1) + [False]
     assert log.stops[0].values.keys() >= {"planes", "slots_per_row", "layer_num"}
 
 
 def test_nothing_is_left_behind():
-    with logged_calls(get_target("native")):
+    with log_calls(get_target("native")):
         pass
     assert sys.getprofile() is None
     assert threading.getprofile() is None

@@ -3,10 +3,10 @@ import json
 import pytest
 
 from traces.errors import TraceFormatError
-from traces.explore import Replay, parse_replay, render_replay
-from traces.explore.replay import described
+from traces.explore import TrafficReplay, parse_replay, render_replay
+from traces.explore.replay import describe_replay
 from traces.explore.steps import Backup, CheckWrites, Insert
-from traces.scenarios import registry
+from traces.targets.native.scenarios import registry
 
 NAME = next(iter(registry()))
 
@@ -21,7 +21,7 @@ def replay(**changes):
         "invariant": "conflicting accesses are ordered",
         "message": "one\ntwo",
     }
-    return Replay(**{**values, **changes})
+    return TrafficReplay(**{**values, **changes})
 
 
 def test_replay_survives_its_file():
@@ -68,7 +68,7 @@ def test_what_is_no_replay_is_refused_in_one_line(changes, rule):
 
 
 def test_description_is_one_block():
-    assert described(replay()).splitlines() == [
+    assert describe_replay(replay()).splitlines() == [
         f"{NAME} (seed 7, policy latest)",
         "    1 insert node=0 pages=2",
         "    2 backup node=0",

@@ -5,18 +5,18 @@ from pathlib import Path
 import tinystack
 from tinystack import pools, stack
 
-from traces.encode import Encoder
-from traces.seams import (
-    CallSeam,
-    EventMarked,
-    EventSeam,
-    EventWaited,
-    MovedRows,
-    OwnerClaim,
+from traces.recording.encode import Encoder
+from traces.recording.probes import (
+    AllocationObservation,
+    CallProbe,
+    EventProbe,
+    EventRecordObservation,
+    EventWaitObservation,
+    PoolNaming,
     PoolView,
-    Seam,
-    SlotsReturned,
-    SlotsTaken,
+    Probe,
+    ReleaseObservation,
+    TransferObservation,
     Values,
 )
 
@@ -43,12 +43,12 @@ class TinyTarget:
     def builders(self):
         return ("build_stack",)
 
-    def seams(self) -> list[Seam]:
+    def probes(self) -> list[Probe]:
         builders = (stack.build_host, stack.build_stack, stack.build_slowly)
-        found: list[Seam] = [_builder(function) for function in builders]
+        found: list[Probe] = [_builder(function) for function in builders]
         found += [_constructor(cls) for cls in CLASSES if "__init__" in vars(cls)]
         found += [
-            CallSeam(
+            CallProbe(
                 function=cls.write,
                 callee=f"{cls.__name__}.write",
                 role="operation",
@@ -59,12 +59,14 @@ class TinyTarget:
         ]
         for cls in ALLOCATORS:
             found += [
-                EventSeam(function=cls.alloc, family="alloc", nesting="innermost", observe=_taken),
-                EventSeam(function=cls.free, family="free", nesting="innermost", observe=_returned),
+                EventProbe(function=cls.alloc, family="alloc", nesting="innermost", observe=_taken),
+                EventProbe(
+                    function=cls.free, family="free", nesting="innermost", observe=_returned
+                ),
             ]
         return [
             *found,
-            EventSeam(function=pools.move, family="move", nesting="every", observe=_moved),
+            EventProbe(function=pools.move, family="move", nesting="every", observe=_moved),
             _order(pools.Event.record, lambda v, _: _marked(v)),
             _order(pools.Event.synchronize, lambda v, _: _event_waited(v["self"], "host")),
             _order(
@@ -73,11 +75,11 @@ class TinyTarget:
             ),
             _order(
                 pools.Stream.synchronize,
-                lambda v, _: EventWaited(event=None, name=v["self"].name, stream="host"),
+                lambda v, _: EventWaitObservation(event=None, name=v["self"].name, stream="host"),
             ),
         ]
 
-    def teach(self, encoder: Encoder) -> None:
+    def register_types(self, encoder: Encoder) -> None:
         for cls in CLASSES:
             encoder.register_reference(cls, cls.__name__)
         encoder.register_value(stack.Options)
@@ -90,14 +92,14 @@ class TinyTarget:
         return None
 
 
-def _builder(function) -> CallSeam:
-    return CallSeam(
+def _builder(function) -> CallProbe:
+    return CallProbe(
         function=function, callee=function.__name__, role="builder", method="", claims=None
     )
 
 
-def _constructor(cls) -> CallSeam:
-    return CallSeam(
+def _constructor(cls) -> CallProbe:
+    return CallProbe(
         function=cls.__init__,
         callee=cls.__name__,
         role="constructor",
@@ -106,27 +108,27 @@ def _constructor(cls) -> CallSeam:
     )
 
 
-def _order(function, observe) -> EventSeam:
-    return EventSeam(function=function, family="order", nesting="outermost", observe=observe)
+def _order(function, observe) -> EventProbe:
+    return EventProbe(function=function, family="order", nesting="outermost", observe=observe)
 
 
-def _claims(values: Values) -> list[OwnerClaim]:
+def _claims(values: Values) -> list[PoolNaming]:
     return [
-        OwnerClaim(side="host", pool=values["name"], holder=values["host_pool"]),
-        OwnerClaim(side="device", pool=values["name"], holder=values["device_pool"]),
+        PoolNaming(side="host", pool=values["name"], holder=values["host_pool"]),
+        PoolNaming(side="device", pool=values["name"], holder=values["device_pool"]),
     ]
 
 
-def _taken(values: Values, result: object) -> SlotsTaken:
-    return SlotsTaken(pool=values["self"], need=values["need"], slots=result)
+def _taken(values: Values, result: object) -> AllocationObservation:
+    return AllocationObservation(pool=values["self"], need=values["need"], slots=result)
 
 
-def _returned(values: Values, result: object) -> SlotsReturned:
-    return SlotsReturned(pool=values["self"], slots=values["indices"])
+def _returned(values: Values, result: object) -> ReleaseObservation:
+    return ReleaseObservation(pool=values["self"], slots=values["indices"])
 
 
-def _moved(values: Values, result: int) -> MovedRows:
-    return MovedRows(
+def _moved(values: Values, result: int) -> TransferObservation:
+    return TransferObservation(
         direction=values["direction"],
         host_pool=values["host_pool"],
         plane="kv",
@@ -139,10 +141,10 @@ def _moved(values: Values, result: int) -> MovedRows:
     )
 
 
-def _marked(values: Values) -> EventMarked:
+def _marked(values: Values) -> EventRecordObservation:
     event = values["self"]
-    return EventMarked(event=event, name=event.name, stream=values["stream"].name)
+    return EventRecordObservation(event=event, name=event.name, stream=values["stream"].name)
 
 
-def _event_waited(event: pools.Event, stream: str) -> EventWaited:
-    return EventWaited(event=event, name=event.name, stream=stream)
+def _event_waited(event: pools.Event, stream: str) -> EventWaitObservation:
+    return EventWaitObservation(event=event, name=event.name, stream=stream)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
 
-from traces.divergence import replayed
-from traces.seams import EventSeam
-from traces.verdict import Cause, Kind, Level, Location
+from traces.divergence import log_run
+from traces.recording.probes import EventProbe
+from traces.schema.verdict import Cause, Kind, Level, Location
 
 PACKAGE = "twosided"
 
@@ -89,11 +89,11 @@ class TwoSided:
     name: str = PACKAGE
     package: str = PACKAGE
 
-    def seams(self):
+    def probes(self):
         move = sys.modules[f"{PACKAGE}.stack"].move
         assert isinstance(move, FunctionType)
         return [
-            EventSeam(
+            EventProbe(
                 function=function,
                 family="move",
                 nesting="every",
@@ -105,7 +105,7 @@ class TwoSided:
     def builders(self):
         return ("build",)
 
-    def teach(self, encoder):
+    def register_types(self, encoder):
         module = sys.modules[f"{PACKAGE}.stack"]
         for name in ("Pool", "Controller"):
             kind = getattr(module, name, None)
@@ -144,7 +144,7 @@ class Version:
         importlib.invalidate_caches()
         try:
             module = importlib.import_module(f"{PACKAGE}.stack")
-            return replayed(TwoSided(self.root), call, play=module.run)
+            return log_run(TwoSided(self.root), call, play=module.run)
         finally:
             sys.path.remove(str(self.root))
 

@@ -9,10 +9,10 @@ from tools.mutation.neutral.calls import (
     position_to_keyword,
     reorder_keywords,
 )
-from tools.mutation.neutral.helpers import extract_helper, inline_helper, new_layer
+from tools.mutation.neutral.functions import extract_helper, inline_helper, new_layer
 from tools.mutation.neutral.modules import move_module, reformat, widen
-from tools.mutation.neutral.names import rename_local, rename_private_function
-from tools.mutation.neutral.steps import Rewrite
+from tools.mutation.neutral.refactor_stack import Rewrite
+from tools.mutation.neutral.renames import rename_local, rename_private_function
 
 REWRITES: Mapping[str, Rewrite] = {
     "reorder_keywords": reorder_keywords,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tools.mutation.mutants import Operator
+from tools.mutation.generator import Operator
 from tools.mutation.operators.arguments import (
     default_argument,
     drop_keyword,

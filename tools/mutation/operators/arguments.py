@@ -4,36 +4,36 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from tools.mutation.bindings import names_bound_in, names_in, simple_name
-from tools.mutation.edits import Edit, removed_item, replaced
-from tools.mutation.mutants import Draft, Scope
-from tools.mutation.source import CallSite, Parameter, Tree, Unit
+from tools.mutation.generator import MutantSpec, MutationScope
+from tools.mutation.source.bindings import names_bound_in, names_in, simple_name
+from tools.mutation.source.edits import SourceEdit, remove_item, replace_span
+from tools.mutation.source.source_tree import ScopedCall, SignatureParameter, SourceTree, SourceUnit
 
 _BUILTIN_NAMES = frozenset({"True", "False", "None", "len", "max", "min", "int", "range", "tuple"})
 
 
-def drop_keyword(tree: Tree, scope: Scope) -> Iterator[Draft]:
+def drop_keyword(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec]:
     """Leave a keyword out."""
     for unit, site in _wiring_calls(tree, scope):
         for argument in site.node.args:
             if argument.keyword is not None:
                 name = argument.keyword.value
                 span = unit.spans[argument]
-                edit = removed_item(unit.source, span.start, span.end)
-                yield _draft(unit, site, what=name, parameters=(name,), edits=[edit])
+                edit = remove_item(unit.source, span.start, span.end)
+                yield _spec(unit, site, change=name, parameters=(name,), edits=[edit])
 
 
-def default_argument(tree: Tree, scope: Scope) -> Iterator[Draft]:
+def default_argument(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec]:
     """Pass what the callee has for a default."""
     for unit, site, argument, parameter in _bound(tree, scope):
         default = parameter.default
         # A default is evaluated where the callee is defined: only plain ones mean the same here.
         if default and unit.text(argument.value) != default and _is_plain(default):
             what = f"{parameter.name} -> default {default}"
-            yield _valued(unit, site, argument, what=what, name=parameter.name, text=default)
+            yield _with_value(unit, site, argument, change=what, name=parameter.name, text=default)
 
 
-def swap_arguments(tree: Tree, scope: Scope) -> Iterator[Draft]:
+def swap_arguments(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec]:
     """Swap the values of two arguments of one type."""
     for unit, site in _wiring_calls(tree, scope):
         bound = _arguments(tree, site)
@@ -45,9 +45,9 @@ def swap_arguments(tree: Tree, scope: Scope) -> Iterator[Draft]:
                     break
 
 
-def sibling_value(tree: Tree, scope: Scope) -> Iterator[Draft]:
+def sibling_value(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec]:
     """Pass what the same keyword gets in another call of the same callee."""
-    by_keyword: dict[tuple[str, str], list[tuple[Unit, CallSite, cst.Arg]]] = {}
+    by_keyword: dict[tuple[str, str], list[tuple[SourceUnit, ScopedCall, cst.Arg]]] = {}
     for unit, site in _wiring_calls(tree, scope):
         for argument in site.node.args:
             if argument.keyword is not None:
@@ -63,22 +63,22 @@ def sibling_value(tree: Tree, scope: Scope) -> Iterator[Draft]:
             )
             if other is not None:
                 what = f"{name} -> sibling's {other}"
-                yield _valued(unit, site, argument, what=what, name=name, text=other)
+                yield _with_value(unit, site, argument, change=what, name=name, text=other)
 
 
-def none_group(tree: Tree, scope: Scope) -> Iterator[Draft]:
+def none_group(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec]:
     """Pass None for a process group."""
     for unit, site, argument, parameter in _bound(tree, scope):
         if parameter.name.endswith("_group") and unit.text(argument.value) != "None":
             what = f"{parameter.name} -> None"
-            yield _valued(unit, site, argument, what=what, name=parameter.name, text="None")
+            yield _with_value(unit, site, argument, change=what, name=parameter.name, text="None")
 
 
-def layer_off_by_one(tree: Tree, scope: Scope) -> Iterator[Draft]:
+def layer_off_by_one(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec]:
     """Begin or end a range of layers one too early or too late."""
     for unit in tree.units:
         for site in unit.calls:
-            if site.only_words or not scope.orders(unit, site.scopes):
+            if site.only_words or not scope.is_ordering(unit, site.scopes):
                 continue
             if simple_name(site.node.func) == "range" and "layer" in unit.text(site.node).lower():
                 yield from _shifted_range(unit, site)
@@ -88,55 +88,61 @@ def layer_off_by_one(tree: Tree, scope: Scope) -> Iterator[Draft]:
             for shift in ("+ 1", "- 1"):
                 text = f"({value}) {shift}"
                 what = f"{parameter.name} {shift}"
-                yield _valued(unit, site, argument, what=what, name=parameter.name, text=text)
+                yield _with_value(unit, site, argument, change=what, name=parameter.name, text=text)
 
 
-def _shifted_range(unit: Unit, site: CallSite) -> Iterator[Draft]:
+def _shifted_range(unit: SourceUnit, site: ScopedCall) -> Iterator[MutantSpec]:
     first, last = site.node.args[0], site.node.args[-1]
     span, text = unit.spans[last.value], unit.text(last.value)
     for shift in ("+ 1", "- 1"):
-        edit = replaced(unit.source, span.start, span.end, f"({text}) {shift}")
-        yield _draft(unit, site, what=f"end {shift}", parameters=(), edits=[edit])
+        edit = replace_span(unit.source, span.start, span.end, f"({text}) {shift}")
+        yield _spec(unit, site, change=f"end {shift}", parameters=(), edits=[edit])
     if first is last:
-        edit = replaced(unit.source, span.start, span.end, f"1, {text}")
-        yield _draft(unit, site, what="begin + 1", parameters=(), edits=[edit])
+        edit = replace_span(unit.source, span.start, span.end, f"1, {text}")
+        yield _spec(unit, site, change="begin + 1", parameters=(), edits=[edit])
 
 
-def _wiring_calls(tree: Tree, scope: Scope) -> Iterator[tuple[Unit, CallSite]]:
+def _wiring_calls(
+    tree: SourceTree, scope: MutationScope
+) -> Iterator[tuple[SourceUnit, ScopedCall]]:
     for unit in tree.units:
         for site in unit.calls:
             words = site.only_words or simple_name(site.node.func).endswith("Error")
-            if not words and site.function is not None and scope.wires(unit, site.scopes):
+            if not words and site.function is not None and scope.is_wiring(unit, site.scopes):
                 yield unit, site
 
 
-def _bound(tree: Tree, scope: Scope) -> Iterator[tuple[Unit, CallSite, cst.Arg, Parameter]]:
+def _bound(
+    tree: SourceTree, scope: MutationScope
+) -> Iterator[tuple[SourceUnit, ScopedCall, cst.Arg, SignatureParameter]]:
     for unit, site in _wiring_calls(tree, scope):
         for argument, parameter in _arguments(tree, site):
             yield unit, site, argument, parameter
 
 
-def _arguments(tree: Tree, site: CallSite) -> list[tuple[cst.Arg, Parameter]]:
+def _arguments(tree: SourceTree, site: ScopedCall) -> list[tuple[cst.Arg, SignatureParameter]]:
     """Return the plain arguments of a call with what they are bound to."""
     signature = tree.signature(simple_name(site.node.func))
     if simple_name(site.node.func) == "__init__" or signature is None:
         signature = ()
     by_name = {parameter.name: parameter for parameter in signature}
-    positions = [parameter for parameter in signature if parameter.takes_position]
+    positions = [parameter for parameter in signature if parameter.allows_positional]
     found = []
     for index, argument in enumerate(site.node.args):
         if argument.star:
             positions = []
         elif argument.keyword is not None:
             name = argument.keyword.value
-            unknown = Parameter(name=name, annotation="", default="", takes_position=False)
+            unknown = SignatureParameter(
+                name=name, annotation="", default="", allows_positional=False
+            )
             found.append((argument, by_name.get(name, unknown)))
         elif index < len(positions):
             found.append((argument, positions[index]))
     return found
 
 
-def _known_names(unit: Unit, site: CallSite) -> frozenset[str]:
+def _known_names(unit: SourceUnit, site: ScopedCall) -> frozenset[str]:
     own = frozenset() if site.function is None else names_bound_in(site.function)
     return own | unit.module_names | _BUILTIN_NAMES
 
@@ -146,32 +152,40 @@ def _is_plain(default: str) -> bool:
 
 
 def _swapped(
-    unit: Unit, site: CallSite, one: tuple[cst.Arg, Parameter], other: tuple[cst.Arg, Parameter]
-) -> Draft:
+    unit: SourceUnit,
+    site: ScopedCall,
+    one: tuple[cst.Arg, SignatureParameter],
+    other: tuple[cst.Arg, SignatureParameter],
+) -> MutantSpec:
     first, second = unit.spans[one[0].value], unit.spans[other[0].value]
     names = (one[1].name, other[1].name)
     edits = [
-        replaced(unit.source, first.start, first.end, unit.text(other[0].value)),
-        replaced(unit.source, second.start, second.end, unit.text(one[0].value)),
+        replace_span(unit.source, first.start, first.end, unit.text(other[0].value)),
+        replace_span(unit.source, second.start, second.end, unit.text(one[0].value)),
     ]
-    return _draft(unit, site, what=" <-> ".join(names), parameters=names, edits=edits)
+    return _spec(unit, site, change=" <-> ".join(names), parameters=names, edits=edits)
 
 
-def _valued(
-    unit: Unit, site: CallSite, argument: cst.Arg, *, what: str, name: str, text: str
-) -> Draft:
+def _with_value(
+    unit: SourceUnit, site: ScopedCall, argument: cst.Arg, *, change: str, name: str, text: str
+) -> MutantSpec:
     span = unit.spans[argument.value]
-    edit = replaced(unit.source, span.start, span.end, text)
-    return _draft(unit, site, what=what, parameters=(name,), edits=[edit])
+    edit = replace_span(unit.source, span.start, span.end, text)
+    return _spec(unit, site, change=change, parameters=(name,), edits=[edit])
 
 
-def _draft(
-    unit: Unit, site: CallSite, *, what: str, parameters: tuple[str, ...], edits: list[Edit]
-) -> Draft:
-    return Draft(
-        place=site.place,
+def _spec(
+    unit: SourceUnit,
+    site: ScopedCall,
+    *,
+    change: str,
+    parameters: tuple[str, ...],
+    edits: list[SourceEdit],
+) -> MutantSpec:
+    return MutantSpec(
+        qualname=site.qualname,
         callee=unit.text(site.node.func),
-        what=what,
+        change=change,
         spans=((unit, site.statement),),
         parameters=parameters,
         edits={unit.file: edits},

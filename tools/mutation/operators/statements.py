@@ -5,10 +5,16 @@ from collections.abc import Iterator, Sequence
 import libcst as cst
 from typing_extensions import override
 
-from tools.mutation.bindings import names_in, simple_name
-from tools.mutation.edits import Edit, removed_item, replaced
-from tools.mutation.mutants import Draft, Scope
-from tools.mutation.source import DisplaySite, Span, StatementSite, Tree, Unit
+from tools.mutation.generator import MutantSpec, MutationScope
+from tools.mutation.source.bindings import names_in, simple_name
+from tools.mutation.source.edits import SourceEdit, remove_item, replace_span
+from tools.mutation.source.source_tree import (
+    ScopedDisplay,
+    ScopedStatement,
+    SourceSpan,
+    SourceTree,
+    SourceUnit,
+)
 
 EDGES = frozenset(
     {
@@ -27,61 +33,67 @@ _ENTRY = ("entry", "entries", "poolentry")
 _TRANSFER = ("transfer", "pooltransfer")
 
 
-def drop_entry(tree: Tree, scope: Scope) -> Iterator[Draft]:
+def drop_entry(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec]:
     """Leave a pool entry out of the list that becomes a group."""
-    yield from _listed(tree, scope, words=_ENTRY)
+    yield from _drop_listed(tree, scope, words=_ENTRY)
     for unit, site, call in _lone_calls(tree, scope):
-        if simple_name(call.func) in ("append", "extend") and _speaks_of(unit, call, _ENTRY):
-            yield _gone(unit, site)
+        if simple_name(call.func) in ("append", "extend") and _mentions(unit, call, _ENTRY):
+            yield _without_statement(unit, site)
 
 
-def drop_edge(tree: Tree, scope: Scope) -> Iterator[Draft]:
+def drop_edge(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec]:
     """Leave a record, a wait or a synchronisation out."""
     for unit, site, call in _lone_calls(tree, scope):
         if simple_name(call.func) in EDGES:
-            yield _gone(unit, site)
+            yield _without_statement(unit, site)
 
 
-def drop_transfer(tree: Tree, scope: Scope) -> Iterator[Draft]:
+def drop_transfer(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec]:
     """Leave one copy out, or one transfer that is queued for it."""
-    yield from _listed(tree, scope, words=_TRANSFER)
+    yield from _drop_listed(tree, scope, words=_TRANSFER)
     for unit, site, call in _lone_calls(tree, scope):
         name = simple_name(call.func)
-        is_queued = name in ("append", "extend") and _speaks_of(unit, call, _TRANSFER)
+        is_queued = name in ("append", "extend") and _mentions(unit, call, _TRANSFER)
         if name == "move" or name.startswith(TRANSFERS) or is_queued:
-            yield _gone(unit, site)
+            yield _without_statement(unit, site)
 
 
-def reorder_calls(tree: Tree, scope: Scope) -> Iterator[Draft]:
+def reorder_calls(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec]:
     """Swap two calls that follow one another, unless the second needs what the first makes."""
     for unit in tree.units:
         for site in unit.statements:
-            if site.after is None or site.only_words or not scope.orders(unit, site.scopes):
+            if site.after is None or site.only_words or not scope.is_ordering(unit, site.scopes):
                 continue
             one, other = site.node, site.after
-            is_pair = _calls(one) and _calls(other) and not _made_by(one) & _needed_by(other)
-            if is_pair and not _made_by(other) & _needed_by(one):
+            is_pair = (
+                _calls(one) and _calls(other) and not _names_assigned(one) & _names_used(other)
+            )
+            if is_pair and not _names_assigned(other) & _names_used(one):
                 yield _reordered(unit, site, other)
 
 
-def _lone_calls(tree: Tree, scope: Scope) -> Iterator[tuple[Unit, StatementSite, cst.Call]]:
+def _lone_calls(
+    tree: SourceTree, scope: MutationScope
+) -> Iterator[tuple[SourceUnit, ScopedStatement, cst.Call]]:
     """Yield the statements that are nothing but a call."""
     for unit in tree.units:
         for site in unit.statements:
             match site.node.body[0]:
-                case cst.Expr(value=cst.Call() as call) if scope.orders(unit, site.scopes):
+                case cst.Expr(value=cst.Call() as call) if scope.is_ordering(unit, site.scopes):
                     if not site.only_words:
                         yield unit, site, call
 
 
-def _listed(tree: Tree, scope: Scope, *, words: Sequence[str]) -> Iterator[Draft]:
+def _drop_listed(
+    tree: SourceTree, scope: MutationScope, *, words: Sequence[str]
+) -> Iterator[MutantSpec]:
     for unit in tree.units:
         for site in unit.displays:
-            if site.only_words or site.function is None or not scope.orders(unit, site.scopes):
+            if site.only_words or site.function is None or not scope.is_ordering(unit, site.scopes):
                 continue
             for element in site.node.elements:
-                if _speaks_of(unit, _value(element), words):
-                    yield _unlisted(unit, site, element)
+                if _mentions(unit, _value(element), words):
+                    yield _without_element(unit, site, element)
 
 
 def _value(element: cst.BaseElement | cst.BaseDictElement) -> cst.BaseExpression:
@@ -89,56 +101,60 @@ def _value(element: cst.BaseElement | cst.BaseDictElement) -> cst.BaseExpression
     return value.func if isinstance(value, cst.Call) else value
 
 
-def _speaks_of(unit: Unit, node: cst.CSTNode, words: Sequence[str]) -> bool:
+def _mentions(unit: SourceUnit, node: cst.CSTNode, words: Sequence[str]) -> bool:
     if isinstance(node, cst.Call):
-        return any(_speaks_of(unit, _last(argument.value), words) for argument in node.args)
+        return any(
+            _mentions(unit, _callee_or_self(argument.value), words) for argument in node.args
+        )
     name = simple_name(node).lower() if isinstance(node, cst.BaseExpression) else ""
     return name.endswith(tuple(words))
 
 
-def _last(node: cst.BaseExpression) -> cst.BaseExpression:
+def _callee_or_self(node: cst.BaseExpression) -> cst.BaseExpression:
     return node.func if isinstance(node, cst.Call) else node
 
 
-def _unlisted(
-    unit: Unit, site: DisplaySite, element: cst.BaseElement | cst.BaseDictElement
-) -> Draft:
+def _without_element(
+    unit: SourceUnit, site: ScopedDisplay, element: cst.BaseElement | cst.BaseDictElement
+) -> MutantSpec:
     span = unit.spans[element]
-    return Draft(
-        place=site.place,
+    return MutantSpec(
+        qualname=site.qualname,
         callee="",
-        what=f"without {unit.text(element.value)[:60]}",
+        change=f"without {unit.text(element.value)[:60]}",
         spans=((unit, site.statement),),
         parameters=(),
-        edits={unit.file: [removed_item(unit.source, span.start, span.end)]},
+        edits={unit.file: [remove_item(unit.source, span.start, span.end)]},
     )
 
 
-def _gone(unit: Unit, site: StatementSite) -> Draft:
+def _without_statement(unit: SourceUnit, site: ScopedStatement) -> MutantSpec:
     span = unit.spans[site.node.body[0]]
-    return Draft(
-        place=site.place,
+    return MutantSpec(
+        qualname=site.qualname,
         callee="",
-        what=f"without {unit.text(site.node.body[0])[:90]}",
+        change=f"without {unit.text(site.node.body[0])[:90]}",
         spans=((unit, span),),
         parameters=(),
-        edits={unit.file: [replaced(unit.source, span.start, span.end, "...")]},
+        edits={unit.file: [replace_span(unit.source, span.start, span.end, "...")]},
     )
 
 
-def _reordered(unit: Unit, site: StatementSite, other: cst.SimpleStatementLine) -> Draft:
+def _reordered(
+    unit: SourceUnit, site: ScopedStatement, other: cst.SimpleStatementLine
+) -> MutantSpec:
     first, second = unit.spans[site.node.body[0]], unit.spans[other.body[0]]
     texts = [unit.source[span.start : span.end].decode() for span in (first, second)]
     edits = [
-        Edit(start=first.start, end=first.end, text=texts[1]),
-        Edit(start=second.start, end=second.end, text=texts[0]),
+        SourceEdit(start=first.start, end=first.end, text=texts[1]),
+        SourceEdit(start=second.start, end=second.end, text=texts[0]),
     ]
     names = [unit.text(node.body[0])[:50] for node in (site.node, other)]
-    lines = Span(start=first.start, end=second.end, first=first.first, last=second.last)
-    return Draft(
-        place=site.place,
+    lines = SourceSpan(start=first.start, end=second.end, first=first.first, last=second.last)
+    return MutantSpec(
+        qualname=site.qualname,
         callee="",
-        what=f"{names[1]} before {names[0]}",
+        change=f"{names[1]} before {names[0]}",
         spans=((unit, lines),),
         parameters=(),
         edits={unit.file: edits},
@@ -153,7 +169,7 @@ def _calls(line: cst.SimpleStatementLine) -> bool:
             return False
 
 
-def _made_by(line: cst.SimpleStatementLine) -> frozenset[str]:
+def _names_assigned(line: cst.SimpleStatementLine) -> frozenset[str]:
     match line.body[0]:
         case cst.Assign(targets=targets):
             texts = [target.target for target in targets]
@@ -162,7 +178,7 @@ def _made_by(line: cst.SimpleStatementLine) -> frozenset[str]:
             return frozenset()
 
 
-def _needed_by(line: cst.SimpleStatementLine) -> frozenset[str]:
+def _names_used(line: cst.SimpleStatementLine) -> frozenset[str]:
     match line.body[0]:
         case cst.Assign(value=value) | cst.Expr(value=value):
             return names_in(value) | _attributes(value)

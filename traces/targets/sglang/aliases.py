@@ -10,7 +10,7 @@ from traces.diff.aliases import Aliases
 @cache
 def aliases() -> Aliases:
     """Return what sglang renamed from release to release."""
-    text = Path(__file__).with_name("aliases.toml").read_text(encoding="utf-8")
+    text = (Path(__file__).parent / "data" / "aliases.toml").read_text(encoding="utf-8")
     table = tomllib.loads(text)
     return Aliases(
         callees=table["callees"], parameters=table["parameters"], buffers=table["buffers"]

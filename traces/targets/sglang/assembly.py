@@ -4,21 +4,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from traces.targets.sglang.callbacks import Evictions
-from traces.targets.sglang.calls import Caller
+from traces.targets.sglang.callbacks import EvictionLog
+from traces.targets.sglang.device_pools import DevicePoolBuilder, tensor_bytes
 from traces.targets.sglang.drafts import draft_pools, draft_states, register_sidecar_draft
-from traces.targets.sglang.entries import Entrance, Stack
+from traces.targets.sglang.entry_points import EntryCall, EntryResult
 from traces.targets.sglang.geometry import geometry_of
-from traces.targets.sglang.pools import PoolMaker, tensor_bytes
-from traces.targets.sglang.releases import release
-from traces.targets.sglang.scenarios import PACKED_DRAFT, SIDECAR_DRAFT, Scenario
-from traces.targets.sglang.world import HOST_TO_DEVICE, open_world
+from traces.targets.sglang.rank_context import HOST_TO_DEVICE, open_rank_context
+from traces.targets.sglang.release_lookup import installed_release
+from traces.targets.sglang.scenarios import PACKED_DRAFT, SIDECAR_DRAFT, SglangScenario
+from traces.targets.sglang.signature_caller import SignatureCaller
 
 _OWN_SLOTS = ("KV", "SWA", "MAMBA")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Assembled:
+class AssembledStack:
     """A stack of the release, and what is needed to play it.
 
     Attributes:
@@ -55,10 +55,10 @@ class Assembled:
     draft_pools: tuple[Any, ...]
     pool_transfer: Any
     dropped: tuple[str, ...]
-    evictions: Evictions
+    evictions: EvictionLog
 
 
-def assemble(scenario: Scenario, *, device: str) -> Assembled:
+def assemble(scenario: SglangScenario, *, device: str) -> AssembledStack:
     """Assemble a scenario's stack; the previous one's surroundings are undone first.
 
     Args:
@@ -69,17 +69,17 @@ def assemble(scenario: Scenario, *, device: str) -> Assembled:
         Unplayable: the release lacks something, decided before calling it.
         Exception: whatever the release itself raises; that is a finding.
     """
-    caller, evictions = Caller(), Evictions()
-    maker = PoolMaker(caller, device)
-    world = open_world(scenario, host_gigabytes=0, device=device)
+    caller, evictions = SignatureCaller(), EvictionLog()
+    maker = DevicePoolBuilder(caller, device)
+    world = open_rank_context(scenario, host_gigabytes=0, device=device)
     side = maker.side(geometry_of(scenario, world))
     drafts = draft_pools(scenario.draft, maker, side)
     states = draft_states(scenario.draft, maker, side)
     if scenario.sizing == "gb":
         # Packed drafts take their share of the same budget.
         needed = tensor_bytes(side) * HOST_TO_DEVICE * (1 + len(drafts))
-        world = open_world(scenario, host_gigabytes=round(needed / 1e9, 6), device=device)
-    entrance = Entrance(
+        world = open_rank_context(scenario, host_gigabytes=round(needed / 1e9, 6), device=device)
+    entrance = EntryCall(
         scenario=scenario,
         world=world,
         side=side,
@@ -89,16 +89,18 @@ def assemble(scenario: Scenario, *, device: str) -> Assembled:
         caller=caller,
         evictions=evictions,
     )
-    stack = entrance.enter()
+    stack = entrance.call_entry_point()
     if entrance.sidecar_drafts:
         (pool,) = drafts
         register_sidecar_draft(
             caller, world, cache=stack.cache, pool=pool, page_size=entrance.page_size
         )
-    return _assembled(stack, entrance, drafts)
+    return _assembled_stack(stack, entrance, drafts)
 
 
-def _assembled(stack: Stack, entrance: Entrance, drafts: tuple[Any, ...]) -> Assembled:
+def _assembled_stack(
+    stack: EntryResult, entrance: EntryCall, drafts: tuple[Any, ...]
+) -> AssembledStack:
     side = entrance.side
     named = _named_drafts(drafts, entrance.draft_states, is_indexed="INDEXER" in side.pools)
     follows = {"DRAFT_SWA": "SWA", "DRAFT_MAMBA": "MAMBA"}
@@ -108,7 +110,7 @@ def _assembled(stack: Stack, entrance: Entrance, drafts: tuple[Any, ...]) -> Ass
         for prefix, pool in follows.items()
         if name.startswith(prefix)
     ]
-    return Assembled(
+    return AssembledStack(
         cache=stack.cache,
         group=stack.group,
         controller=stack.controller,
@@ -121,7 +123,7 @@ def _assembled(stack: Stack, entrance: Entrance, drafts: tuple[Any, ...]) -> Ass
         req_to_token_pool=side.req_to_token_pool,
         page_size=entrance.page_size,
         draft_pools=drafts,
-        pool_transfer=release().find("PoolTransfer"),
+        pool_transfer=installed_release().find("PoolTransfer"),
         dropped=tuple(entrance.caller.dropped),
         evictions=entrance.evictions,
     )
@@ -146,7 +148,7 @@ def _named_drafts(
     return named
 
 
-def _sidecars(stack: Stack) -> tuple[tuple[str, str], ...]:
+def _sidecars(stack: EntryResult) -> tuple[tuple[str, str], ...]:
     """Return what follows another pool's slots: as the tree was told, or as the names say."""
     specs = getattr(stack.cache, "sidecar_pool_specs", None)
     if specs is not None:

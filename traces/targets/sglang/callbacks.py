@@ -20,10 +20,10 @@ CALLBACK = "callback"
 
 _EVICTS = "evict"
 _MAPS = "mapper"
-_LAYERS = 1 << 10
+_MAX_LAYERS = 1 << 10
 """More than any model has, on whatever stage."""
-_ANY = inspect.signature(lambda *_arguments: None)
-_MORE_THAN_THERE_IS = 1 << 30
+_ANY_SIGNATURE = inspect.signature(lambda *_arguments: None)
+_MORE_SLOTS_THAN_ANY_POOL = 1 << 30
 
 
 def callback(pool: str, name: str, does: list[str]) -> None:
@@ -31,7 +31,7 @@ def callback(pool: str, name: str, does: list[str]) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evictions:
+class EvictionLog:
     """Notes what is asked to be evicted.
 
     Attributes:
@@ -40,7 +40,9 @@ class Evictions:
 
     asked: list[str] = field(default_factory=list)
 
-    def named(self, name: str, *, parameters: inspect.Signature = _ANY) -> Callable[..., int]:
+    def named(
+        self, name: str, *, parameters: inspect.Signature = _ANY_SIGNATURE
+    ) -> Callable[..., int]:
         """Return a function that evicts nothing and notes that it was asked.
 
         Args:
@@ -72,19 +74,24 @@ class Evictions:
             yield
 
 
-def play_callbacks(group: Any, cache: object, evictions: Evictions) -> None:  # noqa: ANN401
+def run_callbacks(group: Any, cache: object, evictions: EvictionLog) -> None:  # noqa: ANN401
     """Call the functions of a group's entries; what they raise is what they do."""
     with evictions.of(cache):
         for entry in getattr(group, "entries", ()):
             pool = str(entry.name.value).upper()
             for name, value in sorted(vars(entry).items()):
                 if _EVICTS in name:
-                    _told(value, pool, name, _asked(_as_noted(value, cache), evictions))
+                    _report_callback(
+                        value,
+                        pool,
+                        name,
+                        _eviction_requests(_currently_patched(value, cache), evictions),
+                    )
                 elif name.endswith(_MAPS) and callable(value):
-                    _told(value, pool, name, _mapped(value))
+                    _report_callback(value, pool, name, _mapped_layers(value))
 
 
-def _told(function: object, *told: object) -> None:
+def _report_callback(function: object, *told: object) -> None:
     """Call :func:`callback` as if from the line on which a function begins: it is its place."""
     code = getattr(inspect.unwrap(function) if callable(function) else None, "__code__", None)
     if code is None:
@@ -94,26 +101,26 @@ def _told(function: object, *told: object) -> None:
     eval(compile(line, code.co_filename, "eval"), {"callback": callback, "told": told})
 
 
-def _as_noted(value: object, cache: object) -> object:
+def _currently_patched(value: object, cache: object) -> object:
     """Return a tree's method as it is now, where one was handed over before it was noted."""
     if isinstance(value, MethodType) and value.__self__ is cache:
         return getattr(cache, value.__name__)
     return value
 
 
-def _asked(value: Any, evictions: Evictions) -> list[str]:  # noqa: ANN401 - a callback or None
+def _eviction_requests(value: Any, evictions: EvictionLog) -> list[str]:  # noqa: ANN401 - a callback or None
     evictions.asked.clear()
     if callable(value):
         try:
-            value(_MORE_THAN_THERE_IS)
+            value(_MORE_SLOTS_THAN_ANY_POOL)
         except Exception as error:  # noqa: BLE001 - recorded as what it asks for
             evictions.asked.append(f"raises {type(error).__name__}")
     return list(evictions.asked)
 
 
-def _mapped(mapper: Callable[[int], object]) -> list[str]:
+def _mapped_layers(mapper: Callable[[int], object]) -> list[str]:
     try:
-        pairs = [(layer, mapper(layer)) for layer in range(_LAYERS)]
+        pairs = [(layer, mapper(layer)) for layer in range(_MAX_LAYERS)]
     except Exception as error:  # noqa: BLE001 - recorded as what it does
         return [f"raises {type(error).__name__}"]
     return [f"{layer} -> {index}" for layer, index in pairs if index is not None]

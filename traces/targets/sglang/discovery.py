@@ -25,7 +25,7 @@ _HOST_PARTS = ("pool_host", "memory_pool_host")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
+class SglangRelease:
     """The parts of one release that wire KV caches.
 
     Attributes:
@@ -120,7 +120,7 @@ class Release:
         return tuple(sorted(names | {cls.__name__ for cls in self.strategies()}))
 
 
-def discover() -> Release:
+def discover_release() -> SglangRelease:
     """Import what the installed release has and return it.
 
     Raises:
@@ -128,17 +128,17 @@ def discover() -> Release:
     """
     package = importlib.import_module(_POOL_PACKAGE)
     modules, missing = [package], {}
-    with _nothing_compiled():
+    with _refuse_compilation():
         for name in (*_module_names(package), _CONTROLLER_MODULE):
             try:
                 modules.append(importlib.import_module(name))
             except Exception as error:  # noqa: BLE001 - whatever an import of the target raises
                 missing[name] = " ".join(f"{type(error).__name__}: {error}".split())
-    return Release(modules=tuple(modules), missing=missing)
+    return SglangRelease(modules=tuple(modules), missing=missing)
 
 
 @contextmanager
-def _nothing_compiled() -> Iterator[None]:
+def _refuse_compilation() -> Iterator[None]:
     """Refuse modules that would compile native code when they are imported: it takes minutes."""
 
     def refuse(*_arguments: object, **_named: object) -> None:
@@ -152,7 +152,7 @@ def _nothing_compiled() -> Iterator[None]:
         cpp_extension.load, cpp_extension.load_inline = before
 
 
-def methods(classes: tuple[type, ...], name: str) -> Iterator[tuple[type, FunctionType]]:
+def method_definitions(classes: tuple[type, ...], name: str) -> Iterator[tuple[type, FunctionType]]:
     """Yield every definition of a method, once."""
     for cls in classes:
         method = vars(cls).get(name)
@@ -160,7 +160,7 @@ def methods(classes: tuple[type, ...], name: str) -> Iterator[tuple[type, Functi
             yield cls, method
 
 
-def accessors(pool: object) -> tuple[str, ...]:
+def layer_accessors(pool: object) -> tuple[str, ...]:
     """Return the names of the methods that hand out a layer's buffers: ``get_*(layer_id, ...)``."""
     found = []
     for name in dir(type(pool)):

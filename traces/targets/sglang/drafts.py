@@ -3,12 +3,12 @@
 from types import SimpleNamespace
 from typing import Any
 
-from traces.targets.sglang.calls import Caller
-from traces.targets.sglang.errors import Unplayable
-from traces.targets.sglang.pools import DeviceSide, PoolMaker
-from traces.targets.sglang.releases import find_part
+from traces.targets.sglang.device_pools import DevicePoolBuilder, SglangDevicePools
+from traces.targets.sglang.errors import UnsupportedByRelease
+from traces.targets.sglang.rank_context import RankContext
+from traces.targets.sglang.release_lookup import find_part
 from traces.targets.sglang.scenarios import NO_DRAFT, PACKED_DRAFT
-from traces.targets.sglang.world import World
+from traces.targets.sglang.signature_caller import SignatureCaller
 
 _BUILDER = "sglang.srt.mem_cache.kv_cache_builder"
 _WORKER = "sglang.srt.speculative.base_spec_worker"
@@ -16,7 +16,7 @@ _SCHEDULER = "sglang.srt.managers.scheduler"
 _PACKED_DEPTH = 2
 
 
-def draft_pools(kind: str, maker: PoolMaker, side: DeviceSide) -> tuple[Any, ...]:
+def draft_pools(kind: str, maker: DevicePoolBuilder, side: SglangDevicePools) -> tuple[Any, ...]:
     """Build the device pools of a draft: one, or one for each of two packed heads."""
     if kind == NO_DRAFT:
         return ()
@@ -24,7 +24,7 @@ def draft_pools(kind: str, maker: PoolMaker, side: DeviceSide) -> tuple[Any, ...
     return tuple(maker.draft(side) for _ in range(count))
 
 
-def draft_states(kind: str, maker: PoolMaker, side: DeviceSide) -> tuple[Any, ...]:
+def draft_states(kind: str, maker: DevicePoolBuilder, side: SglangDevicePools) -> tuple[Any, ...]:
     """Build the states of the packed heads, in order of depth; none where they share the target's.
 
     Raises:
@@ -36,8 +36,8 @@ def draft_states(kind: str, maker: PoolMaker, side: DeviceSide) -> tuple[Any, ..
 
 
 def register_sidecar_draft(
-    caller: Caller,
-    world: World,
+    caller: SignatureCaller,
+    world: RankContext,
     *,
     cache: Any,  # noqa: ANN401 - a cache of the release
     pool: Any,  # noqa: ANN401 - a pool of the release
@@ -60,7 +60,7 @@ def register_sidecar_draft(
             model_runner=runner,
             model_config=None,
         ),
-        "spec_algorithm": SimpleNamespace(is_ngram=_no, supports_spec_v2=_yes),
+        "spec_algorithm": SimpleNamespace(is_ngram=_return_false, supports_spec_v2=_return_true),
     }
     if register is None:
         _register_with_scheduler(given, pool)
@@ -76,7 +76,7 @@ def _register_with_scheduler(given: dict[str, Any], pool: Any) -> None:  # noqa:
     scheduler = find_part(_SCHEDULER, "Scheduler")
     register = getattr(scheduler, "_maybe_register_hicache_draft", None)
     if register is None:
-        raise Unplayable("no function registers a draft")
+        raise UnsupportedByRelease("no function registers a draft")
     names = ("tree_cache", "server_args", "page_size", "enable_hierarchical_cache")
     stand_in = SimpleNamespace(
         **{name: given[name] for name in names},
@@ -87,9 +87,9 @@ def _register_with_scheduler(given: dict[str, Any], pool: Any) -> None:  # noqa:
     register(stand_in)
 
 
-def _no() -> bool:
+def _return_false() -> bool:
     return False
 
 
-def _yes() -> bool:
+def _return_true() -> bool:
     return True

@@ -4,19 +4,19 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from traces.targets.sglang.models import MODELS, Family, PlayedModel
-from traces.targets.sglang.scenarios import Scenario
-from traces.targets.sglang.world import World
+from traces.targets.sglang.models import MODELS, ModelFamily, SglangModel
+from traces.targets.sglang.rank_context import RankContext
+from traces.targets.sglang.scenarios import SglangScenario
 
 PAGES = 8
 SLOTS_WITHOUT_PAGES = 48
-PAGES_OF_A_LONG_PAGE = 6
+PAGES_WHEN_LONG = 6
 SWA_SHARE = 2
 _QUANT_BLOCK = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Geometry:
+class SglangGeometry:
     """Sizes of one scenario's pools on one rank.
 
     Attributes:
@@ -28,7 +28,7 @@ class Geometry:
         dcp_size: ranks that share a page while decoding.
     """
 
-    model: PlayedModel
+    model: SglangModel
     page_size: int
     size: int
     start_layer: int
@@ -50,7 +50,7 @@ class Geometry:
     def packed_width(self) -> int | None:
         """Row bytes of the packed fp8 format; None where a row is what the model says."""
         attention = self.model.attention
-        sparse = (Family.DSA, Family.PACKED_MLA, Family.LINEAR_DSA)
+        sparse = (ModelFamily.DSA, ModelFamily.PACKED_MLA, ModelFamily.LINEAR_DSA)
         if self.model.family not in sparse or attention.dtype != "float8_e4m3fn":
             return None
         scales = attention.kv_lora_rank // _QUANT_BLOCK * 4
@@ -66,14 +66,14 @@ class Geometry:
         return [self.start_layer + layer for layer in stage_local]
 
 
-def geometry_of(scenario: Scenario, world: World) -> Geometry:
+def geometry_of(scenario: SglangScenario, world: RankContext) -> SglangGeometry:
     """Derive the sizes of a scenario's pools."""
     model, shape = MODELS[scenario.model], world.shape
     page_size = scenario.page_size
-    pages = PAGES if page_size <= 64 else PAGES_OF_A_LONG_PAGE
+    pages = PAGES if page_size <= 64 else PAGES_WHEN_LONG
     # Sliding-window pools are numbered from zero whatever the stage.
     offset = 0 if model.swa_layers else shape.pp_rank * model.layer_span
-    return Geometry(
+    return SglangGeometry(
         model=model,
         page_size=page_size,
         size=SLOTS_WITHOUT_PAGES if page_size == 1 else pages * page_size,
@@ -83,14 +83,14 @@ def geometry_of(scenario: Scenario, world: World) -> Geometry:
     )
 
 
-def draft_geometry(geometry: Geometry) -> Geometry:
+def draft_geometry(geometry: SglangGeometry) -> SglangGeometry:
     """Return the sizes of a draft pool of one layer: the target's rows, the slots of all ranks.
 
     Where layers have both a state and attention, the draft's layer has them too: full attention,
     which is Inkling's default for every depth.
     """
     model = geometry.model
-    if model.family is Family.LINEAR_SWA:
+    if model.family is ModelFamily.LINEAR_SWA:
         model = replace(model, full_layers=(0,), swa_layers=(), state_layers=(0,))
     elif model.swa_layers:
         model = replace(model, full_layers=(), swa_layers=(0,), state_layers=())

@@ -8,70 +8,70 @@ from types import FunctionType
 
 import torch
 
-from traces.seams import EventMarked, EventSeam, EventWaited, Values
+from traces.recording.probes import EventProbe, EventRecordObservation, EventWaitObservation, Values
 
 _DEFAULT = "default"
 _EVENT = "event"
 
-_named: dict[int, str] = {}
+_stream_names: dict[int, str] = {}
 
 
 def name_stream(stream: torch.cuda.Stream, name: str) -> None:
     """Let a stream be called by a name in observations."""
-    _named[stream.cuda_stream] = name
+    _stream_names[stream.cuda_stream] = name
 
 
 def stream_name(stream: torch.cuda.Stream) -> str:
     """Return what a stream is called: as it was named, ``default``, or by its handle."""
     handle = stream.cuda_stream
     unnamed = _DEFAULT if handle == 0 else f"stream {handle}"
-    return _named.get(handle, unnamed)
+    return _stream_names.get(handle, unnamed)
 
 
-def order_seams() -> list[EventSeam]:
+def order_seams() -> list[EventProbe]:
     """Return a seam for every way to order work: record, wait, synchronise.
 
     The ways that torch builds from these (``record_event``, ``wait_stream``) show as them.
     """
     watched = (
-        (torch.cuda.Event.record, _marked),
-        (torch.cuda.Event.synchronize, _host_waited),
+        (torch.cuda.Event.record, _observe_event_record),
+        (torch.cuda.Event.synchronize, _observe_event_synchronize),
         (torch.cuda.Event.wait, _awaited),
-        (torch.cuda.Stream.wait_event, _stream_waited),
-        (torch.cuda.Stream.synchronize, _host_waited_for_stream),
+        (torch.cuda.Stream.wait_event, _observe_stream_wait),
+        (torch.cuda.Stream.synchronize, _observe_stream_synchronize),
     )
     seams = []
     for function, observe in watched:
         assert isinstance(function, FunctionType)
         seams.append(
-            EventSeam(function=function, family="order", nesting="outermost", observe=observe)
+            EventProbe(function=function, family="order", nesting="outermost", observe=observe)
         )
     return seams
 
 
-def _marked(values: Values, result: object) -> EventMarked:
+def _observe_event_record(values: Values, result: object) -> EventRecordObservation:
     del result
-    return EventMarked(event=values["self"], name=_EVENT, stream=_name(values["stream"]))
+    return EventRecordObservation(event=values["self"], name=_EVENT, stream=_name(values["stream"]))
 
 
-def _host_waited(values: Values, result: object) -> EventWaited:
+def _observe_event_synchronize(values: Values, result: object) -> EventWaitObservation:
     del result
-    return EventWaited(event=values["self"], name=_EVENT, stream="host")
+    return EventWaitObservation(event=values["self"], name=_EVENT, stream="host")
 
 
-def _awaited(values: Values, result: object) -> EventWaited:
+def _awaited(values: Values, result: object) -> EventWaitObservation:
     del result
-    return EventWaited(event=values["self"], name=_EVENT, stream=_name(values["stream"]))
+    return EventWaitObservation(event=values["self"], name=_EVENT, stream=_name(values["stream"]))
 
 
-def _stream_waited(values: Values, result: object) -> EventWaited:
+def _observe_stream_wait(values: Values, result: object) -> EventWaitObservation:
     del result
-    return EventWaited(event=values["event"], name=_EVENT, stream=_name(values["self"]))
+    return EventWaitObservation(event=values["event"], name=_EVENT, stream=_name(values["self"]))
 
 
-def _host_waited_for_stream(values: Values, result: object) -> EventWaited:
+def _observe_stream_synchronize(values: Values, result: object) -> EventWaitObservation:
     del result
-    return EventWaited(event=None, name=_name(values["self"]), stream="host")
+    return EventWaitObservation(event=None, name=_name(values["self"]), stream="host")
 
 
 def _name(stream: torch.cuda.Stream | None) -> str:

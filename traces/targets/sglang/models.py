@@ -8,11 +8,11 @@ array of the native target.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from traces.scenarios.models import MODELS as SHARED_MODELS
-from traces.scenarios.models import Attention
+from traces.targets.native.models import MODELS as SHARED_MODELS
+from traces.targets.native.models import AttentionShape
 
 
-class Family(StrEnum):
+class ModelFamily(StrEnum):
     """Which pools of sglang a model needs."""
 
     MHA = "mha"
@@ -30,7 +30,7 @@ class Family(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlayedModel:
+class SglangModel:
     """One model as this target plays it.
 
     Attributes:
@@ -46,8 +46,8 @@ class PlayedModel:
         compress_ratios: one for each layer, for models that compress rows; empty otherwise.
     """
 
-    family: Family
-    attention: Attention
+    family: ModelFamily
+    attention: AttentionShape
     full_layers: tuple[int, ...]
     swa_layers: tuple[int, ...] = ()
     state_layers: tuple[int, ...] = ()
@@ -63,11 +63,11 @@ class PlayedModel:
         return max(self.full_layers + self.swa_layers + self.state_layers) + 1
 
 
-def _shared() -> dict[str, PlayedModel]:
+def _shared() -> dict[str, SglangModel]:
     played = {}
     for name, model in SHARED_MODELS.items():
-        family = Family(model.family.value)
-        played[name] = PlayedModel(
+        family = ModelFamily(model.family.value)
+        played[name] = SglangModel(
             family=family,
             attention=model.attention,
             full_layers=model.full_layers,
@@ -75,13 +75,13 @@ def _shared() -> dict[str, PlayedModel]:
             state_layers=model.state_layers,
             conv_shapes=(model.state.conv_shape,) if model.state else (),
             temporal_shape=model.state.temporal_shape if model.state else (),
-            index_head_dim=128 if family is Family.DSA else 0,
+            index_head_dim=128 if family is ModelFamily.DSA else 0,
         )
     return played
 
 
-def _mha(kv_heads: int, head_dim: int, dtype: str) -> Attention:
-    return Attention(
+def _mha(kv_heads: int, head_dim: int, dtype: str) -> AttentionShape:
+    return AttentionShape(
         kv_heads=kv_heads,
         head_dim=head_dim,
         v_head_dim=head_dim,
@@ -91,8 +91,8 @@ def _mha(kv_heads: int, head_dim: int, dtype: str) -> Attention:
     )
 
 
-def _mla(rope: int, dtype: str) -> Attention:
-    return Attention(
+def _mla(rope: int, dtype: str) -> AttentionShape:
+    return AttentionShape(
         kv_heads=0,
         head_dim=0,
         v_head_dim=0,
@@ -102,10 +102,10 @@ def _mla(rope: int, dtype: str) -> Attention:
     )
 
 
-def _compressed(*ratios: int) -> PlayedModel:
-    return PlayedModel(
-        family=Family.DSV4,
-        attention=Attention(
+def _compressed(*ratios: int) -> SglangModel:
+    return SglangModel(
+        family=ModelFamily.DSV4,
+        attention=AttentionShape(
             kv_heads=0,
             head_dim=448,
             v_head_dim=0,
@@ -119,12 +119,12 @@ def _compressed(*ratios: int) -> PlayedModel:
     )
 
 
-MODELS: dict[str, PlayedModel] = {
+MODELS: dict[str, SglangModel] = {
     **_shared(),
     # GLM-5.3-Flash: three of four layers keep KDA state (64 heads of 128), the fourth is sparse
     # over a latent without rope; 528-byte rows.
-    "glm53_flash": PlayedModel(
-        family=Family.LINEAR_DSA,
+    "glm53_flash": SglangModel(
+        family=ModelFamily.LINEAR_DSA,
         attention=_mla(0, "float8_e4m3fn"),
         full_layers=(3,),
         state_layers=(0, 1, 2),
@@ -133,8 +133,8 @@ MODELS: dict[str, PlayedModel] = {
         index_head_dim=128,
     ),
     # Inkling: every layer has convolution state; sliding and full layers alternate.
-    "inkling": PlayedModel(
-        family=Family.LINEAR_SWA,
+    "inkling": SglangModel(
+        family=ModelFamily.LINEAR_SWA,
         attention=_mha(4, 128, "bfloat16"),
         full_layers=(1, 3),
         swa_layers=(0, 2),
@@ -143,23 +143,23 @@ MODELS: dict[str, PlayedModel] = {
         temporal_shape=(1, 1, 128),
     ),
     # MiniMax-M3: the first layer is dense, the others select by index keys of their own.
-    "minimax_m3": PlayedModel(
-        family=Family.MINIMAX,
+    "minimax_m3": SglangModel(
+        family=ModelFamily.MINIMAX,
         attention=_mha(4, 128, "bfloat16"),
         full_layers=(0, 1, 2),
         index_head_dim=128,
         index_layers=(1, 2),
     ),
     # A stage of the same model that holds dense layers only: no index keys at all.
-    "minimax_m3_dense": PlayedModel(
-        family=Family.MINIMAX,
+    "minimax_m3_dense": SglangModel(
+        family=ModelFamily.MINIMAX,
         attention=_mha(4, 128, "bfloat16"),
         full_layers=(0, 1, 2),
         index_head_dim=128,
     ),
     # Qwen sparse attention beside Gated DeltaNet state; one index key for four tokens.
-    "qwen4_qsa": PlayedModel(
-        family=Family.QSA,
+    "qwen4_qsa": SglangModel(
+        family=ModelFamily.QSA,
         attention=_mha(2, 256, "bfloat16"),
         full_layers=(3,),
         state_layers=(0, 1, 2),
@@ -172,7 +172,7 @@ MODELS: dict[str, PlayedModel] = {
     # Layers of it one further on: the first is compressed, the last by the other ratio.
     "dsv4_flash_odd": _compressed(4, 128, 4, 128),
     # MXFP8 KV: one scale byte for 32 elements, kept in buffers of their own.
-    "llama3_mxfp8": PlayedModel(
-        family=Family.MXFP8, attention=_mha(8, 128, "float8_e4m3fn"), full_layers=(0, 1)
+    "llama3_mxfp8": SglangModel(
+        family=ModelFamily.MXFP8, attention=_mha(8, 128, "float8_e4m3fn"), full_layers=(0, 1)
     ),
 }

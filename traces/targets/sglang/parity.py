@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from traces.model import Digest, Message, RoundTrip, Trace
+from traces.schema.model import Digest, Message, RoundTrip, Trace
 
 REFUSED = "Tensor match failed for "
 _BY_TRITON = ("get_index_k_continuous", "get_index_k_scale_continuous")
@@ -16,7 +16,7 @@ _RACE = "race: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Declared:
+class DeclaredGpuDifference:
     """One difference.
 
     Attributes:
@@ -31,7 +31,7 @@ class Declared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
+class GpuComparison:
     """One scenario on both.
 
     Attributes:
@@ -43,10 +43,10 @@ class Compared:
     reasons: tuple[str, ...]
 
 
-def compared(simulated: Trace, real: Trace) -> Compared:
+def compare_with_gpu(simulated: Trace, real: Trace) -> GpuComparison:
     """Compare a trace of the simulation with one of a GPU after the declared differences."""
     if simulated == real:
-        return Compared(is_equal=True, reasons=())
+        return GpuComparison(is_equal=True, reasons=())
     used: list[str] = []
     sides = (simulated, real)
     for declared in DECLARED_DIFFERENCES:
@@ -54,9 +54,9 @@ def compared(simulated: Trace, real: Trace) -> Compared:
             continue
         used.append(declared.reason)
         if declared.without is None:
-            return Compared(is_equal=None, reasons=tuple(used))
+            return GpuComparison(is_equal=None, reasons=tuple(used))
         sides = (declared.without(sides[0]), declared.without(sides[1]))
-    return Compared(is_equal=sides[0] == sides[1], reasons=tuple(used))
+    return GpuComparison(is_equal=sides[0] == sides[1], reasons=tuple(used))
 
 
 def _has_race(simulated: Trace, real: Trace) -> bool:
@@ -108,17 +108,17 @@ def _is_by_triton(record: object) -> bool:
 
 
 DECLARED_DIFFERENCES = (
-    Declared(
+    DeclaredGpuDifference(
         reason="kernels that a release compiles on a GPU compare widths; its others do not",
         applies=_is_refused,
         without=None,
     ),
-    Declared(
+    DeclaredGpuDifference(
         reason="accessors that launch Triton kernels hand out nothing in simulation",
         applies=_has_read_more,
         without=_without_triton,
     ),
-    Declared(
+    DeclaredGpuDifference(
         reason="the simulation found a race: what the bytes are is undefined",
         applies=_has_race,
         without=_without_raced_content,

@@ -10,10 +10,10 @@ from typing import Any
 
 from typing_extensions import override
 
-from traces.scenarios.axes import Axes
-from traces.scenarios.matrix import GroupShape
-from traces.targets.sglang.extras import extra_rows
-from traces.targets.sglang.models import MODELS, Family
+from traces.targets.common.axes import ScenarioAxes
+from traces.targets.native.matrix import GroupShape
+from traces.targets.sglang.extra_scenarios import extra_rows
+from traces.targets.sglang.models import MODELS, ModelFamily
 
 NO_DRAFT, SIDECAR_DRAFT, PACKED_DRAFT = "none", "sidecar", "packed"
 
@@ -52,7 +52,7 @@ GROUPS: dict[str, RankShape] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario(Axes):
+class SglangScenario(ScenarioAxes):
     """One named configuration that any release of sglang plays, or cannot.
 
     Attributes:
@@ -73,7 +73,7 @@ class Scenario(Axes):
     @property
     def opens_storage(self) -> bool:
         """Whether the entry is told to open its storage backend."""
-        opens = self.builder.startswith("build_") or self.builder in _OPENING
+        opens = self.builder.startswith("build_") or self.builder in _STORAGE_OPENING
         return self.storage_backend is not None and opens
 
     @property
@@ -130,30 +130,30 @@ BUILDERS: dict[str, tuple[str, ...]] = {
 
 _UNIFIED = "attach_hybrid_pool_to_unified_cache"
 # Other entries would open the server's storage backend by themselves.
-_NAME_ONLY = [name for name in BUILDERS if name.startswith("build_")]
-_NAME_ONLY.append(_UNIFIED)
+_STORAGE_NAME_ONLY = [name for name in BUILDERS if name.startswith("build_")]
+_STORAGE_NAME_ONLY.append(_UNIFIED)
 _UNDRAFTED_BUILDERS = ["DecodeKVCacheOffloadManager"]
 # Entries that open what the server's arguments name.
-_OPENING = ["DecodeKVCacheOffloadManager"]
+_STORAGE_OPENING = ["DecodeKVCacheOffloadManager"]
 _WITH_CACHE = [
     name for name in BUILDERS if not name.startswith("build_") and name not in _UNDRAFTED_BUILDERS
 ]
 
-_DRAFTED = (Family.MHA, Family.MLA, Family.DSA, Family.SWA, Family.LINEAR)
+_DRAFTED = (ModelFamily.MHA, ModelFamily.MLA, ModelFamily.DSA, ModelFamily.SWA, ModelFamily.LINEAR)
 # Models whose states are laid out by layer as well, which later releases refuse.
 _LAYER_FIRST_STATES = ("nemotron_h", "falcon_h1")
 # Stages of a sparse model are refused; scales need no more than one shape.
-_GROUPS_OF: dict[Family, list[str]] = {
-    Family.MINIMAX: ["tp1", "tp8cp2"],
-    Family.MXFP8: ["tp8cp2pp3"],
+_GROUPS_OF: dict[ModelFamily, list[str]] = {
+    ModelFamily.MINIMAX: ["tp1", "tp8cp2"],
+    ModelFamily.MXFP8: ["tp8cp2pp3"],
 }
 # Index keys come in pages of 64; scales are interleaved in pages of 128.
-_PAGE_SIZES: dict[Family, list[int]] = {
-    Family.DSA: [64],
-    Family.LINEAR_DSA: [64],
-    Family.QSA: [16, 64],
-    Family.MXFP8: [128],
-    Family.DSV4: [256],
+_PAGE_SIZES: dict[ModelFamily, list[int]] = {
+    ModelFamily.DSA: [64],
+    ModelFamily.LINEAR_DSA: [64],
+    ModelFamily.QSA: [16, 64],
+    ModelFamily.MXFP8: [128],
+    ModelFamily.DSV4: [256],
 }
 
 # The order of the values is the order in which the covering array prefers them.
@@ -195,7 +195,7 @@ def _constraints() -> list[dict[str, Any]]:
         _implies("layout", ["page_first_direct"], "io_backend", ["direct"]),
         _implies("groups", ["tp8dcp2"], "builder", [_UNIFIED]),
         _implies("groups", ["tp8dcp2"], "page_size", [64]),
-        _implies("builder", _except("builder", *_NAME_ONLY), "storage_backend", [None]),
+        _implies("builder", _except("builder", *_STORAGE_NAME_ONLY), "storage_backend", [None]),
         _implies("draft", [SIDECAR_DRAFT], "builder", _WITH_CACHE),
         _implies("draft", [PACKED_DRAFT], "builder", _except("builder", *_UNDRAFTED_BUILDERS)),
     ]
@@ -218,25 +218,25 @@ def _allowed(name: str) -> dict[str, list[Any]]:
     model = MODELS[name]
     family, attention = model.family, model.attention
     layouts: list[str] = AXES["layout"]
-    if family is not Family.MHA:
+    if family is not ModelFamily.MHA:
         layouts = _except("layout", "page_head")
     if attention.head_dim != attention.v_head_dim or (
         model.state_layers and name not in _LAYER_FIRST_STATES
     ):
         # The layouts in which later releases keep rows of two widths, or states.
         layouts = ["page_first", "page_first_direct"]
-    layouts = ["page_first"] if family is Family.MXFP8 else layouts
+    layouts = ["page_first"] if family is ModelFamily.MXFP8 else layouts
     # Only the host pool of latent rows divides its slots over decode ranks.
-    groups = AXES["groups"] if family is Family.MLA else _except("groups", "tp8dcp2")
+    groups = AXES["groups"] if family is ModelFamily.MLA else _except("groups", "tp8dcp2")
     if model.state_layers:
         # State shapes are those of one of eight ranks.
         groups = _except("groups", "tp8dcp2", "tp1")
     return {
-        "layout": AXES["layout"][:3] if family is Family.DSV4 else layouts,
-        "io_backend": ["kernel"] if family is Family.MXFP8 else AXES["io_backend"],
+        "layout": AXES["layout"][:3] if family is ModelFamily.DSV4 else layouts,
+        "io_backend": ["kernel"] if family is ModelFamily.MXFP8 else AXES["io_backend"],
         "page_size": _PAGE_SIZES.get(family, [16, 64, 1]),
         # The builder itself refuses the other one, with a message.
-        "sizing": ["ratio"] if family in (Family.DSV4, Family.MXFP8) else AXES["sizing"],
+        "sizing": ["ratio"] if family in (ModelFamily.DSV4, ModelFamily.MXFP8) else AXES["sizing"],
         "groups": _GROUPS_OF.get(family, groups),
         "draft": AXES["draft"] if family in _DRAFTED else [NO_DRAFT],
     }
@@ -248,7 +248,7 @@ def _presets() -> list[dict[str, Any]]:
     One of the two moves rows by kernel and the other one directly; both have groups. The other
     axes turn from row to row, so that the rows cover pairs as well.
     """
-    pairs: dict[tuple[str, Family], list[str]] = {}
+    pairs: dict[tuple[str, ModelFamily], list[str]] = {}
     for builder, models in BUILDERS.items():
         for model in models:
             pairs.setdefault((builder, MODELS[model].family), []).append(model)
@@ -259,13 +259,13 @@ def _presets() -> list[dict[str, Any]]:
             if io_backend not in _allowed(model)["io_backend"]:
                 continue
             rows.append(_preset(builder, model, io_backend, 2 * number + turn))
-    for case in _hard_cases():
-        _set_case(rows, case)
-    rows += _undrafted_cases()
+    for case in _hard_rows():
+        _place_row(rows, case)
+    rows += _undrafted_rows()
     return [{axis: row[axis] for axis in row if axis != "case"} for row in rows]
 
 
-def _set_case(rows: list[dict[str, Any]], case: dict[str, Any]) -> None:
+def _place_row(rows: list[dict[str, Any]], case: dict[str, Any]) -> None:
     """Turn the first row that can be one into a hard case; add a row where none can."""
     for row in rows:
         fixed = ("builder", "model", "io_backend", "groups")
@@ -299,13 +299,13 @@ def _preset(builder: str, model: str, io_backend: str, turn: int) -> dict[str, A
         "write_policy": AXES["write_policy"][turn % 3],
         "page_size": page_sizes[turn % len(page_sizes)],
         "sizing": sizings[(turn + turn // 2) % len(sizings)],
-        "storage_backend": "dynamic" if builder in _NAME_ONLY and turn // 2 % 2 else None,
+        "storage_backend": "dynamic" if builder in _STORAGE_NAME_ONLY and turn // 2 % 2 else None,
         "groups": groups[turn % len(groups)],
         "draft": drafts[(turn + 1) % len(drafts)] if turn % 4 == 3 else NO_DRAFT,
     }
 
 
-def _undrafted_cases() -> list[dict[str, Any]]:
+def _undrafted_rows() -> list[dict[str, Any]]:
     """Return rows without a draft, on one stage, for what every release since 0.5.10 can play."""
     kernel = {"layout": "layer_first", "io_backend": "kernel", "write_policy": "write_through"}
     whole = {"page_size": 64, "sizing": "ratio", "storage_backend": None, "groups": "tp8cp2"}
@@ -315,7 +315,7 @@ def _undrafted_cases() -> list[dict[str, Any]]:
     ]
 
 
-def _hard_cases() -> list[dict[str, Any]]:
+def _hard_rows() -> list[dict[str, Any]]:
     """Return combinations in which releases are known to differ."""
     dcp = {"page_size": 64, "groups": "tp8dcp2", "draft": SIDECAR_DRAFT}
     sidecar, packed, undrafted = (
@@ -324,30 +324,30 @@ def _hard_cases() -> list[dict[str, Any]]:
     dynamic = {"storage_backend": "dynamic"}
     return [
         # A draft pool that spans the slots of all decode ranks.
-        _case(_UNIFIED, "dsv3", "kernel", dcp),
+        _row(_UNIFIED, "dsv3", "kernel", dcp),
         # An allocator that only the extra configuration names; one budget for three host pools.
-        _case(_UNIFIED, "inkling", "kernel", {**dynamic, "sizing": "gb"}),
-        _case(_UNIFIED, "minimax_m3", "kernel", dynamic),
+        _row(_UNIFIED, "inkling", "kernel", {**dynamic, "sizing": "gb"}),
+        _row(_UNIFIED, "minimax_m3", "kernel", dynamic),
         # One budget for two host pools, and states that differ between ranks.
-        _case(_UNIFIED, "kimi_linear", "direct", {"sizing": "gb"}),
+        _row(_UNIFIED, "kimi_linear", "direct", {"sizing": "gb"}),
         # Draft rows beside a sliding window, beside states, and wider than the model says.
-        _case(_UNIFIED, "gpt_oss", "kernel", packed),
-        _case(_UNIFIED, "gpt_oss", "direct", sidecar),
-        _case(_UNIFIED, "qwen3_next", "kernel", packed),
-        _case(_UNIFIED, "dsv32_fp8", "kernel", sidecar),
-        _case(_UNIFIED, "dsv32_fp8", "direct", undrafted),
-        _case("HiRadixCache", "dsv32_fp8", "kernel", sidecar),
+        _row(_UNIFIED, "gpt_oss", "kernel", packed),
+        _row(_UNIFIED, "gpt_oss", "direct", sidecar),
+        _row(_UNIFIED, "qwen3_next", "kernel", packed),
+        _row(_UNIFIED, "dsv32_fp8", "kernel", sidecar),
+        _row(_UNIFIED, "dsv32_fp8", "direct", undrafted),
+        _row("HiRadixCache", "dsv32_fp8", "kernel", sidecar),
         # Slices of unequal width are refused; page kernels copy them.
-        _case("HiRadixCache", "dsv32_fp8", "direct", {**undrafted, "layout": "layer_first"}),
+        _row("HiRadixCache", "dsv32_fp8", "direct", {**undrafted, "layout": "layer_first"}),
     ]
 
 
-def _case(builder: str, model: str, io_backend: str, axes: dict[str, Any]) -> dict[str, Any]:
+def _row(builder: str, model: str, io_backend: str, axes: dict[str, Any]) -> dict[str, Any]:
     return {"builder": builder, "model": model, "io_backend": io_backend, **axes}
 
 
 @cache
-def covering_array() -> tuple[Scenario, ...]:
+def covering_array() -> tuple[SglangScenario, ...]:
     """Return the pairwise covering array of all axes, builders in order of ``BUILDERS``.
 
     Those of :func:`extra_rows` come on top: as values of the axes they would move others.
@@ -359,10 +359,12 @@ def covering_array() -> tuple[Scenario, ...]:
     rows += extra_rows()
     order = list(BUILDERS)
     return tuple(
-        sorted((Scenario(**row) for row in rows), key=lambda s: (order.index(s.builder), s.name))
+        sorted(
+            (SglangScenario(**row) for row in rows), key=lambda s: (order.index(s.builder), s.name)
+        )
     )
 
 
-def registry() -> dict[str, Scenario]:
+def registry() -> dict[str, SglangScenario]:
     """Return every scenario by name, in the order in which they are played."""
     return {scenario.name: scenario for scenario in covering_array()}

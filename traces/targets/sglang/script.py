@@ -11,18 +11,22 @@ from dataclasses import dataclass
 
 import torch
 
-from traces.model import DigestRecord, RoundTrip
-from traces.runs import sorted_runs
-from traces.targets.content import row_bytes, slots_of_rows
-from traces.targets.sglang.assembly import Assembled
-from traces.targets.sglang.bench import Bench
-from traces.targets.sglang.callbacks import play_callbacks
-from traces.targets.sglang.contents import Contents
-from traces.targets.sglang.reading import Reader
-from traces.targets.sglang.rows import Plane
-from traces.targets.sglang.storage.tier import Pages, Tier, heard_threads
-from traces.targets.sglang.transfers import Transfers
-from traces.targets.sglang.trees import TreePlay, is_tree
+from traces.schema.model import DigestRecord, RoundTrip
+from traces.schema.slot_ranges import sorted_slot_ranges
+from traces.targets.common.content import row_bytes, slots_of_rows
+from traces.targets.sglang.accessor_reads import AccessorReader
+from traces.targets.sglang.assembly import AssembledStack
+from traces.targets.sglang.callbacks import run_callbacks
+from traces.targets.sglang.controller_driver import ControllerDriver
+from traces.targets.sglang.planes import Plane
+from traces.targets.sglang.row_contents import RowContents
+from traces.targets.sglang.script_device import ScriptDevice
+from traces.targets.sglang.storage.tier_driver import (
+    HostPages,
+    StorageTierDriver,
+    capture_thread_errors,
+)
+from traces.targets.sglang.tree_script import TreeScript, is_tree
 
 TREE = "tree"
 STORAGE = "storage"
@@ -34,7 +38,7 @@ _AUTHORS = ("first", "second")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class BackedUpNode:
     """Tokens that are backed up together.
 
     Attributes:
@@ -50,7 +54,7 @@ class Node:
     extra: dict[str, torch.Tensor]
 
 
-class Script:
+class ScenarioScript:
     """Plays the steps of one scenario.
 
     Args:
@@ -61,12 +65,12 @@ class Script:
         steps: what there is to play, in order.
     """
 
-    def __init__(self, stack: Assembled, *, bench: Bench) -> None:
+    def __init__(self, stack: AssembledStack, *, bench: ScriptDevice) -> None:
         self._stack = stack
-        self._bench = bench
-        self._transfers = Transfers(stack)
-        self._rows = Contents(stack, bench=bench, transfers=self._transfers)
-        self._nodes: list[Node] = []
+        self._script_device = bench
+        self._transfers = ControllerDriver(stack)
+        self._rows = RowContents(stack, bench=bench, transfers=self._transfers)
+        self._nodes: list[BackedUpNode] = []
         self.steps = (
             *_CONTROLLER_STEPS,
             *([STORAGE] if getattr(stack.controller, "enable_storage", False) else []),
@@ -83,9 +87,9 @@ class Script:
     def play(self, step: str) -> Iterator[DigestRecord]:
         """Play one of ``steps`` and yield what it shows."""
         yield from getattr(self, f"_{step}")()
-        self._bench.synchronize()
+        self._script_device.synchronize()
         if step in _CONTROLLER_STEPS:
-            with self._bench.quiet():
+            with self._script_device.quiet():
                 yield from list(self._rows.digests(step))
 
     def _backup(self) -> Iterator[DigestRecord]:
@@ -96,7 +100,7 @@ class Script:
             slots = self._transfers.take(pages=pages)
             self._rows.write(self._rows.on_host(slots), author)
             host, extra = self._transfers.write(slots)
-            self._nodes.append(Node(author=author, device=slots, host=host, extra=extra))
+            self._nodes.append(BackedUpNode(author=author, device=slots, host=host, extra=extra))
         self._transfers.finish_writing()
         yield from ()
 
@@ -104,14 +108,14 @@ class Script:
         """Poison the device, load both nodes into other slots and compare."""
         self._rows.poison("after")
         for node in self._nodes:
-            self._transfers.give_back(node.device)
+            self._transfers.return_slots(node.device)
         self._transfers.hold_all(self._nodes[0].device)
         before = self._rows.snapshot()
         loaded = [self._transfers.load(node.host, node.extra) for node in self._nodes]
         self._transfers.start_loading()
         yield from self._read_behind_load(loaded)
-        self._bench.synchronize()
-        with self._bench.quiet():
+        self._script_device.synchronize()
+        with self._script_device.quiet():
             pairs = zip(self._rows.planes, before, strict=True)
             compared = [self._compared("reload", *pair, loaded) for pair in pairs]
         yield from compared
@@ -119,8 +123,8 @@ class Script:
 
     def _read_behind_load(self, loaded: list[dict[str, torch.Tensor]]) -> Iterator[DigestRecord]:
         """Read every layer while it is on its way, through every accessor that the pools have."""
-        reader = Reader(
-            bench=self._bench,
+        reader = AccessorReader(
+            bench=self._script_device,
             stack=self._stack,
             planes=self._rows.planes,
             slots=self._rows.on_host(loaded[0]),
@@ -140,7 +144,7 @@ class Script:
         """Acknowledge the load and give everything back."""
         self._transfers.finish_loading()
         for slots in self._loaded:
-            self._transfers.give_back(slots)
+            self._transfers.return_slots(slots)
         yield from ()
 
     def _storage(self) -> Iterator[DigestRecord]:
@@ -149,11 +153,11 @@ class Script:
         Another rank's storage is another process's: what this rank does not write is not fetched.
         """
         written = [
-            (Pages(host=node.host, extra=node.extra), self._tokens(number, node))
+            (HostPages(host=node.host, extra=node.extra), self._tokens(number, node))
             for number, node in enumerate(self._nodes, start=1)
         ]
-        with heard_threads() as ended:
-            tier = Tier(self._stack, ended)
+        with capture_thread_errors() as ended:
+            tier = StorageTierDriver(self._stack, ended)
             for pages, tokens in written:
                 tier.write(pages, tokens)
             fetched = [tier.fetch(pages, tokens) for pages, tokens in written]
@@ -165,34 +169,36 @@ class Script:
         before = self._rows.snapshot()
         loaded = [self._transfers.load(pages.host, pages.extra) for pages in found]
         self._transfers.start_loading()
-        self._bench.synchronize()
-        with self._bench.quiet():
+        self._script_device.synchronize()
+        with self._script_device.quiet():
             pairs = zip(self._rows.planes, before, strict=True)
             compared = [self._compared(STORAGE, *pair, loaded) for pair in pairs]
         yield from compared
         self._transfers.finish_loading()
 
     @staticmethod
-    def _tokens(number: int, node: Node) -> range:
+    def _tokens(number: int, node: BackedUpNode) -> range:
         """Return the token ids of a node."""
         return range(number * _TOKENS, number * _TOKENS + len(node.host))
 
     def _tree(self) -> Iterator[DigestRecord]:
         """Let the tree back up, evict, match and load by its own policy."""
         self._transfers.release_held()
-        play = TreePlay(self._stack, bench=self._bench, rows=self._rows, transfers=self._transfers)
+        play = TreeScript(
+            self._stack, bench=self._script_device, rows=self._rows, transfers=self._transfers
+        )
         yield from play.play()
         self._notes += play.notes
 
     def _callbacks(self) -> Iterator[DigestRecord]:
         """Ask every callback of every pool what it does when the pool is full."""
         stack = self._stack
-        play_callbacks(stack.group, stack.cache, stack.evictions)
+        run_callbacks(stack.group, stack.cache, stack.evictions)
         yield from ()
 
     def _page_indices(self, slots: dict[str, torch.Tensor]) -> torch.Tensor:
         page = self._stack.page_size
-        with self._bench.quiet():
+        with self._script_device.quiet():
             return slots["KV"][::page] // page
 
     def _compared(
@@ -219,6 +225,6 @@ class Script:
             step=step,
             pool=plane.name,
             equal=not wrong,
-            wrong_slots=sorted_runs(wrong),
-            foreign_slots=sorted_runs(foreign),
+            wrong_slots=sorted_slot_ranges(wrong),
+            foreign_slots=sorted_slot_ranges(foreign),
         )

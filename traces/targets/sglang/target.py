@@ -16,27 +16,27 @@ from typing import Any
 
 import torch
 
-from assembler.accelerator.base import Event, Stream
-from traces.encode import Encoder, Plain
+from assembler.device.base import Event, Stream
 from traces.errors import RecorderError
-from traces.seams import (
-    CallSeam,
-    EventSeam,
-    MovedRows,
-    OwnerClaim,
+from traces.recording.encode import Encoder, Plain
+from traces.recording.probes import (
+    AllocationObservation,
+    CallProbe,
+    EventProbe,
+    PoolNaming,
     PoolView,
+    Probe,
+    ReleaseObservation,
     Role,
-    Seam,
-    SlotsReturned,
-    SlotsTaken,
-    StorageUsed,
+    StorageObservation,
+    TransferObservation,
     Values,
 )
 from traces.targets.sglang.callbacks import CALLBACK, callback
-from traces.targets.sglang.discovery import PACKAGE, Release, methods
-from traces.targets.sglang.memory import MemoryMap, Place, buffers_of
-from traces.targets.sglang.standins import moved
-from traces.targets.sglang.storage import used
+from traces.targets.sglang.discovery import PACKAGE, SglangRelease, method_definitions
+from traces.targets.sglang.memory_map import BufferLocation, MemoryMap, buffers_of
+from traces.targets.sglang.shims import report_copy
+from traces.targets.sglang.storage import report_storage_use
 
 _DRAFT = "DRAFT"
 _OPERATIONS = (
@@ -65,11 +65,11 @@ class SglangTarget:
 
     def __init__(
         self,
-        release: Release,
+        release: SglangRelease,
         *,
         is_pinned: Callable[[torch.Tensor], bool],
         group_tag: Callable[[object], str | None],
-        order_seams: Callable[[], list[EventSeam]],
+        order_seams: Callable[[], list[EventProbe]],
     ) -> None:
         found = importlib.import_module(PACKAGE).__file__
         assert found is not None
@@ -89,19 +89,30 @@ class SglangTarget:
         """Return the names of all stack builders and strategies, sorted."""
         return self._release.stack_builders()
 
-    def seams(self) -> list[Seam]:
+    def probes(self) -> list[Probe]:
         """Return everything that is to be watched, each function once."""
-        found: list[Seam] = [*self._builder_seams(), *self._constructor_seams()]
+        found: list[Probe] = [*self._builder_seams(), *self._constructor_seams()]
         found += [*self._operation_seams(), *self._slot_seams(), *self._order_seams()]
         found += self._device_pool_seams()
-        assert isinstance(moved, FunctionType)
-        assert isinstance(used, FunctionType)
-        found.append(EventSeam(function=moved, family="move", nesting="every", observe=self._moved))
-        found.append(EventSeam(function=used, family="storage", nesting="every", observe=_used))
+        assert isinstance(report_copy, FunctionType)
+        assert isinstance(report_storage_use, FunctionType)
+        found.append(
+            EventProbe(
+                function=report_copy, family="move", nesting="every", observe=self._observe_copy
+            )
+        )
+        found.append(
+            EventProbe(
+                function=report_storage_use,
+                family="storage",
+                nesting="every",
+                observe=_observe_storage_use,
+            )
+        )
         found.append(_callback_seam())
         return list({seam.function: seam for seam in found}.values())
 
-    def teach(self, encoder: Encoder) -> None:
+    def register_types(self, encoder: Encoder) -> None:
         """Register the package's types: published dataclasses by value, the rest by reference."""
         encoder.register_package(PACKAGE)
         encoder.register_reference(SimpleNamespace, "Namespace")
@@ -112,7 +123,7 @@ class SglangTarget:
                 encoder.register_value(cls)
             else:
                 encoder.register_reference(cls, cls.__name__)
-        _teach_accelerator(encoder)
+        _register_accelerator(encoder)
         encoder.register(torch.distributed.ProcessGroup, self._encode_group)
         encoder.register(slice, _encode_slice)
 
@@ -133,13 +144,13 @@ class SglangTarget:
         return None
 
     def _learn(self, pool: object) -> None:
-        self.memory.learn(pool, apart=self._apart(pool))
+        self.memory.learn(pool, apart=self._referenced_types(pool))
 
     def _own_buffers(self, pool: object) -> Iterable[tuple[str, torch.Tensor]]:
         is_host = isinstance(pool, self._host_pools)
         return (
             (buffer.name, buffer.tensor)
-            for buffer in buffers_of(pool, apart=self._apart(pool))
+            for buffer in buffers_of(pool, apart=self._referenced_types(pool))
             if not (is_host and self._is_on_device(buffer.tensor.data_ptr()))
         )
 
@@ -148,57 +159,63 @@ class SglangTarget:
         found = self.memory.find(address)
         return found is not None and isinstance(found.pool, self._device_pools)
 
-    def _apart(self, pool: object) -> tuple[type, ...]:
+    def _referenced_types(self, pool: object) -> tuple[type, ...]:
         """Return what a pool only refers to: a host pool knows the device pools it mirrors."""
         is_host = isinstance(pool, self._host_pools)
         return (*self._device_pools, *self._host_pools) if is_host else ()
 
-    def _builder_seams(self) -> Iterator[Seam]:
+    def _builder_seams(self) -> Iterator[Probe]:
         for name, function in self._release.builder_functions().items():
-            yield CallSeam(function=function, callee=name, role="builder", method="", claims=None)
-        for cls, function in methods(self._release.strategies(), "build"):
+            yield CallProbe(function=function, callee=name, role="builder", method="", claims=None)
+        for cls, function in method_definitions(self._release.strategies(), "build"):
             yield _method_seam(cls, function, role="builder", claims=None)
 
-    def _constructor_seams(self) -> Iterator[Seam]:
+    def _constructor_seams(self) -> Iterator[Probe]:
         entry, group = self._release.find("PoolEntry"), self._release.find("HostPoolGroup")
         wiring = tuple(cls for cls in (entry, group) if cls is not None)
-        for cls, function in methods(
+        for cls, function in method_definitions(
             (*self._host_pools, *self._release.controllers(), *wiring), "__init__"
         ):
             claims = self._entry_claims if cls is entry else self._host_claims
             yield _method_seam(cls, function, role="constructor", claims=claims)
 
-    def _operation_seams(self) -> Iterator[Seam]:
+    def _operation_seams(self) -> Iterator[Probe]:
         for name in _OPERATIONS:
-            for cls, function in methods(self._release.controllers(), name):
+            for cls, function in method_definitions(self._release.controllers(), name):
                 claims = self._draft_claims if name == "set_draft_kv_pool" else None
                 yield _method_seam(cls, function, role="operation", claims=claims)
 
-    def _device_pool_seams(self) -> Iterator[Seam]:
+    def _device_pool_seams(self) -> Iterator[Probe]:
         """Yield seams that tell nothing: memory is a device pool's before a host pool lists it."""
-        for _, function in methods(self._device_pools, "__init__"):
-            yield EventSeam(
-                function=function, family="device pool", nesting="outermost", observe=self._made
+        for _, function in method_definitions(self._device_pools, "__init__"):
+            yield EventProbe(
+                function=function,
+                family="device pool",
+                nesting="outermost",
+                observe=self._learn_constructed,
             )
 
-    def _slot_seams(self) -> Iterator[Seam]:
+    def _slot_seams(self) -> Iterator[Probe]:
         owners = self._release.allocators()
-        for _, function in methods(owners, "alloc"):
-            yield EventSeam(
-                function=function, family="alloc", nesting="innermost", observe=self._taken
+        for _, function in method_definitions(owners, "alloc"):
+            yield EventProbe(
+                function=function,
+                family="alloc",
+                nesting="innermost",
+                observe=self._observe_allocation,
             )
         frees = {
-            "free": self._returned,
-            "free_segment": self._returned,
-            "free_page_ids": self._pages_returned,
+            "free": self._observe_free,
+            "free_segment": self._observe_free,
+            "free_page_ids": self._observe_page_free,
         }
         for name, observe in frees.items():
-            for _, function in methods(owners, name):
-                yield EventSeam(
+            for _, function in method_definitions(owners, name):
+                yield EventProbe(
                     function=function, family="free", nesting="innermost", observe=observe
                 )
 
-    def _entry_claims(self, values: Values) -> Iterator[OwnerClaim]:
+    def _entry_claims(self, values: Values) -> Iterator[PoolNaming]:
         name = values["name"]
         pool = str(getattr(name, "value", name)).upper()
         for side, key in (("host", "host_pool"), ("device", "device_pool")):
@@ -207,44 +224,44 @@ class SglangTarget:
                 self._learn(holder)
                 if pool == "MAMBA" and side == "device":
                     self._states = holder
-                yield OwnerClaim(side=side, pool=pool, holder=holder)  # type: ignore[arg-type]
+                yield PoolNaming(side=side, pool=pool, holder=holder)  # type: ignore[arg-type]
         for draft in values.get("packed_draft_device_pools") or ():
             self._learn(draft)
-            yield OwnerClaim(side="device", pool=_DRAFT, holder=draft)
+            yield PoolNaming(side="device", pool=_DRAFT, holder=draft)
 
-    def _draft_claims(self, values: Values) -> Iterator[OwnerClaim]:
+    def _draft_claims(self, values: Values) -> Iterator[PoolNaming]:
         for value in values.values():
             view = self.view(value)
             if view is not None:
                 self._learn(value)
-                yield OwnerClaim(side=view.side, pool=_DRAFT, holder=value)
+                yield PoolNaming(side=view.side, pool=_DRAFT, holder=value)
 
-    def _host_claims(self, values: Values) -> Iterator[OwnerClaim]:
+    def _host_claims(self, values: Values) -> Iterator[PoolNaming]:
         """A pool or controller may be used without any entry: learn what it was built from."""
         for value in values.values():
             if self.view(value) is not None:
                 self._learn(value)
         yield from ()
 
-    def _made(self, values: Values, result: object) -> None:
+    def _learn_constructed(self, values: Values, result: object) -> None:
         del result
         self._learn(next(iter(values.values())))
 
-    def _moved(self, values: Values, result: object) -> MovedRows | None:
+    def _observe_copy(self, values: Values, result: object) -> TransferObservation | None:
         """Tell what was moved; None when device memory is on neither side, or on both.
 
         Raises:
             RecorderError: one side is memory of no pool that is known.
         """
         del result
-        source = self._place(values, "source")
-        target = self._place(values, "target")
+        source = self._locate(values, "source")
+        target = self._locate(values, "target")
         is_backup = isinstance(source.buffer.pool, self._device_pools)
         if is_backup == isinstance(target.buffer.pool, self._device_pools):
             return None
         host, device = ("target", "source") if is_backup else ("source", "target")
         place = source if is_backup else target
-        return MovedRows(
+        return TransferObservation(
             direction="backup" if is_backup else "load",
             host_pool=(target if is_backup else source).buffer.pool,
             plane=place.plane,
@@ -256,7 +273,7 @@ class SglangTarget:
             stream=values["stream"],
         )
 
-    def _place(self, values: Values, side: str) -> Place:
+    def _locate(self, values: Values, side: str) -> BufferLocation:
         place = self.memory.place(values[side], row_stride=values[f"{side}_stride"])
         if place is None:
             backend = values["backend"]
@@ -265,28 +282,28 @@ class SglangTarget:
             )
         return place
 
-    def _taken(self, values: Values, result: Any) -> SlotsTaken | None:  # noqa: ANN401
+    def _observe_allocation(self, values: Values, result: Any) -> AllocationObservation | None:  # noqa: ANN401
         allocator, need = _first_two(values)
         if not isinstance(need, int) or not (result is None or isinstance(result, torch.Tensor)):
             return None
         pool = self._pool_of(allocator)
-        return None if pool is None else SlotsTaken(pool=pool, need=need, slots=result)
+        return None if pool is None else AllocationObservation(pool=pool, need=need, slots=result)
 
-    def _returned(self, values: Values, result: object) -> SlotsReturned | None:
+    def _observe_free(self, values: Values, result: object) -> ReleaseObservation | None:
         del result
         allocator, slots = _first_two(values)
         pool = self._pool_of(allocator)
         if pool is None or not isinstance(slots, torch.Tensor) or slots.numel() == 0:
             return None
-        return SlotsReturned(pool=pool, slots=slots)
+        return ReleaseObservation(pool=pool, slots=slots)
 
-    def _pages_returned(self, values: Values, result: object) -> SlotsReturned | None:
+    def _observe_page_free(self, values: Values, result: object) -> ReleaseObservation | None:
         allocator, pages = _first_two(values)
         if not isinstance(pages, torch.Tensor):
             return None
         within = torch.arange(allocator.page_size, device=pages.device)
         slots = (pages[:, None] * allocator.page_size + within).flatten()
-        return self._returned({"allocator": allocator, "slots": slots}, result)
+        return self._observe_free({"allocator": allocator, "slots": slots}, result)
 
     def _pool_of(self, allocator: Any) -> object | None:  # noqa: ANN401 - any class that allocates
         if self.view(allocator) is not None:
@@ -307,9 +324,9 @@ class SglangTarget:
         }
 
 
-def _used(values: Values, result: object) -> StorageUsed:
+def _observe_storage_use(values: Values, result: object) -> StorageObservation:
     del result
-    return StorageUsed(
+    return StorageObservation(
         operation=values["operation"],
         pool=values["pool"],
         key=values["key"],
@@ -323,15 +340,15 @@ def _first_two(values: Values) -> tuple[Any, Any]:
     return allocator, argument
 
 
-def _method_seam(cls: type, function: FunctionType, *, role: Role, claims: Any) -> CallSeam:  # noqa: ANN401
+def _method_seam(cls: type, function: FunctionType, *, role: Role, claims: Any) -> CallProbe:  # noqa: ANN401
     name = function.__name__
     callee = cls.__name__ if name == "__init__" else f"{cls.__name__}.{name}"
-    return CallSeam(function=function, callee=callee, role=role, method=name, claims=claims)
+    return CallProbe(function=function, callee=callee, role=role, method=name, claims=claims)
 
 
-def _callback_seam() -> CallSeam:
+def _callback_seam() -> CallProbe:
     assert isinstance(callback, FunctionType)
-    return CallSeam(function=callback, callee=CALLBACK, role="operation", method="", claims=None)
+    return CallProbe(function=callback, callee=CALLBACK, role="operation", method="", claims=None)
 
 
 def _encode_slice(value: slice, where: str) -> Plain:
@@ -339,7 +356,7 @@ def _encode_slice(value: slice, where: str) -> Plain:
     return {"slice": [value.start, value.stop, value.step]}
 
 
-def _teach_accelerator(encoder: Encoder) -> None:
+def _register_accelerator(encoder: Encoder) -> None:
     def event(value: Event, where: str) -> Plain:
         del where
         return {"event": encoder.label(value, value.name)}

@@ -2,8 +2,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from assembler.accelerator.sim import SimDevice, default_schedule
-from traces.targets.sglang import standins
+from traces.simulator import SimDevice, default_schedule
+from traces.targets.sglang import shims
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def device() -> SimDevice:
 
 
 @pytest.fixture
-def installed(device: SimDevice) -> Iterator[standins.Standins]:
-    installed = standins.install(device)
+def installed(device: SimDevice) -> Iterator[shims.Shims]:
+    installed = shims.install(device)
     yield installed
     installed.remove()

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from traces.targets.sglang import callbacks
-from traces.targets.sglang.callbacks import Evictions, play_callbacks
+from traces.targets.sglang.callbacks import EvictionLog, run_callbacks
 
 
 class Component(enum.IntEnum):
@@ -67,7 +67,7 @@ def test_requests_to_a_tree_are_told_and_not_done(found: Found) -> None:
         lambda n: tree.evict_host(n, Component.SWA),
         lambda n: tree.evict(EvictParams(swa_num_tokens=n)),
     )
-    play_callbacks(group, tree, Evictions())
+    run_callbacks(group, tree, EvictionLog())
     assert found == [
         ("SWA", "device_evict_fn", ["evict(swa_num_tokens=+)"]),
         ("SWA", "host_evict_fn", ["evict_host(+, SWA)"]),
@@ -81,23 +81,23 @@ def test_a_default_given_explicitly_is_told_like_one_left_out(found: Found) -> N
     tree = Tree()
     given = group_of(lambda n: tree.evict_host(n, component=Component.MAMBA), None)
     left_out = group_of(lambda n: tree.evict_host(num=n), None)
-    play_callbacks(given, tree, Evictions())
-    play_callbacks(left_out, tree, Evictions())
+    run_callbacks(given, tree, EvictionLog())
+    run_callbacks(left_out, tree, EvictionLog())
     assert found[1] == found[3] == ("SWA", "host_evict_fn", ["evict_host(+)"])
     assert found[0] == ("SWA", "device_evict_fn", [])
 
 
 def test_a_method_handed_over_is_told_like_one_called(found: Found) -> None:
     tree = Tree()
-    play_callbacks(group_of(tree.evict_host, None), tree, Evictions())
+    run_callbacks(group_of(tree.evict_host, None), tree, EvictionLog())
     assert found[1] == ("SWA", "host_evict_fn", ["evict_host(+)"])
     assert tree.evicted == []
 
 
 def test_functions_that_the_script_hands_in_are_told_by_name(found: Found) -> None:
-    evictions = Evictions()
+    evictions = EvictionLog()
     host, device = evictions.named("host_swa_evict_fn"), evictions.named("device_swa_evict_fn")
-    play_callbacks(group_of(device, host), None, evictions)
+    run_callbacks(group_of(device, host), None, evictions)
     assert found == [
         ("SWA", "device_evict_fn", ["host_swa_evict_fn(+)"]),
         ("SWA", "host_evict_fn", ["device_swa_evict_fn(+)"]),
@@ -107,19 +107,19 @@ def test_functions_that_the_script_hands_in_are_told_by_name(found: Found) -> No
 def test_what_a_callback_raises_is_told(found: Found) -> None:
     tree = Tree()
     wrong = group_of(lambda n: tree.evict_host(n, backup_only=True), lambda n: tree.missing + n)
-    play_callbacks(wrong, tree, Evictions())
+    run_callbacks(wrong, tree, EvictionLog())
     assert [asks for _, _, asks in found] == [["raises AttributeError"], ["raises TypeError"]]
 
 
 def test_a_group_without_entries_has_no_callbacks(found: Found) -> None:
-    play_callbacks(SimpleNamespace(), Tree(), Evictions())
+    run_callbacks(SimpleNamespace(), Tree(), EvictionLog())
     assert found == []
 
 
 def test_mappers_are_told_by_what_they_map(found: Found) -> None:
     entry = SimpleNamespace(name=PoolName.SWA, layer_mapper={1: 0, 3: 1}.get, evict_fn=None)
     broken = SimpleNamespace(name=PoolName.SWA, layer_mapper=[0, 1].__getitem__)
-    play_callbacks(SimpleNamespace(entries=[entry, broken]), None, Evictions())
+    run_callbacks(SimpleNamespace(entries=[entry, broken]), None, EvictionLog())
     assert found == [
         ("SWA", "evict_fn", []),
         ("SWA", "layer_mapper", ["1 -> 0", "3 -> 1"]),
@@ -140,7 +140,7 @@ def test_a_function_is_told_from_the_line_on_which_it_begins(
 
     monkeypatch.setattr(callbacks, "callback", called)
     tree = Tree()
-    play_callbacks(group_of(tree.evict_host, None), tree, Evictions())
+    run_callbacks(group_of(tree.evict_host, None), tree, EvictionLog())
     own, begins = callbacks.__file__, Tree.evict_host.__code__.co_firstlineno
     assert places[1] == (__file__, begins)
     assert places[0][0] == own

@@ -5,7 +5,7 @@ import textwrap
 
 import pytest
 
-from traces.targets.sglang.discovery import accessors, discover
+from traces.targets.sglang.discovery import discover_release, layer_accessors
 
 FILES = {
     "srt/managers/cache_controller.py": """
@@ -73,7 +73,7 @@ def release(tmp_path, monkeypatch):
         file.write_text(textwrap.dedent(text))
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
-    yield discover()
+    yield discover_release()
     for name in set(sys.modules) - before:
         if name.split(".")[0] == "sglang":
             del sys.modules[name]
@@ -118,7 +118,7 @@ def test_storage_backends_are_not_even_imported(release):
 
 
 def test_accessors_are_the_methods_that_take_a_layer(release):
-    assert accessors(release.find("NewKindOfPool")()) == ("get_key_buffer", "get_rows")
+    assert layer_accessors(release.find("NewKindOfPool")()) == ("get_key_buffer", "get_rows")
 
 
 def test_class_is_found_by_the_first_of_its_names(release):

@@ -1,6 +1,6 @@
 import msgspec
 
-from traces.model import (
+from traces.schema.model import (
     SCHEMA,
     Digest,
     Failure,
@@ -10,7 +10,7 @@ from traces.model import (
     ScenarioRecord,
     Trace,
 )
-from traces.targets.sglang.parity import REFUSED, compared
+from traces.targets.sglang.parity import REFUSED, compare_with_gpu
 
 RACE = Message(step="reload", level="error", text="race: one and another")
 
@@ -35,24 +35,24 @@ def trace(*, sha256: str = "00", events: tuple[Message, ...] = (), failure: str 
 
 
 def test_same_traces_are_equal_for_no_reason() -> None:
-    found = compared(trace(), trace())
+    found = compare_with_gpu(trace(), trace())
     assert (found.is_equal, found.reasons) == (True, ())
 
 
 def test_other_content_is_a_difference() -> None:
-    found = compared(trace(), trace(sha256="01"))
+    found = compare_with_gpu(trace(), trace(sha256="01"))
     assert (found.is_equal, found.reasons) == (False, ())
 
 
 def test_content_behind_a_race_is_declared() -> None:
-    found = compared(trace(events=(RACE,)), trace(sha256="01"))
+    found = compare_with_gpu(trace(events=(RACE,)), trace(sha256="01"))
     assert found.is_equal
     assert len(found.reasons) == 1
 
 
 def test_order_behind_a_race_still_counts() -> None:
     other = Message(step="reload", level="error", text="other")
-    found = compared(trace(events=(RACE,)), trace(events=(other,)))
+    found = compare_with_gpu(trace(events=(RACE,)), trace(events=(other,)))
     assert found.is_equal is False
 
 
@@ -60,14 +60,14 @@ def test_raced_round_trip_of_another_pool_is_a_difference() -> None:
     real = trace()
     renamed = msgspec.structs.replace(real.digests[1], pool="SWA")
     real = msgspec.structs.replace(real, digests=(real.digests[0], renamed))
-    assert compared(trace(events=(RACE,)), real).is_equal is False
+    assert compare_with_gpu(trace(events=(RACE,)), real).is_equal is False
 
 
 def test_refused_copy_cannot_be_compared() -> None:
-    found = compared(trace(), trace(failure=f"{REFUSED}. failIdx=1 error=invalid argument"))
+    found = compare_with_gpu(trace(), trace(failure=f"{REFUSED}. failIdx=1 error=invalid argument"))
     assert found.is_equal is None
     assert len(found.reasons) == 1
 
 
 def test_failure_of_another_kind_is_a_difference() -> None:
-    assert compared(trace(), trace(failure="shapes differ")).is_equal is False
+    assert compare_with_gpu(trace(), trace(failure="shapes differ")).is_equal is False

@@ -4,9 +4,9 @@ The release opens the backend itself, as one that only its configuration names; 
 ranks, sizes and settings. What it asks for is reported page by page.
 """
 
-from traces.targets.sglang.storage.reports import used
+from traces.targets.sglang.storage.usage_reports import report_storage_use
 
-__all__ = ["BACKEND", "LOADER", "used"]
+__all__ = ["BACKEND", "LOADER", "report_storage_use"]
 
 BACKEND = "dynamic"
 # What the release loads the class by; no part of what it is told.

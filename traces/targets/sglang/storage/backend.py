@@ -14,7 +14,12 @@ from sglang.srt.mem_cache.hicache_storage import (
 )
 
 from traces.targets.sglang.storage import LOADER
-from traces.targets.sglang.storage.reports import Operation, namespace, short, used
+from traces.targets.sglang.storage.usage_reports import (
+    StorageOperation,
+    rank_namespace,
+    report_storage_use,
+    short_key,
+)
 
 _ANCHOR = "KV"
 _EVERY_PAGE = "all_pages"
@@ -32,8 +37,8 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
         del settings
         self._pages: dict[tuple[str, str], torch.Tensor] = {}
         self._pools: dict[str, Any] = {}
-        told = namespace(storage_config, unsaid=LOADER)
-        used(operation="open", pool="", key=told, size=0)
+        told = rank_namespace(storage_config, unsaid=LOADER)
+        report_storage_use(operation="open", pool="", key=told, size=0)
 
     def register_mem_host_pool_v2(self, host_pool: Any, host_pool_name: Any) -> None:  # noqa: ANN401
         """Learn a host pool by its name."""
@@ -140,7 +145,7 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
         width = getattr(host, "page_size", 1) or 1
         if host is None or slots is None or len(slots) != len(keys) * width:
             for key in keys:
-                used(operation="refuse", pool=pool, key=short(key), size=0)
+                report_storage_use(operation="refuse", pool=pool, key=short_key(key), size=0)
             return [False] * len(keys)
         first = slots[::width].tolist()
         return [work(pool, key, host, slot) for key, slot in zip(keys, first, strict=True)]
@@ -157,12 +162,12 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
 
     def _keep(self, pool: str, key: str, page: torch.Tensor) -> None:
         self._pages[pool, key] = page.detach().clone()
-        used(operation="store", pool=pool, key=short(key), size=page.nbytes)
+        report_storage_use(operation="store", pool=pool, key=short_key(key), size=page.nbytes)
 
-    def _find(self, operation: Operation, pool: str, key: str) -> torch.Tensor | None:
+    def _find(self, operation: StorageOperation, pool: str, key: str) -> torch.Tensor | None:
         page = self._pages.get((pool, key))
         size = 0 if page is None else page.nbytes
-        used(operation=operation, pool=pool, key=short(key), size=size)
+        report_storage_use(operation=operation, pool=pool, key=short_key(key), size=size)
         return page
 
     @staticmethod

@@ -1,0 +1,66 @@
+"""When a cache and a stack suit each other."""
+
+from collections.abc import Iterable
+
+from assembler.cache.nodes import POOL_OF_COMPONENT
+from assembler.errors import AssemblyError
+from assembler.host_pools.group import HostPoolGroup, SidecarPoolSpec
+from assembler.names import ComponentType
+from assembler.params import CacheInitParams
+
+
+def validate_params(params: CacheInitParams) -> None:
+    """Raise AssemblyError for a disabled cache or an unknown order of eviction."""
+    if params.disable:
+        raise AssemblyError(
+            "cache", "a hierarchical cache must be enabled", expected="disable=False", got=True
+        )
+    if params.eviction_policy != "lru":
+        raise AssemblyError(
+            "cache", "eviction order must be known", expected="lru", got=params.eviction_policy
+        )
+
+
+def validate_components(
+    *, wanted: Iterable[ComponentType], possible: Iterable[ComponentType]
+) -> frozenset[ComponentType]:
+    """Return the components of a cache; they must be exactly those that the pools have.
+
+    Raises:
+        AssemblyError: a component has no pool, or a pool no component.
+    """
+    if set(wanted) != set(possible):
+        raise AssemblyError(
+            "cache",
+            "components must be those of the device pools",
+            expected=sorted(component.name for component in possible),
+            got=sorted(component.name for component in wanted),
+        )
+    return frozenset(wanted)
+
+
+def validate_pool_coverage(
+    *,
+    group: HostPoolGroup,
+    components: Iterable[ComponentType],
+    specs: Iterable[SidecarPoolSpec],
+) -> None:
+    """Raise unless components and sidecars together are the pools of a group.
+
+    Raises:
+        AssemblyError: a pool would never be moved, or a component or sidecar has no pool.
+    """
+    moved = {POOL_OF_COMPONENT[component] for component in components}
+    moved |= {spec.pool_name for spec in specs}
+    for name in group.entry_map:
+        if name not in moved:
+            raise AssemblyError(
+                name.name,
+                "a pool of the group must move with the cache",
+                expected="a component or a registered sidecar",
+                got="neither",
+            )
+    for name in sorted(moved - set(group.entry_map)):
+        raise AssemblyError(
+            name.name, "a part of the cache must have a pool", expected="an entry", got="none"
+        )

@@ -1,0 +1,214 @@
+"""An NVIDIA GPU: torch.cuda streams and events, page-locked host memory mapped into the device.
+
+Page-locked memory has one address for host and device (unified virtual addressing), so a kernel
+reads and writes a host pool in place. torch sees that memory through ``__cuda_array_interface__``.
+"""
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from typing_extensions import override
+
+from assembler.device.access import MemoryAccess
+from assembler.device.base import Device, Event, Stream
+from assembler.errors import OutOfDeviceMemoryError, PoolError
+
+
+class CudaStream(Stream):
+    """A ``torch.cuda.Stream`` with a name.
+
+    Attributes:
+        torch_stream: the wrapped stream.
+    """
+
+    def __init__(self, *, name: str, torch_stream: torch.cuda.Stream) -> None:
+        super().__init__(name=name)
+        self.torch_stream = torch_stream
+
+    @override
+    def hold(self, tensor: torch.Tensor) -> None:
+        if tensor.is_cuda:
+            tensor.record_stream(self.torch_stream)
+
+    @override
+    def _wait_event(self, event: Event) -> None:
+        self.torch_stream.wait_event(_as_cuda_event(event).torch_event)
+
+    @override
+    def _synchronize(self) -> None:
+        self.torch_stream.synchronize()
+
+
+class CudaEvent(Event):
+    """A ``torch.cuda.Event`` with a name and without timing.
+
+    Attributes:
+        torch_event: the wrapped event; created on the device when it is first recorded.
+    """
+
+    def __init__(self, *, name: str) -> None:
+        super().__init__(name=name)
+        self.torch_event = torch.cuda.Event(enable_timing=False)
+
+    @override
+    def _record(self, stream: Stream) -> None:
+        self.torch_event.record(_as_cuda_stream(stream).torch_stream)
+
+    @override
+    def _query(self) -> bool:
+        return bool(self.torch_event.query())
+
+    @override
+    def _synchronize(self) -> None:
+        self.torch_event.synchronize()
+
+
+class _MappedHostBytes:
+    """Page-locked bytes that present themselves as device memory; keeps the tensor alive."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = tensor
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, object]:
+        return {
+            "shape": (self._tensor.untyped_storage().nbytes(),),
+            "typestr": "|u1",
+            "data": (self._tensor.untyped_storage().data_ptr(), False),
+            "strides": None,
+            "version": 3,
+        }
+
+
+class _CurrentCudaStream(threading.local):
+    """The stream each thread launches on."""
+
+    def __init__(self, default_stream: CudaStream) -> None:
+        self.stream = default_stream
+
+
+class CudaDevice(Device):
+    """One GPU, by its ordinal among the visible ones."""
+
+    kind = "cuda"
+
+    def __init__(self, *, ordinal: int) -> None:
+        self.torch_device = torch.device("cuda", ordinal)
+        default = torch.cuda.default_stream(self.torch_device)
+        self._state = _CurrentCudaStream(CudaStream(name="default", torch_stream=default))
+
+    @override
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        with _memory_errors(shape, dtype):
+            return torch.empty(shape, dtype=dtype, device=self.torch_device)
+
+    @override
+    def zeros(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        with _memory_errors(shape, dtype):
+            return torch.zeros(shape, dtype=dtype, device=self.torch_device)
+
+    @override
+    def host_empty(
+        self, shape: tuple[int, ...], dtype: torch.dtype, *, pin_memory: bool
+    ) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device="cpu", pin_memory=pin_memory)
+
+    @override
+    def is_pinned(self, tensor: torch.Tensor) -> bool:
+        return tensor.is_pinned()
+
+    @override
+    def mapped(self, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_cuda or tensor.numel() == 0:
+            return tensor
+        if not tensor.is_pinned():
+            raise PoolError(
+                "mapped host memory",
+                "must be page-locked for device kernels",
+                expected="pinned memory",
+                got="pageable memory",
+            )
+        storage = torch.as_tensor(_MappedHostBytes(tensor), device=self.torch_device)
+        start = tensor.storage_offset()
+        return storage.view(tensor.dtype).as_strided(tensor.shape, tensor.stride(), start)
+
+    @override
+    def new_stream(self, name: str) -> Stream:
+        return CudaStream(name=name, torch_stream=torch.cuda.Stream(self.torch_device))
+
+    @override
+    def new_event(self, name: str) -> Event:
+        return CudaEvent(name=name)
+
+    @override
+    def current_stream(self) -> Stream:
+        current = torch.cuda.current_stream(self.torch_device)
+        if self._state.stream.torch_stream == current:
+            return self._state.stream
+        # Someone switched with torch.cuda.stream: launches do go there, so say so.
+        return CudaStream(name="foreign", torch_stream=current)
+
+    @override
+    def _switch(self, stream: Stream) -> None:
+        chosen = _as_cuda_stream(stream)
+        torch.cuda.set_stream(chosen.torch_stream)
+        self._state.stream = chosen
+
+    @override
+    def launch(
+        self,
+        operation: Callable[[], None],
+        *,
+        label: str,
+        reads: tuple[MemoryAccess, ...],
+        writes: tuple[MemoryAccess, ...],
+    ) -> None:
+        del label
+        operation()
+        stream = self.current_stream()
+        for access in (*reads, *writes):
+            stream.hold(access.tensor)
+
+    @override
+    def to_device(self, indices: torch.Tensor) -> torch.Tensor:
+        if indices.is_cuda:
+            return indices
+        # A copy from pageable memory would first wait for the stream's earlier work.
+        return indices.pin_memory().to(self.torch_device, non_blocking=True)
+
+    @override
+    def to_host(self, indices: torch.Tensor) -> torch.Tensor:
+        return indices.cpu()
+
+    @override
+    def synchronize(self) -> None:
+        torch.cuda.synchronize(self.torch_device)
+
+
+@contextmanager
+def _memory_errors(shape: tuple[int, ...], dtype: torch.dtype) -> Iterator[None]:
+    """Turn torch's error into ours."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfDeviceMemoryError(
+            "device memory",
+            "must hold what is allocated",
+            expected=f"room for {math.prod(shape) * dtype.itemsize} bytes",
+            got=str(error).partition("\n")[0],
+        ) from error
+
+
+def _as_cuda_stream(stream: Stream) -> CudaStream:
+    if not isinstance(stream, CudaStream):
+        raise TypeError(f"stream: must belong to the device; expected CudaStream, got {stream}")
+    return stream
+
+
+def _as_cuda_event(event: Event) -> CudaEvent:
+    if not isinstance(event, CudaEvent):
+        raise TypeError(f"event: must belong to the device; expected CudaEvent, got {event}")
+    return event

@@ -1,0 +1,1 @@
+"""TODO assembler/device/host_threads."""

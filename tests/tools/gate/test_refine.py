@@ -1,0 +1,141 @@
+"""When the gate looks again, at which scenario, and what it says when it cannot."""
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "traces" / "fake"))
+from twosided_stack import SOURCE, Version, effect
+
+from tools.errors import ToolError
+from tools.gate.refine import RefineContext, refine_causes
+from tools.sides.parse import Side
+from traces.schema.verdict import Level
+
+FAULT = ("row_bytes(width, 2)", "row_bytes(width, 3)")
+
+
+class ReplayingRunner:
+    """Replays a version of the small package, whatever the scenario."""
+
+    def __init__(self, version):
+        self.version, self.asked = version, []
+
+    def replay(self, scenario, *, device, call):
+        self.asked.append((scenario, device))
+        if self.version is None:
+            raise ToolError(scenario, "must be real", expected="code", got="a script")
+        return self.version._played(call)
+
+
+def side(kind, release):
+    return Side(kind=kind, text=kind, commit="", release=release, place=None)
+
+
+@pytest.fixture
+def context(tmp_path, monkeypatch):
+    """Return what can be looked at: small, then large; the base has 2 bytes, the head 3."""
+
+    def seen(*, base="worktree", target="native", can_replay=True, releases=("", "")):
+        tmp = tmp_path / str(len(list(tmp_path.iterdir())))
+        versions = [
+            Version(tmp / "base", SOURCE),
+            Version(tmp / "head", SOURCE.replace(*FAULT)),
+        ]
+        troupes = [ReplayingRunner(version if can_replay else None) for version in versions]
+        waiting, places = iter(troupes), iter(versions)
+
+        @contextmanager
+        def standing(_side, *, root, python):
+            yield SimpleNamespace(root=next(places).root)
+
+        monkeypatch.setattr("tools.gate.refine.prepare_side", standing)
+
+        @contextmanager
+        def opened(_place):
+            yield next(waiting)
+
+        sizes = {"large": 9, "small": 1}
+        recordings = {
+            name: SimpleNamespace(trace=SimpleNamespace(calls=[0] * size, events=[]))
+            for name, size in sizes.items()
+        }
+        case = SimpleNamespace(
+            root=tmp,
+            target=target,
+            python=None,
+            device="auto",
+            base=side(base, releases[0]),
+            head=side("worktree", releases[1]),
+            scenarios={name: name for name in sizes},
+        )
+        found = RefineContext(request=case, recordings=(recordings, recordings), open_runner=opened)
+        return found, troupes
+
+    return seen
+
+
+def test_effect_is_looked_at_in_its_smallest_scenario(context):
+    seen, troupes = context()
+    [cause], notes = refine_causes([effect(scenarios=("large", "small"))], seen)
+    assert (cause.callee, cause.parameter) == ("row_bytes", "size")
+    assert cause.scenarios == ("large", "small")
+    assert {name for name, _ in troupes[0].asked} == {"small"}
+    assert notes == ()
+
+
+def test_our_own_code_is_looked_at_eagerly_first(context):
+    seen, troupes = context()
+    refine_causes([effect(scenarios=("small",))], seen)
+    assert {device for _, device in troupes[0].asked} == {"cpu"}
+
+
+def test_difference_of_the_interface_is_not_looked_at(context):
+    seen, troupes = context()
+    causes = [effect(scenarios=("small",), level=Level.INTERFACE)]
+    assert refine_causes(causes, seen) == (tuple(causes), ())
+    assert troupes[0].asked == []
+
+
+def test_nothing_is_looked_at_between_releases(context):
+    seen, troupes = context(target="sglang", releases=("0.5.11", "0.5.12"))
+    causes = [effect(scenarios=("small",))]
+    assert refine_causes(causes, seen) == (tuple(causes), ())
+    assert troupes[0].asked == []
+
+
+def test_package_of_one_release_is_looked_at_on_its_own_device(context):
+    seen, troupes = context(target="sglang", releases=("0.5.12", "0.5.12"))
+    [cause], _ = refine_causes([effect(scenarios=("small",))], seen)
+    assert cause.parameter == "size"
+    assert {device for _, device in troupes[0].asked} == {"auto"}
+
+
+def test_second_cause_is_looked_at_where_the_first_does_not_show(context):
+    seen, troupes = context()
+    causes = [
+        effect(scenarios=("small",)),
+        effect(scenarios=("large", "small"), where="host.KV in backup"),
+    ]
+    found, _ = refine_causes(causes, seen)
+    assert [cause.parameter for cause in found] == ["size", "size"]
+    assert {name for name, _ in troupes[0].asked} == {"small", "large"}
+
+
+def test_side_that_cannot_be_played_again_leaves_causes_and_a_note(context):
+    seen, _ = context(can_replay=False)
+    causes = [effect(scenarios=("small",))]
+    found, [note] = refine_causes(causes, seen)
+    assert found == tuple(causes)
+    assert note.startswith("first causes are as the traces show them: small: must be real")
+
+
+def test_golden_without_code_that_plays_it_leaves_causes_and_a_note(context):
+    seen, _ = context(base="golden")
+    causes = [effect(scenarios=("small",))]
+    found, [note] = refine_causes(causes, seen)
+    assert found == tuple(causes)
+    assert "must have code that plays it" in note

@@ -1,0 +1,80 @@
+"""Harmless refactors do not change what a program returns, and a stack comes from its seed."""
+
+from random import Random
+
+import pytest
+
+from tools.mutation.neutral.refactor_stack import apply_stack, parse_cached, random_stack
+from tools.mutation.neutral.rewrites import REWRITES
+from tools.mutation.source.source_tree import SourceTree
+
+SOURCE = '''\
+"""A module."""
+
+from os.path import join
+
+
+class Pool:
+    def __init__(self, *, size: int, name: str = "kv") -> None:
+        self.size = size
+        self.name = name
+
+
+def _half(number):
+    return number // 2
+
+
+def made(size, width=3):
+    return Pool(size=size * width, name="x")
+
+
+def build(size: int) -> tuple:
+    # A comment that is not kept.
+    pool = made(size, width=4)
+    half = _half(size)
+    other = Pool(size=half)
+    return pool.size, pool.name, other.size, other.name, join("a", "b"), _half(number=size)
+'''
+FILE = "wiring.py"
+EXPECTED = (32, "x", 4, "kv", "a/b", 4)
+
+
+def result(texts):
+    names = {}
+    text = texts[FILE]
+    if moved := [file for file in texts if file != FILE]:
+        exec(texts[moved[0]], names)
+        return names["build"](8)
+    exec(text, names)
+    return names["build"](8)
+
+
+@pytest.mark.parametrize("kind", list(REWRITES))
+def test_each_kind_changes_the_text_and_not_the_result(kind):
+    tree = SourceTree([parse_cached(FILE, SOURCE)])
+    found = [
+        changed
+        for seed in range(12)
+        if (changed := REWRITES[kind](tree, tree.units[0], Random(seed)))
+    ]
+    assert found
+    for changed in found:
+        texts = {FILE: SOURCE, **changed}
+        assert texts[FILE] != SOURCE
+        assert result(texts) == EXPECTED
+
+
+def test_stacks_come_from_their_seed():
+    kinds = tuple(REWRITES)
+    assert random_stack(7, kinds) == random_stack(7, kinds)
+    assert random_stack(7, kinds) != random_stack(8, kinds)
+    sources = {FILE: SOURCE}
+    one = apply_stack(sources, random_stack(7, kinds), REWRITES)
+    assert one == apply_stack(sources, random_stack(7, kinds), REWRITES)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_stacks_keep_the_result(seed):
+    kinds = tuple(kind for kind in REWRITES if kind != "move_module")
+    found = apply_stack({FILE: SOURCE}, random_stack(seed, kinds), REWRITES)
+    assert result({FILE: SOURCE, **found.texts}) == EXPECTED

@@ -1,0 +1,115 @@
+"""Figures, the ledger and the exit they lead to."""
+
+import json
+
+import pytest
+
+from tools.errors import ToolError
+from tools.mutation.campaign.tasks import MutantResult
+from tools.mutation.report.render import MutationReportFormat, format_percent, render_statistics
+from tools.mutation.report.statistics import compute_statistics
+from tools.mutation.report.survivors import SURVIVORS_FILE, read_explained_survivors
+
+LEDGER_TEXT = """
+[[survivors.native]]
+key = "a.py unused *"
+reason = "never called"
+
+[[survivors.native]]
+key = "a.py killed"
+reason = "stale"
+"""
+
+
+def fate(verdict, key="a.py k", operator="drop_keyword", **options):
+    return MutantResult(id=key, operator=operator, key=key, label=key, verdict=verdict, **options)
+
+
+FATES = [
+    fate(
+        "killed",
+        "a.py killed",
+        has_parameter=True,
+        right_parameter=True,
+        right_line=True,
+        right_function=True,
+        fields=("calls.arguments.value", "calls.arguments.given"),
+    ),
+    fate("killed", "a.py order", operator="drop_edge", fields=("events.wait.number", "calls.step")),
+    fate("loud"),
+    fate("equivalent", proof="state"),
+    fate("survived", "a.py lost"),
+    fate("unreached", "a.py unused thing"),
+]
+
+
+@pytest.fixture
+def found(tmp_path):
+    (tmp_path / SURVIVORS_FILE).parent.mkdir()
+    (tmp_path / SURVIVORS_FILE).write_text(LEDGER_TEXT)
+    return compute_statistics(
+        FATES,
+        target="native",
+        side="worktree",
+        explained=read_explained_survivors(tmp_path),
+        notes=("a note",),
+    )
+
+
+def test_score_counts_silent_mutants_only(found):
+    total = found.total
+    assert (total.mutants, total.silent, total.killed, total.loud) == (6, 3, 2, 1)
+    assert [score.operator for score in found.scores] == ["drop_keyword", "drop_edge"]
+
+
+def test_matrix_and_field_utility(found):
+    assert found.total.by_section["calls"] == 2
+    assert found.total.alone == {
+        "calls": 1,
+        "tensors": 0,
+        "events": 0,
+        "digests": 0,
+        "outcome": 0,
+    }
+    assert found.candidates == ("calls.step", "events.wait.number")
+
+
+def test_first_cause(found):
+    first = found.first_cause
+    assert (first.kills, first.line, first.with_parameter, first.parameter) == (2, 1, 1, 1)
+    assert first.right == 1
+    assert found.wrong == ("a.py order: ",)
+
+
+def test_survivors_are_explained_or_not(found):
+    assert [survivor.key for survivor in found.unexplained] == ["a.py lost"]
+    assert found.stale == ("a.py killed",)
+
+
+def test_forms(found):
+    text = render_statistics(found, form=MutationReportFormat.TEXT)
+    assert "6 distinct mutants, 3 silent, 2 of them killed (66.6 %)" in text
+    assert "survivors: NOT EXPLAINED (1):\n- drop_keyword a.py lost (0 scenarios reach it)" in text
+    assert "| drop_edge | 1 | 1 | 1 | 100.0 % | 0 | 0 | 0 | 0 |" in render_statistics(
+        found, form=MutationReportFormat.MARKDOWN
+    )
+    assert (
+        json.loads(render_statistics(found, form=MutationReportFormat.JSON))["schema"]
+        == "goldentrace.mutation/1"
+    )
+
+
+def test_share_is_rounded_down():
+    assert (format_percent(999, 1000), format_percent(9999, 10000), format_percent(0, 0)) == (
+        "99.9 %",
+        "99.9 %",
+        "-",
+    )
+
+
+def test_ledger_that_is_none_is_refused(tmp_path):
+    assert read_explained_survivors(tmp_path).survivors == {}
+    (tmp_path / SURVIVORS_FILE).parent.mkdir()
+    (tmp_path / SURVIVORS_FILE).write_text('[[survivors.native]]\nkey = "x"\n')
+    with pytest.raises(ToolError, match="must be a ledger"):
+        read_explained_survivors(tmp_path)

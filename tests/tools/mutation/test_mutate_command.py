@@ -1,0 +1,46 @@
+"""What ``goldentrace mutate`` refuses, and what it mutates."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tools.cli import run_command
+from tools.errors import ToolError
+from tools.mutation.scopes import devices_of, scope_of
+from tools.session import open_session
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--operator", "drop_all"), r"^--operator: must be known; expected drop_keyword, "),
+        (("--format", "html"), r"^--format: must be known; expected text, json, markdown"),
+        (("--device", "tpu"), r"^--device: must be known"),
+        (("--file", "nothing/"), r"^mutants: must be made; expected at least one, got 0"),
+        (("--target", "sglang"), r"^--side: must be given for target sglang"),
+    ],
+)
+def test_refused(arguments, message):
+    with pytest.raises(ToolError, match=message):
+        run_command(
+            ["mutate", "--operator", "drop_edge", *arguments],
+            open_session=partial(open_session, ROOT),
+        )
+
+
+def test_guards_and_what_needs_a_gpu_are_left_alone():
+    files = scope_of("native", ROOT).files
+    assert "assembler/stacks/shared_anchor.py" in files
+    assert not {"assembler/validation.py", "assembler/device/cuda.py"} & set(files)
+
+
+def test_tree_without_the_target_is_refused(tmp_path):
+    with pytest.raises(ToolError, match="must hold the target"):
+        scope_of("native", tmp_path)
+
+
+def test_only_the_simulated_devices_own_code_is_played_on_it():
+    assert devices_of("native") == {"": "cpu"}

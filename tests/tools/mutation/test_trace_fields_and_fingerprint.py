@@ -1,0 +1,167 @@
+"""Which fields differ, and what counts as another state."""
+
+import itertools
+import time
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from tools.mutation.trace_fields import differing_fields, sections_of
+from tools.mutation.worker.state_fingerprint import fingerprint
+from traces.schema.model import (
+    SCHEMA,
+    Argument,
+    Call,
+    EventAwaited,
+    EventRecorded,
+    Outcome,
+    ScenarioRecord,
+    Trace,
+)
+
+CALL = Call(
+    call="Pool#1",
+    parent="",
+    step="build",
+    role="constructor",
+    callee="Pool",
+    arguments=(Argument(name="width", value=656, given=True),),
+    returns=None,
+    raises=None,
+)
+EVENTS = (
+    EventRecorded(step="backup", name="start#1", stream="default"),
+    EventAwaited(step="backup", name="start#1", stream="write"),
+)
+TRACE = Trace(
+    schema=SCHEMA,
+    scenario=ScenarioRecord(name="s", config={}),
+    calls=(CALL,),
+    tensors=(),
+    events=EVENTS,
+    digests=(),
+    outcome=Outcome(ok=True, failed_step="", failure=None),
+)
+
+
+def with_call(**changes):
+    return msgspec.structs.replace(TRACE, calls=(msgspec.structs.replace(CALL, **changes),))
+
+
+@pytest.mark.parametrize(
+    ("head", "fields"),
+    [
+        (TRACE, set()),
+        (
+            with_call(arguments=(Argument(name="width", value=576, given=True),)),
+            {"calls.arguments.value"},
+        ),
+        (
+            with_call(arguments=(Argument(name="width", value=656, given=False),)),
+            {"calls.arguments.given"},
+        ),
+        (with_call(arguments=()), {"calls.arguments.name"}),
+        (with_call(step="reset"), {"calls.step"}),
+        (msgspec.structs.replace(TRACE, calls=()), {"calls.number"}),
+        (msgspec.structs.replace(TRACE, events=EVENTS[:1]), {"events.wait.number"}),
+        (msgspec.structs.replace(TRACE, events=EVENTS[::-1]), {"events.order"}),
+        (
+            msgspec.structs.replace(TRACE, outcome=Outcome(ok=False, failed_step="", failure=None)),
+            {"outcome.ok"},
+        ),
+    ],
+)
+def test_differing_fields(head, fields):
+    assert differing_fields(TRACE, head) == fields
+
+
+def test_sections():
+    assert sections_of({"calls.step", "calls.arguments.value", "events.order"}) == {
+        "calls",
+        "events",
+    }
+
+
+@dataclass(slots=True)
+class Slotted:
+    free: list = field(default_factory=list)
+
+
+def state(**attributes):
+    return fingerprint({"root": SimpleNamespace(**attributes)})
+
+
+def test_fingerprint_ignores_identity_and_order_of_attributes():
+    assert state(a=[1], b=torch.zeros(3)) == state(b=torch.zeros(3), a=[1])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"a": [2], "b": torch.zeros(3)},
+        {"a": [1], "b": torch.ones(3)},
+        {"a": [1], "b": torch.zeros(3, dtype=torch.int32)},
+        {"a": [1], "b": torch.zeros(3, 1)},
+        {"a": (1,), "b": torch.zeros(3)},
+    ],
+)
+def test_fingerprint_sees_what_differs(other):
+    assert state(a=[1], b=torch.zeros(3)) != state(**other)
+
+
+def test_fingerprint_sees_slots_closures_and_sharing():
+    def made(number):
+        return lambda: number
+
+    assert state(a=Slotted([1])) != state(a=Slotted([2]))
+    assert state(a=made(1)) != state(a=made(2))
+    shared = [1]
+    assert state(a=shared, b=shared) != state(a=[1], b=[1])
+
+
+def test_fingerprint_of_a_storage_held_weakly_is_not_its_address():
+    def kept_with(tensor, other):
+        return state(kept=tensor, known=[StorageWeakRef(other.untyped_storage())])
+
+    one, other = torch.zeros(3), torch.zeros(3)
+    assert kept_with(one, one) == kept_with(other, other)
+    assert kept_with(one, one) != kept_with(one, other)
+
+
+def test_fingerprint_sees_where_a_count_stands():
+    begun = itertools.count()
+    next(begun)
+    assert state(number=itertools.count()) == state(number=itertools.count())
+    assert state(number=begun) != state(number=itertools.count())
+
+
+def test_fingerprint_tells_addresses_by_what_lies_there():
+    def table_of(rows):
+        table = torch.tensor([rows.data_ptr() + 8, 7], dtype=torch.uint64)
+        return state(rows=rows, table=table, first=rows.data_ptr())
+
+    # Both live at once: memory that is given back may be handed out again.
+    one, other = torch.zeros(64), torch.zeros(64)
+    assert one.data_ptr() != other.data_ptr()
+    assert table_of(one) == table_of(other)
+
+
+def test_fingerprint_sees_an_address_beside_the_right_one():
+    rows = torch.zeros(64)
+    right, wrong = (torch.tensor([rows.data_ptr() + skip]) for skip in (0, 4))
+    assert state(rows=rows, table=right) != state(rows=rows, table=wrong)
+
+
+def test_fingerprint_does_not_tell_when_something_was_done():
+    assert state(created=time.monotonic()) == state(created=time.monotonic())
+    assert state(created=time.time()) == state(created=time.time())
+    assert state(timeout=30.5) != state(timeout=30.25)
+
+
+def test_fingerprint_does_not_tell_from_which_line_something_was_done():
+    assert state(sites=[("tools/one.py", 3)]) == state(sites=[("tools/one.py", 4)])
+    assert state(sizes=[("rows", 3)]) != state(sizes=[("rows", 4)])

@@ -1,0 +1,139 @@
+"""When a mutant counts as killed, loud, surviving or equivalent."""
+
+import msgspec
+import pytest
+
+from tools.mutation.mutant import LineRange, Mutant
+from tools.mutation.worker.mutant_run import MutantRun, ScenarioOutcome
+from traces.schema.verdict import Cause, Kind, Level, Location
+
+MUTANT = Mutant(
+    id="1",
+    operator="drop_keyword",
+    key="a.py build Pool width",
+    changed_ranges=(LineRange(file="a.py", first=7, last=11),),
+    functions=(LineRange(file="a.py", first=1, last=20),),
+    parameters=("width",),
+    texts={},
+    is_equivalent=False,
+)
+CAUSE = Cause(
+    kind=Kind.ARGUMENT_DROPPED,
+    level=Level.BEHAVIOUR,
+    builder="build",
+    callee="Pool",
+    parameter="width",
+    before=656,
+    after=None,
+    location=Location(file="a.py", line=7),
+    scenarios=("s",),
+    consequences=(),
+    where="",
+    path=(),
+    variants=(),
+    count=1,
+    message="",
+    rank=(0, 0),
+)
+
+
+def as_it_is(_scenario, cause):
+    return cause
+
+
+def fate(*outcomes, scenarios_after_kill=0, look=as_it_is):
+    named = ((f"s{number}", showing) for number, showing in enumerate(outcomes))
+    return MutantRun(MUTANT, scenarios_after_kill=scenarios_after_kill, look=look).collect(named)
+
+
+KILL = ScenarioOutcome(causes=(CAUSE,), fields=("calls.arguments.value", "tensors.shape"))
+SAME = ScenarioOutcome(same_state=True)
+OTHER = ScenarioOutcome()
+
+
+def test_difference_of_behaviour_kills():
+    found = fate(SAME, KILL, KILL)
+    assert (found.verdict, found.scenario, found.played) == ("killed", "s1", 2)
+    assert (found.right_line, found.right_parameter, found.right_function) == (True, True, True)
+
+
+def test_difference_of_the_interface_does_not():
+    weak = msgspec.structs.replace(CAUSE, level=Level.INTERFACE)
+    assert fate(ScenarioOutcome(causes=(weak,), same_state=False)).verdict == "survived"
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "function", "parameter"),
+    [
+        ({"parameter": "size"}, True, True, False),
+        ({"parameter": "args.width"}, True, True, True),
+        ({"location": Location(file="a.py", line=12)}, False, True, True),
+        ({"location": Location(file="b.py", line=7)}, False, False, True),
+        ({"location": None}, False, False, True),
+    ],
+)
+def test_first_cause_is_right(change, line, function, parameter):
+    cause = msgspec.structs.replace(CAUSE, **change)
+    found = fate(msgspec.structs.replace(KILL, causes=(cause,)))
+    assert (found.right_line, found.right_function, found.right_parameter) == (
+        line,
+        function,
+        parameter,
+    )
+
+
+def test_nothing_differs_anywhere_and_the_state_is_the_same():
+    found = fate(SAME, SAME)
+    assert (found.verdict, found.proof) == ("equivalent", "state")
+
+
+def test_another_state_is_no_proof():
+    found = fate(SAME, OTHER)
+    assert (found.verdict, found.proof) == ("survived", "s1")
+
+
+def test_what_never_runs_to_the_end_is_loud():
+    crash = ScenarioOutcome(new_failure="PoolError: no", causes=(CAUSE,))
+    assert fate(crash, SAME).verdict == "loud"
+    assert fate(crash, KILL).verdict == "killed"
+    assert fate(ScenarioOutcome(raised="died: copy"), SAME).headline == "died: copy"
+
+
+def test_type_error_is_loud_at_once():
+    found = fate(ScenarioOutcome(new_failure="TypeError: missing 1 required"), KILL)
+    assert (found.verdict, found.played) == ("loud", 1)
+
+
+def test_lone_field_is_looked_for_in_more_scenarios():
+    lone = msgspec.structs.replace(KILL, fields=("calls.arguments.value",))
+    assert fate(lone, lone, KILL, KILL, scenarios_after_kill=3).fields == (
+        "calls.arguments.value",
+        "tensors.shape",
+    )
+    assert fate(lone, lone, lone, scenarios_after_kill=1).played == 2
+
+
+def test_second_look_decides_what_the_first_cause_is():
+    effect = msgspec.structs.replace(CAUSE, kind=Kind.DIGEST_CHANGED, parameter=None, where="KV")
+    shown = ScenarioOutcome(causes=(effect,), fields=("digests.sha256",))
+    asked = []
+
+    def look(scenario, cause):
+        asked.append((scenario, cause))
+        return CAUSE
+
+    found = fate(SAME, shown, look=look)
+    assert asked == [("s1", effect)]
+    assert (found.right_parameter, found.cause) == (True, "argument_dropped")
+    assert found.look == effect.headline()
+    assert not fate(SAME, shown).right_parameter
+    assert fate(SAME, shown).look == ""
+
+
+def test_second_look_that_fails_leaves_the_first_cause():
+    def look(_scenario, _cause):
+        raise RuntimeError("no copy")
+
+    found = fate(KILL, look=look)
+    assert (found.verdict, found.right_parameter) == ("killed", True)
+    assert found.look == "failed: RuntimeError: no copy"

@@ -1,0 +1,112 @@
+"""Mutated code takes the place of imported functions, whoever holds them."""
+
+import importlib
+import sys
+from importlib.machinery import PathFinder
+
+import pytest
+
+from tools.mutation.worker.overlay import copy_tree, reimport_from, swap_code
+
+SOURCE = """\
+from contextlib import contextmanager
+
+LIMIT = 3
+
+
+def double(number, *, by=2):
+    return number * by
+
+
+@contextmanager
+def opened():
+    yield "old"
+
+
+class Pool:
+    def size(self):
+        return 1
+
+    @property
+    def rows(self):
+        return 1
+"""
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    folder = tmp_path / "pkg_mutated"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "pool.py").write_text(SOURCE)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    importlib.invalidate_caches()
+    yield importlib.import_module("pkg_mutated.pool")
+    for name in [name for name in sys.modules if name.startswith("pkg_mutated")]:
+        del sys.modules[name]
+
+
+FILE = "pkg_mutated/pool.py"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "seen"),
+    [
+        ("number * by", "number + by", lambda held: held[0](5) == 7),
+        ('"old"', '"new"', lambda held: held[1]().__enter__() == "new"),
+        (
+            "size(self):\n        return 1",
+            "size(self):\n        return 2",
+            lambda h: h[2].size() == 2,
+        ),
+        (
+            "rows(self):\n        return 1",
+            "rows(self):\n        return 2",
+            lambda h: h[2].rows == 2,
+        ),
+    ],
+)
+def test_swapped_function_is_seen_by_those_who_hold_it(package, tmp_path, old, new, seen):
+    held = (package.double, package.opened, package.Pool())
+    assert not seen(held)
+    assert swap_code(tmp_path, {FILE: SOURCE.replace(old, new)})
+    assert seen(held)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("LIMIT = 3", "LIMIT = 4"),
+        ("class Pool:", "class Pool(Exception):"),
+        ("*, by=2", "*, by=3"),
+    ],
+)
+def test_what_is_more_than_a_function_is_refused_and_nothing_changed(package, tmp_path, old, new):
+    text = SOURCE.replace(old, new).replace("number * by", "number + by")
+    assert not swap_code(tmp_path, {FILE: text})
+    assert package.double(3) == 6
+
+
+class Obstinate:
+    """Finds the package where it always lay, as a worker of another interpreter does."""
+
+    def __init__(self, root):
+        self._root = root
+
+    def find_spec(self, fullname, path, target=None):
+        if path is not None or fullname != "pkg_mutated":
+            return None
+        return PathFinder.find_spec(fullname, [str(self._root)], target)
+
+
+@pytest.mark.parametrize("is_obstinate", [False, True])
+def test_copy_of_a_package_is_imported_anew(package, tmp_path, monkeypatch, is_obstinate):
+    finders = [Obstinate(tmp_path)] if is_obstinate else []
+    monkeypatch.setattr(sys, "meta_path", [*finders, *sys.meta_path])
+    texts = {FILE: "from pkg_mutated.moved import LIMIT\n", "pkg_mutated/moved.py": "LIMIT = 9\n"}
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    copy_tree(tmp_path, texts, package="pkg_mutated", to=copy)
+    reimport_from(copy, packages=("pkg_mutated",))
+    assert importlib.import_module("pkg_mutated.pool").LIMIT == 9
+    assert package.LIMIT == 3

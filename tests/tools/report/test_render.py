@@ -1,0 +1,234 @@
+"""A verdict as text, JSON, markdown and workflow commands."""
+
+import json
+
+import msgspec
+import pytest
+
+from tools.report.render import Format, render_verdict
+from traces.schema.verdict import Cause, Consequence, Kind, Level, Location, ScenarioCounts, Verdict
+
+
+def consequence(number: int) -> Consequence:
+    return Consequence(
+        kind=Kind.SHAPE_CHANGED,
+        where=f"host.KV.kv_buffer[{number}]",
+        before=[2, 656],
+        after=[2, 576],
+        level=Level.BEHAVIOUR,
+        count=3,
+    )
+
+
+CAUSE = Cause(
+    kind=Kind.ARGUMENT_DROPPED,
+    level=Level.BEHAVIOUR,
+    builder="build_shared_anchor_stack",
+    callee="MLATokenToKVPoolHost",
+    parameter="override_kv_cache_dim",
+    before=656,
+    after=None,
+    location=Location(file="assembler/stacks.py", line=123),
+    scenarios=("nsa_fp8", "nsa_fp8_direct"),
+    consequences=tuple(consequence(number) for number in range(10)),
+    where="",
+    path=("build_kv_host_pool", "MLATokenToKVPoolHost"),
+    variants=(),
+    count=1,
+    message="override_kv_cache_dim is no longer given.",
+    rank=(0, 4),
+)
+
+INTERFACE = msgspec.structs.replace(
+    CAUSE, kind=Kind.ARGUMENT_ADDED, level=Level.INTERFACE, before=None, after=1, consequences=()
+)
+
+FAIL = Verdict(
+    verdict="fail",
+    target="native",
+    base={"side": "golden"},
+    head={"side": "worktree"},
+    scenarios=ScenarioCounts(
+        played=41, unchanged=39, changed=2, names_changed=("nsa_fp8", "nsa_fp8_direct")
+    ),
+    causes=(CAUSE,),
+    problems=(),
+)
+ERROR = msgspec.structs.replace(FAIL, verdict="error", causes=(), problems=("a: 100% gone\nbad",))
+PASS = msgspec.structs.replace(FAIL, verdict="pass", causes=())
+
+
+def text(verdict: Verdict, form: Format, *, coloured: bool = False, strict: bool = False) -> str:
+    return render_verdict(verdict, form=form, coloured=coloured, strict=strict)
+
+
+def test_text_has_headline_cause_chain_and_indented_consequences():
+    lines = text(FAIL, Format.TEXT).splitlines()
+    assert lines[:10] == [
+        "FAIL  native: worktree against golden",
+        "41 scenarios played, 39 unchanged, 2 changed",
+        "",
+        "1. argument_dropped  override_kv_cache_dim  656 -> nothing",
+        "   assembler/stacks.py:123",
+        "   build_shared_anchor_stack -> build_kv_host_pool -> MLATokenToKVPoolHost",
+        "   override_kv_cache_dim is no longer given.",
+        "   2 scenarios: nsa_fp8, nsa_fp8_direct",
+        "     shape_changed host.KV.kv_buffer[0] [2,656] -> [2,576] (3 times)",
+        "     shape_changed host.KV.kv_buffer[1] [2,656] -> [2,576] (3 times)",
+    ]
+    assert len(lines) == 17
+    assert lines[-1] == "     and 2 more"
+
+
+def test_text_is_short_when_all_is_well():
+    assert text(PASS, Format.TEXT) == (
+        "PASS  native: worktree against golden\n41 scenarios played, 39 unchanged, 2 changed\n"
+    )
+
+
+def test_colours_come_only_when_asked_for():
+    assert "\x1b[" not in text(FAIL, Format.TEXT)
+    assert text(FAIL, Format.TEXT, coloured=True).startswith("\x1b[1;31mFAIL\x1b[0m")
+    assert "\x1b[" not in text(FAIL, Format.MARKDOWN, coloured=True)
+
+
+def test_revision_is_shown_with_the_head_of_its_commit():
+    base = {"side": "HEAD~1", "commit": "0123456789abcdef0123"}
+    verdict = msgspec.structs.replace(PASS, base=base)
+    assert text(verdict, Format.TEXT).startswith(
+        "PASS  native: worktree against HEAD~1 (0123456789ab)\n"
+    )
+
+
+def test_very_long_value_keeps_both_ends():
+    cause = msgspec.structs.replace(CAUSE, before="x" * 500 + "end")
+    shown = text(msgspec.structs.replace(FAIL, causes=(cause,)), Format.TEXT)
+    assert 'xend" -> nothing' in shown
+    assert max(map(len, shown.splitlines())) < 250
+
+
+def test_json_is_the_verdict():
+    assert json.loads(text(FAIL, Format.JSON))["causes"][0]["parameter"] == "override_kv_cache_dim"
+
+
+def test_annotation_stands_on_the_line_of_the_cause():
+    first, last = text(FAIL, Format.GITHUB).splitlines()
+    assert first.startswith(
+        "::error file=assembler/stacks.py,line=123,title=argument_dropped::"
+        "override_kv_cache_dim 656 -> nothing%0Abuild_shared_anchor_stack -> "
+    )
+    assert "%0Aand 2 more%0A2 scenarios: nsa_fp8, nsa_fp8_direct" in first
+    assert last == (
+        "fail: native: worktree against golden. 41 scenarios played, 39 unchanged, 2 changed."
+    )
+
+
+def test_annotation_escapes_what_would_end_it():
+    cause = msgspec.structs.replace(
+        CAUSE,
+        location=Location(file="a,b:c%.py", line=1),
+        message="50%\r\nof it::",
+        consequences=(),
+    )
+    [line, _] = text(msgspec.structs.replace(FAIL, causes=(cause,)), Format.GITHUB).splitlines()
+    assert line.startswith("::error file=a%2Cb%3Ac%25.py,line=1,title=argument_dropped::")
+    assert "50%25%0D%0Aof it::" in line
+
+
+BOTH = msgspec.structs.replace(FAIL, problems=("a: is wrong", "b: is wrong"))
+
+
+def test_text_ends_with_problems_after_the_last_cause():
+    lines = text(BOTH, Format.TEXT).splitlines()
+    assert lines[:17] == text(FAIL, Format.TEXT).splitlines()
+    assert lines[3] == "1. argument_dropped  override_kv_cache_dim  656 -> nothing"
+    assert lines[17:] == ["", "problem  a: is wrong", "problem  b: is wrong"]
+
+
+def test_text_starts_with_problems_where_nothing_else_is_said():
+    assert text(ERROR, Format.TEXT).splitlines()[2:] == ["", "problem  a: 100% gone", "bad"]
+
+
+def test_annotations_of_problems_come_after_those_of_causes():
+    first, *problems, _ = text(BOTH, Format.GITHUB).splitlines()
+    assert first.startswith("::error file=assembler/stacks.py,line=123,title=argument_dropped::")
+    assert problems == [
+        "::error title=goldentrace::a: is wrong",
+        "::error title=goldentrace::b: is wrong",
+    ]
+
+
+def test_markdown_problems_stand_below_the_table_and_what_follows():
+    blocks = text(BOTH, Format.MARKDOWN).split("\n\n")
+    assert blocks[2].startswith("| cause | what | before | after | where | scenarios |")
+    assert blocks[-1] == "- a: is wrong\n- b: is wrong\n"
+    control = text(FAIL, Format.MARKDOWN)
+    assert "is wrong" not in control
+    assert text(BOTH, Format.MARKDOWN) == control + "\n- a: is wrong\n- b: is wrong\n"
+
+
+def test_problem_is_an_annotation_without_a_line():
+    [line, _] = text(ERROR, Format.GITHUB).splitlines()
+    assert line == "::error title=goldentrace::a: 100%25 gone%0Abad"
+
+
+def test_interface_difference_is_a_warning_unless_strict():
+    verdict = msgspec.structs.replace(PASS, causes=(INTERFACE,))
+    assert text(verdict, Format.GITHUB).startswith("::warning file=")
+    assert text(verdict, Format.GITHUB, strict=True).startswith("::error file=")
+
+
+def test_finding_without_a_place_is_an_error():
+    finding = msgspec.structs.replace(INTERFACE, kind=Kind.UNCOVERED_BUILDER, location=None)
+    verdict = msgspec.structs.replace(FAIL, causes=(finding,))
+    assert text(verdict, Format.GITHUB).startswith("::error title=uncovered_builder::")
+
+
+def test_markdown_has_a_table_of_causes_and_folded_consequences():
+    blocks = text(FAIL, Format.MARKDOWN).split("\n\n")
+    assert blocks[0] == "### goldentrace: **fail**"
+    assert blocks[2].splitlines()[2] == (
+        "| argument_dropped (behaviour) | `override_kv_cache_dim` | `656` | `nothing` "
+        "| `assembler/stacks.py:123` | 2 scenarios: `nsa_fp8`, `nsa_fp8_direct` |"
+    )
+    assert "<summary>10 consequences of argument_dropped" in text(FAIL, Format.MARKDOWN)
+    assert "- and 2 more\n" in text(FAIL, Format.MARKDOWN)
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"), [("a|b", '`"a\\|b"`'), ("a`b", '`` "a`b" ``'), ("<b>", '`"<b>"`')]
+)
+def test_markdown_cell_holds_any_value(value, cell):
+    cause = msgspec.structs.replace(CAUSE, before=value)
+    row = text(msgspec.structs.replace(FAIL, causes=(cause,)), Format.MARKDOWN).splitlines()[6]
+    assert f"| {cell} |" in row
+
+
+def test_markdown_problem_is_escaped():
+    verdict = msgspec.structs.replace(ERROR, problems=("a_b: <x> | *y*",))
+    assert "- a\\_b: &lt;x&gt; \\| \\*y\\*\n" in text(verdict, Format.MARKDOWN)
+
+
+def test_lost_scenarios_are_a_list_of_single_lines():
+    lost = [
+        msgspec.structs.replace(
+            INTERFACE,
+            kind=Kind.SCENARIO_REMOVED,
+            where=name,
+            parameter=None,
+            before=name,
+            after=None,
+            scenarios=(name,),
+        )
+        for name in ("nsa_fp8", "swa_gemma3")
+    ]
+    verdict = msgspec.structs.replace(FAIL, causes=(CAUSE, *lost))
+    assert text(verdict, Format.TEXT).endswith(
+        "     and 2 more\n\n2. scenario_removed  nsa_fp8\n3. scenario_removed  swa_gemma3\n"
+    )
+
+
+def test_many_scenarios_are_counted_exactly():
+    cause = msgspec.structs.replace(CAUSE, scenarios=tuple("abcdefgh"))
+    shown = text(msgspec.structs.replace(FAIL, causes=(cause,)), Format.TEXT)
+    assert "8 scenarios: a, b, c and 5 more\n" in shown

@@ -1,0 +1,167 @@
+from enum import IntEnum, StrEnum
+
+import pytest
+
+from traces.recording.binding import ArgumentBinder
+
+
+def shape(a, b=2, *rest, c, d=4, **extra):
+    return None
+
+
+def strict(a, /, b, *, c=3):
+    return None
+
+
+def told(binder: ArgumentBinder, *args, **kwargs) -> list[tuple]:
+    return [(one.name, one.value, one.given) for one in binder.arguments(args, kwargs)]
+
+
+def test_arguments_tell_given_from_defaulted_in_signature_order():
+    binder = ArgumentBinder(shape, skip_first=False)
+
+    assert told(binder, 1, c=3) == [
+        ("a", 1, True),
+        ("b", 2, False),
+        ("c", 3, True),
+        ("d", 4, False),
+    ]
+
+
+def test_values_are_in_signature_order_wherever_they_come_from():
+    def take(first, second=2, *rest, third=3, fourth, **more):
+        pass
+
+    values = ArgumentBinder(take, skip_first=False).values((1,), {"fourth": 4, "third": 33, "x": 5})
+
+    assert list(values.items()) == [("first", 1), ("second", 2), ("third", 33), ("fourth", 4)]
+
+
+def test_default_value_that_is_given_counts_as_given():
+    binder = ArgumentBinder(shape, skip_first=False)
+
+    assert ("b", 2, True) in told(binder, 1, 2, c=3)
+    assert ("b", 2, False) in told(binder, 1, c=3)
+
+
+def test_variable_arguments_are_flattened_and_keywords_sorted():
+    binder = ArgumentBinder(shape, skip_first=False)
+
+    assert told(binder, 1, 2, "x", "y", z=9, c=3, k=8) == [
+        ("a", 1, True),
+        ("b", 2, True),
+        ("rest[0]", "x", True),
+        ("rest[1]", "y", True),
+        ("c", 3, True),
+        ("d", 4, False),
+        ("extra.k", 8, True),
+        ("extra.z", 9, True),
+    ]
+
+
+def test_positional_only_name_may_be_an_extra_keyword():
+    def only(a, /, **extra):
+        return None
+
+    assert told(ArgumentBinder(only, skip_first=False), 1, a=2) == [
+        ("a", 1, True),
+        ("extra.a", 2, True),
+    ]
+
+
+def test_self_is_left_out():
+    class Thing:
+        def method(self, x, y=1):
+            return None
+
+    thing = Thing()
+    binder = ArgumentBinder(Thing.method, skip_first=True)
+
+    assert told(binder, thing, 5) == [("x", 5, True), ("y", 1, False)]
+    assert binder.values((thing, 5), {}) == {"self": thing, "x": 5, "y": 1}
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "raw"),
+    [
+        ((1, 2, 3), {}, [("args[0]", 1, True), ("args[1]", 2, True), ("args[2]", 3, True)]),
+        ((1,), {}, [("args[0]", 1, True)]),
+        ((1,), {"b": 2, "zeta": 0}, [("args[0]", 1, True), ("b", 2, True), ("zeta", 0, True)]),
+        ((1, 2), {"b": 2}, [("args[0]", 1, True), ("args[1]", 2, True), ("b", 2, True)]),
+        ((), {"a": 1, "b": 2}, [("a", 1, True), ("b", 2, True)]),
+    ],
+)
+def test_call_that_cannot_bind_is_told_raw(args, kwargs, raw):
+    binder = ArgumentBinder(strict, skip_first=False)
+
+    assert told(binder, *args, **kwargs) == raw
+    assert binder.values(args, kwargs) is None
+    with pytest.raises(TypeError):
+        strict(*args, **kwargs)
+
+
+class Policy(StrEnum):
+    BACK = "write_back"
+
+
+class Rank(IntEnum):
+    FIRST = 0
+
+
+class Foreign:
+    """Equal to everything, as arrays nearly are."""
+
+    def __eq__(self, other):
+        raise AssertionError("compared")
+
+    __hash__ = None
+
+
+def test_plain_defaults_are_as_a_trace_has_them():
+    def many(
+        a,
+        *,
+        none=None,
+        flag=True,
+        count=1,
+        ratio=2.0,
+        empty=(),
+        policy=Policy.BACK,
+        rank=Rank.FIRST,
+    ):
+        return None
+
+    found = ArgumentBinder(many, skip_first=False).plain_defaults
+
+    assert found == {
+        "none": None,
+        "flag": True,
+        "count": 1,
+        "ratio": 2.0,
+        "empty": [],
+        "policy": "write_back",
+        "rank": 0,
+    }
+    assert {name: type(value) for name, value in found.items()} == {
+        "none": type(None),
+        "flag": bool,
+        "count": int,
+        "ratio": float,
+        "empty": list,
+        "policy": str,
+        "rank": int,
+    }
+
+
+def test_default_of_a_foreign_type_is_neither_plain_nor_compared():
+    def odd(*, foreign=Foreign(), full=(1,), listed=[]):  # noqa: B006, B008
+        return None
+
+    assert ArgumentBinder(odd, skip_first=False).plain_defaults == {}
+
+
+def test_plain_defaults_are_read_once():
+    binder = ArgumentBinder(shape, skip_first=False)
+
+    assert binder.plain_defaults == {"b": 2, "d": 4}
+    assert binder.plain_defaults is binder.plain_defaults

@@ -1,0 +1,95 @@
+"""The matrix covers what the contract says it covers."""
+
+from itertools import combinations, product
+
+import pytest
+
+from traces.targets.native.matrix import AXES
+from traces.targets.native.scenarios import BUILDERS, GROUPS, MODELS, PoolFamily, registry
+
+
+def scenarios():
+    return list(registry().values())
+
+
+def is_possible(config):
+    """The constraints once more, in plain words and for whole rows only."""
+    family = MODELS[config["model"]].family
+    direct_page_first = config["io_backend"] == "direct" and config["layout"] == "page_first"
+    return all(
+        (
+            config["model"] in BUILDERS[config["builder"]],
+            config["layout"] != "page_first_direct" or config["io_backend"] == "direct",
+            config["layout"] != "page_head" or config["io_backend"] == "kernel",
+            config["layout"] != "page_head" or family is PoolFamily.MHA,
+            family is not PoolFamily.NSA or config["page_size"] == 64,
+            family is not PoolFamily.LINEAR or config["groups"] != "tp1",
+            not config["draft"] or family in (PoolFamily.MHA, PoolFamily.MLA, PoolFamily.NSA),
+            not direct_page_first or config["builder"].endswith(".init_hicache"),
+        )
+    )
+
+
+def pairs(config):
+    return {frozenset(pair) for pair in combinations(config.items(), 2)}
+
+
+def test_every_possible_pair_of_axis_values_is_played():
+    covered = set().union(*(pairs(s.config) for s in scenarios()))
+    possible = set()
+    for values in product(*AXES.values()):
+        config = dict(zip(AXES, values, strict=True))
+        if is_possible(config):
+            possible |= pairs(config)
+    assert possible - covered == set()
+    assert covered - possible == set()
+
+
+def test_matrix_has_71_scenarios():
+    assert len(scenarios()) == 71
+
+
+def test_every_builder_and_model_of_the_contract_is_played():
+    assert {s.builder for s in scenarios()} == {
+        "build_kv_only_stack",
+        "build_hybrid_swa_stack",
+        "build_hybrid_mamba_stack",
+        "build_shared_anchor_stack",
+        "attach_hybrid_pool_to_unified_cache",
+        "attach_hybrid_nsa_pool_to_hiradix_cache",
+        "attach_hybrid_pool_to_mamba_cache",
+        "UnifiedRadixCache.init_hicache",
+        "HiRadixCache.init_hicache",
+        "HiMambaRadixCache.init_hicache",
+    }
+    assert {s.model for s in scenarios()} == set(MODELS)
+
+
+def test_every_builder_plays_every_family_with_groups_and_stages_that_no_default_has():
+    played = {(s.builder, MODELS[s.model].family): set() for s in scenarios()}
+    for scenario in scenarios():
+        shape = GROUPS[scenario.groups]
+        said = played[scenario.builder, MODELS[scenario.model].family]
+        said |= {"cp"} if shape.attn_cp_size else set()
+        said |= {"tp"} if shape.attn_tp_size else set()
+        said |= {"pp"} if shape.pp_size > 1 else set()
+    assert {pair: said for pair, said in played.items() if said != {"cp", "tp", "pp"}} == {}
+
+
+def test_packed_rows_are_played_on_both_backends_and_so_is_the_control():
+    for model in ("dsv32_fp8", "dsv32_bf16"):
+        assert {s.io_backend for s in scenarios() if s.model == model} == {"kernel", "direct"}
+
+
+@pytest.mark.parametrize("name", list(registry()))
+def test_name_is_a_safe_file_name_and_says_the_model(name):
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789._")
+    assert len(name) <= 80
+    assert registry()[name].model in name
+
+
+def test_nemotron_layer_ids_have_holes():
+    model = MODELS["nemotron_h"]
+    assert model.state_layers == (0, 2, 4, 7)
+    assert model.full_layers == (5,)
+    assert model.layer_span == 8

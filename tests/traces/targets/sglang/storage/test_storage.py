@@ -1,0 +1,245 @@
+"""The storage tier: what the backend keeps and reports, and waiting that ends."""
+
+import dataclasses
+import importlib
+import sys
+import threading
+from queue import Queue
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+
+from traces.targets.sglang.errors import StageError
+from traces.targets.sglang.scenarios import registry
+from traces.targets.sglang.storage import LOADER, tier_driver, usage_reports
+from traces.targets.sglang.storage.hashing import TokenHash
+from traces.targets.sglang.storage.tier_driver import (
+    HostPages,
+    StorageTierDriver,
+    capture_thread_errors,
+)
+
+PAGE = 2
+
+
+@dataclasses.dataclass
+class Config:
+    tp_rank: int = 0
+    tp_size: int = 1
+    is_mla_model: bool = False
+    model_name: str | None = "m"
+    extra_config: dict | None = None
+
+
+@dataclasses.dataclass
+class Found:
+    kv_hit_pages: int
+    extra_pool_hit_pages: dict
+
+
+class HostPool:
+    page_size = PAGE
+
+    def __init__(self) -> None:
+        self.rows = torch.arange(16)
+
+    def get_data_page(self, index, flat):
+        assert flat
+        return self.rows[index : index + PAGE]
+
+    def set_from_flat_data_page(self, index, page):
+        self.rows[index : index + PAGE] = page
+
+
+def transfer(name, slots, keys, policy="all_pages"):
+    return SimpleNamespace(
+        name=name, host_indices=torch.tensor(slots), keys=keys, hit_policy=policy
+    )
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What the backend reports, in order."""
+    found = []
+    monkeypatch.setattr(
+        usage_reports, "report_storage_use", lambda **used: found.append(tuple(used.values()))
+    )
+    return found
+
+
+@pytest.fixture
+def storage(monkeypatch, told):
+    module = ModuleType("sglang.srt.mem_cache.hicache_storage")
+    module.HiCacheStorage = object
+    module.PoolTransferResult = Found
+    for name in ("sglang", "sglang.srt", "sglang.srt.mem_cache"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.delitem(sys.modules, LOADER["module_path"], raising=False)
+    backend = importlib.import_module(LOADER["module_path"])
+    yield getattr(backend, LOADER["class_name"])(Config(tp_rank=3, tp_size=4), {})
+    del sys.modules[LOADER["module_path"]]
+
+
+def test_lone_rank_tells_nothing_but_its_model():
+    assert usage_reports.rank_namespace(Config(), unsaid=()) == "model_name=m"
+
+
+def test_every_setting_of_a_rank_is_told_and_what_it_is_loaded_by_is_not():
+    config = Config(
+        tp_rank=3, tp_size=4, is_mla_model=True, extra_config={"option": 97, "class_name": "C"}
+    )
+    told = usage_reports.rank_namespace(config, unsaid=LOADER)
+    assert told == (
+        'extra_config={"option": 97}, is_mla_model=True, model_name=m, tp_rank=3, tp_size=4'
+    )
+
+
+def test_long_hashes_are_cut_and_prefixes_stay():
+    assert usage_reports.short_key("d:" + "0123456789abcdef" * 4) == "d:0123456789abcdef"
+    assert usage_reports.short_key("first") == "first"
+
+
+def test_keys_are_those_of_releases_without_a_compiled_hash():
+    pages = TokenHash.get_hash(range(1000, 1032), 32, 1, False, None, 16)
+    assert [page[:16] for page in pages] == ["4faa8bd53eda3d89", "fc228fb55a288afe"]
+    one = TokenHash.get_hash(range(1016, 1032), 16, 1, False, bytes.fromhex(pages[0]), None)
+    assert one == pages[1]
+
+
+def test_pairs_of_tokens_are_refused():
+    with pytest.raises(ValueError, match="must be single numbers; expected width 1, got 2"):
+        TokenHash.get_hash([1, 2], 1, 2, True, None, None)
+
+
+def test_anchor_pages_come_back_as_they_were_kept(storage, told):
+    page = torch.arange(4)
+    assert storage.batch_set(["a", "b"], [page, page + 4])
+    page.zero_()
+    target = torch.empty(4, dtype=torch.int64)
+    assert storage.batch_get(["a"], [target])[0].tolist() == [0, 1, 2, 3]
+    assert storage.batch_get(["c"], [target]) == [None]
+    assert storage.batch_exists(["a", "c", "b"]) == 1
+    assert told[1:] == [
+        ("store", "KV", "a", 32),
+        ("store", "KV", "b", 32),
+        ("fetch", "KV", "a", 32),
+        ("fetch", "KV", "c", 0),
+        ("query", "KV", "a", 32),
+        ("query", "KV", "c", 0),
+        ("query", "KV", "b", 32),
+    ]
+
+
+def test_pages_of_a_pool_go_to_other_slots(storage, told):
+    pool = HostPool()
+    storage.register_mem_host_pool_v2(pool, "swa")
+    assert storage.batch_set_v2([transfer("swa", [4, 5], ["a"])]) == {"swa": [True]}
+    assert storage.batch_get_v2([transfer("swa", [8, 9], ["a"])]) == {"swa": [True]}
+    assert pool.rows[8:10].tolist() == [4, 5]
+    assert storage.batch_get_v2([transfer("swa", [8, 9], ["z"])]) == {"swa": [False]}
+    assert [used[:3] for used in told[1:]] == [
+        ("store", "SWA", "a"),
+        ("fetch", "SWA", "a"),
+        ("fetch", "SWA", "z"),
+    ]
+
+
+def test_slots_that_do_not_fit_their_keys_are_refused(storage, told):
+    storage.register_mem_host_pool_v2(HostPool(), "swa")
+    assert storage.batch_set_v2([transfer("swa", [4], ["a"])]) == {"swa": [False]}
+    assert storage.batch_set_v2([transfer("mamba", [4, 5], ["a"])]) == {"mamba": [False]}
+    assert [used[:3] for used in told[1:]] == [("refuse", "SWA", "a"), ("refuse", "MAMBA", "a")]
+
+
+@pytest.mark.parametrize(("policy", "usable"), [("all_pages", 0), ("trailing_pages", 2)])
+def test_prefix_ends_where_a_pool_cannot_restore_it(storage, policy, usable):
+    storage.register_mem_host_pool_v2(HostPool(), "swa")
+    storage.batch_set(["a", "b", "c"], [torch.zeros(1)] * 3)
+    storage.batch_set_v2([transfer("swa", [4, 5], ["b"])])
+    found = storage.batch_exists_v2(["a", "b", "c"], [transfer("swa", [0, 1], ["c"], policy)])
+    assert found == Found(usable, {"swa": usable})
+
+
+class Controller:
+    """Acknowledges what it is given, in a thread as releases do, unless it dies of it."""
+
+    def __init__(self, *, dies):
+        self.backup_queue, self.ack_backup_queue = Queue(), Queue()
+        self.written = []
+        self._dies = dies
+        self.backup_thread = threading.Thread(target=self._back_up, daemon=True)
+        self.backup_thread.start()
+
+    def write_storage(self, host_indices, token_ids, hash_value=None):
+        self.backup_queue.put((host_indices.tolist(), token_ids, hash_value))
+
+    def _back_up(self):
+        operation = self.backup_queue.get()
+        if self._dies:
+            raise NotImplementedError("flat pages\nare not supported")
+        self.written.append(operation)
+        self.ack_backup_queue.put(operation)
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    def digest(tokens, before):
+        return f"{before or ''}/{tokens[0]}"
+
+    monkeypatch.setattr(
+        tier_driver, "find_part", lambda _, name: digest if "hash" in name else None
+    )
+
+
+def written_by(controller):
+    stack = SimpleNamespace(
+        controller=controller, group=SimpleNamespace(), sidecars=(), page_size=PAGE
+    )
+    with capture_thread_errors() as ended:
+        StorageTierDriver(stack, ended).write(
+            HostPages(host=torch.arange(4), extra={}), range(10, 14)
+        )
+
+
+def test_write_is_over_when_it_is_acknowledged(hashed):
+    controller = Controller(dies=False)
+    written_by(controller)
+    assert controller.written == [([0, 1, 2, 3], [10, 11, 12, 13], ["/10", "/10/12"])]
+    assert controller.ack_backup_queue.empty()
+
+
+def test_waiting_ends_with_the_thread_that_would_answer(hashed, capfd):
+    expected = (
+        "write_storage: must be acknowledged; expected backup_thread to go on, "
+        "got NotImplementedError: flat pages are not supported"
+    )
+    with pytest.raises(StageError) as raised:
+        written_by(Controller(dies=True))
+    assert str(raised.value) == expected
+    assert capfd.readouterr().err == ""
+
+
+def test_waiting_ends_when_nobody_answers(hashed, monkeypatch):
+    monkeypatch.setattr(tier_driver, "_TIMEOUT_S", 0.01)
+    controller = Controller(dies=False)
+    controller.write_storage = lambda host_indices: None
+    with pytest.raises(StageError, match=r"expected it in 0\.01 s, got nothing"):
+        written_by(controller)
+
+
+def test_storage_is_opened_by_builders_and_where_the_servers_arguments_do():
+    opening = [s for s in registry().values() if s.opens_storage]
+    assert all(s.storage_backend == "dynamic" for s in opening)
+    assert {s.builder for s in opening if not s.builder.startswith("build_")} == {
+        "DecodeKVCacheOffloadManager"
+    }
+    named = [s for s in registry().values() if s.storage_backend and not s.opens_storage]
+    assert {s.builder for s in named} == {"attach_hybrid_pool_to_unified_cache"}
+
+
+def test_storage_is_played_by_the_first_rank_and_by_others_of_every_kind_of_pool():
+    ranks = {(s.model, s.groups) for s in registry().values() if s.opens_storage}
+    assert {("dsv3", "tp1"), ("dsv3", "tp8cp2"), ("dsv32_bf16", "tp1")} <= ranks
+    assert {("llama3_8b", "tp8cp2"), ("kimi_linear", "tp8cp2")} <= ranks

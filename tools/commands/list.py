@@ -1,0 +1,67 @@
+"""``list``: what there is to play, and what nothing plays."""
+
+import json
+
+import typer
+
+from tools.goldens.golden_set import count_coverage
+from tools.options import (
+    DEFAULT_LIMIT_SECONDS,
+    JsonOption,
+    PythonOption,
+    SideOption,
+    TargetOption,
+    parse_interpreter,
+    session_factory,
+    side_or_default,
+)
+from tools.report.phrases import pluralise
+from traces.targets.native.scenarios import NativeScenario
+
+
+def list_scenarios(
+    context: typer.Context,
+    *,
+    side: SideOption = None,
+    target: TargetOption = "native",
+    python: PythonOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show scenarios by builder, and what nothing plays of the builders that a side has."""
+    desk = session_factory(context)(target=target, limit_seconds=DEFAULT_LIMIT_SECONDS)
+    named = side_or_default("worktree", side, option="--side", target=target)
+    with desk.open_side(named, python=parse_interpreter(python, target=target)) as troupe:
+        found = troupe.builders()
+    counts = count_coverage(found, registry=desk.builders)
+    scenarios = list(desk.scenarios.values())
+    if as_json:
+        print(json.dumps(_scenarios_json(target, scenarios=scenarios, counts=counts), indent=2))
+    else:
+        print(_scenarios_text(target, scenarios=scenarios, counts=counts))
+
+
+def _scenarios_json(
+    target: str, *, scenarios: list[NativeScenario], counts: dict[str, int]
+) -> dict[str, object]:
+    return {
+        "target": target,
+        "scenarios": [
+            {"name": scenario.name, "builder": scenario.builder, "config": scenario.config}
+            for scenario in scenarios
+        ],
+        "builders": [{"name": name, "scenarios": number} for name, number in counts.items()],
+        "uncovered": [name for name, number in counts.items() if number == 0],
+    }
+
+
+def _scenarios_text(target: str, *, scenarios: list[NativeScenario], counts: dict[str, int]) -> str:
+    lines = [
+        f"{target}: {pluralise(len(scenarios), 'scenario')}, {pluralise(len(counts), 'builder')}"
+    ]
+    # A scenario may also play an entry point that is no builder by name, such as a cache's method.
+    for builder in dict.fromkeys([*counts, *(scenario.builder for scenario in scenarios)]):
+        names = [scenario.name for scenario in scenarios if scenario.builder == builder]
+        uncovered = "" if names else ", UNCOVERED"
+        lines += ["", f"{builder}: {pluralise(len(names), 'scenario')}{uncovered}"]
+        lines += [f"  {name}" for name in names]
+    return "\n".join(lines)

@@ -1,0 +1,75 @@
+"""Results go to stdout, everything else to stderr."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tools.errors import ToolError, one_line
+from tools.report.render import Format, render_verdict
+from traces.errors import TraceError
+from traces.schema.verdict import ScenarioCounts, Verdict
+
+EXIT_CODES = {"pass": 0, "fail": 1, "error": 2}
+
+
+def print_status(text: str) -> None:
+    """Print one line about the run, not its result, to stderr."""
+    print(f"goldentrace: {one_line(text)}", file=sys.stderr)
+
+
+@contextmanager
+def print_duration() -> Iterator[None]:
+    """Say how many seconds the block took, on stderr so that results stay comparable."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        print_status(f"{time.perf_counter() - start:.1f} s")
+
+
+def print_verdict(verdict: Verdict, *, form: Format, strict: bool) -> None:
+    """Print a verdict in the form asked for."""
+    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    sys.stdout.write(render_verdict(verdict, form=form, coloured=coloured, strict=strict))
+    sys.stdout.flush()
+
+
+def report_verdict(
+    judge: Callable[[], tuple[Verdict, tuple[str, ...]]], *, form: Format, target: str, strict: bool
+) -> int:
+    """Print the verdict that ``judge`` comes to and its notes; return the exit code.
+
+    When nothing can be judged, forms for machines still get a verdict.
+
+    Raises:
+        ToolError: nothing could be judged; the caller says so on stderr.
+        TraceError: as above.
+    """
+    try:
+        verdict, notes = judge()
+    except (ToolError, TraceError) as error:
+        if form is not Format.TEXT:
+            print_verdict(_error_verdict(str(error), target=target), form=form, strict=strict)
+        raise
+    for note in notes:
+        print_status(f"note: {note}")
+    print_verdict(verdict, form=form, strict=strict)
+    # On a terminal both streams meet: the problems stand in the verdict already.
+    if verdict.verdict == "error" and not (form is Format.TEXT and sys.stdout.isatty()):
+        for problem in verdict.problems:
+            print_status(problem)
+    return EXIT_CODES[verdict.verdict]
+
+
+def _error_verdict(problem: str, *, target: str) -> Verdict:
+    return Verdict(
+        verdict="error",
+        target=target,
+        base={},
+        head={},
+        scenarios=ScenarioCounts(played=0, unchanged=0, changed=0, names_changed=()),
+        causes=(),
+        problems=(problem,),
+    )

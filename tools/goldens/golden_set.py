@@ -1,0 +1,133 @@
+"""The goldens as a set: complete, readable, canonical; and builders that nothing plays."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.errors import ToolError
+from tools.goldens.files import Golden, golden_names, read_golden
+from traces.errors import TraceError
+from traces.schema.canonical import render
+from traces.schema.verdict import Cause, Kind, Level, Location
+
+# Behind every difference of a trace: those layers are 0 to 5.
+_FORMAT_LAYER = 6
+_FINDING_LAYER = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenSet:
+    """The goldens that could be read, by scenario name, and one problem for each of the others."""
+
+    goldens: Mapping[str, Golden]
+    problems: Mapping[str, str]
+
+
+def read_golden_set(folder: Path, *, names: Iterable[str]) -> GoldenSet:
+    """Read those of the named goldens that exist."""
+    goldens: dict[str, Golden] = {}
+    problems: dict[str, str] = {}
+    there = golden_names(folder)
+    for name in names:
+        if name not in there:
+            continue
+        try:
+            goldens[name] = read_golden(folder, name)
+        except (TraceError, ToolError) as error:
+            problems[name] = str(error)
+    return GoldenSet(goldens=goldens, problems=problems)
+
+
+def format_causes(golden_set: GoldenSet, *, root: Path) -> tuple[Cause, ...]:
+    """Return one cause for all goldens whose bytes are not the canonical form of their trace."""
+    crooked = [golden for golden in golden_set.goldens.values() if not golden.is_canonical]
+    if not crooked:
+        return ()
+    first = crooked[0]
+    line, before, after = _first_non_canonical_line(first)
+    place = first.path.relative_to(root).as_posix()
+    return (
+        _build_cause(
+            Kind.FORMAT_CHANGED,
+            level=Level.FORMAT,
+            builder=None,
+            before=before,
+            after=after,
+            location=Location(file=place, line=line),
+            scenarios=tuple(sorted(golden.trace.scenario.name for golden in crooked)),
+            where=place,
+            message="The bytes of a golden are not the canonical form of what it says.",
+            rank=(_FORMAT_LAYER, 0),
+        ),
+    )
+
+
+def count_coverage(builders: Sequence[str], *, registry: Mapping[str, str]) -> dict[str, int]:
+    """Return how many scenarios play each builder that the target has, in the order given."""
+    played = Counter(registry.values())
+    return {builder: played[builder] for builder in builders}
+
+
+def uncovered_causes(builders: Sequence[str], *, registry: Mapping[str, str]) -> tuple[Cause, ...]:
+    """Return one finding for each builder of the target that no scenario plays."""
+    counts = count_coverage(builders, registry=registry)
+    return tuple(
+        _build_cause(
+            Kind.UNCOVERED_BUILDER,
+            level=Level.BEHAVIOUR,
+            builder=builder,
+            before=None,
+            after=None,
+            location=None,
+            scenarios=(),
+            where=builder,
+            message=f"{builder} is a stack builder of the target, and no scenario plays it.",
+            rank=(_FINDING_LAYER, position),
+        )
+        for position, (builder, number) in enumerate(counts.items())
+        if number == 0
+    )
+
+
+def _first_non_canonical_line(golden: Golden) -> tuple[int, str, str]:
+    found = golden.content.decode().split("\n")
+    wanted = render(golden.trace).split("\n")
+    for number, (line, right) in enumerate(zip(found, wanted, strict=False), start=1):
+        if line != right:
+            return number, line, right
+    return min(len(found), len(wanted)), f"{len(found)} lines", f"{len(wanted)} lines"
+
+
+def _build_cause(
+    kind: Kind,
+    *,
+    level: Level,
+    builder: str | None,
+    before: Any,  # noqa: ANN401 - any JSON value
+    after: Any,  # noqa: ANN401 - any JSON value
+    location: Location | None,
+    scenarios: tuple[str, ...],
+    where: str,
+    message: str,
+    rank: tuple[int, int],
+) -> Cause:
+    return Cause(
+        kind=kind,
+        level=level,
+        builder=builder,
+        callee=None,
+        parameter=None,
+        before=before,
+        after=after,
+        location=location,
+        scenarios=scenarios,
+        consequences=(),
+        where=where,
+        path=(),
+        variants=(),
+        count=1,
+        message=message,
+        rank=rank,
+    )

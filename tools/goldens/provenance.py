@@ -1,0 +1,64 @@
+"""What each golden was written with: a sidecar beside the goldens, never compared.
+
+One line a golden, so that branches which write different goldens merge.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from tools.git import commit_of, is_repository
+from tools.goldens.files import golden_names
+from traces.pytest.golden_files import PROVENANCE
+
+SCHEMA = "goldentrace.provenance/1"
+
+
+class _ProvenanceFile(msgspec.Struct):
+    goldens: dict[str, dict[str, str]]
+
+
+def stamp_provenance(
+    worker_info: Mapping[str, str], *, root: Path, commit: str | None
+) -> dict[str, str]:
+    """Return what played together with the commit it was played at and the date.
+
+    Git is asked for a commit that is None; outside a checkout it is empty.
+    """
+    if commit is None and is_repository(root):
+        commit = commit_of(root, "HEAD")
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return {**worker_info, "commit": commit or "", "date": date}
+
+
+def recorded_devices(folder: Path) -> dict[str, str]:
+    """Return the kind of device each golden of a folder was recorded on, where that is known."""
+    return {name: of["device"] for name, of in _read_entries(folder).items() if "device" in of}
+
+
+def render_provenance(
+    folder: Path, *, written: Mapping[str, Mapping[str, str]], removed: Iterable[str]
+) -> str:
+    """Return the new text of a folder's sidecar.
+
+    Goldens that are gone drop out. It is never compared, so one that cannot be read is begun anew.
+    """
+    there = golden_names(folder) - frozenset(removed)
+    kept = {name: of for name, of in _read_entries(folder).items() if name in there}
+    new = {name: dict(of) for name, of in written.items()}
+    lines = [f"{_json(name)}: {_json(of)}" for name, of in sorted({**kept, **new}.items())]
+    body = ",\n".join(lines)
+    return f'{{\n"schema": {_json(SCHEMA)},\n"goldens": {{\n{body}\n}}\n}}\n'
+
+
+def _read_entries(folder: Path) -> dict[str, dict[str, str]]:
+    try:
+        return msgspec.json.decode((folder / PROVENANCE).read_bytes(), type=_ProvenanceFile).goldens
+    except (OSError, msgspec.DecodeError):
+        return {}
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

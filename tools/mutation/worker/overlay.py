@@ -1,0 +1,159 @@
+"""Puts mutated text in the place of modules: in those imported, or in a copy of the package."""
+
+import importlib
+import inspect
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+
+from tools.mutation.source.bytecode import is_same_code
+
+
+def module_name_of(file: str) -> str:
+    """Return the name of the module that a path under the root is."""
+    return file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+
+
+def copy_tree(root: Path, texts: Mapping[str, str], *, package: str, to: Path) -> None:
+    """Make a copy of a package with other texts in it, new files among them."""
+    shutil.copytree(root / package, to / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for file, text in texts.items():
+        (to / file).write_text(text, encoding="utf-8")
+
+
+def reimport_from(root: Path, *, packages: Sequence[str]) -> None:
+    """Forget packages, so that they are imported again, from another root if they are there."""
+    for name in list(sys.modules):
+        if any(name == package or name.startswith(f"{package}.") for package in packages):
+            del sys.modules[name]
+    # Before every other finder: that of a worker in another interpreter knows where we lie.
+    sys.meta_path.insert(0, _RootFinder(root, packages))
+    importlib.invalidate_caches()
+
+
+class _RootFinder:
+    """Finds packages under a root, whoever else has some of the same names."""
+
+    def __init__(self, root: Path, packages: Sequence[str]) -> None:
+        self._root = root
+        self._packages = packages
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
+    ) -> ModuleSpec | None:
+        """Return where one of the packages lies under the root; None for all else."""
+        if path is not None or fullname not in self._packages:
+            return None
+        return PathFinder.find_spec(fullname, [str(self._root)], target)
+
+
+def swap_code(root: Path, texts: Mapping[str, str]) -> bool:
+    """Give imported modules another text: their functions keep their identity and get new code.
+
+    Everything that holds a function, by whatever import, has the mutated one from then on. Returns
+    False, with nothing changed, when more than functions differ or one closes over other names.
+    """
+    swaps: list[tuple[FunctionType, FunctionType]] = []
+    for file, text in texts.items():
+        module = sys.modules.get(module_name_of(file))
+        if module is None:
+            continue
+        found = _function_pairs(module, root / file, text)
+        if found is None:
+            return False
+        swaps += found
+    for function, other in swaps:
+        function.__code__ = other.__code__
+        function.__defaults__ = other.__defaults__
+        function.__kwdefaults__ = other.__kwdefaults__
+    return True
+
+
+def _function_pairs(
+    module: ModuleType, file: Path, text: str
+) -> list[tuple[FunctionType, FunctionType]] | None:
+    # The code must lie where the module does: the recorder's places are relative to it.
+    path = module.__file__ or str(file)
+    new = compile(text, path, "exec", dont_inherit=True)
+    old = compile(file.read_bytes(), path, "exec", dont_inherit=True)
+    fresh = ModuleType(module.__name__)
+    fresh.__file__, fresh.__package__ = module.__file__, module.__package__
+    # Dataclasses look their module up by name.
+    sys.modules[module.__name__] = fresh
+    try:
+        exec(new, fresh.__dict__)
+    finally:
+        sys.modules[module.__name__] = module
+    ours, theirs = (
+        _functions(vars(module), module.__name__),
+        _functions(vars(fresh), module.__name__),
+    )
+    changed = {
+        name
+        for name, code in _function_codes(new).items()
+        if not _is_same(code, _function_codes(old).get(name))
+    }
+    if changed - ours.keys() & theirs.keys() or not _is_same_outside_functions(old, new):
+        return None
+    pairs = [(ours[name], theirs[name]) for name in sorted(ours.keys() & theirs.keys())]
+    if any(len(a.__code__.co_freevars) != len(b.__code__.co_freevars) for a, b in pairs):
+        return None
+    return pairs
+
+
+def _functions(names: Mapping[str, object], owner: str) -> dict[str, FunctionType]:
+    """Return the functions of a module or class by qualified name, decorated ones unwrapped."""
+    found: dict[str, FunctionType] = {}
+    for value in names.values():
+        if isinstance(value, type):
+            if value.__module__ == owner:
+                found |= _functions(vars(value), owner)
+            continue
+        function = _unwrap_function(value)
+        if function is not None and function.__module__ == owner:
+            found.setdefault(function.__qualname__, function)
+    return found
+
+
+def _unwrap_function(value: object) -> FunctionType | None:
+    if isinstance(value, staticmethod | classmethod):
+        value = value.__func__
+    if isinstance(value, property | cached_property):
+        value = value.fget if isinstance(value, property) else value.func
+    if callable(value):
+        value = inspect.unwrap(value)
+    return value if isinstance(value, FunctionType) else None
+
+
+def _function_codes(module: CodeType) -> dict[str, CodeType]:
+    """Return the code of every function that stands in a module or in a class of it."""
+    found: dict[str, CodeType] = {}
+    for code in (constant for constant in module.co_consts if isinstance(constant, CodeType)):
+        if code.co_flags & inspect.CO_OPTIMIZED:
+            found[code.co_qualname] = code
+        else:
+            found |= _function_codes(code)
+    return found
+
+
+def _is_same(one: CodeType, other: CodeType | None) -> bool:
+    return other is not None and is_same_code(one, other)
+
+
+def _is_same_outside_functions(old: CodeType, new: CodeType) -> bool:
+    """Tell whether the module's own code and its classes' is the same but for their functions."""
+    return is_same_code(_without_functions(old), _without_functions(new))
+
+
+def _without_functions(code: CodeType) -> CodeType:
+    constants = tuple(
+        (None if constant.co_flags & inspect.CO_OPTIMIZED else _without_functions(constant))
+        if isinstance(constant, CodeType)
+        else constant
+        for constant in code.co_consts
+    )
+    return code.replace(co_consts=constants)

@@ -1,0 +1,215 @@
+"""The full state of a played stack as one digest: every object reachable from it, and its bytes.
+
+Two mutants with equal traces may still differ in what no trace shows: an attribute that is kept and
+never used, a free list in another order. Equal fingerprints rule that out for what was played.
+"""
+
+import itertools
+import time
+from bisect import bisect_right
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+from operator import itemgetter
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+
+_PLAIN = (type(None), bool, int, float, str, bytes, complex)
+_BUFFER_LIMIT = 1 << 28
+_TABLE_LIMIT = 1 << 20
+_CLOCKS = (time.monotonic, time.time, time.perf_counter)
+_CLOCK_STARTS = tuple(clock() for clock in _CLOCKS)
+_ADDRESS_DTYPES = (torch.int64, torch.uint64)
+
+
+def fingerprint(roots: Mapping[str, object]) -> str:
+    """Return the digest of everything reachable from some objects.
+
+    Objects are numbered as they are found, so that shared ones stay shared and addresses do not
+    matter: one that a number or a table holds is told by the storage it lies in. When something was
+    done, and from which line, does not count either. Of functions their name and what they close
+    over counts, not their code.
+    """
+    # The first walk finds the storages, in an order of its own.
+    return _walk_roots(
+        roots, addresses=_walk_roots(roots, addresses=_StorageAddresses()).addresses()
+    ).digest()
+
+
+def _walk_roots(roots: Mapping[str, object], *, addresses: "_StorageAddresses") -> "_ObjectWalk":
+    walk = _ObjectWalk(addresses)
+    for name, root in roots.items():
+        walk.hash_text(f"root {name}")
+        walk.visit(root)
+    return walk
+
+
+class _StorageAddresses:
+    """Tells which numbers are addresses, and where they point to.
+
+    Args:
+        storages: first address and bytes of each, by number.
+    """
+
+    def __init__(self, storages: Sequence[tuple[int, int]] = ()) -> None:
+        self._ranges = sorted(
+            (first, first + size, number) for number, (first, size) in enumerate(storages) if size
+        )
+
+    def __call__(self, value: int) -> str:
+        """Return the place that a number points to, or the number."""
+        index = bisect_right(self._ranges, value, key=itemgetter(0)) - 1
+        if index >= 0:
+            first, end, number = self._ranges[index]
+            if value < end:
+                return f"storage {number} + {value - first}"
+        return repr(value)
+
+
+class _ObjectWalk:
+    def __init__(self, addresses: _StorageAddresses) -> None:
+        self._sha = sha256()
+        self._numbers: dict[int, int] = {}
+        self._storages: dict[int, int] = {}
+        self._kept: list[object] = []
+        self._waiting: deque[object] = deque()
+        self._addresses = addresses
+        self._found: list[tuple[int, int]] = []
+
+    def addresses(self) -> _StorageAddresses:
+        """Return where everything lies that was found."""
+        return _StorageAddresses(self._found)
+
+    def hash_text(self, text: str) -> None:
+        self._sha.update(text.encode() + b"\0")
+
+    def visit(self, root: object) -> None:
+        """Tell a root, then everything found on the way, breadth first."""
+        self._refer(root)
+        while self._waiting:
+            value = self._waiting.popleft()
+            self.hash_text(f"{self._numbers[id(value)]} {_type_name(value)}")
+            self._describe(value)
+
+    def digest(self) -> str:
+        return self._sha.hexdigest()
+
+    def _refer(self, value: object) -> None:
+        if type(value) is int:
+            self.hash_text(f"int {self._addresses(value)}")
+            return
+        if _is_source_line(value) or (isinstance(value, float) and _is_time(value)):
+            self.hash_text("a place or a time")
+            return
+        if isinstance(value, (*_PLAIN, type, ModuleType)):
+            self.hash_text(f"{type(value).__name__} {value!r}")
+            return
+        if id(value) not in self._numbers:
+            self._numbers[id(value)] = len(self._numbers)
+            self._kept.append(value)
+            self._waiting.append(value)
+        self.hash_text(f"#{self._numbers[id(value)]}")
+
+    def _describe(self, value: object) -> None:
+        if isinstance(value, torch.Tensor):
+            self._describe_tensor(value)
+        elif isinstance(value, StorageWeakRef):
+            # All it holds is the address of the storage it stands for.
+            self._hash_storage(value.cdata)
+        elif isinstance(value, itertools.count):
+            self.hash_text(repr(value))
+        elif isinstance(value, dict | OrderedDict):
+            for key, item in value.items():
+                self._refer(key)
+                self._refer(item)
+        elif isinstance(value, list | tuple | deque):
+            for item in value:
+                self._refer(item)
+        elif isinstance(value, set | frozenset):
+            for text in sorted(repr(item) for item in value if isinstance(item, _PLAIN)):
+                self.hash_text(text)
+        else:
+            self._describe_object(value)
+
+    def _describe_tensor(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        shape, stride = tuple(tensor.shape), tensor.stride()
+        self.hash_text(
+            f"{shape} {stride} {tensor.dtype} {tensor.storage_offset()} {storage.nbytes()}"
+        )
+        key = storage.data_ptr()
+        if key not in self._numbers or storage.nbytes() == 0:
+            self._numbers[key] = len(self._numbers)
+            if tensor.device.type == "cpu" and storage.nbytes() <= _BUFFER_LIMIT:
+                self._found.append((key, storage.nbytes()))
+                self._hash_content(tensor, storage)
+        self.hash_text(f"storage {self._numbers[key]}")
+        self._hash_storage(storage._cdata)  # noqa: SLF001 - what a weak reference holds
+
+    def _hash_content(self, tensor: torch.Tensor, storage: torch.UntypedStorage) -> None:
+        if tensor.dtype in _ADDRESS_DTYPES and storage.nbytes() <= _TABLE_LIMIT:
+            numbers = torch.empty(0, dtype=tensor.dtype).set_(storage).tolist()
+            self.hash_text(",".join(map(self._addresses, numbers)))
+            return
+        flat = torch.empty(0, dtype=torch.uint8).set_(storage)
+        self._sha.update(flat.numpy().tobytes())
+
+    def _hash_storage(self, address: int) -> None:
+        self.hash_text(f"storage {self._storages.setdefault(address, len(self._storages))}")
+
+    def _describe_object(self, value: object) -> None:
+        if isinstance(value, MethodType):
+            self.hash_text(value.__func__.__qualname__)
+            self._refer(value.__self__)
+            return
+        if isinstance(value, FunctionType):
+            self.hash_text(value.__qualname__)
+            for cell in value.__closure__ or ():
+                self._refer(_cell_content(cell))
+            return
+        for name, item in _attributes(value):
+            self.hash_text(name)
+            self._refer(item)
+
+
+def _is_source_line(value: object) -> bool:
+    """Tell whether a value is a line of a source file: of whoever called, for a message."""
+    return (
+        isinstance(value, tuple)
+        and [type(item) for item in value] == [str, int]
+        and value[0].endswith(".py")
+    )
+
+
+def _is_time(value: float) -> bool:
+    """Tell whether a clock has shown a number since this process began."""
+    return any(
+        start <= value <= clock() for clock, start in zip(_CLOCKS, _CLOCK_STARTS, strict=True)
+    )
+
+
+def _type_name(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _cell_content(cell: Any) -> object:  # noqa: ANN401
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return "empty"
+
+
+def _attributes(value: object) -> Iterator[tuple[str, object]]:
+    own = getattr(value, "__dict__", None)
+    if isinstance(own, dict):
+        # In what order attributes were set means nothing.
+        yield from sorted(own.items())
+    for kind in type(value).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else tuple(slots):
+            mangled = f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") else name
+            if not mangled.startswith("__") and hasattr(value, mangled):
+                yield name, getattr(value, mangled)

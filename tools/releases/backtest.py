@@ -1,0 +1,226 @@
+"""Known faults played again: would the gate between good and bad side, or an audit, show them?"""
+
+import time
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from tools.errors import ToolError, one_line
+from tools.releases.survey import SurveyRun, behaviour_causes
+from traces.audit import audit, finding_key
+from traces.diff.aliases import Aliases
+from traces.schema.verdict import Cause, Kind
+
+CATALOGUE_PATH = Path(__file__).parent / "catalogue" / "sglang.toml"
+
+FaultOutcome: TypeAlias = Literal["caught", "missed", "not playable"]
+
+
+class ExpectedCause(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the cause of a fault looks like.
+
+    Attributes:
+        kinds: any of them.
+        parameter: pattern for the cause's parameter; empty for any cause.
+        builder: pattern for the function in which the cause takes effect.
+        callee: pattern for the cause's callee.
+        where: pattern for what differs, by the cause itself or by one of its consequences.
+    """
+
+    kinds: tuple[Kind, ...]
+    parameter: str = ""
+    builder: str = ""
+    callee: str = ""
+    where: str = ""
+
+    def matches(self, cause: Cause) -> bool:
+        """Return whether a cause is the one, or has it among its consequences."""
+        asked = (
+            (self.parameter, cause.parameter),
+            (self.builder, cause.builder),
+            (self.callee, cause.callee),
+        )
+        if not all(_matches_pattern(pattern, text) for pattern, text in asked):
+            return False
+        shown = [(cause.kind, cause.where)]
+        if self.where:
+            shown += [(found.kind, found.where) for found in cause.consequences]
+        return any(
+            kind in self.kinds and _matches_pattern(self.where, where) for kind, where in shown
+        )
+
+
+class KnownFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One fault of the catalogue.
+
+    Attributes:
+        evidence: which sides were run when the fault was catalogued.
+        audit: what a finding of the bad side alone looks like; None where no rule can see it.
+        scenarios: pattern for the scenarios that show it; the good side must play one to its end.
+        outside: why no scenario can show it, for what lies beyond stacks and transfers.
+    """
+
+    id: str
+    title: str
+    url: str
+    good: str
+    bad: str
+    evidence: Literal["both", "bad", "none"]
+    expected: ExpectedCause
+    audit: ExpectedCause | None = None
+    scenarios: str = "*"
+    outside: str = ""
+
+
+class FaultCatalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Faults of one target."""
+
+    target: str
+    case: tuple[KnownFault, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacktestResult:
+    """What the net says of one fault.
+
+    Attributes:
+        result: of gate and audit together.
+        gate: of the gate between the sides alone.
+        audit: first finding that the bad side has, the good one has not, and that was expected;
+            empty without one.
+        is_first: whether the expected cause is the first of those that change behaviour.
+        place: how many causes come before it.
+        causes: how many there are.
+        shown: headline of the expected cause; without one, the reason.
+        location: ``file:line`` of it.
+        seconds: playing both sides and comparing.
+    """
+
+    fault: KnownFault
+    result: FaultOutcome
+    gate: FaultOutcome
+    audit: str
+    is_first: bool
+    place: int
+    causes: int
+    shown: str
+    location: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditedRun:
+    """One side with what an audit finds in it."""
+
+    side: SurveyRun
+    findings: tuple[Cause, ...]
+
+
+RunSide: TypeAlias = Callable[[str], SurveyRun]
+
+
+def read_catalogue(path: Path) -> FaultCatalogue:
+    """Read a catalogue file.
+
+    Raises:
+        ToolError: there is none, or it is not one.
+    """
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), FaultCatalogue)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ToolError(
+            str(path), "must be a catalogue", expected="faults", got=one_line(str(error))
+        ) from error
+
+
+def run_backtest(
+    faults: Sequence[KnownFault], *, play_side: RunSide, aliases: Aliases
+) -> Iterator[BacktestResult]:
+    """Play both sides of every fault and yield what the comparison shows; a side is played once."""
+    played: dict[str, AuditedRun] = {}
+    for fault in faults:
+        for side in (fault.good, fault.bad):
+            if side not in played:
+                played[side] = audit_run(play_side(side))
+        yield evaluate_fault(fault, good=played[fault.good], bad=played[fault.bad], aliases=aliases)
+
+
+def audit_run(side: SurveyRun) -> AuditedRun:
+    """Audit a side that was played."""
+    return AuditedRun(side=side, findings=audit(side.recordings, recorded={}))
+
+
+def evaluate_fault(
+    fault: KnownFault, *, good: AuditedRun, bad: AuditedRun, aliases: Aliases
+) -> BacktestResult:
+    """Compare the bad side with the good one as its base, and their audits."""
+    gate = _gate_fault(fault, good=good.side, bad=bad.side, aliases=aliases)
+    shown = _matching_finding(fault, good=good, bad=bad)
+    return replace(gate, result="caught" if shown else gate.result, audit=shown)
+
+
+def _gate_fault(
+    fault: KnownFault, *, good: SurveyRun, bad: SurveyRun, aliases: Aliases
+) -> BacktestResult:
+    start = time.perf_counter()
+    common = good.recordings.keys() & bad.recordings.keys()
+    causes = behaviour_causes(good, bad, aliases=aliases)
+    obstacle = _why_not_runnable(fault, good=good, names=common)
+    seconds = good.seconds + bad.seconds + time.perf_counter() - start
+    place = next((i for i, cause in enumerate(causes) if fault.expected.matches(cause)), None)
+    if place is not None:
+        found = causes[place]
+        shown = found.headline()
+        location = f"{found.location.file}:{found.location.line}" if found.location else ""
+    else:
+        shown, location = obstacle, ""
+    result: FaultOutcome = (
+        "caught" if place is not None else "not playable" if obstacle else "missed"
+    )
+    return BacktestResult(
+        fault=fault,
+        result=result,
+        gate=result,
+        audit="",
+        is_first=place == 0,
+        place=-1 if place is None else place,
+        causes=len(causes),
+        shown=shown,
+        location=location,
+        seconds=seconds,
+    )
+
+
+def _matching_finding(fault: KnownFault, *, good: AuditedRun, bad: AuditedRun) -> str:
+    """Return the headline of the finding that gives a fault away; empty without one."""
+    if fault.audit is None:
+        return ""
+    also_good = {finding_key(found) for found in good.findings}
+    for found in bad.findings:
+        if finding_key(found) not in also_good and fault.audit.matches(found):
+            return found.headline()
+    return ""
+
+
+def _why_not_runnable(fault: KnownFault, *, good: SurveyRun, names: Iterable[str]) -> str:
+    """Return why no scenario can show a fault; empty when one can."""
+    if fault.outside:
+        return fault.outside
+    failure = "no scenario in common"
+    for name in sorted(names):
+        if not fnmatchcase(name, fault.scenarios):
+            continue
+        outcome = good.recordings[name].trace.outcome
+        if outcome.ok or outcome.failure is None:
+            return ""
+        failure = f"{fault.good} ends in {outcome.failure.type}: {outcome.failure.message}"
+    return failure
+
+
+def _matches_pattern(pattern: str, text: str | None) -> bool:
+    return not pattern or (text is not None and fnmatchcase(text, pattern))

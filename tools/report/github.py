@@ -1,0 +1,45 @@
+"""The verdict as workflow commands: annotations on the lines of a pull request."""
+
+from tools.gate.severity import fails_gate
+from tools.report import phrases
+from traces.schema.verdict import Cause, Verdict
+
+
+def render_github(verdict: Verdict, *, strict: bool) -> str:
+    """Return one command for each cause and each problem, then the counts as a plain line.
+
+    Differences of the interface are warnings unless they fail because of ``strict``.
+    """
+    commands = [_annotation(cause, strict=strict) for cause in verdict.causes]
+    commands += [_command("error", "", "goldentrace", problem) for problem in verdict.problems]
+    summary = f"{verdict.verdict}: {phrases.sides_line(verdict)}. {phrases.counts_line(verdict)}."
+    return "\n".join([*commands, summary]) + "\n"
+
+
+def _annotation(cause: Cause, *, strict: bool) -> str:
+    severity = "error" if fails_gate(cause, strict=strict) else "warning"
+    location = cause.location
+    place = "" if location is None else f"file={_property(location.file)},line={location.line},"
+    change = (
+        f" {phrases.before_text(cause)} -> {phrases.after_text(cause)}"
+        if phrases.has_change(cause)
+        else ""
+    )
+    lines = [f"{phrases.subject_text(cause)}{change}", phrases.chain_text(cause), cause.message]
+    lines += [
+        phrases.consequence_text(part) for part in cause.consequences[: phrases.SHOWN_CONSEQUENCES]
+    ]
+    lines += [phrases.hidden_consequences_text(cause), phrases.scenarios_text(cause, written=str)]
+    return _command(severity, place, cause.kind, "\n".join(line for line in lines if line))
+
+
+def _command(severity: str, place: str, title: str, message: str) -> str:
+    return f"::{severity} {place}title={_property(title)}::{_data(message)}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,73 @@
+"""The verdict as a comment on a pull request."""
+
+import re
+
+from tools.report import phrases
+from traces.schema.verdict import Cause, Verdict
+
+_HEADLINES = {"pass": "pass", "fail": "**fail**", "error": "**could not judge**"}
+
+
+def render_markdown(verdict: Verdict) -> str:
+    """Return headline and counts, a table of causes, what follows from each, and problems.
+
+    What follows from a cause is folded.
+    """
+    blocks = [
+        f"### goldentrace: {_HEADLINES[verdict.verdict]}",
+        f"{_escaped(phrases.sides_line(verdict))}. {phrases.counts_line(verdict)}.",
+    ]
+    if verdict.causes:
+        blocks.append(_table(verdict.causes))
+    blocks += [_details(cause) for cause in verdict.causes if cause.consequences]
+    if verdict.problems:
+        blocks.append("\n".join(f"- {_escaped(problem)}" for problem in verdict.problems))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _table(causes: tuple[Cause, ...]) -> str:
+    head = ["| cause | what | before | after | where | scenarios |", "|---|---|---|---|---|---|"]
+    return "\n".join([*head, *(_row(cause) for cause in causes)])
+
+
+def _row(cause: Cause) -> str:
+    change = phrases.has_change(cause)
+    cells = (
+        f"{cause.kind} ({cause.level})",
+        _code(phrases.subject_text(cause)),
+        _code(phrases.before_text(cause)) if change else "",
+        _code(phrases.after_text(cause)) if change else "",
+        _code(phrases.place_text(cause) or phrases.chain_text(cause)),
+        phrases.scenarios_text(cause, written=_code),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _details(cause: Cause) -> str:
+    shown = cause.consequences[: phrases.SHOWN_CONSEQUENCES]
+    lines = [f"- {_code(phrases.consequence_text(part))}" for part in shown]
+    rest = phrases.hidden_consequences_text(cause)
+    lines += [f"- {rest}"] if rest else []
+    title = f"{phrases.pluralise(len(cause.consequences), 'consequence')} of {cause.kind}"
+    summary = f"{title} <code>{_html(phrases.subject_text(cause))}</code>"
+    return "\n".join(["<details>", f"<summary>{summary}</summary>", "", *lines, "", "</details>"])
+
+
+def _code(text: str) -> str:
+    """Return a code span that holds any text; a table cell ends at a bar even inside one."""
+    if not text:
+        return ""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    pad = " " if longest else ""
+    return f"{fence}{pad}{text}{pad}{fence}".replace("|", "\\|")
+
+
+def _escaped(text: str) -> str:
+    for special in ("\\", "`", "*", "_", "[", "]", "|", "#"):
+        text = text.replace(special, f"\\{special}")
+    return _html(text)
+
+
+def _html(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

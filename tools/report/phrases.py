@@ -1,0 +1,107 @@
+"""The phrases all forms of a verdict share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from traces.schema.verdict import Cause, Consequence, Kind, Verdict
+
+SHOWN_CONSEQUENCES = 8
+SHOWN_SCENARIOS = 3
+
+_SHOWN_CHARACTERS = 120
+_ABSENT_BEFORE = (Kind.ARGUMENT_ADDED, Kind.PARAMETER_ADDED, Kind.CALL_ADDED)
+_ABSENT_AFTER = (Kind.ARGUMENT_DROPPED, Kind.PARAMETER_REMOVED, Kind.CALL_REMOVED)
+
+
+def pluralise(number: int, noun: str) -> str:
+    """Return ``1 cause``, ``2 causes``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def sides_line(verdict: Verdict) -> str:
+    """Return ``native: worktree against golden``."""
+    head, base = (
+        f"{side['side']} ({side['commit'][:12]})" if "commit" in side else side["side"]
+        for side in (verdict.head, verdict.base)
+    )
+    return f"{verdict.target}: {head} against {base}"
+
+
+def counts_line(verdict: Verdict) -> str:
+    """Return ``41 scenarios played, 38 unchanged, 3 changed``."""
+    counts = verdict.scenarios
+    start = f"{pluralise(counts.played, 'scenario')} played"
+    return f"{start}, {counts.unchanged} unchanged, {counts.changed} changed"
+
+
+def value_text(value: Any) -> str:  # noqa: ANN401 - any encoded value
+    """Return a value as JSON on one line, its middle left out when it is very long."""
+    text = msgspec.json.encode(value).decode()
+    if len(text) <= _SHOWN_CHARACTERS:
+        return text
+    half = _SHOWN_CHARACTERS // 2
+    return f"{text[:half]} ... {text[-half:]}"
+
+
+def before_text(cause: Cause) -> str:
+    """Return the value on the base side."""
+    absent = cause.before is None and cause.kind in _ABSENT_BEFORE
+    return "nothing" if absent else value_text(cause.before)
+
+
+def after_text(cause: Cause) -> str:
+    """Return the value on the head side."""
+    absent = cause.after is None and cause.kind in _ABSENT_AFTER
+    return "nothing" if absent else value_text(cause.after)
+
+
+def has_change(cause: Cause | Consequence) -> bool:
+    """Tell whether there are values to show that are not just the name of what differs."""
+    trivial: tuple[Any, ...] = (None, {}, cause.where)
+    return cause.before not in trivial or cause.after not in trivial
+
+
+def subject_text(cause: Cause) -> str:
+    """Return what differs: the parameter, or the place in the trace."""
+    return cause.parameter or cause.where
+
+
+def chain_text(cause: Cause) -> str:
+    """Return ``build_kv_only_stack -> MLATokenToKVPoolHost``; empty when nothing is called."""
+    names = (cause.builder, *cause.path, cause.callee)
+    return " -> ".join(dict.fromkeys(name for name in names if name))
+
+
+def place_text(cause: Cause) -> str:
+    """Return ``file:line``; empty when neither side knows."""
+    return "" if cause.location is None else f"{cause.location.file}:{cause.location.line}"
+
+
+def is_about_a_scenario(cause: Cause) -> bool:
+    """Tell whether what differs is one scenario itself, so that there is nothing else to say."""
+    return cause.scenarios == (cause.where,) and not cause.consequences
+
+
+def scenarios_text(cause: Cause, *, written: Callable[[str], str]) -> str:
+    """Return the number of scenarios and the first names, each as ``written`` writes it."""
+    if not cause.scenarios:
+        return ""
+    names = ", ".join(map(written, cause.scenarios[:SHOWN_SCENARIOS]))
+    more = len(cause.scenarios) - SHOWN_SCENARIOS
+    rest = f" and {more} more" if more > 0 else ""
+    return f"{pluralise(len(cause.scenarios), 'scenario')}: {names}{rest}"
+
+
+def consequence_text(part: Consequence) -> str:
+    """Return one consequence on a line."""
+    times = f" ({part.count} times)" if part.count > 1 else ""
+    change = f" {value_text(part.before)} -> {value_text(part.after)}" if has_change(part) else ""
+    return f"{part.kind} {part.where}{change}{times}"
+
+
+def hidden_consequences_text(cause: Cause) -> str:
+    """Return how many consequences are not shown, exactly; empty when none."""
+    hidden = len(cause.consequences) - SHOWN_CONSEQUENCES
+    return f"and {hidden} more" if hidden > 0 else ""

@@ -1,0 +1,48 @@
+"""A verdict in the forms that people and machines read."""
+
+from collections.abc import Callable
+from enum import StrEnum
+
+from tools.errors import ToolError
+from tools.report.github import render_github
+from tools.report.markdown import render_markdown
+from tools.report.text import render_text
+from traces.schema.verdict import Verdict
+
+__all__ = ["Format", "parse_format", "render_text", "render_verdict"]
+
+
+class Format(StrEnum):
+    """A form of the verdict on stdout."""
+
+    TEXT = "text"
+    JSON = "json"
+    MARKDOWN = "markdown"
+    GITHUB = "github"
+
+
+def parse_format(text: str) -> Format:
+    """Return the format of that name.
+
+    Raises:
+        ToolError: there is none.
+    """
+    try:
+        return Format(text)
+    except ValueError as error:
+        known = ", ".join(Format)
+        raise ToolError("--format", "must be known", expected=known, got=repr(text)) from error
+
+
+def render_verdict(verdict: Verdict, *, form: Format, coloured: bool, strict: bool) -> str:
+    """Return the verdict as text that ends with a line end.
+
+    Only the text form has terminal colours. When ``strict``, differences of the interface fail.
+    """
+    forms: dict[Format, Callable[[], str]] = {
+        Format.TEXT: lambda: render_text(verdict, coloured=coloured),
+        Format.JSON: verdict.to_json,
+        Format.MARKDOWN: lambda: render_markdown(verdict),
+        Format.GITHUB: lambda: render_github(verdict, strict=strict),
+    }
+    return forms[form]()

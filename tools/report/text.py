@@ -1,0 +1,70 @@
+"""The verdict for a person before a terminal."""
+
+from rich.color import ColorSystem
+from rich.style import Style
+
+from tools.report import phrases
+from traces.schema.verdict import Cause, Level, Verdict
+
+_HEADLINES = {"pass": "PASS", "fail": "FAIL", "error": "ERROR: could not judge"}
+_COLOURS = {"pass": "bold green", "fail": "bold red", "error": "bold yellow"}
+_LEVELS = {Level.BEHAVIOUR: "bold red", Level.INTERFACE: "bold cyan", Level.FORMAT: "bold yellow"}
+
+
+def render_text(verdict: Verdict, *, coloured: bool) -> str:
+    """Return headline, counts, then causes, the most upstream one first, and problems."""
+    headline = _styled(_HEADLINES[verdict.verdict], _COLOURS[verdict.verdict], coloured=coloured)
+    start = f"{headline}  {phrases.sides_line(verdict)}\n{phrases.counts_line(verdict)}"
+    causes = [
+        _cause_text(number, cause, coloured=coloured)
+        for number, cause in enumerate(verdict.causes, start=1)
+    ]
+    problems = [
+        f"{_styled('problem', 'bold yellow', coloured=coloured)}  {problem}"
+        for problem in verdict.problems
+    ]
+    return "\n\n".join([start, *_join_blocks(causes), *_join_blocks(problems)]) + "\n"
+
+
+def _join_blocks(blocks: list[str]) -> list[str]:
+    """Join neighbours that are one line each: a long list needs no empty lines."""
+    gathered: list[str] = []
+    alone = False
+    for block in blocks:
+        if alone and "\n" not in block:
+            gathered[-1] += f"\n{block}"
+        else:
+            gathered.append(block)
+        alone = "\n" not in block
+    return gathered
+
+
+def _cause_text(number: int, cause: Cause, *, coloured: bool) -> str:
+    def painted(text: str, style: str) -> str:
+        return _styled(text, style, coloured=coloured)
+
+    kind = painted(cause.kind, _LEVELS[cause.level])
+    change = f"  {_change_text(cause)}" if phrases.has_change(cause) else ""
+    lines = [f"{number}. {kind}  {painted(phrases.subject_text(cause), 'bold')}{change}"]
+    if phrases.is_about_a_scenario(cause):
+        return lines[0]
+    lines += [painted(phrases.place_text(cause), "underline")] if phrases.place_text(cause) else []
+    lines += [phrases.chain_text(cause)] if phrases.chain_text(cause) else []
+    lines += [cause.message] if cause.message else []
+    lines += [painted(phrases.scenarios_text(cause, written=str), "dim")] if cause.scenarios else []
+    consequences = [
+        phrases.consequence_text(part) for part in cause.consequences[: phrases.SHOWN_CONSEQUENCES]
+    ]
+    rest = phrases.hidden_consequences_text(cause)
+    lines += [painted(f"  {line}", "dim") for line in (*consequences, *([rest] if rest else []))]
+    return f"\n{' ' * len(f'{number}. ')}".join(lines)
+
+
+def _change_text(cause: Cause) -> str:
+    return f"{phrases.before_text(cause)} -> {phrases.after_text(cause)}"
+
+
+def _styled(text: str, style: str, *, coloured: bool) -> str:
+    if not coloured:
+        return text
+    return Style.parse(style).render(text, color_system=ColorSystem.STANDARD)

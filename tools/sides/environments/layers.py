@@ -1,0 +1,135 @@
+"""One layer: a directory that pip filled once, known to be whole, never changed again.
+
+A layer is filled aside, its manifest is written last, and a rename puts it in place. What no
+manifest vouches for is built anew.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+
+from filelock import FileLock, Timeout
+
+from tools.console import print_status
+from tools.errors import ToolError
+from tools.sides.environments.pip import install
+
+MANIFEST = "goldentrace-manifest.json"
+
+# Written by whoever imports: no part of what was installed.
+_BYTECODE = "__pycache__"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageLayer:
+    """What a directory of the cache must hold.
+
+    Attributes:
+        path: where it lies.
+        requirements: for pip, as on its command line.
+        subject: what it is, for people.
+    """
+
+    path: Path
+    requirements: tuple[str, ...]
+    subject: str
+
+
+def ensure_layer(layer: PackageLayer) -> Path:
+    """Build a layer unless it is there and whole; return its directory.
+
+    Others that want the same layer meanwhile wait for it.
+
+    Raises:
+        ToolError: pip could not install it, or the cache cannot be written.
+    """
+    if is_complete(layer.path):
+        return layer.path
+    try:
+        with _layer_lock(layer):
+            if not is_complete(layer.path):
+                _build_layer(layer)
+    except OSError as error:
+        rule, expected = "the cache must be writable", f"a writable directory {layer.path.parent}"
+        raise ToolError(layer.subject, rule, expected=expected, got=error) from error
+    return layer.path
+
+
+def is_complete(path: Path) -> bool:
+    """Tell whether every file that was installed is there with its size."""
+    try:
+        sizes = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        return bool(sizes) and all(
+            (path / name).stat().st_size == size for name, size in sizes.items()
+        )
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _build_layer(layer: PackageLayer) -> None:
+    if layer.path.exists():
+        print_status(f"{layer.subject}: damaged in the cache, built anew")
+    else:
+        print_status(f"{layer.subject}: not in the cache yet, downloaded once into {layer.path}")
+    layer.path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in layer.path.parent.glob(f".{layer.path.name}-*"):  # of builds that were killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    draft = _temporary_beside(layer.path)
+    try:
+        install(layer.requirements, into=draft, subject=layer.subject, cache=layer.path.parent)
+        (draft / MANIFEST).write_text(json.dumps(_sizes(draft)), encoding="utf-8")
+        _replace(layer.path, by=draft)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _replace(path: Path, *, by: Path) -> None:
+    """Put a directory in the place of another, which may still be read: it is moved off first."""
+    if path.exists():
+        grave = _temporary_beside(path)
+        path.rename(grave / "old")
+        by.rename(path)
+        shutil.rmtree(grave, ignore_errors=True)
+    else:
+        by.rename(path)
+    path.chmod(0o755)  # mkdtemp made it for its owner alone
+
+
+def _temporary_beside(path: Path) -> Path:
+    return Path(mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    return {
+        file.relative_to(path).as_posix(): file.stat().st_size
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and _BYTECODE not in file.parts
+    }
+
+
+@contextmanager
+def _layer_lock(layer: PackageLayer) -> Iterator[None]:
+    layer.path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(layer.path.parent / f"{layer.path.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print_status(f"{layer.subject}: waiting for another process that builds it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def ensure_layers(layers: Sequence[PackageLayer]) -> tuple[Path, ...]:
+    """Build what is missing of several layers; return their directories in order.
+
+    Raises:
+        ToolError: as :func:`ensure`.
+    """
+    return tuple(ensure_layer(layer) for layer in layers)

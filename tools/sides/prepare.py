@@ -1,0 +1,136 @@
+"""Sides made ready to be imported: a tree on disk, an interpreter, and what else it needs."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from tools.console import print_status
+from tools.errors import ToolError
+from tools.git import checkout_commit, try_git
+from tools.sides.environments import (
+    environment_for,
+    newest_release,
+    package_root,
+    pinned_layers,
+    read_release,
+)
+from tools.sides.parse import Side
+
+# An environment that has these was made for sglang; their dependencies came with them.
+_SGLANG_DEPENDENCIES = ("transformers", "torchvision", "compressed_tensors")
+_PACKAGE_FOLDERS = ("python/sglang", "sglang")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedSide:
+    """A side that can be played.
+
+    Attributes:
+        root: directory that holds the side's package.
+        python: the interpreter that plays it.
+        layers: directories with what the package depends on, first on ``sys.path`` first; empty
+            when the interpreter has everything.
+    """
+
+    root: Path
+    python: Path
+    layers: tuple[Path, ...]
+
+
+def local_side(root: Path) -> PreparedSide:
+    """Return a tree that our own interpreter plays as it is."""
+    return PreparedSide(root=root, python=Path(sys.executable), layers=())
+
+
+def parse_python(text: str | None) -> Path | None:
+    """Return the interpreter named on the command line.
+
+    Raises:
+        ToolError: it is no program.
+    """
+    if text is None:
+        return None
+    # Not resolved: a virtual environment's interpreter is a link that must stay one.
+    python = Path(text).expanduser().absolute()
+    if not python.is_file() or not os.access(python, os.X_OK):
+        raise ToolError("--python", "must be an interpreter", expected="a program", got=repr(text))
+    return python
+
+
+@contextmanager
+def prepare_side(side: Side, *, root: Path, python: Path | None) -> Iterator[PreparedSide]:
+    """Yield a side ready to be played; what was checked out for it is removed at the end.
+
+    Args:
+        side: what is to be played.
+        root: the checkout.
+        python: interpreter of source trees; None for our own, with the pinned dependencies where
+            it lacks them.
+
+    Raises:
+        ToolError: a revision cannot be checked out, an environment not be built, or the side
+            cannot be played.
+    """
+    match side.kind:
+        case "golden":
+            expected = "anything else"
+            raise ToolError("side", "must be playable", expected=expected, got="golden")
+        case "worktree":
+            yield local_side(root)
+        case "revision":
+            with checkout_commit(root, commit=side.commit, folder="assembler") as tree:
+                yield local_side(tree)
+        case "pypi":
+            yield _prepare_release(side.release)
+        case "dir":
+            yield _prepare_tree(_require_place(side), release=side.release, python=python)
+        case "git":
+            with checkout_commit(
+                _require_place(side), commit=side.commit, folder=_package_folder(side)
+            ) as tree:
+                place = package_root(tree)
+                yield _prepare_tree(place, release=read_release(place) or "", python=python)
+
+
+def _prepare_release(release: str) -> PreparedSide:
+    environment = environment_for(release)
+    _print_note(environment.note)
+    return PreparedSide(root=environment.tree, python=environment.python, layers=environment.layers)
+
+
+def _prepare_tree(root: Path, *, release: str, python: Path | None) -> PreparedSide:
+    if python is not None:
+        return PreparedSide(root=root, python=python, layers=())
+    if all(find_spec(name) is not None for name in _SGLANG_DEPENDENCIES):
+        return local_side(root)
+    pinned_for = release or newest_release()
+    if not release:
+        _print_note(f"{root} does not say which release it is: requirements of {pinned_for} used")
+    layers, note = pinned_layers(pinned_for)
+    _print_note(note)
+    return PreparedSide(root=root, python=Path(sys.executable), layers=layers)
+
+
+def _package_folder(side: Side) -> str:
+    for folder in _PACKAGE_FOLDERS:
+        if (
+            try_git(_require_place(side), "cat-file", "-e", f"{side.commit}:{folder}/srt")
+            is not None
+        ):
+            return folder
+    expected = " or ".join(_PACKAGE_FOLDERS)
+    raise ToolError(side.text, "must hold sglang", expected=expected, got="neither")
+
+
+def _require_place(side: Side) -> Path:
+    assert side.place is not None
+    return side.place
+
+
+def _print_note(note: str) -> None:
+    if note:
+        print_status(f"note: {note}")

@@ -1,0 +1,78 @@
+"""What can be guarded: the targets, their scenarios and who plays them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+
+from tools.errors import ToolError
+from traces.diff.aliases import NO_ALIASES, Aliases
+from traces.targets.native.scenarios import NativeScenario
+
+NATIVE = "native"
+SGLANG = "sglang"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetSpec:
+    """One body of code under guard.
+
+    Attributes:
+        stage: ``module:class`` that its workers make.
+        audit_stage: the same for an audit, which looks at more than a golden holds.
+        scenarios: module whose ``registry()`` returns its scenarios by name.
+        sides: how its sides are written, for messages.
+        aliases: module whose ``aliases()`` returns what the target renamed; empty for none.
+    """
+
+    name: str
+    worker_class: str
+    audit_worker_class: str
+    scenarios: str
+    sides: str
+    aliases: str
+
+
+TARGETS: Mapping[str, TargetSpec] = {
+    NATIVE: TargetSpec(
+        name=NATIVE,
+        worker_class="tools.workers.protocol:NativeWorker",
+        audit_worker_class="tools.workers.native:NativeAuditWorker",
+        scenarios="traces.targets.native.scenarios",
+        sides="golden, worktree or a git revision",
+        aliases="",
+    ),
+    SGLANG: TargetSpec(
+        name=SGLANG,
+        worker_class="tools.workers.sglang:SglangWorker",
+        audit_worker_class="tools.workers.sglang:SglangWorker",
+        scenarios="traces.targets.sglang.scenarios",
+        sides="pypi:VERSION, dir:PATH, git:PATH@REV or golden",
+        aliases="traces.targets.sglang.aliases",
+    ),
+}
+
+
+def find_target(name: str) -> TargetSpec:
+    """Return the target of that name.
+
+    Raises:
+        ToolError: there is none.
+    """
+    if name not in TARGETS:
+        expected = ", ".join(TARGETS)
+        raise ToolError("--target", "must be known", expected=expected, got=repr(name))
+    return TARGETS[name]
+
+
+def load_scenarios(target: TargetSpec) -> Mapping[str, NativeScenario]:
+    """Return every scenario of a target by name, in registry order."""
+    scenarios: Mapping[str, NativeScenario] = import_module(target.scenarios).registry()
+    return scenarios
+
+
+def load_aliases(target: TargetSpec) -> Aliases:
+    """Return the names that changed from one release of a target to another."""
+    if not target.aliases:
+        return NO_ALIASES
+    found: Aliases = import_module(target.aliases).aliases()
+    return found

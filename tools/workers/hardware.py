@@ -1,0 +1,44 @@
+"""What a device is made of. Runs in workers: it imports torch, and for a GPU asks its driver."""
+
+import platform
+import subprocess
+
+_DRIVER_QUERY = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+_DRIVER_TIMEOUT_SECONDS = 30.0
+
+
+def describe_hardware(device: str) -> dict[str, str]:
+    """Return kind and name of a device, GPU driver and CUDA version, as text.
+
+    ``device`` of the result is empty when this machine has no such GPU; ``driver`` and ``cuda`` are
+    empty without a GPU, and ``driver`` also where nobody knows it.
+
+    Args:
+        device: as on the command line.
+    """
+    import torch
+
+    kind, _, ordinal = device.partition(":")
+    number = int(ordinal) if kind == "cuda" and ordinal else 0
+    there = kind in ("auto", "cuda") and number < torch.cuda.device_count()
+    if there:
+        return {
+            "device": "cuda",
+            "device_name": torch.cuda.get_device_name(number),
+            "driver": driver_version(_DRIVER_QUERY),
+            "cuda": str(torch.version.cuda),
+        }
+    simulated = {"auto": "sim", "cuda": ""}.get(kind, kind)
+    return {"device": simulated, "device_name": platform.machine(), "driver": "", "cuda": ""}
+
+
+def driver_version(command: tuple[str, ...]) -> str:
+    """Return the first line that a command prints; empty when it cannot be run or fails."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_DRIVER_TIMEOUT_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    lines = done.stdout.splitlines()
+    return lines[0].strip() if done.returncode == 0 and lines else ""

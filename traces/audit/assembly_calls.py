@@ -1,0 +1,96 @@
+"""What the rules ask recordings for: the calls that assemble, and the lines they stand on."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from traces.audit.finding import definition_location, to_location
+from traces.schema.model import Call, Recording
+from traces.schema.verdict import Location
+
+Recordings = Mapping[str, Recording]
+
+SCENARIO_CALLER = "the scenario itself"
+CALLBACK = {"callable": True}
+ASSEMBLY_ROLES = ("builder", "constructor")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssemblyCall:
+    """One call of a builder or a constructor in one scenario.
+
+    Attributes:
+        scenario: its name.
+        recording: where it was recorded.
+        call: the call.
+        caller: callee of the recorded call it was made from; :data:`SCRIPT` at the top.
+        defaults: what leaving out the callee's parameters means, as far as that is plain.
+    """
+
+    scenario: str
+    recording: Recording
+    call: Call
+    caller: str
+    defaults: Mapping[str, Any]
+
+    @property
+    def location(self) -> Location | None:
+        """The line that makes the call; the callee's definition when the player makes it."""
+        sites = self.recording.sites
+        site = None if sites is None else sites.calls.get(self.call.call)
+        if self.caller == SCENARIO_CALLER:
+            return definition_location(self.recording, self.call.callee)
+        return to_location(site) or definition_location(self.recording, self.call.callee)
+
+    @property
+    def subject(self) -> str:
+        """The callee, with the pool where the callee is told for which pool it works."""
+        first = self.call.arguments[0] if self.call.arguments else None
+        if first is not None and first.name == "name" and isinstance(first.value, str):
+            return f"{self.call.callee}[{first.value}]"
+        return self.call.callee
+
+
+def assembly_calls(recordings: Recordings) -> Iterator[AssemblyCall]:
+    """Yield every call of a builder or constructor, scenario by scenario."""
+    for name, recording in recordings.items():
+        callees = {call.call: call.callee for call in recording.trace.calls}
+        sites = recording.sites
+        for call in recording.trace.calls:
+            if call.role in ASSEMBLY_ROLES:
+                yield AssemblyCall(
+                    scenario=name,
+                    recording=recording,
+                    call=call,
+                    caller=callees.get(call.parent, SCENARIO_CALLER),
+                    defaults={} if sites is None else sites.defaults.get(call.callee, {}),
+                )
+
+
+def encode_value(value: Any) -> bytes:  # noqa: ANN401 - any encoded value
+    """Return a value as bytes that are equal for equal values of one type only."""
+    return msgspec.json.encode(value, order="sorted")
+
+
+def without_object_numbers(value: Any) -> Any:  # noqa: ANN401 - any encoded value
+    """Return a value with the numbers of referenced objects left out."""
+    if isinstance(value, dict):
+        if isinstance(value.get("ref"), str):
+            return {"ref": value["ref"].partition("#")[0]}
+        return {key: without_object_numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_object_numbers(item) for item in value]
+    return value
+
+
+def has_few_values(value: Any) -> bool:  # noqa: ANN401 - any encoded value
+    """Tell whether a value is of a kind that has too few values to be unlike all others."""
+    return value is None or isinstance(value, bool) or value == CALLBACK
+
+
+def value_text(value: Any) -> str:  # noqa: ANN401 - any encoded value
+    """Return a value as text for a message."""
+    text = encode_value(value).decode()
+    return text if len(text) <= 60 else f"{text[:57]}..."

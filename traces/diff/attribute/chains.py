@@ -1,0 +1,178 @@
+"""Follows an argument from the call that lost it down to the object that needed it."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from traces.diff.compare.arguments import ArgumentChange
+from traces.diff.index import RecordingIndex, argument_values, last_name
+from traces.diff.pairing import CallPairing
+from traces.diff.values import IDENTICAL, CallPair, Value, dotted_fields, is_informative, same_value
+from traces.schema.model import Call
+from traces.schema.verdict import Kind
+
+_STACK_BUILDER = re.compile(r"build_.*_stack")
+_ATTACH = re.compile(r"attach_.*")
+_TAKEN = (Kind.ARGUMENT_DROPPED, Kind.PARAMETER_REMOVED)
+
+_BY_NAME, _BY_VALUES, _BY_OLD_VALUE, _UNRELATED = 3, 2, 1, 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArgumentChains:
+    """Links every argument difference to the one above that feeds it.
+
+    Attributes:
+        changes: head label to the differences of that call's arguments.
+    """
+
+    base: RecordingIndex
+    head: RecordingIndex
+    pairing: CallPairing
+    changes: Mapping[str, Sequence[ArgumentChange]]
+
+    def source(self, change: ArgumentChange) -> ArgumentChange | None:
+        """Return the difference of an enclosing call that explains this one; None at the root.
+
+        The search ends at a call that still has the argument as it was: what it was given, it did
+        not pass on.
+        """
+        for above in self._enclosing(change.pair):
+            related = [(_relation(other, change), other) for other in self.changes[above.head.call]]
+            strength, other = max(related, key=lambda item: item[0], default=(0, None))
+            if strength == _BY_NAME or (strength and not self._keeps(above, change)):
+                return other
+            if self._keeps(above, change):
+                return None
+        return None
+
+    def is_unchanged_above(self, change: ArgumentChange) -> bool:
+        """Tell whether an enclosing call has the argument unchanged: the fault is below it."""
+        return any(self._keeps(above, change) for above in self._enclosing(change.pair))
+
+    def _enclosing(self, pair: CallPair) -> Iterator[CallPair]:
+        """Yield the paired calls around a call, innermost first: of the head, then of the base."""
+        of_head, of_base = self.pairing.by_head_call, self.pairing.by_base_call
+        seen: set[str] = set()
+        for above in self.head.ancestors(pair.head.call):
+            if above.call in of_head:
+                seen.add(above.call)
+                yield of_head[above.call]
+        for above in self.base.ancestors(pair.base.call):
+            if above.call in of_base and of_base[above.call].head.call not in seen:
+                yield of_base[above.call]
+
+    def _keeps(self, above: CallPair, change: ArgumentChange) -> bool:
+        old, new = _fields(above.base), _fields(above.head)
+        return any(
+            same_value(value, change.before, IDENTICAL)
+            and same_value(value, new[name], self.pairing.references)
+            for name, value in old.items()
+            if name in new and _names(name, change.name)
+        )
+
+    def consumer(self, root: ArgumentChange, members: Sequence[ArgumentChange]) -> Call:
+        """Return the deepest constructor call that a chain reaches.
+
+        When the head never got there, because the call raised, it is the constructor that the
+        value reached in the base.
+        """
+        top = root.pair.head
+        made = [
+            member
+            for member in members
+            if member.pair.head.role == "constructor"
+            and (member.pair.head is top or top in self.head.ancestors(member.pair.head.call))
+        ]
+        if made:
+            return max(made, key=lambda one: (_relation(root, one), self._depth(one))).pair.head
+        if root.kind in _TAKEN and root.effective and (reached := self._reached(root)):
+            return max(reached, key=lambda call: self.base.depth(call.call))
+        below = [one for one in members if top in self.head.ancestors(one.pair.head.call)]
+        return max([root, *below], key=self._depth).pair.head
+
+    def _depth(self, change: ArgumentChange) -> int:
+        return self.head.depth(change.pair.head.call)
+
+    def _reached(self, root: ArgumentChange) -> list[Call]:
+        """Return the constructors of the base that got the value under the same name."""
+        return [
+            call
+            for call in self.base.nested(root.pair.base.call)
+            if call.role == "constructor"
+            and root.name in argument_values(call)
+            and same_value(argument_values(call)[root.name], root.before, IDENTICAL)
+        ]
+
+    def path(self, root: ArgumentChange, consumer: Call) -> list[Call]:
+        """Return the calls from the root's down to the consumer's, both included."""
+        in_head = consumer.call in self.head.positions
+        in_head = in_head and self.head.call(consumer.call) is consumer
+        side, top = (self.head, root.pair.head) if in_head else (self.base, root.pair.base)
+        if consumer is top:
+            return [top]
+        enclosing = list(side.ancestors(consumer.call))
+        if top not in enclosing:
+            return [top, consumer]
+        return [consumer, *enclosing[: enclosing.index(top) + 1]][::-1]
+
+
+def responsible_builder(enclosing: Sequence[Call], path: Sequence[str]) -> str | None:
+    """Return the innermost stack builder, else attach function, else builder, on a path.
+
+    Args:
+        enclosing: the calls around the place of the fault, innermost first.
+        path: callees from the place of the fault down to the final consumer.
+    """
+    names = [*(call.callee for call in reversed(enclosing)), *path]
+    for rule in (_STACK_BUILDER, _ATTACH):
+        if found := [name for name in names if rule.fullmatch(last_name(name))]:
+            return found[-1]
+    builders = (call.callee for call in enclosing if call.role == "builder")
+    return next(builders, path[0] if path else None)
+
+
+def _fields(call: Call) -> dict[str, Value]:
+    return {
+        name: value
+        for argument in call.arguments
+        for name, value in dotted_fields(argument.name, argument.value)
+    }
+
+
+def _names(field: str, parameter: str) -> bool:
+    """Tell whether a field is the parameter: ``server_args.hicache_io_backend``, ``io_backend``."""
+    inner, wanted = last_name(field), last_name(parameter)
+    return inner == wanted or (inner != field and inner.endswith(f"_{wanted}"))
+
+
+def _relation(above: ArgumentChange, below: ArgumentChange) -> int:
+    """Return how surely the upper difference feeds the lower one; 0 for not at all."""
+    if above.effective != below.effective:
+        return _UNRELATED
+    named = any(_names(name, below.name) for name in (above.name, above.parameter))
+    if named or not above.effective:
+        return _BY_NAME if named else _UNRELATED
+    if any(_equal(pair, below) for pair in _value_pairs(above)):
+        return _BY_VALUES
+    fed = above.kind in _TAKEN and below.value_only and is_informative(below.before)
+    return (
+        _BY_OLD_VALUE if fed and same_value(above.before, below.before, IDENTICAL) else _UNRELATED
+    )
+
+
+def _equal(pair: tuple[Value, Value], below: ArgumentChange) -> bool:
+    telling = below.value_only or any(is_informative(value) for value in pair)
+    return (
+        telling
+        and same_value(pair[0], below.before, IDENTICAL)
+        and same_value(pair[1], below.after, IDENTICAL)
+    )
+
+
+def _value_pairs(change: ArgumentChange) -> Iterator[tuple[Value, Value]]:
+    """Yield the old and new value, and those of the fields of an object passed by value."""
+    new = dict(dotted_fields("", change.after))
+    for name, value in dotted_fields("", change.before):
+        if name in new:
+            yield value, new[name]

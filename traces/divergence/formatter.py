@@ -1,0 +1,133 @@
+"""Values as short texts that can be compared between two processes."""
+
+import inspect
+import json
+from collections import deque
+from collections.abc import Iterator
+from enum import Enum
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from types import FunctionType, MethodType
+from typing import Any
+
+from traces.divergence.logs import ValueText
+from traces.errors import RecorderError
+from traces.recording.encode import Encoder, Plain
+from traces.recording.object_ids import ObjectIds
+from traces.recording.probes import Target
+
+TEXT_MAX = 1000
+_DEPTH_MAX = 4
+_SOURCE_PATH = '{"place": "source"}'
+_PROJECT_ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+class ValueFormatter:
+    """Encodes whatever a function of the package is given; knows no error.
+
+    Labels are of its own: what an ordinary recording calls an object is not touched.
+
+    Attributes:
+        callables: names of all functions met.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.callables: set[str] = set()
+        self._labels = ObjectIds()
+        self._encoder = Encoder(self._labels, on_reference=self._label)
+        self._package = f"{target.package}."
+        self._roots = tuple(json.dumps(str(root))[1:-1] for root in (target.root, _PROJECT_ROOT))
+        target.register_types(self._encoder)
+
+    def text_of(self, value: object) -> ValueText:
+        """Return a value's text; what holds paths of source files is a place, and all alike."""
+        text = json.dumps(self._plain(value, 0), sort_keys=True, default=_type_name)
+        if any(root in text for root in self._roots):
+            return _SOURCE_PATH
+        if len(text) <= TEXT_MAX:
+            return text
+        return f"{text[:TEXT_MAX]}... {sha256(text.encode()).hexdigest()[:16]}"
+
+    def state(self, name: str, value: object) -> Iterator[tuple[str, ValueText]]:
+        """Yield the attributes of an object of the package, ``name.attribute`` each."""
+        if not type(value).__module__.startswith(self._package) or isinstance(value, type):
+            return
+        for attribute, item in attributes(value):
+            yield f"{name}.{attribute}", self.text_of(item)
+
+    def _label(self, value: object) -> str:
+        name = self._labels.name_of(type(value)) or type(value).__qualname__
+        return self._labels.label(value, name)
+
+    def _plain(self, value: Any, depth: int) -> Plain:  # noqa: ANN401
+        if isinstance(value, Enum):
+            value = value.value
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        if depth > _DEPTH_MAX:
+            return _type_name(value)
+        if isinstance(value, MethodType):
+            return self._callable(
+                value.__func__.__qualname__, self._plain(value.__self__, depth + 1)
+            )
+        if isinstance(value, FunctionType):
+            return self._callable(
+                _function_name(inspect.unwrap(value)), *self._closed_over(value, depth)
+            )
+        if isinstance(value, partial):
+            inside = [self._plain(item, depth + 1) for item in (value.func, *value.args)]
+            return {"partial": inside}
+        if isinstance(value, list | tuple | deque):
+            return [self._plain(item, depth + 1) for item in value]
+        if isinstance(value, dict):
+            pairs = [
+                [self._plain(key, depth + 1), self._plain(item, depth + 1)]
+                for key, item in value.items()
+            ]
+            # In what order a dictionary was filled is no difference.
+            return {"map": sorted(pairs, key=lambda pair: json.dumps(pair, default=_type_name))}
+        return self._registered(value)
+
+    def _registered(self, value: object) -> Plain:
+        if type(value).__module__.startswith(self._package) and isinstance(value, type):
+            return {"class": value.__qualname__}
+        try:
+            return self._encoder.encode(value, "value")
+        except (RecorderError, AttributeError, RuntimeError, TypeError):
+            return _type_name(value)
+
+    def _callable(self, name: str, *inside: Plain) -> Plain:
+        self.callables.add(name)
+        return {"callable": name, "of": list(inside)}
+
+    def _closed_over(self, function: FunctionType, depth: int) -> Iterator[Plain]:
+        for cell in function.__closure__ or ():
+            try:
+                yield self._plain(cell.cell_contents, depth + 1)
+            except ValueError:
+                yield None
+
+
+def attributes(value: object) -> list[tuple[str, object]]:
+    """Return what an object holds, slots included, by name; reads no property."""
+    found = dict(getattr(value, "__dict__", {}))
+    for kind in type(value).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for slot in (slots,) if isinstance(slots, str) else slots:
+            private = slot.startswith("__") and not slot.endswith("__")
+            name = f"_{kind.__name__.lstrip('_')}{slot}" if private else slot
+            if not name.startswith("__") and hasattr(value, name):
+                found[name] = getattr(value, name)
+    return sorted(found.items())
+
+
+def _function_name(function: FunctionType) -> str:
+    """Return a function's name; of one without a name, what it refers to as well."""
+    if function.__name__ != "<lambda>":
+        return function.__qualname__
+    return " ".join((function.__qualname__, *function.__code__.co_names))
+
+
+def _type_name(value: object) -> Plain:
+    return {"type": f"{type(value).__module__}.{type(value).__qualname__}"}

@@ -1,0 +1,196 @@
+"""The sources of two sides: which functions both have, and which line became which."""
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from functools import lru_cache
+from typing import TypeAlias
+
+ReadSource: TypeAlias = Callable[[str], str | None]
+"""Returns the text of a file of one side, named relative to its root; None when there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeywordChange:
+    """A keyword as the sources of both sides pass it; None where one does not."""
+
+    callee: str
+    keyword: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(slots=True)
+class SourceComparison:
+    """What is read of both sides, once.
+
+    Attributes:
+        base: reads a file of the base.
+        head: reads a file of the head.
+    """
+
+    base: ReadSource
+    head: ReadSource
+    _names: dict[tuple[bool, str], frozenset[str]] = field(default_factory=dict)
+    _lines: dict[str, tuple[dict[int, int], int]] = field(default_factory=dict)
+
+    def defines(self, function: str, file: str, *, in_head: bool) -> bool:
+        """Tell whether a file of a side defines a function or, for a constructor, its class."""
+        key = (in_head, file)
+        if key not in self._names:
+            text = (self.head if in_head else self.base)(file)
+            self._names[key] = frozenset() if text is None else frozenset(_definitions(text))
+        names = self._names[key]
+        return function in names or (
+            function.endswith(("__init__", "__new__")) and function.rpartition(".")[0] in names
+        )
+
+    def same_lines(self, file: str) -> dict[int, int]:
+        """Return the head's line for every line of the base that both have, in order."""
+        return self._compared(file)[0]
+
+    def line_in_head(self, file: str, line: int) -> int:
+        """Return the line of the head where a line of the base is, or would be."""
+        lines, length = self._compared(file)
+        if line in lines:
+            return lines[line]
+        above = max((known for known in lines if known < line), default=0)
+        return max(1, min(length, lines.get(above, 0) + line - above))
+
+    def is_touched(self, file: str, line: int, *, in_head: bool) -> bool:
+        """Tell whether the other side lacks a line of the statement at a line."""
+        lines = self.same_lines(file)
+        known = frozenset(lines.values()) if in_head else lines.keys()
+        text = (self.head if in_head else self.base)(file)
+        statement = None if text is None else _statement(text, line)
+        if statement is None:
+            return line not in known
+        return any(number not in known for number in _header_lines(statement))
+
+    def is_function_touched(self, file: str, line: int) -> bool:
+        """Tell whether the innermost function of the head around a line differs at all."""
+        text = self.head(file)
+        function = None if text is None else _function(text, line)
+        if function is None:
+            return True
+        span = range(function.lineno, (function.end_lineno or function.lineno) + 1)
+        lines = self.same_lines(file)
+        inverse = {head: base for base, head in lines.items()}
+        was = [inverse.get(number) for number in span]
+        return None in was or was != list(range(was[0] or 0, (was[0] or 0) + len(was)))
+
+    def changed_argument(self, file: str, line: int) -> KeywordChange | None:
+        """Return the keyword in which the statement at a line of the head differs, if one callee's.
+
+        The statement of the base is the one where the line was before.
+        """
+        old, new = self.base(file), self.head(file)
+        if old is None or new is None:
+            return None
+        inverse = {head: base for base, head in self.same_lines(file).items()}
+        above = max((known for known in inverse if known <= line), default=0)
+        was = inverse.get(above, 0) + line - above
+        before, after = _statement(old, was), _statement(new, line)
+        if before is None or after is None:
+            return None
+        found = list(_keyword_changes(before, after))
+        return found[0] if found and len({one.callee for one in found}) == 1 else None
+
+    def _compared(self, file: str) -> tuple[dict[int, int], int]:
+        if file not in self._lines:
+            old = (self.base(file) or "").splitlines()
+            new = (self.head(file) or "").splitlines()
+            blocks = SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
+            lines = {
+                block.a + offset + 1: block.b + offset + 1
+                for block in blocks
+                for offset in range(block.size)
+            }
+            self._lines[file] = (lines, len(new))
+        return self._lines[file]
+
+
+@lru_cache(maxsize=16)
+def _parsed(text: str) -> ast.Module:
+    """Return the tree of a text; an empty one where it is no Python."""
+    try:
+        return ast.parse(text)
+    except SyntaxError:
+        return ast.Module(body=[], type_ignores=[])
+
+
+def _nodes_around(text: str, line: int) -> Iterator[ast.AST]:
+    """Yield the nodes that have lines and among them this one."""
+    for node in ast.walk(_parsed(text)):
+        first, last = getattr(node, "lineno", None), getattr(node, "end_lineno", None)
+        if first is not None and first <= line <= (last or first):
+            yield node
+
+
+def _definitions(text: str) -> Iterator[str]:
+    pending: list[tuple[str, ast.AST]] = [("", _parsed(text))]
+    while pending:
+        prefix, node = pending.pop()
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                name = f"{prefix}{child.name}"
+                yield name
+                inner = "." if isinstance(child, ast.ClassDef) else ".<locals>."
+                pending.append((f"{name}{inner}", child))
+            else:
+                pending.append((prefix, child))
+
+
+def _statement(text: str, line: int) -> ast.stmt | None:
+    """Return the smallest statement on a line; of a compound one only its header counts."""
+    around = (node for node in _nodes_around(text, line) if isinstance(node, ast.stmt))
+    return min(around, key=lambda node: (node.end_lineno or 0) - node.lineno, default=None)
+
+
+def _header_lines(statement: ast.stmt) -> range:
+    """Return the lines of a statement; of a compound one those of its header."""
+    body = getattr(statement, "body", None)
+    last = statement.end_lineno or statement.lineno
+    if isinstance(body, list) and body:
+        last = max(statement.lineno, body[0].lineno - 1)
+    return range(statement.lineno, last + 1)
+
+
+def _function(text: str, line: int) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef
+    around = (node for node in _nodes_around(text, line) if isinstance(node, kinds))
+    return max(around, key=lambda node: node.lineno, default=None)
+
+
+def _keyword_changes(old: ast.AST, new: ast.AST) -> Iterator[KeywordChange]:
+    """Yield what two statements pass in different ways."""
+    if ast.dump(old) == ast.dump(new):
+        return
+    match old, new:
+        case ast.Call(func=one), ast.Call(func=other) if ast.dump(one) == ast.dump(other):
+            yield from _call_keyword_changes(old, new)
+            return
+    pairs = list(zip(ast.iter_child_nodes(old), ast.iter_child_nodes(new), strict=False))
+    for before, after in pairs:
+        if type(before) is type(after):
+            yield from _keyword_changes(before, after)
+
+
+def _call_keyword_changes(old: ast.Call, new: ast.Call) -> Iterator[KeywordChange]:
+    before = {keyword.arg: keyword.value for keyword in old.keywords if keyword.arg}
+    after = {keyword.arg: keyword.value for keyword in new.keywords if keyword.arg}
+    for name in dict.fromkeys([*before, *after]):
+        one, other = before.get(name), after.get(name)
+        if one is None or other is None or ast.dump(one) != ast.dump(other):
+            inner = [] if one is None or other is None else list(_keyword_changes(one, other))
+            yield from inner or [
+                KeywordChange(
+                    callee=ast.unparse(new.func),
+                    keyword=name,
+                    before=None if one is None else ast.unparse(one),
+                    after=None if other is None else ast.unparse(other),
+                )
+            ]
+    for first, second in zip(old.args, new.args, strict=False):
+        yield from _keyword_changes(first, second)

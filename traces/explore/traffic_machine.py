@@ -1,0 +1,355 @@
+"""The Hypothesis state machine that draws traffic, and shrinks it when it finds something."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
+from hypothesis import strategies as st
+from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from typing_extensions import override
+
+from traces.explore.config import TrafficConfig
+from traces.explore.reduction import reduce_replay
+from traces.explore.replay import TrafficReplay
+from traces.explore.steps import (
+    AbortRequest,
+    Backup,
+    CheckLoads,
+    CheckWrites,
+    ComponentName,
+    DrainQueues,
+    Evict,
+    EvictHost,
+    FaultSite,
+    Forward,
+    InjectFault,
+    Insert,
+    Launch,
+    LoadBack,
+    ReleaseReserved,
+    ReserveSlots,
+    ResetCache,
+    StepDevice,
+    TrafficStep,
+)
+from traces.explore.subject import OpenSubject, Subject, ViolationError
+
+DEFAULT_STEP_NUM = 20
+_BACKEND = "goldentrace"
+# Hypothesis tries the simplest traffic first, which is no traffic; the second one is drawn.
+_EXAMPLES = 2
+
+_COMPONENT_NAMES: tuple[ComponentName, ...] = ("full", "swa", "mamba")
+_FAULT_SITES: tuple[FaultSite, ...] = (
+    "host",
+    "host sidecar",
+    "device",
+    "device sidecar",
+    "indices",
+    "copy",
+)
+_pages = st.integers(1, 2)
+_places = st.integers(0, 7)
+_parts = st.sampled_from(_COMPONENT_NAMES)
+
+
+class _UniformProvider(HypothesisProvider):
+    """Draws integers evenly.
+
+    Hypothesis's own source prefers constants it finds in the modules that happen to be imported,
+    so that the same seed would mean other traffic in another program.
+    """
+
+    @override
+    def draw_integer(
+        self,
+        min_value: int | None = None,
+        max_value: int | None = None,
+        *,
+        weights: dict[int, float] | None = None,
+        shrink_towards: int = 0,
+    ) -> int:
+        del weights, shrink_towards
+        assert self._random is not None
+        assert min_value is not None
+        assert max_value is not None
+        return self._random.randint(min_value, max_value)
+
+
+class TrafficMachine(RuleBasedStateMachine):
+    """Draws steps and takes them on a subject, which is opened by the first one that needs it.
+
+    Attributes:
+        steps: taken so far.
+    """
+
+    def __init__(self, case: TrafficConfig, *, open_subject: OpenSubject) -> None:
+        super().__init__()
+        self.steps: list[TrafficStep] = []
+        self._case = case
+        self._open_subject = open_subject
+        self._subject: Subject | None = None
+        self._inserted = 0
+
+    # Must be the first rule in alphabetical order: it is the one that Hypothesis repeats first.
+    @rule()
+    def advance(self) -> None:
+        """Let the device work."""
+        if self._subject is not None:
+            self._apply(StepDevice())
+
+    @rule(pages=_pages)
+    def insert(self, pages: int) -> None:
+        """Cache a new node."""
+        self._inserted += 1
+        self._apply(Insert(node=self._inserted - 1, pages=pages))
+
+    @rule(pages=_pages)
+    def insert_and_back_up(self, pages: int) -> None:
+        """Cache a new node that is backed up at once, as with ``write_through``."""
+        self.insert(pages)
+        self._apply(Backup(node=self._inserted - 1))
+
+    @rule(pages=_pages)
+    def put_away(self, pages: int) -> None:
+        """Cache a new node that only the host keeps."""
+        self.insert_and_back_up(pages)
+        self._apply(CheckWrites(wait=True))
+        self._apply(Evict(part="full", pages=6))
+
+    @rule(pages=_pages)
+    def abandon(self, pages: int) -> None:
+        """Abort a request."""
+        self._apply(AbortRequest(pages=pages))
+
+    @precondition(lambda self: self.has_nodes())
+    @rule(place=_places)
+    def backup(self, place: int) -> None:
+        """Back a node up."""
+        self._apply(Backup(node=self._node_at(place)))
+
+    @precondition(lambda self: self.has_nodes())
+    @rule(wait=st.booleans())
+    def check_writes(self, *, wait: bool) -> None:
+        """Unlock what was backed up."""
+        self._apply(CheckWrites(wait=wait))
+
+    @precondition(lambda self: self.has_nodes())
+    @rule(place=_places)
+    def load(self, place: int) -> None:
+        """Queue a load."""
+        self._apply(LoadBack(node=self._node_at(place)))
+
+    @precondition(lambda self: self.has_nodes())
+    @rule(place=_places)
+    def load_and_read(self, place: int) -> None:
+        """Load a node and read it while the load is under way, as a forward pass does."""
+        node = self._node_at(place)
+        self._apply(LoadBack(node=node))
+        self._apply(Launch())
+        self._apply(Forward(node=node))
+
+    @precondition(lambda self: self.has_nodes())
+    @rule(place=_places)
+    def load_and_launch(self, place: int) -> None:
+        """Load a node, and let the forward pass wait."""
+        self._apply(LoadBack(node=self._node_at(place)))
+        self._apply(Launch())
+
+    @precondition(lambda self: self.has_nodes())
+    @rule(place=_places, site=st.sampled_from(_FAULT_SITES), after=st.integers(0, 4))
+    def fail_to_load(self, place: int, site: FaultSite, after: int) -> None:
+        """Load a node while something fails."""
+        self._apply(InjectFault(site=site, after=after, times=1))
+        self.load_and_launch(place)
+
+    @precondition(lambda self: self.has_nodes())
+    @rule(place=_places, after=st.integers(0, 4))
+    def fail_to_load_and_reuse(self, place: int, after: int) -> None:
+        """Let a load fail half-way on a full device, and hand its slots out again."""
+        self._apply(ReserveSlots(side="device", part="full", spare=1))
+        self._apply(InjectFault(site="copy", after=after, times=1))
+        self.load_and_launch(place)
+        self.insert(1)
+
+    @rule(after=st.integers(0, 4))
+    def fail_to_back_up_and_reuse(self, after: int) -> None:
+        """Let a backup fail half-way on a full device, and hand its slots out again."""
+        self._apply(ReserveSlots(side="device", part="full", spare=1))
+        self.insert(1)
+        self._apply(InjectFault(site="copy", after=after, times=1))
+        self._apply(Backup(node=self._inserted - 1))
+        self._apply(Evict(part="full", pages=1))
+        self.insert(1)
+
+    @precondition(lambda self: self.has_nodes())
+    @rule()
+    def launch(self) -> None:
+        """Launch the queued loads."""
+        self._apply(Launch())
+
+    @precondition(lambda self: self.has_nodes())
+    @rule(place=_places)
+    def read(self, place: int) -> None:
+        """Run a forward pass."""
+        self._apply(Forward(node=self._node_at(place)))
+
+    @precondition(lambda self: self.has_nodes())
+    @rule()
+    def check_loads(self) -> None:
+        """Unlock what was loaded."""
+        self._apply(CheckLoads())
+
+    @precondition(lambda self: self.has_nodes())
+    @rule(part=_parts, pages=st.integers(1, 6))
+    def evict(self, part: ComponentName, pages: int) -> None:
+        """Make room on the device."""
+        self._apply(Evict(part=part, pages=pages))
+
+    @precondition(lambda self: self.has_nodes())
+    @rule(pages=st.integers(1, 6))
+    def move_out(self, pages: int) -> None:
+        """Make room on the device as soon as backups are done."""
+        self._apply(CheckWrites(wait=True))
+        self._apply(Evict(part="full", pages=pages))
+
+    @precondition(lambda self: self.has_nodes())
+    @rule(part=_parts, pages=_pages)
+    def evict_host(self, part: ComponentName, pages: int) -> None:
+        """Make room on the host."""
+        self._apply(EvictHost(part=part, pages=pages))
+
+    @rule(side=st.sampled_from(["device", "host"]), part=_parts, spare=st.integers(0, 2))
+    def hoard(self, side: str, part: ComponentName, spare: int) -> None:
+        """Make a pool full."""
+        self._apply(
+            ReserveSlots(side="device" if side == "device" else "host", part=part, spare=spare)
+        )
+
+    @rule()
+    def give_back(self) -> None:
+        """Make room in full pools."""
+        self._apply(ReleaseReserved())
+
+    @rule(site=st.sampled_from(_FAULT_SITES), after=st.integers(0, 4), times=st.integers(1, 2))
+    def inject(self, site: FaultSite, after: int, times: int) -> None:
+        """Prepare a failure."""
+        self._apply(InjectFault(site=site, after=after, times=times))
+
+    @precondition(lambda self: self.has_nodes())
+    @rule()
+    def settle(self) -> None:
+        """Compare everything."""
+        self._apply(DrainQueues())
+
+    @precondition(lambda self: self.has_nodes())
+    @rule()
+    def reset_cache(self) -> None:
+        """Start again."""
+        self._apply(ResetCache())
+
+    @override
+    def teardown(self) -> None:
+        """Bring the traffic to an end."""
+        if self._subject is not None:
+            self._subject.finish()
+
+    def has_nodes(self) -> bool:
+        """Return whether there is a node to do something with."""
+        return self._subject is not None and bool(self._subject.live_nodes())
+
+    def _node_at(self, place: int) -> int:
+        assert self._subject is not None
+        nodes = self._subject.live_nodes()
+        return nodes[place % len(nodes)]
+
+    def _apply(self, step: TrafficStep) -> None:
+        if self._subject is None:
+            self._subject = self._open_subject(self._case)
+        self.steps.append(step)
+        subject, self._subject = self._subject, None
+        subject.apply(step)
+        # Only a subject without a violation is brought to an end.
+        self._subject = subject
+
+
+class _MachineFactory:
+    """Makes the machines of one run and remembers the last one, which is the shrunk one."""
+
+    def __init__(self, case: TrafficConfig, *, open_subject: OpenSubject) -> None:
+        self._case = case
+        self._open_subject = open_subject
+        self.steps: list[TrafficStep] = []
+
+    def __call__(self) -> TrafficMachine:
+        machine = TrafficMachine(self._case, open_subject=self._open_subject)
+        self.steps = machine.steps
+        return machine
+
+
+def find_violation(
+    case: TrafficConfig, *, open_subject: OpenSubject, step_num: int, shrinks: bool
+) -> TrafficReplay | None:
+    """Run random traffic on a case once; return what it found, or None.
+
+    The same arguments give the same result in every process.
+
+    Args:
+        case: what to run on.
+        open_subject: opens a fresh subject for each attempt.
+        step_num: steps to draw.
+        shrinks: whether Hypothesis simplifies what it found, which takes some seconds; steps that
+            are not needed are left out in any case.
+    """
+    witness = _MachineFactory(case, open_subject=open_subject)
+
+    def make() -> TrafficMachine:
+        return witness()
+
+    try:
+        with _uniform_draws():
+            chosen = _settings(step_num, shrinks=shrinks)
+            run_state_machine_as_test(seed(case.seed)(make), settings=chosen)  # type: ignore[arg-type]
+    except ViolationError as violation:
+        found = TrafficReplay(
+            scenario=case.scenario.name,
+            config=case.scenario.config,
+            seed=case.seed,
+            policy=case.policy,
+            steps=tuple(witness.steps),
+            invariant=violation.invariant,
+            message=str(violation),
+        )
+        return reduce_replay(found, open_subject=open_subject)
+    return None
+
+
+def _settings(step_num: int, *, shrinks: bool) -> settings:
+    return settings(
+        backend=_BACKEND,
+        max_examples=_EXAMPLES,
+        stateful_step_count=step_num,
+        database=None,
+        deadline=None,
+        derandomize=False,
+        phases=(Phase.generate, Phase.shrink) if shrinks else (Phase.generate,),
+        print_blob=False,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+        verbosity=Verbosity.quiet,
+    )
+
+
+@contextmanager
+def _uniform_draws() -> Iterator[None]:
+    AVAILABLE_PROVIDERS[_BACKEND] = _UniformProvider
+    try:
+        yield
+    finally:
+        del AVAILABLE_PROVIDERS[_BACKEND]

@@ -1,0 +1,138 @@
+"""Tell apart what a caller gave and what a default filled in, fast enough to do on every call."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from types import FunctionType
+from typing import Any
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_PLAIN_TYPES = (type(None), bool, int, float, str)
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundArgument:
+    """One argument as the callee sees it."""
+
+    name: str
+    value: object
+    given: bool
+
+
+class ArgumentBinder:
+    """Binds calls of one function; ``inspect.signature`` is asked once, not on every call.
+
+    Args:
+        function: must not be instrumented yet.
+        skip_first: leave out the first parameter (``self``, ``cls``).
+    """
+
+    def __init__(self, function: FunctionType, *, skip_first: bool) -> None:
+        parameters = list(inspect.signature(function).parameters.values())
+        kinds = {parameter.name: parameter.kind for parameter in parameters}
+        self._skip = 1 if skip_first else 0
+        self._positional = [name for name, kind in kinds.items() if kind in _POSITIONAL]
+        self._named = frozenset(name for name, kind in kinds.items() if kind in _NAMED)
+        self._rest = _single_of_kind(kinds, inspect.Parameter.VAR_POSITIONAL)
+        self._extra = _single_of_kind(kinds, inspect.Parameter.VAR_KEYWORD)
+        self._order = list(kinds)[self._skip :]
+        self._declared = [name for name in kinds if name not in (self._rest, self._extra)]
+        self._defaults = {
+            parameter.name: parameter.default
+            for parameter in parameters
+            if parameter.default is not inspect.Parameter.empty
+        }
+        self._required = kinds.keys() - self._defaults.keys() - {self._rest, self._extra}
+
+    @cached_property
+    def plain_defaults(self) -> dict[str, Any]:
+        """The defaults that are plain values, as a trace has them: what leaving them out means.
+
+        An empty tuple is an empty list there, a member of an enumeration its value. No other
+        default is compared with anything: it may be of a foreign type.
+        """
+        return {
+            name: _recorded_form(value)
+            for name, value in self._defaults.items()
+            if _is_plain(value)
+        }
+
+    def values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the named parameters with defaults filled in, in signature order.
+
+        None when the call cannot bind.
+        """
+        given = self._bind_given(args, kwargs)
+        if given is None:
+            return None
+        return {
+            name: given[name] if name in given else self._defaults[name] for name in self._declared
+        }
+
+    def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[BoundArgument, ...]:
+        """Return the arguments in signature order.
+
+        ``*args`` become ``args[0]``, ``**kwargs`` become ``kwargs.key`` in order of the keys. A
+        call that cannot bind gives its raw positions and keywords; the callee will raise.
+        """
+        given = self._bind_given(args, kwargs)
+        if given is None:
+            return tuple(self._unbound_arguments(args, kwargs))
+        return tuple(self._bound(args, kwargs, given))
+
+    def _bind_given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:
+        if len(args) > len(self._positional) and self._rest is None:
+            return None
+        given = dict(zip(self._positional, args, strict=False))
+        for name, value in kwargs.items():
+            if name in self._named:
+                if name in given:
+                    return None
+                given[name] = value
+            elif self._extra is None:
+                return None
+        return given if self._required <= given.keys() else None
+
+    def _bound(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], given: dict[str, Any]
+    ) -> Iterator[BoundArgument]:
+        for name in self._order:
+            if name == self._rest:
+                for number, value in enumerate(args[len(self._positional) :]):
+                    yield BoundArgument(name=f"{name}[{number}]", value=value, given=True)
+            elif name == self._extra:
+                for key in sorted(kwargs.keys() - self._named):
+                    yield BoundArgument(name=f"{name}.{key}", value=kwargs[key], given=True)
+            else:
+                is_given = name in given
+                value = given[name] if is_given else self._defaults[name]
+                yield BoundArgument(name=name, value=value, given=is_given)
+
+    def _unbound_arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Iterator[BoundArgument]:
+        for number, value in enumerate(args[self._skip :]):
+            yield BoundArgument(name=f"args[{number}]", value=value, given=True)
+        for name, value in kwargs.items():
+            yield BoundArgument(name=name, value=value, given=True)
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple):
+        return len(value) == 0
+    return type(value) in _PLAIN_TYPES or (
+        isinstance(value, Enum) and isinstance(value, _PLAIN_TYPES)
+    )
+
+
+def _recorded_form(value: Any) -> Any:  # noqa: ANN401 - a plain value
+    if isinstance(value, tuple):
+        return []
+    return value.value if isinstance(value, Enum) else value
+
+
+def _single_of_kind(kinds: Mapping[str, Any], wanted: object) -> str | None:
+    return next((name for name, kind in kinds.items() if kind is wanted), None)

@@ -1,0 +1,114 @@
+"""The buffers of pools: shape, type, memory and who shares it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from traces.recording.encode import dtype_name
+from traces.recording.object_ids import ObjectRef, OwnerNames, object_ref
+from traces.recording.probes import PoolSide, PoolView, Target
+from traces.schema.model import TensorRecord
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PendingBuffer:
+    """One buffer; owner names are not known before the recording ends.
+
+    Attributes:
+        holder: label of the pool.
+        shares_with: the first buffer recorded in the same storage.
+    """
+
+    holder: str
+    side: PoolSide
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    stride: tuple[int, ...]
+    layout: str
+    bytes: int
+    pinned: bool
+    shares_with: "_PendingBuffer | None"
+
+
+class BufferRecorder:
+    """Reads the buffers of each pool once, when it is complete."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._seen: set[str] = set()
+        self._buffers: list[_PendingBuffer] = []
+        self._storages: dict[int, tuple[ObjectRef, _PendingBuffer]] = {}
+
+    def snapshot(self, pool: object, label: str) -> None:
+        """Read the buffers of ``pool``, in the view's order; nothing if it is no pool."""
+        view = self._target.view(pool)
+        if view is None or label in self._seen:
+            return
+        self._seen.add(label)
+        for name, tensor in (view.tensors or _public_tensors)(pool):
+            self._add(pool, label, view, name, tensor)
+
+    def records(self, owners: OwnerNames) -> tuple[TensorRecord, ...]:
+        """Return all buffers in the order they were read."""
+        return tuple(_record(buffer, owners) for buffer in self._buffers)
+
+    def _add(
+        self, pool: object, label: str, view: PoolView, name: str, tensor: "torch.Tensor"
+    ) -> None:
+        address = tensor.untyped_storage().data_ptr()
+        # An address names a storage only while the pool that held it first is alive.
+        holder, first = self._storages.get(address, (None, None))
+        if holder is None or holder() is None:
+            first = None
+        buffer = _PendingBuffer(
+            holder=label,
+            side=view.side,
+            name=name,
+            shape=tuple(tensor.shape),
+            dtype=dtype_name(tensor.dtype),
+            stride=tuple(tensor.stride()),
+            layout=view.layout,
+            bytes=tensor.nbytes,
+            pinned=view.is_pinned(tensor),
+            shares_with=first,
+        )
+        self._buffers.append(buffer)
+        if first is None and address != 0:
+            self._storages[address] = (object_ref(pool), buffer)
+
+
+def _public_tensors(pool: object) -> Iterator[tuple[str, "torch.Tensor"]]:
+    for name, value in vars(pool).items():
+        if not name.startswith("_"):
+            yield from _tensors_within(name, value)
+
+
+def _tensors_within(name: str, value: object) -> Iterator[tuple[str, "torch.Tensor"]]:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        yield name, value
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _tensors_within(f"{name}[{number}]", item)
+
+
+def _record(buffer: _PendingBuffer, owners: OwnerNames) -> TensorRecord:
+    first = buffer.shares_with
+    aliases = f"{owners.resolve(first.holder, side=first.side)}.{first.name}" if first else ""
+    return TensorRecord(
+        owner=owners.resolve(buffer.holder, side=buffer.side),
+        object=buffer.holder,
+        name=buffer.name,
+        shape=buffer.shape,
+        dtype=buffer.dtype,
+        stride=buffer.stride,
+        layout=buffer.layout,
+        bytes=buffer.bytes,
+        pinned=buffer.pinned,
+        aliases=aliases,
+    )

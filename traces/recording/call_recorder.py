@@ -1,0 +1,355 @@
+"""The hooks behind the seams: what they saw, in order, in all threads.
+
+Everything a hook does for the record runs under one lock with the thread marked busy, so that what
+the record itself calls is not recorded. An exception in there is kept for the end of the recording.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from types import FunctionType
+from typing import Any, Literal, ParamSpec, TypeVar
+
+from traces.errors import RecorderError
+from traces.recording.binding import ArgumentBinder, BoundArgument
+from traces.recording.buffers import BufferRecorder
+from traces.recording.encode import FACTORY_DEFAULT, Encoder, Plain
+from traces.recording.event_log import EventLog
+from traces.recording.instrument import Hook
+from traces.recording.object_ids import ObjectIds, OwnerNames
+from traces.recording.probes import CallProbe, EventProbe, Probe, Target
+from traces.recording.source_sites import RawSite, SourceSites
+from traces.schema.model import Argument, Call, Event, Failure, Message, Site, Sites, TensorRecord
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_CONSTRUCTOR = "__init__"
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _OpenCall:
+    """A call while it runs, and until the record is assembled.
+
+    Attributes:
+        subject: the object of a method; let go when the call is over.
+        bound: the arguments themselves; let go when the call is over.
+    """
+
+    label: str
+    parent: str
+    step: str
+    seam: CallProbe
+    callee: str
+    site: RawSite
+    subject: object
+    bound: tuple[BoundArgument, ...]
+    arguments: list[Argument] = field(default_factory=list)
+    returns: Plain = None
+    raises: Failure | None = None
+    is_over: bool = False
+
+
+class _ThreadState(threading.local):
+    """What is going on in the running thread."""
+
+    def __init__(self) -> None:
+        self.is_busy = False
+        self.calls: list[_OpenCall] = []
+        self.depth: Counter[str] = Counter()
+        self.observed: Counter[str] = Counter()
+
+
+class CallRecorder:
+    """Collects what the seams of one target see.
+
+    Attributes:
+        step: name of the current step, for all threads.
+        is_open: hooks pass calls through unseen while it is false.
+        problems: what went wrong while recording.
+    """
+
+    def __init__(self, target: Target, *, hidden: frozenset[str]) -> None:
+        self.step = ""
+        self.is_open = False
+        self.problems: list[Exception] = []
+        self._target = target
+        self._lock = threading.RLock()
+        self._thread = _ThreadState()
+        self._source_sites = SourceSites(root=target.root, package=target.package, hidden=hidden)
+        self._labels = ObjectIds()
+        self._owners = OwnerNames()
+        self._buffers = BufferRecorder(target)
+        self._encoder = Encoder(self._labels, on_reference=self._label_object)
+        self._calls: list[_OpenCall] = []
+        self._call_counts: Counter[str] = Counter()
+        self._owners_of_callees: dict[str, tuple[FunctionType, type | None]] = {}
+        self._defaults: dict[str, dict[str, Any]] = {}
+        self._events = EventLog(
+            target, encoder=self._encoder, owners=self._owners, label=self._label_object
+        )
+        self._event_sites: list[RawSite] = []
+
+    def hooks(self) -> dict[FunctionType, Hook]:
+        """Learn the target's types and return a hook for each of its seams."""
+        self._target.register_types(self._encoder)
+        return {seam.function: self._hook(seam) for seam in self._target.probes()}
+
+    def close(self) -> None:
+        """Let every later call pass unseen, those in other threads included."""
+        with self._lock:
+            self.is_open = False
+
+    def record_message(self, level: Literal["warning", "error"], text: str) -> None:
+        """Add a message."""
+        if self.is_open and not self._thread.is_busy:
+            message = Message(step=self.step, level=level, text=text)
+            self._guarded(self._add_message, message)
+
+    def settle(self) -> None:
+        """Finish what could not be finished at once. Call it when the watch is closed.
+
+        Raises:
+            RecorderError: a call is still running in some thread.
+        """
+        self._encoder.settle()
+        running = [call.label for call in self._calls if not call.is_over]
+        if running:
+            raise RecorderError(
+                "record", "calls must be over", expected="none running", got=", ".join(running)
+            )
+
+    def calls(self) -> tuple[Call, ...]:
+        """Return all calls in the order in which they began."""
+        return tuple(
+            Call(
+                call=call.label,
+                parent=call.parent,
+                step=call.step,
+                role=call.seam.role,
+                callee=call.callee,
+                arguments=tuple(call.arguments),
+                returns=call.returns,
+                raises=call.raises,
+            )
+            for call in self._calls
+        )
+
+    def tensors(self) -> tuple[TensorRecord, ...]:
+        """Return all buffers in the order in which their pools were complete."""
+        return self._buffers.records(self._owners)
+
+    def events(self) -> tuple[Event, ...]:
+        """Return all events in the order in which they were over."""
+        return self._events.events()
+
+    def sites(self, error: BaseException | None) -> Sites:
+        """Return where all of this came from. Call it when the seams are no longer hooked.
+
+        Args:
+            error: the exception that ended it, if any.
+        """
+        failed = None if error is None else self._source_sites.failed(error)
+        definitions: dict[str, Site] = {}
+        for callee, (function, owner) in self._owners_of_callees.items():
+            raw = self._source_sites.definition_site(function, owner)
+            if raw is not None:
+                definitions[callee] = self._source_sites.site(raw)
+        return Sites(
+            calls={call.label: self._source_sites.site(call.site) for call in self._calls},
+            definitions=definitions,
+            events=tuple(self._source_sites.site(raw) for raw in self._event_sites),
+            failure=None if failed is None else self._source_sites.site(failed),
+            defaults=dict(self._defaults),
+        )
+
+    def _hook(self, seam: Probe) -> Hook:
+        if isinstance(seam, CallProbe):
+            binder = ArgumentBinder(seam.function, skip_first=bool(seam.method))
+            return partial(self._on_call, seam, binder)
+        return partial(self._on_event, seam, ArgumentBinder(seam.function, skip_first=False))
+
+    def _on_call(
+        self,
+        seam: CallProbe,
+        binder: ArgumentBinder,
+        original: Callable[..., object],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> object:
+        thread = self._thread
+        if thread.is_busy or not self.is_open or _is_super_call(thread.calls, seam, args):
+            return original(*args, **kwargs)
+        call = self._guarded(self._open_call, seam, binder, args, kwargs)
+        try:
+            result = original(*args, **kwargs)
+        except BaseException as error:
+            self._guarded(self._close_call, call, None, error)
+            raise
+        self._guarded(self._close_call, call, result, None)
+        return result
+
+    def _on_event(
+        self,
+        seam: EventProbe,
+        binder: ArgumentBinder,
+        original: Callable[..., object],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> object:
+        thread, family = self._thread, seam.family
+        is_inner = seam.nesting == "outermost" and thread.depth[family] > 0
+        if thread.is_busy or not self.is_open or is_inner:
+            return original(*args, **kwargs)
+        told_before = thread.observed[family]
+        thread.depth[family] += 1
+        try:
+            result = original(*args, **kwargs)
+        finally:
+            thread.depth[family] -= 1
+        if seam.nesting == "innermost" and thread.observed[family] != told_before:
+            return result
+        thread.observed[family] += 1
+        self._guarded(self._observe, seam, binder, args, kwargs, result)
+        return result
+
+    def _guarded(self, work: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R | None:
+        thread = self._thread
+        with self._lock:
+            thread.is_busy = True
+            try:
+                return work(*args, **kwargs)
+            except Exception as problem:  # noqa: BLE001 - raised when the recording ends
+                self.problems.append(problem)
+                return None
+            finally:
+                thread.is_busy = False
+
+    def _open_call(
+        self, seam: CallProbe, binder: ArgumentBinder, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> _OpenCall:
+        subject = args[0] if seam.method and args else None
+        callee = self._callee(seam, subject)
+        self._call_counts[callee] += 1
+        calls = self._thread.calls
+        call = _OpenCall(
+            label=f"{callee}#{self._call_counts[callee]}",
+            parent=calls[-1].label if calls else "",
+            step=self.step,
+            seam=seam,
+            callee=callee,
+            site=self._source_sites.current_site(),
+            subject=subject,
+            bound=binder.arguments(args, kwargs),
+        )
+        self._calls.append(call)
+        calls.append(call)
+        self._owners_of_callees.setdefault(callee, (seam.function, _class_of(seam, subject)))
+        self._defaults.setdefault(callee, binder.plain_defaults)
+        if seam.method == _CONSTRUCTOR:
+            # Labelled before it is seen anywhere: its buffers are read when it is complete.
+            self._label(subject, callee)
+        call.arguments = [self._argument(callee, argument) for argument in call.bound]
+        return call
+
+    def _close_call(
+        self, call: _OpenCall | None, result: object, error: BaseException | None
+    ) -> None:
+        if call is None:
+            return
+        self._thread.calls.remove(call)
+        call.is_over = True
+        subject, bound = call.subject, call.bound
+        call.subject, call.bound = None, ()
+        if error is not None:
+            call.raises = Failure(type=type(error).__name__, message=str(error))
+            return
+        if call.seam.method == _CONSTRUCTOR:
+            self._close_constructor(call, subject, bound)
+        else:
+            call.returns = self._encode(result, f"{call.callee}.return")
+        if call.seam.claims is not None:
+            values = {argument.name: argument.value for argument in bound}
+            for claim in call.seam.claims(values):
+                label = self._label_object(claim.holder)
+                self._owners.claim(label, side=claim.side, pool=claim.pool)
+
+    def _close_constructor(
+        self, call: _OpenCall, subject: object, bound: tuple[BoundArgument, ...]
+    ) -> None:
+        label = self._label(subject, call.callee)
+        call.returns = {"ref": label}
+        self._buffers.snapshot(subject, label)
+        for number, argument in enumerate(bound):
+            if argument.value is FACTORY_DEFAULT:
+                made = replace(argument, value=getattr(subject, argument.name))
+                call.arguments[number] = self._argument(call.callee, made)
+
+    def _argument(self, callee: str, argument: BoundArgument) -> Argument:
+        value: Plain = {"default": "factory"}
+        if argument.value is not FACTORY_DEFAULT:
+            value = self._encode(argument.value, f"{callee}.{argument.name}")
+        return Argument(name=argument.name, value=value, given=argument.given)
+
+    def _encode(self, value: object, where: str) -> Plain:
+        """Encode a value; a problem with one value does not hide those of the others."""
+        try:
+            return self._encoder.encode(value, where)
+        except Exception as problem:  # noqa: BLE001 - raised when the recording ends
+            self.problems.append(problem)
+            return None
+
+    def _callee(self, seam: CallProbe, subject: object) -> str:
+        """Return the seam's name with the class that the object really has."""
+        name = self._labels.name_of(type(subject)) if seam.method else None
+        if name is None:
+            return seam.callee
+        return name if seam.method == _CONSTRUCTOR else f"{name}.{seam.method}"
+
+    def _label(self, thing: object, otherwise: str) -> str:
+        return self._labels.label(thing, self._labels.name_of(type(thing)) or otherwise)
+
+    def _label_object(self, thing: object) -> str:
+        """Label an object; a pool that was made before the recording is read now."""
+        is_new = not self._labels.has_label(thing)
+        label = self._label(thing, type(thing).__name__)
+        if is_new:
+            self._buffers.snapshot(thing, label)
+        return label
+
+    def _observe(
+        self,
+        seam: EventProbe,
+        binder: ArgumentBinder,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: object,
+    ) -> None:
+        values = binder.values(args, kwargs)
+        assert values is not None, "a call that returned did bind"
+        seen = seam.observe(values, result)
+        if seen is not None:
+            self._events.add(seen, step=self.step)
+            self._event_sites.append(self._source_sites.current_site())
+
+    def _add_message(self, message: Message) -> None:
+        self._events.add_message(message)
+        self._event_sites.append(self._source_sites.current_site())
+
+
+def _is_super_call(calls: list[_OpenCall], seam: CallProbe, args: tuple[Any, ...]) -> bool:
+    """Return whether this is the overridden method, called by the method that overrides it."""
+    if not (calls and seam.method and args):
+        return False
+    last = calls[-1]
+    return (
+        last.subject is args[0]
+        and last.seam.method == seam.method
+        and last.seam.function is not seam.function
+    )
+
+
+def _class_of(seam: CallProbe, subject: object) -> type | None:
+    return type(subject) if seam.method else None

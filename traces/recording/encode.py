@@ -1,0 +1,222 @@
+"""Values of a running program as plain JSON: a closed world.
+
+What is not listed here or registered by the target is an error that names the type and the place.
+A ``repr`` is never taken: it would hide what it leaves out and show addresses.
+
+========================  ==========================================================
+value                     encoded
+========================  ==========================================================
+None bool int float str   itself; NaN and infinity are refused
+enum member               its value
+list, tuple               list
+dict                      ``{"map": [[key, value], ...]}`` in order of keys
+set, frozenset            ``{"set": [...]}`` in order
+torch.dtype               ``{"dtype": "bfloat16"}``
+1-D int32, int64 tensor   ``{"slots": "64-127,192"}``
+other tensor              ``{"tensor": {"shape": [...], "dtype": "..."}}``
+registered reference      ``{"ref": "MLATokenToKVPoolHost#1"}``
+registered value          ``{"object": "PoolTransfer", "fields": {...}}``
+other callable            ``{"callable": true}``
+========================  ==========================================================
+"""
+
+import dataclasses
+import functools
+import inspect
+import math
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from traces.errors import RecorderError
+from traces.recording.object_ids import ObjectIds
+from traces.schema.slot_ranges import slot_ranges
+
+if TYPE_CHECKING:
+    import torch
+
+Plain: TypeAlias = Any
+"""What :mod:`traces.schema.canonical` can write."""
+
+Handler: TypeAlias = Callable[[Any, str], Plain]
+"""Encodes a value of one registered class; the second argument is the place, for errors."""
+
+_SCALARS = frozenset((type(None), bool, int, str))
+_MAX_DEPTH = 40
+
+
+@dataclasses.dataclass
+class _WithFactory:
+    field: list[int] = dataclasses.field(default_factory=list)
+
+
+# Stands in generated signatures for "made anew by the constructor"; it has no public name.
+FACTORY_DEFAULT: object = inspect.signature(_WithFactory).parameters["field"].default
+
+
+class Encoder:
+    """Encodes values; what a target adds is registered before the first call.
+
+    Args:
+        labels: names objects that are encoded as references.
+        on_reference: returns the label of an object that is encoded as a reference.
+    """
+
+    def __init__(self, labels: ObjectIds, *, on_reference: Callable[[object], str]) -> None:
+        self._labels = labels
+        self._on_reference = on_reference
+        self._handlers: dict[type, Handler] = {}
+        self._packages: tuple[str, ...] = ()
+        self._deferred_slots: list[tuple[dict[str, Plain], torch.Tensor]] = []
+        self._depth = 0
+        self.register_reference(threading.Event, "Event")
+
+    def register(self, kind: type, handler: Handler) -> None:
+        """Encode objects of a class and its subclasses with ``handler``."""
+        self._handlers[kind] = handler
+
+    def register_reference(self, kind: type, name: str) -> None:
+        """Encode objects of a class and its subclasses as ``{"ref": "name#ordinal"}``."""
+        self._labels.register(kind, name)
+        self.register(kind, self._reference)
+
+    def register_package(self, package: str) -> None:
+        """Encode objects of every class of a package by reference that nothing else is said of."""
+        self._packages += (f"{package}.",)
+
+    def register_value(self, kind: type) -> None:
+        """Encode objects of a dataclass by their fields, those that start with ``_`` left out."""
+        self.register(kind, self._fields)
+
+    def label(self, thing: object, name: str) -> str:
+        """Return the label of an object, ``name#ordinal`` when it is seen first."""
+        return self._labels.label(thing, name)
+
+    def encode(self, value: object, where: str) -> Plain:
+        """Return the plain form of a value.
+
+        Args:
+            value: anything.
+            where: ``callee.argument``, for errors.
+
+        Raises:
+            RecorderError: the type is not known, the value has no plain form, or it holds itself.
+        """
+        if type(value) in _SCALARS:
+            return value
+        if self._depth >= _MAX_DEPTH:
+            raise RecorderError(
+                where, "values must not nest too deep", expected=f"{_MAX_DEPTH} levels", got="more"
+            )
+        self._depth += 1
+        try:
+            return self._encode(value, where)
+        finally:
+            self._depth -= 1
+
+    def slots(self, tensor: "torch.Tensor") -> dict[str, Plain]:
+        """Return ``{"slots": runs}`` for a 1-D integer tensor.
+
+        Order: the content of a CUDA tensor is copied on its own device in the order of the current
+        stream and read in :meth:`settle`; the host does not wait here.
+        """
+        if tensor.is_cuda:
+            holder: dict[str, Plain] = {"slots": ""}
+            self._deferred_slots.append((holder, tensor.detach().clone()))
+            return holder
+        return {"slots": slot_ranges(tensor)}
+
+    def settle(self) -> None:
+        """Fill in the slots that were still on a device. Blocks until its work is done."""
+        for device in {copied.device for _, copied in self._deferred_slots}:
+            sys.modules["torch"].cuda.synchronize(device)
+        for holder, copied in self._deferred_slots:
+            holder["slots"] = slot_ranges(copied.cpu())
+        self._deferred_slots.clear()
+
+    def _encode(self, value: object, where: str) -> Plain:
+        if isinstance(value, Enum):
+            return self.encode(value.value, where)
+        handler = self._handler(type(value))
+        if handler is not None:
+            return handler(value, where)
+        if isinstance(value, float | list | tuple | dict | set | frozenset):
+            return self._builtin(value, where)
+        if "torch" in sys.modules:
+            found = self._torch(value)
+            if found is not None:
+                return found
+        if callable(value):
+            return {"callable": True}
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise RecorderError(where, "type must be known", expected="a registered type", got=kind)
+
+    def _handler(self, kind: type) -> Handler | None:
+        found = (self._handlers[base] for base in kind.__mro__ if base in self._handlers)
+        of_package = self._reference if kind.__module__.startswith(self._packages) else None
+        return next(found, of_package)
+
+    def _builtin(self, value: object, where: str) -> Plain:
+        match value:
+            case float():
+                if not math.isfinite(value):
+                    raise RecorderError(where, "must be finite", expected="a number", got=value)
+                return float(value)
+            case list() | tuple():
+                return [self.encode(item, f"{where}[{i}]") for i, item in enumerate(value)]
+            case dict():
+                pairs = [
+                    [self.encode(key, where), self.encode(item, f"{where}[{key!r}]")]
+                    for key, item in value.items()
+                ]
+                return {"map": sorted(pairs, key=lambda pair: _sort_key(pair[0], where))}
+            case _:
+                items = [self.encode(item, where) for item in cast("Iterable[object]", value)]
+                return {"set": sorted(items, key=lambda item: _sort_key(item, where))}
+
+    def _torch(self, value: object) -> Plain | None:
+        torch = sys.modules["torch"]
+        if isinstance(value, torch.Tensor):
+            if value.dim() == 1 and value.dtype in (torch.int32, torch.int64):
+                return self.slots(value)
+            return {"tensor": {"shape": list(value.shape), "dtype": dtype_name(value.dtype)}}
+        if isinstance(value, torch.dtype):
+            return {"dtype": dtype_name(value)}
+        if isinstance(value, torch.device):
+            # Which device it is depends on the machine, which a trace must not.
+            return {"device": "torch"}
+        return None
+
+    def _reference(self, value: object, where: str) -> Plain:
+        del where
+        return {"ref": self._on_reference(value)}
+
+    def _fields(self, value: Any, where: str) -> Plain:  # noqa: ANN401 - a registered dataclass
+        kind = type(value).__name__
+        fields = {
+            field.name: self.encode(getattr(value, field.name), f"{where}.{field.name}")
+            for field in dataclasses.fields(value)
+            if not field.name.startswith("_")
+        }
+        return {"object": kind, "fields": fields}
+
+
+@functools.cache
+def dtype_name(dtype: "torch.dtype") -> str:
+    """Return ``bfloat16`` for ``torch.bfloat16``."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _sort_key(key: Plain, where: str) -> tuple[str, Any]:
+    """Order mixed keys by type first; numbers by value, lists by their items."""
+    if key is None or isinstance(key, bool | int | float):
+        return ("", -math.inf if key is None else key)
+    if isinstance(key, str):
+        return ("text", key)
+    if isinstance(key, list):
+        return ("list", [_sort_key(item, where) for item in key])
+    if isinstance(key, dict) and "ref" in key:
+        return ("ref", key["ref"])
+    raise RecorderError(where, "keys must have an order", expected="number or text", got=key)

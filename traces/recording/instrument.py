@@ -1,0 +1,192 @@
+"""See every call of a Python function, however the caller got hold of it.
+
+A function object is what every reference to it shares: an attribute of a module or class, a
+``from x import f`` copy, an entry of a registry, the inside of a ``functools.partial``, a bound
+method kept in a list. Replacing *attributes* (``unittest.mock``, wrapt) reaches only the attribute
+that is replaced, so all the copies made before go unseen. Watching *frames* (``sys.setprofile``,
+``sys.monitoring``) reaches them all but comes too late: a frame holds the parameters after binding,
+where ``f(4)`` and ``f()`` with a default of 4 look the same.
+
+So the function object stays and its ``__code__`` is replaced by a trampoline that takes
+``(*args, **kwargs)`` as the caller wrote them. The hook that it calls is one of its constants, so
+the function's own globals, which the trampoline shares, are left alone. A code object can only
+replace another with as many free variables (a method that uses ``super()`` has ``__class__``), so
+trampolines are compiled for each number of them. The hook gets the original as a function of its
+own, made of the original code, globals, defaults and closure.
+
+Nothing is left behind: with no instrumentation active the code objects are the original ones.
+While it is active, ``__signature__`` keeps ``inspect.signature`` truthful.
+"""
+
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from types import CodeType, FunctionType
+from typing import Any, Protocol
+
+from traces.errors import InstrumentError
+
+TRAMPOLINE_FILE = "<goldentrace trampoline>"
+
+_HOOK = "goldentrace hook"
+_SUSPENDABLE = (
+    inspect.CO_GENERATOR
+    | inspect.CO_COROUTINE
+    | inspect.CO_ASYNC_GENERATOR
+    | inspect.CO_ITERABLE_COROUTINE
+)
+_lock = threading.Lock()
+_active: dict[int, "_ReplacedFunction"] = {}
+
+
+class Hook(Protocol):
+    """Called in place of an instrumented function; decides whether and how to call it."""
+
+    def __call__(
+        self, original: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> object:
+        """Return what the caller shall get.
+
+        Args:
+            original: the function as it was; calling it is not seen again, its own recursion is.
+            args: positions as the caller wrote them, the object of a method first.
+            kwargs: keywords as the caller wrote them.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ReplacedFunction:
+    function: FunctionType
+    code: CodeType
+    trampoline: CodeType
+    signature: inspect.Signature | None
+    """To be shown meanwhile; None when the function has an explicit one of its own."""
+
+
+@contextmanager
+def instrumented(hooks: Mapping[FunctionType, Hook]) -> Iterator[None]:
+    """Call hooks in place of functions, in all threads, for the duration of the block.
+
+    Raises:
+        InstrumentError: something is not a plain Python function, or is instrumented already;
+            nothing was changed then. On leaving: somebody else replaced the code meanwhile.
+    """
+    for function in hooks:
+        require_plain_function(function)
+    replaced = _replace(hooks)
+    try:
+        yield
+    finally:
+        _restore(replaced)
+
+
+def require_plain_function(function: object) -> None:
+    """Refuse what a trampoline cannot stand in for.
+
+    Raises:
+        InstrumentError: not a function written in Python, or one whose body can be suspended.
+    """
+    subject = getattr(function, "__qualname__", repr(function))
+    if not isinstance(function, FunctionType):
+        kind = type(function).__name__
+        raise InstrumentError(
+            subject, "must be a Python function", expected="a function object", got=kind
+        )
+    if function.__code__.co_flags & _SUSPENDABLE:
+        raise InstrumentError(
+            subject,
+            "body must run in one go",
+            expected="a plain function",
+            got="a generator or coroutine function",
+        )
+
+
+def still_instrumented() -> tuple[str, ...]:
+    """Return the qualified names of the functions that are instrumented at this moment."""
+    with _lock:
+        return tuple(entry.function.__qualname__ for entry in _active.values())
+
+
+def _replace(hooks: Mapping[FunctionType, Hook]) -> list[_ReplacedFunction]:
+    with _lock:
+        for function in hooks:
+            if id(function) in _active:
+                raise InstrumentError(
+                    function.__qualname__,
+                    "must be instrumented once",
+                    expected="its own code",
+                    got="a trampoline",
+                )
+        # Prepared before the first change, so that a failure changes nothing.
+        prepared = [_prepare(function, hook) for function, hook in hooks.items()]
+        for entry in prepared:
+            _active[id(entry.function)] = entry
+            if entry.signature is not None:
+                entry.function.__signature__ = entry.signature  # type: ignore[attr-defined]
+            entry.function.__code__ = entry.trampoline
+        return prepared
+
+
+def _restore(replaced: list[_ReplacedFunction]) -> None:
+    foreign = []
+    with _lock:
+        for entry in replaced:
+            if entry.function.__code__ is not entry.trampoline:
+                foreign.append(entry.function.__qualname__)
+            entry.function.__code__ = entry.code
+            if entry.signature is not None:
+                entry.function.__dict__.pop("__signature__", None)
+            del _active[id(entry.function)]
+    if foreign:
+        raise InstrumentError(
+            ", ".join(foreign),
+            "code must not change while instrumented",
+            expected="the trampoline",
+            got="other code, now replaced by the original",
+        )
+
+
+def _prepare(function: FunctionType, hook: Hook) -> _ReplacedFunction:
+    code = function.__code__
+    original = FunctionType(
+        code, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    original.__kwdefaults__ = function.__kwdefaults__
+    original.__qualname__ = function.__qualname__
+    template = _template(len(code.co_freevars))
+    bound = partial(hook, original)
+    trampoline = template.replace(
+        co_name=code.co_name,
+        co_qualname=code.co_qualname,
+        co_freevars=code.co_freevars,
+        co_consts=tuple(bound if item == _HOOK else item for item in template.co_consts),
+    )
+    has_signature = "__signature__" in function.__dict__
+    return _ReplacedFunction(
+        function=function,
+        code=code,
+        trampoline=trampoline,
+        signature=None if has_signature else inspect.signature(function),
+    )
+
+
+@cache
+def _template(free_variables: int) -> CodeType:
+    """Compile a trampoline with this many free variables and a placeholder for its hook."""
+    names = ", ".join(f"free_{number}" for number in range(free_variables))
+    source = (
+        f"def factory({names}):\n"
+        "    def trampoline(*args, **kwargs):\n"
+        f"        hook = {_HOOK!r}\n"
+        "        return hook(args, kwargs)\n"
+        f"        {names or 'pass'}\n"
+        "    return trampoline.__code__\n"
+    )
+    namespace: dict[str, Any] = {}
+    exec(compile(source, TRAMPOLINE_FILE, "exec"), namespace)
+    template: CodeType = namespace["factory"](*range(free_variables))
+    assert len(template.co_freevars) == free_variables
+    return template

@@ -1,0 +1,123 @@
+"""Listen to the warnings and log records of one package.
+
+Warnings are seen where they are issued, so that neither the filters nor the once-only registry
+decides about them. What filters and handlers then do is as without a recorder.
+"""
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, ModuleType
+from typing import Any, Literal, TypeAlias
+
+from traces.errors import RecorderError
+from traces.recording.instrument import TRAMPOLINE_FILE
+
+MessageSink: TypeAlias = Callable[[Literal["warning", "error"], str], None]
+
+
+@contextmanager
+def capture_messages(package: str, tell: MessageSink, *, hidden: frozenset[str]) -> Iterator[None]:
+    """Pass on every warning and log record of ``package`` for the duration of the block.
+
+    Args:
+        package: import name; its modules and their loggers are heard.
+        tell: gets level and text; called in the thread that issued the message.
+        hidden: source files that a ``stacklevel`` must not count.
+
+    Raises:
+        RecorderError: the package's logger does not let warnings through; or something else took
+            the place of ``warnings.warn`` during the block.
+    """
+    with _capture_logs(package, tell), _capture_warnings(package, tell, hidden):
+        yield
+
+
+@contextmanager
+def _capture_logs(package: str, tell: MessageSink) -> Iterator[None]:
+    logger = logging.getLogger(package)
+    if not logger.isEnabledFor(logging.WARNING):
+        level = logging.getLevelName(logger.getEffectiveLevel())
+        got = "logging.disable" if logger.manager.disable >= logging.WARNING else level
+        raise RecorderError(
+            f"logger {package}", "must let warnings through", expected="WARNING", got=got
+        )
+
+    def heard(record: logging.LogRecord) -> bool:
+        tell("error" if record.levelno >= logging.ERROR else "warning", record.getMessage())
+        return False
+
+    # A filter is asked before the handler takes its lock; the recorder has a lock of its own.
+    handler = logging.Handler(logging.WARNING)
+    handler.addFilter(heard)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+@contextmanager
+def _capture_warnings(package: str, tell: MessageSink, hidden: frozenset[str]) -> Iterator[None]:
+    original = warnings.warn
+    skipped = hidden | {TRAMPOLINE_FILE}
+
+    def warn(
+        message: Any,  # noqa: ANN401 - as in warnings
+        category: type[Warning] | None = None,
+        stacklevel: int = 1,
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        caller = sys._getframe(1)  # noqa: SLF001 - the interpreter's own way
+        if _is_within(caller.f_globals.get("__name__", ""), package):
+            tell("warning", str(message))
+        level = 1 + _real_stacklevel(caller, stacklevel, skipped)
+        original(message, category, level, *args, **kwargs)
+
+    holders = _modules_with(package, original)
+    for module, name in holders:
+        setattr(module, name, warn)
+    try:
+        yield
+    finally:
+        replaced = [module.__name__ for module, name in holders if vars(module)[name] is not warn]
+        for module, name in holders:
+            setattr(module, name, original)
+    if replaced:
+        raise RecorderError(
+            ", ".join(replaced),
+            "warn must stay while recording",
+            expected="the recorder's",
+            got="another, now replaced by the original",
+        )
+
+
+def _modules_with(package: str, function: object) -> list[tuple[ModuleType, str]]:
+    """Return ``warnings`` and every module of the package that imported the function by name."""
+    own = [
+        (module, name)
+        for module_name, module in list(sys.modules.items())
+        if _is_within(module_name, package)
+        for name, value in vars(module).items()
+        if value is function
+    ]
+    return [(warnings, "warn"), *own]
+
+
+def _real_stacklevel(caller: FrameType, stacklevel: int, skipped: frozenset[str]) -> int:
+    """Return the level that points where ``stacklevel`` did without the recorder's frames."""
+    wanted, level = stacklevel, 1
+    frame: FrameType | None = caller
+    while wanted > 1 and frame is not None:
+        frame = frame.f_back
+        level += 1
+        if frame is not None and frame.f_code.co_filename not in skipped:
+            wanted -= 1
+    return level
+
+
+def _is_within(module_name: str, package: str) -> bool:
+    return module_name == package or module_name.startswith(f"{package}.")

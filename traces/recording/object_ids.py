@@ -1,0 +1,82 @@
+"""Names for things that have no name of their own: objects, events, owners of buffers.
+
+Numbers are given in order of first sight, so two runs of one program give the same names; addresses
+and hashes never show.
+"""
+
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from typing import TypeAlias
+
+from traces.recording.probes import PoolSide
+
+ObjectRef: TypeAlias = Callable[[], object]
+
+
+class ObjectIds:
+    """Labels objects of registered classes: ``MLATokenToKVPoolHost#1``."""
+
+    def __init__(self) -> None:
+        self._classes: dict[type, str] = {}
+        self._labelled: dict[int, tuple[ObjectRef, str]] = {}
+        self._counts: Counter[str] = Counter()
+
+    def register(self, kind: type, name: str) -> None:
+        """Let objects of a class and of its subclasses be labelled ``name#ordinal``."""
+        self._classes[kind] = name
+
+    def name_of(self, kind: type) -> str | None:
+        """Return the name of the nearest registered class in the order of inheritance."""
+        return next((self._classes[base] for base in kind.__mro__ if base in self._classes), None)
+
+    def has_label(self, thing: object) -> bool:
+        """Return whether this very object has a label."""
+        held, _ = self._labelled.get(id(thing), (None, ""))
+        return held is not None and held() is thing
+
+    def label(self, thing: object, name: str) -> str:
+        """Return the label of an object, a new ``name#ordinal`` when it is seen first."""
+        if self.has_label(thing):
+            return self._labelled[id(thing)][1]
+        self._counts[name] += 1
+        label = f"{name}#{self._counts[name]}"
+        self._labelled[id(thing)] = (object_ref(thing), label)
+        return label
+
+
+class OwnerNames:
+    """Resolves object labels to owners, ``host.KV``, once all claims are in.
+
+    The first claim to an object counts. A second object under the same name gets ``#2``.
+    """
+
+    def __init__(self) -> None:
+        self._claimed: dict[str, str] = {}
+        self._resolved: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
+
+    def claim(self, label: str, *, side: PoolSide, pool: str) -> None:
+        """Name an object; a later claim to the same object is ignored."""
+        self._claimed.setdefault(label, f"{side}.{pool}")
+
+    def resolve(self, label: str, *, side: PoolSide) -> str:
+        """Return the owner name of an object; without a claim its class stands for the pool."""
+        if label not in self._resolved:
+            name = self._claimed.get(label, f"{side}.{label.partition('#')[0]}")
+            self._counts[name] += 1
+            ordinal = self._counts[name]
+            self._resolved[label] = name if ordinal == 1 else f"{name}#{ordinal}"
+        return self._resolved[label]
+
+
+def object_ref(thing: object) -> ObjectRef:
+    """Return what gives the object back, None once it is gone.
+
+    It keeps an identity from being reused unnoticed, and memory alive only where it must: for
+    objects that cannot be referred to weakly.
+    """
+    try:
+        return weakref.ref(thing)
+    except TypeError:
+        return lambda: thing

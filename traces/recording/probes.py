@@ -1,0 +1,187 @@
+"""What a target exposes to the recorder: the callables to watch and how to read them.
+
+A seam is one function object. :class:`CallSeam` makes a call record of every call; the functions
+behind an :class:`EventSeam` run thousands of times and are reduced to one observation each.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import torch
+
+    from traces.recording.encode import Encoder
+
+Role: TypeAlias = Literal["builder", "constructor", "operation"]
+PoolSide: TypeAlias = Literal["device", "host"]
+Values: TypeAlias = Mapping[str, Any]
+"""Bound parameters of one call, defaults filled in, ``self`` included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolNaming:
+    """Says that ``holder`` is the pool called ``pool`` (``KV``) on one side."""
+
+    side: PoolSide
+    pool: str
+    holder: object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolView:
+    """How to read the buffers of a pool.
+
+    Attributes:
+        layout: host layout; empty on the device side.
+        is_pinned: whether a buffer lies in page-locked memory.
+        tensors: yields the buffers by attribute path; None for every public tensor attribute.
+    """
+
+    side: PoolSide
+    layout: str
+    is_pinned: Callable[["torch.Tensor"], bool]
+    tensors: Callable[[object], Iterable[tuple[str, "torch.Tensor"]]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferObservation:
+    """Rows of one plane of one layer were copied between a device pool and ``host_pool``."""
+
+    direction: Literal["backup", "load"]
+    host_pool: object
+    plane: str
+    layer: int
+    device_slots: "torch.Tensor"
+    host_slots: "torch.Tensor"
+    bytes: int
+    backend: str
+    stream: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocationObservation:
+    """A pool was asked for ``need`` slots; ``slots`` is None when it had too few."""
+
+    pool: object
+    need: int
+    slots: "torch.Tensor | None"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseObservation:
+    """Slots of a pool were given back."""
+
+    pool: object
+    slots: "torch.Tensor"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageObservation:
+    """The storage tier was opened or asked for a page; see :class:`traces.schema.model.StorageAccess`."""
+
+    operation: Literal["open", "query", "store", "fetch", "refuse"]
+    pool: str
+    key: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRecordObservation:
+    """A device event was recorded on a stream."""
+
+    event: object
+    name: str
+    stream: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventWaitObservation:
+    """A stream, or ``host``, waits: for an event, or (None) for all work of the stream ``name``."""
+
+    event: object | None
+    name: str
+    stream: str
+
+
+Observation: TypeAlias = (
+    TransferObservation
+    | AllocationObservation
+    | ReleaseObservation
+    | StorageObservation
+    | EventRecordObservation
+    | EventWaitObservation
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallProbe:
+    """A function whose every call is recorded with all its arguments.
+
+    A call that a method makes to the method it overrides, on the same object, is no call of its
+    own: a constructor is recorded once an object, with what the caller gave.
+
+    Attributes:
+        function: what is watched.
+        callee: ``build_kv_only_stack``, ``HybridCacheController.write``; for a method the class is
+            replaced by that of the object.
+        method: name of the method, ``__init__`` for a constructor; empty for a plain function.
+        claims: names the pools that a successful call has made known.
+    """
+
+    function: FunctionType
+    callee: str
+    role: Role
+    method: str
+    claims: Callable[[Values], Iterable[PoolNaming]] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventProbe:
+    """A function that is reduced to one observation a call.
+
+    Attributes:
+        function: what is watched.
+        family: seams of one family are told apart from no others by ``nesting``.
+        nesting: ``every`` call counts; only the ``outermost`` of nested calls; only the
+            ``innermost`` (an allocator made of allocators is not counted beside its parts).
+        observe: reads the bound parameters and the result; None for nothing to tell.
+    """
+
+    function: FunctionType
+    family: str
+    nesting: Literal["every", "outermost", "innermost"]
+    observe: Callable[[Values, Any], Observation | None]
+
+
+Probe: TypeAlias = CallProbe | EventProbe
+
+
+class Target(Protocol):
+    """Code under guard, as the recorder sees it."""
+
+    @property
+    def name(self) -> str:
+        """Name for users: ``native``."""
+
+    @property
+    def package(self) -> str:
+        """Import name; warnings and log records of this package become messages."""
+
+    @property
+    def root(self) -> Path:
+        """Directory that holds the package; source places are relative to it."""
+
+    def probes(self) -> Sequence[Probe]:
+        """Return everything that is to be watched, each function once."""
+
+    def builders(self) -> tuple[str, ...]:
+        """Return the names of all stack builders, sorted."""
+
+    def register_types(self, encoder: "Encoder") -> None:
+        """Register the target's own types."""
+
+    def view(self, pool: object) -> PoolView | None:
+        """Return how to read ``pool``; None when it is no pool."""

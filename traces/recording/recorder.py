@@ -1,0 +1,213 @@
+"""Record what a target does: calls, buffers, events, messages, outcome.
+
+``with record() as recorder:`` watches every seam of the target in all threads. The recorder never
+swallows a problem of its own and never changes a result: whatever goes wrong inside it is collected
+and raised as :class:`~traces.errors.RecorderError` when the block ends.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from traces.errors import RecorderError
+from traces.recording import call_recorder, instrument, message_capture
+from traces.recording.probes import Target
+from traces.schema import canonical
+from traces.schema.model import (
+    SCHEMA,
+    Call,
+    DigestRecord,
+    Event,
+    Failure,
+    Outcome,
+    Recording,
+    ScenarioRecord,
+    Sites,
+    TensorRecord,
+    Trace,
+)
+from traces.targets import get_target
+
+_HIDDEN_FILES = frozenset(
+    (__file__, instrument.__file__, message_capture.__file__, call_recorder.__file__)
+)
+_recorder_lock = threading.Lock()
+
+
+def record(*, target: str | Target = "native") -> "Recorder":
+    """Return a recorder for a ``with`` block; after the block it holds the trace.
+
+    Args:
+        target: name of a target, or one of your own.
+
+    Raises:
+        RecorderError: on entering: another recorder is active. On leaving: something could not be
+            recorded.
+        ValueError: no target has this name.
+    """
+    return Recorder(get_target(target) if isinstance(target, str) else target)
+
+
+class Recorder:
+    """A recording while it is made, and when it is done.
+
+    Attributes:
+        target: the code under guard.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._call_recorder = call_recorder.CallRecorder(target, hidden=_HIDDEN_FILES)
+        self._is_used = False
+        self._recording: Recording | None = None
+        self._digests: list[DigestRecord] = []
+        self._failed_step: tuple[BaseException | None, str] = (None, "")
+        self._scenario = ScenarioRecord(name="", config={})
+        self._outcome: Outcome | None = None
+        self._active = ExitStack()
+
+    def __enter__(self) -> Self:
+        if self._is_used:
+            raise RecorderError("record", "serves one block", expected="a new one", got="a used")
+        if not _recorder_lock.acquire(blocking=False):
+            raise RecorderError("record", "must not nest", expected="no recorder", got="an active")
+        self._is_used = True
+        with ExitStack() as stack:
+            stack.callback(_recorder_lock.release)
+            package = self.target.package
+            stack.enter_context(
+                message_capture.capture_messages(
+                    package, self._call_recorder.record_message, hidden=_HIDDEN_FILES
+                )
+            )
+            stack.enter_context(instrument.instrumented(self._call_recorder.hooks()))
+            self._call_recorder.is_open = True
+            self._active = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        problems = self._call_recorder.problems
+        self._call_recorder.close()
+        try:
+            self._active.close()
+            self._call_recorder.settle()
+            recording = self._assemble(error)
+        except Exception as problem:  # noqa: BLE001 - raised below, with the others
+            problems.append(problem)
+        else:
+            if not problems:
+                self._recording = recording
+                return
+        failure = _incomplete_error(problems)
+        if error is not None and not isinstance(error, Exception):
+            # An interrupt goes on; the recording is missed where somebody asks for it.
+            error.add_note(str(failure))
+            return
+        raise failure from (error or problems[0])
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Name what happens in the block, in all threads; steps may nest, the inner name counts."""
+        outer, self._call_recorder.step = self._call_recorder.step, name
+        try:
+            yield
+        except BaseException as error:
+            if self._failed_step[0] is not error:
+                self._failed_step = (error, name)
+            raise
+        finally:
+            self._call_recorder.step = outer
+
+    def scenario(self, name: str, config: dict[str, Any]) -> None:
+        """Say what is played; ``config`` is plain JSON, enum members and tuples allowed.
+
+        Raises:
+            TraceFormatError: a value of ``config`` is not plain.
+        """
+        self._scenario = ScenarioRecord(name=name, config=canonical.plain_config(config))
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Say how the scenario ended; otherwise the block's own end decides."""
+        self._outcome = outcome
+
+    def digest(self, record: DigestRecord) -> None:
+        """Add a digest or the result of a round trip."""
+        self._digests.append(record)
+
+    @property
+    def recording(self) -> Recording:
+        """Trace and sites.
+
+        Raises:
+            RecorderError: the block has not ended, or could not be recorded.
+        """
+        if self._recording is None:
+            raise RecorderError("record", "must be over", expected="a finished block", got="none")
+        return self._recording
+
+    @property
+    def trace(self) -> Trace:
+        """The trace; see :attr:`recording`."""
+        return self.recording.trace
+
+    @property
+    def sites(self) -> Sites | None:
+        """Source places; see :attr:`recording`."""
+        return self.recording.sites
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """Calls of the trace."""
+        return self.trace.calls
+
+    @property
+    def tensors(self) -> tuple[TensorRecord, ...]:
+        """Buffers of the trace."""
+        return self.trace.tensors
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """Events of the trace."""
+        return self.trace.events
+
+    @property
+    def digests(self) -> tuple[DigestRecord, ...]:
+        """Digests of the trace."""
+        return self.trace.digests
+
+    def _assemble(self, error: BaseException | None) -> Recording:
+        tensors = self._call_recorder.tensors()
+        trace = Trace(
+            schema=SCHEMA,
+            scenario=self._scenario,
+            calls=self._call_recorder.calls(),
+            tensors=tensors,
+            events=self._call_recorder.events(),
+            digests=tuple(self._digests),
+            outcome=self._outcome or self._block_outcome(error),
+        )
+        return Recording(trace=trace, sites=self._call_recorder.sites(error))
+
+    def _block_outcome(self, error: BaseException | None) -> Outcome:
+        """Return how the block itself ended."""
+        if error is None:
+            return Outcome(ok=True, failed_step="", failure=None)
+        failed, step = self._failed_step
+        failure = Failure(type=type(error).__name__, message=str(error))
+        return Outcome(ok=False, failed_step=step if failed is error else "", failure=failure)
+
+
+def _incomplete_error(problems: list[Exception]) -> RecorderError:
+    first, more = problems[0], len(problems) - 1
+    kind = "" if isinstance(first, RecorderError) else f"{type(first).__name__}: "
+    rest = f" (and {more} more)" if more else ""
+    return RecorderError(
+        "record", "must see everything", expected="no problem", got=f"{kind}{first}{rest}"
+    )

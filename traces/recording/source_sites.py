@@ -1,0 +1,87 @@
+"""Where a record came from: the nearest line of the target's own code."""
+
+import inspect
+import os
+import sys
+from pathlib import Path
+from types import FrameType, FunctionType
+
+from traces.recording.instrument import TRAMPOLINE_FILE
+from traces.schema.model import Site
+
+_PROJECT_ROOT = Path(__file__).resolve().parents[2]
+"""What calls a package target from outside it is this project."""
+
+RawSite = tuple[str, int]
+"""File as the interpreter names it, and line."""
+
+
+class SourceSites:
+    """Finds and names source places.
+
+    Args:
+        root: places under it are named relative to it, with ``/``.
+        package: import name of the target, a directory or module under ``root``.
+        hidden: source files of the machinery, never the place of anything.
+    """
+
+    def __init__(self, *, root: Path, package: str, hidden: frozenset[str]) -> None:
+        self._root = root.resolve()
+        # Unresolved: compared with file names as the interpreter has them.
+        self._package_paths = (str(root / package) + os.sep, str(root / f"{package}.py"))
+        self._hidden = hidden | {TRAMPOLINE_FILE}
+        self._names: dict[str, str] = {}
+
+    def current_site(self) -> RawSite:
+        """Return the innermost line of the target, or of the direct caller if it has none."""
+        frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the interpreter's own way
+        caller: RawSite | None = None
+        while frame is not None:
+            file = frame.f_code.co_filename
+            if file not in self._hidden:
+                if file.startswith(self._package_paths):
+                    return file, frame.f_lineno
+                caller = caller or (file, frame.f_lineno)
+            frame = frame.f_back
+        assert caller is not None, "somebody called"
+        return caller
+
+    def failed(self, error: BaseException) -> RawSite | None:
+        """Return the innermost line of the target that an exception went through, if any."""
+        place: RawSite | None = None
+        passed = error.__traceback__
+        while passed is not None:
+            file = passed.tb_frame.f_code.co_filename
+            if file.startswith(self._package_paths) and file not in self._hidden:
+                place = file, passed.tb_lineno
+            passed = passed.tb_next
+        return place
+
+    def definition_site(self, function: FunctionType, owner: type | None) -> RawSite | None:
+        """Return where a function is defined; None for generated code without a class.
+
+        Args:
+            function: not instrumented.
+            owner: class of the object it is a method of; generated methods are found there.
+        """
+        code = function.__code__
+        if not code.co_filename.startswith("<"):
+            return code.co_filename, code.co_firstlineno
+        file = None if owner is None else inspect.getsourcefile(owner)
+        if owner is None or file is None:
+            return None
+        return file, inspect.getsourcelines(owner)[1]
+
+    def site(self, raw: RawSite) -> Site:
+        """Return a place as it is stored."""
+        file, line = raw
+        if file not in self._names:
+            self._names[file] = self._relative_name(file)
+        return Site(file=self._names[file], line=line)
+
+    def _relative_name(self, file: str) -> str:
+        path = Path(file).resolve()
+        for root in (self._root, _PROJECT_ROOT):
+            if path.is_relative_to(root):
+                return path.relative_to(root).as_posix()
+        return path.as_posix()

@@ -1,0 +1,212 @@
+"""What a comparison says: ``goldentrace.verdict/1``, causes with the consequences they explain."""
+
+from enum import StrEnum
+from typing import Any, Literal
+
+import msgspec
+
+SCHEMA = "goldentrace.verdict/1"
+
+_MAX_SHOWN_CHARACTERS = 60
+
+
+class Kind(StrEnum):
+    """The closed list of what can differ or be found."""
+
+    ARGUMENT_DROPPED = "argument_dropped"
+    ARGUMENT_ADDED = "argument_added"
+    ARGUMENT_CHANGED = "argument_changed"
+    PARAMETER_REMOVED = "parameter_removed"
+    PARAMETER_ADDED = "parameter_added"
+    CALL_ADDED = "call_added"
+    CALL_REMOVED = "call_removed"
+    CALL_REORDERED = "call_reordered"
+    SHAPE_CHANGED = "shape_changed"
+    DTYPE_CHANGED = "dtype_changed"
+    STRIDE_CHANGED = "stride_changed"
+    BYTES_CHANGED = "bytes_changed"
+    LAYERS_CHANGED = "layers_changed"
+    POOL_ADDED = "pool_added"
+    POOL_REMOVED = "pool_removed"
+    TRANSFER_ADDED = "transfer_added"
+    TRANSFER_REMOVED = "transfer_removed"
+    TRANSFER_CHANGED = "transfer_changed"
+    ORDER_EDGE_ADDED = "order_edge_added"
+    ORDER_EDGE_REMOVED = "order_edge_removed"
+    COLLECTIVE_CHANGED = "collective_changed"
+    STORAGE_KEY_CHANGED = "storage_key_changed"
+    DIGEST_CHANGED = "digest_changed"
+    OUTCOME_CHANGED = "outcome_changed"
+    SCENARIO_ADDED = "scenario_added"
+    SCENARIO_REMOVED = "scenario_removed"
+    RENAMED = "renamed"
+    FORMAT_CHANGED = "format_changed"
+    STALE_AFTER_RESTORE = "stale_after_restore"
+    SIBLING_DISAGREEMENT = "sibling_disagreement"
+    DECLARED_NOT_ASSEMBLED = "declared_not_assembled"
+    ROW_BYTES_MISMATCH = "row_bytes_mismatch"
+    PARAMETER_BLIND_SPOT = "parameter_blind_spot"
+    READ_BEFORE_READY = "read_before_ready"
+    UNCOVERED_BUILDER = "uncovered_builder"
+
+
+class Level(StrEnum):
+    """How much a difference means; the first is the worst."""
+
+    BEHAVIOUR = "behaviour"
+    INTERFACE = "interface"
+    FORMAT = "format"
+
+    @property
+    def rank(self) -> int:
+        """0 for the level that matters most."""
+        return _RANKS[self]
+
+
+_RANKS = {level: rank for rank, level in enumerate(Level)}
+
+
+class _VerdictStruct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the verdict's records: frozen, keyword-only, unknown fields are errors."""
+
+
+class Location(_VerdictStruct, frozen=True):
+    """A line of source; ``file`` is relative to the root of the side it belongs to."""
+
+    file: str
+    line: int
+
+
+class Consequence(_VerdictStruct, frozen=True):
+    """One difference that a cause explains.
+
+    Attributes:
+        where: ``host.KV.kv_buffer``, ``backup KV.kv layer * in write``, ``outcome``; a star stands
+            for the numbers in which ``count`` differences of the same kind differ.
+        before: on the base side, of the first of them; None for absent.
+        after: on the head side, of the first of them; None for absent.
+        level: its own level; a cause is as bad as its worst consequence.
+        count: exact number of differences, over all scenarios of the cause.
+    """
+
+    kind: Kind
+    where: str
+    before: Any
+    after: Any
+    level: Level
+    count: int
+
+
+class Variant(_VerdictStruct, frozen=True):
+    """The values of one cause in those scenarios where they are the same."""
+
+    before: Any
+    after: Any
+    scenarios: tuple[str, ...]
+
+
+class Cause(_VerdictStruct, frozen=True):
+    """One root difference: the line to look at, and what follows from it.
+
+    Attributes:
+        builder: stack builder, attach function or calling function in which it takes effect; None
+            when no builder is involved.
+        callee: final consumer, ``MLATokenToKVPoolHost``; None when only events or content differ.
+        parameter: name at the place of the fault, dotted for one field of an object that is
+            passed by value; None unless an argument is the fault.
+        before: value on the base side; None for absent.
+        after: value on the head side; None for absent.
+        location: line in the head, or in the base when the head has none; None when neither side
+            has sites.
+        scenarios: names, sorted.
+        consequences: most upstream first.
+        where: what differs, when no parameter names it: ``wait load.layer3 on default in read``.
+        path: callees from the place of the fault down to the final consumer.
+        variants: empty unless ``before`` or ``after`` depend on the scenario; the first is the
+            one shown.
+        count: how often the same root difference occurs in one scenario (the highest number).
+        message: one sentence for a reader.
+        rank: upstreamness, lower is earlier: layer (0 assembly, 1 tensors, 2 events,
+            3 operations, 4 digests, 5 outcome), then position.
+    """
+
+    kind: Kind
+    level: Level
+    builder: str | None
+    callee: str | None
+    parameter: str | None
+    before: Any
+    after: Any
+    location: Location | None
+    scenarios: tuple[str, ...]
+    consequences: tuple[Consequence, ...]
+    where: str
+    path: tuple[str, ...]
+    variants: tuple[Variant, ...]
+    count: int
+    message: str
+    rank: tuple[int, int]
+
+    def headline(self) -> str:
+        """Return one line: kind, what, old and new value, place, number of scenarios."""
+        parts = [f"{self.kind}: {self.parameter or self.where}{self._change()}"]
+        if place := self._place():
+            parts.append(f"in {place}")
+        number = len(self.scenarios)
+        parts.append(f"{number} scenario" if number == 1 else f"{number} scenarios")
+        return ", ".join(parts)
+
+    def _change(self) -> str:
+        before = _shorten(self.before, absent=self.kind.endswith("_added"))
+        after = _shorten(self.after, absent=self.kind.endswith(("_removed", "_dropped")))
+        equal = type(self.before) is type(self.after) and self.before == self.after
+        if equal and self.kind is not Kind.ARGUMENT_CHANGED:
+            return "" if self.after is None else f" still {after}"
+        return f" {before} -> {after}"
+
+    def _place(self) -> str:
+        names = list(dict.fromkeys(name for name in (self.builder, self.callee) if name))
+        line = "" if self.location is None else f"({self.location.file}:{self.location.line})"
+        return " ".join(part for part in (" -> ".join(names), line) if part)
+
+
+class ScenarioCounts(_VerdictStruct, frozen=True):
+    """How many scenarios were played, and which of them differ."""
+
+    played: int
+    unchanged: int
+    changed: int
+    names_changed: tuple[str, ...]
+
+
+class Verdict(_VerdictStruct, frozen=True):
+    """The whole answer of a comparison.
+
+    Attributes:
+        verdict: ``error`` when it could not be judged; never a ``pass`` in disguise.
+        base: ``{"side": "golden", ...}``; further keys describe the side.
+        head: as ``base``.
+        causes: most upstream first.
+        problems: one line each, why it could not be judged or what else is wrong.
+    """
+
+    verdict: Literal["pass", "fail", "error"]
+    target: str
+    base: dict[str, str]
+    head: dict[str, str]
+    scenarios: ScenarioCounts
+    causes: tuple[Cause, ...]
+    problems: tuple[str, ...]
+    schema: str = SCHEMA
+
+    def to_json(self) -> str:
+        """Return the verdict as JSON text, indented, ``schema`` first, with a final newline."""
+        fields = {"schema": self.schema, **msgspec.structs.asdict(self)}
+        return msgspec.json.format(msgspec.json.encode(fields), indent=2).decode() + "\n"
+
+
+def _shorten(value: Any, *, absent: bool) -> str:  # noqa: ANN401 - any encoded value
+    if value is None:
+        return "nothing" if absent else "None"
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= _MAX_SHOWN_CHARACTERS else text[: _MAX_SHOWN_CHARACTERS - 3] + "..."

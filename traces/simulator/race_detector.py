@@ -1,0 +1,118 @@
+"""Finds conflicting accesses that nothing orders.
+
+Operations are looked at in the order in which they happen, which respects every edge: so it is
+enough to ask whether what was there before is known to have happened before.
+"""
+
+from assembler.device.access import MemoryAccess
+from traces.simulator.byte_spans import byte_spans_of
+from traces.simulator.memory import SimulatedMemory
+from traces.simulator.races import AccessKind, Accessor, Race
+from traces.simulator.shadow_memory import ByteState, ShadowMemory
+from traces.simulator.vector_clocks import VectorClock, has_happened
+
+
+class RaceDetector:
+    """The last accesses to all memory, and the races found.
+
+    Attributes:
+        races: in the order found; each pair of operations once for each buffer.
+    """
+
+    def __init__(self, *, memory: SimulatedMemory) -> None:
+        self.races: list[Race] = []
+        self._memory = memory
+        self._shadows: dict[int, ShadowMemory] = {}
+        self._reported: set[tuple[int, ...]] = set()
+
+    def check(
+        self,
+        *,
+        accessor: Accessor,
+        clock: VectorClock,
+        reads: tuple[MemoryAccess, ...],
+        writes: tuple[MemoryAccess, ...],
+    ) -> list[Race]:
+        """Remember what ``actor`` touches and return the races it is part of.
+
+        Args:
+            actor: who.
+            clock: what happened before it, its own step included.
+            reads: what it reads.
+            writes: what it writes.
+        """
+        found: list[Race] = []
+        for access in reads:
+            self._visit(access, "read", accessor, clock, found)
+        for access in writes:
+            self._visit(access, "write", accessor, clock, found)
+        self.races.extend(found)
+        return found
+
+    def forget_accesses(self) -> None:
+        """Forget all accesses: everything so far happened before everything that follows."""
+        self._shadows.clear()
+        self._reported.clear()
+
+    def _visit(
+        self,
+        access: MemoryAccess,
+        verb: AccessKind,
+        accessor: Accessor,
+        clock: VectorClock,
+        found: list[Race],
+    ) -> None:
+        number = self._memory.number(access.tensor)
+        shadow = self._shadow(number)
+
+        def visit(state: ByteState, first_byte: int, stop_byte: int) -> ByteState:
+            writers = _unordered(state.writers, clock)
+            readers = _unordered(state.readers, clock) if verb == "write" else ()
+            sides: list[tuple[Accessor, AccessKind]] = [(writer, "write") for writer in writers]
+            sides += [(reader, "read") for reader in readers]
+            for earlier, earlier_verb in sides:
+                if self._is_new(earlier, accessor, number):
+                    pair = sorted(
+                        [(earlier, earlier_verb), (accessor, verb)], key=lambda side: side[0].order
+                    )
+                    (first, first_verb), (second, second_verb) = pair
+                    race = Race(
+                        first=first,
+                        first_kind=first_verb,
+                        second=second,
+                        second_kind=second_verb,
+                        buffer=self._memory.describe(access.tensor),
+                        first_byte=first_byte,
+                        stop_byte=stop_byte,
+                    )
+                    found.append(race)
+            if verb == "write":
+                return ByteState(writers=(*writers, accessor), readers=readers)
+            others = tuple(
+                reader for reader in state.readers if reader.timeline is not accessor.timeline
+            )
+            return ByteState(writers=state.writers, readers=(*others, accessor))
+
+        shadow.visit(byte_spans_of(access), visit)
+
+    def _is_new(self, first: Accessor, second: Accessor, buffer: int) -> bool:
+        pair = (first.timeline.number, first.step, second.timeline.number, second.step, buffer)
+        is_new = pair not in self._reported
+        self._reported.add(pair)
+        return is_new
+
+    def _shadow(self, number: int) -> ShadowMemory:
+        if number not in self._shadows:
+            for freed in self._memory.take_freed():
+                self._shadows.pop(freed, None)
+            self._shadows[number] = ShadowMemory()
+        return self._shadows[number]
+
+
+def _unordered(earlier: tuple[Accessor, ...], clock: VectorClock) -> tuple[Accessor, ...]:
+    """Return those that are not known to have happened before whoever has ``clock``."""
+    return tuple(
+        other
+        for other in earlier
+        if not has_happened(clock, timeline=other.timeline.number, step=other.step)
+    )

@@ -1,0 +1,86 @@
+"""Rows of a buffer, written and read like any other device work: on the current stream.
+
+A load that is not waited for, or a backup that does not wait, therefore shows: as wrong bytes where
+the schedule lets it, as a race on a simulated device always.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+
+from assembler.device import MemoryAccess, row_access
+from traces.targets.common.content import RowBuffer
+
+
+class DeviceLauncher(Protocol):
+    """What a device is asked for here; any ``assembler.device.Device`` is one."""
+
+    torch_device: torch.device
+
+    def to_device(self, indices: torch.Tensor) -> torch.Tensor:
+        """Return an index tensor in device memory."""
+
+    def launch(
+        self,
+        operation: Callable[[], None],
+        *,
+        label: str,
+        reads: tuple[MemoryAccess, ...],
+        writes: tuple[MemoryAccess, ...],
+    ) -> None:
+        """Enqueue an operation on the current stream."""
+
+
+def launch_write(
+    device: DeviceLauncher, buffer: RowBuffer, slots: torch.Tensor, content: torch.Tensor
+) -> None:
+    """Launch writing ``content`` into the rows of ``slots``.
+
+    Args:
+        device: where the buffer lives.
+        buffer: whose rows are written.
+        slots: ``(slot_num,) int64``, whole rows.
+        content: ``(row_num, bytes of a row) uint8`` on the host.
+    """
+    rows = device.to_device(buffer.rows_of(slots))
+    table, source = _table(buffer.tensor), content.to(device.torch_device)
+    device.launch(
+        lambda: _store_rows(table, rows, source),
+        label=f"attention writes {buffer.label}",
+        reads=(),
+        writes=(row_access(table, lambda: rows),),
+    )
+
+
+def launch_read(device: DeviceLauncher, buffer: RowBuffer, slots: torch.Tensor) -> torch.Tensor:
+    """Launch reading the rows of ``slots``.
+
+    Returns:
+        ``(row_num, bytes of a row) uint8`` on the device; valid once the host synchronised.
+    """
+    rows = device.to_device(buffer.rows_of(slots))
+    table = _table(buffer.tensor)
+    served = torch.zeros(
+        (rows.numel(), table.shape[1]), dtype=torch.uint8, device=device.torch_device
+    )
+    device.launch(
+        lambda: _load_rows(table, rows, served),
+        label=f"attention reads {buffer.label}",
+        reads=(row_access(table, lambda: rows),),
+        writes=(),
+    )
+    return served
+
+
+def _store_rows(table: torch.Tensor, rows: torch.Tensor, source: torch.Tensor) -> None:
+    table.index_copy_(0, rows, source)
+
+
+def _load_rows(table: torch.Tensor, rows: torch.Tensor, served: torch.Tensor) -> None:
+    served.copy_(table.index_select(0, rows))
+
+
+def _table(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the buffer as ``(row_num, bytes of a row) uint8``, sharing its memory."""
+    return tensor.view(tensor.shape[0], -1).view(torch.uint8)

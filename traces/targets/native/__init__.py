@@ -1,0 +1,1 @@
+"""TODO traces/targets/native."""

@@ -1,0 +1,112 @@
+"""Failures on demand, at every place where a native stack takes something that may be missing."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+from assembler.errors import OutOfDeviceMemoryError
+from assembler.host_pools.base import HostKVCache
+from traces.explore.steps import FaultSite
+from traces.simulator import SimDevice
+
+AnyCall: TypeAlias = Callable[..., Any]
+
+
+class InjectedFaultError(Exception):
+    """A copy that was told to fail."""
+
+
+class FaultInjector:
+    """At most one failure that is waiting to happen, and only while it is allowed to.
+
+    Attributes:
+        fired: whether something failed since the last :meth:`allowed` began.
+    """
+
+    def __init__(self) -> None:
+        self.fired = False
+        self._site: FaultSite | None = None
+        self._after = 0
+        self._times = 0
+        self._allowed: tuple[FaultSite, ...] = ()
+
+    def arm(self, site: FaultSite, *, after: int, times: int) -> None:
+        """Let ``site`` fail ``times`` times, after it worked ``after`` more times."""
+        self._site, self._after, self._times = site, after, times
+
+    def disarm(self) -> None:
+        """Let nothing fail."""
+        self._site = None
+
+    @contextmanager
+    def allow(self, *sites: FaultSite) -> Iterator[None]:
+        """Let armed failures at ``sites`` happen in the block."""
+        self.fired = False
+        self._allowed = sites
+        try:
+            yield
+        finally:
+            self._allowed = ()
+
+    def should_fail(self, site: FaultSite) -> bool:
+        """Return whether ``site`` fails this time."""
+        if site != self._site or site not in self._allowed:
+            return False
+        if self._after > 0:
+            self._after -= 1
+            return False
+        self._times -= 1
+        if self._times == 0:
+            self.disarm()
+        self.fired = True
+        return True
+
+    def guard_allocator(self, allocator: object, *, site: FaultSite) -> None:
+        """Let ``allocator.alloc`` find nothing when ``site`` fails.
+
+        Call it before a builder takes the bound method.
+        """
+
+        def wrap(alloc: AnyCall) -> AnyCall:
+            return lambda need: None if self.should_fail(site) else alloc(need)
+
+        _replace_method(allocator, "alloc", wrap)
+
+    def guard_copies(self, host_pool: HostKVCache) -> None:
+        """Let the copies of a pool fail, before or after they are launched."""
+
+        def wrap(copy: AnyCall) -> AnyCall:
+            def guarded(**arguments: object) -> object:
+                self._fail_if("copy", InjectedFaultError("a copy was told to fail"))
+                result = copy(**arguments)
+                self._fail_if("copy", InjectedFaultError("what follows a copy was told to fail"))
+                return result
+
+            return guarded
+
+        for name in ("backup_from_device_all_layer", "load_to_device_per_layer"):
+            _replace_method(host_pool, name, wrap)
+
+    def guard_memory(self, device: SimDevice) -> None:
+        """Let the allocations of index tensors fail."""
+
+        def wrap(allocate: AnyCall) -> AnyCall:
+            def guarded(*arguments: object, **keywords: object) -> object:
+                error = OutOfDeviceMemoryError(
+                    "index tensor", "was told to fail", expected="memory", got="none"
+                )
+                self._fail_if("indices", error)
+                return allocate(*arguments, **keywords)
+
+            return guarded
+
+        _replace_method(device.memory, "allocate", wrap)
+
+    def _fail_if(self, site: FaultSite, error: Exception) -> None:
+        if self.should_fail(site):
+            raise error
+
+
+def _replace_method(owner: object, name: str, wrap: Callable[[AnyCall], AnyCall]) -> None:
+    """Replace a method of one object; the device still names the lines that launch work."""
+    setattr(owner, name, wrap(getattr(owner, name)))

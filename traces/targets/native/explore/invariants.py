@@ -1,0 +1,134 @@
+"""What no traffic may do to a native stack."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from assembler.allocators.base import DeviceSlotAllocator
+from assembler.allocators.mamba import MambaSlotAllocator
+from assembler.cache.nodes import POOL_OF_COMPONENT
+from assembler.host_pools.base import HostKVCache
+from traces.explore.subject import (
+    BytesViolationError,
+    QueueViolationError,
+    RaceViolationError,
+    SlotsViolationError,
+)
+from traces.simulator import Race
+from traces.targets.native.explore.host_rows import host_content
+from traces.targets.native.explore.small_stack import SmallStack
+from traces.targets.native.explore.traffic_model import TrafficModel
+from traces.targets.native.round_trip import COMPONENT_OF
+
+_MAX_RACES_SHOWN = 2
+_GUARDED_PREFIX = "assembler/"
+
+
+class StackInvariants:
+    """Compares a stack with the model; each check raises a violation or nothing."""
+
+    def __init__(self, *, stack: SmallStack, state: TrafficModel) -> None:
+        self._stack = stack
+        self._model = state
+
+    def check_node(self, number: int) -> None:
+        """Compare the bytes of a node on both sides; the device is idle."""
+        known = self._model.nodes[number]
+        is_queued = number in self._model.queued
+        for name, contents in known.content.items():
+            device = known.node.device.get(COMPONENT_OF[name])
+            if device is not None and not is_queued:
+                for buffer, content in zip(self._stack.rows[name], contents, strict=True):
+                    who = f"node {number} on the device in {buffer.label}"
+                    self.compare(who, buffer.tensor[buffer.rows_of(device)], content)
+            host = known.node.host.get(COMPONENT_OF[name])
+            if host is not None:
+                mirrored = host_content(self._stack.mirrors[name], host)
+                buffers = self._stack.rows[name]
+                for buffer, rows, content in zip(buffers, mirrored, contents, strict=True):
+                    self.compare(f"node {number} on the host in {buffer.label}", rows, content)
+
+    @staticmethod
+    def compare(who: str, got: torch.Tensor, content: torch.Tensor) -> None:
+        """Expect the rows in ``got`` to have the bytes of ``content``."""
+        rows = got.contiguous().reshape(len(content), -1).view(torch.uint8)
+        if not torch.equal(rows, content):
+            wrong = (rows != content).any(dim=1).nonzero().flatten().tolist()
+            raise BytesViolationError(f"{who}: rows {wrong} of {len(content)} are wrong")
+
+    def check_queues(self) -> None:
+        """Expect that no work is left; the device is idle and has been asked."""
+        controller = self._stack.controller
+        left = {
+            "write_queue": len(controller.write_queue),
+            "ack_write_queue": len(controller.ack_write_queue),
+            "ack_load_queue": len(controller.ack_load_queue),
+            "ongoing_write_through": len(self._stack.cache.ongoing_write_through),
+            "load_queue": len(controller.load_queue) - len(self._model.queued),
+            "ongoing_load_back": len(self._stack.cache.ongoing_load_back) - len(self._model.queued),
+        }
+        for name, number in left.items():
+            if number:
+                raise QueueViolationError(f"{name}: {number} left when all work was done")
+
+    def check_locks(self) -> None:
+        """Expect that no node is locked."""
+        for number, known in self._model.nodes.items():
+            if known.node.lock_ref:
+                raise QueueViolationError(
+                    f"node {number}: {known.node.lock_ref} locks left at the end"
+                )
+
+    def check_slots(self) -> None:
+        """Expect that every slot is free or has one owner."""
+        for component, owner in self._stack.device_slots.items():
+            taken = [
+                known.node.device[component]
+                for known in self._model.nodes.values()
+                if component in known.node.device
+            ]
+            self._check_owner(f"device {component}", owner, taken)
+            pool = self._stack.group.get_pool(POOL_OF_COMPONENT[component])
+            taken = [
+                known.node.host[component]
+                for known in self._model.nodes.values()
+                if component in known.node.host
+            ]
+            self._check_owner(f"host {component}", pool, taken)
+
+    def _check_owner(
+        self,
+        what: str,
+        owner: DeviceSlotAllocator | MambaSlotAllocator | HostKVCache,
+        taken: list[torch.Tensor],
+    ) -> None:
+        hoarded = [hoard.slots for hoard in self._model.reserved if hoard.owner is owner]
+        slots = [slot for part in (*taken, *hoarded) for slot in part.tolist()]
+        if len(set(slots)) != len(slots):
+            twice = sorted(slot for slot, times in Counter(slots).items() if times > 1)
+            raise SlotsViolationError(f"{what}: slots {twice} have two owners")
+        free = owner.available_size()
+        if len(slots) + free != owner.size:
+            raise SlotsViolationError(
+                f"{what}: {len(slots)} slots owned and {free} free of {owner.size}"
+            )
+
+    def check_races(self) -> None:
+        """Expect that the device saw no race."""
+        if self._stack.device.races:
+            raise RaceViolationError("\n".join(_describe_races(self._stack.device.races)))
+
+
+def _describe_races(races: Sequence[Race]) -> Iterator[str]:
+    """Yield the first races with the lines that led there, and how many more there are."""
+    for race in races[:_MAX_RACES_SHOWN]:
+        yield str(race)
+        for actor in (race.first, race.second):
+            lines = [
+                line for line in actor.site.path.split(" < ") if line.startswith(_GUARDED_PREFIX)
+            ]
+            if lines:
+                yield f"  {actor.label!r} comes from {' < '.join(lines)}"
+    if len(races) > _MAX_RACES_SHOWN:
+        yield f"and {len(races) - _MAX_RACES_SHOWN} more of the kind"

@@ -1,0 +1,211 @@
+"""The small stacks that traffic runs on: a scenario's own rows and layers, but few pages."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from assembler import HostPoolGroup, HybridCacheController, PoolName
+from assembler.allocators.base import DeviceSlotAllocator
+from assembler.allocators.mamba import MambaSlotAllocator
+from assembler.allocators.swa import SWATokenToKVPoolAllocator
+from assembler.device_pools.base import KVCache
+from assembler.device_pools.mamba import HybridReqToTokenPool
+from assembler.device_pools.nsa import NSATokenToKVPool
+from assembler.host_pools.base import HostKVCache
+from assembler.names import ComponentType
+from traces.explore.config import TrafficConfig
+from traces.simulator import Schedule, SchedulePolicy, SimDevice
+from traces.targets.common.content import RowBuffer
+from traces.targets.native.builders import (
+    BuilderInputs,
+    Cache,
+    call_builder,
+    make_cache,
+    make_params,
+    make_server_args,
+)
+from traces.targets.native.draft import mirror_draft
+from traces.targets.native.explore.faults import FaultInjector
+from traces.targets.native.pools import (
+    NativeDevicePools,
+    NativeGeometry,
+    geometry_of,
+    make_device_pools,
+    rank_groups,
+)
+from traces.targets.native.rows import device_pools_by_name, host_pools_by_name, row_buffers
+from traces.targets.native.scenarios import NativeScenario
+
+PAGES = 6
+SLOTS_WITHOUT_PAGING = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRead:
+    """How a forward pass reads one layer of one pool.
+
+    Attributes:
+        pool: whose rows.
+        layer: stage-local layer.
+        getter: returns the buffers and makes the current stream wait for the layer.
+    """
+
+    pool: PoolName
+    layer: int
+    getter: Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallStack:
+    """A stack under traffic.
+
+    Attributes:
+        device: where it is.
+        side: device pools and allocators.
+        cache: the cache that works on the stack.
+        rows: rows of every device pool, the draft's included, by pool.
+        mirrors: host pool of every device pool, by pool.
+        reads: what a forward pass reads, in order.
+        tokens: slots that a step calls a page.
+    """
+
+    device: SimDevice
+    side: NativeDevicePools
+    cache: Cache
+    rows: dict[PoolName, list[RowBuffer]]
+    mirrors: dict[PoolName, HostKVCache]
+    reads: tuple[LayerRead, ...]
+    tokens: int
+
+    @property
+    def group(self) -> HostPoolGroup:
+        """The host pools that own slots."""
+        return self.cache.host_pool_group
+
+    @property
+    def controller(self) -> HybridCacheController:
+        """What copies."""
+        return self.cache.cache_controller
+
+    @property
+    def device_slots(self) -> dict[ComponentType, DeviceSlotAllocator | MambaSlotAllocator]:
+        """Who owns the device slots of each component."""
+        return device_slot_owners(self.side)
+
+
+def open_simulated_device(case: TrafficConfig) -> SimDevice:
+    """Return a new simulated device under the schedule of a case."""
+    schedule = Schedule(seed=case.seed, policy=SchedulePolicy(case.policy))
+    return SimDevice(schedule=schedule, capacity_bytes=None, raise_races=False)
+
+
+def device_slot_owners(
+    side: NativeDevicePools,
+) -> dict[ComponentType, DeviceSlotAllocator | MambaSlotAllocator]:
+    """Return who owns the device slots of each component."""
+    allocator, requests = side.allocator, side.req_to_token_pool
+    owners: dict[ComponentType, DeviceSlotAllocator | MambaSlotAllocator] = {}
+    if isinstance(allocator, SWATokenToKVPoolAllocator):
+        owners[ComponentType.FULL] = allocator.full_attn_allocator
+        owners[ComponentType.SWA] = allocator.swa_attn_allocator
+    else:
+        owners[ComponentType.FULL] = allocator
+    if requests is not None:
+        owners[ComponentType.MAMBA] = requests.mamba_allocator
+    return owners
+
+
+def build_small_stack(
+    scenario: NativeScenario, *, device: SimDevice, faults: FaultInjector
+) -> SmallStack:
+    """Build the stack of a scenario on a few pages, the host barely larger than the device."""
+    faults.guard_memory(device)
+    tokens = SLOTS_WITHOUT_PAGING if scenario.page_size == 1 else scenario.page_size
+    geometry = replace(geometry_of(scenario), size=PAGES * tokens)
+    side = make_device_pools(geometry, device=device)
+    for component, owner in device_slot_owners(side).items():
+        is_full = component is ComponentType.FULL
+        faults.guard_allocator(owner, site="device" if is_full else "device sidecar")
+    groups = rank_groups(scenario)
+    params = make_params(scenario, side, groups)
+    server_args = replace(
+        make_server_args(scenario, host_gigabytes=0), hicache_ratio=1.0, hicache_size=0
+    )
+    cache = make_cache(scenario, params, server_args)
+    plan = BuilderInputs(
+        scenario=scenario,
+        geometry=geometry,
+        side=side,
+        groups=groups,
+        params=params,
+        server_args=server_args,
+        load_cache_event=threading.Event(),
+    )
+    call_builder(plan, cache)
+    # Nodes are short here; how long they must be is not what traffic is about.
+    cache.load_back_threshold = 0
+    return _with_readers(plan, cache=cache, device=device, faults=faults, tokens=tokens)
+
+
+def _with_readers(
+    plan: BuilderInputs, *, cache: Cache, device: SimDevice, faults: FaultInjector, tokens: int
+) -> SmallStack:
+    for entry in cache.host_pool_group.entries:
+        is_anchor = entry.is_primary_index_anchor
+        faults.guard_allocator(entry.host_pool, site="host" if is_anchor else "host sidecar")
+    pools, mirrors = device_pools_by_name(plan.side), host_pools_by_name(cache.host_pool_group)
+    reads = _reads_of(plan)
+    if plan.scenario.draft:
+        draft = mirror_draft(plan, cache=cache)
+        pools[PoolName.DRAFT], mirrors[PoolName.DRAFT] = draft.device_pool, draft.host_pool
+        getter = _kv(draft.device_pool, draft.device_pool.start_layer)
+        reads.insert(0, LayerRead(pool=PoolName.DRAFT, layer=0, getter=getter))
+    for mirror in mirrors.values():
+        faults.guard_copies(mirror)
+    return SmallStack(
+        device=device,
+        side=plan.side,
+        cache=cache,
+        rows=row_buffers(pools, model=plan.geometry.model),
+        mirrors=mirrors,
+        reads=tuple(reads),
+        tokens=tokens,
+    )
+
+
+def _reads_of(plan: BuilderInputs) -> list[LayerRead]:
+    """Return the reads of the main model, layer by layer."""
+    reads: list[LayerRead] = []
+    for layer in range(plan.geometry.model.layer_span):
+        found = list(_reads_at(plan.geometry, plan.side, layer))
+        # Whoever comes first waits for the others too, so each must come first somewhere.
+        reads += reversed(found) if layer % 2 else found
+    return reads
+
+
+def _reads_at(geometry: NativeGeometry, side: NativeDevicePools, layer: int) -> Iterator[LayerRead]:
+    model, kvcache, requests = geometry.model, side.kvcache, side.req_to_token_pool
+    layer_id = geometry.start_layer + layer
+    if layer in model.full_layers:
+        if isinstance(kvcache, NSATokenToKVPool):
+            keys = _index_keys(kvcache, layer_id)
+            yield LayerRead(pool=PoolName.INDEXER, layer=layer, getter=keys)
+        yield LayerRead(pool=PoolName.KV, layer=layer, getter=_kv(kvcache, layer_id))
+    if layer in model.swa_layers:
+        yield LayerRead(pool=PoolName.SWA, layer=layer, getter=_kv(kvcache, layer_id))
+    if requests is not None and layer in model.state_layers:
+        yield LayerRead(pool=PoolName.MAMBA, layer=layer, getter=_states(requests, layer_id))
+
+
+def _kv(pool: KVCache, layer: int) -> Callable[[], object]:
+    return lambda: pool.get_kv_buffer(layer)
+
+
+def _index_keys(pool: NSATokenToKVPool, layer: int) -> Callable[[], torch.Tensor]:
+    return lambda: pool.get_index_k_with_scale_buffer(layer)
+
+
+def _states(requests: HybridReqToTokenPool, layer: int) -> Callable[[], object]:
+    return lambda: requests.mamba2_layer_cache(layer)

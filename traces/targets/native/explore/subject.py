@@ -1,0 +1,415 @@
+"""A native stack under random traffic, beside the plain model of what it must hold."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import assert_never
+
+import torch
+
+from assembler import PoolName
+from assembler.allocators.swa import SWATokenToKVPoolAllocator
+from assembler.cache.nodes import POOL_OF_COMPONENT, EvictParams
+from assembler.errors import OutOfDeviceMemoryError, TransferError
+from assembler.names import ComponentType
+from traces.explore.config import TrafficConfig
+from traces.explore.steps import (
+    AbortRequest,
+    Backup,
+    CheckLoads,
+    CheckWrites,
+    ComponentName,
+    DrainQueues,
+    Evict,
+    EvictHost,
+    FaultSite,
+    Forward,
+    InjectFault,
+    Insert,
+    Launch,
+    LoadBack,
+    ReleaseReserved,
+    ReserveSlots,
+    ResetCache,
+    StepDevice,
+    TrafficStep,
+)
+from traces.explore.subject import (
+    QueueViolationError,
+    RefusalViolationError,
+    SlotsViolationError,
+    UnexpectedViolationError,
+    ViolationError,
+)
+from traces.simulator import SimDevice
+from traces.targets.common.content import RowBuffer, row_content
+from traces.targets.common.rows import launch_read, launch_write
+from traces.targets.native.explore.faults import FaultInjector, InjectedFaultError
+from traces.targets.native.explore.invariants import StackInvariants
+from traces.targets.native.explore.small_stack import (
+    LayerRead,
+    build_small_stack,
+    open_simulated_device,
+)
+from traces.targets.native.explore.traffic_model import (
+    LaunchedLoad,
+    ModelNode,
+    PendingRead,
+    ReservedSlots,
+    TrafficModel,
+)
+from traces.targets.native.round_trip import COMPONENT_OF
+
+_COMPONENTS: dict[ComponentName, ComponentType] = {
+    "full": ComponentType.FULL,
+    "swa": ComponentType.SWA,
+    "mamba": ComponentType.MAMBA,
+}
+_FAULT_SITES: tuple[FaultSite, ...] = (
+    "host",
+    "host sidecar",
+    "device",
+    "device sidecar",
+    "indices",
+    "copy",
+)
+_MAX_LOADS_IN_FLIGHT = 3
+
+
+class NativeTrafficSubject:
+    """One stack, its simulated device, and the model.
+
+    Args:
+        case: what traffic runs on.
+        device: where, to share it with other subjects; None for one of its own.
+    """
+
+    def __init__(self, case: TrafficConfig, device: SimDevice | None = None) -> None:
+        self._seed = case.seed
+        self._faults = FaultInjector()
+        self._device = open_simulated_device(case) if device is None else device
+        with _unexpected_errors_as_violations():
+            self._stack = build_small_stack(case.scenario, device=self._device, faults=self._faults)
+        self._cache = self._stack.cache
+        self._model = TrafficModel()
+        self._invariants = StackInvariants(stack=self._stack, state=self._model)
+
+    def live_nodes(self) -> list[int]:
+        """Return the numbers of the nodes that are on the device or on the host."""
+        return list(self._model.nodes)
+
+    def apply(self, step: TrafficStep) -> None:
+        """Take a step and check slots and races; raises ViolationError."""
+        with _unexpected_errors_as_violations():
+            self._apply(step)
+            self._model.forget_dropped()
+            self._invariants.check_slots()
+        self._invariants.check_races()
+
+    def finish(self) -> None:
+        """Finish what is queued, compare all bytes, reset, and expect every slot to be free."""
+        self._faults.disarm()
+        with _unexpected_errors_as_violations():
+            self._release_reserved()
+            self._drain_queues()
+            self._launch()
+            while self._model.launched:
+                self._forward(-1)
+            self._drain_queues()
+            self._invariants.check_locks()
+            self._reset()
+            self._invariants.check_slots()
+        self._invariants.check_races()
+
+    def _apply(self, step: TrafficStep) -> None:  # noqa: C901 - one branch for each step
+        match step:
+            case Insert():
+                self._insert(step)
+            case AbortRequest():
+                self._abort_request(step)
+            case Backup() if step.node in self._model.nodes:
+                self._backup(step.node)
+            case LoadBack() if step.node in self._model.nodes:
+                self._load(step.node)
+            case Backup() | LoadBack():
+                pass
+            case CheckWrites():
+                self._cache.writing_check(write_back=step.wait)
+            case CheckLoads():
+                self._cache.loading_check()
+            case Launch():
+                self._launch()
+            case Forward():
+                self._forward(step.node)
+            case Evict():
+                self._evict(step)
+            case EvictHost():
+                self._evict_host(step)
+            case ReserveSlots():
+                self._reserve_slots(step)
+            case ReleaseReserved():
+                self._release_reserved()
+            case InjectFault():
+                self._faults.arm(step.site, after=step.after, times=step.times)
+            case StepDevice():
+                self._device.host_access(label="advance", reads=(), writes=())
+            case DrainQueues():
+                self._drain_queues()
+            case ResetCache():
+                self._reset()
+            case _:
+                assert_never(step)
+
+    def _insert(self, step: Insert) -> None:
+        slots = self._take_slots(step.pages)
+        if slots is None or step.node in self._model.nodes:
+            return
+        content = self._write(f"node {step.node}", slots)
+        full = slots.pop(ComponentType.FULL)
+        node = self._cache.insert(full, components=slots)
+        self._model.nodes[step.node] = ModelNode(node=node, content=content)
+
+    def _abort_request(self, step: AbortRequest) -> None:
+        slots = self._take_slots(step.pages)
+        if slots is not None:
+            self._write("abandoned", slots)
+            self._free_slots(slots)
+
+    def _take_slots(self, pages: int) -> dict[ComponentType, torch.Tensor] | None:
+        """Take the device slots of a node, or none at all."""
+        allocator, requests = self._stack.side.allocator, self._stack.side.req_to_token_pool
+        need = pages * self._stack.tokens
+        room = allocator.available_size()
+        slots: dict[ComponentType, torch.Tensor] = {}
+        with self._faults.allow("indices"), self._injected_only():
+            full = allocator.alloc(need)
+            if (full is None) != (need > room):
+                raise RefusalViolationError(f"alloc({need}) with {room} free: {full is not None}")
+            if full is None:
+                return None
+            slots[ComponentType.FULL] = full
+            if isinstance(allocator, SWATokenToKVPoolAllocator):
+                slots[ComponentType.SWA] = allocator.full_to_swa(full)
+            if requests is None:
+                return slots
+            state = requests.mamba_allocator.alloc(1)
+            if state is not None:
+                return {**slots, ComponentType.MAMBA: state}
+        if slots:
+            self._free_slots(slots)
+        return None
+
+    def _free_slots(self, slots: dict[ComponentType, torch.Tensor]) -> None:
+        self._stack.side.allocator.free(slots[ComponentType.FULL])
+        requests = self._stack.side.req_to_token_pool
+        if requests is not None and ComponentType.MAMBA in slots:
+            requests.mamba_allocator.free(slots[ComponentType.MAMBA])
+
+    def _write(
+        self, author: str, slots: dict[ComponentType, torch.Tensor]
+    ) -> dict[PoolName, list[torch.Tensor]]:
+        """Write fresh bytes on the default stream and return them."""
+        content: dict[PoolName, list[torch.Tensor]] = {}
+        for name, buffers in self._stack.rows.items():
+            content[name] = [
+                self._write_rows(author, buffer, slots[COMPONENT_OF[name]]) for buffer in buffers
+            ]
+        return content
+
+    def _write_rows(self, author: str, buffer: RowBuffer, slots: torch.Tensor) -> torch.Tensor:
+        content = row_content(buffer, slots, author=f"{self._seed}/{author}")
+        launch_write(self._device, buffer, slots, content)
+        return content
+
+    def _backup(self, number: int) -> None:
+        node = self._model.nodes[number].node
+        with self._faults.allow(*_FAULT_SITES), self._injected_only():
+            if self._cache.write_backup(node) or self._faults.fired:
+                return
+            room = {
+                part: self._stack.group.get_pool(POOL_OF_COMPONENT[part]).available_size()
+                for part in node.device
+            }
+            self._expect_no_room(f"backup of node {number}", node.device, room)
+
+    def _load(self, number: int) -> None:
+        node = self._model.nodes[number].node
+        missing = node.missing_on_device()
+        with self._faults.allow(*_FAULT_SITES), self._injected_only():
+            if self._cache.load_back(node) is not None:
+                if missing:
+                    self._cache.inc_lock_ref(node)
+                    self._model.queued.append(number)
+                return
+            if not self._faults.fired:
+                owners = self._stack.device_slots
+                room = {part: owners[part].available_size() for part in missing}
+                wanted = {part: node.host[part] for part in missing}
+                self._expect_no_room(f"load of node {number}", wanted, room)
+
+    @staticmethod
+    def _expect_no_room(
+        what: str, wanted: dict[ComponentType, torch.Tensor], room: dict[ComponentType, int]
+    ) -> None:
+        if all(len(slots) <= room[part] for part, slots in wanted.items()):
+            need = {str(part): len(slots) for part, slots in wanted.items()}
+            raise RefusalViolationError(f"{what} needs {need}, refused with {room} free")
+
+    def _launch(self) -> None:
+        queued = self._model.queued
+        with self._faults.allow(*_FAULT_SITES), self._injected_only():
+            producer = self._launched_at()
+            if producer is None:
+                return
+            if (producer < 0) != (not queued):
+                raise QueueViolationError(f"nodes {queued} were queued; launched at {producer}")
+            if queued:
+                self._model.launched.append(LaunchedLoad(producer=producer, numbers=queued))
+            self._model.queued = []
+            return
+        self._release(queued)
+        self._model.queued = []
+
+    def _launched_at(self) -> int | None:
+        """Launch; return the place in the ring, or None where the ring is rightly full."""
+        try:
+            return self._cache.ready_to_load()
+        except TransferError:
+            controller = self._stack.controller
+            if controller.load_queue and len(controller.ack_load_queue) >= _MAX_LOADS_IN_FLIGHT:
+                return None
+            raise
+
+    def _release(self, numbers: list[int]) -> None:
+        for number in numbers:
+            self._cache.dec_lock_ref(self._model.nodes[number].node)
+
+    def _forward(self, number: int) -> None:
+        """Read the nodes of the oldest launch, and one more that is ready by then."""
+        state = self._model
+        batch = state.launched.pop(0) if state.launched else LaunchedLoad(producer=-1, numbers=[])
+        later = {*state.queued, *(at for launched in state.launched for at in launched.numbers)}
+        readers = list(batch.numbers)
+        if number in state.nodes and number not in {*later, *readers}:
+            readers.append(number)
+        self._stack.controller.layer_done_counter.set_consumer(batch.producer)
+        for read in self._stack.reads:
+            read.getter()
+            for reader in readers:
+                self._read(reader, read)
+        self._release(batch.numbers)
+
+    def _read(self, number: int, read: LayerRead) -> None:
+        """Copy a node's rows of one layer on the default stream, to be compared later."""
+        known = self._model.nodes[number]
+        slots = known.node.device.get(COMPONENT_OF[read.pool])
+        if slots is None:
+            return
+        contents = known.content[read.pool]
+        for buffer, content in zip(self._stack.rows[read.pool], contents, strict=True):
+            if buffer.layer == read.layer:
+                copied = launch_read(self._device, buffer, slots)
+                who = f"reader of node {number} in {buffer.label}"
+                self._model.pending_reads.append(
+                    PendingRead(who=who, copied=copied, content=content)
+                )
+
+    def _evict(self, step: Evict) -> None:
+        component = _COMPONENTS[step.part]
+        owners = self._stack.device_slots
+        if component not in owners:
+            return
+        wanted = {component: self._slots_of(component, step.pages)}
+        before = {part: owner.available_size() for part, owner in owners.items()}
+        with self._faults.allow(*_FAULT_SITES), self._injected_only():
+            freed = self._cache.evict(
+                EvictParams(
+                    num_tokens=wanted.get(ComponentType.FULL, 0),
+                    swa_num_tokens=wanted.get(ComponentType.SWA, 0),
+                    mamba_num=wanted.get(ComponentType.MAMBA, 0),
+                )
+            )
+            told = {
+                ComponentType.FULL: freed.num_tokens_evicted,
+                ComponentType.SWA: freed.swa_num_tokens_evicted,
+                ComponentType.MAMBA: freed.mamba_num_evicted,
+            }
+            for part, owner in owners.items():
+                got = owner.available_size() - before[part]
+                if got != told[part]:
+                    raise SlotsViolationError(
+                        f"device {part}: {got} slots freed, {told[part]} told"
+                    )
+
+    def _evict_host(self, step: EvictHost) -> None:
+        component = _COMPONENTS[step.part]
+        if component not in self._stack.device_slots:
+            return
+        pool = self._stack.group.get_pool(POOL_OF_COMPONENT[component])
+        before = pool.available_size()
+        told = self._cache.evict_host(self._slots_of(component, step.pages), component)
+        got = pool.available_size() - before
+        if got != told:
+            raise SlotsViolationError(f"host {component}: {got} slots freed, {told} told")
+
+    def _slots_of(self, component: ComponentType, pages: int) -> int:
+        return pages if component is ComponentType.MAMBA else pages * self._stack.tokens
+
+    def _reserve_slots(self, step: ReserveSlots) -> None:
+        component = _COMPONENTS[step.part]
+        owners = self._stack.device_slots
+        if component not in owners:
+            return
+        pool = self._stack.group.get_pool(POOL_OF_COMPONENT[component])
+        owner = owners[component] if step.side == "device" else pool
+        need = owner.available_size() - self._slots_of(component, step.spare)
+        slots = owner.alloc(need) if need > 0 else None
+        if slots is not None:
+            self._model.reserved.append(ReservedSlots(owner=owner, slots=slots))
+
+    def _release_reserved(self) -> None:
+        for hoard in self._model.reserved:
+            hoard.owner.free(hoard.slots)
+        self._model.reserved.clear()
+
+    def _reset(self) -> None:
+        """Reset the cache, which clears the host pools of what was hoarded there, too."""
+        self._cache.reset()
+        self._model.forget_cache()
+
+    def _drain_queues(self) -> None:
+        self._device.synchronize()
+        self._invariants.check_races()
+        self._cache.writing_check()
+        self._cache.loading_check()
+        self._invariants.check_queues()
+        for seen in self._model.pending_reads:
+            self._invariants.compare(seen.who, seen.copied, seen.content)
+        self._model.pending_reads.clear()
+        for number in self._model.nodes:
+            self._invariants.check_node(number)
+
+    @contextmanager
+    def _injected_only(self) -> Iterator[None]:
+        """Swallow the errors of a failure that was injected, and no others."""
+        try:
+            yield
+        except _INJECTED_ERRORS:
+            if not self._faults.fired:
+                raise
+
+
+_INJECTED_ERRORS = (InjectedFaultError, OutOfDeviceMemoryError)
+
+
+@contextmanager
+def _unexpected_errors_as_violations() -> Iterator[None]:
+    """Turn any error into a violation that names the line."""
+    try:
+        yield
+    except ViolationError:
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
+        raise UnexpectedViolationError(f"{type(error).__name__}: {error} ({where})") from error

@@ -1,0 +1,80 @@
+"""The plain model that traffic on a native stack is compared with."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from assembler import PoolName
+from assembler.allocators.base import DeviceSlotAllocator
+from assembler.allocators.mamba import MambaSlotAllocator
+from assembler.cache.nodes import CacheNode
+from assembler.host_pools.base import HostKVCache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelNode:
+    """A node and the bytes that were written for it: by pool, the rows of each of its buffers."""
+
+    node: CacheNode
+    content: dict[PoolName, list[torch.Tensor]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchedLoad:
+    """A load that waits for its forward pass."""
+
+    producer: int
+    numbers: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingRead:
+    """What a reader copied, to be compared when the device is idle."""
+
+    who: str
+    copied: torch.Tensor
+    content: torch.Tensor
+
+
+@dataclass(slots=True, kw_only=True)
+class ReservedSlots:
+    """Slots that traffic took away from one owner."""
+
+    owner: DeviceSlotAllocator | MambaSlotAllocator | HostKVCache
+    slots: torch.Tensor
+
+
+@dataclass(slots=True, kw_only=True)
+class TrafficModel:
+    """The plain model: what traffic did so far, and what must come of it.
+
+    Attributes:
+        nodes: that exist, by number.
+        queued: numbers of nodes whose load waits to be launched.
+        launched: loads that wait for their forward pass, oldest first.
+        seen: what readers copied since the last comparison.
+        hoards: slots that traffic took away.
+    """
+
+    nodes: dict[int, ModelNode] = field(default_factory=dict)
+    queued: list[int] = field(default_factory=list)
+    launched: list[LaunchedLoad] = field(default_factory=list)
+    pending_reads: list[PendingRead] = field(default_factory=list)
+    reserved: list[ReservedSlots] = field(default_factory=list)
+
+    def forget_dropped(self) -> None:
+        """Forget the nodes that the cache forgot."""
+        self.nodes = {
+            number: known
+            for number, known in self.nodes.items()
+            if known.node.device or known.node.host
+        }
+
+    def forget_cache(self) -> None:
+        """Forget what a reset cache forgets, which clears the host pools of what was hoarded."""
+        self.nodes.clear()
+        self.queued = []
+        self.launched.clear()
+        self.reserved = [
+            hoard for hoard in self.reserved if not isinstance(hoard.owner, HostKVCache)
+        ]

@@ -1,0 +1,52 @@
+"""What a forward pass does to a pool: it reads the rows of some nodes, layer by layer."""
+
+from collections.abc import Sequence
+
+import torch
+
+from assembler import PoolName
+from assembler.device import Device
+from traces.targets.common.rows import launch_read
+from traces.targets.native.round_trip import COMPONENT_OF, BuffersByPool, ServedNode, WrittenNode
+
+
+class ForwardPass:
+    """Reads the rows of some nodes, layer by layer, on the current stream.
+
+    Args:
+        device: where the buffers live.
+        rows: their rows by pool.
+        nodes: whose rows are read, from the slots that ``node.device`` says now.
+    """
+
+    def __init__(
+        self, *, device: Device, rows: BuffersByPool, nodes: Sequence[WrittenNode]
+    ) -> None:
+        self._device = device
+        self._rows = rows
+        self._nodes = nodes
+        self._read: dict[tuple[int, PoolName, int], torch.Tensor] = {}
+
+    def read_layer(self, layer: int) -> None:
+        """Launch reading one layer of every pool; the caller has waited for it to be loaded."""
+        for name, buffers in self._rows.items():
+            for number, buffer in enumerate(buffers):
+                if buffer.layer != layer:
+                    continue
+                for written in self._nodes:
+                    slots = written.node.device[COMPONENT_OF[name]]
+                    read = launch_read(self._device, buffer, slots)
+                    self._read[written.node.id, name, number] = read
+
+    def served(self) -> list[ServedNode]:
+        """Return what was read; the host has synchronised with the device."""
+        return [
+            ServedNode(
+                written=written,
+                content={
+                    name: [self._read[written.node.id, name, i] for i in range(len(buffers))]
+                    for name, buffers in self._rows.items()
+                },
+            )
+            for written in self._nodes
+        ]

@@ -1,0 +1,375 @@
+"""One rank of the native target playing one scenario: what happens in each step.
+
+A round trip back into the same slots proves nothing, so the device is poisoned after the backup,
+the load goes to other slots, and every row outside the destination must keep its poison.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import torch
+
+from assembler import HostPoolGroup, HybridCacheController, PoolName
+from assembler.allocators.base import DeviceSlotAllocator
+from assembler.allocators.mamba import MambaSlotAllocator
+from assembler.allocators.swa import SWATokenToKVPoolAllocator
+from assembler.cache.nodes import CacheNode, EvictParams
+from assembler.device import tensor_access
+from assembler.names import ComponentType, WritePolicy
+from traces.schema.model import Digest, DigestRecord, RoundTrip
+from traces.targets.common.content import digest, poison, row_content
+from traces.targets.common.rows import launch_write
+from traces.targets.common.runtime import NativeScenarioError, check_races, open_device
+from traces.targets.native.builders import (
+    BuilderInputs,
+    call_builder,
+    make_cache,
+    make_params,
+    make_server_args,
+)
+from traces.targets.native.draft import DRAFT_LAYERS, NativeDraftPools, mirror_draft
+from traces.targets.native.forward_pass import ForwardPass
+from traces.targets.native.pools import geometry_of, host_gigabytes, make_device_pools, rank_groups
+from traces.targets.native.reported_numbers import check_reported_numbers
+from traces.targets.native.round_trip import (
+    COMPONENT_OF,
+    BytesByPool,
+    ServedNode,
+    WrittenNode,
+    compare_round_trips,
+    read_bytes_by_pool,
+)
+from traces.targets.native.rows import (
+    device_pools_by_name,
+    host_pools_by_name,
+    row_buffers,
+    tensors_of,
+)
+from traces.targets.native.scenarios import NativeScenario
+
+STEPS = ("build", "backup", "reload", "pressure", "reset")
+INDEPENDENT_SIDECARS = (PoolName.SWA, PoolName.MAMBA)
+MAX_POLLS = 10_000_000
+USES_BEFORE_BACKUP = {
+    WritePolicy.WRITE_THROUGH: 1,
+    WritePolicy.WRITE_THROUGH_SELECTIVE: 2,
+    WritePolicy.WRITE_BACK: 0,
+}
+
+ReservedAllocator: TypeAlias = DeviceSlotAllocator | SWATokenToKVPoolAllocator | MambaSlotAllocator
+
+
+class NativeScript:
+    """Plays the steps of one scenario with real pools on a device.
+
+    Args:
+        scenario: what to play.
+        device: see :func:`open_device`.
+    """
+
+    def __init__(self, scenario: NativeScenario, *, device: str) -> None:
+        self._scenario = scenario
+        self._device = open_device(device)
+        self._geometry = geometry_of(scenario)
+        self._written: list[WrittenNode] = []
+        self._served: list[ServedNode] = []
+        self._draft: NativeDraftPools | None = None
+
+    def play(self, step: str) -> Iterator[DigestRecord]:
+        """Play one of ``DEFAULT_STEP_NUM``, then tell the results of round trips and all digests.
+
+        Raises:
+            StageError: slots leaked, or room was not made where it could be.
+        """
+        results: list[RoundTrip] = list(getattr(self, f"_{step}")() or ())
+        yield from results
+        self._device.synchronize()
+        for owner, pool in self._owners():
+            yield Digest(step=step, owner=owner, sha256=digest(tensors_of(pool)))
+        if step == STEPS[-1]:
+            check_races(self._device)
+
+    def _build(self) -> None:
+        """Build device pools, call the builder, mirror a draft pool, poison everything."""
+        self._device_pools = make_device_pools(self._geometry, device=self._device)
+        self._pools = device_pools_by_name(self._device_pools)
+        groups = rank_groups(self._scenario)
+        params = make_params(self._scenario, self._device_pools, groups)
+        server_args = make_server_args(
+            self._scenario, host_gigabytes=host_gigabytes(self._device_pools, self._geometry)
+        )
+        self._cache = make_cache(self._scenario, params, server_args)
+        plan = BuilderInputs(
+            scenario=self._scenario,
+            geometry=self._geometry,
+            side=self._device_pools,
+            groups=groups,
+            params=params,
+            server_args=server_args,
+            load_cache_event=threading.Event(),
+        )
+        call_builder(plan, self._cache)
+        self._register_counters()
+        if self._scenario.draft:
+            self._draft = mirror_draft(plan, cache=self._cache)
+            self._pools[PoolName.DRAFT] = self._draft.device_pool
+        self._rows = row_buffers(self._pools, model=self._geometry.model)
+        self._poison("before", [pool for _, pool in self._owners()])
+
+    def _backup(self) -> None:
+        """Write two nodes on the device, back both up, and bounce one back at once.
+
+        The bounce reads host rows as soon as the backup is acknowledged and not a moment later: an
+        acknowledgement that comes too early shows.
+        """
+        tokens = (self._geometry.long_node, self._geometry.short_node)
+        for author, length in zip(("first", "second"), tokens, strict=True):
+            self._use(self._write(author, length))
+        self._finish_writing()
+        self._evict_all()
+        first = self._written[0]
+        self._require_success(first, rule="an evicted node can be loaded", on=self._cache.load_back)
+        self._finish_loading()
+
+    def _reload(self) -> Iterator[RoundTrip]:
+        """Evict both nodes, poison the device, load them into other slots and compare."""
+        self._evict_all()
+        self._poison("after", list(self._pools.values()))
+        before = self._snapshot()
+        for written in self._written:
+            self._require_success(
+                written, rule="a roomy device takes a load", on=self._cache.load_back
+            )
+            self._check_moved(written)
+        self._finish_loading()
+        yield from self._compare_round_trips("reload", before)
+
+    def _pressure(self) -> Iterator[RoundTrip]:
+        """Leave no slot free on the host, then on the device: evictions must make room.
+
+        Where a sidecar has slots of its own, those run short and its callbacks make room;
+        otherwise the anchor's do.
+        """
+        self._evict_all()
+        self._reserve_host_slots()
+        second, third = self._written[1], self._write("third", self._geometry.short_node)
+        self._use(third)
+        self._finish_writing()
+        self._evict_all()
+        self._require_success(
+            second, rule="an evicted node can be loaded", on=self._cache.load_back
+        )
+        self._finish_loading()
+        self._reserve_device_slots()
+        self._written = [third]
+        before = self._snapshot()
+        self._require_success(
+            third, rule="a full device evicts for a load", on=self._cache.load_back
+        )
+        self._finish_loading()
+        yield from self._compare_round_trips("pressure", before)
+
+    def _reset(self) -> None:
+        """Reset the cache: with the hoard given back every slot is free again."""
+        self._cache.reset()
+        hoarded, slots = self._reserved
+        hoarded.free(slots)
+        for name, left, size in self._free_slots():
+            if left != size:
+                raise NativeScenarioError(
+                    f"{name}: no slot may leak; expected {size} free, got {left}"
+                )
+        counter = self._controller.layer_done_counter
+        check_reported_numbers(
+            self._device_pools, host_pools_by_name(self._group), self._geometry, counter
+        )
+
+    def _register_counters(self) -> None:
+        """Make readers wait for the stack's loads, as the scheduler does after a direct build."""
+        counter = self._controller.layer_done_counter
+        if self._scenario.builder.startswith("build_"):
+            self._device_pools.kvcache.register_layer_transfer_counter(counter)
+            if self._device_pools.req_to_token_pool is not None:
+                self._device_pools.req_to_token_pool.register_layer_transfer_counter(counter)
+
+    def _write(self, author: str, length: int) -> WrittenNode:
+        """Take device slots, write content into them and insert them into the cache."""
+        slots = self._slots_for_node(length)
+        content: dict[PoolName, list[torch.Tensor]] = {name: [] for name in self._rows}
+        for name, buffers in self._rows.items():
+            own = slots[COMPONENT_OF[name]]
+            for buffer in buffers:
+                rows = row_content(buffer, own, author=author)
+                launch_write(self._device, buffer, own, rows)
+                content[name].append(rows)
+        full, components = slots[ComponentType.FULL], dict(slots)
+        del components[ComponentType.FULL]
+        node = self._cache.insert(full, components=components)
+        written = WrittenNode(node=node, slots=full.cpu(), content=content)
+        self._written.append(written)
+        return written
+
+    def _slots_for_node(self, length: int) -> dict[ComponentType, torch.Tensor]:
+        allocator = self._device_pools.allocator
+        full = allocator.alloc(length)
+        if full is None:
+            raise NativeScenarioError("device: a node needs slots; expected some free, got none")
+        slots = {ComponentType.FULL: full}
+        if isinstance(allocator, SWATokenToKVPoolAllocator):
+            slots[ComponentType.SWA] = allocator.full_to_swa(full)
+        if self._device_pools.req_to_token_pool is not None:
+            state = self._device_pools.req_to_token_pool.mamba_allocator.alloc(1)
+            if state is None:
+                raise NativeScenarioError(
+                    "device: a node needs a state slot; expected one free, got none"
+                )
+            slots[ComponentType.MAMBA] = state
+        return slots
+
+    def _use(self, written: WrittenNode) -> None:
+        """Use a node as often as its write policy wants before the host must have it.
+
+        With ``write_back`` no use is enough: eviction backs the node up.
+        """
+        policy = WritePolicy(self._scenario.write_policy)
+        for _ in range(USES_BEFORE_BACKUP[policy]):
+            self._cache.record_hit(written.node)
+        if written.node.is_backed_up is (policy is WritePolicy.WRITE_BACK):
+            raise NativeScenarioError(
+                f"node {written.node.id}: {policy} decides when it is backed up; "
+                f"expected {policy is not WritePolicy.WRITE_BACK}, got {written.node.is_backed_up}"
+            )
+
+    def _finish_writing(self) -> None:
+        """Poll until every backup is acknowledged; nothing else tells the host it is done."""
+        for _ in range(MAX_POLLS):
+            if not self._cache.ongoing_write_through:
+                return
+            self._cache.writing_check()
+        raise NativeScenarioError(
+            f"backup: must finish; expected it within {MAX_POLLS} polls, got none"
+        )
+
+    def _finish_loading(self) -> None:
+        """Launch the queued loads and run a forward pass over every loaded node."""
+        counter = self._controller.layer_done_counter
+        counter.set_consumer(self._cache.ready_to_load())
+        nodes = [written for written in self._written if not written.node.is_evicted]
+        forward = ForwardPass(device=self._device, rows=self._rows, nodes=nodes)
+        for layer in range(self._geometry.model.layer_span):
+            self._enter_layer(layer)
+            forward.read_layer(layer)
+        self._device.synchronize()
+        self._cache.loading_check()
+        self._served = forward.served()
+
+    def _enter_layer(self, layer: int) -> None:
+        """Ask the pools for a layer's buffers, which waits for the layer to be loaded."""
+        model, requests = self._geometry.model, self._device_pools.req_to_token_pool
+        layer_id = self._geometry.start_layer + layer
+        if layer in model.full_layers + model.swa_layers:
+            self._device_pools.kvcache.get_kv_buffer(layer_id)
+        if requests is not None and layer in model.state_layers:
+            requests.mamba2_layer_cache(layer_id)
+        if self._draft is not None and layer < DRAFT_LAYERS:
+            self._draft.device_pool.get_kv_buffer(layer_id)
+
+    def _evict_all(self) -> None:
+        """Free the device slots of every node; all are backed up."""
+        self._cache.evict(EvictParams(num_tokens=self._geometry.size))
+        for written in self._written:
+            if not written.node.is_evicted:
+                raise NativeScenarioError(
+                    f"node {written.node.id}: an unlocked node can be evicted; "
+                    "expected no device slots, got some"
+                )
+
+    def _reserve_host_slots(self) -> None:
+        """Take every free host slot of the sidecars that have their own, else of the anchor."""
+        own = [entry for entry in self._group.entries if entry.name in INDEPENDENT_SIDECARS]
+        for entry in own or [self._group.anchor_entry]:
+            entry.host_pool.alloc(entry.host_pool.available_size())
+
+    def _reserve_device_slots(self) -> None:
+        """Take every free device slot of the sidecars that have their own, else of the anchor."""
+        allocator, requests = self._device_pools.allocator, self._device_pools.req_to_token_pool
+        hoarded: ReservedAllocator = allocator
+        if isinstance(allocator, SWATokenToKVPoolAllocator):
+            hoarded = allocator.swa_attn_allocator
+        elif requests is not None:
+            hoarded = requests.mamba_allocator
+        slots = hoarded.alloc(hoarded.available_size())
+        if slots is None:
+            raise NativeScenarioError("device: free slots can be taken; expected slots, got none")
+        self._reserved = (hoarded, slots)
+
+    def _free_slots(self) -> Iterator[tuple[str, int, int]]:
+        """Yield name, free slots and all slots of everything that hands out slots."""
+        allocator, requests = self._device_pools.allocator, self._device_pools.req_to_token_pool
+        if isinstance(allocator, SWATokenToKVPoolAllocator):
+            full, swa = allocator.full_attn_allocator, allocator.swa_attn_allocator
+            yield "device.KV", full.available_size(), allocator.size_full
+            yield "device.SWA", swa.available_size(), allocator.size_swa
+        else:
+            yield "device.KV", allocator.available_size(), allocator.size
+        if requests is not None:
+            states = requests.mamba_allocator
+            yield "device.MAMBA", states.available_size(), states.size
+        for name, pool in host_pools_by_name(self._group).items():
+            if name is not PoolName.INDEXER:
+                yield f"host.{name.name}", pool.available_size(), pool.size
+
+    def _check_moved(self, written: WrittenNode) -> None:
+        """Check that a load goes elsewhere: back into its own slots it would prove nothing."""
+        back = torch.isin(written.node.device[ComponentType.FULL].cpu(), written.slots)
+        if bool(back.any()):
+            raise NativeScenarioError(
+                "reload: a load goes to other slots; expected none of its own, got some"
+            )
+
+    @staticmethod
+    def _require_success(
+        written: WrittenNode, *, rule: str, on: Callable[[CacheNode], object]
+    ) -> None:
+        answer = on(written.node)
+        if answer is None or answer is False:
+            raise NativeScenarioError(
+                f"node {written.node.id}: {rule}; expected success, got {answer}"
+            )
+
+    def _snapshot(self) -> BytesByPool:
+        """Read every device row from the host, with the device idle."""
+        self._device.synchronize()
+        buffers = [buffer for buffers in self._rows.values() for buffer in buffers]
+        accesses = tuple(tensor_access(buffer.tensor) for buffer in buffers)
+        self._device.host_access(label="snapshot", reads=accesses, writes=())
+        return read_bytes_by_pool(self._rows)
+
+    def _compare_round_trips(self, step: str, before: BytesByPool) -> Iterator[RoundTrip]:
+        return compare_round_trips(step=step, rows=self._rows, before=before, served=self._served)
+
+    def _owners(self) -> Iterator[tuple[str, object]]:
+        """Yield every pool with data buffers by the name the trace gives it."""
+        for name, pool in self._pools.items():
+            yield f"device.{name.name}", pool
+        for name, pool in host_pools_by_name(self._group).items():
+            yield f"host.{name.name}", pool
+        if self._draft is not None:
+            yield f"host.{PoolName.DRAFT.name}", self._draft.host_pool
+
+    def _poison(self, label: str, pools: list[object]) -> None:
+        """Overwrite the pools from the host, with the device idle."""
+        tensors = [tensor for pool in pools for tensor in tensors_of(pool)]
+        self._device.synchronize()
+        accesses = tuple(tensor_access(tensor) for tensor in tensors)
+        self._device.host_access(label=f"poison {label}", reads=(), writes=accesses)
+        poison(tensors, label)
+
+    @property
+    def _group(self) -> HostPoolGroup:
+        return self._cache.host_pool_group
+
+    @property
+    def _controller(self) -> HybridCacheController:
+        return self._cache.cache_controller

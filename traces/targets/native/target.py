@@ -1,0 +1,290 @@
+"""This repository's own stacks as a target: the package is searched, not listed.
+
+The recorder's only module that imports ``assembler``. Everything public is found by what it is: a
+function by its name (``build_*``, ``attach_*``), a class by its base or its subpackage. A builder
+or pool that is added later is watched without a change here.
+"""
+
+import dataclasses
+import enum
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import torch
+
+import assembler
+from assembler.cache.nodes import CacheNode
+from assembler.controller.hybrid import HybridCacheController
+from assembler.device.base import Device, Event, Stream
+from assembler.groups import LocalGroup
+from assembler.host_pools.base import HostKVCache
+from assembler.host_pools.group import HostPoolGroup, PoolEntry
+from assembler.names import Direction, IoBackend, PoolName
+from assembler.transfer import engine
+from traces.recording.encode import Encoder, Plain
+from traces.recording.probes import (
+    AllocationObservation,
+    CallProbe,
+    EventProbe,
+    PoolNaming,
+    PoolView,
+    Probe,
+    ReleaseObservation,
+    Role,
+    TransferObservation,
+    Values,
+)
+from traces.targets.common.probes import stream_probes
+
+_BUILDER_PREFIXES = ("build_", "attach_")
+_CACHE_OPERATIONS = ("init_hicache", "evict", "evict_host", "write_backup", "load_back")
+# Computes where indices must lie; what it does shows in the transfers.
+_NO_OPERATIONS = ("move_indices",)
+
+
+class NativeTarget:
+    """The package ``assembler`` as it is imported in this process."""
+
+    name = "native"
+    package = "assembler"
+
+    def __init__(self) -> None:
+        assert assembler.__file__ is not None
+        self.root = Path(assembler.__file__).parent.parent
+
+    def builders(self) -> tuple[str, ...]:
+        """Return the names of all stack builders, sorted."""
+        return builders()
+
+    def probes(self) -> list[Probe]:
+        """Return everything that is to be watched, each function once."""
+        found = [*_builder_probes(), *_constructor_probes(), *_operation_probes()]
+        return [*found, *_slot_probes(), *stream_probes(), _transfer_probe()]
+
+    def register_types(self, encoder: Encoder) -> None:
+        """Register the package's types: dataclasses by value, everything else by reference."""
+        for cls in _classes():
+            if _is_within(cls, "device.") or issubclass(cls, enum.Enum | BaseException):
+                continue
+            if dataclasses.is_dataclass(cls) and cls not in (PoolEntry, CacheNode):
+                encoder.register_value(cls)
+            else:
+                encoder.register_reference(cls, cls.__name__)
+        _register_accelerator_types(encoder)
+        _register_group_types(encoder)
+
+    def view(self, pool: object) -> PoolView | None:
+        """Return how to read ``pool``; None when it is no pool."""
+        if isinstance(pool, HostKVCache):
+            return PoolView(side="host", layout=str(pool.layout), is_pinned=pool.device.is_pinned)
+        if isinstance(pool, _device_pools()):
+            return PoolView(side="device", layout="", is_pinned=lambda _: False)
+        return None
+
+
+def builders() -> tuple[str, ...]:
+    """Return the names of all stack builders of ``assembler``, sorted."""
+    return tuple(
+        sorted(
+            name
+            for name in _builder_functions()
+            if name.startswith("attach_") or (name.startswith("build_") and name.endswith("_stack"))
+        )
+    )
+
+
+@cache
+def _modules() -> tuple[ModuleType, ...]:
+    found = pkgutil.walk_packages(assembler.__path__, "assembler.")
+    return tuple(importlib.import_module(info.name) for info in found)
+
+
+def _builder_functions() -> dict[str, FunctionType]:
+    """Return builders and what is between them; decorated ones by the name callers use."""
+    names: dict[FunctionType, str] = {}
+    for module in _modules():
+        for name, value in vars(module).items():
+            is_builder = isinstance(value, FunctionType) and name.startswith(_BUILDER_PREFIXES)
+            if is_builder and (value not in names or value.__name__ == name):
+                names[value] = name
+    return {name: function for function, name in names.items()}
+
+
+@cache
+def _classes() -> tuple[type, ...]:
+    """Return every public class of the package but protocols, where it is defined."""
+    return tuple(
+        value
+        for module in _modules()
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
+        and not vars(value).get("_is_protocol", False)
+    )
+
+
+def _is_within(cls: type, subpackage: str) -> bool:
+    return cls.__module__.startswith(f"assembler.{subpackage}")
+
+
+@cache
+def _device_pools() -> tuple[type, ...]:
+    return tuple(cls for cls in _classes() if _is_within(cls, "device_pools"))
+
+
+def _methods(classes: tuple[type, ...], name: str) -> Iterator[tuple[type, FunctionType]]:
+    """Yield every definition of a method, once."""
+    for cls in classes:
+        method = vars(cls).get(name)
+        if isinstance(method, FunctionType):
+            yield cls, method
+
+
+def _builder_probes() -> Iterator[Probe]:
+    for name, function in _builder_functions().items():
+        yield CallProbe(function=function, callee=name, role="builder", method="", claims=None)
+
+
+def _constructor_probes() -> Iterator[Probe]:
+    kinds = (HostKVCache, HostPoolGroup, PoolEntry, HybridCacheController, *_device_pools())
+    classes = tuple(cls for cls in _classes() if issubclass(cls, kinds))
+    for cls, function in _methods(classes, "__init__"):
+        claims = _entry_pool_namings if issubclass(cls, PoolEntry) else None
+        yield _method_probe(cls, function, role="constructor", claims=claims)
+
+
+def _operation_probes() -> Iterator[Probe]:
+    controllers = tuple(cls for cls in _classes() if issubclass(cls, HybridCacheController))
+    names = {
+        name
+        for cls in controllers
+        for name, method in vars(cls).items()
+        if isinstance(method, FunctionType) and not name.startswith("_")
+    }
+    caches = tuple(cls for cls in _classes() if _is_within(cls, "cache"))
+    for classes, operations in (
+        (controllers, sorted(names.difference(_NO_OPERATIONS))),
+        (caches, _CACHE_OPERATIONS),
+    ):
+        for name in operations:
+            for cls, function in _methods(classes, name):
+                claims = _draft_pool_namings if name == "set_draft_kv_pool" else None
+                yield _method_probe(cls, function, role="operation", claims=claims)
+
+
+def _method_probe(cls: type, function: FunctionType, *, role: Role, claims: Any) -> CallProbe:  # noqa: ANN401
+    name = function.__name__
+    callee = cls.__name__ if name == "__init__" else f"{cls.__name__}.{name}"
+    return CallProbe(function=function, callee=callee, role=role, method=name, claims=claims)
+
+
+def _slot_probes() -> Iterator[Probe]:
+    owners = tuple(
+        cls for cls in _classes() if _is_within(cls, "allocators") or issubclass(cls, HostKVCache)
+    )
+    for _, function in _methods(owners, "alloc"):
+        yield EventProbe(
+            function=function, family="alloc", nesting="innermost", observe=_allocation_observation
+        )
+    for _, function in _methods(owners, "free"):
+        yield EventProbe(
+            function=function, family="free", nesting="innermost", observe=_release_observation
+        )
+
+
+def _transfer_probe() -> Probe:
+    assert isinstance(engine.move, FunctionType)
+    return EventProbe(
+        function=engine.move, family="move", nesting="every", observe=_transfer_observation
+    )
+
+
+def _entry_pool_namings(values: Values) -> Iterator[PoolNaming]:
+    pool = PoolName(values["name"]).name
+    yield PoolNaming(side="host", pool=pool, holder=values["host_pool"])
+    yield PoolNaming(side="device", pool=pool, holder=values["device_pool"])
+
+
+def _draft_pool_namings(values: Values) -> Iterator[PoolNaming]:
+    for value in values.values():
+        if isinstance(value, HostKVCache):
+            yield PoolNaming(side="host", pool=PoolName.DRAFT.name, holder=value)
+        elif isinstance(value, _device_pools()):
+            yield PoolNaming(side="device", pool=PoolName.DRAFT.name, holder=value)
+
+
+def _transfer_observation(values: Values, result: int) -> TransferObservation:
+    host_pool: HostKVCache = values["host_pool"]
+    return TransferObservation(
+        direction=Direction(values["direction"]).value,
+        host_pool=host_pool,
+        plane=values["plane"],
+        layer=values["layer"],
+        device_slots=values["device_indices"],
+        host_slots=values["host_indices"],
+        bytes=result,
+        backend=IoBackend(values["backend"]).value,
+        stream=host_pool.device.current_stream().name,
+    )
+
+
+def _allocation_observation(values: Values, result: torch.Tensor | None) -> AllocationObservation:
+    allocator, need = _allocator_and_argument(values)
+    return AllocationObservation(pool=_pool_of(allocator), need=need, slots=result)
+
+
+def _release_observation(values: Values, result: object) -> ReleaseObservation:
+    del result
+    allocator, slots = _allocator_and_argument(values)
+    return ReleaseObservation(pool=_pool_of(allocator), slots=slots)
+
+
+def _allocator_and_argument(values: Values) -> tuple[Any, Any]:
+    """Return the two parameters by place: allocators and host pools name the second differently."""
+    allocator, argument = values.values()
+    return allocator, argument
+
+
+def _pool_of(allocator: Any) -> object:  # noqa: ANN401 - any class that allocates
+    """Return the pool whose slots an allocator hands out; a host pool hands out its own."""
+    return allocator if isinstance(allocator, HostKVCache) else allocator.get_kvcache()
+
+
+def _register_accelerator_types(encoder: Encoder) -> None:
+    def event(value: Event, where: str) -> Plain:
+        del where
+        return {"event": encoder.label(value, value.name)}
+
+    def stream(value: Stream, where: str) -> Plain:
+        del where
+        return {"stream": value.name}
+
+    def device(value: Device, where: str) -> Plain:
+        del value, where
+        return {"device": "accelerator"}
+
+    encoder.register(Device, device)
+    encoder.register(Stream, stream)
+    encoder.register(Event, event)
+
+
+def _register_group_types(encoder: Encoder) -> None:
+    def local(value: LocalGroup, where: str) -> Plain:
+        del where
+        return {"group": value.tag, "ranks": list(value.ranks), "rank": value.rank()}
+
+    def distributed(value: Any, where: str) -> Plain:  # noqa: ANN401 - torch's own class
+        del where
+        ranks = torch.distributed.get_process_group_ranks(value)
+        label = encoder.label(value, "ProcessGroup")
+        return {"group": label, "ranks": list(ranks), "rank": value.rank()}
+
+    encoder.register(LocalGroup, local)
+    if torch.distributed.is_available():
+        encoder.register(torch.distributed.ProcessGroup, distributed)

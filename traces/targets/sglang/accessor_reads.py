@@ -1,0 +1,153 @@
+"""What attention does while a load is on its way: ask for a layer's buffers and read them.
+
+Each accessor reads on a stream of its own, so that none profits from another one's wait.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from traces.schema.model import RoundTrip
+from traces.targets.common.content import RowBuffer
+from traces.targets.common.rows import launch_read
+from traces.targets.sglang.assembly import AssembledStack
+from traces.targets.sglang.discovery import layer_accessors
+from traces.targets.sglang.planes import Plane
+from traces.targets.sglang.script_device import ScriptDevice
+from traces.targets.sglang.shims.triton_package import KernelUnavailableError
+
+_LAYERS_MAX = 64
+# An answer is a tensor, a pair of them, or an object that holds a layer's tensors.
+_DEPTH_MAX = 3
+
+
+class AccessorReader:
+    """Reads the rows of one loaded node through every accessor of the stack's outer pools.
+
+    Args:
+        bench: the device, as the script itself works on it.
+        stack: whose pools are asked.
+        planes: all rows.
+        slots: device slots of the node by domain, known to the host.
+        page_indices: pages of its KV slots, in device memory.
+    """
+
+    def __init__(
+        self,
+        *,
+        bench: ScriptDevice,
+        stack: AssembledStack,
+        planes: Sequence[Plane],
+        slots: Mapping[str, torch.Tensor],
+        page_indices: torch.Tensor,
+    ) -> None:
+        self._script_device = bench
+        self._planes = planes
+        self._slots = slots
+        self._page_indices = page_indices
+        self._page_size = stack.page_size
+        self._pools = [pool for pool in (stack.kvcache, stack.req_to_token_pool) if pool]
+        self._by_address = {
+            buffer.tensor.data_ptr(): (plane, buffer) for plane in planes for buffer in plane.layers
+        }
+
+    def read_all(self, written: Mapping[tuple[str, int], torch.Tensor]) -> Iterator[RoundTrip]:
+        """Read and compare; one record for each accessor that handed out rows of the node.
+
+        Args:
+            written: what the rows must hold, by plane and layer.
+        """
+        readings = [
+            (name, self._read(pool, name)) for pool in self._pools for name in layer_accessors(pool)
+        ]
+        self._script_device.synchronize()
+        for name, reading in readings:
+            if reading:
+                with self._script_device.quiet():
+                    equal = all(torch.equal(rows.cpu(), written[key]) for key, rows in reading)
+                owner = reading[0][0][0].partition(".")[0]
+                yield RoundTrip(
+                    step="reload",
+                    pool=f"{owner}.read.{name}",
+                    equal=equal,
+                    wrong_slots="",
+                    foreign_slots="",
+                )
+
+    def _read(self, pool: Any, name: str) -> list[tuple[tuple[str, int], torch.Tensor]]:  # noqa: ANN401
+        accessor = getattr(pool, name)
+        extra = self._arguments(accessor)
+        found: list[tuple[tuple[str, int], torch.Tensor]] = []
+        if extra is None:
+            return found
+        first = getattr(pool, "start_layer", None) or 0
+        with self._script_device.on_new_stream(f"read.{name}"):
+            for layer_id in range(first, first + _LAYERS_MAX):
+                for plane, buffer in self._call_accessor(
+                    accessor, layer_id, extra, local=layer_id - first
+                ):
+                    slots = self._slots[plane.domain.name]
+                    asked = replace(buffer, label=f"{buffer.label} by {name}")
+                    rows = launch_read(self._script_device, asked, slots)
+                    found.append(((plane.name, buffer.layer), rows))
+        return found
+
+    def _call_accessor(
+        self,
+        accessor: Any,  # noqa: ANN401 - a method of the release
+        layer_id: int,
+        extra: dict[str, Any],
+        *,
+        local: int,
+    ) -> list[tuple[Plane, RowBuffer]]:
+        """Return what an accessor hands out for a layer; nothing where it knows no such layer.
+
+        Some hand out what a kernel made of the layer's rows: then these rows are what was read.
+        """
+        try:
+            answer = accessor(layer_id, **extra)
+        except KernelUnavailableError:
+            return self._rows_of_layer(local)
+        except Exception:  # noqa: BLE001 - every pool says in its own way that it has no such layer
+            return []
+        return list(self._known(answer)) or (self._rows_of_layer(local) if extra else [])
+
+    def _rows_of_layer(self, layer: int) -> list[tuple[Plane, RowBuffer]]:
+        return [
+            (plane, buffer)
+            for plane in self._planes
+            for buffer in plane.layers
+            if buffer.layer == layer and plane.domain.name == "KV"
+        ]
+
+    def _known(self, answer: Any, depth: int = 0) -> Iterator[tuple[Plane, RowBuffer]]:  # noqa: ANN401
+        if isinstance(answer, torch.Tensor):
+            known = self._by_address.get(answer.data_ptr())
+            if known is not None:
+                yield known
+        elif depth < _DEPTH_MAX:
+            for item in _answer_tensors(answer):
+                yield from self._known(item, depth + 1)
+
+    def _arguments(self, accessor: Any) -> dict[str, Any] | None:  # noqa: ANN401
+        """Return values for what an accessor wants beside the layer; None for the unknown."""
+        known = {
+            "seq_len": self._page_size,
+            "page_indices": self._page_indices,
+        }
+        wanted = [
+            parameter.name
+            for parameter in list(inspect.signature(accessor).parameters.values())[1:]
+            if parameter.default is inspect.Parameter.empty
+            and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
+        return {name: known[name] for name in wanted} if set(wanted) <= known.keys() else None
+
+
+def _answer_tensors(answer: Any) -> list[Any]:  # noqa: ANN401
+    if isinstance(answer, list | tuple):
+        return list(answer)
+    return list(vars(answer).values()) if hasattr(answer, "__dict__") else []

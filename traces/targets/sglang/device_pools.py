@@ -1,0 +1,333 @@
+"""Device side of a scenario: the release's own pools, allocators and request table of one rank."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from traces.targets.sglang.geometry import SglangGeometry, draft_geometry
+from traces.targets.sglang.memory_map import buffers_of
+from traces.targets.sglang.models import ModelFamily
+from traces.targets.sglang.release_lookup import find_class
+from traces.targets.sglang.request_table import build_request_table
+from traces.targets.sglang.signature_caller import SignatureCaller
+
+WINDOW = 128
+_QSA_RATIO = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SglangDevicePools:
+    """Everything that exists on the device before a stack is built.
+
+    Attributes:
+        geometry: its sizes.
+        kvcache: the pool attention reads from; a wrapper for the hybrids.
+        allocator: hands out its slots.
+        full_allocator: hands out the KV slots; the allocator itself, or one inside it.
+        req_to_token_pool: request table, with the state pool where the model has state.
+        components: parts of a unified tree, by name.
+        pools: device pools that hold rows, by the name of their host pool.
+    """
+
+    geometry: SglangGeometry
+    kvcache: Any
+    allocator: Any
+    full_allocator: Any
+    req_to_token_pool: Any
+    components: tuple[str, ...]
+    pools: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePoolBuilder:
+    """Builds a release's pools from a geometry.
+
+    Attributes:
+        caller: calls constructors by what they take.
+        device: torch device of the pools.
+    """
+
+    caller: SignatureCaller
+    device: str
+
+    def side(self, geometry: SglangGeometry) -> SglangDevicePools:
+        """Build the pools and allocators of a geometry.
+
+        Raises:
+            Unplayable: the release has no such pools.
+        """
+        match geometry.model.family:
+            case ModelFamily.SWA | ModelFamily.LINEAR_SWA:
+                return self._sliding(geometry)
+            case ModelFamily.LINEAR | ModelFamily.LINEAR_DSA | ModelFamily.QSA:
+                return self._linear(geometry)
+            case ModelFamily.MINIMAX:
+                return self._minimax(geometry)
+            case ModelFamily.DSV4:
+                return self._deepseek_v4(geometry)
+            case _:
+                return self._plain(geometry)
+
+    def draft(self, side: SglangDevicePools) -> Any:  # noqa: ANN401 - a pool of the release
+        """Build the pool of one draft layer: the target's rows, over the slots of all ranks.
+
+        Beside states, a draft has a wrapper like the target's and shares its states.
+        """
+        geometry = draft_geometry(side.geometry)
+        match geometry.model.family:
+            case ModelFamily.SWA | ModelFamily.LINEAR_SWA:
+                return self._sliding_pool(geometry)
+            case ModelFamily.LINEAR:
+                return self._linear_pool(geometry, side.req_to_token_pool)
+            case _:
+                return self.kv_pool(geometry)
+
+    def draft_states(self, side: SglangDevicePools) -> Any | None:  # noqa: ANN401 - a pool of the release
+        """Build the states of one draft layer, numbered by the target's state slots.
+
+        Returns:
+            A pool of the release; None where a draft has no states, or shares the target's.
+        """
+        geometry = draft_geometry(side.geometry)
+        if not geometry.model.state_layers:
+            return None
+        return build_request_table(self.caller, geometry, device=self.device).mamba_pool
+
+    def kv_pool(self, geometry: SglangGeometry) -> Any:  # noqa: ANN401 - a pool of the release
+        """Build the pool of the attention layers alone: no wrapper, no allocator."""
+        names = {
+            ModelFamily.MXFP8: "MHATokenToKVPoolMXFP8",
+            ModelFamily.DSA: "DSATokenToKVPool",
+            ModelFamily.MLA: "MLATokenToKVPool",
+            ModelFamily.PACKED_MLA: "MLATokenToKVPool",
+        }
+        cls = find_class(names.get(geometry.model.family, "MHATokenToKVPool"))
+        width = geometry.packed_width
+        needs: tuple[str, ...] = ("head_num", "head_dim")
+        if not geometry.model.attention.kv_heads:
+            needs = ("kv_lora_rank", "qk_rope_head_dim")
+        if geometry.model.family is ModelFamily.PACKED_MLA:
+            needs += ("override_kv_cache_dim",)
+        given = {
+            **self._rows(geometry),
+            "layer_num": len(geometry.model.full_layers),
+            "start_layer": geometry.start_layer,
+            "end_layer": geometry.start_layer + len(geometry.model.full_layers) - 1,
+            "use_nsa": width is not None,
+            "use_dsa": width is not None,
+            "override_kv_cache_dim": width,
+            "dcp_replicated": False,
+        }
+        return self.caller.call(
+            cls, given, needs=needs, matters=("v_head_dim",) if "head_dim" in needs else ()
+        )
+
+    def _rows(self, geometry: SglangGeometry) -> dict[str, Any]:
+        """Return what every KV pool may ask for."""
+        attention = geometry.model.attention
+        return {
+            "size": geometry.size,
+            "page_size": geometry.page_size,
+            "dtype": geometry.dtype,
+            "head_num": geometry.kv_heads,
+            "head_dim": attention.head_dim,
+            "v_head_dim": attention.v_head_dim,
+            "kv_lora_rank": attention.kv_lora_rank,
+            "qk_rope_head_dim": attention.qk_rope_head_dim,
+            "index_head_dim": geometry.model.index_head_dim,
+            "kv_cache_dim": geometry.packed_width
+            or attention.kv_lora_rank + attention.qk_rope_head_dim,
+            "device": self.device,
+            "enable_memory_saver": False,
+            "enable_kvcache_transpose": False,
+        }
+
+    def _plain(self, geometry: SglangGeometry) -> SglangDevicePools:
+        pool = self.kv_pool(geometry)
+        pools = {"KV": pool}
+        if geometry.model.family is ModelFamily.DSA:
+            pools["INDEXER"] = pool
+        return self._stateless(geometry, pool, pools)
+
+    def _stateless(
+        self, geometry: SglangGeometry, pool: Any, pools: dict[str, Any]
+    ) -> SglangDevicePools:
+        """Build what is around a pool with one kind of slots and no states."""
+        allocator = self.allocator(geometry, pool)
+        return SglangDevicePools(
+            geometry=geometry,
+            kvcache=pool,
+            allocator=allocator,
+            full_allocator=allocator,
+            req_to_token_pool=build_request_table(self.caller, geometry, device=self.device),
+            components=("FULL",),
+            pools=pools,
+        )
+
+    def allocator(self, geometry: SglangGeometry, kvcache: Any) -> Any:  # noqa: ANN401
+        """Build the allocator of a pool; its slots are those of all decode ranks."""
+        name = (
+            "TokenToKVPoolAllocator" if geometry.page_size == 1 else "PagedTokenToKVPoolAllocator"
+        )
+        given = self._slots(geometry, kvcache)
+        given["size"] *= geometry.dcp_size
+        given["page_size"] *= geometry.dcp_size
+        return self.caller.call(find_class(name), given)
+
+    def _slots(self, geometry: SglangGeometry, kvcache: Any) -> dict[str, Any]:  # noqa: ANN401
+        return {
+            "size": geometry.size,
+            "size_swa": geometry.swa_size,
+            "page_size": geometry.page_size,
+            "dtype": geometry.dtype,
+            "device": self.device,
+            "kvcache": kvcache,
+            "need_sort": False,
+        }
+
+    def _sliding(self, geometry: SglangGeometry) -> SglangDevicePools:
+        pool = self._sliding_pool(geometry)
+        pools = {"KV": pool.full_kv_pool, "SWA": pool.swa_kv_pool}
+        return self._windowed(geometry, pool, pools)
+
+    def _sliding_pool(self, geometry: SglangGeometry) -> Any:  # noqa: ANN401
+        model = geometry.model
+        given = {
+            **self._rows(geometry),
+            "size_swa": geometry.swa_size,
+            "swa_attention_layer_ids": geometry.global_ids(model.swa_layers),
+            "full_attention_layer_ids": geometry.global_ids(model.full_layers),
+        }
+        return self.caller.call(find_class("SWAKVPool"), given, needs=("size_swa",))
+
+    def _windowed(
+        self, geometry: SglangGeometry, pool: Any, pools: dict[str, Any]
+    ) -> SglangDevicePools:
+        allocator = self.caller.call(
+            find_class("SWATokenToKVPoolAllocator"), self._slots(geometry, pool)
+        )
+        requests = build_request_table(self.caller, geometry, device=self.device)
+        states = {"MAMBA": requests.mamba_pool} if geometry.model.state_layers else {}
+        return SglangDevicePools(
+            geometry=geometry,
+            kvcache=pool,
+            allocator=allocator,
+            full_allocator=allocator.full_attn_allocator,
+            req_to_token_pool=requests,
+            components=("FULL", "SWA", "MAMBA") if states else ("FULL", "SWA"),
+            pools={**pools, **states},
+        )
+
+    def _linear(self, geometry: SglangGeometry) -> SglangDevicePools:
+        requests = build_request_table(self.caller, geometry, device=self.device)
+        pool = self._linear_pool(geometry, requests)
+        allocator = self.allocator(geometry, pool)
+        pools = {"KV": pool.full_kv_pool, "MAMBA": requests.mamba_pool}
+        if geometry.model.family is ModelFamily.LINEAR_DSA:
+            pools["INDEXER"] = pool.full_kv_pool
+        if geometry.model.family is ModelFamily.QSA:
+            pools["INDEXER"] = pool
+        return SglangDevicePools(
+            geometry=geometry,
+            kvcache=pool,
+            allocator=allocator,
+            full_allocator=allocator,
+            req_to_token_pool=requests,
+            components=("FULL", "MAMBA"),
+            pools=pools,
+        )
+
+    def _linear_pool(self, geometry: SglangGeometry, requests: Any) -> Any:  # noqa: ANN401
+        model = geometry.model
+        cls = find_class(
+            "QSATokenToKVPool" if model.family is ModelFamily.QSA else "HybridLinearKVPool"
+        )
+        is_sparse = model.family is ModelFamily.LINEAR_DSA
+        given = {
+            **self._rows(geometry),
+            "full_attention_layer_ids": geometry.global_ids(model.full_layers),
+            "start_layer": geometry.start_layer,
+            "mamba_pool": requests.mamba_pool,
+            "use_mla": not model.attention.kv_heads,
+            "qsa_index_kv_heads": 1,
+            "qsa_index_head_dim": model.index_head_dim,
+            "qsa_compress_ratio": _QSA_RATIO,
+            "qsa_token_topk": _QSA_RATIO * _QSA_RATIO,
+            "num_request_slots": requests.req_to_token.shape[0],
+            **({"use_dsa": True} if is_sparse else {}),
+        }
+        needs = ("use_dsa", "index_head_dim", "kv_cache_dim") if is_sparse else ()
+        return self.caller.call(cls, given, needs=needs)
+
+    def _minimax(self, geometry: SglangGeometry) -> SglangDevicePools:
+        model = geometry.model
+        dense = tuple(layer for layer in model.full_layers if layer not in model.index_layers)
+        index = geometry.global_ids(model.index_layers)
+        given = {
+            **self._rows(geometry),
+            "idx_head_dim": model.index_head_dim,
+            "dense_layer_ids": geometry.global_ids(dense),
+            "sparse_layer_ids": index,
+            "disable_value_sparse_layer_ids": index,
+            "start_layer": geometry.start_layer,
+            # Exclusive, unlike every other pool's.
+            "end_layer": geometry.end_layer + 1,
+        }
+        pool = self.caller.call(find_class("MiniMaxSparseKVPool"), given)
+        pools = {"KV": pool.main_pool}
+        if pool.index_k_pool is not None:
+            pools["INDEXER"] = pool.index_k_pool
+        return self._stateless(geometry, pool, pools)
+
+    def _deepseek_v4(self, geometry: SglangGeometry) -> SglangDevicePools:
+        page, size, swa = geometry.page_size, geometry.size, geometry.swa_size
+        model = geometry.model
+        first = geometry.start_layer
+        given = {
+            **self._rows(geometry),
+            "max_num_reqs": 2,
+            "full_size": size,
+            "swa_size": swa,
+            "c4_size": size // 4,
+            "c128_size": size // 128,
+            # Ring states: eight slots a window page, and 128 for the coarser cache.
+            "c4_state_pool_size": swa // page * 8,
+            "c128_state_pool_size": swa // page * 128,
+            "swa_page_size": page,
+            "state_dtype": torch.float32,
+            "c4_state_dtype": torch.float32,
+            "c128_state_dtype": torch.float32,
+            "qk_nope_head_dim": model.attention.head_dim,
+            "indexer_head_dim": model.index_head_dim,
+            "layer_num": model.layer_span,
+            "compression_ratios": list(model.compress_ratios) * (first // model.layer_span + 1),
+            "sliding_window": WINDOW,
+            "start_layer": first,
+            # Exclusive, unlike every other pool's.
+            "end_layer": geometry.end_layer + 1,
+        }
+        pool = self.caller.call(find_class("DeepSeekV4TokenToKVPool"), given)
+        return self._windowed(geometry, pool, _compressed_pools(pool))
+
+
+def _compressed_pools(pool: Any) -> dict[str, Any]:  # noqa: ANN401 - a pool of the release
+    """Return the pools inside a DeepSeek-V4 pool by the names of their host pools."""
+    names = {
+        "SWA": "swa_kv_pool",
+        "DEEPSEEK_V4_C4": "c4_kv_pool",
+        "DEEPSEEK_V4_C4_INDEXER": "c4_indexer_kv_pool",
+        "DEEPSEEK_V4_C128": "c128_kv_pool",
+    }
+    found = {name: getattr(pool, attribute, None) for name, attribute in names.items()}
+    return {name: inner for name, inner in found.items() if inner is not None}
+
+
+def tensor_bytes(side: SglangDevicePools) -> int:
+    """Return the bytes of all buffers of a side, each storage once."""
+    storages = {
+        buffer.tensor.untyped_storage().data_ptr(): buffer.tensor.untyped_storage().nbytes()
+        for pool in side.pools.values()
+        for buffer in buffers_of(pool)
+    }
+    return sum(storages.values())

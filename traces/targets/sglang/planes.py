@@ -1,0 +1,145 @@
+"""The rows of an assembled stack's device buffers, each tied to the slots that index them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+import torch
+
+from traces.targets.common.content import RowBuffer
+from traces.targets.sglang.memory_map import PoolBuffer, buffers_of
+
+_ROW_AXES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotDomain:
+    """A set of slots that pools share: those of the full KV, of the window, of the states.
+
+    Attributes:
+        name: of the pool that hands them out: ``KV``, ``SWA``, ``MAMBA``.
+        slot_num: how many there are.
+        page_size: slots that are handed out together.
+    """
+
+    name: str
+    slot_num: int
+    page_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plane:
+    """One kind of row of one pool.
+
+    Attributes:
+        name: ``KV.kv_buffer``.
+        domain: whose slots number the rows.
+        layers: rows layer by layer.
+    """
+
+    name: str
+    domain: SlotDomain
+    layers: tuple[RowBuffer, ...]
+
+
+def planes_of(
+    owner: str, pool: object, domain: SlotDomain, *, host: object, taken: set[int]
+) -> Iterator[Plane]:
+    """Yield the planes of a pool whose rows the slots of ``domain`` number.
+
+    Memory that has another use - tables, scratch, rings of their own - has no row for every slot
+    and is left out.
+
+    Args:
+        owner: name of the pool: ``KV``.
+        pool: the device pool.
+        domain: the slots.
+        host: the host pool that mirrors it, None without one.
+        taken: addresses of buffers that belong to somebody else; those that are yielded are added.
+    """
+    groups: dict[str, list[PoolBuffer]] = {}
+    for buffer in buffers_of(pool):
+        if buffer.tensor.data_ptr() not in taken:
+            groups.setdefault(buffer.attribute, []).append(buffer)
+    for buffers in groups.values():
+        plane = _plane(owner, buffers, domain, host)
+        if plane is not None:
+            taken.update(buffer.tensor.data_ptr() for buffer in buffers)
+            yield from plane
+
+
+def _plane(
+    owner: str, buffers: Sequence[PoolBuffer], domain: SlotDomain, host: object
+) -> Iterator[Plane] | None:
+    first = buffers[0]
+    flat = _slots_per_row(first.tensor, axis=0, domain=domain)
+    if flat is None:
+        flat = _slots_per_mirrored_row([buffer.tensor for buffer in buffers], domain, host)
+    if flat is not None:
+        tensors = [buffer.tensor for buffer in buffers]
+        return iter([_layers(f"{owner}.{first.attribute}", tensors, domain, flat)])
+    stacked = _slots_per_row(first.tensor, axis=1, domain=domain)
+    if stacked is None:
+        return None
+    names = [f"{owner}.{first.attribute}"]
+    if len(buffers) > 1:
+        names = [f"{names[0]}_{number}" for number, _ in enumerate(buffers)]
+    return (
+        _layers(name, list(buffer.tensor), domain, stacked)
+        for name, buffer in zip(names, buffers, strict=True)
+    )
+
+
+def _layers(
+    name: str, tensors: Sequence[torch.Tensor], domain: SlotDomain, slots_per_row: int
+) -> Plane:
+    layers = tuple(
+        RowBuffer(label=f"{name}[{layer}]", layer=layer, tensor=tensor, slots_per_row=slots_per_row)
+        for layer, tensor in zip(count(), tensors)
+    )
+    return Plane(name=name, domain=domain, layers=layers)
+
+
+def _slots_per_row(tensor: torch.Tensor, *, axis: int, domain: SlotDomain) -> int | None:
+    """Return how many slots share a row, None where an axis does not number the slots.
+
+    It is the smallest part of a page with which there is a row for every slot, and not twice as
+    many rows as that takes: whatever is larger is numbered by something else.
+    """
+    if tensor.dim() <= axis + 1 or not tensor[(0,) * axis].is_contiguous():
+        return None
+    rows = tensor.shape[axis]
+    for slots_per_row in range(1, domain.page_size + 1):
+        if domain.page_size % slots_per_row == 0 and rows * slots_per_row >= domain.slot_num:
+            spare = 2 * domain.page_size + domain.slot_num
+            return slots_per_row if rows * slots_per_row <= spare else None
+    return None
+
+
+def _slots_per_mirrored_row(
+    layers: Sequence[torch.Tensor], domain: SlotDomain, host: object
+) -> int | None:
+    """Return how many slots share a row of the host pool that holds as wide rows and no others.
+
+    Pools of compressed rows have rows to spare that no slot numbers.
+    """
+    slot_num = getattr(host, "size", None)
+    first = layers[0]
+    if not isinstance(slot_num, int) or first.dim() < _ROW_AXES or not first.is_contiguous():
+        return None
+    held = sum(
+        buffer.tensor.numel() for buffer in buffers_of(host) if _is_mirror(buffer.tensor, first)
+    )
+    row_num, rest = divmod(held, first[0].numel() * len(layers))
+    if row_num == 0 or rest or slot_num % row_num:
+        return None
+    slots_per_row = slot_num // row_num
+    divides = domain.page_size % slots_per_row == 0
+    return slots_per_row if divides and len(first) * slots_per_row >= domain.slot_num else None
+
+
+def _is_mirror(tensor: torch.Tensor, layer: torch.Tensor) -> bool:
+    """Tell whether a buffer is host memory in rows as wide as those of a layer."""
+    return (
+        tensor.dtype == layer.dtype and tensor.shape[-1] == layer.shape[-1] and tensor.is_pinned()
+    )

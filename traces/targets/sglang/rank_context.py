@@ -1,0 +1,290 @@
+"""What a release expects around its caches: process groups, server arguments, parallel state.
+
+One process plays one rank. The groups are real ``ProcessGroup`` objects of torch's fake backend,
+whose collectives change nothing, so that ranks and sizes are distinctive without peers.
+"""
+
+import importlib
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import torch.distributed
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from traces.targets.sglang.errors import UnsupportedByRelease
+from traces.targets.sglang.release_lookup import find_part
+from traces.targets.sglang.scenarios import GROUPS, RankShape, SglangScenario
+from traces.targets.sglang.signature_caller import accepted_parameters
+from traces.targets.sglang.storage import LOADER
+from traces.targets.sglang.storage.hashing import TokenHash
+
+# Values that no default has, handed to every parameter of their name.
+MODEL_NAME = "sentinel/model-7b"
+PREFETCH_THRESHOLD = 771
+EXTRA_CONFIG = {"sentinel_option": 97}
+HOST_TO_DEVICE = 2.5
+
+# The last rank of a group would equal its size less one in every group.
+_RANK_IN_TP = 6
+# Tokens that a linear-attention kernel handles at once.
+_CHUNK = 64
+_SERVER_ARGS = "sglang.srt.server_args"
+_CONTEXT = "sglang.srt.runtime_context"
+_PARALLEL_STATE = "sglang.srt.distributed.parallel_state"
+_NATIVE_HASH = "sglang.srt.mem_cache.cpp_utils.native_hash"
+_NATIVE_HASH_LOADER = "_load_native_hash_module"
+_LONE_RANK = SimpleNamespace(world_size=1, rank_in_group=0)
+
+_group_tags: list[tuple[object, str]] = []
+_undo_stack = ExitStack()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankContext:
+    """The surroundings of one played rank.
+
+    Attributes:
+        shape: sizes of its groups and its pipeline stage.
+        server_args: the release's own arguments, published where the release has a place for them.
+        tp, attn_cp, attn_tp, pp: its process groups; None where the shape has none.
+        device: torch device of the pools.
+    """
+
+    shape: RankShape
+    server_args: Any
+    tp: torch.distributed.ProcessGroup
+    attn_cp: torch.distributed.ProcessGroup | None
+    attn_tp: torch.distributed.ProcessGroup | None
+    pp: torch.distributed.ProcessGroup | None
+    device: str
+
+    @property
+    def attn_cp_rank(self) -> int:
+        """Rank in the attention context-parallel group; 0 without one."""
+        return self.attn_cp.rank() if self.attn_cp is not None else 0
+
+    @property
+    def attn_cp_size(self) -> int:
+        """Size of the attention context-parallel group; 1 without one."""
+        return max(1, self.shape.attn_cp_size)
+
+
+def group_tag(group: object) -> str | None:
+    """Return the role of a process group of the open world; None for any other."""
+    return next((tag for known, tag in _group_tags if known is group), None)
+
+
+def open_rank_context(
+    scenario: SglangScenario, *, host_gigabytes: float, device: str
+) -> RankContext:
+    """Replace the open world by the one of a scenario.
+
+    Args:
+        scenario: whose groups and server arguments are set.
+        host_gigabytes: host size in decimal gigabytes, where the scenario sizes by it.
+        device: torch device of the pools.
+
+    Raises:
+        Unplayable: the release has no such parallelism.
+    """
+    close_rank_context()
+    shape = GROUPS[scenario.groups]
+    groups = _open_groups(shape)
+    _group_tags.extend((group, tag) for tag, group in groups.items())
+    arguments = _server_args(scenario, shape, host_gigabytes, device)
+    _publish(arguments)
+    _set_parallel(shape, groups)
+    if scenario.opens_storage:
+        _set_coordinators(groups)
+        _set_token_hash()
+    return RankContext(
+        shape=shape,
+        server_args=arguments,
+        tp=groups["tp"],
+        attn_cp=groups.get("attn_cp"),
+        attn_tp=groups.get("attn_tp"),
+        pp=groups.get("pp"),
+        device=device,
+    )
+
+
+def close_rank_context() -> None:
+    """Undo everything that opening a world set."""
+    _undo_stack.close()
+    _group_tags.clear()
+    reset = find_part(_CONTEXT, "reset_context")
+    if reset is not None:
+        reset()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _open_groups(shape: RankShape) -> dict[str, torch.distributed.ProcessGroup]:
+    """Return the groups of this rank by role; tensor-parallel ranks are numbered (cp, tp)."""
+    tp_rank = min(_RANK_IN_TP, shape.tp_size - 1)
+    first = shape.pp_rank * shape.tp_size
+    torch.distributed.init_process_group(
+        "fake",
+        store=FakeStore(),
+        rank=first + tp_rank,
+        world_size=shape.tp_size * shape.pp_size,
+    )
+    width = shape.attn_tp_size or 1
+    cp_ranks = range(first + tp_rank % width, first + shape.tp_size, width)
+    tp_start = first + tp_rank // width * width
+    members = {
+        "tp": list(range(first, first + shape.tp_size)),
+        "attn_cp": list(cp_ranks) if shape.attn_cp_size else [],
+        "attn_tp": list(range(tp_start, tp_start + width)) if shape.attn_tp_size else [],
+        "pp": [tp_rank + stage * shape.tp_size for stage in range(shape.pp_size)],
+    }
+    return {tag: torch.distributed.new_group(ranks) for tag, ranks in members.items() if ranks}
+
+
+def _server_args(scenario: SglangScenario, shape: RankShape, gigabytes: float, device: str) -> Any:  # noqa: ANN401
+    cls = find_part(_SERVER_ARGS, "ServerArgs")
+    if cls is None:
+        raise UnsupportedByRelease("no ServerArgs")
+    taken = accepted_parameters(cls)
+    if shape.dcp_size > 1 and "dcp_size" not in taken:
+        raise UnsupportedByRelease("no decode context parallelism")
+    extra = {**EXTRA_CONFIG, "prefetch_threshold": PREFETCH_THRESHOLD, "allocator": "shm"}
+    if scenario.opens_storage:
+        extra |= LOADER
+    values = {
+        "model_path": "dummy",
+        "served_model_name": MODEL_NAME,
+        "device": device,
+        "page_size": scenario.page_size,
+        "enable_hierarchical_cache": True,
+        "hicache_ratio": HOST_TO_DEVICE,
+        "hicache_size": gigabytes if scenario.sizing == "gb" else 0,
+        "hicache_write_policy": scenario.write_policy,
+        "hicache_io_backend": scenario.io_backend,
+        "hicache_mem_layout": scenario.layout,
+        "hicache_storage_backend": scenario.storage_backend,
+        "hicache_storage_backend_extra_config": json.dumps(extra),
+    }
+    arguments = cls(**{key: value for key, value in values.items() if key in taken})
+    # Derived defaults of some releases replace what was asked for.
+    for key, value in values.items():
+        if key in taken and getattr(arguments, key) != value:
+            raise UnsupportedByRelease(
+                f"server arguments turn {key} into {getattr(arguments, key)!r}"
+            )
+    # Read off the model's configuration otherwise, for which there is no model.
+    vars(arguments)["_mamba_cache_chunk_size"] = max(_CHUNK, scenario.page_size)
+    return arguments
+
+
+def _publish(arguments: Any) -> None:  # noqa: ANN401 - the release's own class
+    publish = find_part(_SERVER_ARGS, "set_global_server_args_for_scheduler")
+    if publish is not None:
+        publish(arguments)
+
+
+def _set_parallel(shape: RankShape, groups: dict[str, Any]) -> None:
+    """State ranks and sizes where the release has a parallel context."""
+    get_parallel = find_part(_CONTEXT, "get_parallel")
+    if get_parallel is None:
+        return
+    context, values = get_parallel(), _parallel_values(shape, groups)
+    unknown: list[str] | None = []
+    while unknown is not None:
+        values = {name: values[name] for name in values if name not in unknown}
+        unknown = _override(context, values)
+
+
+def _set_coordinators(groups: dict[str, Any]) -> None:
+    """Let storage ask for ranks in the older way, and make groups of its own without peers.
+
+    A storage tier makes its groups by agreement between all ranks and with a backend that connects
+    to them; there is one rank here, which knows its own groups.
+    """
+    state = importlib.import_module(_PARALLEL_STATE)
+    for tag, group in groups.items():
+        name = f"_{tag.upper()}"
+        if hasattr(state, name) and getattr(state, name) is None:
+            _undo_stack.enter_context(patch.object(state, name, _coordinator(group)))
+    for name in ("_ATTN_TP", "_ATTN_CP"):
+        if hasattr(state, name) and getattr(state, name) is None:
+            _undo_stack.enter_context(patch.object(state, name, _LONE_RANK))
+    new_group = torch.distributed.new_group
+
+    def own_group(group_ranks: list[int], backend: str = "") -> torch.distributed.ProcessGroup:
+        del backend
+        group: torch.distributed.ProcessGroup = new_group(list(group_ranks))
+        return group
+
+    _undo_stack.enter_context(patch.object(state, "create_custom_parallel_group", own_group))
+
+
+def _set_token_hash() -> None:
+    """Let keys be made without the extension that some releases compile for it."""
+    if find_part(_NATIVE_HASH, _NATIVE_HASH_LOADER) is not None:
+        module = importlib.import_module(_NATIVE_HASH)
+        _undo_stack.enter_context(patch.object(module, _NATIVE_HASH_LOADER, TokenHash))
+
+
+def _override(context: Any, values: dict[str, Any]) -> list[str] | None:  # noqa: ANN401
+    """Override parallel values until the world is closed.
+
+    Returns:
+        Names that the release does not have, in which case nothing was overridden; None when all
+        values hold.
+    """
+    try:
+        _undo_stack.enter_context(context.override(**values))
+    except ValueError as error:
+        unknown = [name for name in values if repr(name) in str(error)]
+        if not unknown:
+            raise
+        return unknown
+    return None
+
+
+def _parallel_values(shape: RankShape, groups: dict[str, Any]) -> dict[str, Any]:
+    def rank(tag: str) -> int:
+        return int(groups[tag].rank()) if tag in groups else 0
+
+    values: dict[str, Any] = {
+        "tp_size": shape.tp_size,
+        "tp_rank": rank("tp"),
+        "pp_size": shape.pp_size,
+        "pp_rank": shape.pp_rank,
+        "attn_tp_size": max(1, shape.attn_tp_size),
+        "attn_tp_rank": rank("attn_tp"),
+        "attn_cp_size": max(1, shape.attn_cp_size),
+        "attn_cp_rank": rank("attn_cp"),
+        "attn_dp_size": 1,
+        "attn_dp_rank": 0,
+        "dcp_size": shape.dcp_size,
+        "dcp_enabled": shape.dcp_size > 1,
+        "attn_dcp_size": shape.dcp_size,
+        "attn_dcp_rank": shape.dcp_size - 1,
+        "moe_tp_size": shape.tp_size,
+        "moe_tp_rank": rank("tp"),
+        "moe_ep_size": 1,
+        "moe_ep_rank": 0,
+        "moe_dp_size": 1,
+        "moe_dp_rank": 0,
+        "nnodes": 1,
+        "launch_world_size": shape.tp_size * shape.pp_size,
+    }
+    for tag in groups:
+        values[f"{tag}_group"] = _coordinator(groups[tag])
+    return values
+
+
+def _coordinator(group: torch.distributed.ProcessGroup) -> SimpleNamespace:
+    """Return what stands in for a release's coordinator of a group."""
+    return SimpleNamespace(
+        cpu_group=group,
+        device_group=group,
+        world_size=group.size(),
+        rank_in_group=group.rank(),
+    )

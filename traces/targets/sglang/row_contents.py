@@ -1,0 +1,129 @@
+"""What the rows of a stack's device pools hold: written, poisoned, looked at."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from traces.schema.model import Digest
+from traces.targets.common.content import (
+    RowBuffer,
+    digest,
+    overwrite,
+    pattern,
+    row_bytes,
+    row_content,
+)
+from traces.targets.common.rows import launch_write
+from traces.targets.sglang.assembly import AssembledStack
+from traces.targets.sglang.controller_driver import ControllerDriver
+from traces.targets.sglang.memory_map import buffers_of
+from traces.targets.sglang.planes import Plane, planes_of
+from traces.targets.sglang.script_device import ScriptDevice
+
+
+class RowContents:
+    """The rows of every device pool of one stack.
+
+    Args:
+        stack: what the release assembled.
+        bench: the device, as the script itself works on it.
+        transfers: tells whose slots number the rows of a pool.
+
+    Attributes:
+        planes: all rows, sidecars first: they own the narrower part.
+    """
+
+    def __init__(
+        self, stack: AssembledStack, *, bench: ScriptDevice, transfers: ControllerDriver
+    ) -> None:
+        self._stack = stack
+        self._script_device = bench
+        self.planes = tuple(_planes(stack, transfers))
+        self._seeds = _seeds(self.planes)
+
+    def content(
+        self, plane: Plane, buffer: RowBuffer, slots: torch.Tensor, author: str
+    ) -> torch.Tensor:
+        """Return what ``author`` writes; what a release calls a buffer is no part of it."""
+        named = replace(buffer, label=f"{self._seeds[plane.name]}[{buffer.layer}]")
+        return row_content(named, slots, author=author)
+
+    def write(self, slots: dict[str, torch.Tensor], author: str) -> None:
+        """Launch writing the rows of a node.
+
+        Args:
+            slots: device slots by domain, known to the host.
+            author: seeds what is written.
+        """
+        for plane in self.planes:
+            own = slots[plane.domain.name]
+            for buffer in plane.layers:
+                launch_write(
+                    self._script_device, buffer, own, self.content(plane, buffer, own, author)
+                )
+
+    def on_host(self, slots: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return slots as the script itself knows them: asking the device would order it."""
+        with self._script_device.quiet():
+            return {name: own.cpu() for name, own in slots.items()}
+
+    def poison(self, label: str) -> None:
+        """Overwrite every buffer of every device pool, once all work is done."""
+        self._script_device.synchronize()
+        with self._script_device.quiet():
+            for name, pool in self._stack.device_pools.items():
+                counts: Counter[tuple[int, ...]] = Counter()
+                for buffer in buffers_of(pool):
+                    shape = tuple(buffer.tensor.shape)
+                    seed = f"{label}/{name}/{shape}/{counts[shape]}"
+                    counts[shape] += 1
+                    size = buffer.tensor.numel() * buffer.tensor.element_size()
+                    if buffer.tensor.is_contiguous():
+                        overwrite(buffer.tensor, pattern(seed, (1, size)))
+
+    def snapshot(self) -> list[list[torch.Tensor]]:
+        """Return the bytes of all rows by plane and layer, once all work is done."""
+        self._script_device.synchronize()
+        with self._script_device.quiet():
+            return [[row_bytes(buffer.tensor) for buffer in plane.layers] for plane in self.planes]
+
+    def digests(self, step: str) -> Iterator[Digest]:
+        """Yield the digest of every plane."""
+        for plane in self.planes:
+            tensors = [buffer.tensor for buffer in plane.layers]
+            yield Digest(step=step, owner=f"device.{plane.name}", sha256=digest(tensors))
+
+
+def _planes(stack: AssembledStack, transfers: ControllerDriver) -> Iterator[Plane]:
+    """Yield the planes of every device pool.
+
+    A sidecar may be one plane of the KV pool itself; then it is the KV pool's plane here.
+    """
+    taken: set[int] = set()
+    pools = stack.device_pools
+    for name, pool in sorted(pools.items(), key=_kv_last):
+        if name != "KV" and pool is pools.get("KV"):
+            continue
+        domain = transfers.domain_of(name)
+        if domain is not None:
+            host = transfers.host_pool_of(name)
+            yield from planes_of(name, pool, domain, host=host, taken=taken)
+
+
+def _seeds(planes: Sequence[Plane]) -> dict[str, str]:
+    """Return a name for each plane that no rename changes: pool, row shape and ordinal."""
+    seeds: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for plane in planes:
+        owner = plane.name.partition(".")[0]
+        kind = f"{owner}/{tuple(plane.layers[0].tensor.shape[1:])}"
+        seeds[plane.name] = f"{kind}/{counts[kind]}"
+        counts[kind] += 1
+    return seeds
+
+
+def _kv_last(item: tuple[str, Any]) -> tuple[bool, str]:
+    return item[0] == "KV", item[0]

@@ -1,0 +1,131 @@
+"""Stand-ins for what has no CPU build, so that a release's real code runs without a GPU.
+
+Replaced, and nothing else: the compiled transfer kernels, by copies of the same bytes; page-locked
+allocation; streams, events and the order of tensor operations on pools' memory, by the simulated
+accelerator; the schemas of torchvision's operators; the compiler package triton; the host memory
+that a pool insists on. All of it is installed from here and can be removed again.
+
+On a GPU nothing is replaced: :class:`Observer` has the real kernels report what they move.
+
+Limits:
+
+* Tensor operations are seen on the thread that called :func:`install` only.
+* ``to(device)`` is no copy where both sides are host memory. Host slots of the ``kernel`` backend
+  are read when the kernel is launched, as if they had been copied then; device slots when it runs.
+* A ``direct`` copy with rows outside a tensor is refused; torch would cut the slice off.
+* Of operations that put rows into a pool (``index_copy_``), shapes are compared when they happen.
+* The simulation has no time: events know no elapsed time.
+"""
+
+from contextlib import ExitStack
+
+import torch
+
+from assembler.device import Device
+from traces.simulator.memory import MemoryKind
+from traces.targets.sglang.shims import module_binding, triton_package
+from traces.targets.sglang.shims.host_memory import HostMemory
+from traces.targets.sglang.shims.interception import InterceptionPause
+from traces.targets.sglang.shims.kernel_moves import report_copy
+from traces.targets.sglang.shims.kernel_observer import KernelObserver, observe_kernels
+from traces.targets.sglang.shims.kernel_runner import KernelRunner
+from traces.targets.sglang.shims.kernel_table import KERNELS
+from traces.targets.sglang.shims.streams import StreamShims
+from traces.targets.sglang.shims.tensor_operations import StreamOperations
+from traces.targets.sglang.shims.tracked_storage import StorageTable
+
+__all__ = ["KERNELS", "KernelObserver", "Shims", "install", "observe_kernels", "report_copy"]
+
+
+class Shims:
+    """What :func:`install` returned.
+
+    Attributes:
+        device: whose streams do the work.
+        functions: the stand-in of each kernel, by the kernel's name.
+        device_module: what ``torch.get_device_module()`` returns meanwhile.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        quiet = InterceptionPause()
+        self._buffers = StorageTable(device)
+        self._host_memory = HostMemory(device=device, buffers=self._buffers, quiet=quiet)
+        runner = KernelRunner(device=device, buffers=self._buffers, quiet=quiet)
+        self.functions = {name: runner.shim_for(kernel) for name, kernel in KERNELS.items()}
+        self._streams = StreamShims(device)
+        self.device_module = self._streams.module()
+        self._operations = StreamOperations(device=device, buffers=self._buffers, quiet=quiet)
+        self._quiet = quiet
+        self._changes = module_binding.AttributePatches()
+        self._binder = module_binding.ShimBinder(
+            functions=self.functions, allocate=self._host_memory.allocate, changes=self._changes
+        )
+
+    def bind(self) -> list[str]:
+        """Give the imported modules of the release the stand-ins that they name.
+
+        Modules that are imported after :func:`install` have them from the start.
+
+        Returns:
+            What was bound so far, as ``module.name``.
+        """
+        self._binder.bind_imported()
+        return list(self._binder.bound)
+
+    def watch(self, tensor: torch.Tensor, name: str) -> None:
+        """Make a pool's buffer known: device memory, unless a host pool allocated it.
+
+        Args:
+            tensor: the buffer or a view of it.
+            name: for people, ``device.KV k layer 0``.
+        """
+        known = self._buffers.find(tensor)
+        kind = MemoryKind.DEVICE if known is None or not known.is_pool else known.kind
+        self._buffers.add(tensor, name=name, kind=kind, is_pool=True)
+
+    def allocate_host(
+        self, shape: tuple[int, ...], dtype: torch.dtype, *, pin_memory: bool
+    ) -> torch.Tensor:
+        """Return memory as a host pool gets it: filled with ``0xA5``, page-locked if wanted."""
+        return self._host_memory.allocate(shape, dtype, "cpu", pin_memory, None)
+
+    def quiet(self) -> InterceptionPause:
+        """Return a block in which tensor operations are left alone: they happen at once."""
+        return self._quiet
+
+    def remove(self) -> None:
+        """Take back everything. Modules that were imported meanwhile keep what they copied."""
+        self._changes.undo()
+
+    def start(self) -> None:
+        """Make the replacements."""
+        changes = self._changes
+        changes.on_undo(triton_package.install())
+        module_binding.add_vision_operators(changes)
+        compiled = {kernel.name for kernel in KERNELS.values() if kernel.is_compiled}
+        own = {name: run for name, run in self.functions.items() if name not in compiled}
+        module_binding.add_kernel_package(own, changes)
+        for module in (torch.cuda, torch.cpu):
+            for name, value in self._streams.functions().items():
+                changes.set(module, name, value)
+        module_binding.bind_when_imported(self._binder, changes)
+        changes.set(torch, "get_device_module", lambda *_: self.device_module)
+        self._host_memory.start(changes)
+        watching = ExitStack()
+        watching.enter_context(self._operations)
+        changes.on_undo(watching.close)
+
+
+def install(device: Device) -> Shims:
+    """Make a release importable and its transfers work of ``device``; call before importing it.
+
+    Args:
+        device: the simulated accelerator, or any other device in host memory.
+
+    Returns:
+        What :meth:`Standins.bind` is to be called on after the import.
+    """
+    standins = Shims(device)
+    standins.start()
+    return standins

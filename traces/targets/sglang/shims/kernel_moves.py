@@ -1,0 +1,157 @@
+"""Which bytes a transfer kernel moves: one table, for the stand-ins and for the real kernels.
+
+A reader has the parameters of the kernel whose name it has, and says what the kernel would move:
+one :class:`Move` for each plane and layer. A stand-in carries the moves out; on a GPU they are
+reported and the real kernel runs.
+
+Source of the kernels' behaviour: sglang ``sgl-kernel/csrc/kvcacheio/transfer.cu`` and
+``kernels/jit/csrc/kvcacheio/*.cuh``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+RowNumbering = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RowAddresses:
+    """The rows of one side: row ``r`` begins at ``address + r * stride``.
+
+    Attributes:
+        address: where row 0 begins.
+        stride: bytes from one row to the next.
+        indices: the index tensor as the caller gave it.
+        numbers: turns ``indices`` into row numbers; they may be computed on the device until the
+            kernel runs.
+        tensor: the tensor that the rows lie in, where the caller gave one.
+        slots: with ``direct``, a row is ``tensor[r : r + slots]``, or ``tensor[r]`` when None.
+    """
+
+    address: int
+    stride: int
+    indices: torch.Tensor
+    numbers: RowNumbering
+    tensor: torch.Tensor | None
+    slots: int | None
+
+    def rows(self) -> torch.Tensor:
+        """Return the row numbers as they are now."""
+        return self.numbers(self.indices)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class KernelMove:
+    """What one kernel call moves of one plane and layer.
+
+    Attributes:
+        source: the rows that are read.
+        target: the rows that are written, in the same order.
+        row_bytes: bytes of a row.
+    """
+
+    source: RowAddresses
+    target: RowAddresses
+    row_bytes: int
+
+
+def report_copy(
+    *,
+    kernel: str,
+    backend: str,
+    source: int,
+    target: int,
+    source_rows: torch.Tensor,
+    target_rows: torch.Tensor,
+    source_stride: int,
+    target_stride: int,
+    row_bytes: int,
+    stream: str,
+) -> None:
+    """Say that bytes are about to be moved. Does nothing: a recorder watches its calls.
+
+    Called when the move is launched, once for each plane and layer of each transfer.
+
+    Args:
+        kernel: what moves them: a kernel's name, or torch's name of an operation.
+        backend: ``kernel`` by address, ``direct`` by slices, ``torch`` by tensor operations.
+        source: address of row 0 on the side that is read.
+        target: address of row 0 on the side that is written.
+        source_rows: row ``r`` begins at ``source + r * source_stride``; the caller's own index
+            tensor wherever a row is one index.
+        target_rows: the same of the other side.
+        source_stride: bytes from one row to the next.
+        target_stride: the same of the other side.
+        row_bytes: bytes of a row.
+        stream: name of the stream.
+    """
+    del kernel, backend, source, target, source_rows, target_rows
+    del source_stride, target_stride, row_bytes, stream
+
+
+def report_kernel_move(move: KernelMove, *, kernel: str, backend: str, stream: str) -> None:
+    """Call :func:`moved` for one move."""
+    report_copy(
+        kernel=kernel,
+        backend=backend,
+        source=move.source.address,
+        target=move.target.address,
+        source_rows=move.source.rows(),
+        target_rows=move.target.rows(),
+        source_stride=move.source.stride,
+        target_stride=move.target.stride,
+        row_bytes=move.row_bytes,
+        stream=stream,
+    )
+
+
+def identity_rows(indices: torch.Tensor) -> torch.Tensor:
+    """Return the row numbers where every index is a row."""
+    return indices
+
+
+def rows_by_address(
+    where: torch.Tensor | int,
+    indices: torch.Tensor,
+    *,
+    stride: int,
+    offset: int,
+    numbers: RowNumbering,
+) -> RowAddresses:
+    """Return rows by address, ``offset`` bytes after a tensor's first element or an address."""
+    tensor = where if isinstance(where, torch.Tensor) else None
+    start = where.data_ptr() if isinstance(where, torch.Tensor) else where
+    return RowAddresses(
+        address=start + offset,
+        stride=stride,
+        indices=indices,
+        numbers=numbers,
+        tensor=tensor,
+        slots=None,
+    )
+
+
+def rows_by_slice(
+    tensor: torch.Tensor, indices: torch.Tensor, *, numbers: RowNumbering, slots: int | None
+) -> RowAddresses:
+    """Return rows along a tensor's first axis."""
+    return RowAddresses(
+        address=tensor.data_ptr(),
+        stride=tensor.stride(0) * tensor.element_size(),
+        indices=indices,
+        numbers=numbers,
+        tensor=tensor,
+        slots=slots,
+    )
+
+
+def require(condition: bool, message: str) -> None:  # noqa: FBT001 - reads like an assertion
+    """Refuse what the kernels refuse, in their words.
+
+    Raises:
+        RuntimeError: as torch's own checks do.
+    """
+    if not condition:
+        raise RuntimeError(message)

@@ -1,0 +1,125 @@
+"""On a GPU: the real kernels, wherever a release names them, report what they move."""
+
+import sys
+import types
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from traces.targets.sglang.gpu_streams import stream_name
+from traces.targets.sglang.shims.host_memory import POISON
+from traces.targets.sglang.shims.kernel_moves import report_kernel_move
+from traces.targets.sglang.shims.kernel_table import KERNELS, TransferKernel
+from traces.targets.sglang.shims.module_binding import AttributePatches
+
+_HOLDERS = ("sglang", "sgl_kernel")
+_FACTORIES = "ALLOC_MEMORY_FUNCS"
+
+
+def observe_kernels(functions: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
+    """Wrap real kernels so that ``moved`` is called with what they move. Changes nothing else.
+
+    Args:
+        functions: real kernels by name; those that the table does not know are returned unchanged.
+    """
+    return {
+        name: _observed_kernel(KERNELS[name], real) if name in KERNELS else real
+        for name, real in functions.items()
+    }
+
+
+class KernelObserver:
+    """Puts observed kernels in the place of the real ones in every module that is imported.
+
+    Host pools' memory, whose content is undefined when it is new, is filled as the stand-ins fill
+    it: what a release copies without having written it is then the same here and there.
+
+    Attributes:
+        bound: what was bound so far, as ``module.name``.
+    """
+
+    def __init__(self) -> None:
+        self.bound: list[str] = []
+        self._changes = AttributePatches()
+        self._wrappers: dict[int, Callable[..., Any]] = {}
+        self._kept: list[object] = []
+
+    def bind(self) -> None:
+        """Bind what is imported by now; binding again adds what is new."""
+        for name, module in list(sys.modules.items()):
+            if name.partition(".")[0] in _HOLDERS and isinstance(module, types.ModuleType):
+                self._bind_kernels(module)
+                self._bind_memory(module)
+
+    def remove(self) -> None:
+        """Take everything back."""
+        self._changes.undo()
+        self.bound.clear()
+
+    def _bind_kernels(self, module: types.ModuleType) -> None:
+        for alias, value in list(vars(module).items()):
+            if _is_kernel(value):
+                self._changes.set(module, alias, self._wrapper(value))
+                self.bound.append(f"{module.__name__}.{alias}")
+
+    def _wrapper(self, real: types.FunctionType) -> Callable[..., Any]:
+        """Return the one wrapper of a kernel, for all its aliases."""
+        if id(real) not in self._wrappers:
+            self._kept.append(real)
+            (self._wrappers[id(real)],) = observe_kernels({real.__name__: real}).values()
+        return self._wrappers[id(real)]
+
+    def _bind_memory(self, module: types.ModuleType) -> None:
+        factories = vars(module).get(_FACTORIES)
+        if not isinstance(factories, defaultdict) or any(factories is kept for kept in self._kept):
+            return
+        self._kept.append(factories)
+        make = factories.default_factory
+        if make is not None:
+            self._changes.set_member(
+                factories, "default_factory", lambda: _filling_allocator(make())
+            )
+        for key, allocate in list(factories.items()):
+            factories[key] = _filling_allocator(allocate)
+            self._changes.on_undo(_restore_factories(factories, key, allocate))
+        self.bound.append(f"{module.__name__}.{_FACTORIES}")
+
+
+def _is_kernel(value: object) -> bool:
+    return (
+        isinstance(value, types.FunctionType)
+        and value.__name__ in KERNELS
+        and value.__module__.partition(".")[0] in _HOLDERS
+    )
+
+
+def _observed_kernel(kernel: TransferKernel, real: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*arguments: object, **named: object) -> Any:  # noqa: ANN401 - what the kernel returns
+        stream = stream_name(torch.cuda.current_stream())
+        moves = kernel.read(*arguments, **named)
+        result = real(*arguments, **named)
+        # What a kernel refuses is not moved.
+        for move in moves:
+            report_kernel_move(move, kernel=kernel.name, backend=kernel.backend, stream=stream)
+        return result
+
+    run.__name__ = run.__qualname__ = kernel.name
+    return run
+
+
+def _filling_allocator(allocate: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    def run(*arguments: object, **named: object) -> torch.Tensor:
+        tensor = allocate(*arguments, **named)
+        if tensor.numel() and not tensor.is_cuda:
+            tensor.view(-1).view(torch.uint8).fill_(POISON)
+        return tensor
+
+    return run
+
+
+def _restore_factories(
+    factories: dict[Any, Any], key: object, before: object
+) -> Callable[[], None]:
+    return lambda: factories.__setitem__(key, before)

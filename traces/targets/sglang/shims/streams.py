@@ -1,0 +1,214 @@
+"""A device module in the manner of ``torch.cuda`` with the streams of the accelerator."""
+
+import itertools
+import types
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+from weakref import WeakValueDictionary
+
+import torch
+
+from assembler.device import Device
+from assembler.device import Event as DeviceEvent
+from assembler.device import Stream as DeviceStream
+
+_CAPABILITY = (8, 0)
+
+
+class _NameCounter:
+    """Names streams and events in the order in which they are made."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, itertools.count[int]] = {}
+
+    def next(self, what: str) -> str:
+        return f"{what} {next(self._counts.setdefault(what, itertools.count(1)))}"
+
+
+class ShimStream:
+    """What a release sees as a stream.
+
+    Attributes:
+        stream: the stream of the accelerator.
+        device: where the tensors of the release live.
+    """
+
+    owner: "StreamShims"
+
+    def __init__(self, *_: object, priority: int = 0, **__: object) -> None:
+        del priority
+        owner = self.owner
+        self.stream: DeviceStream = owner.device.new_stream(owner.names.next("stream"))
+        self.begin()
+
+    def begin(self) -> None:
+        """Make the stream known by its accelerator's."""
+        self.device = self.owner.device.torch_device
+        self._previous: list[DeviceStream] = []
+        self.owner.handles[self.stream] = self
+
+    @classmethod
+    def of(cls, stream: DeviceStream) -> "ShimStream":
+        """Return what a release sees of a stream of the accelerator."""
+        seen = cls.owner.handles.get(stream)
+        if seen is None:
+            seen = cls.__new__(cls)
+            seen.stream = stream
+            seen.begin()
+        return seen
+
+    @property
+    def cuda_stream(self) -> int:
+        """A number that tells streams apart."""
+        return id(self.stream)
+
+    @property
+    def stream_id(self) -> int:
+        """A number that tells streams apart."""
+        return id(self.stream)
+
+    def wait_event(self, event: "ShimEvent") -> None:
+        """Order later work after an event."""
+        self.stream.wait_event(event.event)
+
+    def wait_stream(self, stream: "ShimStream") -> None:
+        """Order later work after all work of another stream so far."""
+        self.wait_event(stream.record_event())
+
+    def record_event(self, event: "ShimEvent | None" = None) -> "ShimEvent":
+        """Mark the work so far."""
+        marked = self.owner.event_type() if event is None else event
+        marked.record(self)
+        return marked
+
+    def query(self) -> bool:
+        """Return whether all work so far is done."""
+        return self.record_event().query()
+
+    def synchronize(self) -> None:
+        """Block the host until all work so far is done."""
+        self.stream.synchronize()
+
+    def __enter__(self) -> "ShimStream":
+        self._previous.append(self.owner.device.current_stream())
+        self.owner.device._switch(self.stream)  # noqa: SLF001 - the block need not be one block
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.owner.device._switch(self._previous.pop())  # noqa: SLF001
+
+
+class ShimEvent:
+    """What a release sees as an event.
+
+    Attributes:
+        event: the event of the accelerator.
+    """
+
+    owner: "StreamShims"
+
+    def __init__(
+        self,
+        enable_timing: bool = False,  # noqa: FBT001, FBT002 - torch's own signature
+        blocking: bool = False,  # noqa: FBT001, FBT002
+        interprocess: bool = False,  # noqa: FBT001, FBT002
+        external: bool = False,  # noqa: FBT001, FBT002
+    ) -> None:
+        del enable_timing, blocking, interprocess, external
+        self.event: DeviceEvent = self.owner.device.new_event(self.owner.names.next("event"))
+
+    def record(self, stream: ShimStream | None = None) -> None:
+        """Mark the work of a stream, the current one by default, so far."""
+        current = self.owner.device.current_stream()
+        self.event.record(current if stream is None else stream.stream)
+
+    def wait(self, stream: ShimStream | None = None) -> None:
+        """Order later work of a stream, the current one by default, after the mark."""
+        current = self.owner.device.current_stream()
+        (current if stream is None else stream.stream).wait_event(self.event)
+
+    def query(self) -> bool:
+        """Return whether the marked work is done."""
+        return self.event.query()
+
+    def synchronize(self) -> None:
+        """Block the host until the marked work is done."""
+        self.event.synchronize()
+
+    def elapsed_time(self, end_event: "ShimEvent") -> float:
+        """Return no milliseconds: the simulation has an order and no time."""
+        del end_event
+        return 0.0
+
+
+class _StreamBlock:
+    """``with device_module.stream(chosen)``; None changes nothing."""
+
+    def __init__(self, stream: ShimStream | None) -> None:
+        self.stream = stream
+
+    def __enter__(self) -> ShimStream | None:
+        return None if self.stream is None else self.stream.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.stream is not None:
+            self.stream.__exit__(kind, error, trace)
+
+
+class StreamShims:
+    """The stream API of one device.
+
+    Args:
+        device: whose streams they are.
+
+    Attributes:
+        device: as given.
+        names: of streams and events, in the order in which they are made.
+        handles: what a release sees of each stream.
+        stream_type: the class ``Stream``.
+        event_type: the class ``Event``.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.names = _NameCounter()
+        self.handles: WeakValueDictionary[DeviceStream, ShimStream] = WeakValueDictionary()
+        self.stream_type: type[ShimStream] = type("Stream", (ShimStream,), {"owner": self})
+        self.event_type: type[ShimEvent] = type("Event", (ShimEvent,), {"owner": self})
+        self._default = device.current_stream()
+
+    def functions(self) -> dict[str, Any]:
+        """Return what stands in for the names of ``torch.cuda`` and ``torch.cpu``."""
+        return {
+            "Stream": self.stream_type,
+            "Event": self.event_type,
+            "ExternalStream": self.stream_type,
+            "StreamContext": _StreamBlock,
+            "stream": _StreamBlock,
+            "current_stream": lambda *_, **__: self.stream_type.of(self.device.current_stream()),
+            "default_stream": lambda *_, **__: self.stream_type.of(self._default),
+            "set_stream": self._set_stream,
+            "synchronize": lambda *_, **__: self.device.synchronize(),
+            # Which of several kernels that move the same bytes a release takes.
+            "get_device_capability": lambda *_, **__: _CAPABILITY,
+        }
+
+    def module(self) -> types.ModuleType:
+        """Return a device module; what is not about streams is ``torch.cpu``'s."""
+        module = types.ModuleType("torch.cpu")
+        vars(module).update(self.functions())
+        vars(module)["__getattr__"] = _attribute_of(torch.cpu)
+        return module
+
+    def _set_stream(self, stream: ShimStream) -> None:
+        self.device._switch(stream.stream)  # noqa: SLF001
+
+
+def _attribute_of(module: types.ModuleType) -> Callable[[str], object]:
+    return lambda name: getattr(module, name)

@@ -1,0 +1,188 @@
+"""Tensor operations of torch on pools' memory, as work of the current stream.
+
+On a GPU an operation on device memory is work of the current stream, and one on host memory is done
+by the host. Here both are host memory, so what a tensor's memory counts as decides. An operation
+that only writes to pools' memory happens when the stream gets to it; one that returns a new tensor
+happens at once, after the stream's earlier work, which orders nothing: the race detector treats
+it like other work of the stream. One that returns a number makes the host wait for the stream.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map_only
+from typing_extensions import override
+
+from assembler.device import Device, MemoryAccess, tensor_access
+from traces.simulator.memory import MemoryKind
+from traces.targets.sglang.shims.element_origins import ElementOrigins
+from traces.targets.sglang.shims.footprint import footprint, written_operands
+from traces.targets.sglang.shims.interception import InterceptionPause
+from traces.targets.sglang.shims.tracked_storage import StorageTable
+
+
+class StreamOperations(TorchDispatchMode):
+    """Looks at every tensor operation of the thread that entered it.
+
+    Args:
+        device: whose current stream does the work.
+        buffers: what memory counts as.
+        quiet: operations inside of it are left alone.
+    """
+
+    def __init__(self, *, device: Device, buffers: StorageTable, quiet: InterceptionPause) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._device = device
+        self._buffers = buffers
+        self._quiet = quiet
+        self._provenance = ElementOrigins(buffers)
+
+    @override
+    def __torch_dispatch__(
+        self,
+        func: torch._ops.OpOverload,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        del types
+        named = {} if kwargs is None else kwargs
+        if self._quiet.depth:
+            return func(*args, **named)
+        with self._quiet:
+            return self._handle(func, args, named)
+
+    def _handle(
+        self, func: torch._ops.OpOverload, args: tuple[Any, ...], named: dict[str, Any]
+    ) -> Any:  # noqa: ANN401 - what the operation returns
+        operands = [value for value in tree_flatten((args, named))[0] if _is_tensor(value)]
+        kinds = {buffer.kind for buffer in map(self._buffers.find, operands) if buffer is not None}
+        if not kinds or _is_view(func):
+            return func(*args, **named)
+        if MemoryKind.DEVICE not in kinds:
+            return self._run_on_host(func, args, named)
+        written = written_operands(func, args, named)
+        if written and self._are_pools(written) and len(func._schema.returns) <= 1:  # noqa: SLF001
+            return self._enqueue(func, args, named, written)
+        return self._run_synchronously(func, args, named)
+
+    def _run_on_host(
+        self, func: torch._ops.OpOverload, args: tuple[Any, ...], named: dict[str, Any]
+    ) -> Any:  # noqa: ANN401
+        reads, writes = footprint(func, args, named, quiet=self._quiet)
+        self._device.host_access(
+            label=str(func), reads=self._known(reads), writes=self._known(writes)
+        )
+        return func(*args, **named)
+
+    def _enqueue(
+        self,
+        func: torch._ops.OpOverload,
+        args: tuple[Any, ...],
+        named: dict[str, Any],
+        written: list[torch.Tensor],
+    ) -> Any:  # noqa: ANN401
+        """Launch an operation that only writes to pools' memory."""
+        _check(func, args)
+        self._provenance.report(func, args, stream=self._device.current_stream().name)
+        # The host's own tensors are read at launch.
+        args, named = tree_map_only(torch.Tensor, self._captured, (args, named))
+        reads, writes = footprint(func, args, named, quiet=self._quiet)
+        self._device.launch(
+            self._run_uninterrupted(lambda: func(*args, **named)),
+            label=self._label(func, writes),
+            reads=self._known(reads),
+            writes=self._known(writes),
+        )
+        return written[0] if func._schema.returns else None  # noqa: SLF001
+
+    def _run_synchronously(
+        self, func: torch._ops.OpOverload, args: tuple[Any, ...], named: dict[str, Any]
+    ) -> Any:  # noqa: ANN401
+        """Launch an operation and wait for the stream, but order nothing."""
+        results: list[Any] = []
+        ordered = torch.zeros(1)
+
+        def operation() -> None:
+            results.append(func(*args, **named))
+
+        reads, writes = footprint(func, args, named, quiet=self._quiet)
+        self._device.launch(
+            self._run_uninterrupted(operation),
+            label=str(func),
+            # A copy that reads pageable memory makes the host wait without ordering it.
+            reads=(*self._known(reads), tensor_access(ordered)),
+            writes=self._known(writes),
+        )
+        if func._schema.returns and not _has_tensor(results[0]):  # noqa: SLF001
+            # Whoever wants a number from a GPU waits for it; nobody could see that there.
+            self._device.current_stream()._synchronize()  # noqa: SLF001
+        self._adopt_results(results[0], args, named)
+        self._provenance.follow(func, args, named, results[0])
+        return results[0]
+
+    def _run_uninterrupted(self, operation: Callable[[], object]) -> Callable[[], None]:
+        def run() -> None:
+            with self._quiet:
+                operation()
+
+        return run
+
+    def _known(self, accesses: Sequence[MemoryAccess]) -> tuple[MemoryAccess, ...]:
+        return tuple(access for access in accesses if self._buffers.find(access.tensor) is not None)
+
+    def _captured(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.clone() if self._buffers.find(tensor) is None else tensor
+
+    def _are_pools(self, written: list[torch.Tensor]) -> bool:
+        found = [self._buffers.find(tensor) for tensor in written]
+        return all(buffer is not None and buffer.is_pool for buffer in found)
+
+    def _adopt_results(self, result: object, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Make new results device memory, written by the current stream."""
+        operands = {id(value) for value in tree_flatten((args, named))[0]}
+        new = [
+            value
+            for value in tree_flatten(result)[0]
+            if _is_tensor(value)
+            and id(value) not in operands
+            and self._buffers.find(value) is None
+            and value.numel()
+        ]
+        for tensor in new:
+            self._buffers.add(tensor, name="result", kind=MemoryKind.DEVICE, is_pool=False)
+        if new:
+            self._device.launch(
+                lambda: None, label="result", reads=(), writes=tuple(map(tensor_access, new))
+            )
+
+    def _label(self, func: torch._ops.OpOverload, writes: Sequence[MemoryAccess]) -> str:
+        buffers = [self._buffers.find(access.tensor) for access in writes]
+        names = [buffer.name for buffer in buffers if buffer is not None]
+        return f"{func} to {names[0]}" if names else str(func)
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def _has_tensor(value: object) -> bool:
+    return any(map(_is_tensor, tree_flatten(value)[0]))
+
+
+def _is_view(func: torch._ops.OpOverload) -> bool:
+    """Return whether an operation touches no bytes: its results are views, or it has none."""
+    schema = func._schema  # noqa: SLF001 - torch has no other way to ask
+    aliases = [value.alias_info for value in (*schema.arguments, *schema.returns)]
+    is_written = any(alias is not None and alias.is_write for alias in aliases)
+    returned = [value.alias_info for value in schema.returns]
+    return not is_written and (func.is_view or (bool(returned) and None not in returned))
+
+
+def _check(func: torch._ops.OpOverload, args: tuple[Any, ...]) -> None:
+    """Let torch compare shapes now, as it does when a copy is launched on a GPU."""
+    if func is torch.ops.aten.copy_.default and args[0].shape != args[1].shape:
+        byte = torch.empty(1, dtype=torch.uint8)
+        torch.empty(args[0].shape, dtype=torch.uint8).copy_(byte.expand(args[1].shape))

@@ -1,0 +1,126 @@
+"""The memory that takes part: which storage holds an address, and whether it is the device's."""
+
+import gc
+from dataclasses import dataclass
+
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from assembler.device import Device
+from traces.simulator import SimDevice
+from traces.simulator.memory import MemoryKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackedStorage:
+    """One storage.
+
+    Attributes:
+        name: for people.
+        kind: what its memory counts as.
+        is_pool: whether it belongs to a pool, and is no intermediate result.
+        address: of its first byte.
+        size_bytes: of the storage.
+    """
+
+    name: str
+    kind: MemoryKind
+    is_pool: bool
+    address: int
+    size_bytes: int
+
+    def holds(self, address: int) -> bool:
+        """Return whether an address lies in the storage."""
+        return self.address <= address < self.address + self.size_bytes
+
+
+class StorageTable:
+    """All storages that are known; weakly, so that memory handed out again is new memory.
+
+    Args:
+        device: is told too, when it tells kinds of memory apart.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._buffers: dict[StorageWeakRef, TrackedStorage] = {}
+        self._tidy_at = 1024
+
+    def add(self, tensor: torch.Tensor, *, name: str, kind: MemoryKind, is_pool: bool) -> None:
+        """Make a tensor's storage known; replaces what was known of it."""
+        storage = tensor.untyped_storage()
+        if storage.nbytes() == 0:
+            return
+        self._drop_freed()
+        self._buffers[StorageWeakRef(storage)] = TrackedStorage(
+            name=name,
+            kind=kind,
+            is_pool=is_pool,
+            address=storage.data_ptr(),
+            size_bytes=storage.nbytes(),
+        )
+        if isinstance(self._device, SimDevice):
+            self._device.memory.adopt(tensor, kind=kind)
+
+    def find(self, tensor: torch.Tensor) -> TrackedStorage | None:
+        """Return what is known of a tensor's storage; None when it is nobody's."""
+        if tensor.layout is not torch.strided or tensor.device.type != "cpu":
+            return None
+        return self._buffers.get(StorageWeakRef(tensor.untyped_storage()))
+
+    def at(self, address: int) -> torch.Tensor:
+        """Return the bytes of the storage that holds an address, ``(size,) uint8``.
+
+        Memory that nobody made known is the device's: a kernel reaches no other, and host pools'
+        memory is known.
+
+        Raises:
+            RuntimeError: no tensor lies there.
+        """
+        for reference, buffer in list(self._buffers.items()):
+            if reference.expired():
+                del self._buffers[reference]
+            elif buffer.holds(address):
+                return _as_bytes(_storage(reference))
+        storage = _storage_at(address)
+        if storage is None:
+            raise RuntimeError(
+                "CUDA error: an illegal memory access was encountered "
+                f"(no tensor lies at address {address:#x})"
+            )
+        found = _as_bytes(storage)
+        self.add(found, name="unnamed memory", kind=MemoryKind.DEVICE, is_pool=False)
+        return found
+
+    def is_device(self, tensor: torch.Tensor) -> bool:
+        """Return whether a tensor lies in device memory."""
+        buffer = self.find(tensor)
+        return buffer is not None and buffer.kind is MemoryKind.DEVICE
+
+    def _drop_freed(self) -> None:
+        if len(self._buffers) >= self._tidy_at:
+            living = {ref: known for ref, known in self._buffers.items() if not ref.expired()}
+            self._buffers = living
+            self._tidy_at = 2 * len(living) + 1024
+
+
+def _as_bytes(storage: torch.UntypedStorage) -> torch.Tensor:
+    return torch.empty(0, dtype=torch.uint8).set_(storage)
+
+
+def _storage_at(address: int) -> torch.UntypedStorage | None:
+    """Return the storage of any living tensor that holds an address."""
+    for candidate in gc.get_objects():
+        if issubclass(type(candidate), torch.Tensor) and candidate.layout is torch.strided:
+            storage: torch.UntypedStorage = candidate.untyped_storage()
+            start = storage.data_ptr()
+            if candidate.is_cpu and start <= address < start + storage.nbytes():
+                return storage
+    return None
+
+
+def _storage(reference: StorageWeakRef) -> torch.UntypedStorage:
+    storage: torch.UntypedStorage = torch.UntypedStorage._new_with_weak_ptr(  # noqa: SLF001
+        reference.cdata
+    )
+    return storage

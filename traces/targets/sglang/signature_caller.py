@@ -1,0 +1,68 @@
+"""Calling what a release has by what its signatures take."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from traces.targets.sglang.errors import UnsupportedByRelease
+
+
+@dataclass(slots=True)
+class SignatureCaller:
+    """Supplies arguments by name and notes what a release never took.
+
+    Attributes:
+        dropped: ``callable.argument`` for every value that mattered and was not taken.
+    """
+
+    dropped: list[str] = field(default_factory=list)
+
+    def call(
+        self,
+        function: Callable[..., Any],
+        given: Mapping[str, Any],
+        *,
+        needs: tuple[str, ...] = (),
+        matters: tuple[str, ...] = (),
+    ) -> Any:  # noqa: ANN401 - whatever the release returns
+        """Call a function with those of the given values that its signature takes.
+
+        Args:
+            function: function or class of the release.
+            given: values by parameter name, more than any one release takes.
+            needs: parameters without which the scenario would be another one.
+            matters: parameters that change bytes; noted when they are not taken.
+
+        Raises:
+            Unplayable: a needed parameter is not taken, or a required one is not known.
+        """
+        name = getattr(function, "__name__", str(function))
+        taken = accepted_parameters(function)
+        for parameter in needs:
+            if parameter not in taken:
+                raise UnsupportedByRelease(f"{name} takes no {parameter}")
+        unknown = [
+            parameter for parameter in required_parameters(function) if parameter not in given
+        ]
+        if unknown:
+            raise UnsupportedByRelease(f"{name} wants {', '.join(unknown)}")
+        lost = (key for key in matters if key not in taken and given.get(key) is not None)
+        self.dropped += [f"{name}.{key}" for key in lost]
+        return function(**{key: value for key, value in given.items() if key in taken})
+
+
+def accepted_parameters(function: Callable[..., Any]) -> frozenset[str]:
+    """Return the names of the parameters that a signature spells out."""
+    return frozenset(inspect.signature(function).parameters)
+
+
+def required_parameters(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the names of the parameters without a default."""
+    return tuple(
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is inspect.Parameter.empty
+        and parameter.kind
+        in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    )

@@ -1,0 +1,265 @@
+"""The controller's own way to storage and back: write, be acknowledged, prefetch, be told."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+import torch
+
+from traces.targets.sglang.assembly import AssembledStack
+from traces.targets.sglang.errors import StageError
+from traces.targets.sglang.release_lookup import find_part
+from traces.targets.sglang.signature_caller import accepted_parameters, required_parameters
+
+_UTILS = "sglang.srt.mem_cache.utils"
+_STORAGE = "sglang.srt.mem_cache.hicache_storage"
+_REQUEST = "sglang.srt.mem_cache.base_prefix_cache"
+# Far more than any operation takes; a thread that ended is noticed at once.
+_TIMEOUT_S = 20.0
+_POLL_INTERVAL_S = 0.0005
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostPages:
+    """The host side of a node.
+
+    Attributes:
+        host: host slots of the anchor.
+        extra: host slots of the sidecars with slots of their own, by pool name.
+    """
+
+    host: torch.Tensor
+    extra: dict[str, torch.Tensor]
+
+
+class StorageTierDriver:
+    """Drives the storage threads of one stack, one operation at a time.
+
+    Args:
+        stack: what the release assembled; it has opened its storage.
+        ended: by thread, the exception that ended it; see :func:`heard_threads`.
+    """
+
+    def __init__(self, stack: AssembledStack, ended: Mapping[threading.Thread, str]) -> None:
+        self._stack = stack
+        self._ended = ended
+        self._controller: Any = stack.controller
+        self._entries = {_upper(entry.name): entry for entry in getattr(stack.group, "entries", ())}
+        self._sources = dict(stack.sidecars)
+        # A few pages are worth fetching here.
+        self._controller.prefetch_threshold = 1
+
+    def write(self, pages: HostPages, tokens: Sequence[int]) -> None:
+        """Write a node's pages and wait for the acknowledgement.
+
+        Raises:
+            StageError: there is none.
+        """
+        keys = self._keys(tokens)
+        write = self._controller.write_storage
+        given = {
+            "host_indices": pages.host,
+            "token_ids": list(tokens),
+            "hash_value": keys,
+            "extra_pools": self._transfers(pages, keys),
+        }
+        write(
+            **{name: value for name, value in given.items() if name in accepted_parameters(write)}
+        )
+        self._wait("write_storage", self._controller.ack_backup_queue.qsize, "backup_thread")
+        self._controller.ack_backup_queue.get_nowait()
+
+    def fetch(self, pages: HostPages, tokens: Sequence[int]) -> HostPages | None:
+        """Prefetch what was written into other host slots.
+
+        Args:
+            pages: what was written, for its sizes.
+            tokens: what it was written for.
+
+        Returns:
+            Where it lies now; None where not all of it is in this rank's storage.
+
+        Raises:
+            StageError: the controller never says what became of it, or the host has no room.
+        """
+        target = HostPages(
+            host=_take_slots(self._stack.group, len(pages.host)),
+            extra={
+                name: _take_slots(self._entries[name].host_pool, len(own))
+                for name, own in pages.extra.items()
+            },
+        )
+        with _pageable():
+            operation = self._prefetch(target, tokens)
+            is_fetched = self._is_fetched(operation, target.host)
+        return target if is_fetched else None
+
+    def _prefetch(self, target: HostPages, tokens: Sequence[int]) -> Any:  # noqa: ANN401
+        prefetch = self._controller.prefetch
+        handle = find_part(_REQUEST, "CacheRequestHandle")
+        name = f"tokens-{tokens[0]}"
+        given = {
+            "request_id": name,
+            "handle": None if handle is None else handle(name, 0),
+            "host_indices": target.host,
+            "new_input_tokens": list(tokens),
+            "extra_pools": self._transfers(target, self._keys(tokens)),
+        }
+        unknown = [
+            parameter for parameter in required_parameters(prefetch) if parameter not in given
+        ]
+        if unknown:
+            raise StageError(f"prefetch: must be playable; expected no {unknown[0]}, got one")
+        return prefetch(
+            **{key: own for key, own in given.items() if key in accepted_parameters(prefetch)}
+        )
+
+    def _is_fetched(self, operation: Any, host: torch.Tensor) -> bool:  # noqa: ANN401
+        """See an operation through to its end, as a scheduler does."""
+        controller = self._controller
+        hits = getattr(controller, "prefetch_hit_queue", None)
+        revoked: Any = getattr(controller, "prefetch_revoke_queue", None)
+        if hits is not None:
+            self._wait("prefetch", lambda: _size(hits) + _size(revoked), "prefetch_thread")
+            if _size(hits):
+                hits.get_nowait()
+        if hits is not None and not _size(revoked):
+            if operation.storage_hit_count < len(host):
+                return False
+            operation.host_indices = host
+            controller.prefetch_buffer.put(operation)
+        acknowledged = getattr(controller, "ack_prefetch_queue", None)
+        if acknowledged is not None:
+            return self._acknowledged(acknowledged) == len(host)
+        self._wait(
+            "prefetch",
+            lambda: _size(revoked) or operation.is_terminated() or self._is_whole(operation, host),
+            "prefetch_io_aux_thread",
+        )
+        if _size(revoked):
+            revoked.get_nowait()
+            return False
+        return bool(operation.completed_tokens == len(host))
+
+    def _acknowledged(self, queue: Any) -> int:  # noqa: ANN401
+        """Return how many tokens there are when the last acknowledgement has come."""
+        tokens = 0
+        while True:
+            self._wait("prefetch", queue.qsize, "prefetch_sync_thread")
+            ack = queue.get_nowait()
+            tokens = ack.completed_tokens if ack.completed_tokens is not None else tokens
+            if ack.completed_req:
+                return tokens
+
+    @staticmethod
+    def _is_whole(operation: Any, host: torch.Tensor) -> bool:  # noqa: ANN401
+        is_done = getattr(operation, "pool_transfers_done", True)
+        return bool(is_done and operation.completed_tokens == len(host))
+
+    def _wait(self, what: str, happened: Callable[[], object], thread: str) -> None:
+        """Wait until something happened, the controller's thread ended, or patience did.
+
+        Raises:
+            StageError: it did not happen.
+        """
+        end = time.monotonic() + _TIMEOUT_S
+        while not happened():
+            worker = getattr(self._controller, thread, None)
+            has_begun = worker is not None and worker.ident is not None
+            if worker is not None and has_begun and not worker.is_alive() and not happened():
+                got = self._ended.get(worker, "its end")
+                rule = f"{what}: must be acknowledged"
+                raise StageError(f"{rule}; expected {thread} to go on, got {' '.join(got.split())}")
+            if time.monotonic() > end:
+                raise StageError(
+                    f"{what}: must be acknowledged; expected it in {_TIMEOUT_S:g} s, got nothing"
+                )
+            time.sleep(_POLL_INTERVAL_S)
+
+    def _keys(self, tokens: Sequence[int]) -> list[str]:
+        """Return the keys of the pages of some tokens, each with those before it."""
+        digest = find_part(_UTILS, "get_storage_hash_str") or find_part(_UTILS, "get_hash_str")
+        digest = digest or find_part(_STORAGE, "get_hash_str")
+        if digest is None:
+            raise StageError("keys: a page must have one; expected get_hash_str, got none")
+        keys: list[str] = []
+        page = self._stack.page_size
+        for first in range(0, len(tokens), page):
+            keys.append(digest(list(tokens[first : first + page]), keys[-1] if keys else None))
+        return keys
+
+    def _transfers(self, pages: HostPages, keys: list[str]) -> list[Any]:
+        """Return the sidecars' part: last pages where slots are their own, else all pages."""
+        return [self._transfer(name, pages, keys) for name in self._entries if name != "KV"]
+
+    def _transfer(self, name: str, pages: HostPages, keys: list[str]) -> Any:  # noqa: ANN401
+        cls = self._stack.pool_transfer
+        policy: Any = find_part(_STORAGE, "PoolHitPolicy")
+        entry = self._entries[name]
+        given: dict[str, Any] = {"name": entry.name}
+        if name in pages.extra:
+            own = pages.extra[name]
+            width = getattr(entry.host_pool, "page_size", 1) or 1
+            given |= {
+                "host_indices": own,
+                "keys": keys[-max(1, len(own) // width) :],
+                "hit_policy": policy.TRAILING_PAGES,
+            }
+            return cls(**given)
+        source = self._sources.get(name, "KV")
+        own = pages.extra.get(source, pages.host)
+        given |= {"host_indices": own, "hit_policy": policy.ALL_PAGES}
+        if source in pages.extra:
+            given["hit_policy"] = policy.TRAILING_PAGES
+            given["keys"] = keys[-max(1, len(own) // self._stack.page_size) :]
+        if "indices_from_pool" in accepted_parameters(cls):
+            given["indices_from_pool"] = self._entries[source].name
+        else:
+            given.setdefault("keys", keys)
+        return cls(**given)
+
+
+@contextmanager
+def capture_thread_errors() -> Iterator[Mapping[threading.Thread, str]]:
+    """Yield, by thread, the exceptions that end threads in the block; nothing is printed."""
+    ended: dict[threading.Thread, str] = {}
+
+    def heard(end: threading.ExceptHookArgs) -> None:
+        if end.thread is not None:
+            ended[end.thread] = f"{end.exc_type.__name__}: {end.exc_value}"
+
+    with patch.object(threading, "excepthook", heard):
+        yield ended
+
+
+@contextmanager
+def _pageable() -> Iterator[None]:
+    """Let threads have pages on their way in ordinary memory: stand-ins see one thread only."""
+    zeros = torch.zeros
+
+    def pageable(*sizes: Any, pin_memory: bool = False, **named: Any) -> torch.Tensor:  # noqa: ANN401
+        del pin_memory
+        return zeros(*sizes, **named)
+
+    with patch.object(torch, "zeros", pageable):
+        yield
+
+
+def _take_slots(pool: Any, need: int) -> torch.Tensor:  # noqa: ANN401 - any class of host pools
+    slots = pool.alloc(need)
+    if slots is None:
+        raise StageError(f"storage: a roomy host must take a node; expected {need} slots, got none")
+    found: torch.Tensor = slots
+    return found
+
+
+def _size(queue: Any) -> int:  # noqa: ANN401 - a queue of the controller
+    return 0 if queue is None else int(queue.qsize())
+
+
+def _upper(name: Any) -> str:  # noqa: ANN401 - an enumeration of the release
+    return str(name.value).upper()

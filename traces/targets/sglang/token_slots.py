@@ -1,0 +1,60 @@
+"""Slots of tokens as requests get them: of the full KV, and of the window behind it."""
+
+from typing import Any
+
+import torch
+
+from traces.targets.sglang.assembly import AssembledStack
+
+_TRANSLATE = "translate_loc_from_full_to_swa"
+_SET_WINDOW = "set_full_to_swa_mapping"
+
+
+class TokenSlots:
+    """Hands out slots of whole pages by a stack's outer allocator.
+
+    Args:
+        stack: what the release assembled.
+    """
+
+    def __init__(self, stack: AssembledStack) -> None:
+        self._allocator: Any = stack.allocator
+        self._pool: Any = stack.kvcache
+        self._full: Any = stack.full_allocator
+
+    def has_room(self, need: int) -> bool:
+        """Tell whether ``need`` slots are free, behind them a window's where there is one."""
+        return bool(self._allocator.available_size() >= need)
+
+    def full_num(self) -> int:
+        """Return how many KV slots are free."""
+        return int(self._full.available_size())
+
+    def take(self, need: int) -> torch.Tensor | None:
+        """Take slots, ``(need,) int64`` in device memory; None where there is no room."""
+        windows = getattr(self._allocator, "swa_attn_allocator", None)
+        if windows is None:
+            slots: torch.Tensor | None = self._allocator.alloc(need)
+            return slots
+        if not self.has_room(need):
+            return None
+        # A windowed allocator of pages allocates for running requests only; this is what it does.
+        taken: torch.Tensor = self._full.alloc(need)
+        self._set_window(taken, windows.alloc(need))
+        return taken
+
+    def return_slots(self, slots: torch.Tensor) -> None:
+        """Free slots, and those of their windows."""
+        self._allocator.free(slots)
+
+    def windows(self, slots: torch.Tensor) -> torch.Tensor:
+        """Return the window slots behind KV slots, int64; 0 for what has none."""
+        holder = self._allocator if hasattr(self._allocator, _TRANSLATE) else self._pool
+        found: torch.Tensor = getattr(holder, _TRANSLATE)(slots)
+        return found.long()
+
+    def _set_window(self, slots: torch.Tensor, windows: torch.Tensor) -> None:
+        if hasattr(self._allocator, _SET_WINDOW):
+            getattr(self._allocator, _SET_WINDOW)(slots, windows)
+        else:
+            self._allocator.full_to_swa_index_mapping[slots] = windows

@@ -1,0 +1,123 @@
+"""What a tree asks of a release's interfaces: keys, parameters, requests."""
+
+import inspect
+from array import array
+from typing import Any
+
+import torch
+
+from traces.targets.sglang.release_lookup import find_class
+from traces.targets.sglang.signature_caller import SignatureCaller
+
+
+class TreeRequest:
+    """A request as far as trees look at it, alone and with its KV record in one.
+
+    Later releases keep some of these fields in ``req.kv``, earlier ones in the request itself.
+
+    Attributes:
+        rid: its name.
+        last_node: deepest node whose rows are on the device.
+        mamba_pool_idx: state slot of its own, ``() int64``; None without one.
+        mamba_cow_src_index: state slot that its forward pass copies first; None for none.
+    """
+
+    def __init__(self, rid: str) -> None:
+        self.rid = rid
+        self.kv = self
+        self.last_node: Any = None
+        self.prefix_indices: torch.Tensor | None = None
+        self.prefix_len = 0
+        self.cache_protected_len = 0
+        self.extra_key = self.cache_salt = None
+        self.session = self.session_id = self.req_pool_idx = None
+        self.host_hit_length = self.swa_host_hit_length = self.mamba_host_hit_length = 0
+        self.swa_evicted_seqlen = 0
+        self.mamba_pool_idx: torch.Tensor | None = None
+        self.mamba_cow_src_index: torch.Tensor | None = None
+        self.mamba_needs_clear = False
+        self.mamba_ping_pong_track_buffer = self.mamba_last_track_seqlen = None
+
+    @property
+    def holds_mamba(self) -> bool:
+        """Whether it has a state slot of its own."""
+        return self.mamba_pool_idx is not None
+
+    def take_match(self, match: Any) -> None:  # noqa: ANN401 - the release's own class
+        """Take over what a match found, as schedulers do."""
+        self.last_node = match.last_device_node
+        for name in ("host_hit_length", "swa_host_hit_length", "mamba_host_hit_length"):
+            setattr(self, name, getattr(match, name, 0))
+        self.prefix_indices = getattr(match, "device_indices", None)
+
+    def states(self) -> list[torch.Tensor]:
+        """Return the state slots that its forward pass can read, ``(1,) int64`` each."""
+        known = (
+            self.mamba_pool_idx if self.mamba_cow_src_index is None else self.mamba_cow_src_index
+        )
+        return [] if known is None else [known.reshape(1)]
+
+
+class TreeClient:
+    """Calls a tree of the release.
+
+    Args:
+        cache: the tree.
+    """
+
+    def __init__(self, cache: Any) -> None:  # noqa: ANN401 - a cache of the release
+        self._cache = cache
+        self._caller = SignatureCaller()
+
+    def key(self, tokens: list[int]) -> Any:  # noqa: ANN401 - the release's own class
+        """Return a key of tokens, in the container that the release wants."""
+        cls = find_class("RadixKey")
+        kind = str(inspect.signature(cls).parameters["token_ids"].annotation)
+        return cls(array("q", tokens) if "array" in kind else tokens)
+
+    def match(self, key: Any, request: TreeRequest | None) -> Any:  # noqa: ANN401
+        """Match a key; a request's states are copied for it."""
+        given = {"key": key, "cow_mamba": request is not None, "req": request}
+        return self._cache.match_prefix(self._params("MatchPrefixParams", given))
+
+    def device_slots(self, match: Any) -> torch.Tensor:  # noqa: ANN401
+        """Return the KV slots of a match, token by token."""
+        found: torch.Tensor | None = getattr(match, "device_indices", None)
+        if found is None:
+            found = self._cache.path_device_indices(match.last_device_node)
+            found = found[: match.device_prefix_len]
+        return found
+
+    def insert(
+        self,
+        key: Any,  # noqa: ANN401
+        slots: torch.Tensor,
+        states: torch.Tensor | None,
+        *,
+        known: int,
+    ) -> Any:  # noqa: ANN401
+        """Insert tokens with their slots, of which the first ``known`` are the tree's own."""
+        given = {"key": key, "value": slots, "mamba_value": states, "prev_prefix_len": known}
+        return self._cache.insert(self._params("InsertParams", given))
+
+    def evict(self, tokens: int, states: int) -> None:
+        """Free the device slots of tokens and states."""
+        given = {"num_tokens": tokens, "swa_num_tokens": tokens, "mamba_num": states}
+        self._cache.evict(self._params("EvictParams", given))
+
+    def load_back(self, match: Any, request: TreeRequest) -> None:  # noqa: ANN401
+        """Queue loading what a match found on the host, and start it."""
+        node = getattr(match, "best_match_node", None)
+        node = match.last_host_node if node is None else node
+        given = {
+            "best_match_node": node,
+            "last_host_node": node,
+            "host_hit_length": match.host_hit_length,
+            "mem_quota": None,
+            "req": request,
+        }
+        self._cache.init_load_back(self._params("InitLoadBackParams", given))
+        self._cache.ready_to_load_host_cache()
+
+    def _params(self, name: str, given: dict[str, Any]) -> Any:  # noqa: ANN401
+        return self._caller.call(find_class(name), given)
