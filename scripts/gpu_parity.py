@@ -1,6 +1,6 @@
-"""Compares traces that were recorded in simulation with those of a GPU, scenario by scenario.
+"""Compare traces recorded in simulation with those of a GPU, scenario by scenario.
 
-`python -m scripts.gpu_parity SIMULATED REAL` reads two directories that `goldentrace record` filled.
+`python -m scripts.gpu_parity SIMULATED REAL` reads two directories filled by `goldentrace record`.
 """
 
 import argparse

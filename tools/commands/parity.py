@@ -41,8 +41,8 @@ def parity(
 ) -> None:
     """Play on a GPU and compare with the goldens byte for byte.
 
-    Only the declared differences of a device (traces/targets/native/parity.py) are left out. A certificate is
-    refused in CI, off the GPU, and unless every scenario was played and equals its golden.
+    Only the declared differences of a device are left out. A certificate is refused in CI,
+    off the GPU, and unless every scenario was played and equals its golden.
     """
     if write:
         refuse_writing_in_ci(os.environ)

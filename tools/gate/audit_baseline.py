@@ -99,8 +99,8 @@ def audit_against_baseline(
         root: the checkout, which holds what is on file.
         target: whose side it is.
         entries: builders that scenarios play.
-        more: findings that recordings cannot tell.
-        apart: kinds of findings that are not asked for.
+        extra: findings that recordings cannot tell.
+        excluded_kinds: kinds of findings that are not asked for.
 
     Raises:
         ToolError: a file cannot be read.

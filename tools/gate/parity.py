@@ -72,8 +72,8 @@ def check_parity(
     """Play the work tree on the case's device and compare with the goldens.
 
     Args:
-        case: what to play, and where.
-        open_troupe: starts whoever plays.
+        request: what to play, and where.
+        open_runner: starts whoever plays.
         declared: fields in which the device may differ.
 
     Raises:
@@ -112,7 +112,7 @@ def write_certificate(request: GateRequest, parity: ParityResult, *, commit: str
     on recorded on it: their provenance changes in the same transaction.
 
     Args:
-        case: what was played.
+        request: what was played.
         parity: what came of it.
         commit: what was played, where git does not know; None to ask git.
 

@@ -72,8 +72,8 @@ def run_side(
         place: where it stands.
         scenarios: what to play.
         device: as on the command line.
-        asks_builders: whether the side is searched for builders as well.
-        open_troupe: opens the workers that play a side.
+        lists_builders: whether the side is searched for builders as well.
+        open_runner: opens the workers that play a side.
 
     Raises:
         ToolError: the side cannot be imported.

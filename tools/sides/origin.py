@@ -47,7 +47,7 @@ def resolve_root(*, arguments: Sequence[str], working_directory: Path, execute: 
 
     Args:
         arguments: the command line, passed on unchanged.
-        standing_in: the current directory.
+        working_directory: the current directory.
         execute: replaces the process, as ``os.execve`` does.
 
     Raises:

@@ -39,7 +39,7 @@ def command_arguments(
 
     Args:
         descriptor: file descriptor of the connection, inherited.
-        stage: ``module:class`` of the stage.
+        worker_class: ``module:class`` of the stage.
         root: directory that holds the side's package.
         layers: directories for ``sys.path`` after the root.
     """

@@ -6,7 +6,7 @@ from tools.workers.protocol import NativeWorker, RunResult, RunScenario
 
 
 class NativeAuditWorker(NativeWorker):
-    """Plays scenarios as :class:`~tools.workers.protocol.NativeStage` does, on every buffer there is."""
+    """Runs native scenarios on every buffer that can be reached, for an audit."""
 
     @override
     def play(self, request: RunScenario) -> RunResult:

@@ -1,7 +1,7 @@
 """The worker's side of playing: a process that imports the target and answers requests.
 
-This module alone brings torch and ``assembler`` in (``tools.workers.hardware`` on its behalf), and only
-when a :class:`NativeStage` is made, which happens in worker processes alone.
+This module alone brings torch and ``assembler`` in (``tools.workers.hardware`` on its
+behalf), and only when a :class:`NativeStage` is made, which happens in worker processes alone.
 """
 
 import os
@@ -207,7 +207,7 @@ def serve(connection: Connection, *, worker_class: str, root: Path) -> None:
 
     Args:
         connection: requests come in, replies go out.
-        stage: ``module:class`` of the stage.
+        worker_class: ``module:class`` of the stage.
         root: handed to the stage.
     """
     # The parent decides what an interrupt means; what scenarios print must not reach its stdout.

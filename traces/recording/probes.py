@@ -80,7 +80,7 @@ class ReleaseObservation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageObservation:
-    """The storage tier was opened or asked for a page; see :class:`traces.schema.model.StorageAccess`."""
+    """An access to the storage tier; see :class:`~traces.schema.model.StorageAccess`."""
 
     operation: Literal["open", "query", "store", "fetch", "refuse"]
     pool: str

@@ -36,7 +36,7 @@ class RaceDetector:
         """Remember what ``actor`` touches and return the races it is part of.
 
         Args:
-            actor: who.
+            accessor: who.
             clock: what happened before it, its own step included.
             reads: what it reads.
             writes: what it writes.

@@ -68,8 +68,8 @@ class Race:
                 )
             case "stream", "host":
                 return (
-                    f"{second.timeline} must synchronise with {first.timeline} after {first.label!r} "
-                    f"and before {second.label!r}"
+                    f"{second.timeline} must synchronise with {first.timeline} after "
+                    f"{first.label!r} and before {second.label!r}"
                 )
             case _:
                 return f"{first.timeline} must hand over to {second.timeline} after {first.label!r}"

@@ -82,7 +82,7 @@ class Schedule:
         """Return which host thread goes next.
 
         Args:
-            able: numbers in ascending order of the threads to choose from, at least one.
+            runnable: numbers in ascending order of the threads to choose from, at least one.
             current: the thread that went last; not among them when it has to wait.
         """
         if len(runnable) == 1:

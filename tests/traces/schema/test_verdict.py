@@ -45,7 +45,8 @@ def with_fields(**fields):
             {},
             (
                 "argument_dropped: override_kv_cache_dim 656 -> nothing, in "
-                "build_shared_anchor_stack -> MLATokenToKVPoolHost (assembler/stacks/attach.py:123), "
+                "build_shared_anchor_stack -> MLATokenToKVPoolHost "
+                "(assembler/stacks/attach.py:123), "
                 "1 scenario"
             ),
         ),

@@ -1,7 +1,7 @@
 """Small stream and event programs, written once for every device, and what they may show.
 
-A program runs on a fresh ``LitmusContext`` and returns its outcome, a tuple of integers. ``delay`` stands
-where a GPU is made slow, so that what may happen late does happen late there.
+A program runs on a fresh ``LitmusContext`` and returns its outcome, a tuple of integers. ``delay``
+stands where a GPU is made slow, so that what may happen late does happen late there.
 """
 
 from collections.abc import Callable

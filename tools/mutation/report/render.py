@@ -82,11 +82,11 @@ def _first_cause(figures: MutationStatistics) -> str:
     rest = found.kills - found.with_parameter
     return (
         f"first cause: names the changed parameter in {found.parameter} of "
-        f"{found.with_parameter} kills ({format_percent(found.parameter, found.with_parameter)}), points "
-        f"at the changed line in {found.line} of {found.kills} "
+        f"{found.with_parameter} kills ({format_percent(found.parameter, found.with_parameter)}), "
+        f"points at the changed line in {found.line} of {found.kills} "
         f"({format_percent(found.line, found.kills)}), into its function in {found.function} "
-        f"({format_percent(found.function, found.kills)}); right (parameter, or line for the {rest} "
-        f"without one) in {found.right} ({format_percent(found.right, found.kills)})"
+        f"({format_percent(found.function, found.kills)}); right (parameter, or line for the "
+        f"{rest} without one) in {found.right} ({format_percent(found.right, found.kills)})"
     )
 
 

@@ -40,7 +40,7 @@ def rename_causes(
     Args:
         pairing: knows the callees.
         parameters: parameter of the base to that of the head.
-        places: where they are defined.
+        locations: where they are defined.
     """
     callees: dict[tuple[str, str], list[Call]] = {}
     names: dict[tuple[str, str], list[Call]] = {}

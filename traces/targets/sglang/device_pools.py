@@ -151,7 +151,10 @@ class DevicePoolBuilder:
         return self._stateless(geometry, pool, pools)
 
     def _stateless(
-        self, geometry: SglangGeometry, pool: Any, pools: dict[str, Any]
+        self,
+        geometry: SglangGeometry,
+        pool: Any,  # noqa: ANN401
+        pools: dict[str, Any],
     ) -> SglangDevicePools:
         """Build what is around a pool with one kind of slots and no states."""
         allocator = self.allocator(geometry, pool)
@@ -202,7 +205,10 @@ class DevicePoolBuilder:
         return self.caller.call(find_class("SWAKVPool"), given, needs=("size_swa",))
 
     def _windowed(
-        self, geometry: SglangGeometry, pool: Any, pools: dict[str, Any]
+        self,
+        geometry: SglangGeometry,
+        pool: Any,  # noqa: ANN401
+        pools: dict[str, Any],
     ) -> SglangDevicePools:
         allocator = self.caller.call(
             find_class("SWATokenToKVPoolAllocator"), self._slots(geometry, pool)
