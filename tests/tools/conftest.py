@@ -22,10 +22,10 @@ from traces.schema.model import (
     Argument,
     Call,
     Failure,
+    Location,
     Outcome,
     RoundTrip,
     ScenarioRecord,
-    Site,
     Sites,
     TensorRecord,
     Trace,
@@ -84,10 +84,10 @@ def build_trace(name: str, *, width: int = 656) -> Trace:
 def build_sites() -> Sites:
     return Sites(
         calls={
-            f"{BUILDER}#1": Site(file="traces/targets/native/run.py", line=7),
-            "MLATokenToKVPoolHost#1": Site(file="assembler/stacks.py", line=123),
+            f"{BUILDER}#1": Location(file="traces/targets/native/run.py", line=7),
+            "MLATokenToKVPoolHost#1": Location(file="assembler/stacks.py", line=123),
         },
-        definitions={"MLATokenToKVPoolHost": Site(file="assembler/host_pools/mla.py", line=5)},
+        definitions={"MLATokenToKVPoolHost": Location(file="assembler/host_pools/mla.py", line=5)},
         events=(),
     )
 

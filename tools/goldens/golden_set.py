@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tools.errors import ToolError
 from tools.goldens.files import Golden, golden_names, read_golden
 from traces.errors import TraceError
 from traces.schema.canonical import render
-from traces.schema.verdict import Cause, Kind, Level, Location
+from traces.schema.model import Location
+from traces.schema.verdict import Cause, Kind, Level
 
 # Behind every difference of a trace: those layers are 0 to 5.
 _FORMAT_LAYER = 6
@@ -49,10 +49,9 @@ def format_causes(golden_set: GoldenSet, *, root: Path) -> tuple[Cause, ...]:
     line, before, after = _first_non_canonical_line(first)
     place = first.path.relative_to(root).as_posix()
     return (
-        _build_cause(
-            Kind.FORMAT_CHANGED,
+        Cause(
+            kind=Kind.FORMAT_CHANGED,
             level=Level.FORMAT,
-            builder=None,
             before=before,
             after=after,
             location=Location(file=place, line=line),
@@ -74,14 +73,9 @@ def uncovered_causes(builders: Sequence[str], *, registry: Mapping[str, str]) ->
     """Return one finding for each builder of the target that no scenario plays."""
     counts = count_coverage(builders, registry=registry)
     return tuple(
-        _build_cause(
-            Kind.UNCOVERED_BUILDER,
-            level=Level.BEHAVIOUR,
+        Cause(
+            kind=Kind.UNCOVERED_BUILDER,
             builder=builder,
-            before=None,
-            after=None,
-            location=None,
-            scenarios=(),
             where=builder,
             message=f"{builder} is a stack builder of the target, and no scenario plays it.",
             rank=(_FINDING_LAYER, position),
@@ -98,36 +92,3 @@ def _first_non_canonical_line(golden: Golden) -> tuple[int, str, str]:
         if line != right:
             return number, line, right
     return min(len(found), len(wanted)), f"{len(found)} lines", f"{len(wanted)} lines"
-
-
-def _build_cause(
-    kind: Kind,
-    *,
-    level: Level,
-    builder: str | None,
-    before: Any,  # noqa: ANN401 - any JSON value
-    after: Any,  # noqa: ANN401 - any JSON value
-    location: Location | None,
-    scenarios: tuple[str, ...],
-    where: str,
-    message: str,
-    rank: tuple[int, int],
-) -> Cause:
-    return Cause(
-        kind=kind,
-        level=level,
-        builder=builder,
-        callee=None,
-        parameter=None,
-        before=before,
-        after=after,
-        location=location,
-        scenarios=scenarios,
-        consequences=(),
-        where=where,
-        path=(),
-        variants=(),
-        count=1,
-        message=message,
-        rank=rank,
-    )

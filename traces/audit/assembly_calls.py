@@ -7,8 +7,7 @@ from typing import Any
 import msgspec
 
 from traces.audit.finding import definition_location, to_location
-from traces.schema.model import Call, Recording
-from traces.schema.verdict import Location
+from traces.schema.model import Call, Location, Recording
 
 Recordings = Mapping[str, Recording]
 

@@ -21,8 +21,8 @@ from traces.audit.assembly_calls import (
     has_few_values,
 )
 from traces.audit.finding import make_finding
-from traces.schema.model import Argument
-from traces.schema.verdict import Cause, Kind, Location
+from traces.schema.model import Argument, Location
+from traces.schema.verdict import Cause, Kind
 
 
 class CoverageState(StrEnum):

@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from traces.schema.model import Recording, Site
-from traces.schema.verdict import Cause, Consequence, Kind, Level, Location
+from traces.schema.model import Location, Recording
+from traces.schema.verdict import Cause, Consequence, Kind
 
 # Behind every difference of a trace: those layers are 0 to 5, the form of goldens is 6.
 FINDING_LAYER = 7
@@ -57,7 +57,6 @@ def make_finding(
     """
     return Cause(
         kind=kind,
-        level=Level.BEHAVIOUR,
         builder=builder,
         callee=callee,
         parameter=parameter,
@@ -67,9 +66,6 @@ def make_finding(
         scenarios=tuple(sorted(set(scenarios))),
         consequences=consequences,
         where=where,
-        path=(),
-        variants=(),
-        count=1,
         message=message,
         rank=(FINDING_LAYER, FINDING_ORDER.index(kind)),
     )
@@ -99,11 +95,9 @@ def merge_findings(causes: Iterable[Cause]) -> tuple[Cause, ...]:
     )
 
 
-def to_location(site: Site | None) -> Location | None:
-    """Return a place of the side that was played; None for one of the player's own."""
-    if site is None or site.file.startswith("/"):
-        return None
-    return Location(file=site.file, line=site.line)
+def to_location(site: Location | None) -> Location | None:
+    """Return a line of the side that was run; None for one of the scenario's own."""
+    return None if site is None or site.file.startswith("/") else site
 
 
 def definition_location(recording: Recording, callee: str) -> Location | None:

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from traces.audit.finding import definition_location, entry_name, to_location
-from traces.schema.model import Call, Recording
-from traces.schema.verdict import Location
+from traces.schema.model import Call, Location, Recording
 
 _GROUP = "HostPoolGroup"
 _CONTROLLER = "Controller"

@@ -11,12 +11,13 @@ from traces.schema.model import (
     Event,
     EventAwaited,
     EventRecorded,
+    Location,
     Message,
     Recording,
     RoundTrip,
     Transfer,
 )
-from traces.schema.verdict import Cause, Kind, Location
+from traces.schema.verdict import Cause, Kind
 
 _RACE = "race: "
 _LAYER = re.compile(r"(\S+)\[\d+\]")

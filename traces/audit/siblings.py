@@ -16,7 +16,8 @@ from traces.audit.assembly_calls import (
 )
 from traces.audit.finding import make_finding
 from traces.audit.value_sources import Fields, fields_by_scenario, is_field, is_literal, sources_of
-from traces.schema.verdict import Cause, Kind, Location
+from traces.schema.model import Location
+from traces.schema.verdict import Cause, Kind
 
 _Pairs = list[tuple[AssemblyCall, Any, bool]]
 _ByCaller = Mapping[str, _Pairs]

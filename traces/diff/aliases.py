@@ -182,18 +182,9 @@ def _renamed(old: str, new: str, *, backwards: bool) -> Cause:
     return Cause(
         kind=Kind.RENAMED,
         level=Level.INTERFACE,
-        builder=None,
-        callee=None,
-        parameter=None,
         before=before,
         after=after,
-        location=None,
-        scenarios=(),
-        consequences=(),
         where=new,
-        path=(),
-        variants=(),
-        count=1,
         message=f"{before} is called {after}",
         rank=(0, 0),
     )

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from traces.schema.model import Call, Failure, Recording, Site, Trace
-from traces.schema.verdict import Location
+from traces.schema.model import Call, Failure, Location, Recording, Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +79,12 @@ class RecordingIndex:
     def call_line(self, label: str) -> Location | None:
         """Return the line that made a call."""
         sites = self.recording.sites
-        return None if sites is None else _location(sites.calls.get(label))
+        return None if sites is None else sites.calls.get(label)
 
     def definition(self, callee: str) -> Location | None:
         """Return the line on which a callee is defined."""
         sites = self.recording.sites
-        return None if sites is None else _location(sites.definitions.get(callee))
+        return None if sites is None else sites.definitions.get(callee)
 
     def is_default(self, callee: str, parameter: str, value: Any) -> bool:  # noqa: ANN401
         """Return whether leaving a parameter out means the same as giving ``value``.
@@ -102,14 +101,14 @@ class RecordingIndex:
     def failure_line(self) -> Location | None:
         """Return the innermost line of the target that the final exception went through."""
         sites = self.recording.sites
-        return None if sites is None else _location(sites.failure)
+        return None if sites is None else sites.failure
 
     def event_line(self, index: int) -> Location | None:
         """Return the line an event came from."""
         sites = self.recording.sites
         if sites is None or not 0 <= index < len(sites.events):
             return None
-        return _location(sites.events[index])
+        return sites.events[index]
 
 
 def made_label(call: Call) -> str:
@@ -143,7 +142,3 @@ def _preorder(children: dict[str, list[Call]]) -> Iterator[Call]:
         call = pending.pop()
         yield call
         pending += reversed(children.get(call.call, []))
-
-
-def _location(site: Site | None) -> Location | None:
-    return None if site is None else Location(file=site.file, line=site.line)

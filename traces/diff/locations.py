@@ -8,8 +8,8 @@ from traces.diff.compare.events import EventComparison, event_family
 from traces.diff.differences import Difference, EventFamily
 from traces.diff.index import RecordingIndex
 from traces.diff.values import CallPair
-from traces.schema.model import Transfer
-from traces.schema.verdict import Kind, Location
+from traces.schema.model import Location, Transfer
+from traces.schema.verdict import Kind
 
 _IN_SIGNATURE = (Kind.PARAMETER_ADDED, Kind.PARAMETER_REMOVED)
 

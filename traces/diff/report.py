@@ -13,8 +13,8 @@ from traces.diff.index import RecordingIndex, argument_values
 from traces.diff.locations import LocationFinder
 from traces.diff.messages import argument_message, difference_message
 from traces.diff.values import CallPair, same_value
-from traces.schema.model import Call
-from traces.schema.verdict import Cause, Kind, Location
+from traces.schema.model import Call, Location
+from traces.schema.verdict import Cause, Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ from traces.divergence.call_divergence import Divergence, first_divergence
 from traces.divergence.line_divergence import LineDivergence, first_line_divergence
 from traces.divergence.logs import CallLog, CallNode, LineLog, ValueText
 from traces.divergence.source_comparison import KeywordChange, SourceComparison
-from traces.schema.verdict import Cause, Consequence, Kind, Level, Location
+from traces.schema.model import Location
+from traces.schema.verdict import Cause, Consequence, Kind, Level
 
 _CALL_KINDS = {
     "removed": Kind.CALL_REMOVED,

@@ -21,7 +21,16 @@ from traces.recording.instrument import Hook
 from traces.recording.object_ids import ObjectIds, OwnerNames
 from traces.recording.probes import CallProbe, EventProbe, Probe, Target
 from traces.recording.source_sites import RawSite, SourceSites
-from traces.schema.model import Argument, Call, Event, Failure, Message, Site, Sites, TensorRecord
+from traces.schema.model import (
+    Argument,
+    Call,
+    Event,
+    Failure,
+    Location,
+    Message,
+    Sites,
+    TensorRecord,
+)
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -152,7 +161,7 @@ class CallRecorder:
             error: the exception that ended it, if any.
         """
         failed = None if error is None else self._source_sites.failed(error)
-        definitions: dict[str, Site] = {}
+        definitions: dict[str, Location] = {}
         for callee, (function, owner) in self._owners_of_callees.items():
             raw = self._source_sites.definition_site(function, owner)
             if raw is not None:

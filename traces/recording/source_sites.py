@@ -7,7 +7,7 @@ from pathlib import Path
 from types import FrameType, FunctionType
 
 from traces.recording.instrument import TRAMPOLINE_FILE
-from traces.schema.model import Site
+from traces.schema.model import Location
 
 _PROJECT_ROOT = Path(__file__).resolve().parents[2]
 """What calls a package target from outside it is this project."""
@@ -72,12 +72,12 @@ class SourceSites:
             return None
         return file, inspect.getsourcelines(owner)[1]
 
-    def site(self, raw: RawSite) -> Site:
+    def site(self, raw: RawSite) -> Location:
         """Return a place as it is stored."""
         file, line = raw
         if file not in self._names:
             self._names[file] = self._relative_name(file)
-        return Site(file=self._names[file], line=line)
+        return Location(file=self._names[file], line=line)
 
     def _relative_name(self, file: str) -> str:
         path = Path(file).resolve()

@@ -222,8 +222,8 @@ class Trace(Record, frozen=True):
     outcome: Outcome
 
 
-class Site(Record, frozen=True):
-    """A place in source code; ``file`` is relative to the root of the side that was played."""
+class Location(Record, frozen=True):
+    """A line of source; ``file`` is relative to the root of the side it belongs to."""
 
     file: str
     line: int
@@ -241,10 +241,10 @@ class Sites(Record, frozen=True):
         defaults: callee name to its parameters' plain defaults: what leaving them out means.
     """
 
-    calls: dict[str, Site]
-    definitions: dict[str, Site]
-    events: tuple[Site | None, ...]
-    failure: Site | None = None
+    calls: dict[str, Location]
+    definitions: dict[str, Location]
+    events: tuple[Location | None, ...]
+    failure: Location | None = None
     defaults: dict[str, dict[str, Any]] = {}
 
 

@@ -1,9 +1,11 @@
-"""What a comparison says: ``goldentrace.verdict/1``, causes with the consequences they explain."""
+"""The result of a comparison, ``goldentrace.verdict/1``: causes and their consequences."""
 
 from enum import StrEnum
 from typing import Any, Literal
 
 import msgspec
+
+from traces.schema.model import Location, Record
 
 SCHEMA = "goldentrace.verdict/1"
 
@@ -11,7 +13,11 @@ _MAX_SHOWN_CHARACTERS = 60
 
 
 class Kind(StrEnum):
-    """The closed list of what can differ or be found."""
+    """The closed list of kinds of causes and consequences.
+
+    ``COLLECTIVE_CHANGED`` is reserved by the format: no rule makes it while traces hold no
+    collectives.
+    """
 
     ARGUMENT_DROPPED = "argument_dropped"
     ARGUMENT_ADDED = "argument_added"
@@ -51,7 +57,7 @@ class Kind(StrEnum):
 
 
 class Level(StrEnum):
-    """How much a difference means; the first is the worst."""
+    """The severity of a difference; the first is the worst."""
 
     BEHAVIOUR = "behaviour"
     INTERFACE = "interface"
@@ -59,25 +65,11 @@ class Level(StrEnum):
 
     @property
     def rank(self) -> int:
-        """0 for the level that matters most."""
-        return _RANKS[self]
+        """Position in the order of severity, 0 for the worst."""
+        return list(Level).index(self)
 
 
-_RANKS = {level: rank for rank, level in enumerate(Level)}
-
-
-class _VerdictStruct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of the verdict's records: frozen, keyword-only, unknown fields are errors."""
-
-
-class Location(_VerdictStruct, frozen=True):
-    """A line of source; ``file`` is relative to the root of the side it belongs to."""
-
-    file: str
-    line: int
-
-
-class Consequence(_VerdictStruct, frozen=True):
+class Consequence(Record, frozen=True):
     """One difference that a cause explains.
 
     Attributes:
@@ -97,7 +89,7 @@ class Consequence(_VerdictStruct, frozen=True):
     count: int
 
 
-class Variant(_VerdictStruct, frozen=True):
+class Variant(Record, frozen=True):
     """The values of one cause in those scenarios where they are the same."""
 
     before: Any
@@ -105,8 +97,8 @@ class Variant(_VerdictStruct, frozen=True):
     scenarios: tuple[str, ...]
 
 
-class Cause(_VerdictStruct, frozen=True):
-    """One root difference: the line to look at, and what follows from it.
+class Cause(Record, frozen=True, kw_only=True):
+    """One root difference: the line to look at, and the consequences.
 
     Attributes:
         builder: stack builder, attach function or calling function in which it takes effect; None
@@ -131,19 +123,19 @@ class Cause(_VerdictStruct, frozen=True):
     """
 
     kind: Kind
-    level: Level
-    builder: str | None
-    callee: str | None
-    parameter: str | None
-    before: Any
-    after: Any
-    location: Location | None
-    scenarios: tuple[str, ...]
-    consequences: tuple[Consequence, ...]
+    level: Level = Level.BEHAVIOUR
+    builder: str | None = None
+    callee: str | None = None
+    parameter: str | None = None
+    before: Any = None
+    after: Any = None
+    location: Location | None = None
+    scenarios: tuple[str, ...] = ()
+    consequences: tuple[Consequence, ...] = ()
     where: str
-    path: tuple[str, ...]
-    variants: tuple[Variant, ...]
-    count: int
+    path: tuple[str, ...] = ()
+    variants: tuple[Variant, ...] = ()
+    count: int = 1
     message: str
     rank: tuple[int, int]
 
@@ -170,8 +162,8 @@ class Cause(_VerdictStruct, frozen=True):
         return " ".join(part for part in (" -> ".join(names), line) if part)
 
 
-class ScenarioCounts(_VerdictStruct, frozen=True):
-    """How many scenarios were played, and which of them differ."""
+class ScenarioCounts(Record, frozen=True):
+    """Numbers of scenarios that were run, and the names of those that differ."""
 
     played: int
     unchanged: int
@@ -179,15 +171,15 @@ class ScenarioCounts(_VerdictStruct, frozen=True):
     names_changed: tuple[str, ...]
 
 
-class Verdict(_VerdictStruct, frozen=True):
-    """The whole answer of a comparison.
+class Verdict(Record, frozen=True):
+    """The whole result of a comparison.
 
     Attributes:
-        verdict: ``error`` when it could not be judged; never a ``pass`` in disguise.
+        verdict: ``error`` when the comparison could not be made.
         base: ``{"side": "golden", ...}``; further keys describe the side.
         head: as ``base``.
         causes: most upstream first.
-        problems: one line each, why it could not be judged or what else is wrong.
+        problems: one line each: reasons for ``error``, and what else is wrong.
     """
 
     verdict: Literal["pass", "fail", "error"]

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from tools.report.render import Format, render_verdict
-from traces.schema.verdict import Cause, Consequence, Kind, Level, Location, ScenarioCounts, Verdict
+from traces.schema.model import Location
+from traces.schema.verdict import Cause, Consequence, Kind, Level, ScenarioCounts, Verdict
 
 
 def consequence(number: int) -> Consequence:

@@ -8,12 +8,12 @@ from traces.schema.model import (
     SCHEMA,
     Argument,
     Call,
+    Location,
     Message,
     Outcome,
     Recording,
     RoundTrip,
     ScenarioRecord,
-    Site,
     Sites,
     TensorRecord,
     Trace,
@@ -64,7 +64,7 @@ def recording(
 ):
     """A recording of some calls; the player itself makes those without a parent."""
     lines = {
-        one.call: Site(file=STACKS if one.parent else "/player.py", line=line)
+        one.call: Location(file=STACKS if one.parent else "/player.py", line=line)
         for one, line in calls
     }
     trace = Trace(
@@ -80,7 +80,7 @@ def recording(
     )
     sites = Sites(
         calls=lines,
-        definitions={one.callee: Site(file=STACKS, line=100) for one, _ in calls},
+        definitions={one.callee: Location(file=STACKS, line=100) for one, _ in calls},
         events=tuple(None for _ in events),
         failure=failure,
         defaults=defaults or {},

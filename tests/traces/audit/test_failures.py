@@ -1,7 +1,7 @@
 """Scenarios that end with an exception."""
 
 from traces.audit.failures import failed_scenarios
-from traces.schema.model import Failure, Outcome, Site
+from traces.schema.model import Failure, Location, Outcome
 
 
 def failed(message):
@@ -14,7 +14,7 @@ def test_a_scenario_that_ends_well_is_no_finding(made):
 
 
 def test_a_failure_names_its_line_and_its_message(made):
-    site = Site(file="assembler/stacks/attach.py", line=44)
+    site = Location(file="assembler/stacks/attach.py", line=44)
     recording = made.recording("a", outcome=failed("no keyword 'pp_rank'"), failure=site)
     [found] = failed_scenarios({"a": recording})
     assert str(found.kind) == "outcome_changed"

@@ -16,11 +16,11 @@ from traces.schema.model import (
     EventAwaited,
     EventRecorded,
     Failure,
+    Location,
     Outcome,
     Recording,
     RoundTrip,
     ScenarioRecord,
-    Site,
     Sites,
     TensorRecord,
     Trace,
@@ -55,9 +55,9 @@ class Play:
         self.config = config or {"page_size": 64}
         self.calls: list[Call] = []
         self.tensors: list[TensorRecord] = []
-        self.events: list[tuple[object, Site]] = []
+        self.events: list[tuple[object, Location]] = []
         self.digests: list[object] = []
-        self.lines: dict[str, Site] = {}
+        self.lines: dict[str, Location] = {}
         self.step = ""
         self._parents = [""]
         self._ordinals: Counter[str] = Counter()
@@ -82,7 +82,7 @@ class Play:
         arguments = tuple(
             Argument(name=name, value=value, given=name in given) for name, value in bound.items()
         )
-        self.lines[label] = Site(file=line[0], line=line[1])
+        self.lines[label] = Location(file=line[0], line=line[1])
         made = {"ref": label} if role == "constructor" else returns
         index = len(self.calls)
         record = {
@@ -112,7 +112,7 @@ class Play:
             return made
 
     def event(self, line: tuple[str, int], event: object) -> None:
-        self.events.append((event, Site(file=line[0], line=line[1])))
+        self.events.append((event, Location(file=line[0], line=line[1])))
 
     def tensor(self, owner: str, made: dict, name: str, shape: list[int], dtype: str) -> None:
         stride = [1]
@@ -146,7 +146,7 @@ class Play:
         )
         known = Sites(
             calls=self.lines,
-            definitions={name: Site(file=at[0], line=at[1]) for name, at in DEFINED.items()},
+            definitions={name: Location(file=at[0], line=at[1]) for name, at in DEFINED.items()},
             events=tuple(site for _, site in self.events),
         )
         return Recording(trace=trace, sites=known if sites else None)

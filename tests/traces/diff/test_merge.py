@@ -1,7 +1,8 @@
 import msgspec
 
 from traces.diff import compare_sides, diff, merge_causes
-from traces.schema.verdict import Kind, Level, Location
+from traces.schema.model import Location
+from traces.schema.verdict import Kind, Level
 
 
 def sides(nsa, *edits, names=("nsa_a", "nsa_b", "nsa_c")):

@@ -3,7 +3,7 @@
 import msgspec
 
 from traces.diff import diff
-from traces.schema.model import Site, Sites
+from traces.schema.model import Location, Sites
 from traces.schema.verdict import Kind, Level
 
 
@@ -193,7 +193,7 @@ def test_positional_instead_of_keyword_gives_the_same_trace(nsa):
     """Arguments are bound by name before they are recorded; lines are never compared."""
     base = nsa()
     assert base.sites is not None
-    moved = {label: Site(file="assembler/other.py", line=1) for label in base.sites.calls}
+    moved = {label: Location(file="assembler/other.py", line=1) for label in base.sites.calls}
     sites = Sites(calls=moved, definitions={}, events=base.sites.events)
 
     assert diff(base, msgspec.structs.replace(base, sites=sites)) == ()

@@ -8,7 +8,8 @@ from types import FunctionType
 
 from traces.divergence import log_run
 from traces.recording.probes import EventProbe
-from traces.schema.verdict import Cause, Kind, Level, Location
+from traces.schema.model import Location
+from traces.schema.verdict import Cause, Kind, Level
 
 PACKAGE = "twosided"
 

@@ -22,10 +22,10 @@ from traces.schema.model import (
     Argument,
     Call,
     EventRecorded,
+    Location,
     Outcome,
     Recording,
     ScenarioRecord,
-    Site,
     Sites,
     Trace,
 )
@@ -229,9 +229,9 @@ def test_hundred_thousand_events_render_and_parse_in_about_a_second():
 
 
 SITES = Sites(
-    calls={"f#1": Site(file="assembler/stacks.py", line=3)},
+    calls={"f#1": Location(file="assembler/stacks.py", line=3)},
     definitions={},
-    events=(None, Site(file="a.py", line=1)),
+    events=(None, Location(file="a.py", line=1)),
 )
 
 

@@ -3,7 +3,8 @@ import json
 import msgspec
 import pytest
 
-from traces.schema.verdict import Cause, Consequence, Kind, Level, Location, ScenarioCounts, Verdict
+from traces.schema.model import Location
+from traces.schema.verdict import Cause, Consequence, Kind, Level, ScenarioCounts, Verdict
 
 CAUSE = Cause(
     kind=Kind.ARGUMENT_DROPPED,

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from traces.diff.compare.arguments import ArgumentChange
 from traces.diff.differences import Difference, DiffLayer, make_difference
 from traces.diff.values import Value
-from traces.schema.verdict import Kind, Level, Location
+from traces.schema.model import Location
+from traces.schema.verdict import Kind, Level
 
 SIGNATURE_KINDS = (Kind.PARAMETER_ADDED, Kind.PARAMETER_REMOVED)
 

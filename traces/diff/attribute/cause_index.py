@@ -9,8 +9,7 @@ from traces.diff.compare.structure import UnmatchedCall
 from traces.diff.differences import DiffLayer
 from traces.diff.index import RecordingIndex, argument_values, last_name, made_label
 from traces.diff.values import IDENTICAL, CallPair, ReferenceMap, references_in, same_value
-from traces.schema.model import Call
-from traces.schema.verdict import Location
+from traces.schema.model import Call, Location
 
 _Key = tuple[object, ...]
 

@@ -95,19 +95,10 @@ def unmatched_scenario(name: str, *, removed: bool) -> Cause:
     """Return the cause that only one side has a scenario."""
     return Cause(
         kind=Kind.SCENARIO_REMOVED if removed else Kind.SCENARIO_ADDED,
-        level=Level.BEHAVIOUR,
-        builder=None,
-        callee=None,
-        parameter=None,
         before=name if removed else None,
         after=None if removed else name,
-        location=None,
         scenarios=(name,),
-        consequences=(),
         where=name,
-        path=(),
-        variants=(),
-        count=1,
         message=f"the scenario {name} is {'gone' if removed else 'new'}.",
         rank=(int(DiffLayer.ASSEMBLY), -1),
     )

@@ -22,10 +22,10 @@ from traces.schema.model import (
     Event,
     EventAwaited,
     EventRecorded,
+    Location,
     Message,
     Recording,
     Release,
-    Site,
     StorageAccess,
     Transfer,
 )
@@ -90,8 +90,8 @@ def _without_script_arguments(call: Call) -> Call:
 
 
 def _without_repeated_marks(
-    events: list[tuple[Event, Site | None]],
-) -> list[tuple[Event, Site | None]]:
+    events: list[tuple[Event, Location | None]],
+) -> list[tuple[Event, Location | None]]:
     """Leave out a second mark of the same point of a stream, right after the first."""
     kept = events[:1]
     for before, found in pairwise(events):
@@ -101,16 +101,18 @@ def _without_repeated_marks(
 
 
 def _sort_slots_by_owner(
-    events: list[tuple[Event, Site | None]],
-) -> list[tuple[Event, Site | None]]:
+    events: list[tuple[Event, Location | None]],
+) -> list[tuple[Event, Location | None]]:
     """Put slots that are taken and given back in a row in order of their pools."""
-    ordered: list[tuple[Event, Site | None]] = []
+    ordered: list[tuple[Event, Location | None]] = []
     for _, run in groupby(events, key=_kind):
         ordered += _merge_tree_frees(sorted(run, key=_owner))
     return ordered
 
 
-def _merge_tree_frees(run: list[tuple[Event, Site | None]]) -> Iterator[tuple[Event, Site | None]]:
+def _merge_tree_frees(
+    run: list[tuple[Event, Location | None]],
+) -> Iterator[tuple[Event, Location | None]]:
     """Make one of what a tree frees of one pool in a row: node by node, or all of it at the end."""
     for is_freed, group in groupby(run, key=_tree_freed_pool):
         pairs = list(group)
@@ -122,7 +124,7 @@ def _merge_tree_frees(run: list[tuple[Event, Site | None]]) -> Iterator[tuple[Ev
             yield from pairs
 
 
-def _tree_freed_pool(pair: tuple[Event, Site | None]) -> str:
+def _tree_freed_pool(pair: tuple[Event, Location | None]) -> str:
     event = pair[0]
     return event.owner if isinstance(event, Release) and event.step == _TREE else ""
 
@@ -133,47 +135,47 @@ def _slots_freed(event: Event) -> Iterator[int]:
 
 
 def _sorted_in_runs(
-    events: list[tuple[Event, Site | None]],
+    events: list[tuple[Event, Location | None]],
     *,
-    of: Callable[[tuple[Event, Site | None]], object],
-    by: Callable[[tuple[Event, Site | None]], str],
-) -> list[tuple[Event, Site | None]]:
+    of: Callable[[tuple[Event, Location | None]], object],
+    by: Callable[[tuple[Event, Location | None]], str],
+) -> list[tuple[Event, Location | None]]:
     """Sort what lies in a row and is of one thing; what is of another stays where it is."""
     return [pair for _, run in groupby(events, key=of) for pair in sorted(run, key=by)]
 
 
-def _storage_query(pair: tuple[Event, Site | None]) -> tuple[str, ...]:
+def _storage_query(pair: tuple[Event, Location | None]) -> tuple[str, ...]:
     event = pair[0]
     return (event.step, event.operation) if isinstance(event, StorageAccess) else ()
 
 
-def _stored_pool(pair: tuple[Event, Site | None]) -> str:
+def _stored_pool(pair: tuple[Event, Location | None]) -> str:
     event = pair[0]
     return event.pool if isinstance(event, StorageAccess) else ""
 
 
-def _queue(pair: tuple[Event, Site | None]) -> tuple[str, ...]:
+def _queue(pair: tuple[Event, Location | None]) -> tuple[str, ...]:
     event = pair[0]
     return (event.step, event.stream, event.direction) if isinstance(event, Transfer) else ()
 
 
-def _moved_pool(pair: tuple[Event, Site | None]) -> str:
+def _moved_pool(pair: tuple[Event, Location | None]) -> str:
     event = pair[0]
     return event.pool if isinstance(event, Transfer) else ""
 
 
-def _kind(pair: tuple[Event, Site | None]) -> tuple[bool, str]:
+def _kind(pair: tuple[Event, Location | None]) -> tuple[bool, str]:
     return isinstance(pair[0], _SLOTS), pair[0].step
 
 
-def _owner(pair: tuple[Event, Site | None]) -> str:
+def _owner(pair: tuple[Event, Location | None]) -> str:
     event = pair[0]
     return event.owner if isinstance(event, _SLOTS) else ""
 
 
 def _without_idle(
-    events: Sequence[tuple[Event, Site | None]], roles: dict[str, str]
-) -> list[tuple[Event, Site | None]]:
+    events: Sequence[tuple[Event, Location | None]], roles: dict[str, str]
+) -> list[tuple[Event, Location | None]]:
     """Leave out marks of streams that move nothing, and waits for them and on them."""
     marks = {
         event.name
@@ -193,8 +195,8 @@ def _is_idle(stream: str, roles: dict[str, str]) -> bool:
 
 
 def _without_unawaited(
-    events: Sequence[tuple[Event, Site | None]],
-) -> list[tuple[Event, Site | None]]:
+    events: Sequence[tuple[Event, Location | None]],
+) -> list[tuple[Event, Location | None]]:
     awaited = {event.name for event, _ in events if isinstance(event, EventAwaited)}
     return [
         (event, place)

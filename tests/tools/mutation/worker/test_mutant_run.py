@@ -5,7 +5,8 @@ import pytest
 
 from tools.mutation.mutant import LineRange, Mutant
 from tools.mutation.worker.mutant_run import MutantRun, ScenarioOutcome
-from traces.schema.verdict import Cause, Kind, Level, Location
+from traces.schema.model import Location
+from traces.schema.verdict import Cause, Kind, Level
 
 MUTANT = Mutant(
     id="1",

@@ -1,7 +1,8 @@
 """Faults of the wiring, one a test: exactly one cause, at the line to look at."""
 
 from traces.diff import diff
-from traces.schema.verdict import Kind, Level, Location
+from traces.schema.model import Location
+from traces.schema.verdict import Kind, Level
 
 
 def facts(cause):

@@ -3,8 +3,8 @@ import pytest
 
 from traces.diff import diff
 from traces.diff.compare.bind_errors import BindError, bind_error_of
-from traces.schema.model import Failure, Outcome, Recording, Site, Sites
-from traces.schema.verdict import Kind, Location
+from traces.schema.model import Failure, Location, Outcome, Recording, Sites
+from traces.schema.verdict import Kind
 
 HELPER = "finish_stack() missing 1 required keyword-only argument: 'tp_group'"
 
@@ -114,11 +114,11 @@ def test_keyword_dropped_in_a_call_of_an_inherited_constructor_is_its_own(record
 
 def test_line_that_the_exception_left_is_the_place(records):
     sites = Sites(
-        calls={"build_a_stack#1": Site(file="assembler/stacks/attach.py", line=123)},
-        definitions={"build_a_stack": Site(file="assembler/stacks.py", line=10)},
+        calls={"build_a_stack#1": Location(file="assembler/stacks/attach.py", line=123)},
+        definitions={"build_a_stack": Location(file="assembler/stacks.py", line=10)},
         events=(),
     )
-    exact = msgspec.structs.replace(sites, failure=Site(file="assembler/stacks.py", line=44))
+    exact = msgspec.structs.replace(sites, failure=Location(file="assembler/stacks.py", line=44))
 
     (known,) = diff(stack(records), Recording(trace=broken(records), sites=exact))
     (unknown,) = diff(stack(records), Recording(trace=broken(records), sites=sites))

@@ -2,8 +2,8 @@ import msgspec
 import pytest
 
 from traces.diff import diff
-from traces.schema.model import EventAwaited, EventRecorded, Message, Site, Transfer
-from traces.schema.verdict import Kind, Level, Location
+from traces.schema.model import EventAwaited, EventRecorded, Location, Message, Transfer
+from traces.schema.verdict import Kind, Level
 
 STEPS = 820
 LAYERS = 61
@@ -68,7 +68,7 @@ def test_lost_wait_against_a_golden_is_found_near_the_edge_before_it(nsa):
 def waits_in_a_file_of_their_own(recording):
     """Place every wait of the reader in a file that has no other line."""
     places = [
-        Site(file="assembler/gate.py", line=33) if is_wait_of_the_reader(event) else site
+        Location(file="assembler/gate.py", line=33) if is_wait_of_the_reader(event) else site
         for event, site in zip(recording.trace.events, recording.sites.events, strict=True)
     ]
     sites = msgspec.structs.replace(recording.sites, events=tuple(places))

@@ -10,12 +10,12 @@ from traces.schema.model import (
     Call,
     EventAwaited,
     EventRecorded,
+    Location,
     Message,
     Outcome,
     Recording,
     Release,
     ScenarioRecord,
-    Site,
     Sites,
     StorageAccess,
     Trace,
@@ -57,7 +57,7 @@ def tidy(*events, calls=(), messages=()):
         digests=(),
         outcome=Outcome(ok=True, failed_step="", failure=None),
     )
-    places = tuple(Site(file="sglang/a.py", line=line) for line, _ in enumerate(events))
+    places = tuple(Location(file="sglang/a.py", line=line) for line, _ in enumerate(events))
     recording = Recording(
         trace=trace, sites=Sites(calls={}, definitions={}, events=places, failure=None)
     )
