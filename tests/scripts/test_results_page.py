@@ -32,5 +32,7 @@ def test_result_without_a_command_is_refused():
 
 
 def test_unknown_machine_is_refused():
-    with pytest.raises(ValueError, match=r"^gate, warm: machine; expected one of \['laptop'\], got x"):
+    with pytest.raises(
+        ValueError, match=r"^gate, warm: machine; expected one of \['laptop'\], got x"
+    ):
         render(ONE.replace('machine = "laptop"', 'machine = "x"'))
