@@ -14,8 +14,8 @@ SOURCE, PAGE = DOCS / "results.toml", DOCS / "results.md"
 FIELDS = ("claim", "value", "command", "machine", "revision")
 HEAD = """# Measured results
 
-Generated from `docs/results.toml` by `python scripts/results_page.py`; do not edit. Each row gives the
-command that reproduces the value. Machines are described below the tables.
+Generated from `docs/results.toml` by `python scripts/results_page.py`; do not edit. Each row gives
+the command that reproduces the value. Machines are described below the tables.
 """
 
 

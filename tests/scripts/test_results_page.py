@@ -1,6 +1,7 @@
 """The page of measured results is generated, and every result has its command."""
 
 import pytest
+
 from scripts.results_page import PAGE, SOURCE, render
 
 ONE = """
