@@ -14,30 +14,11 @@ from hypothesis.stateful import (
 )
 from typing_extensions import override
 
+from traces.explore import steps
 from traces.explore.config import TrafficConfig
 from traces.explore.reduction import reduce_replay
 from traces.explore.replay import TrafficReplay
-from traces.explore.steps import (
-    AbortRequest,
-    Backup,
-    CheckLoads,
-    CheckWrites,
-    ComponentName,
-    DrainQueues,
-    Evict,
-    EvictHost,
-    FaultSite,
-    Forward,
-    InjectFault,
-    Insert,
-    Launch,
-    LoadBack,
-    ReleaseReserved,
-    ReserveSlots,
-    ResetCache,
-    StepDevice,
-    TrafficStep,
-)
+from traces.explore.steps import ComponentName, FaultSite, TrafficStep
 from traces.explore.subject import OpenSubject, Subject, ViolationError
 
 DEFAULT_STEP_NUM = 20
@@ -102,157 +83,159 @@ class TrafficMachine(RuleBasedStateMachine):
     def advance(self) -> None:
         """Let the device work."""
         if self._subject is not None:
-            self._apply(StepDevice())
+            self._apply(steps.StepDevice())
 
     @rule(pages=_pages)
     def insert(self, pages: int) -> None:
         """Cache a new node."""
         self._inserted += 1
-        self._apply(Insert(node=self._inserted - 1, pages=pages))
+        self._apply(steps.Insert(node=self._inserted - 1, pages=pages))
 
     @rule(pages=_pages)
     def insert_and_back_up(self, pages: int) -> None:
         """Cache a new node that is backed up at once, as with ``write_through``."""
         self.insert(pages)
-        self._apply(Backup(node=self._inserted - 1))
+        self._apply(steps.Backup(node=self._inserted - 1))
 
     @rule(pages=_pages)
     def put_away(self, pages: int) -> None:
         """Cache a new node that only the host keeps."""
         self.insert_and_back_up(pages)
-        self._apply(CheckWrites(wait=True))
-        self._apply(Evict(part="full", pages=6))
+        self._apply(steps.CheckWrites(wait=True))
+        self._apply(steps.Evict(part="full", pages=6))
 
     @rule(pages=_pages)
     def abandon(self, pages: int) -> None:
         """Abort a request."""
-        self._apply(AbortRequest(pages=pages))
+        self._apply(steps.AbortRequest(pages=pages))
 
     @precondition(lambda self: self.has_nodes())
     @rule(place=_places)
     def backup(self, place: int) -> None:
         """Back a node up."""
-        self._apply(Backup(node=self._node_at(place)))
+        self._apply(steps.Backup(node=self._node_at(place)))
 
     @precondition(lambda self: self.has_nodes())
     @rule(wait=st.booleans())
     def check_writes(self, *, wait: bool) -> None:
         """Unlock what was backed up."""
-        self._apply(CheckWrites(wait=wait))
+        self._apply(steps.CheckWrites(wait=wait))
 
     @precondition(lambda self: self.has_nodes())
     @rule(place=_places)
     def load(self, place: int) -> None:
         """Queue a load."""
-        self._apply(LoadBack(node=self._node_at(place)))
+        self._apply(steps.LoadBack(node=self._node_at(place)))
 
     @precondition(lambda self: self.has_nodes())
     @rule(place=_places)
     def load_and_read(self, place: int) -> None:
         """Load a node and read it while the load is under way, as a forward pass does."""
         node = self._node_at(place)
-        self._apply(LoadBack(node=node))
-        self._apply(Launch())
-        self._apply(Forward(node=node))
+        self._apply(steps.LoadBack(node=node))
+        self._apply(steps.Launch())
+        self._apply(steps.Forward(node=node))
 
     @precondition(lambda self: self.has_nodes())
     @rule(place=_places)
     def load_and_launch(self, place: int) -> None:
         """Load a node, and let the forward pass wait."""
-        self._apply(LoadBack(node=self._node_at(place)))
-        self._apply(Launch())
+        self._apply(steps.LoadBack(node=self._node_at(place)))
+        self._apply(steps.Launch())
 
     @precondition(lambda self: self.has_nodes())
     @rule(place=_places, site=st.sampled_from(_FAULT_SITES), after=st.integers(0, 4))
     def fail_to_load(self, place: int, site: FaultSite, after: int) -> None:
         """Load a node while something fails."""
-        self._apply(InjectFault(site=site, after=after, times=1))
+        self._apply(steps.InjectFault(site=site, after=after, times=1))
         self.load_and_launch(place)
 
     @precondition(lambda self: self.has_nodes())
     @rule(place=_places, after=st.integers(0, 4))
     def fail_to_load_and_reuse(self, place: int, after: int) -> None:
         """Let a load fail half-way on a full device, and hand its slots out again."""
-        self._apply(ReserveSlots(side="device", part="full", spare=1))
-        self._apply(InjectFault(site="copy", after=after, times=1))
+        self._apply(steps.ReserveSlots(side="device", part="full", spare=1))
+        self._apply(steps.InjectFault(site="copy", after=after, times=1))
         self.load_and_launch(place)
         self.insert(1)
 
     @rule(after=st.integers(0, 4))
     def fail_to_back_up_and_reuse(self, after: int) -> None:
         """Let a backup fail half-way on a full device, and hand its slots out again."""
-        self._apply(ReserveSlots(side="device", part="full", spare=1))
+        self._apply(steps.ReserveSlots(side="device", part="full", spare=1))
         self.insert(1)
-        self._apply(InjectFault(site="copy", after=after, times=1))
-        self._apply(Backup(node=self._inserted - 1))
-        self._apply(Evict(part="full", pages=1))
+        self._apply(steps.InjectFault(site="copy", after=after, times=1))
+        self._apply(steps.Backup(node=self._inserted - 1))
+        self._apply(steps.Evict(part="full", pages=1))
         self.insert(1)
 
     @precondition(lambda self: self.has_nodes())
     @rule()
     def launch(self) -> None:
         """Launch the queued loads."""
-        self._apply(Launch())
+        self._apply(steps.Launch())
 
     @precondition(lambda self: self.has_nodes())
     @rule(place=_places)
     def read(self, place: int) -> None:
         """Run a forward pass."""
-        self._apply(Forward(node=self._node_at(place)))
+        self._apply(steps.Forward(node=self._node_at(place)))
 
     @precondition(lambda self: self.has_nodes())
     @rule()
     def check_loads(self) -> None:
         """Unlock what was loaded."""
-        self._apply(CheckLoads())
+        self._apply(steps.CheckLoads())
 
     @precondition(lambda self: self.has_nodes())
     @rule(part=_parts, pages=st.integers(1, 6))
     def evict(self, part: ComponentName, pages: int) -> None:
         """Make room on the device."""
-        self._apply(Evict(part=part, pages=pages))
+        self._apply(steps.Evict(part=part, pages=pages))
 
     @precondition(lambda self: self.has_nodes())
     @rule(pages=st.integers(1, 6))
     def move_out(self, pages: int) -> None:
         """Make room on the device as soon as backups are done."""
-        self._apply(CheckWrites(wait=True))
-        self._apply(Evict(part="full", pages=pages))
+        self._apply(steps.CheckWrites(wait=True))
+        self._apply(steps.Evict(part="full", pages=pages))
 
     @precondition(lambda self: self.has_nodes())
     @rule(part=_parts, pages=_pages)
     def evict_host(self, part: ComponentName, pages: int) -> None:
         """Make room on the host."""
-        self._apply(EvictHost(part=part, pages=pages))
+        self._apply(steps.EvictHost(part=part, pages=pages))
 
     @rule(side=st.sampled_from(["device", "host"]), part=_parts, spare=st.integers(0, 2))
     def hoard(self, side: str, part: ComponentName, spare: int) -> None:
         """Make a pool full."""
         self._apply(
-            ReserveSlots(side="device" if side == "device" else "host", part=part, spare=spare)
+            steps.ReserveSlots(
+                side="device" if side == "device" else "host", part=part, spare=spare
+            )
         )
 
     @rule()
     def give_back(self) -> None:
         """Make room in full pools."""
-        self._apply(ReleaseReserved())
+        self._apply(steps.ReleaseReserved())
 
     @rule(site=st.sampled_from(_FAULT_SITES), after=st.integers(0, 4), times=st.integers(1, 2))
     def inject(self, site: FaultSite, after: int, times: int) -> None:
         """Prepare a failure."""
-        self._apply(InjectFault(site=site, after=after, times=times))
+        self._apply(steps.InjectFault(site=site, after=after, times=times))
 
     @precondition(lambda self: self.has_nodes())
     @rule()
     def settle(self) -> None:
         """Compare everything."""
-        self._apply(DrainQueues())
+        self._apply(steps.DrainQueues())
 
     @precondition(lambda self: self.has_nodes())
     @rule()
     def reset_cache(self) -> None:
         """Start again."""
-        self._apply(ResetCache())
+        self._apply(steps.ResetCache())
 
     @override
     def teardown(self) -> None:

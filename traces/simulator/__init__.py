@@ -1,4 +1,4 @@
-"""The simulated accelerator: CUDA's rules of order without a GPU, and everything they allow."""
+"""Simulated accelerator: CUDA's ordering rules without a GPU, under every schedule they allow."""
 
 from traces.simulator.device import SimDevice
 from traces.simulator.races import Accessor, Race

@@ -1,4 +1,4 @@
-"""Accesses as byte ranges of a storage."""
+"""Byte ranges of a storage that an access touches."""
 
 from typing import TypeAlias
 
@@ -16,6 +16,7 @@ def byte_spans_of(access: MemoryAccess) -> ByteSpans:
     """Return the bytes of the storage that an access touches; reads its row numbers now."""
     tensor = access.tensor
     first_byte = tensor.storage_offset() * tensor.element_size()
+    # Row numbers may be written by earlier device work, so they are read when the access runs.
     if access.rows is None:
         starts, span_bytes = _element_blocks(tensor)
     else:

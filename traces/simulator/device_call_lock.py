@@ -1,37 +1,51 @@
-"""The calls of host threads into a simulated device: one at a time."""
+"""Serialises the calls of host threads into a simulated device."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from traces.simulator.thread_scheduler import SimulatedThreadScheduler
+from traces.simulator.queues import StreamQueue
 
-# A host that asks again and again must see progress some day, as on a GPU.
-POLLS_BEFORE_PROGRESS = 4
+
+class CallScheduler(Protocol):
+    """Decides which host thread may call the device next, while a thread group is open."""
+
+    def enter(self) -> None:
+        """Begin a call of the calling thread; other threads may run first."""
+
+    def leave(self) -> None:
+        """End a call of the calling thread."""
+
+    def poll(self) -> None:
+        """Report that the calling thread queried work that is not done."""
+
+    def wait_for_device(
+        self, is_over: Callable[[], bool], *, queue: StreamQueue | None, what: str
+    ) -> None:
+        """Suspend the calling thread until ``is_over``; other threads run meanwhile."""
 
 
 class DeviceCallLock:
-    """Lets one host thread at a time in: by a lock, or by turns while a block of threads is open.
+    """Lets one host thread at a time in: by a lock, or by a scheduler while one is set.
 
-    Entering may nest. When a block is open, another thread may go first at the outermost entry.
+    Entering may nest. With a scheduler, another thread may run first at the outermost entry.
 
     Attributes:
-        turns: of the open block; None without one.
+        scheduler: of the open thread group; None without one.
     """
 
     def __init__(self) -> None:
-        self.scheduler: SimulatedThreadScheduler | None = None
+        self.scheduler: CallScheduler | None = None
         self._lock = threading.RLock()
 
     def __enter__(self) -> None:
         self._lock.acquire()
-        turns = self.scheduler
-        if turns is not None:
-            # The thread whose turn it is needs no lock, and must not keep one while others go on.
+        scheduler = self.scheduler
+        if scheduler is not None:
+            # The scheduled thread needs no lock, and must not keep one while others run.
             self._lock.release()
-            turns.enter()
+            scheduler.enter()
 
     def __exit__(self, *_: object) -> None:
         if self.scheduler is None:
@@ -41,11 +55,11 @@ class DeviceCallLock:
 
     @contextmanager
     def without_scheduling(self) -> Iterator[None]:
-        """Let the calling thread ask what nobody can notice; nobody goes first."""
+        """Run a read-only query under the lock, without a scheduling point."""
         with self._lock:
             yield
 
     def poll(self) -> None:
-        """Say that the calling thread asked in vain."""
+        """Report that the calling thread queried work that is not done."""
         if self.scheduler is not None:
             self.scheduler.poll()

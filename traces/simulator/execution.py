@@ -1,4 +1,4 @@
-"""Makes queued work happen, one item at a time, in the order that the schedule chooses."""
+"""Execution of queued work, one item at a time, in the order that the schedule chooses."""
 
 import itertools
 import weakref
@@ -11,11 +11,11 @@ from traces.simulator.vector_clocks import Timeline
 
 
 class QueueExecutor:
-    """The queues of a device and what happens in them.
+    """The queues of a device and the execution of their items.
 
     Args:
-        schedule: chooses.
-        check: is shown each operation just before it happens.
+        schedule: chooses the next queue.
+        check: called with each operation just before it runs.
     """
 
     def __init__(self, *, schedule: Schedule, check: Callable[[QueuedOperation], None]) -> None:
@@ -26,14 +26,14 @@ class QueueExecutor:
         self._owners: dict[int, weakref.ref[object]] = {}
 
     def open_queue(self, timeline: Timeline) -> StreamQueue:
-        """Return a new queue with the next ordinal; drop those that nobody can use again."""
+        """Return a new queue with the next ordinal; drop queues without owner and work."""
         queue = StreamQueue(ordinal=next(self._ordinals), timeline=timeline)
         self._queues = [queue for queue in self._queues if self._is_in_use(queue)]
         self._queues.append(queue)
         return queue
 
     def set_owner(self, queue: StreamQueue, owner: object) -> None:
-        """Keep ``queue`` for as long as ``owner`` lives, or has work in it."""
+        """Keep ``queue`` for as long as ``owner`` lives or the queue holds work."""
         self._owners[queue.ordinal] = weakref.ref(owner)
 
     def queues(self) -> list[StreamQueue]:
@@ -41,7 +41,7 @@ class QueueExecutor:
         return list(self._queues)
 
     def offer(self) -> None:
-        """Let the schedule make things happen, as it likes."""
+        """Run as many items as the schedule chooses to, perhaps none."""
         while ready := self._ready():
             chosen = self._schedule.offer(list(ready))
             if chosen is None:
@@ -49,14 +49,14 @@ class QueueExecutor:
             self._do_next(ready[chosen])
 
     def blocked_until(self, is_over: Callable[[], bool], *, queue: StreamQueue | None) -> None:
-        """Make things happen until ``is_over``.
+        """Run items until ``is_over``.
 
         Args:
-            is_over: says when to stop.
-            queue: whose work is waited for; None when that is unknown.
+            is_over: returns true when the wait is over.
+            queue: the queue waited for; None when that is unknown.
 
         Raises:
-            DeadlockError: nothing can happen any more.
+            DeadlockError: no item can run any more.
         """
         while not is_over():
             if not self.force(queue):
@@ -68,10 +68,10 @@ class QueueExecutor:
                 )
 
     def force(self, queue: StreamQueue | None) -> bool:
-        """Make one thing happen; return whether anything could.
+        """Run one item; return whether any could run.
 
         Args:
-            queue: whose work is waited for; None when that is unknown.
+            queue: the queue waited for; None when that is unknown.
         """
         ready = self._ready()
         if not ready:
@@ -90,15 +90,18 @@ class QueueExecutor:
             case EventMark():
                 item.is_done = True
             case QueuedOperation():
+                # The bytes move even if the race is raised, as they would on a GPU.
                 try:
                     self._check(item)
                 finally:
                     item.run()
             case EventWait():
+                # Its edge was merged into the stream's clock when it was enqueued.
                 pass
 
     def _is_in_use(self, queue: StreamQueue) -> bool:
         owner = self._owners[queue.ordinal]
+        # A stream may be destroyed with work pending, as in CUDA: the work still runs.
         if owner() is not None or not queue.is_empty:
             return True
         del self._owners[queue.ordinal]

@@ -1,4 +1,4 @@
-"""Where an operation was launched."""
+"""Source lines from which operations were launched."""
 
 import os
 import sys
@@ -14,10 +14,10 @@ _DEPTH = 8
 
 @dataclass(frozen=True, slots=True)
 class LaunchSite:
-    """The lines that led to a call into the device, innermost first.
+    """The source lines that led to a call into the device, innermost first.
 
     Attributes:
-        frames: file and line of each, the device's own left out.
+        frames: file and line of each, without the device's own.
     """
 
     frames: tuple[tuple[str, int], ...]
@@ -34,7 +34,7 @@ class LaunchSite:
 
 
 def find_launch_site() -> LaunchSite:
-    """Return where the device was called from."""
+    """Return the source lines from which the device was called."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the interpreter's own way
     while frame is not None and frame.f_code.co_filename.startswith(_DEVICE_FOLDERS):
         frame = frame.f_back

@@ -1,7 +1,7 @@
 """Device memory, page-locked and pageable host memory of the simulated accelerator.
 
-All of it is ordinary memory; what it counts as is kept by storage. References are weak and by
-storage, not by address: memory that is freed and handed out again is new memory.
+All of it is ordinary memory; its kind is kept by storage. References are weak and by storage, not
+by address: memory that is freed and allocated again is new memory.
 """
 
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ GARBAGE_BYTE = 0xCB
 
 
 class MemoryKind(StrEnum):
-    """What memory counts as."""
+    """A kind of memory."""
 
     DEVICE = "device"
     PINNED = "pinned host"
@@ -26,7 +26,7 @@ class MemoryKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _MemoryBlock:
-    """A storage that was seen, and is perhaps freed by now."""
+    """A storage that was allocated or met; it may be freed by now."""
 
     number: int
     kind: MemoryKind
@@ -35,13 +35,13 @@ class _MemoryBlock:
 
 
 class SimulatedMemory:
-    """Every storage that the device allocated or met.
+    """The storages that the device allocated or met.
 
     Args:
         capacity_bytes: of device memory; None for no limit.
 
     Attributes:
-        allocation_count: allocations asked for so far, on both sides, failed ones included.
+        allocation_count: allocations requested so far, device and host, failed ones included.
     """
 
     def __init__(self, *, capacity_bytes: int | None) -> None:
@@ -62,25 +62,26 @@ class SimulatedMemory:
         """Return memory with undefined content.
 
         Raises:
-            OutOfDeviceMemoryError: the device is full, or was told to fail.
-            OutOfHostMemoryError: the host was told to fail.
+            OutOfDeviceMemoryError: the device is full, or :meth:`fail` demanded it.
+            OutOfHostMemoryError: :meth:`fail` demanded it.
         """
         size_bytes = torch.Size(shape).numel() * dtype.itemsize
         self._count(size_bytes, kind)
         tensor = torch.empty(shape, dtype=dtype, device="cpu")
+        # The allocator often returns zeroed pages, which would hide a read before the first write.
         if tensor.numel():
             tensor.view(-1).view(torch.uint8).fill_(GARBAGE_BYTE)
         self._add(tensor, kind)
         return tensor
 
     def adopt(self, tensor: torch.Tensor, *, kind: MemoryKind) -> None:
-        """Let a tensor's memory, which was allocated elsewhere, count as a kind from now on."""
+        """Set the kind of a tensor's memory, which was allocated elsewhere."""
         reference = _reference(tensor)
         self.number(tensor)
         self._blocks[reference] = replace(self._blocks[reference], kind=kind)
 
     def kind(self, tensor: torch.Tensor) -> MemoryKind:
-        """Return what a tensor's memory counts as; pageable unless it was allocated here."""
+        """Return the kind of a tensor's memory; pageable unless it was allocated here."""
         block = self._blocks.get(_reference(tensor))
         return MemoryKind.PAGEABLE if block is None else block.kind
 
@@ -111,7 +112,7 @@ class SimulatedMemory:
         return freed
 
     def _count(self, size_bytes: int, kind: MemoryKind) -> None:
-        """Count an allocation and refuse it if it cannot be."""
+        """Count an allocation; raise if it exceeds the capacity or was set to fail."""
         ordinal = self.allocation_count
         self.allocation_count += 1
         if ordinal in self._failing:
@@ -151,4 +152,5 @@ class SimulatedMemory:
 
 
 def _reference(tensor: torch.Tensor) -> StorageWeakRef:
+    # Views share a storage, so they count as the same memory whatever their data_ptr is.
     return StorageWeakRef(tensor.untyped_storage())

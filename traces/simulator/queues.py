@@ -1,4 +1,4 @@
-"""What streams have still to do."""
+"""Queues of the work that streams have still to run."""
 
 from collections import deque
 from collections.abc import Callable
@@ -16,10 +16,10 @@ class QueuedOperation:
 
     Attributes:
         run: moves the bytes.
-        actor: who, for the race detector.
-        clock: what happened before it.
-        reads: what it reads.
-        writes: what it writes.
+        accessor: identity of the operation, for the race detector.
+        clock: steps that happened before it, its own included.
+        reads: memory it reads.
+        writes: memory it writes.
     """
 
     run: Callable[[], object]
@@ -34,10 +34,10 @@ class EventMark:
     """One recording of an event.
 
     Attributes:
-        queue: where it was recorded.
-        clock: what happened before it.
+        queue: of the stream it was recorded on.
+        clock: steps that happened before it.
         is_done: whether the work before it is done.
-        asked: how often the host asked and heard no.
+        query_num: queries so far that found the work unfinished.
     """
 
     queue: "StreamQueue"
@@ -57,14 +57,14 @@ QueueItem: TypeAlias = QueuedOperation | EventMark | EventWait
 
 
 class StreamQueue:
-    """The work of one stream that has not happened yet.
+    """The work of one stream that has not run yet.
 
     Attributes:
         ordinal: number of the stream on its device.
-        party: the stream as a party with a clock.
+        timeline: clock of the stream.
         items: oldest first.
-        pushed_num: items so far.
-        done_num: items that happened.
+        pushed_num: items pushed so far.
+        done_num: items that have run.
     """
 
     def __init__(self, *, ordinal: int, timeline: Timeline) -> None:
@@ -80,7 +80,7 @@ class StreamQueue:
         self.pushed_num += 1
 
     def pop(self) -> QueueItem:
-        """Take the oldest item, which happens now."""
+        """Take the oldest item, which runs now."""
         self.done_num += 1
         return self.items.popleft()
 
@@ -95,14 +95,14 @@ class StreamQueue:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the oldest item can happen now."""
+        """Whether the oldest item can run now."""
         if not self.items:
             return False
         head = self.items[0]
         return not isinstance(head, EventWait) or head.mark.is_done
 
     def needed(self) -> "StreamQueue | None":
-        """Return the queue that has to go on for this one to go on; None when there is none."""
+        """Return the queue that must run next for this one to make progress; None without one."""
         queue = self
         while queue.items and not queue.is_ready:
             head = queue.items[0]
@@ -117,8 +117,8 @@ class QueuePosition:
 
     Attributes:
         queue: of the stream.
-        clock: what has happened then.
-        item_num: items up to there.
+        clock: steps that have happened by then.
+        item_num: items up to that point.
     """
 
     queue: StreamQueue

@@ -1,7 +1,7 @@
-"""Finds conflicting accesses that nothing orders.
+"""Detection of conflicting accesses that nothing orders.
 
-Operations are looked at in the order in which they happen, which respects every edge: so it is
-enough to ask whether what was there before is known to have happened before.
+Operations are checked in the order in which they run, which respects every edge: so it is enough
+to test whether each earlier access is known to have happened before.
 """
 
 from assembler.device.access import MemoryAccess
@@ -33,13 +33,13 @@ class RaceDetector:
         reads: tuple[MemoryAccess, ...],
         writes: tuple[MemoryAccess, ...],
     ) -> list[Race]:
-        """Remember what ``actor`` touches and return the races it is part of.
+        """Record the accesses of ``accessor`` and return the races it is part of.
 
         Args:
-            accessor: who.
-            clock: what happened before it, its own step included.
-            reads: what it reads.
-            writes: what it writes.
+            accessor: the operation or host access.
+            clock: steps that happened before it, its own included.
+            reads: memory it reads.
+            writes: memory it writes.
         """
         found: list[Race] = []
         for access in reads:
@@ -65,6 +65,7 @@ class RaceDetector:
         number = self._memory.number(access.tensor)
         shadow = self._shadow(number)
 
+        # Called once for each distinct earlier state of the bytes, not once for each byte.
         def visit(state: ByteState, first_byte: int, stop_byte: int) -> ByteState:
             writers = _unordered(state.writers, clock)
             readers = _unordered(state.readers, clock) if verb == "write" else ()
@@ -86,6 +87,8 @@ class RaceDetector:
                         stop_byte=stop_byte,
                     )
                     found.append(race)
+            # An ordered write makes earlier accesses irrelevant; unordered ones stay, so that a
+            # third access is compared with both.
             if verb == "write":
                 return ByteState(writers=(*writers, accessor), readers=readers)
             others = tuple(
@@ -110,7 +113,7 @@ class RaceDetector:
 
 
 def _unordered(earlier: tuple[Accessor, ...], clock: VectorClock) -> tuple[Accessor, ...]:
-    """Return those that are not known to have happened before whoever has ``clock``."""
+    """Return the accesses that ``clock`` does not order before itself."""
     return tuple(
         other
         for other in earlier

@@ -1,4 +1,4 @@
-"""What a race is, and the words for it."""
+"""Races and their description in words."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,12 +13,12 @@ AccessKind = Literal["read", "write"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Accessor:
-    """One operation, or one access of the host, as it is remembered for later ones.
+    """One operation, or one access of the host, as later accesses are compared with it.
 
     Attributes:
-        party: the stream or host thread that does it.
-        step: which of the party's steps it is.
-        order: place in the program: of launching, not of happening.
+        timeline: the stream or host thread.
+        step: number of the timeline's step.
+        order: place in the program: by launch, not by execution.
         label: what it does, for people.
         site: where it was launched.
     """
@@ -39,10 +39,10 @@ class Race:
     """Two accesses to the same bytes, at least one of them a write, that nothing orders.
 
     Attributes:
-        first: what the program did first; it may have happened second.
-        first_verb: what it did to the bytes.
-        second: what the program did second.
-        second_verb: what it did to the bytes.
+        first: launched first by the program; it may have run second.
+        first_kind: how it accessed the bytes.
+        second: launched second by the program.
+        second_kind: how it accessed the bytes.
         buffer: the memory: its kind, number and size.
         first_byte: of the first range that both touch, in the memory.
         stop_byte: after that range.
@@ -58,7 +58,7 @@ class Race:
 
     @property
     def missing_edge(self) -> str:
-        """What would order the two, in words."""
+        """The edge that would order the two, in words."""
         first, second = self.first, self.second
         match first.timeline.kind, second.timeline.kind:
             case "stream", "stream":
@@ -68,8 +68,8 @@ class Race:
                 )
             case "stream", "host":
                 return (
-                    f"{second.timeline} must synchronise with {first.timeline} after "
-                    f"{first.label!r} and before {second.label!r}"
+                    f"{second.timeline} must synchronise with {first.timeline} "
+                    f"after {first.label!r} and before {second.label!r}"
                 )
             case _:
                 return f"{first.timeline} must hand over to {second.timeline} after {first.label!r}"

@@ -1,4 +1,4 @@
-"""Who goes next: the decisions of a simulated execution, drawn from a seed and written down."""
+"""Decisions of a simulated execution: drawn from a seed, logged, and replayed from a log."""
 
 import random
 import re
@@ -11,6 +11,9 @@ from typing_extensions import override
 
 from assembler.errors import ReplayError
 
+# Queries of unfinished work after which that work runs: a host that polls must see progress some
+# day, as on a GPU.
+POLLS_BEFORE_PROGRESS = 4
 # Streams come in threes in a stack: the default one, the backups' and the loads'.
 _STARVED_ONE_IN = 3
 _DecisionT = TypeVar("_DecisionT")
@@ -20,7 +23,7 @@ _DECISION = re.compile(r"(-|@?[0-9]+)(?:\*([0-9]+))?")
 
 
 class SchedulePolicy(StrEnum):
-    """How decisions are made."""
+    """A way to choose the next stream or host thread."""
 
     LATEST = "latest"
     EARLIEST = "earliest"
@@ -29,7 +32,7 @@ class SchedulePolicy(StrEnum):
 
 
 class Schedule:
-    """Decides which stream's next operation happens, and when none does.
+    """Chooses the stream whose next operation runs, or none.
 
     Streams go by their ordinal on the device, 0 for the default stream.
 
@@ -145,7 +148,7 @@ class Schedule:
 
 
 class ReplayedSchedule(Schedule):
-    """Repeats the decisions of a log.
+    """A schedule that repeats the decisions of a log.
 
     Raises:
         ValueError: the text is no log.
@@ -186,7 +189,7 @@ class ReplayedSchedule(Schedule):
 
 
 def default_schedule() -> Schedule:
-    """Return the schedule of a device that nobody asked a certain one of: as late as allowed."""
+    """Return the default schedule: every operation runs as late as the ordering rules allow."""
     return Schedule(seed=0, policy=SchedulePolicy.LATEST)
 
 

@@ -1,4 +1,4 @@
-"""Who touched which byte of one storage last."""
+"""Last accesses to each byte of one storage."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class ByteState:
 
     Attributes:
         writers: the last write, and those that nothing orders before it.
-        readers: the last read of each party that nothing orders before the last write.
+        readers: the last read of each timeline that nothing orders before the last write.
     """
 
     writers: tuple[Accessor, ...]

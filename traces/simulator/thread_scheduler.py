@@ -1,4 +1,4 @@
-"""Host threads that take turns: one holds the baton, the schedule says who gets it next."""
+"""Host threads that take turns: one runs at a time, the schedule chooses the next."""
 
 import threading
 from collections.abc import Callable
@@ -13,28 +13,28 @@ from assembler.device.host_threads.thread_scheduler import (
     ThreadWait,
 )
 from assembler.errors import DeadlockError, HiCacheError, HostThreadError
-from traces.simulator.device_call_lock import POLLS_BEFORE_PROGRESS, DeviceCallLock
+from traces.simulator.device_call_lock import DeviceCallLock
 from traces.simulator.execution import QueueExecutor
 from traces.simulator.queues import StreamQueue
-from traces.simulator.schedule import Schedule
+from traces.simulator.schedule import POLLS_BEFORE_PROGRESS, Schedule
 from traces.simulator.timelines import TimelineRegistry
 from traces.simulator.vector_clocks import VectorClock
 
-# Questions in a row, nothing else happening in between, after which none will be answered.
+# Queries in a row, with no other call in between, that count as a deadlock.
 _MAX_IDLE_POLLS = 1000
 
 
 class SimulatedThreadScheduler(ThreadScheduler):
-    """Real threads of which only the holder of the baton runs.
+    """Real threads of which one runs at a time.
 
-    The baton changes hands at calls of the device and of what threads hand to each other: before
-    each of them, and where they wait. Host code between two calls is never interrupted.
+    Threads switch at calls of the device and of flags and queues: before each of them, and where
+    they wait. Host code between two calls is never interrupted.
 
     Args:
-        calls: of the device.
-        execution: its queued work.
-        parties: its clocks.
-        schedule: decides.
+        calls: lock around the calls of the device.
+        execution: queued work of the device.
+        timelines: clocks of the device.
+        schedule: chooses the next thread.
     """
 
     def __init__(
@@ -72,12 +72,13 @@ class SimulatedThreadScheduler(ThreadScheduler):
         member = self.add(name=name)
         member.wake_lock.acquire()
         self._depth[member] = 0
-        party = self._timelines.new_host(str(member))
-        party.merge_clock(self.clock())
+        timeline = self._timelines.new_host(str(member))
+        # Starting a thread is an edge: it is ordered after all that its starter did before.
+        timeline.merge_clock(self.clock())
 
         def run() -> None:
             self._await_turn(member)
-            self._timelines.bind_calling_thread(party)
+            self._timelines.bind_calling_thread(timeline)
             if not self.is_ending:
                 self.run_as_member(member, work)
             member.clock = self.clock()
@@ -104,23 +105,24 @@ class SimulatedThreadScheduler(ThreadScheduler):
         return self._calls
 
     def enter(self) -> None:
-        """Begin a call of the calling thread; others may go first."""
-        me = self.calling_thread()
-        self._end_if_ending(me)
-        self._await_turn(me)
-        if self._depth[me] == 0:
-            able = self._runnable_members()
-            self._pass_on(me, self._drawn(able, me) if len(able) > 1 else me)
-        self._depth[me] += 1
+        """Begin a call of the calling thread; other threads may run first."""
+        caller = self.calling_thread()
+        self._end_if_ending(caller)
+        self._await_turn(caller)
+        if self._depth[caller] == 0:
+            runnable = self._runnable_members()
+            successor = self._drawn(runnable, caller) if len(runnable) > 1 else caller
+            self._pass_on(caller, successor)
+        self._depth[caller] += 1
 
     def leave(self) -> None:
         """End a call of the calling thread."""
-        me = self.calling_thread()
-        self._depth[me] -= 1
-        if self._depth[me] == 0:
-            if me not in self._polling:
+        caller = self.calling_thread()
+        self._depth[caller] -= 1
+        if self._depth[caller] == 0:
+            if caller not in self._polling:
                 self._idle_poll_num = 0
-            self._polling.discard(me)
+            self._polling.discard(caller)
 
     @override
     def wait(self, is_over: Callable[[], bool], *, what: str) -> None:
@@ -129,18 +131,18 @@ class SimulatedThreadScheduler(ThreadScheduler):
     def wait_for_device(
         self, is_over: Callable[[], bool], *, queue: StreamQueue | None, what: str
     ) -> None:
-        """As :meth:`wait`; ``queue`` is the one whose work is waited for, if that is known."""
-        me = self.calling_thread()
-        me.waiting = ThreadWait(is_over=is_over, what=what)
+        """Wait as :meth:`wait` does; ``queue`` is the queue waited for, if that is known."""
+        caller = self.calling_thread()
+        caller.waiting = ThreadWait(is_over=is_over, what=what)
         if queue is not None:
-            self._needs[me] = queue
+            self._needs[caller] = queue
         try:
-            self._end_if_ending(me)
+            self._end_if_ending(caller)
             while not is_over():
-                self._pass_on(me, self._successor_of_blocked(me))
+                self._pass_on(caller, self._successor_of_blocked(caller))
         finally:
-            me.waiting = None
-            self._needs.pop(me, None)
+            caller.waiting = None
+            self._needs.pop(caller, None)
 
     @override
     def notify(self) -> None:
@@ -148,8 +150,8 @@ class SimulatedThreadScheduler(ThreadScheduler):
 
     @override
     def poll(self) -> None:
-        me = self.calling_thread()
-        self._polling.add(me)
+        caller = self.calling_thread()
+        self._polling.add(caller)
         self._idle_poll_num += 1
         if self._idle_poll_num > _MAX_IDLE_POLLS:
             raise DeadlockError(
@@ -161,17 +163,17 @@ class SimulatedThreadScheduler(ThreadScheduler):
                 ),
             )
         if self._idle_poll_num % (POLLS_BEFORE_PROGRESS * len(self.members)) == 0:
-            self._execution.force(self._needed(me))
-        others = [member for member in self._runnable_members() if member is not me]
-        quiet = [member for member in others if member not in self._polling]
+            self._execution.force(self._needed(caller))
+        others = [member for member in self._runnable_members() if member is not caller]
+        working = [member for member in others if member not in self._polling]
         if others:
-            self._pass_on(me, self._drawn(quiet or others, me))
+            self._pass_on(caller, self._drawn(working or others, caller))
 
     @override
     def clock(self) -> VectorClock:
-        party = self._timelines.host()
-        party.step()
-        return dict(party.clock)
+        timeline = self._timelines.host()
+        timeline.step()
+        return dict(timeline.clock)
 
     @override
     def merge_clock(self, clock: dict[int, int]) -> None:
@@ -185,7 +187,7 @@ class SimulatedThreadScheduler(ThreadScheduler):
         return self.members[self._schedule.choose_thread(numbers, current=last.number)]
 
     def _pass_on(self, calling_thread: GroupMember, successor: GroupMember) -> None:
-        """Give the baton to another thread and wait until it comes back."""
+        """Let another thread run and wait for the turn to come back."""
         if successor is not calling_thread:
             self._hand_to(successor)
             self._await_turn(calling_thread)
@@ -196,10 +198,10 @@ class SimulatedThreadScheduler(ThreadScheduler):
         self._wake(member)
 
     def _await_turn(self, calling_thread: GroupMember) -> None:
-        """Sleep until the calling thread holds the baton.
+        """Sleep until it is the calling thread's turn.
 
-        The exception of a signal may have ended an earlier sleep, or come before the holder was
-        woken: so a sleeper may be woken for nothing, and looks again.
+        A signal's exception may have ended an earlier sleep, or come before the holder was woken:
+        a thread may therefore wake without its turn, and checks again.
         """
         while self._holder is not calling_thread:
             self._wake(self._holder)
@@ -207,7 +209,7 @@ class SimulatedThreadScheduler(ThreadScheduler):
 
     @staticmethod
     def _wake(member: GroupMember) -> None:
-        # It raises when the gate is open already.
+        # Releasing an unlocked lock raises RuntimeError; the thread is awake already then.
         with suppress(RuntimeError):
             member.wake_lock.release()
 
@@ -216,7 +218,7 @@ class SimulatedThreadScheduler(ThreadScheduler):
             raise ThreadCancelled
 
     def _successor_of_blocked(self, calling_thread: GroupMember) -> GroupMember:
-        """Return who goes next, the thread itself once something happened on the device."""
+        """Return the next thread; the blocked one itself once work ran on the device."""
         if self._runnable_members():
             self._execution.offer()
             return self._drawn(self._runnable_members(), calling_thread)
@@ -227,16 +229,16 @@ class SimulatedThreadScheduler(ThreadScheduler):
         raise self.deadlock()
 
     def _successor_of_finished(self, member: GroupMember) -> GroupMember:
-        able = self._runnable_members()
-        if self.is_ending or not able:
+        runnable = self._runnable_members()
+        if self.is_ending or not runnable:
             return self.opener
         try:
-            return self._drawn(able, member)
+            return self._drawn(runnable, member)
         except HiCacheError as error:
             member.error = member.error or error
             return self.opener
 
     def _needed(self, calling_thread: GroupMember) -> StreamQueue | None:
-        """Return a queue that somebody waits for, this thread first."""
+        """Return a queue that a thread waits for, the calling thread's first."""
         waiting = [calling_thread, *self.members]
         return next((self._needs[member] for member in waiting if member in self._needs), None)

@@ -1,4 +1,4 @@
-"""Who takes part: the streams of a device and the host threads that call it."""
+"""Timelines of the streams of a device and of the host threads that call it."""
 
 import itertools
 import threading
@@ -7,13 +7,13 @@ from traces.simulator.vector_clocks import Timeline
 
 
 class _CallingTimeline(threading.local):
-    """A host thread as a party; None until it calls the device."""
+    """The calling host thread's timeline; None until it calls the device."""
 
     timeline: Timeline | None = None
 
 
 class TimelineRegistry:
-    """Numbers the parties and knows the calling thread."""
+    """The numbered timelines of a device, and that of the calling thread."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
@@ -26,21 +26,21 @@ class TimelineRegistry:
         return self._host_num <= 1
 
     def stream(self, name: str) -> Timeline:
-        """Return a new party for a stream."""
+        """Return a new timeline for a stream."""
         return Timeline(number=next(self._numbers), kind="stream", name=name)
 
     def host(self) -> Timeline:
-        """Return the calling thread; a new one knows nothing of the others."""
+        """Return the calling thread's timeline; a new one is ordered after no other."""
         if self._thread.timeline is None:
             name = "the host" if self._host_num == 0 else f"host thread {self._host_num}"
             self._thread.timeline = self.new_host(name)
         return self._thread.timeline
 
     def new_host(self, name: str) -> Timeline:
-        """Return a new party for a host thread that is about to start."""
+        """Return a new timeline for a host thread that is about to start."""
         self._host_num += 1
         return Timeline(number=next(self._numbers), kind="host", name=name)
 
     def bind_calling_thread(self, timeline: Timeline) -> None:
-        """Make the calling thread a party."""
+        """Set the calling thread's timeline."""
         self._thread.timeline = timeline

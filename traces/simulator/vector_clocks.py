@@ -1,7 +1,7 @@
 """Vector clocks of streams and host threads.
 
-A *party* is what does things one after the other: a stream or a host thread. Its clock says, for
-each party, how many of that party's steps have certainly happened before its own next one.
+A *timeline* is a sequence of steps: a stream or a host thread. Its clock holds, for each timeline,
+the number of its steps that have certainly happened before the next step of this one.
 """
 
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from typing_extensions import override
 
 VectorClock: TypeAlias = dict[int, int]
-"""Steps that have happened, by the number of the party; absent means none."""
+"""Steps that have happened, by the number of the timeline; absent means none."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -19,9 +19,9 @@ class Timeline:
 
     Attributes:
         number: from 0, in the order of creation.
-        kind: what it is.
+        kind: stream or host thread.
         name: role of the stream, or ``host``.
-        clock: what has happened before its next step.
+        clock: steps that have happened before its next one.
     """
 
     number: int
@@ -30,20 +30,20 @@ class Timeline:
     clock: VectorClock = field(default_factory=dict)
 
     def step(self) -> int:
-        """Begin a step of this party and return its number, 1 for the first."""
+        """Begin a step and return its number, 1 for the first."""
         steps = self.clock.get(self.number, 0) + 1
         self.clock[self.number] = steps
         return steps
 
     def merge_clock(self, clock: VectorClock) -> None:
-        """Order this party's later steps after everything that ``clock`` knows."""
+        """Order later steps of this timeline after all steps in ``clock``."""
         own = self.clock
         for number, steps in clock.items():
             if own.get(number, 0) < steps:
                 own[number] = steps
 
     def forget(self) -> None:
-        """Forget the other parties; its own steps keep counting."""
+        """Drop the other timelines' steps; its own keep counting."""
         self.clock = {self.number: self.clock.get(self.number, 0)}
 
     @override
@@ -52,5 +52,5 @@ class Timeline:
 
 
 def has_happened(clock: VectorClock, *, timeline: int, step: int) -> bool:
-    """Return whether ``party``'s ``step`` happened before whoever has ``clock``."""
+    """Return whether ``step`` of ``timeline`` is ordered before the holder of ``clock``."""
     return clock.get(timeline, 0) >= step

@@ -163,7 +163,7 @@ def test_waiting_for_what_cannot_happen_raises(device):
         match=r"^host: what it waits for must be able to happen; "
         r"expected a stream that can go on, got none$",
     ):
-        device._blocked_until(lambda: False, queue=None, what="rain")
+        device._execution.blocked_until(lambda: False, queue=None)
 
 
 def test_error_of_an_operation_reaches_the_host_call_that_runs_it(device):

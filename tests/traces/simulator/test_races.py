@@ -163,15 +163,11 @@ def test_indices_copied_on_another_stream_must_be_waited_for(device):
     assert [race.first.label for race in device.races] == ["copy indices"]
 
 
-@pytest.mark.parametrize("is_handed_over", [False, True])
-def test_threads_are_ordered_by_handing_over_their_clocks(device, is_handed_over):
+def test_threads_without_a_group_are_not_ordered_by_joining(device):
     pinned = device.host_empty((4,), torch.uint8, pin_memory=True)
     device.host_access(label="main writes", reads=(), writes=(tensor_access(pinned),))
-    clock = device.host_clock()
 
     def work():
-        if is_handed_over:
-            device.merge_host_clock(clock)
         device.host_access(label="thread reads", reads=(tensor_access(pinned),), writes=())
 
     thread = threading.Thread(target=work)
@@ -179,9 +175,7 @@ def test_threads_are_ordered_by_handing_over_their_clocks(device, is_handed_over
     thread.join()
 
     words = [race.missing_edge for race in device.races]
-    assert words == (
-        [] if is_handed_over else ["the host must hand over to host thread 1 after 'main writes'"]
-    )
+    assert words == ["the host must hand over to host thread 1 after 'main writes'"]
 
 
 def test_many_threads_may_call_at_once():

@@ -74,20 +74,10 @@ class NativeMutantRunner:
 
     def play(self, scenario: NativeScenario, *, device: str) -> tuple[Recording, str]:
         """Play and record one scenario; return the fingerprint of what is left as well."""
-        native_stage: Any = import_module("traces.targets.native.script")
-        play = import_module("traces.targets.native.run").run_scenario
-        stages = []
-
-        class Kept(native_stage.NativeScript):  # type: ignore[misc]
-            """Remembers itself."""
-
-            def __init__(self, *args: object, **kwargs: object) -> None:
-                stages.append(self)
-                super().__init__(*args, **kwargs)
-
-        native_stage.NativeScript = Kept
-        recording = play(scenario, device=device)
-        return recording, fingerprint({"stage": stages})
+        run_scenario = import_module("traces.targets.native.run").run_scenario
+        scripts: list[object] = []
+        recording = run_scenario(scenario, device=device, on_script=scripts.append)
+        return recording, fingerprint({"stage": scripts})
 
     def log_run(
         self, scenario: NativeScenario, *, device: str, call: tuple[str, int] | None

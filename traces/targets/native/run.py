@@ -1,6 +1,6 @@
-"""Play one scenario on a target and return what happened."""
+"""Runs of one scenario on the native target, recorded or not."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from traces.errors import RecorderError
@@ -12,57 +12,62 @@ if TYPE_CHECKING:
     from traces.targets.native.script import NativeScript
 
 
-def run_scenario(scenario: NativeScenario, *, device: str) -> Recording:
-    """Play ``scenario`` on the native target, recorded.
+def run_scenario(
+    scenario: NativeScenario,
+    *,
+    device: str,
+    on_script: Callable[["NativeScript"], None] = lambda _: None,
+) -> Recording:
+    """Run ``scenario`` on the native target and return the recording.
 
-    An exception of the played code is part of the recording (its outcome), not raised here.
+    An exception of the code under guard is part of the recording (its outcome), not raised here.
 
     Args:
-        scenario: what to play.
+        scenario: configuration to run.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``sim``, or ``sim:POLICY:SEED`` for a
             schedule.
+        on_script: called with the script before its first step.
 
     Raises:
         RecorderError: something could not be recorded.
         ValueError: this machine has no such device.
     """
     # Imported late: only this path needs torch and the target.
-    from traces.targets.native.script import STEPS, NativeScript
+    from traces.targets.native.script import NativeScript
 
-    return _record_steps(scenario, NativeScript(scenario, device=device), steps=STEPS)
+    script = NativeScript(scenario, device=device)
+    on_script(script)
+    return _record_steps(scenario, script)
 
 
 def run_scenario_on_every_buffer(scenario: NativeScenario, *, device: str) -> Recording:
-    """Play ``scenario`` as :func:`play` does, with a round trip of every buffer there is.
+    """Run ``scenario`` as :func:`run_scenario` does, with a round trip of every buffer there is.
 
-    What comes of it is for an audit: its trace has more round trips than the golden.
+    The recording is meant for an audit: it has more round trips than the golden.
     """
     from traces.targets.native.audit_script import EveryBufferScript
-    from traces.targets.native.script import STEPS
 
-    return _record_steps(scenario, EveryBufferScript(scenario, device=device), steps=STEPS)
+    return _record_steps(scenario, EveryBufferScript(scenario, device=device))
 
 
 def run_unrecorded(scenario: NativeScenario, *, device: str) -> None:
-    """Play ``scenario`` without a recorder: what recording is measured against."""
-    from traces.targets.native.script import STEPS, NativeScript
+    """Run ``scenario`` without a recorder, as the baseline that recording is measured against."""
+    from traces.targets.native.script import NativeScript
 
-    stage = NativeScript(scenario, device=device)
-    for step in STEPS:
-        for _ in stage.play(step):
+    script = NativeScript(scenario, device=device)
+    for step in script.steps:
+        for _ in script.run_step(step):
             pass
 
 
-def _record_steps(
-    scenario: NativeScenario, stage: "NativeScript", *, steps: Sequence[str]
-) -> Recording:
+def _record_steps(scenario: NativeScenario, script: "NativeScript") -> Recording:
     recorder = record(target="native")
     recorder.scenario(scenario.name, scenario.config)
     try:
         with recorder:
-            for step in steps:
+            for step in script.steps:
                 with recorder.step(step):
-                    for result in stage.play(step):
+                    for result in script.run_step(step):
                         recorder.digest(result)
     except RecorderError:
         raise

@@ -5,7 +5,7 @@ the load goes to other slots, and every row outside the destination must keep it
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 import torch
@@ -31,7 +31,6 @@ from traces.targets.native.builders import (
 from traces.targets.native.draft import DRAFT_LAYERS, NativeDraftPools, mirror_draft
 from traces.targets.native.forward_pass import ForwardPass
 from traces.targets.native.pools import geometry_of, host_gigabytes, make_device_pools, rank_groups
-from traces.targets.native.reported_numbers import check_reported_numbers
 from traces.targets.native.round_trip import (
     COMPONENT_OF,
     BytesByPool,
@@ -48,7 +47,6 @@ from traces.targets.native.rows import (
 )
 from traces.targets.native.scenarios import NativeScenario
 
-STEPS = ("build", "backup", "reload", "pressure", "reset")
 INDEPENDENT_SIDECARS = (PoolName.SWA, PoolName.MAMBA)
 MAX_POLLS = 10_000_000
 USES_BEFORE_BACKUP = {
@@ -57,6 +55,7 @@ USES_BEFORE_BACKUP = {
     WritePolicy.WRITE_BACK: 0,
 }
 
+Step: TypeAlias = Callable[[], Iterable[RoundTrip] | None]
 ReservedAllocator: TypeAlias = DeviceSlotAllocator | SWATokenToKVPoolAllocator | MambaSlotAllocator
 
 
@@ -75,19 +74,30 @@ class NativeScript:
         self._written: list[WrittenNode] = []
         self._served: list[ServedNode] = []
         self._draft: NativeDraftPools | None = None
+        self._steps: dict[str, Step] = {
+            "build": self._build,
+            "backup": self._back_up_nodes,
+            "reload": self._reload_nodes,
+            "pressure": self._load_under_pressure,
+            "reset": self._reset_cache,
+        }
 
-    def play(self, step: str) -> Iterator[DigestRecord]:
-        """Play one of ``DEFAULT_STEP_NUM``, then tell the results of round trips and all digests.
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Names of the steps, in order."""
+        return tuple(self._steps)
+
+    def run_step(self, step: str) -> Iterator[DigestRecord]:
+        """Run one of :attr:`steps`; yield its round trips, then the digest of every pool.
 
         Raises:
-            StageError: slots leaked, or room was not made where it could be.
+            NativeScenarioError: slots leaked, or no room was made where it could be.
         """
-        results: list[RoundTrip] = list(getattr(self, f"_{step}")() or ())
-        yield from results
+        yield from list(self._steps[step]() or ())
         self._device.synchronize()
         for owner, pool in self._owners():
             yield Digest(step=step, owner=owner, sha256=digest(tensors_of(pool)))
-        if step == STEPS[-1]:
+        if step == self.steps[-1]:
             check_races(self._device)
 
     def _build(self) -> None:
@@ -117,7 +127,7 @@ class NativeScript:
         self._rows = row_buffers(self._pools, model=self._geometry.model)
         self._poison("before", [pool for _, pool in self._owners()])
 
-    def _backup(self) -> None:
+    def _back_up_nodes(self) -> None:
         """Write two nodes on the device, back both up, and bounce one back at once.
 
         The bounce reads host rows as soon as the backup is acknowledged and not a moment later: an
@@ -132,7 +142,7 @@ class NativeScript:
         self._require_success(first, rule="an evicted node can be loaded", on=self._cache.load_back)
         self._finish_loading()
 
-    def _reload(self) -> Iterator[RoundTrip]:
+    def _reload_nodes(self) -> Iterator[RoundTrip]:
         """Evict both nodes, poison the device, load them into other slots and compare."""
         self._evict_all()
         self._poison("after", list(self._pools.values()))
@@ -145,7 +155,7 @@ class NativeScript:
         self._finish_loading()
         yield from self._compare_round_trips("reload", before)
 
-    def _pressure(self) -> Iterator[RoundTrip]:
+    def _load_under_pressure(self) -> Iterator[RoundTrip]:
         """Leave no slot free on the host, then on the device: evictions must make room.
 
         Where a sidecar has slots of its own, those run short and its callbacks make room;
@@ -170,20 +180,16 @@ class NativeScript:
         self._finish_loading()
         yield from self._compare_round_trips("pressure", before)
 
-    def _reset(self) -> None:
-        """Reset the cache: with the hoard given back every slot is free again."""
+    def _reset_cache(self) -> None:
+        """Reset the cache: with the reserved slots freed, every slot is free again."""
         self._cache.reset()
-        hoarded, slots = self._reserved
-        hoarded.free(slots)
+        allocator, slots = self._reserved
+        allocator.free(slots)
         for name, left, size in self._free_slots():
             if left != size:
                 raise NativeScenarioError(
                     f"{name}: no slot may leak; expected {size} free, got {left}"
                 )
-        counter = self._controller.layer_done_counter
-        check_reported_numbers(
-            self._device_pools, host_pools_by_name(self._group), self._geometry, counter
-        )
 
     def _register_counters(self) -> None:
         """Make readers wait for the stack's loads, as the scheduler does after a direct build."""

@@ -12,28 +12,9 @@ from assembler.allocators.swa import SWATokenToKVPoolAllocator
 from assembler.cache.nodes import POOL_OF_COMPONENT, EvictParams
 from assembler.errors import OutOfDeviceMemoryError, TransferError
 from assembler.names import ComponentType
+from traces.explore import steps
 from traces.explore.config import TrafficConfig
-from traces.explore.steps import (
-    AbortRequest,
-    Backup,
-    CheckLoads,
-    CheckWrites,
-    ComponentName,
-    DrainQueues,
-    Evict,
-    EvictHost,
-    FaultSite,
-    Forward,
-    InjectFault,
-    Insert,
-    Launch,
-    LoadBack,
-    ReleaseReserved,
-    ReserveSlots,
-    ResetCache,
-    StepDevice,
-    TrafficStep,
-)
+from traces.explore.steps import ComponentName, FaultSite, TrafficStep
 from traces.explore.subject import (
     QueueViolationError,
     RefusalViolationError,
@@ -123,44 +104,44 @@ class NativeTrafficSubject:
 
     def _apply(self, step: TrafficStep) -> None:  # noqa: C901 - one branch for each step
         match step:
-            case Insert():
+            case steps.Insert():
                 self._insert(step)
-            case AbortRequest():
+            case steps.AbortRequest():
                 self._abort_request(step)
-            case Backup() if step.node in self._model.nodes:
+            case steps.Backup() if step.node in self._model.nodes:
                 self._backup(step.node)
-            case LoadBack() if step.node in self._model.nodes:
+            case steps.LoadBack() if step.node in self._model.nodes:
                 self._load(step.node)
-            case Backup() | LoadBack():
+            case steps.Backup() | steps.LoadBack():
                 pass
-            case CheckWrites():
+            case steps.CheckWrites():
                 self._cache.writing_check(write_back=step.wait)
-            case CheckLoads():
+            case steps.CheckLoads():
                 self._cache.loading_check()
-            case Launch():
+            case steps.Launch():
                 self._launch()
-            case Forward():
+            case steps.Forward():
                 self._forward(step.node)
-            case Evict():
+            case steps.Evict():
                 self._evict(step)
-            case EvictHost():
+            case steps.EvictHost():
                 self._evict_host(step)
-            case ReserveSlots():
+            case steps.ReserveSlots():
                 self._reserve_slots(step)
-            case ReleaseReserved():
+            case steps.ReleaseReserved():
                 self._release_reserved()
-            case InjectFault():
+            case steps.InjectFault():
                 self._faults.arm(step.site, after=step.after, times=step.times)
-            case StepDevice():
+            case steps.StepDevice():
                 self._device.host_access(label="advance", reads=(), writes=())
-            case DrainQueues():
+            case steps.DrainQueues():
                 self._drain_queues()
-            case ResetCache():
+            case steps.ResetCache():
                 self._reset()
             case _:
                 assert_never(step)
 
-    def _insert(self, step: Insert) -> None:
+    def _insert(self, step: steps.Insert) -> None:
         slots = self._take_slots(step.pages)
         if slots is None or step.node in self._model.nodes:
             return
@@ -169,7 +150,7 @@ class NativeTrafficSubject:
         node = self._cache.insert(full, components=slots)
         self._model.nodes[step.node] = ModelNode(node=node, content=content)
 
-    def _abort_request(self, step: AbortRequest) -> None:
+    def _abort_request(self, step: steps.AbortRequest) -> None:
         slots = self._take_slots(step.pages)
         if slots is not None:
             self._write("abandoned", slots)
@@ -314,7 +295,7 @@ class NativeTrafficSubject:
                     PendingRead(who=who, copied=copied, content=content)
                 )
 
-    def _evict(self, step: Evict) -> None:
+    def _evict(self, step: steps.Evict) -> None:
         component = _COMPONENTS[step.part]
         owners = self._stack.device_slots
         if component not in owners:
@@ -341,7 +322,7 @@ class NativeTrafficSubject:
                         f"device {part}: {got} slots freed, {told[part]} told"
                     )
 
-    def _evict_host(self, step: EvictHost) -> None:
+    def _evict_host(self, step: steps.EvictHost) -> None:
         component = _COMPONENTS[step.part]
         if component not in self._stack.device_slots:
             return
@@ -355,7 +336,7 @@ class NativeTrafficSubject:
     def _slots_of(self, component: ComponentType, pages: int) -> int:
         return pages if component is ComponentType.MAMBA else pages * self._stack.tokens
 
-    def _reserve_slots(self, step: ReserveSlots) -> None:
+    def _reserve_slots(self, step: steps.ReserveSlots) -> None:
         component = _COMPONENTS[step.part]
         owners = self._stack.device_slots
         if component not in owners:

@@ -5,12 +5,12 @@ from itertools import pairwise
 import pytest
 import torch
 
+from tests.traces.targets.native.explore.rank_traffic import run_ranks
 from traces import record
 from traces.explore import POLICIES, draw_config
 from traces.explore.subject import RaceViolationError
 from traces.schema.canonical import render
 from traces.simulator.streams import SimStream
-from traces.targets.native.explore.ranks import run_ranks
 from traces.targets.native.scenarios import BUILDERS, registry
 
 SWA = "build_hybrid_swa_stack"

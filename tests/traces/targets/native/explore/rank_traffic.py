@@ -8,23 +8,9 @@ import random
 from dataclasses import dataclass, replace
 from functools import partial
 
+from traces.explore import steps as ops
 from traces.explore.config import TrafficConfig
-from traces.explore.steps import (
-    AbortRequest,
-    Backup,
-    CheckLoads,
-    CheckWrites,
-    DrainQueues,
-    Evict,
-    EvictHost,
-    Forward,
-    Insert,
-    Launch,
-    LoadBack,
-    StepDevice,
-    TrafficStep,
-    describe_step,
-)
+from traces.explore.steps import TrafficStep, describe_step
 from traces.explore.subject import ViolationError
 from traces.targets.native.explore.small_stack import open_simulated_device
 from traces.targets.native.explore.subject import NativeTrafficSubject
@@ -62,7 +48,7 @@ def run_ranks(case: TrafficConfig, *, rank_num: int, step_num: int) -> RanksRun:
                 steps.append(f"rank {rank}: {describe_step(step)}")
                 subject.apply(step)
                 taken += 1
-                inserted += isinstance(step, Insert)
+                inserted += isinstance(step, ops.Insert)
         subject.finish()
 
     violation: ViolationError | None = None
@@ -79,23 +65,23 @@ def _draw_steps(chance: random.Random, *, node: int, new_node: int) -> tuple[Tra
     """Return a few steps that belong together."""
     pages = chance.randint(1, 2)
     put_away = (
-        Insert(node=new_node, pages=pages),
-        Backup(node=new_node),
-        CheckWrites(wait=True),
-        Evict(part="full", pages=6),
+        ops.Insert(node=new_node, pages=pages),
+        ops.Backup(node=new_node),
+        ops.CheckWrites(wait=True),
+        ops.Evict(part="full", pages=6),
     )
-    bring_back = (LoadBack(node=node), Launch(), Forward(node=node))
+    bring_back = (ops.LoadBack(node=node), ops.Launch(), ops.Forward(node=node))
     others: tuple[tuple[TrafficStep, ...], ...] = (
-        (Insert(node=new_node, pages=pages), Backup(node=new_node)),
-        (AbortRequest(pages=pages),),
-        (Backup(node=node),),
-        (CheckWrites(wait=False),),
-        (LoadBack(node=node), Launch()),
-        (Forward(node=node),),
-        (CheckLoads(),),
-        (Evict(part="full", pages=pages),),
-        (EvictHost(part="full", pages=pages),),
-        (StepDevice(),),
-        (DrainQueues(),),
+        (ops.Insert(node=new_node, pages=pages), ops.Backup(node=new_node)),
+        (ops.AbortRequest(pages=pages),),
+        (ops.Backup(node=node),),
+        (ops.CheckWrites(wait=False),),
+        (ops.LoadBack(node=node), ops.Launch()),
+        (ops.Forward(node=node),),
+        (ops.CheckLoads(),),
+        (ops.Evict(part="full", pages=pages),),
+        (ops.EvictHost(part="full", pages=pages),),
+        (ops.StepDevice(),),
+        (ops.DrainQueues(),),
     )
     return chance.choice((put_away, put_away, bring_back, bring_back, *others))
