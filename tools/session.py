@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools.errors import ToolError
-from tools.gate.gate import GateRequest
+from tools.gate.request import GateRequest
 from tools.gate.side_results import RunnerFactory
 from tools.goldens.files import select_scenarios
 from tools.sides.parse import parse_side
 from tools.sides.prepare import PreparedSide, prepare_side
 from tools.sides.targets import NATIVE, TargetSpec, find_target, load_scenarios
 from tools.workers.launch import IsolatedLauncher, SpawnLauncher, WorkerLauncher
-from tools.workers.pool import open_worker_pool
-from tools.workers.results import ScenarioRunner
+from tools.workers.pool import WorkerPool, core_count
+from tools.workers.results import HASH_SEEDS
 from traces.targets.native.scenarios import NativeScenario
 
 DEVICES = ("auto", "cpu", "sim", "cuda", "cuda:N")
@@ -76,7 +76,7 @@ class Session:
         )
 
     @contextmanager
-    def open_side(self, side: str, *, python: Path | None) -> Iterator[ScenarioRunner]:
+    def open_side(self, side: str, *, python: Path | None) -> Iterator[WorkerPool]:
         """Yield whoever plays one side, named as on the command line.
 
         Raises:
@@ -102,13 +102,19 @@ def open_session(root: Path, *, target: str, limit_seconds: float) -> Session:
         root=root,
         target=target,
         scenarios=load_scenarios(known),
-        open_runner=lambda place: open_worker_pool(
+        open_runner=lambda place: _open_pool(
             _build_launcher(known, place), limit_seconds=limit_seconds
         ),
-        open_audit_runner=lambda place: open_worker_pool(
+        open_audit_runner=lambda place: _open_pool(
             _build_launcher(audited, place), limit_seconds=limit_seconds
         ),
     )
+
+
+def _open_pool(launcher: WorkerLauncher, *, limit_seconds: float) -> WorkerPool:
+    """Return a pool that uses all cores, divided between the hash seeds."""
+    size = max(1, core_count() // len(HASH_SEEDS))
+    return WorkerPool(launcher=launcher, size=size, limit_seconds=limit_seconds, seeds=HASH_SEEDS)
 
 
 def _build_launcher(target: TargetSpec, place: PreparedSide) -> WorkerLauncher:

@@ -14,8 +14,16 @@ from tools.cli import run_command, run_guarded
 from tools.errors import ToolError
 from tools.goldens.declaration import BASE_REF
 from tools.session import Session
-from tools.workers.protocol import RunResult, UnsupportedScenario
-from tools.workers.results import RunResults
+from tools.workers.protocol import (
+    ListBuilders,
+    ReadProvenance,
+    ReplayScenario,
+    RunResult,
+    TaskFailed,
+    TaskReply,
+    UnsupportedScenario,
+)
+from tools.workers.results import HASH_SEEDS
 from traces.schema.canonical import render, render_sites
 from traces.schema.model import (
     SCHEMA,
@@ -93,34 +101,42 @@ def build_sites() -> Sites:
 
 
 @dataclass
-class FakeScenarioRunner:
-    """Plays from a script: traces by scenario name; a text stands for a problem."""
+class FakePool:
+    """Answers tasks from a script: traces by scenario name.
 
-    traces: dict[str, Trace | str | UnsupportedScenario]
+    A text stands for a failure, a pair for one trace under each hash seed.
+    """
+
+    traces: dict[str, object]
     known_builders: tuple[str, ...]
     gpu: str
 
-    def run(self, scenarios, *, device, on_played):
-        performances, unplayable, problems = {}, {}, []
-        for name in [scenario.name for scenario in scenarios]:
-            played = self.traces[name]
-            if isinstance(played, str):
-                problems.append(played)
-            elif isinstance(played, UnsupportedScenario):
-                unplayable[name] = played.reason
-            else:
-                sites = render_sites(build_sites())
-                performances[name] = RunResult(text=render(played), sites=sites)
-            on_played(name)
-        return RunResults(by_scenario=performances, unplayable=unplayable, problems=tuple(problems))
+    def results(self, tasks):
+        for number, task in enumerate(tasks):
+            for seed in HASH_SEEDS:
+                result = self.run(task.scenario.name, seed=seed)
+                yield TaskReply(number=number, task=task, seed=seed, result=result)
 
-    def replay(self, scenario, *, device, call):
-        raise ToolError(scenario.name, "must be real", expected="code", got="a script")
+    def run(self, name, *, seed):
+        played = self.traces[name]
+        if isinstance(played, tuple):
+            played = played[HASH_SEEDS.index(seed)]
+        if isinstance(played, str):
+            return TaskFailed(reason=played)
+        if isinstance(played, UnsupportedScenario):
+            return played
+        return RunResult(text=render(played), sites=render_sites(build_sites()))
 
-    def builders(self):
-        return self.known_builders
+    def call(self, task):
+        match task:
+            case ReplayScenario():
+                raise ToolError(task.scenario.name, "must be real", expected="code", got="a script")
+            case ListBuilders():
+                return self.known_builders
+            case ReadProvenance():
+                return self.provenance(task.device)
 
-    def provenance(self, *, device):
+    def provenance(self, device):
         kind = device.partition(":")[0]
         there = kind != "cuda" or self.gpu
         return {
@@ -143,8 +159,8 @@ class Checkout:
     """
 
     root: Path
-    traces: dict[str, Trace | str | UnsupportedScenario]
-    base_traces: dict[str, Trace | str | UnsupportedScenario] = field(default_factory=dict)
+    traces: dict[str, object]
+    base_traces: dict[str, object] = field(default_factory=dict)
     builders: tuple[str, ...] = (BUILDER,)
     gpu: str = "NVIDIA H100"
 
@@ -186,9 +202,9 @@ class Checkout:
 
     def session(self, *, target: str, limit_seconds: float) -> Session:
         @contextmanager
-        def open_troupe(place):
+        def open_pool(place):
             traces = self.traces if place.root == self.root else self.base_traces
-            yield FakeScenarioRunner(traces=traces, known_builders=self.builders, gpu=self.gpu)
+            yield FakePool(traces=traces, known_builders=self.builders, gpu=self.gpu)
 
         scenarios = {
             name: SimpleNamespace(name=name, builder=BUILDER, config={"page_size": 64})
@@ -198,8 +214,8 @@ class Checkout:
             root=self.root,
             target=target,
             scenarios=scenarios,
-            open_runner=open_troupe,
-            open_audit_runner=open_troupe,
+            open_runner=open_pool,
+            open_audit_runner=open_pool,
         )
 
 

@@ -21,9 +21,9 @@ from tools.report.phrases import pluralise
 from tools.workers.exploration import (
     Exploration,
     ExplorationFinding,
-    batch_count,
+    RerunReplay,
     explore,
-    rerun_replay,
+    open_exploration_pool,
 )
 from traces.explore import POLICIES, TrafficReplay, parse_replay, render_replay
 from traces.explore.replay import describe_replay
@@ -87,7 +87,7 @@ def explore_builders(
         policies=_select(policy, known=POLICIES, what="policy"),
     )
     _require_folder(out)
-    with print_duration(), progress("exploring", total=batch_count(exploration)) as on_batch:
+    with print_duration(), progress("exploring", total=exploration.batch_count) as on_batch:
         findings = explore(exploration, on_batch=on_batch)
     files = [_write_replay(finding.replay, out=out) for finding in findings]
     if as_json:
@@ -104,8 +104,8 @@ def _rerun_file(file: Path, *, root: Path, as_json: bool) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise ToolError(str(file), "must be readable", expected="a replay", got=error) from error
     kept = parse_replay(text, name=str(file))
-    with print_duration():
-        found = rerun_replay(root, kept)
+    with print_duration(), open_exploration_pool(root, size=1) as pool:
+        found = pool.call(RerunReplay(replay=kept))
     if as_json:
         print(
             json.dumps(

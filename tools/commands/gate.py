@@ -6,7 +6,8 @@ from typing import Annotated, TypeAlias
 import typer
 
 from tools.console import print_duration, report_verdict
-from tools.gate.gate import build_verdict, run_gate
+from tools.gate.gate import run_gate
+from tools.gate.request import build_verdict
 from tools.gate.trace_files import compare_paths
 from tools.options import (
     DEFAULT_LIMIT_SECONDS,

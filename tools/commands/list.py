@@ -16,6 +16,7 @@ from tools.options import (
     side_or_default,
 )
 from tools.report.phrases import pluralise
+from tools.workers.protocol import ListBuilders
 from traces.targets.native.scenarios import NativeScenario
 
 
@@ -31,7 +32,7 @@ def list_scenarios(
     desk = session_factory(context)(target=target, limit_seconds=DEFAULT_LIMIT_SECONDS)
     named = side_or_default("worktree", side, option="--side", target=target)
     with desk.open_side(named, python=parse_interpreter(python, target=target)) as troupe:
-        found = troupe.builders()
+        found = troupe.call(ListBuilders())
     counts = count_coverage(found, registry=desk.builders)
     scenarios = list(desk.scenarios.values())
     if as_json:

@@ -15,6 +15,7 @@ from tools.gate.regenerate import (
     plan_regeneration,
     require_permission,
 )
+from tools.gate.request import judge_sides
 from tools.gate.trace_files import require_writable, write_traces
 from tools.goldens.files import select_scenarios
 from tools.options import (
@@ -35,7 +36,7 @@ from tools.options import (
 from tools.progress import progress
 from tools.report.render import Format
 from tools.session import parse_device
-from tools.workers.results import unplayable_notes
+from tools.workers.results import run_scenarios, unplayable_notes
 
 _PAST_TENSE = {"create": "created", "fix": "fixed", "update": "updated", "trim": "trimmed"}
 
@@ -65,8 +66,8 @@ def record(
         desk.open_side(played_side, python=parse_interpreter(python, target=target)) as troupe,
         progress("recording", total=len(wanted)) as on_played,
     ):
-        playing = troupe.run(
-            [desk.scenarios[name] for name in wanted], device=device, on_played=on_played
+        playing = run_scenarios(
+            troupe, [desk.scenarios[name] for name in wanted], device=device, on_run=on_played
         )
     if playing.problems:
         for problem in playing.problems:
@@ -114,7 +115,7 @@ def regenerate(
         proposal = plan_regeneration(case, open_runner=desk.open_runner, commit=commit)
         for note in proposal.result.notes:
             print_status(f"note: {note}")
-        print_verdict(case.build_verdict(proposal.result), form=Format.TEXT, strict=True)
+        print_verdict(judge_sides(case, proposal.result), form=Format.TEXT, strict=True)
         _print_changes(proposal, dry_run=dry_run)
         if proposal.changes and not dry_run:
             apply_plan(case, proposal, reason=why)

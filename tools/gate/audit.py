@@ -12,7 +12,8 @@ from tools.report.phrases import pluralise
 from tools.session import Session, parse_device
 from tools.sides.parse import Side, parse_side
 from tools.sides.prepare import prepare_side
-from tools.workers.results import parse_recordings, unplayable_notes
+from tools.workers.protocol import ListBuilders
+from tools.workers.results import parse_recordings, run_scenarios, unplayable_notes
 from traces.audit import finding_key, lineage_of, render_lineage
 from traces.schema.model import Recording
 from traces.schema.verdict import ScenarioCounts, Verdict
@@ -50,8 +51,8 @@ def run_for_audit(session: Session, side: str, *, python: Path | None, device: s
         session.open_audit_runner(place) as troupe,
         progress(f"playing {parsed.text}", total=len(scenarios)) as on_played,
     ):
-        playing = troupe.run(scenarios, device=device, on_played=on_played)
-        builders = troupe.builders()
+        playing = run_scenarios(troupe, scenarios, device=device, on_run=on_played)
+        builders = troupe.call(ListBuilders())
     recordings = parse_recordings(playing)
     if not recordings and not playing.problems:
         raise ToolError("scenarios", "must be played", expected="at least one", got=0)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tools.errors import ToolError
-from tools.gate.gate import GateRequest, GateResult, build_verdict
+from tools.gate.request import GateRequest, GateResult, build_verdict
 from tools.gate.side_results import RunnerFactory
 from tools.git import is_dirty
 from tools.goldens import provenance
@@ -13,7 +13,8 @@ from tools.goldens.golden_set import GoldenSet, format_causes, read_golden_set
 from tools.goldens.transaction import Transaction
 from tools.progress import progress
 from tools.sides.prepare import local_side
-from tools.workers.results import RunResults, parse_recordings
+from tools.workers.protocol import ReadProvenance
+from tools.workers.results import RunResults, parse_recordings, run_scenarios
 from traces.diff import compare_sides
 from traces.pytest.golden_files import PARITY, PROVENANCE, orphans
 from traces.schema.model import Recording
@@ -84,13 +85,13 @@ def check_parity(
     surplus = orphans(request.folder, request.scenarios) if request.is_whole else ()
     stock = read_golden_set(request.folder, names=(*request.names, *surplus))
     with open_runner(local_side(request.root)) as troupe:
-        player = troupe.provenance(device=request.device)
+        player = troupe.call(ReadProvenance(device=request.device))
         if not player["device"]:
             rule = "must be on this machine"
             raise ToolError(f"--device {request.device}", rule, expected="a GPU", got="none")
         with progress(f"playing on {request.device}", total=len(request.names)) as on_played:
-            playing = troupe.run(
-                request.selected_scenarios, device=request.device, on_played=on_played
+            playing = run_scenarios(
+                troupe, request.selected_scenarios, device=request.device, on_run=on_played
             )
     equal = _equal_scenarios(playing, golden_set=stock, declared=declared)
     evidence = _gate_result(

@@ -15,7 +15,9 @@ from tools.git import is_repository
 from tools.sides.parse import Side, parse_side
 from tools.sides.prepare import prepare_side
 from tools.sides.targets import NATIVE
-from tools.workers.results import ScenarioRunner
+from tools.workers.pool import WorkerPool
+from tools.workers.protocol import ReplayScenario
+from tools.workers.results import run_scenarios
 from traces.divergence import CallLog, LineLog, locate_divergence
 from traces.schema.canonical import parse
 from traces.schema.model import Recording
@@ -23,7 +25,7 @@ from traces.schema.verdict import Cause, Kind, Level
 from traces.targets.native.scenarios import NativeScenario
 
 if TYPE_CHECKING:
-    from tools.gate.gate import GateRequest
+    from tools.gate.request import GateRequest
     from tools.gate.side_results import RunnerFactory
 
 EAGER_DEVICE = "cpu"
@@ -53,7 +55,7 @@ class RefineContext:
 class _SideRunner:
     """One side in a form that :func:`second_look` asks."""
 
-    runner: ScenarioRunner
+    runner: WorkerPool
     root: Path
     devices: tuple[str, ...]
     scenarios: Mapping[str, NativeScenario]
@@ -64,16 +66,19 @@ class _SideRunner:
 
     def calls(self, scenario: str) -> CallLog:
         """Play a scenario and log its calls."""
-        found = self.runner.replay(self.scenarios[scenario], device=self.devices[0], call=None)
+        found = self._replay(scenario, call=None)
         assert isinstance(found, CallLog)
         return found
 
     def lines(self, scenario: str, *, function: str, number: int) -> LineLog:
         """Play a scenario and log the lines of one call."""
-        call = (function, number)
-        found = self.runner.replay(self.scenarios[scenario], device=self.devices[0], call=call)
+        found = self._replay(scenario, call=(function, number))
         assert isinstance(found, LineLog)
         return found
+
+    def _replay(self, scenario: str, *, call: tuple[str, int] | None) -> CallLog | LineLog:
+        task = ReplayScenario(scenario=self.scenarios[scenario], device=self.devices[0], call=call)
+        return self.runner.call(task)
 
     def source(self, file: str) -> str | None:
         """Return the text of a file of the package, None when there is none."""
@@ -197,7 +202,9 @@ def _require_golden(context: RefineContext, player: _SideRunner, names: Collecti
         ToolError: it plays something else.
     """
     scenarios = [context.request.scenarios[name] for name in names]
-    playing = player.runner.run(scenarios, device=context.request.device, on_played=lambda _: None)
+    playing = run_scenarios(
+        player.runner, scenarios, device=context.request.device, on_run=lambda _: None
+    )
     for name in names:
         played = playing.by_scenario.get(name)
         golden = context.recordings[0][name].trace

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from filelock import FileLock, Timeout
 
 from tools.errors import ToolError
-from tools.gate.gate import GateRequest, GateResult
+from tools.gate.request import GateRequest, GateResult
 from tools.gate.self_checks import failed_checks
 from tools.gate.side_results import RunnerFactory
 from tools.goldens import provenance
@@ -20,7 +20,8 @@ from tools.goldens.golden_set import GoldenSet, format_causes, read_golden_set
 from tools.goldens.transaction import Transaction
 from tools.progress import progress
 from tools.sides.prepare import local_side
-from tools.workers.results import RunResults, parse_recordings
+from tools.workers.protocol import ReadProvenance
+from tools.workers.results import RunResults, parse_recordings, run_scenarios
 from traces.diff import compare_sides
 from traces.pytest.golden_files import PROVENANCE, golden_path, orphans, refuse_writing_in_ci
 from traces.schema.canonical import render
@@ -115,8 +116,10 @@ def plan_regeneration(
         open_runner(local_side(request.root)) as troupe,
         progress("playing worktree", total=len(request.names)) as on_played,
     ):
-        playing = troupe.run(request.selected_scenarios, device=request.device, on_played=on_played)
-        player = troupe.provenance(device=request.device)
+        playing = run_scenarios(
+            troupe, request.selected_scenarios, device=request.device, on_run=on_played
+        )
+        player = troupe.call(ReadProvenance(device=request.device))
     _require_no_problems(playing)
     recordings = parse_recordings(playing)
     steps = [

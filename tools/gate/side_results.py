@@ -10,11 +10,13 @@ from tools.goldens.golden_set import GoldenSet
 from tools.progress import progress
 from tools.sides.parse import Side
 from tools.sides.prepare import PreparedSide, prepare_side
-from tools.workers.results import ScenarioRunner, parse_recordings
+from tools.workers.pool import WorkerPool
+from tools.workers.protocol import ListBuilders
+from tools.workers.results import parse_recordings, run_scenarios
 from traces.schema.model import Recording
 from traces.targets.native.scenarios import NativeScenario
 
-RunnerFactory: TypeAlias = Callable[[PreparedSide], AbstractContextManager[ScenarioRunner]]
+RunnerFactory: TypeAlias = Callable[[PreparedSide], AbstractContextManager[WorkerPool]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +84,8 @@ def run_side(
         open_runner(place) as troupe,
         progress(f"playing {side.text}", total=len(scenarios)) as on_played,
     ):
-        playing = troupe.run(scenarios, device=device, on_played=on_played)
-        builders = troupe.builders() if lists_builders else ()
+        playing = run_scenarios(troupe, scenarios, device=device, on_run=on_played)
+        builders = troupe.call(ListBuilders()) if lists_builders else ()
     return SideResults(
         recordings=parse_recordings(playing),
         unplayable=playing.unplayable,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tools.errors import ToolError
-from tools.gate.gate import GateResult
+from tools.gate.request import GateResult
 from tools.goldens.files import golden_names
 from tools.goldens.transaction import Transaction
 from tools.workers.results import RunResults, parse_recordings

@@ -15,7 +15,8 @@ from tools.errors import ToolError, one_line
 from tools.progress import progress
 from tools.session import Session
 from tools.sides.targets import find_target, load_aliases
-from tools.workers.results import parse_recordings
+from tools.workers.protocol import ListBuilders
+from tools.workers.results import parse_recordings, run_scenarios
 from traces.diff import compare_sides
 from traces.diff.aliases import Aliases
 from traces.schema.model import Recording
@@ -140,8 +141,8 @@ def run_surveyed_side(
         session.open_side(side, python=python) as troupe,
         progress(f"playing {side}", total=len(scenarios)) as on_played,
     ):
-        playing = troupe.run(scenarios, device=device, on_played=on_played)
-        builders = troupe.builders()
+        playing = run_scenarios(troupe, scenarios, device=device, on_run=on_played)
+        builders = troupe.call(ListBuilders())
     if playing.problems:
         more = f" (and {len(playing.problems) - 1} more)" if len(playing.problems) > 1 else ""
         raise ToolError(

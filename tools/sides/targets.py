@@ -35,7 +35,7 @@ class TargetSpec:
 TARGETS: Mapping[str, TargetSpec] = {
     NATIVE: TargetSpec(
         name=NATIVE,
-        worker_class="tools.workers.protocol:NativeWorker",
+        worker_class="tools.workers.native:NativeWorker",
         audit_worker_class="tools.workers.native:NativeAuditWorker",
         scenarios="traces.targets.native.scenarios",
         sides="golden, worktree or a git revision",

@@ -1,9 +1,10 @@
-"""The program of a worker in another interpreter: needs the standard library, then the stage.
+"""Script that another interpreter runs as a worker process.
 
-Run as a script, so that nothing of ours is on ``sys.path``. Our own packages are found by name; the
-side's tree and its pinned dependencies come first, the interpreter's own packages last. So what is
-installed beside us never gets in front of what the side has pinned, and the ``tools`` that a wheel
-of sglang brings along never hides ours.
+Until the worker class is imported it needs the standard library alone. It is run by path, so that
+nothing of this project is on ``sys.path``; a finder locates our packages by name instead. The
+side's tree and its pinned dependencies come first, the interpreter's own packages last: what is
+installed beside this project cannot hide what the side has pinned, and the ``tools`` package in a
+wheel of sglang cannot hide ours.
 """
 
 import sys
@@ -17,7 +18,7 @@ _OUR_PACKAGES = frozenset({"assembler", "tools", "traces"})
 
 
 class _OurPackageFinder:
-    """Finds our packages where this file lies, wherever else there are some of the same names."""
+    """A finder that locates our packages beside this file, whatever else has their names."""
 
     def find_spec(
         self,
@@ -26,7 +27,7 @@ class _OurPackageFinder:
         target: ModuleType | None = None,
         /,
     ) -> ModuleSpec | None:
-        """Return where one of our packages lies; parts of them are found as usual."""
+        """Return the location of one of our packages; submodules are found as usual."""
         if path is not None or fullname not in _OUR_PACKAGES:
             return None
         return PathFinder.find_spec(fullname, [str(Path(__file__).resolve().parents[2])], target)
@@ -48,12 +49,12 @@ def command_arguments(
 
 def main() -> None:
     """Serve one connection."""
-    descriptor, stage, *paths = sys.argv[1:]
+    descriptor, worker_class, *paths = sys.argv[1:]
     sys.meta_path.insert(0, _OurPackageFinder())
     sys.path[:0] = paths
-    from tools.workers.protocol import serve
+    from tools.workers.serve import serve
 
-    serve(Connection(int(descriptor)), worker_class=stage, root=Path(paths[0]))
+    serve(Connection(int(descriptor)), worker_class=worker_class, root=Path(paths[0]))
 
 
 if __name__ == "__main__":

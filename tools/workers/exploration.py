@@ -1,21 +1,19 @@
-"""Runs random traffic in worker processes and says what it found, the same on every machine."""
+"""Exploration of every builder with random traffic; the result does not depend on timing."""
 
 import gc
 import logging
-import multiprocessing
-import os
-import signal
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
 
 from tools.errors import ToolError
-from tools.workers.pool import core_count
-from tools.workers.protocol import NativeWorker
+from tools.workers.launch import SpawnLauncher
+from tools.workers.native import NativeWorker
+from tools.workers.pool import WorkerPool, core_count
+from tools.workers.protocol import Handlers, Task, TaskFailed
 from tools.workers.results import ProgressCallback
 from traces.explore import draw_config
 
@@ -23,15 +21,15 @@ if TYPE_CHECKING:
     from traces.explore import TrafficConfig, TrafficReplay
     from traces.targets.native.scenarios import NativeScenario
 
-# So few that a builder that fails is known soon, so many that sending them costs nothing.
+# Few enough to find a failing builder soon, enough to make the cost of sending them small.
 RUNS_PER_BATCH = 10
-
-Answer = TypeVar("Answer")
+# Shrinking ends by limits of its own; this one only ends a worker that hangs.
+BATCH_LIMIT_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exploration:
-    """What to explore.
+    """Settings of an exploration.
 
     Attributes:
         root: directory that holds ``assembler/``.
@@ -39,7 +37,7 @@ class Exploration:
         seed: of everything.
         run_num: runs of each builder.
         step_num: steps of each run, before shrinking.
-        builders: whose turn it is.
+        builders: those to explore.
         policies: of the schedules.
     """
 
@@ -51,15 +49,20 @@ class Exploration:
     builders: tuple[str, ...]
     policies: tuple[str, ...]
 
+    @property
+    def batch_count(self) -> int:
+        """How often :func:`explore` reports progress."""
+        return -(-self.run_num // RUNS_PER_BATCH) * len(self.builders)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplorationFinding:
     """The first violation of a builder.
 
     Attributes:
-        builder: whose.
+        builder: its name.
         run: number of the run, from 0.
-        replay: how to see it again.
+        replay: steps that show it again.
     """
 
     builder: str
@@ -68,60 +71,116 @@ class ExplorationFinding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Batch:
+class ExploreBatch(Task[ExplorationFinding | None]):
+    """Run some configurations of one builder and return the first violation, shrunk."""
+
     builder: str
     step_num: int
-    cases: "tuple[tuple[int, TrafficConfig], ...]"
+    configs: "tuple[tuple[int, TrafficConfig], ...]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerunReplay(Task["TrafficReplay | None"]):
+    """Run the steps of a replay without Hypothesis; return it with what they violate now."""
+
+    replay: "TrafficReplay"
+
+
+class ExplorationWorker(NativeWorker):
+    """Runs random traffic on the ``assembler`` that lies under one root."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        # Random traffic makes builders warn all the time; only violations count.
+        logging.getLogger("assembler").setLevel(logging.ERROR)
+        # Each run leaves garbage; collecting it need not visit everything imported so far.
+        gc.freeze()
+
+    @property
+    @override
+    def handlers(self) -> Handlers:
+        """The task types this class handles."""
+        return {ExploreBatch: self.explore_batch, RerunReplay: self.rerun_replay}
+
+    def explore_batch(self, task: ExploreBatch) -> ExplorationFinding | None:
+        """Run the configurations of a batch in order; return the first violation."""
+        from traces.explore.traffic_machine import find_violation
+        from traces.targets.native.explore.subject import NativeTrafficSubject
+
+        for run, config in task.configs:
+            replay = find_violation(
+                config, open_subject=NativeTrafficSubject, step_num=task.step_num, shrinks=True
+            )
+            if replay is not None:
+                return ExplorationFinding(builder=task.builder, run=run, replay=replay)
+        return None
+
+    def rerun_replay(self, task: RerunReplay) -> "TrafficReplay | None":
+        """Run the steps of a replay; return it with the violation it shows now."""
+        import msgspec
+
+        from traces.explore import run_steps
+        from traces.targets.native.explore.subject import NativeTrafficSubject
+
+        kept = task.replay
+        violation = run_steps(kept.case, kept.steps, open_subject=NativeTrafficSubject)
+        if violation is None:
+            return None
+        return msgspec.structs.replace(kept, invariant=violation.invariant, message=str(violation))
 
 
 def explore(exploration: Exploration, *, on_batch: ProgressCallback) -> list[ExplorationFinding]:
     """Explore every builder; return the first violation of each that has one.
 
-    What is returned depends on the exploration and not on which worker was faster.
+    The result depends on the settings and not on which worker was faster: batches of a builder are
+    sent in order, and only those after a violation are left out.
 
     Raises:
-        ToolError: a worker died, or the target cannot be imported.
+        ToolError: a batch failed, or the target cannot be imported.
     """
     findings: dict[str, ExplorationFinding] = {}
-    with _open_workers(exploration.root) as pool:
-        # Cases are drawn here: only the parent knows the scenarios without computing them.
-        waiting = [(batch, pool.submit(_explore_batch, batch)) for batch in _batches(exploration)]
-        for batch, future in waiting:
+
+    def unfinished_batches() -> Iterator[ExploreBatch]:
+        for batch in _batches(exploration):
             if batch.builder in findings:
-                future.cancel()
+                on_batch(batch.builder)
             else:
-                finding = _result_of(future)
-                if finding is not None:
-                    findings[batch.builder] = finding
-            on_batch(batch.builder)
+                yield batch
+
+    with open_exploration_pool(exploration.root, size=core_count()) as pool:
+        for reply in pool.results(unfinished_batches()):
+            found = reply.result
+            if isinstance(found, TaskFailed):
+                rule = "must be explored"
+                raise ToolError("traffic", rule, expected="a result", got=found.reason)
+            if found is not None:
+                earlier = findings.get(found.builder)
+                if earlier is None or found.run < earlier.run:
+                    findings[found.builder] = found
+            assert isinstance(reply.task, ExploreBatch)
+            on_batch(reply.task.builder)
     return [findings[builder] for builder in exploration.builders if builder in findings]
 
 
-def rerun_replay(root: Path, replay: "TrafficReplay") -> "TrafficReplay | None":
-    """Take the steps of a replay without Hypothesis; return it with what they violate now.
+def open_exploration_pool(root: Path, *, size: int) -> WorkerPool:
+    """Return a pool whose workers run random traffic."""
+    launcher = SpawnLauncher(worker_class="tools.workers.exploration:ExplorationWorker", root=root)
+    return WorkerPool(launcher=launcher, size=size, limit_seconds=BATCH_LIMIT_SECONDS)
 
-    Raises:
-        ToolError: the worker died, or the target cannot be imported.
+
+def _batches(exploration: Exploration) -> Iterator[ExploreBatch]:
+    """Yield the batches in turns, so that every builder has its first runs soon.
+
+    Configurations are drawn here: only this process knows the scenarios without computing them.
     """
-    with _open_workers(root) as pool:
-        return _result_of(pool.submit(_rerun, replay))
-
-
-def batch_count(exploration: Exploration) -> int:
-    """Return how often :func:`explore` reports progress."""
-    return -(-exploration.run_num // RUNS_PER_BATCH) * len(exploration.builders)
-
-
-def _batches(exploration: Exploration) -> Iterator[_Batch]:
-    """Yield the batches in turns, so that every builder has its first runs soon."""
     for start in range(0, exploration.run_num, RUNS_PER_BATCH):
         runs = range(start, min(start + RUNS_PER_BATCH, exploration.run_num))
         for builder in exploration.builders:
-            cases = tuple((run, _draw_case(exploration, builder, run)) for run in runs)
-            yield _Batch(builder=builder, step_num=exploration.step_num, cases=cases)
+            configs = tuple((run, _draw_config(exploration, builder, run)) for run in runs)
+            yield ExploreBatch(builder=builder, step_num=exploration.step_num, configs=configs)
 
 
-def _draw_case(exploration: Exploration, builder: str, run: int) -> "TrafficConfig":
+def _draw_config(exploration: Exploration, builder: str, run: int) -> "TrafficConfig":
     return draw_config(
         scenarios=exploration.scenarios,
         builder=builder,
@@ -129,60 +188,3 @@ def _draw_case(exploration: Exploration, builder: str, run: int) -> "TrafficConf
         run=run,
         policies=exploration.policies,
     )
-
-
-@contextmanager
-def _open_workers(root: Path) -> Iterator[ProcessPoolExecutor]:
-    pool = ProcessPoolExecutor(
-        max_workers=core_count(),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_initialise_worker,
-        initargs=(root,),
-    )
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _result_of(future: "Future[Answer]") -> Answer:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise ToolError("worker", "must live", expected="an answer", got=error) from error
-
-
-def _initialise_worker(root: Path) -> None:
-    """Prepare a process: the parent owns interrupts and stdout."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.dup2(2, 1)
-    NativeWorker(root)
-    # What a builder warns of is the scenario's business.
-    logging.getLogger("assembler").setLevel(logging.ERROR)
-    # Nothing imported so far ever becomes garbage, and each run makes some.
-    gc.freeze()
-
-
-def _explore_batch(batch: _Batch) -> ExplorationFinding | None:
-    from traces.explore.traffic_machine import find_violation
-    from traces.targets.native.explore.subject import NativeTrafficSubject
-
-    for run, case in batch.cases:
-        replay = find_violation(
-            case, open_subject=NativeTrafficSubject, step_num=batch.step_num, shrinks=True
-        )
-        if replay is not None:
-            return ExplorationFinding(builder=batch.builder, run=run, replay=replay)
-    return None
-
-
-def _rerun(replay: "TrafficReplay") -> "TrafficReplay | None":
-    import msgspec
-
-    from traces.explore import run_steps
-    from traces.targets.native.explore.subject import NativeTrafficSubject
-
-    violation = run_steps(replay.case, replay.steps, open_subject=NativeTrafficSubject)
-    if violation is None:
-        return None
-    return msgspec.structs.replace(replay, invariant=violation.invariant, message=str(violation))

@@ -1,17 +1,30 @@
-"""What a device is made of. Runs in workers: it imports torch, and for a GPU asks its driver."""
+"""Device, driver and versions of a worker process. The functions import torch."""
 
 import platform
 import subprocess
+from importlib.metadata import PackageNotFoundError, version
 
 _DRIVER_QUERY = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
 _DRIVER_TIMEOUT_SECONDS = 30.0
+
+
+def read_provenance(device: str) -> dict[str, str]:
+    """Return device and versions of this process, as a golden's provenance has them."""
+    import torch
+
+    return {
+        **describe_hardware(device),
+        "goldentrace": _version("goldentrace"),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+    }
 
 
 def describe_hardware(device: str) -> dict[str, str]:
     """Return kind and name of a device, GPU driver and CUDA version, as text.
 
     ``device`` of the result is empty when this machine has no such GPU; ``driver`` and ``cuda`` are
-    empty without a GPU, and ``driver`` also where nobody knows it.
+    empty without a GPU, and ``driver`` also where ``nvidia-smi`` does not print it.
 
     Args:
         device: as on the command line.
@@ -42,3 +55,10 @@ def driver_version(command: tuple[str, ...]) -> str:
         return ""
     lines = done.stdout.splitlines()
     return lines[0].strip() if done.returncode == 0 and lines else ""
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"

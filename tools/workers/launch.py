@@ -1,4 +1,4 @@
-"""How a worker process comes to be: a spawned copy of ours, or another interpreter."""
+"""Launchers of worker processes: a spawned copy of this process, or another interpreter."""
 
 import multiprocessing
 import os
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 from tools.workers import entry
-from tools.workers.protocol import serve
+from tools.workers.serve import serve
 
-# Python reads these when it starts; the user's would bring foreign modules in.
+# Python reads these when it starts; the user's would put other modules on ``sys.path``.
 _REMOVED_VARIABLES = frozenset({"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP"})
 _OFFLINE_VARIABLES = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONNOUSERSITE": "1"}
 # What a release warns about while it is imported is no finding of ours.
@@ -33,7 +33,7 @@ class WorkerProcess(Protocol):
 
 
 class WorkerLauncher(Protocol):
-    """Starts workers for one side."""
+    """A launcher of workers for one side."""
 
     @property
     def root(self) -> Path:
@@ -45,11 +45,11 @@ class WorkerLauncher(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpawnLauncher:
-    """Workers that see what this process sees: our interpreter, our ``sys.path``.
+    """Launcher of workers with the interpreter and ``sys.path`` of this process.
 
     Attributes:
-        stage: ``module:class`` that the workers make.
-        root: handed to the stage.
+        worker_class: ``module:class`` of the worker object.
+        root: argument of the worker class.
     """
 
     worker_class: str
@@ -74,11 +74,11 @@ class SpawnLauncher:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IsolatedLauncher:
-    """Workers of any interpreter, which see one tree and its layers before their own packages.
+    """Launcher of workers of any interpreter, with one tree and its layers first on ``sys.path``.
 
     Attributes:
-        stage: ``module:class`` that the workers make.
-        root: goes first on their ``sys.path``, and to the stage.
+        worker_class: ``module:class`` of the worker object.
+        root: first on their ``sys.path``, and argument of the worker class.
         python: the interpreter.
         layers: go on ``sys.path`` after the root.
     """
@@ -138,7 +138,7 @@ class _IsolatedProcess:
         return self.process.returncode
 
     def end(self) -> None:
-        # A stage may have children of its own, in the group that its worker leads.
+        # A worker may have children of its own, in the group that its worker leads.
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()

@@ -1,44 +1,34 @@
-"""Plays scenarios in worker processes, each of them under two hash seeds.
+"""Pool of worker processes, the only one in this project.
 
-A crew knows what every one of its workers is doing, so a worker that dies or hangs costs one
-scenario, which is named; the others are played to the end by a replacement.
+The pool keeps the current task of every worker, so a worker that dies or hangs costs one task,
+which is named; a replacement runs the others.
 """
 
 import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeAlias
 
 from tools.errors import ToolError
 from tools.workers.launch import WorkerLauncher, WorkerProcess
-from tools.workers.protocol import (
-    FailedRequest,
-    ListBuilders,
-    ReadProvenance,
-    ReplayScenario,
-    RequestResult,
-    RunScenario,
-    WorkerReady,
-    WorkerReply,
-    WorkerRequest,
-)
-from tools.workers.results import HASH_SEEDS, ProgressCallback, RunResults, combine_replies
-from traces.divergence import CallLog, LineLog
-from traces.targets.native.scenarios import NativeScenario
+from tools.workers.protocol import Result, Task, TaskFailed, TaskReply, WorkerReady
 
 START_LIMIT_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Job:
-    seed: int
-    request: WorkerRequest
+    """One task for one worker; ``number`` is None for a broadcast task."""
+
+    number: int | None
+    task: Task[Any]
+    attempt: int = 1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,24 +37,47 @@ class _PoolWorker:
     process: WorkerProcess
     connection: Connection
     deadline: float
-    ready: bool = False
+    setup: dict[type, Task[Any]]
+    """Broadcast tasks that this worker has not run yet."""
+    is_ready: bool = False
     job: _Job | None = None
 
+    @property
+    def is_idle(self) -> bool:
+        return self.is_ready and self.job is None
 
-@dataclass(slots=True)
+    def send(self, job: _Job, *, limit_seconds: float) -> None:
+        self.job = job
+        self.deadline = time.monotonic() + limit_seconds
+        with suppress(OSError):  # a worker that has just died is found by its closed connection
+            self.connection.send(job.task)
+
+
+_Queues: TypeAlias = Mapping[int, deque[_Job]]
+_Answers: TypeAlias = Iterator[tuple[_PoolWorker, _Job, object]]
+
+
+@dataclass(slots=True, kw_only=True)
 class WorkerPool:
     """Worker processes for one side; they start when needed and end with the ``with`` block.
+
+    :mod:`tools.workers.protocol` describes the use.
 
     Attributes:
         launcher: starts them.
         size: workers for each hash seed.
-        limit_seconds: time one scenario may take.
+        limit_seconds: time one task may take.
+        seeds: hash seeds; every task of :meth:`results` runs once under each.
+        start_limit_seconds: time a worker may take to import its target.
     """
 
     launcher: WorkerLauncher
     size: int
     limit_seconds: float
+    seeds: tuple[int, ...] = (0,)
+    start_limit_seconds: float = START_LIMIT_SECONDS
     _workers: list[_PoolWorker] = field(default_factory=list)
+    _setup: dict[type, Task[Any]] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         return self
@@ -78,122 +91,142 @@ class WorkerPool:
         for worker in list(self._workers):
             self._stop_worker(worker)
 
-    def run(
-        self, scenarios: Sequence[NativeScenario], *, device: str, on_played: ProgressCallback
-    ) -> RunResults:
-        """Play every scenario once under each hash seed.
+    def broadcast(self, task: Task[Any]) -> None:
+        """Run a task in every worker before its next other task, also in workers to come.
+
+        It replaces an earlier broadcast task of its type. Its result is dropped.
+        """
+        self._setup[type(task)] = task
+        for worker in self._workers:
+            worker.setup[type(task)] = task
+
+    def results(
+        self, tasks: Iterable[Task[Result]], *, tries: int = 1
+    ) -> Iterator[TaskReply[Result]]:
+        """Yield the reply to each task under each hash seed, in the order of completion.
+
+        Args:
+            tasks: drawn from only as workers become free.
+            tries: how often a task is run whose worker dies or hangs.
 
         Raises:
-            ToolError: the target cannot be imported.
+            ToolError: a worker cannot be started, or a broadcast task failed in it.
         """
-        jobs = [
-            _Job(seed=seed, request=RunScenario(scenario=scenario, device=device))
-            for scenario in scenarios
-            for seed in HASH_SEEDS
-        ]
-        replies: dict[str, dict[int, WorkerReply]] = {scenario.name: {} for scenario in scenarios}
-        for job, reply in self._run_jobs(jobs):
-            assert isinstance(job.request, RunScenario)
-            name = job.request.scenario.name
-            replies[name][job.seed] = reply
-            if len(replies[name]) == len(HASH_SEEDS):
-                on_played(name)
-        return combine_replies(replies)
+        return self._run_tasks(tasks, seeds=self.seeds, tries=tries)
 
-    def replay(
-        self, scenario: NativeScenario, *, device: str, call: tuple[str, int] | None
-    ) -> CallLog | LineLog:
-        """Play a scenario again; return the log of its calls, or of the lines of one call.
+    def call(self, task: Task[Result]) -> Result:
+        """Run one task in one worker and return its result.
 
         Raises:
-            ToolError: the target cannot be imported, or not be played again.
+            ToolError: a worker cannot be started, or the task failed.
         """
-        found = self._run_request(ReplayScenario(scenario=scenario, device=device, call=call))
-        assert isinstance(found, RequestResult)
-        log: CallLog | LineLog = found.result
-        return log
+        seeds = (self._workers[0].seed if self._workers else self.seeds[0],)
+        [reply] = self._run_tasks([task], seeds=seeds, tries=1)
+        if isinstance(reply.result, TaskFailed):
+            rule = f"must answer {type(task).__name__}"
+            raise ToolError("target", rule, expected="a result", got=reply.result.reason)
+        return reply.result
 
-    def builders(self) -> tuple[str, ...]:
-        """Return the names of all stack builders of the side.
+    def _run_tasks(
+        self, tasks: Iterable[Task[Result]], *, seeds: tuple[int, ...], tries: int
+    ) -> Iterator[TaskReply[Result]]:
+        source = enumerate(tasks)
+        queues: _Queues = {seed: deque() for seed in seeds}
+        try:
+            while True:
+                self._fill_queues(queues, source)
+                self._assign_jobs(queues)
+                busy = [worker for worker in self._workers if not worker.is_idle]
+                if not busy:
+                    return
+                for worker, job, result in self._wait_for_answers(busy):
+                    is_lost = isinstance(result, TaskFailed) and result.is_lost
+                    if job.number is None:
+                        self._require_setup(job.task, result)
+                    elif is_lost and job.attempt < tries:
+                        queues[worker.seed].appendleft(replace(job, attempt=job.attempt + 1))
+                    else:
+                        yield TaskReply(
+                            number=job.number,
+                            task=job.task,
+                            seed=worker.seed,
+                            result=result,  # type: ignore[arg-type] # the handler's result
+                        )
+        finally:
+            # When the caller stops early, answers to abandoned tasks must not meet later ones.
+            for worker in [worker for worker in self._workers if worker.job is not None]:
+                self._stop_worker(worker)
 
-        Raises:
-            ToolError: the target cannot be imported or searched.
-        """
-        found = self._run_request(ListBuilders())
-        assert isinstance(found, tuple)
-        return found
-
-    def provenance(self, *, device: str) -> dict[str, str]:
-        """Return device and versions of what plays.
-
-        Raises:
-            ToolError: the target cannot be imported.
-        """
-        found = self._run_request(ReadProvenance(device=device))
-        assert isinstance(found, dict)
-        return found
-
-    def _run_request(self, request: WorkerRequest) -> WorkerReply:
-        seed = self._workers[0].seed if self._workers else HASH_SEEDS[0]
-        [(_, reply)] = self._run_jobs([_Job(seed=seed, request=request)])
-        if isinstance(reply, FailedRequest):
-            rule = f"must answer {type(request).__name__}"
-            raise ToolError("target", rule, expected="a result", got=reply.reason)
-        return reply
-
-    def _run_jobs(self, jobs: Sequence[_Job]) -> Iterator[tuple[_Job, WorkerReply]]:
-        queues = {seed: deque(job for job in jobs if job.seed == seed) for seed in HASH_SEEDS}
-        while True:
-            self._assign_jobs(queues)
-            busy = [worker for worker in self._workers if worker.job or not worker.ready]
-            if not busy:
-                return
-            patience = max(0.0, min(worker.deadline for worker in busy) - time.monotonic())
-            heard = wait([worker.connection for worker in busy], timeout=patience)
-            for worker in busy:
-                if worker.connection in heard:
-                    yield from self._receive(worker)
-                elif time.monotonic() >= worker.deadline:
-                    self._stop_worker(worker)
-                    yield self._lost_job(worker, "a worker that gave none in time")
-
-    def _assign_jobs(self, queues: Mapping[int, deque[_Job]]) -> None:
-        """Give waiting jobs to idle workers, starting workers where there are too few."""
+    def _fill_queues(self, queues: _Queues, source: Iterator[tuple[int, Task[Any]]]) -> None:
+        """Draw tasks until every worker that is free or may be started has one."""
         for seed, queue in queues.items():
-            hands = [worker for worker in self._workers if worker.seed == seed]
-            for worker in hands:
-                if queue and worker.ready and worker.job is None:
-                    worker.job = queue.popleft()
-                    worker.deadline = time.monotonic() + self.limit_seconds
-                    with suppress(OSError):  # a worker that just died is heard as such
-                        worker.connection.send(worker.job.request)
-            starting = sum(not worker.ready for worker in hands)
-            for _ in range(min(self.size - len(hands), len(queue) - starting)):
+            busy = sum(w.job is not None for w in self._workers if w.seed == seed)
+            while len(queue) < self.size - busy:
+                drawn = next(source, None)
+                if drawn is None:
+                    return
+                for one in queues.values():
+                    one.append(_Job(number=drawn[0], task=drawn[1]))
+
+    def _assign_jobs(self, queues: _Queues) -> None:
+        """Send waiting jobs to idle workers, starting workers where there are too few."""
+        for seed, queue in queues.items():
+            mine = [worker for worker in self._workers if worker.seed == seed]
+            for worker in mine:
+                if queue and worker.is_idle:
+                    setup = next(iter(worker.setup), None)
+                    job = (
+                        queue.popleft()
+                        if setup is None
+                        else _Job(number=None, task=worker.setup.pop(setup))
+                    )
+                    worker.send(job, limit_seconds=self.limit_seconds)
+            soon_free = sum(
+                not worker.is_ready or (worker.job is not None and worker.job.number is None)
+                for worker in mine
+            )
+            for _ in range(min(self.size - len(mine), len(queue) - soon_free)):
                 self._workers.append(self._start_worker(seed))
 
-    def _receive(self, worker: _PoolWorker) -> Iterator[tuple[_Job, WorkerReply]]:
+    def _wait_for_answers(self, busy: list[_PoolWorker]) -> _Answers:
+        """Yield what comes in until the next deadline; stop workers that are past theirs."""
+        patience = max(0.0, min(worker.deadline for worker in busy) - time.monotonic())
+        readable = wait([worker.connection for worker in busy], timeout=patience)
+        for worker in busy:
+            if worker.connection in readable:
+                yield from self._receive(worker)
+            elif time.monotonic() >= worker.deadline:
+                yield self._lose_worker(worker, "a worker that gave none in time")
+
+    def _receive(self, worker: _PoolWorker) -> _Answers:
         try:
-            reply: WorkerReply = worker.connection.recv()
+            message = worker.connection.recv()
         except (EOFError, ConnectionResetError):
             code = worker.process.exit_code(timeout_seconds=5)
-            self._stop_worker(worker)
-            yield self._lost_job(worker, f"a worker that ended with code {code}")
+            yield self._lose_worker(worker, f"a worker that ended with code {code}")
             return
         if worker.job is not None:
             job, worker.job = worker.job, None
-            yield job, reply
-        elif isinstance(reply, WorkerReady):
-            worker.ready = True
+            yield worker, job, message
+        elif isinstance(message, WorkerReady):
+            worker.is_ready = True
         else:
-            assert isinstance(reply, FailedRequest)
-            raise ToolError(
-                "target", "must be importable", expected=self.launcher.root, got=reply.reason
-            )
+            assert isinstance(message, TaskFailed)
+            root, got = self.launcher.root, message.reason
+            self._stop_worker(worker)
+            raise ToolError("target", "must be importable", expected=root, got=got)
 
-    def _lost_job(self, worker: _PoolWorker, got: str) -> tuple[_Job, WorkerReply]:
-        if worker.job is None:
+    def _lose_worker(self, worker: _PoolWorker, got: str) -> tuple[_PoolWorker, _Job, TaskFailed]:
+        job, worker.job = worker.job, None
+        self._stop_worker(worker)
+        if job is None:
             raise ToolError("worker", "must start", expected="a process that answers", got=got)
-        return worker.job, FailedRequest(reason=got)
+        return worker, job, TaskFailed(reason=got, is_lost=True)
+
+    def _require_setup(self, task: Task[Any], result: object) -> None:
+        if isinstance(result, TaskFailed):
+            rule = f"must run {type(task).__name__}"
+            raise ToolError("worker", rule, expected="a result", got=result.reason)
 
     def _stop_worker(self, worker: _PoolWorker) -> None:
         self._workers.remove(worker)
@@ -202,18 +235,17 @@ class WorkerPool:
 
     def _start_worker(self, seed: int) -> _PoolWorker:
         process, connection = self.launcher.start(seed=seed)
-        deadline = time.monotonic() + START_LIMIT_SECONDS
-        return _PoolWorker(seed=seed, process=process, connection=connection, deadline=deadline)
-
-
-def open_worker_pool(launcher: WorkerLauncher, *, limit_seconds: float) -> WorkerPool:
-    """Return a crew that uses all cores."""
-    size = max(1, core_count() // len(HASH_SEEDS))
-    return WorkerPool(launcher=launcher, size=size, limit_seconds=limit_seconds)
+        return _PoolWorker(
+            seed=seed,
+            process=process,
+            connection=connection,
+            deadline=time.monotonic() + self.start_limit_seconds,
+            setup=dict(self._setup),
+        )
 
 
 def core_count() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     count = os.cpu_count()

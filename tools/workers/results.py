@@ -1,12 +1,12 @@
-"""What comes of playing scenarios, and whether twice the same came of it."""
+"""Results of running scenarios, each under two hash seeds, which must agree."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from tools.errors import ToolError
-from tools.workers.protocol import FailedRequest, RunResult, UnsupportedScenario, WorkerReply
-from traces.divergence import CallLog, LineLog
+from tools.workers.pool import WorkerPool
+from tools.workers.protocol import RunResult, RunScenario, TaskFailed, UnsupportedScenario
 from traces.schema.canonical import parse, parse_sites
 from traces.schema.model import Recording
 from traces.targets.native.scenarios import NativeScenario
@@ -14,16 +14,16 @@ from traces.targets.native.scenarios import NativeScenario
 HASH_SEEDS = (0, 4242)
 
 ProgressCallback: TypeAlias = Callable[[str], None]
+_Reply: TypeAlias = RunResult | UnsupportedScenario | TaskFailed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResults:
-    """What came of playing some scenarios.
+    """Results of running some scenarios on one side.
 
     Attributes:
-        performances: by scenario name, in the order asked; only those that were played under every
-            hash seed with the same result.
-        unplayable: why, for those that the side has no way to play.
+        by_scenario: in the order asked; only those with the same result under every hash seed.
+        unplayable: the reason, for those that the side has no parts for.
         problems: one line for each of the others.
     """
 
@@ -32,38 +32,33 @@ class RunResults:
     problems: tuple[str, ...]
 
 
-class ScenarioRunner(Protocol):
-    """Whoever can play scenarios of one side: a :class:`Crew`, or a fake in a test."""
+def run_scenarios(
+    pool: WorkerPool, scenarios: Sequence[NativeScenario], *, device: str, on_run: ProgressCallback
+) -> RunResults:
+    """Run every scenario once under each hash seed.
 
-    def run(
-        self, scenarios: Sequence[NativeScenario], *, device: str, on_played: ProgressCallback
-    ) -> RunResults:
-        """Play scenarios; ``on_played`` hears each name when its last performance is in."""
+    Args:
+        pool: workers of one side, under :data:`HASH_SEEDS`.
+        scenarios: to be run.
+        device: as on the command line.
+        on_run: called with each name when its last result is in.
 
-    def replay(
-        self, scenario: NativeScenario, *, device: str, call: tuple[str, int] | None
-    ) -> CallLog | LineLog:
-        """Play a scenario again; return the log of its calls, or of the lines of one call.
-
-        Args:
-            scenario: one that can be played.
-            device: as for :meth:`play`.
-            call: function and number of the call; None for all calls.
-
-        Raises:
-            ToolError: it cannot be played again.
-        """
-
-    def builders(self) -> tuple[str, ...]:
-        """Return the names of all stack builders of the side."""
-
-    def provenance(self, *, device: str) -> dict[str, str]:
-        """Return device and versions of what plays."""
+    Raises:
+        ToolError: the target cannot be imported.
+    """
+    tasks = [RunScenario(scenario=scenario, device=device) for scenario in scenarios]
+    replies: dict[str, dict[int, _Reply]] = {scenario.name: {} for scenario in scenarios}
+    for reply in pool.results(tasks):
+        name = scenarios[reply.number].name
+        replies[name][reply.seed] = reply.result
+        if len(replies[name]) == len(HASH_SEEDS):
+            on_run(name)
+    return _combine_replies(replies)
 
 
-def combine_replies(replies: Mapping[str, Mapping[int, WorkerReply]]) -> RunResults:
-    """Return what was played alike under every hash seed, and a problem for everything else."""
-    performances: dict[str, RunResult] = {}
+def _combine_replies(replies: Mapping[str, Mapping[int, _Reply]]) -> RunResults:
+    """Return the results that agree under every hash seed, and a problem for everything else."""
+    results: dict[str, RunResult] = {}
     unplayable: dict[str, str] = {}
     problems: list[str] = []
     for name, by_seed in replies.items():
@@ -75,23 +70,23 @@ def combine_replies(replies: Mapping[str, Mapping[int, WorkerReply]]) -> RunResu
         elif (problem := _problem(name, by_seed)) is not None:
             problems.append(problem)
         elif isinstance(first, RunResult):
-            performances[name] = first
-    return RunResults(by_scenario=performances, unplayable=unplayable, problems=tuple(problems))
+            results[name] = first
+    return RunResults(by_scenario=results, unplayable=unplayable, problems=tuple(problems))
 
 
 def parse_recordings(results: RunResults) -> dict[str, Recording]:
-    """Return what was played as recordings."""
+    """Return the results as recordings."""
     return {
         name: Recording(
-            trace=parse(performance.text, subject=name),
-            sites=parse_sites(performance.sites, subject=name) if performance.sites else None,
+            trace=parse(result.text, subject=name),
+            sites=parse_sites(result.sites, subject=name) if result.sites else None,
         )
-        for name, performance in results.by_scenario.items()
+        for name, result in results.by_scenario.items()
     }
 
 
 def unplayable_notes(side: str, unplayable: Mapping[str, str]) -> tuple[str, ...]:
-    """Return one line for each reason why a side cannot play scenarios; the verdict names them."""
+    """Return one line for each reason why a side cannot run scenarios; the verdict names them."""
     return tuple(
         f"{side} cannot play {len(names)} {'scenarios' if len(names) > 1 else 'scenario'}: {reason}"
         for reason, names in group_by_reason(unplayable)
@@ -106,14 +101,13 @@ def group_by_reason(unplayable: Mapping[str, str]) -> tuple[tuple[str, tuple[str
     return tuple((reason, tuple(of)) for reason, of in names.items())
 
 
-def _problem(name: str, by_seed: Mapping[int, WorkerReply]) -> str | None:
+def _problem(name: str, by_seed: Mapping[int, _Reply]) -> str | None:
     texts: list[str] = []
     for seed in HASH_SEEDS:
         reply = by_seed[seed]
         if not isinstance(reply, RunResult):
-            got = reply.reason if isinstance(reply, FailedRequest | UnsupportedScenario) else reply
             rule = f"must be played to the end (PYTHONHASHSEED={seed})"
-            return str(ToolError(name, rule, expected="a trace", got=got))
+            return str(ToolError(name, rule, expected="a trace", got=reply.reason))
         texts.append(reply.text)
     if all(text == texts[0] for text in texts):
         return None

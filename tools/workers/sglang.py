@@ -1,91 +1,104 @@
-"""The stage of a worker that plays the real package, in an environment of its own."""
+"""Worker class that runs scenarios on the real sglang package, in an environment of its own."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools.errors import ToolError
+from tools.workers.hardware import read_provenance
+from tools.workers.native import render_recording
 from tools.workers.protocol import (
+    Handlers,
+    ListBuilders,
     ReadProvenance,
     ReplayScenario,
     RunResult,
     RunScenario,
     UnsupportedScenario,
-    read_provenance,
 )
 from traces.targets.sglang.fork import run_in_fork
 
 if TYPE_CHECKING:
+    from traces.divergence import CallLog, LineLog
     from traces.targets.sglang.scenario_runner import SglangScenarioRunner
 
 _AUTO = "auto"
 
 
 class SglangWorker:
-    """Plays scenarios on the sglang that lies under one root.
+    """Runs scenarios on the sglang that lies under one root.
 
     Args:
         root: directory that holds ``sglang/``.
 
     Raises:
-        ImportError: another ``sglang`` was imported, or it cannot be. Where there is a GPU, the
-            requests say whether it is to be used, and it is imported for them.
+        ImportError: another ``sglang`` was imported, or it cannot be. On a machine with a GPU it is
+            imported for the first task, whose device decides how.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._players: dict[str, SglangScenarioRunner] = {}
-        # Whoever asks CUDA here spoils it for the copies that are to play on it.
+        self._runners: dict[str, SglangScenarioRunner] = {}
+        # A process that has initialised CUDA cannot be forked for scenarios on the GPU, so the
+        # number of GPUs is read in a fork.
         if not run_in_fork(_gpu_num):
-            self._player(_AUTO)
+            self._runner(_AUTO)
 
-    def play(self, request: RunScenario) -> RunResult | UnsupportedScenario:
-        """Play one scenario and return its trace, or why this release cannot."""
-        if _is_gpu(request.device):
-            return run_in_fork(lambda: self._run(request))
-        return self._run(request)
+    @property
+    def handlers(self) -> Handlers:
+        """The task types this class handles."""
+        return {
+            RunScenario: self.run_scenario,
+            ReplayScenario: self.replay_scenario,
+            ListBuilders: self.list_builders,
+            ReadProvenance: self.read_provenance,
+        }
 
-    def replay(self, request: ReplayScenario) -> object:
-        """Play one scenario again and return the log of its calls, or of the lines of one.
+    def run_scenario(self, task: RunScenario) -> RunResult | UnsupportedScenario:
+        """Run one scenario and return its trace, or why this release cannot."""
+        if _is_gpu(task.device):
+            return run_in_fork(lambda: self._run(task))
+        return self._run(task)
+
+    def replay_scenario(self, task: ReplayScenario) -> "CallLog | LineLog":
+        """Run one scenario again and return the log of its calls, or of the lines of one.
 
         Raises:
             ToolError: on a GPU.
         """
-        if _is_gpu(request.device):
+        if _is_gpu(task.device):
             rule = "must be simulated to be looked at again"
-            raise ToolError("device", rule, expected="sim", got=request.device)
-        return self._player(request.device).replayed(request.scenario, request.call)
+            raise ToolError("device", rule, expected="sim", got=task.device)
+        return self._runner(task.device).replayed(task.scenario, task.call)
 
-    def builders(self) -> tuple[str, ...]:
+    def list_builders(self, _task: ListBuilders) -> tuple[str, ...]:
         """Return the names of all stack builders of the release."""
-        return self._player(_AUTO).target.builders()
+        return self._runner(_AUTO).target.builders()
 
-    def provenance(self, request: ReadProvenance) -> dict[str, str]:
+    def read_provenance(self, task: ReadProvenance) -> dict[str, str]:
         """Return device and versions, for the record beside the goldens."""
-        return run_in_fork(lambda: read_provenance(request.device))
+        return run_in_fork(lambda: read_provenance(task.device))
 
-    def _run(self, request: RunScenario) -> RunResult | UnsupportedScenario:
-        from traces.schema.canonical import render, render_sites
-        from traces.targets.sglang.errors import UnsupportedByRelease as Lacking
+    def _run(self, task: RunScenario) -> RunResult | UnsupportedScenario:
+        from traces.targets.sglang.errors import UnsupportedByRelease
         from traces.targets.sglang.scenario_runner import run_in_process
 
         try:
-            if _is_gpu(request.device):
-                recording = run_in_process(request.scenario, self._root, device=request.device)
-            else:
-                recording = self._player(request.device).play(request.scenario)
-        except Lacking as error:
+            if _is_gpu(task.device):
+                return render_recording(
+                    run_in_process(task.scenario, self._root, device=task.device)
+                )
+            return render_recording(self._runner(task.device).play(task.scenario))
+        except UnsupportedByRelease as error:
             return UnsupportedScenario(reason=str(error))
-        sites = "" if recording.sites is None else render_sites(recording.sites)
-        return RunResult(text=render(recording.trace), sites=sites)
 
-    def _player(self, device: str) -> "SglangScenarioRunner":
-        """Return the player of a device; the package is imported for one device only."""
+    def _runner(self, device: str) -> "SglangScenarioRunner":
+        """Return the runner of a device; the package is imported for one device only."""
         from traces.targets.sglang.scenario_runner import DEFAULT_DEVICE, SglangScenarioRunner
 
         name = DEFAULT_DEVICE if device in (_AUTO, "sim") else device
-        if name not in self._players:
-            self._players[name] = SglangScenarioRunner(self._root, device=name)
-        return self._players[name]
+        if name not in self._runners:
+            self._runners[name] = SglangScenarioRunner(self._root, device=name)
+        return self._runners[name]
 
 
 def _is_gpu(device: str) -> bool:

@@ -24,11 +24,11 @@ class ReplayingRunner:
     def __init__(self, version):
         self.version, self.asked = version, []
 
-    def replay(self, scenario, *, device, call):
-        self.asked.append((scenario, device))
+    def call(self, task):
+        self.asked.append((task.scenario, task.device))
         if self.version is None:
-            raise ToolError(scenario, "must be real", expected="code", got="a script")
-        return self.version._played(call)
+            raise ToolError(task.scenario, "must be real", expected="code", got="a script")
+        return self.version._played(task.call)
 
 
 def side(kind, release):

@@ -128,8 +128,10 @@ def test_without_a_reason_it_refuses(goldentrace, checkout, narrowed, capsys, ar
     )
 
 
-def test_scenario_that_is_not_deterministic_is_refused(goldentrace, checkout, narrowed, capsys):
-    checkout.traces["b"] = "b: must be deterministic; expected x, got y"
+def test_scenario_that_is_not_deterministic_is_refused(
+    goldentrace, checkout, narrowed, make_trace, capsys
+):
+    checkout.traces["b"] = (make_trace("b"), make_trace("b", width=1))
     before = checkout.files()
     assert goldentrace("regenerate", "--reason", "why") == 2
     assert checkout.files() == before

@@ -23,10 +23,11 @@ def test_record_without_names_writes_all(goldentrace, tmp_path):
 
 
 def test_problem_while_recording_writes_nothing(goldentrace, checkout, tmp_path, capsys):
-    checkout.traces["a"] = "a: hangs"
+    checkout.traces["a"] = "hangs"
     assert goldentrace("record", "--out", str(tmp_path / "out")) == 2
     assert list((tmp_path / "out").iterdir()) == []
-    assert "goldentrace: a: hangs\n" in capsys.readouterr().err
+    problem = "a: must be played to the end (PYTHONHASHSEED=0); expected a trace, got hangs"
+    assert f"goldentrace: {problem}\n" in capsys.readouterr().err
 
 
 def test_out_that_is_a_file_is_refused(goldentrace, tmp_path, capsys):

@@ -15,19 +15,30 @@ from tools.errors import ToolError
 from tools.workers import entry
 from tools.workers.launch import IsolatedLauncher
 from tools.workers.pool import WorkerPool
+from tools.workers.protocol import ListBuilders, ReadProvenance
+from tools.workers.results import HASH_SEEDS, run_scenarios
 
 ROOT = Path(__file__).resolve().parents[3]
 SCENARIO = "from dataclasses import dataclass\n\n@dataclass\nclass Named:\n    name: str\n"
-STAGE = """
+WORKER = """
 import json, os, subprocess, sys
-from tools.workers.protocol import RunResult, UnsupportedScenario
+from tools.workers.protocol import (
+    ListBuilders, ReadProvenance, RunResult, RunScenario, UnsupportedScenario)
 
-class FakeStage:
+class FakeWorker:
     def __init__(self, root):
         import subject
         self.root, self.subject = root, subject
 
-    def play(self, request):
+    @property
+    def handlers(self):
+        return {
+            RunScenario: self.run,
+            ListBuilders: lambda task: ("build_a",),
+            ReadProvenance: lambda task: {"python": sys.executable},
+        }
+
+    def run(self, request):
         name = request.scenario.name
         if name == "unplayable":
             return UnsupportedScenario(reason="no such builder")
@@ -52,12 +63,6 @@ class FakeStage:
         }
         print("noise on stdout")
         return RunResult(text=json.dumps(seen), sites="")
-
-    def builders(self):
-        return ("build_a",)
-
-    def provenance(self, request):
-        return {"python": sys.executable}
 """
 
 
@@ -68,7 +73,7 @@ def side(tmp_path, monkeypatch):
     (tree / "tools").mkdir(parents=True)
     (tree / "tools" / "__init__.py").write_text("raise ImportError('foreign tools')\n")
     (tree / "subject.py").touch()
-    (tree / "fake_stage.py").write_text(STAGE)
+    (tree / "fake_worker.py").write_text(WORKER)
     (tree / "fake_scenarios.py").write_text(SCENARIO)
     layer.mkdir()
     (layer / "pinned.py").write_text("VALUE = 'layer'\n")
@@ -93,17 +98,17 @@ def scenario(side):
 
 def crew_of(side, *, limit_seconds=30.0, python=sys.executable):
     launcher = IsolatedLauncher(
-        worker_class="fake_stage:FakeStage",
+        worker_class="fake_worker:FakeWorker",
         root=side.tree,
         python=Path(python),
         layers=(side.layer,),
     )
-    return WorkerPool(launcher=launcher, size=1, limit_seconds=limit_seconds)
+    return WorkerPool(launcher=launcher, size=1, limit_seconds=limit_seconds, seeds=HASH_SEEDS)
 
 
 def play(crew, *scenarios):
     with crew:
-        return crew.run(scenarios, device="cpu", on_played=lambda _name: None)
+        return run_scenarios(crew, scenarios, device="cpu", on_run=lambda _name: None)
 
 
 def test_tree_and_layers_come_before_everything_and_our_packages_from_here(side, scenario, capfd):
@@ -150,15 +155,15 @@ def test_dying_worker_names_its_scenario_and_is_replaced(side, scenario):
 
 def test_worker_answers_about_the_target_too(side):
     with crew_of(side) as troupe:
-        assert troupe.builders() == ("build_a",)
-        assert troupe.provenance(device="cpu") == {"python": sys.executable}
+        assert troupe.call(ListBuilders()) == ("build_a",)
+        assert troupe.call(ReadProvenance(device="cpu")) == {"python": sys.executable}
 
 
 def test_side_that_cannot_be_imported_is_refused(side):
     (side.tree / "subject.py").write_text("import no_such_module\n")
     refused = r"^target: must be importable; .*'no_such_module'$"
     with crew_of(side) as troupe, pytest.raises(ToolError, match=refused):
-        troupe.builders()
+        troupe.call(ListBuilders())
 
 
 def test_program_that_is_no_python_is_refused(side):
@@ -166,7 +171,7 @@ def test_program_that_is_no_python_is_refused(side):
         crew_of(side, python="/bin/false") as troupe,
         pytest.raises(ToolError, match=r"^worker: must start; "),
     ):
-        troupe.builders()
+        troupe.call(ListBuilders())
 
 
 def test_children_of_a_worker_end_with_it(side, scenario, tmp_path, monkeypatch):

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from tools.errors import ToolError
-from tools.workers.protocol import NativeWorker, ReadProvenance
+from tools.workers.hardware import read_provenance
+from tools.workers.native import NativeWorker
+from tools.workers.protocol import ListBuilders
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -26,12 +28,12 @@ def test_assembler_of_another_root_is_refused(tmp_path):
 
 
 def test_assembler_of_the_root_asked_for_is_accepted():
-    stage = NativeWorker(ROOT)
-    assert "build_kv_only_stack" in stage.builders()
+    worker = NativeWorker(ROOT)
+    assert "build_kv_only_stack" in worker.list_builders(ListBuilders())
 
 
 def test_provenance_on_cpu_names_versions_and_no_driver():
-    found = NativeWorker(ROOT).provenance(ReadProvenance(device="cpu"))
+    found = read_provenance("cpu")
     assert found["device"] == "cpu"
     assert found["driver"] == ""
     assert found["cuda"] == ""

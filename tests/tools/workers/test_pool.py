@@ -1,6 +1,8 @@
-"""Worker processes: two hash seeds, and a worker that dies or hangs costs one named scenario."""
+"""Worker processes: hash seeds, order, back-pressure, and what a dead or hung worker costs."""
 
+import importlib
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,19 +11,29 @@ import pytest
 from tools.errors import ToolError
 from tools.workers.launch import SpawnLauncher
 from tools.workers.pool import WorkerPool
+from tools.workers.protocol import ListBuilders, ReadProvenance, TaskFailed
+from tools.workers.results import HASH_SEEDS, run_scenarios
 
-STAGE = """
+WORKER = """
 import os, sys, time
-from tools.workers.protocol import RunResult
+from tools.workers.protocol import ListBuilders, ReadProvenance, RunResult, RunScenario
 
-class FakeStage:
+class FakeWorker:
     def __init__(self, root):
         if root.name == "broken":
             raise ImportError("no such\\nthing")
         if root.name == "dying":
             os._exit(7)
 
-    def play(self, request):
+    @property
+    def handlers(self):
+        return {
+            RunScenario: self.run,
+            ListBuilders: lambda task: ("build_a", "build_b"),
+            ReadProvenance: lambda task: {"device": task.device},
+        }
+
+    def run(self, request):
         name = request.scenario.name
         print("noise on stdout")
         if name == "crash":
@@ -35,23 +47,17 @@ class FakeStage:
         if name == "seed":
             return RunResult(text=os.environ["OMP_NUM_THREADS"], sites="")
         return RunResult(text=f"{name} on {request.device}", sites="{}")
-
-    def builders(self):
-        return ("build_a", "build_b")
-
-    def provenance(self, request):
-        return {"device": request.device}
 """
 
 
 @pytest.fixture
 def crew(tmp_path, monkeypatch):
-    (tmp_path / "fake_stage.py").write_text(STAGE)
+    (tmp_path / "fake_worker.py").write_text(WORKER)
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def make(root: str = "fine", limit_seconds: float = 30.0) -> WorkerPool:
-        launcher = SpawnLauncher(worker_class="fake_stage:FakeStage", root=Path(root))
-        return WorkerPool(launcher=launcher, size=1, limit_seconds=limit_seconds)
+        launcher = SpawnLauncher(worker_class="fake_worker:FakeWorker", root=Path(root))
+        return WorkerPool(launcher=launcher, size=1, limit_seconds=limit_seconds, seeds=HASH_SEEDS)
 
     return make
 
@@ -62,7 +68,7 @@ def scenarios(*names):
 
 def play(crew, *names):
     with crew:
-        return crew.run(scenarios(*names), device="cpu", on_played=lambda _name: None)
+        return run_scenarios(crew, scenarios(*names), device="cpu", on_run=lambda _name: None)
 
 
 def test_scenarios_come_back_in_the_order_asked(crew):
@@ -135,16 +141,127 @@ def test_worker_that_dies_while_starting_is_refused(crew):
 def test_each_scenario_is_reported_once(crew):
     heard = []
     with crew() as troupe:
-        troupe.run(scenarios("a", "b"), device="cpu", on_played=heard.append)
+        run_scenarios(troupe, scenarios("a", "b"), device="cpu", on_run=heard.append)
     assert sorted(heard) == ["a", "b"]
 
 
 def test_workers_answer_about_the_target_too(crew):
     with crew() as troupe:
-        assert troupe.builders() == ("build_a", "build_b")
-        assert troupe.provenance(device="cpu") == {"device": "cpu"}
+        assert troupe.call(ListBuilders()) == ("build_a", "build_b")
+        assert troupe.call(ReadProvenance(device="cpu")) == {"device": "cpu"}
 
 
 def test_what_scenarios_print_does_not_reach_stdout(crew, capfd):
     play(crew(), "a")
     assert capfd.readouterr().out == ""
+
+
+COUNTING = """
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from tools.workers.protocol import Task
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetOffset(Task[int]):
+    offset: int
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Square(Task[tuple[int, int]]):
+    number: int
+    deaths: Path | None = None
+    death_num: int = 0
+
+class CountingWorker:
+    def __init__(self, root):
+        self.offset = 0
+
+    @property
+    def handlers(self):
+        return {SetOffset: self.set_offset, Square: self.square}
+
+    def set_offset(self, task):
+        if task.offset < 0:
+            raise ValueError("negative")
+        self.offset = task.offset
+
+    def square(self, task):
+        if task.deaths is not None:
+            with task.deaths.open("a") as stream:
+                stream.write("x")
+            if task.deaths.stat().st_size <= task.death_num:
+                os._exit(3)
+        return task.number ** 2 + self.offset, os.getpid()
+"""
+
+
+@pytest.fixture
+def counting(tmp_path, monkeypatch):
+    """Return the module of a worker class for tasks of our own, and a pool of such workers."""
+    (tmp_path / "counting_worker.py").write_text(COUNTING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    launcher = SpawnLauncher(worker_class="counting_worker:CountingWorker", root=tmp_path)
+    with WorkerPool(launcher=launcher, size=2, limit_seconds=30.0) as pool:
+        yield SimpleNamespace(
+            pool=pool, module=importlib.import_module("counting_worker"), folder=tmp_path
+        )
+    sys.modules.pop("counting_worker")
+
+
+def squares(counting, numbers):
+    return [counting.module.Square(number=number) for number in numbers]
+
+
+def test_tasks_of_our_own_run_once_each_and_are_numbered(counting):
+    replies = list(counting.pool.results(squares(counting, range(20))))
+    assert {reply.number: reply.result[0] for reply in replies} == {n: n**2 for n in range(20)}
+    assert len(replies) == 20
+
+
+def test_tasks_are_drawn_only_as_workers_become_free(counting):
+    drawn = []
+
+    def tasks():
+        for task in squares(counting, range(50)):
+            drawn.append(task)
+            yield task
+
+    for answered, _reply in enumerate(counting.pool.results(tasks())):
+        assert len(drawn) <= answered + 1 + 2 * counting.pool.size
+
+
+def test_broadcast_reaches_every_worker_and_its_replacement(counting):
+    pool, module = counting.pool, counting.module
+    pool.broadcast(module.SetOffset(offset=100))
+    marker = counting.folder / "deaths"
+    tasks = [*squares(counting, range(6)), module.Square(number=6, deaths=marker, death_num=1)]
+    found = {reply.number: reply.result[0] for reply in pool.results(tasks, tries=2)}
+    assert found == {n: n**2 + 100 for n in range(7)}
+    pool.broadcast(module.SetOffset(offset=200))
+    assert pool.call(module.Square(number=3))[0] == 209
+
+
+def test_broadcast_that_fails_is_refused(counting):
+    counting.pool.broadcast(counting.module.SetOffset(offset=-1))
+    with pytest.raises(ToolError, match=r"^worker: must run SetOffset; .* ValueError: negative$"):
+        counting.pool.call(counting.module.Square(number=3))
+
+
+def test_task_that_kills_every_worker_is_lost_after_its_tries(counting):
+    marker = counting.folder / "deaths"
+    tasks = [counting.module.Square(number=2, deaths=marker, death_num=9)]
+    [reply] = counting.pool.results(tasks, tries=3)
+    assert reply.result == TaskFailed(reason="a worker that ended with code 3", is_lost=True)
+    assert marker.read_text() == "xxx"
+
+
+def test_results_left_unread_do_not_answer_later_tasks(counting):
+    for _reply in counting.pool.results(squares(counting, range(8))):
+        break
+    found = {r.number: r.result[0] for r in counting.pool.results(squares(counting, [7, 8, 9]))}
+    assert found == {0: 49, 1: 64, 2: 81}
+
+
+def test_task_without_handler_is_an_error(counting):
+    with pytest.raises(ToolError, match="CountingWorker has no handler for ListBuilders"):
+        counting.pool.call(ListBuilders())

@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 
 from tools.mutation.mutant import Mutant
+from tools.workers.protocol import Task
 from traces.schema.model import Recording
 from traces.targets.native.scenarios import NativeScenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunBaseline:
+class RunBaseline(Task["BaselineResult"]):
     """Play a scenario on the code as it is."""
 
     scenario: NativeScenario
@@ -57,14 +58,14 @@ class MutationBaseline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoadBaseline:
+class LoadBaseline(Task[int]):
     """Read what to compare with from a file."""
 
     baseline: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunMutant:
+class RunMutant(Task["MutantResult"]):
     """Play a mutant on some scenarios, in this order, until its fate is known.
 
     Attributes:
@@ -80,7 +81,7 @@ class RunMutant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunNeutralStack:
+class RunNeutralStack(Task["NeutralStackResult"]):
     """Refactor the code and tell every difference of behaviour in some scenarios.
 
     Attributes:

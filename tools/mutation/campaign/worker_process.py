@@ -9,7 +9,7 @@ from typing import Any
 from tools.errors import ToolError
 from tools.mutation.campaign.tasks import LoadBaseline, MutationTask
 from tools.workers.launch import WorkerLauncher, WorkerProcess
-from tools.workers.protocol import FailedRequest, RequestResult, RunTask, WorkerReady
+from tools.workers.protocol import TaskFailed, WorkerReady
 
 START_LIMIT_SECONDS = 300.0
 
@@ -72,16 +72,15 @@ class MutationWorkerProcess:
     def _answer(self, order: MutationTask) -> Any:  # noqa: ANN401
         assert self._connection is not None
         try:
-            self._connection.send(RunTask(order=order))
+            self._connection.send(order)
         except OSError as error:
             self.end()
             raise WorkerLost("died between orders") from error
         reply = self._received(self.limit_seconds)
-        if isinstance(reply, FailedRequest):
+        if isinstance(reply, TaskFailed):
             what = type(order).__name__.lower()
             raise ToolError(what, "must be carried out", expected="a result", got=reply.reason)
-        assert isinstance(reply, RequestResult)
-        return reply.result
+        return reply
 
     def _received(self, limit_seconds: float) -> Any:  # noqa: ANN401
         assert self._connection is not None

@@ -20,7 +20,6 @@ from tools.mutation.campaign.tasks import (
     LoadBaseline,
     MutantResult,
     MutationBaseline,
-    MutationTask,
     NeutralStackResult,
     RunBaseline,
     RunMutant,
@@ -36,6 +35,7 @@ from tools.mutation.worker.runners import (
     NativeMutantRunner,
     SglangMutantRunner,
 )
+from tools.workers.protocol import Handlers
 from traces.diff import compare_sides
 from traces.divergence import CallLog, LineLog, locate_divergence
 from traces.schema.verdict import Cause
@@ -62,18 +62,19 @@ class MutationWorker:
         self._baseline = MutationBaseline(scenarios={}, recordings={}, states={})
         self._logs: dict[tuple[str, str], dict[tuple[str, int] | None, CallLog | LineLog]] = {}
 
-    def run(self, order: MutationTask) -> object:
-        """Do what the order says and return what came of it."""
-        match order:
-            case LoadBaseline():
-                self._baseline = read_baseline(order.baseline)
-                return len(self._baseline.recordings)
-            case RunBaseline():
-                return self._run_baseline(order)
-            case RunMutant():
-                return self._run_mutant(order)
-            case RunNeutralStack():
-                return self._run_neutral_stack(order)
+    @property
+    def handlers(self) -> Handlers:
+        """The task types this class handles."""
+        return {
+            LoadBaseline: self._load_baseline,
+            RunBaseline: self._run_baseline,
+            RunMutant: self._run_mutant,
+            RunNeutralStack: self._run_neutral_stack,
+        }
+
+    def _load_baseline(self, order: LoadBaseline) -> int:
+        self._baseline = read_baseline(order.baseline)
+        return len(self._baseline.recordings)
 
     def _run_baseline(self, order: RunBaseline) -> BaselineResult:
         def played() -> tuple[bytes, str, Mapping[str, frozenset[int]]]:

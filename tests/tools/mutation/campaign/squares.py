@@ -19,7 +19,11 @@ class Squares:
     def __init__(self, root):
         self._root = root
 
-    def run(self, order):
+    @property
+    def handlers(self):
+        return {Square: self.square}
+
+    def square(self, order):
         if order.marker is not None:
             with order.marker.open("a") as stream:
                 stream.write("x")
