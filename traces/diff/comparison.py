@@ -1,36 +1,32 @@
 """Compares two recordings of one scenario, and two sides with many scenarios."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
 from traces.diff.aliases import NO_ALIASES, Aliases, alias_causes
 from traces.diff.attribute.attribution import Attribution
-from traces.diff.attribute.cause_index import CauseIndex
-from traces.diff.attribute.causes import CauseFinder
+from traces.diff.attribute.causes import CauseFinder, CauseIndex
 from traces.diff.attribute.chains import ArgumentChains
-from traces.diff.attribute.scenario_causes import (
-    format_causes,
-    rename_causes,
-    scenario_causes,
-    unmatched_scenario,
-)
-from traces.diff.compare.arguments import ArgumentComparison
-from traces.diff.compare.events import EventComparison
+from traces.diff.compare.arguments import argument_changes
+from traces.diff.compare.events import EventComparison, EventDifference, EventFamily
 from traces.diff.compare.optional_reads import without_unshared_reads
-from traces.diff.compare.reordered_calls import ReorderedCalls
-from traces.diff.compare.results import ResultComparison
-from traces.diff.compare.tensors import TensorComparison
-from traces.diff.differences import Difference, DiffLayer, EventFamily
-from traces.diff.index import RecordingIndex
+from traces.diff.compare.results import (
+    digest_differences,
+    ending_differences,
+    returned_differences,
+)
+from traces.diff.compare.structure import calls_with_new_caller, reordered_calls
+from traces.diff.compare.tensors import tensor_differences
+from traces.diff.differences import Difference, DiffLayer
+from traces.diff.index import RecordingIndex, argument_values
 from traces.diff.locations import LocationFinder
 from traces.diff.merge import merge_causes, upstream_first
-from traces.diff.pairing import CallPairing, pair_calls
-from traces.diff.renames import renamed_callees, renamed_parameters
+from traces.diff.pairing import CallPairing, pair_calls, renamed_parameters
 from traces.diff.report import CauseWriter
-from traces.schema.model import Allocation, Recording, Trace
-from traces.schema.verdict import Cause, Kind
+from traces.diff.values import Value
+from traces.schema.model import Allocation, Call, Recording, Trace
+from traces.schema.verdict import Cause, Kind, Level
 
 
 def diff(base: Recording | Trace, head: Recording | Trace) -> tuple[Cause, ...]:
@@ -42,7 +38,7 @@ def diff(base: Recording | Trace, head: Recording | Trace) -> tuple[Cause, ...]:
     old, new = RecordingIndex.of(base), RecordingIndex.of(head)
     if msgspec.json.encode(old.trace) == msgspec.json.encode(new.trace):
         return ()
-    return upstream_first(_RecordingComparison.of(old, new).causes())
+    return upstream_first(_find_causes(old, new))
 
 
 def compare_sides(
@@ -69,109 +65,145 @@ def compare_sides(
             *alias_causes(old_names, new_names),
         )
     for name in sorted(base.keys() ^ head.keys()):
-        causes[name] = (unmatched_scenario(name, removed=name in base),)
+        causes[name] = (_unmatched_scenario(name, removed=name in base),)
     return merge_causes(causes)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _RecordingComparison:
-    """The parts of one comparison."""
+def _find_causes(base: RecordingIndex, head: RecordingIndex) -> list[Cause]:
+    """Pair the calls, compare everything, find the causes and give them all consequences."""
+    pairing = pair_calls(base, head)
+    parameters = renamed_parameters(pairing)
+    changes = {
+        pair.head.call: argument_changes(pair, pairing=pairing, parameters=parameters)
+        for pair in pairing.pairs
+    }
+    chains = ArgumentChains(pairing=pairing, changes=changes)
+    event_comparison = EventComparison.of(pairing)
+    events = event_comparison.differences()
+    locations = LocationFinder(pairing=pairing, events=event_comparison)
+    index = CauseIndex(pairing=pairing)
+    index.causes += _configuration_causes(pairing)
+    index.causes += _rename_causes(pairing, parameters, locations)
+    finder = CauseFinder(
+        pairing=pairing,
+        chains=chains,
+        locations=locations,
+        cause_index=index,
+        changed_steps=frozenset(_changed_steps(pairing, events)),
+    )
+    finder.walk()
+    _attribute(finder, events)
+    if not index.causes:
+        index.causes.append(_format_cause(pairing))
+    writer = CauseWriter(pairing=pairing, chains=chains, locations=locations)
+    return [writer.cause(found) for found in index.causes]
 
-    base: RecordingIndex
-    head: RecordingIndex
-    pairing: CallPairing
-    parameters: Mapping[str, str]
-    chains: ArgumentChains
-    events: EventComparison
-    locations: LocationFinder
-    cause_index: CauseIndex
 
-    @classmethod
-    def of(cls, base: RecordingIndex, head: RecordingIndex) -> "_RecordingComparison":
-        """Align both sides and compare all arguments."""
-        pairing = pair_calls(base, head, renamed_callees(base, head))
-        parameters = renamed_parameters(pairing)
-        arguments = ArgumentComparison(
-            base=base, head=head, references=pairing.references, parameters=parameters
+def _attribute(finder: CauseFinder, events: Sequence[EventDifference]) -> None:
+    """Assign all that is no argument, from the buffers down to the outcome."""
+    pairing = finder.pairing
+    tensors, digests = tensor_differences(pairing), [*digest_differences(pairing)]
+    reordered = [*reordered_calls(pairing)]
+    late = [found for found in reordered if found.layer is DiffLayer.OPERATIONS]
+    early = [found for found in reordered if found.layer is DiffLayer.ASSEMBLY]
+    cut = [found for found in (*tensors, *events, *digests) if found.truncated]
+    attribution = Attribution(pairing=pairing, cause_index=finder.cause_index)
+    attribution.assign_tensors([found for found in tensors if not found.truncated])
+    attribution.assign_events([found for found in events if not found.truncated])
+    whole = [found for found in digests if not found.truncated]
+    attribution.assign_downstream([*finder.deferred, *late, *returned_differences(pairing), *whole])
+    attribution.assign_ending([*ending_differences(pairing)], [*finder.truncated, *cut])
+    attribution.assign_interface([*early, *calls_with_new_caller(pairing)])
+
+
+def _changed_steps(pairing: CallPairing, events: Sequence[EventDifference]) -> Iterator[str]:
+    """Yield the steps that come after a transfer that differs, or with another allocation."""
+    steps = list(dict.fromkeys(call.step for call in (*pairing.head.calls, *pairing.base.calls)))
+    first = len(steps)
+    for found in events:
+        step = found.event.step
+        if found.family is EventFamily.DATA and not found.truncated and step in steps:
+            decides = found.kind is Kind.TRANSFER_CHANGED and isinstance(found.event, Allocation)
+            first = min(first, steps.index(step) + (not decides))
+    yield from steps[first:]
+
+
+def _configuration_causes(pairing: CallPairing) -> Iterator[Difference]:
+    """Yield the cause that the two scenarios are configured differently to begin with."""
+    old, new = (side.trace.scenario.config for side in (pairing.base, pairing.head))
+    keys = [key for key in {**old, **new} if _encoded(old, key) != _encoded(new, key)]
+    if keys:
+        yield Difference(
+            kind=Kind.ARGUMENT_CHANGED,
+            level=Level.FORMAT,
+            can_explain=True,
+            layer=DiffLayer.ASSEMBLY,
+            position=-1,
+            where="scenario configuration",
+            before={key: old.get(key) for key in keys},
+            after={key: new.get(key) for key in keys},
+            callee="scenario",
+            message=f"the scenario itself has another configuration: {', '.join(keys)}.",
         )
-        changes = {pair.head.call: arguments.changes(pair) for pair in pairing.pairs}
-        events = EventComparison.of(base, head, pairing.references.renamed)
-        return cls(
-            base=base,
-            head=head,
-            pairing=pairing,
-            parameters=parameters,
-            chains=ArgumentChains(base=base, head=head, pairing=pairing, changes=changes),
-            events=events,
-            locations=LocationFinder(base=base, head=head, events=events, pairs=pairing.pairs),
-            cause_index=CauseIndex(
-                base=base, head=head, references=pairing.references, cause_builders=[]
-            ),
+
+
+def _rename_causes(
+    pairing: CallPairing, parameters: Mapping[str, str], locations: LocationFinder
+) -> Iterator[Difference]:
+    """Yield one cause for every callee and every parameter that has a new name."""
+    renamed: dict[tuple[bool, str, str], list[Call]] = {}
+    for pair in pairing.pairs:
+        if pair.base.callee != pair.head.callee:
+            renamed.setdefault((False, pair.base.callee, pair.head.callee), []).append(pair.head)
+        old, new = argument_values(pair.base), argument_values(pair.head)
+        for parameter, name in parameters.items():
+            if parameter in old and name in new and parameter not in new:
+                renamed.setdefault((True, parameter, name), []).append(pair.head)
+    for (is_parameter, before, after), calls in sorted(renamed.items(), key=lambda one: one[0][0]):
+        yield Difference(
+            kind=Kind.RENAMED,
+            level=Level.INTERFACE,
+            layer=DiffLayer.ASSEMBLY,
+            position=2 * pairing.head.positions[calls[0].call] + 1,
+            where=before,
+            before=before,
+            after=after,
+            callee=calls[0].callee,
+            parameter=after if is_parameter else None,
+            location=locations.of_definition(calls[0].callee),
+            count=len(calls),
+            message=f"{before} is now called {after}.",
         )
 
-    def causes(self) -> list[Cause]:
-        """Find the causes, then give them all consequences."""
-        self.cause_index.cause_builders += scenario_causes(self.base, self.head)
-        self.cause_index.cause_builders += rename_causes(
-            self.pairing, self.parameters, self.locations
-        )
-        events = self.events.differences()
-        assembly = self._walk(events)
-        self._attribute(assembly, events)
-        if not self.cause_index.cause_builders:
-            self.cause_index.cause_builders += format_causes(self.base, self.head)
-        finisher = CauseWriter(
-            base=self.base,
-            head=self.head,
-            chains=self.chains,
-            locations=self.locations,
-            scenario=self.head.trace.scenario.name,
-        )
-        return [finisher.cause(draft) for draft in self.cause_index.cause_builders]
 
-    def _walk(self, events: Sequence[Difference]) -> CauseFinder:
-        assembly = CauseFinder(
-            base=self.base,
-            head=self.head,
-            pairing=self.pairing,
-            chains=self.chains,
-            locations=self.locations,
-            cause_index=self.cause_index,
-            changed_steps=frozenset(self._changed_steps(events)),
-        )
-        assembly.walk()
-        return assembly
-
-    def _attribute(self, assembly: CauseFinder, events: Sequence[Difference]) -> None:
-        base, head, pairing = self.base, self.head, self.pairing
-        results = ResultComparison(base=base, head=head, pairing=pairing)
-        tensors = TensorComparison(base=base, head=head, pairing=pairing).differences()
-        moves = ReorderedCalls(base=base, head=head, pairing=pairing)
-        reordered, digests = [*moves.reordered()], [*results.digests()]
-        attribution = Attribution(base=base, head=head, cause_index=self.cause_index)
-        attribution.tensors(_without_truncated(tensors))
-        attribution.events(_without_truncated(events))
-        late = [found for found in reordered if found.layer is DiffLayer.OPERATIONS]
-        attribution.others(
-            [*assembly.deferred, *late, *results.returned(), *_without_truncated(digests)]
-        )
-        cut = [found for found in (*tensors, *events, *digests) if found.truncated]
-        attribution.ending([*results.raised(), *results.outcome()], [*assembly.truncated, *cut])
-        early = [found for found in reordered if found.layer is DiffLayer.ASSEMBLY]
-        attribution.interface([*early, *moves.with_new_caller()])
-
-    def _changed_steps(self, events: Sequence[Difference]) -> Iterator[str]:
-        """Yield the steps that come after a transfer that differs, or with another allocation."""
-        calls = (*self.head.calls, *self.base.calls)
-        steps = list(dict.fromkeys(call.step for call in calls))
-        first = len(steps)
-        for found in events:
-            event = self.events.event(found)
-            if found.family is EventFamily.DATA and not found.truncated and event.step in steps:
-                decides = found.kind is Kind.TRANSFER_CHANGED and isinstance(event, Allocation)
-                first = min(first, steps.index(event.step) + (not decides))
-        yield from steps[first:]
+def _format_cause(pairing: CallPairing) -> Difference:
+    """Return the cause that only the text differs: an order or a label without meaning."""
+    old, new = pairing.base.trace.schema, pairing.head.trace.schema
+    return Difference(
+        kind=Kind.FORMAT_CHANGED,
+        level=Level.FORMAT,
+        layer=DiffLayer.OUTCOME,
+        position=len(pairing.head.calls),
+        where="trace",
+        before=None if old == new else old,
+        after=None if old == new else new,
+        message="the traces say the same in another order or with other labels.",
+    )
 
 
-def _without_truncated(differences: Sequence[Difference]) -> list[Difference]:
-    return [found for found in differences if not found.truncated]
+def _unmatched_scenario(name: str, *, removed: bool) -> Cause:
+    """Return the cause that only one side has a scenario."""
+    return Cause(
+        kind=Kind.SCENARIO_REMOVED if removed else Kind.SCENARIO_ADDED,
+        before=name if removed else None,
+        after=None if removed else name,
+        scenarios=(name,),
+        where=name,
+        message=f"the scenario {name} is {'gone' if removed else 'new'}.",
+        rank=(int(DiffLayer.ASSEMBLY), -1),
+    )
+
+
+def _encoded(config: Mapping[str, Value], key: str) -> bytes:
+    present = [config[key]] if key in config else []
+    return msgspec.json.encode(present, order="sorted")

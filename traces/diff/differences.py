@@ -1,14 +1,18 @@
-"""The differences found between two traces, before it is known which explains which."""
+"""Differences between two traces, and what is known of those that are causes of others."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from enum import IntEnum
 
-from traces.diff.values import Value
+from traces.diff.values import CallPair, ReferenceMap, Value, same_value
+from traces.schema.model import Location
 from traces.schema.verdict import Consequence, Kind, Level
+
+SIGNATURE_KINDS = (Kind.PARAMETER_ADDED, Kind.PARAMETER_REMOVED)
 
 
 class DiffLayer(IntEnum):
-    """Where a difference shows; a lower layer is upstream of a higher one."""
+    """The part of a trace in which a difference shows; a lower layer is upstream of a higher."""
 
     ASSEMBLY = 0
     TENSORS = 1
@@ -18,92 +22,142 @@ class DiffLayer(IntEnum):
     OUTCOME = 5
 
 
-class EventFamily(IntEnum):
-    """What kind of event differs; the first of a hunk is its primary difference."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ArgumentChange:
+    """One argument of one call that is not what it was.
 
-    DATA = 0
-    ORDER = 1
-    MESSAGE = 2
+    Attributes:
+        name: as the head spells it; as the base does when the head lacks it.
+        parameter: ``name``, dotted down to the one field that differs.
+        before: None for absent.
+        after: None for absent.
+        effective: whether the callee gets another value; false when only *given* or *defaulted*
+            differ, or for a parameter that came or went and was never given.
+        by_default: whether the callee's default filled in both values: the default differs.
+    """
+
+    pair: CallPair
+    kind: Kind
+    name: str
+    parameter: str
+    before: Value
+    after: Value
+    effective: bool = True
+    by_default: bool = False
+
+    @property
+    def level(self) -> Level:
+        """Level of this difference alone: what builders hand to each other is interface."""
+        behaves = self.effective and self.pair.head.role != "builder"
+        return Level.BEHAVIOUR if behaves else Level.INTERFACE
+
+    @property
+    def value_only(self) -> bool:
+        """Whether the call site looks as before and only the value it passes differs."""
+        return self.kind is Kind.ARGUMENT_CHANGED and not self.by_default
+
+    def has_values_of(self, other: "ArgumentChange", references: ReferenceMap) -> bool:
+        """Tell whether both values are those of another change."""
+        return same_value(self.before, other.before, references) and same_value(
+            self.after, other.after, references
+        )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Difference:
-    """One difference.
+    """One difference; as a cause, with the differences that follow from it.
 
     Attributes:
         where: exact place, ``wait load.layer3 on default in read``.
-        pattern: the place with its running numbers starred; equal patterns are counted together.
+        level: of the worst difference among itself and its consequences.
         position: place in its layer, comparable over both sides.
+        pattern: the place with its running numbers starred, ``where`` when it has none; equal
+            patterns are counted together.
         pool: pool name it belongs to, ``KV``; empty for none.
         base_call: label of the call of the base it concerns, or whose object; empty for none.
         head_call: as ``base_call``, in the head.
-        base_index: place in the events of the base; None for no event or absent.
-        head_index: place in the events of the head, or where it would be.
-        family: of an event.
-        edge: name of the device event that is recorded or awaited; empty for other events.
-        hunk: number of the hunk of events it belongs to.
         truncated: whether it is missing only because the other side ended early.
+        argument: the fault, when it is an argument; None for another kind of fault.
+        can_explain: whether differences of behaviour may follow from it.
+        callee: where it is known without a call.
+        parameter: name of the argument, dotted for one field; None for another difference.
+        location: where it is known before the report.
+        message: of a cause that the report need not complete.
+        swapped_with: the parameter that got this one's value and gave it its own.
+        count: how often the same difference occurs.
+        calls: the calls in which it shows, as :func:`side_labels`.
+        members: the changes of the same argument further down.
+        consequences: what else follows from it.
     """
 
     kind: Kind
-    level: Level
     where: str
-    pattern: str
     before: Value
     after: Value
     layer: DiffLayer
     position: int
-    pool: str
-    base_call: str
-    head_call: str
-    base_index: int | None
-    head_index: int | None
-    family: EventFamily
-    edge: str
-    hunk: int
-    truncated: bool
+    level: Level = Level.BEHAVIOUR
+    pattern: str = ""
+    pool: str = ""
+    base_call: str = ""
+    head_call: str = ""
+    truncated: bool = False
+    argument: ArgumentChange | None = None
+    can_explain: bool = False
+    callee: str | None = None
+    parameter: str | None = None
+    location: Location | None = None
+    message: str = ""
+    swapped_with: str = ""
+    count: int = 1
+    calls: set[str] = field(default_factory=set)
+    members: list[ArgumentChange] = field(default_factory=list)
+    consequences: list["Difference"] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Fill in what follows from the other fields."""
+        self.pattern = self.pattern or self.where
+        self.can_explain = self.can_explain or self.level is Level.BEHAVIOUR
+        self.calls |= side_labels(base_call=self.base_call, head_call=self.head_call)
+
+    @classmethod
+    def of_argument(
+        cls, change: ArgumentChange, *, position: int, layer: DiffLayer
+    ) -> "Difference":
+        """Return the difference that a changed argument is."""
+        return cls(
+            kind=change.kind,
+            where=f"{change.pair.head.callee}.{change.parameter}",
+            before=change.before,
+            after=change.after,
+            layer=layer,
+            position=position,
+            level=change.level,
+            base_call=change.pair.base.call,
+            head_call=change.pair.head.call,
+            parameter=change.parameter,
+        )
 
     @property
     def rank(self) -> tuple[int, int]:
         """Upstreamness; lower is earlier."""
         return (int(self.layer), self.position)
 
+    def add_consequences(self, differences: Iterable["Difference"]) -> None:
+        """Add consequences."""
+        for found in differences:
+            self.consequences.append(found)
+            self.raise_level(found.level)
 
-def make_difference(
-    kind: Kind,
-    where: str,
-    *,
-    before: Value,
-    after: Value,
-    layer: DiffLayer,
-    position: int,
-    level: Level = Level.BEHAVIOUR,
-    pattern: str = "",
-    pool: str = "",
-    base_call: str = "",
-    head_call: str = "",
-    truncated: bool = False,
-) -> Difference:
-    """Make a difference that is no event."""
-    return Difference(
-        kind=kind,
-        level=level,
-        where=where,
-        pattern=pattern or where,
-        before=before,
-        after=after,
-        layer=layer,
-        position=position,
-        pool=pool,
-        base_call=base_call,
-        head_call=head_call,
-        base_index=None,
-        head_index=None,
-        family=EventFamily.DATA,
-        edge="",
-        hunk=0,
-        truncated=truncated,
-    )
+    def raise_level(self, level: Level) -> None:
+        """Raise the level to that of something the cause explains."""
+        self.level = min(self.level, level, key=lambda one: one.rank)
+
+
+def side_labels(*, base_call: str, head_call: str) -> set[str]:
+    """Return call labels that cannot be mistaken for labels of the other side."""
+    labels = (("base", base_call), ("head", head_call))
+    return {f"{side} {label}" for side, label in labels if label}
 
 
 def with_step(text: str, step: str) -> str:
@@ -111,22 +165,20 @@ def with_step(text: str, step: str) -> str:
     return f"{text} in {step}" if step else text
 
 
-def count_consequences(differences: list[Difference]) -> tuple[Consequence, ...]:
+def count_consequences(differences: Iterable[Difference]) -> tuple[Consequence, ...]:
     """Count equal patterns together, most upstream first."""
     grouped: dict[tuple[Kind, str], list[Difference]] = {}
     for found in sorted(differences, key=lambda one: one.rank):
         grouped.setdefault((found.kind, found.pattern), []).append(found)
-    return tuple(_consequence(group) for group in grouped.values())
-
-
-def _consequence(group: list[Difference]) -> Consequence:
-    first = group[0]
-    alone = all(one.where == first.where for one in group)
-    return Consequence(
-        kind=first.kind,
-        where=first.where if alone else first.pattern,
-        before=first.before,
-        after=first.after,
-        level=min((one.level for one in group), key=lambda level: level.rank),
-        count=len(group),
+    return tuple(
+        Consequence(
+            kind=first.kind,
+            where=first.where if all(one.where == first.where for one in group) else first.pattern,
+            before=first.before,
+            after=first.after,
+            level=min((one.level for one in group), key=lambda level: level.rank),
+            count=len(group),
+        )
+        for group in grouped.values()
+        for first in group[:1]
     )

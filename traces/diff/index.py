@@ -1,6 +1,7 @@
 """One side of a comparison: a recording with its calls indexed as a tree."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,6 +122,18 @@ def made_label(call: Call) -> str:
 def last_name(callee: str) -> str:
     """Return a qualified name's last part, ``write`` of ``HybridCacheController.write``."""
     return callee.rpartition(".")[2]
+
+
+def pool_of(owner: str) -> str:
+    """Return the pool of an owner: ``KV`` of ``host.KV``."""
+    return owner.partition(".")[2]
+
+
+def renamed_owner(owner: str, renamed: Mapping[str, str]) -> str:
+    """Translate an owner of the base that is called after its class, ``device.SWAKVPool``."""
+    side, dot, rest = owner.partition(".")
+    name = re.split(r"[.#]", rest, maxsplit=1)[0]
+    return side + dot + renamed.get(name, name) + rest[len(name) :]
 
 
 def argument_values(call: Call) -> dict[str, Any]:

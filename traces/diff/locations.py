@@ -1,41 +1,39 @@
-"""Finds the line to look at."""
+"""Finds the source line of a difference."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from traces.diff.compare.arguments import ArgumentChange
-from traces.diff.compare.events import EventComparison, event_family
-from traces.diff.differences import Difference, EventFamily
+from traces.diff.compare.events import EventComparison, EventDifference, event_family
+from traces.diff.differences import SIGNATURE_KINDS, ArgumentChange, Difference
 from traces.diff.index import RecordingIndex
-from traces.diff.values import CallPair
+from traces.diff.pairing import CallPairing
 from traces.schema.model import Location, Transfer
-from traces.schema.verdict import Kind
-
-_IN_SIGNATURE = (Kind.PARAMETER_ADDED, Kind.PARAMETER_REMOVED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocationFinder:
     """Looks up lines: in the head where it has any, else in the base."""
 
-    base: RecordingIndex
-    head: RecordingIndex
+    pairing: CallPairing
     events: EventComparison
-    pairs: Sequence[CallPair]
 
     def of_argument(self, change: ArgumentChange) -> Location | None:
         """Return the call that passes it, or the signature when that is what changed."""
         head, base = change.pair.head, change.pair.base
-        refused = head.raises is not None and head.raises.type == "TypeError"
-        in_signature = change.by_default or (change.kind in _IN_SIGNATURE and not refused)
-        line = self.head.definition(head.callee) if in_signature else None
-        return line or self._of_call(self.head, head.call) or self._of_call(self.base, base.call)
+        bound = head.raises is None or head.raises.type != "TypeError"
+        in_signature = change.by_default or (change.kind in SIGNATURE_KINDS and bound)
+        line = self.pairing.head.definition(head.callee) if in_signature else None
+        return (
+            line
+            or self._of_call(self.pairing.head, head.call)
+            or self._of_call(self.pairing.base, base.call)
+        )
 
     def of_call(self, *, base_call: str, head_call: str) -> Location | None:
         """Return the line of a call, in the side that has it."""
-        if head_call in self.head.positions:
-            return self._of_call(self.head, head_call)
-        return self._of_call(self.base, base_call)
+        if head_call in self.pairing.head.positions:
+            return self._of_call(self.pairing.head, head_call)
+        return self._of_call(self.pairing.base, base_call)
 
     @staticmethod
     def _of_call(side: RecordingIndex, label: str) -> Location | None:
@@ -46,9 +44,9 @@ class LocationFinder:
 
     def of_definition(self, callee: str) -> Location | None:
         """Return where a callee is defined."""
-        return self.head.definition(callee) or self.base.definition(callee)
+        return self.pairing.head.definition(callee) or self.pairing.base.definition(callee)
 
-    def of_event(self, found: Difference) -> Location | None:
+    def of_event(self, found: EventDifference) -> Location | None:
         """Return the line of an event.
 
         A lost one has no line in the head. Where the base has its line, that is carried over, or
@@ -56,41 +54,44 @@ class LocationFinder:
         none is it the line of a neighbour that the head still has: the event of its family before
         it, else the one after it, else any event, of the same step.
         """
-        if found.after is not None and found.head_index is not None:
-            return self.head.event_line(found.head_index)
+        if found.after is not None:
+            return self.pairing.head.event_line(found.head_index)
         if found.base_index is None:
             return None
-        old = self.base.event_line(found.base_index)
+        old = self.pairing.base.event_line(found.base_index)
         if old is not None:
-            return carried_over(old, self._known_lines()) or old
-        return next(self._near(found.base_index, found.family), None)
+            return _carried_over(old, self._known_lines()) or old
+        return next(self._near(found.base_index), None)
 
     def _known_lines(self) -> Iterator[tuple[Location | None, Location | None]]:
         """Yield lines of the base with the same lines of the head."""
-        sites = self.base.recording.sites
+        sites = self.pairing.base.recording.sites
         for callee in () if sites is None else sites.definitions:
-            yield self.base.definition(callee), self.head.definition(callee)
+            yield self.pairing.base.definition(callee), self.pairing.head.definition(callee)
         for i, j in self.events.alignment.pairs:
-            yield self.base.event_line(i), self.head.event_line(j)
-        for pair in self.pairs:
-            yield self.base.call_line(pair.base.call), self.head.call_line(pair.head.call)
+            yield self.pairing.base.event_line(i), self.pairing.head.event_line(j)
+        for pair in self.pairing.pairs:
+            yield (
+                self.pairing.base.call_line(pair.base.call),
+                self.pairing.head.call_line(pair.head.call),
+            )
 
-    def _near(self, index: int, family: EventFamily) -> Iterator[Location]:
-        step = self.events.old[index].step
+    def _near(self, index: int) -> Iterator[Location]:
+        lost = self.events.old[index]
         partners = dict(self.events.alignment.pairs)
         order = [*range(index - 1, -1, -1), *range(index + 1, len(self.events.old))]
-        here = [i for i in order if i in partners and self.events.old[i].step == step]
+        here = [i for i in order if i in partners and self.events.old[i].step == lost.step]
         for alike in (True, False):
             for i in here:
-                line = self.head.event_line(partners[i])
-                if line and (event_family(self.events.old[i]) == family) is alike:
+                line = self.pairing.head.event_line(partners[i])
+                if line and (event_family(self.events.old[i]) == event_family(lost)) is alike:
                     yield line
 
     def of_content(self, found: Difference) -> Location | None:
         """Return the last transfer of the pool: the likely writer of content that differs."""
         new = self.events.new
         lines = (
-            self.head.event_line(index)
+            self.pairing.head.event_line(index)
             for index in reversed(range(len(new)))
             if isinstance(event := new[index], Transfer) and event.pool == found.pool
         )
@@ -98,13 +99,13 @@ class LocationFinder:
 
     def of_end(self) -> Location | None:
         """Return the last line that the head is known to have reached."""
-        line = self.head.event_line(len(self.head.trace.events) - 1)
-        calls = reversed(self.head.calls)
-        return line or next((self._of_call(self.head, call.call) for call in calls), None)
+        line = self.pairing.head.event_line(len(self.pairing.head.trace.events) - 1)
+        calls = reversed(self.pairing.head.calls)
+        return line or next((self._of_call(self.pairing.head, call.call) for call in calls), None)
 
     def function_at(self, line: Location | None) -> str | None:
         """Return the recorded callee whose definition is the last one above a line."""
-        sites = self.head.recording.sites
+        sites = self.pairing.head.recording.sites
         if line is None or sites is None:
             return None
         above = [
@@ -115,7 +116,7 @@ class LocationFinder:
         return max(above, default=(0, None))[1]
 
 
-def carried_over(
+def _carried_over(
     old: Location, known: Iterable[tuple[Location | None, Location | None]]
 ) -> Location | None:
     """Translate a line of the base by the nearest line above it that both sides know.

@@ -1,21 +1,31 @@
-"""Finds the same call on both sides, whoever made it.
+"""Finds the same call on both sides, whatever its caller and its name.
 
 Constructors and operations are one flat sequence, builders another. Parents play no part, so that
-a moved builder, an extracted helper or a layer in between cannot disturb the constructors.
+a moved builder, an extracted helper or a layer in between cannot disturb the constructors. A new
+name for an old callee or parameter is recognised, so that it is one difference and not many.
 """
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 from traces.diff.align import AlignmentKeys, align, longest_increasing
 from traces.diff.index import RecordingIndex, argument_values
-from traces.diff.values import CallPair, ReferenceMap, content_key, same_value
-from traces.schema.model import Call
+from traces.diff.values import (
+    CallPair,
+    ReferenceMap,
+    content_key,
+    is_informative,
+    same_value,
+)
+from traces.schema.model import Argument, Call
 
 _ROLES = ({"constructor", "operation"}, {"builder"})
 _MOVED_LIKENESS = 1.5
 """A call that changed its place is still the same call when half of its arguments are equal."""
+_SHARE_OF_EQUAL_VALUES = 0.5
+_SIMILAR_NAMES = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +37,12 @@ class CallPairing:
         removed: calls of the base without partner, in order.
         added: calls of the head without partner, in order.
         moved: the pairs whose order differs from that of the others.
-        of_base: base label to its pair.
-        of_head: head label to its pair.
+        by_base_call: base label to its pair.
+        by_head_call: head label to its pair.
     """
 
+    base: RecordingIndex
+    head: RecordingIndex
     pairs: tuple[CallPair, ...]
     removed: tuple[Call, ...]
     added: tuple[Call, ...]
@@ -39,15 +51,28 @@ class CallPairing:
     by_base_call: dict[str, CallPair]
     by_head_call: dict[str, CallPair]
 
+    def side(self, *, in_head: bool) -> RecordingIndex:
+        """Return the head or the base."""
+        return self.head if in_head else self.base
 
-def pair_calls(
-    base: RecordingIndex, head: RecordingIndex, renamed: Mapping[str, str]
-) -> CallPairing:
-    """Pair the calls of two sides; ``renamed`` leads from callees of the base to the head's.
+    def by_call(self, *, in_head: bool) -> dict[str, CallPair]:
+        """Return the pairs by the label of the head or of the base."""
+        return self.by_head_call if in_head else self.by_base_call
+
+    def enclosing(self, label: str, *, in_head: bool) -> CallPair | None:
+        """Return the nearest enclosing call that has a partner; None at the top."""
+        paired = self.by_call(in_head=in_head)
+        above = self.side(in_head=in_head).ancestors(label)
+        return next((paired[call.call] for call in above if call.call in paired), None)
+
+
+def pair_calls(base: RecordingIndex, head: RecordingIndex) -> CallPairing:
+    """Pair the calls of two sides.
 
     Equal calls in another order are paired crosswise only if that settles differences and makes
     no new one: else it was the values that were swapped.
     """
+    renamed = _renamed_callees(base, head)
     pairs = [pair for roles in _ROLES for pair in _paired(base, head, roles, renamed)]
     plain = _pairing(base, head, pairs, renamed)
     untangled = _uncross_pairs(plain)
@@ -57,7 +82,19 @@ def pair_calls(
     return other if _differing(other) < _differing(plain) else plain
 
 
-def likeness(base: Call, head: Call, renamed: Mapping[str, str]) -> float:
+def renamed_parameters(pairing: CallPairing) -> dict[str, str]:
+    """Return parameters of the base that have another name in the head, over all callees."""
+    votes: dict[tuple[str, str], bool] = {}
+    for pair in pairing.pairs:
+        for old in _missing_arguments(pair.base, pair.head):
+            for name in _missing_arguments(pair.head, pair.base):
+                vote = _is_same_argument(old, name, pair, pairing)
+                votes[old.name, name.name] = vote and votes.get((old.name, name.name), True)
+    agreed = [names for names, vote in votes.items() if vote]
+    return _one_to_one(sorted(agreed, key=lambda names: -_resemblance(*names)))
+
+
+def _likeness(base: Call, head: Call, renamed: Mapping[str, str]) -> float:
     """Return 1 to 2.5 for two calls of the same callee, by equal arguments and equal caller."""
     old, new = argument_values(base), argument_values(head)
     names = old.keys() | new.keys()
@@ -77,7 +114,9 @@ def _paired(
     old = [call for call in base.calls if call.role in roles]
     new = [call for call in head.calls if call.role in roles]
     alignment = align(
-        _keys(old, renamed), _keys(new, {}), likeness=lambda i, j: likeness(old[i], new[j], renamed)
+        _keys(old, renamed),
+        _keys(new, {}),
+        likeness=lambda i, j: _likeness(old[i], new[j], renamed),
     )
     yield from (CallPair(base=old[i], head=new[j]) for i, j in alignment.pairs)
     left = [old[i] for hunk in alignment.hunks for i in hunk.base]
@@ -106,8 +145,8 @@ def _pair_leftovers(
         waiting[_loose_key(call, {})].append(call)
     for call in left:
         places = waiting[_loose_key(call, renamed)]
-        best = max(places, key=lambda place: likeness(call, place, renamed), default=None)
-        if best is not None and likeness(call, best, renamed) >= _MOVED_LIKENESS:
+        best = max(places, key=lambda place: _likeness(call, place, renamed), default=None)
+        if best is not None and _likeness(call, best, renamed) >= _MOVED_LIKENESS:
             places.remove(best)
             yield CallPair(base=call, head=best)
 
@@ -123,6 +162,8 @@ def _pairing(
     removed = tuple(call for call in base.calls if call.call not in of_base)
     added = tuple(call for call in head.calls if call.call not in of_head)
     return CallPairing(
+        base=base,
+        head=head,
         pairs=tuple(of_head[call.call] for call in head.calls if call.call in of_head),
         removed=removed,
         added=added,
@@ -195,3 +236,74 @@ def _differing(pairing: CallPairing) -> set[str]:
 
 def _same_order(pairs: Sequence[CallPair], pairing: CallPairing) -> bool:
     return all(pairing.by_base_call[pair.base.call].head is pair.head for pair in pairs)
+
+
+def _renamed_callees(base: RecordingIndex, head: RecordingIndex) -> dict[str, str]:
+    """Return callees of the base that have another name in the head.
+
+    A callee was renamed when it is gone, and a callee that is new has the same role, is called
+    equally often, has the same parameters and gets mostly the same values.
+    """
+    gone, new = _only_in(base, head), _only_in(head, base)
+    scored = sorted(
+        ((_similarity(calls, new[name]), old, name) for old, calls in gone.items() for name in new),
+        reverse=True,
+    )
+    return _one_to_one((old, name) for score, old, name in scored if score > 0)
+
+
+def _only_in(side: RecordingIndex, other: RecordingIndex) -> dict[str, list[Call]]:
+    known = {call.callee for call in other.calls}
+    calls: dict[str, list[Call]] = {}
+    for call in side.calls:
+        if call.callee not in known:
+            calls.setdefault(call.callee, []).append(call)
+    return calls
+
+
+def _similarity(old: Sequence[Call], new: Sequence[Call]) -> float:
+    """Return 0 for different callees, else more for more equal values and similar names."""
+    if len(old) != len(new) or old[0].role != new[0].role:
+        return 0.0
+    if {item.name for item in old[0].arguments} != {item.name for item in new[0].arguments}:
+        return 0.0
+    equal = [flag for pair in zip(old, new, strict=True) for flag in _equal_values(*pair)]
+    share = sum(equal) / len(equal) if equal else 0.0
+    resemblance = _resemblance(old[0].callee, new[0].callee)
+    likely = share >= _SHARE_OF_EQUAL_VALUES or (not equal and resemblance >= _SIMILAR_NAMES)
+    return 1.0 + share + resemblance if likely else 0.0
+
+
+def _equal_values(old: Call, new: Call) -> Iterator[bool]:
+    values = argument_values(new)
+    for item in old.arguments:
+        yield item.name in values and content_key(item.value, {}) == content_key(
+            values[item.name], {}
+        )
+
+
+def _missing_arguments(call: Call, other: Call) -> list[Argument]:
+    names = {item.name for item in other.arguments}
+    bound = not any(of.raises and of.raises.type == "TypeError" for of in (call, other))
+    return [item for item in call.arguments if bound and item.name not in names]
+
+
+def _is_same_argument(old: Argument, new: Argument, pair: CallPair, pairing: CallPairing) -> bool:
+    if old.given != new.given or not same_value(old.value, new.value, pairing.references):
+        return False
+    if is_informative(old.value) or _resemblance(old.name, new.name) >= _SIMILAR_NAMES:
+        return True
+    return pair.base.arguments.index(old) == pair.head.arguments.index(new)
+
+
+def _one_to_one(names: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Keep each name once, first come first served."""
+    renamed: dict[str, str] = {}
+    for old, new in names:
+        if old not in renamed and new not in renamed.values():
+            renamed[old] = new
+    return renamed
+
+
+def _resemblance(old: str, new: str) -> float:
+    return SequenceMatcher(None, old, new, autojunk=False).ratio()

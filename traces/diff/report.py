@@ -1,175 +1,199 @@
-"""Turns drafts into causes: names the builder, the consumer and the line."""
+"""Turns differences that are causes into the causes of a verdict: names, line and message."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from traces.diff.attribute.cause_builder import CauseBuilder, argument_difference
+import msgspec
+
 from traces.diff.attribute.chains import ArgumentChains, responsible_builder
-from traces.diff.compare.arguments import ArgumentChange
-from traces.diff.compare.bind_errors import BindError, bind_error_of
+from traces.diff.compare.arguments import BindError, bind_error_of
+from traces.diff.compare.events import EventDifference
 from traces.diff.compare.results import describe_failure
-from traces.diff.differences import Difference, DiffLayer, count_consequences
-from traces.diff.index import RecordingIndex, argument_values
+from traces.diff.differences import ArgumentChange, Difference, DiffLayer, count_consequences
+from traces.diff.index import argument_values
 from traces.diff.locations import LocationFinder
-from traces.diff.messages import argument_message, difference_message
-from traces.diff.values import CallPair, same_value
+from traces.diff.pairing import CallPairing
+from traces.diff.values import CallPair
 from traces.schema.model import Call, Location
 from traces.schema.verdict import Cause, Kind
+
+_ARGUMENT_TEXTS = {
+    Kind.ARGUMENT_DROPPED: "no longer passes {name} to {callee}",
+    Kind.ARGUMENT_ADDED: "now passes {name} to {callee}",
+    Kind.ARGUMENT_CHANGED: "passes another {name} to {callee}",
+    Kind.PARAMETER_REMOVED: "calls {callee}, which no longer has the parameter {name}",
+    Kind.PARAMETER_ADDED: "calls {callee}, which has the new parameter {name}",
+}
+_DIFFERENCE_TEXTS = {
+    Kind.CALL_REMOVED: "is no longer made",
+    Kind.CALL_ADDED: "is new",
+    Kind.CALL_REORDERED: "happen elsewhere or in another order",
+    Kind.POOL_REMOVED: "has no buffers any more",
+    Kind.POOL_ADDED: "is new",
+    Kind.TRANSFER_REMOVED: "no longer happens",
+    Kind.TRANSFER_ADDED: "is new",
+    Kind.ORDER_EDGE_REMOVED: "no longer happens",
+    Kind.ORDER_EDGE_ADDED: "is new",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CauseWriter:
-    """Completes drafts of one scenario."""
+    """Completes the causes of one scenario."""
 
-    base: RecordingIndex
-    head: RecordingIndex
+    pairing: CallPairing
     chains: ArgumentChains
     locations: LocationFinder
-    scenario: str
 
-    def cause(self, draft: CauseBuilder) -> Cause:
-        """Return a draft as a cause."""
-        if draft.root is not None:
-            self._complete_argument(draft, draft.root)
-        elif draft.source is not None:
-            self._complete_difference(draft, draft.source)
-        return Cause(
-            kind=draft.kind,
-            level=draft.level,
-            builder=draft.builder,
-            callee=draft.callee,
-            parameter=draft.parameter,
-            before=draft.before,
-            after=draft.after,
-            location=draft.location,
-            scenarios=(self.scenario,),
-            consequences=count_consequences(draft.found),
-            where=draft.where,
-            path=draft.path,
-            variants=(),
-            count=draft.count,
-            message=draft.message,
-            rank=draft.rank,
+    def cause(self, found: Difference) -> Cause:
+        """Return a difference as a cause, with builder, consumer, line and message."""
+        cause = Cause(
+            kind=found.kind,
+            level=found.level,
+            callee=found.callee,
+            parameter=found.parameter,
+            before=found.before,
+            after=found.after,
+            location=found.location,
+            scenarios=(self.pairing.head.trace.scenario.name,),
+            consequences=count_consequences(found.consequences),
+            where=found.where,
+            count=found.count,
+            message=found.message,
+            rank=found.rank,
+        )
+        if found.argument is not None:
+            return self._with_consumer(cause, found, found.argument)
+        if found.message:
+            return cause
+        cause = self._with_place(cause, found)
+        error = bind_error_of(self.pairing.head.trace.outcome.failure)
+        if found.layer is DiffLayer.OUTCOME and error is not None and not self.pairing.base.failed:
+            cause = self._with_unbound_keyword(cause, found, error)
+        if cause.message:
+            return cause
+        text = f"{found.where} {_DIFFERENCE_TEXTS.get(found.kind, 'differs')}"
+        if cause.callee and cause.callee not in found.where:
+            text += f", in {cause.callee}"
+        return msgspec.structs.replace(cause, message=f"{text}.")
+
+    def _with_consumer(self, cause: Cause, found: Difference, root: ArgumentChange) -> Cause:
+        """Name the final consumer of an argument, and the builder on the way to it."""
+        head = self.pairing.head
+        consumer = self.chains.consumer(root, found.members)
+        calls = self.chains.path(root, consumer)
+        path = tuple(call.callee for call in calls)
+        enclosing = list(head.ancestors(root.pair.head.call))
+        others = [
+            Difference.of_argument(
+                member,
+                position=2 * head.positions[member.pair.head.call] + 1,
+                layer=DiffLayer.ASSEMBLY,
+            )
+            for member in found.members
+            if member is not root and not _repeats(member, root)
+            if member.pair.head not in calls
+            or not member.has_values_of(root, self.pairing.references)
+        ]
+        return msgspec.structs.replace(
+            cause,
+            callee=consumer.callee,
+            path=path,
+            builder=responsible_builder(enclosing, path),
+            message=_argument_message(root, consumer, enclosing, swapped_with=found.swapped_with),
+            consequences=count_consequences([*found.consequences, *others]),
         )
 
-    def _complete_argument(self, draft: CauseBuilder, root: ArgumentChange) -> None:
-        consumer = self.chains.consumer(root, draft.members)
-        path = self.chains.path(root, consumer)
-        enclosing = list(self.head.ancestors(root.pair.head.call))
-        draft.callee = consumer.callee
-        draft.path = tuple(call.callee for call in path)
-        draft.builder = responsible_builder(enclosing, draft.path)
-        draft.message = argument_message(root, consumer, enclosing, swapped=draft.message)
-        for member in draft.members:
-            handed_down = member.pair.head in path and self._same_values(member, root)
-            if member is not root and not handed_down and not _repeats(member, root):
-                position = 2 * self.head.positions[member.pair.head.call] + 1
-                layer = DiffLayer.ASSEMBLY
-                draft.add_consequences(
-                    [argument_difference(member, position=position, layer=layer)]
-                )
-
-    def _same_values(self, member: ArgumentChange, root: ArgumentChange) -> bool:
-        references = self.chains.pairing.references
-        return same_value(member.before, root.before, references) and same_value(
-            member.after, root.after, references
-        )
-
-    def _complete_difference(self, draft: CauseBuilder, source: Difference) -> None:
-        place = {
-            DiffLayer.ASSEMBLY: self._in_call,
-            DiffLayer.TENSORS: self._in_constructor,
-            DiffLayer.EVENTS: self._in_event,
-            DiffLayer.OPERATIONS: self._in_operation,
-            DiffLayer.DIGESTS: self._in_content,
-            DiffLayer.OUTCOME: self._in_ending,
-        }[source.layer]
-        place(draft, source)
-        draft.message = draft.message or difference_message(source, draft.callee)
-
-    def _in_call(self, draft: CauseBuilder, source: Difference) -> None:
-        call = self._call(source)
-        side = self.head if source.head_call else self.base
+    def _with_place(self, cause: Cause, found: Difference) -> Cause:
+        """Name the call and the line of a difference that is no argument."""
+        if isinstance(found, EventDifference):
+            return self._at_line(cause, self.locations.of_event(found))
+        if found.layer is DiffLayer.DIGESTS:
+            return self._at_line(cause, self.locations.of_content(found))
+        call = self._call(found)
+        line = self.pairing.head.failure_line() if found.layer is DiffLayer.OUTCOME else None
         if call is None:
-            return
-        draft.callee = call.callee
-        draft.path = (call.callee,)
-        draft.builder = responsible_builder(list(side.ancestors(call.call)), draft.path)
-        draft.location = draft.location or self.locations.of_call(
-            base_call=source.base_call, head_call=source.head_call
+            ends = found.layer is DiffLayer.OUTCOME
+            return self._at_line(cause, line or self.locations.of_end()) if ends else cause
+        side = self.pairing.side(in_head=bool(found.head_call))
+        location = found.location or self.locations.of_call(
+            base_call=found.base_call, head_call=found.head_call
         )
-        named = source.kind.startswith(("argument", "parameter"))
-        if named and source.where.startswith(f"{call.callee}."):
-            draft.parameter = source.where.removeprefix(f"{call.callee}.")
+        operation = found.layer is DiffLayer.OPERATIONS and found.kind is Kind.OUTCOME_CHANGED
+        if operation or found.layer in (DiffLayer.TENSORS, DiffLayer.OUTCOME):
+            location = line or self.locations.of_definition(call.callee) or location
+        return msgspec.structs.replace(
+            cause,
+            callee=call.callee,
+            path=(call.callee,),
+            builder=responsible_builder(list(side.ancestors(call.call)), (call.callee,)),
+            location=location,
+        )
 
-    def _in_operation(self, draft: CauseBuilder, source: Difference) -> None:
-        self._in_call(draft, source)
-        if source.kind is Kind.OUTCOME_CHANGED and draft.callee is not None:
-            draft.location = self.locations.of_definition(draft.callee) or draft.location
-
-    def _in_constructor(self, draft: CauseBuilder, source: Difference) -> None:
-        self._in_call(draft, source)
-        if draft.callee is not None:
-            draft.location = self.locations.of_definition(draft.callee) or draft.location
-
-    def _in_event(self, draft: CauseBuilder, source: Difference) -> None:
-        self._locate(draft, self.locations.of_event(source))
-
-    def _in_content(self, draft: CauseBuilder, source: Difference) -> None:
-        self._locate(draft, self.locations.of_content(source))
-
-    def _in_ending(self, draft: CauseBuilder, source: Difference) -> None:
-        line = self.head.failure_line()
-        origin = self._call(source)
-        if origin is None:
-            self._locate(draft, line or self.locations.of_end())
-        else:
-            self._in_call(draft, source)
-            draft.location = line or self.locations.of_definition(origin.callee) or draft.location
-        refusal = bind_error_of(self.head.trace.outcome.failure)
-        if refusal is not None and not self.base.failed:
-            self._name_unbound_keyword(draft, source, origin, refusal)
-
-    def _name_unbound_keyword(
-        self, draft: CauseBuilder, source: Difference, origin: Call | None, refusal: BindError
-    ) -> None:
+    def _with_unbound_keyword(self, cause: Cause, found: Difference, error: BindError) -> Cause:
         """Name the keyword when a call that is not recorded did not bind."""
-        name = next((name for name in (*refusal.missing, refusal.unexpected) if name), "")
+        name = next((name for name in (*error.missing, error.unexpected) if name), "")
         if not name:
-            return
-        consumer = self._call_with_argument(origin, name)
-        draft.add_consequences([source])
-        draft.kind = Kind.ARGUMENT_DROPPED if refusal.missing else Kind.PARAMETER_REMOVED
-        draft.parameter = name
-        draft.where = f"{refusal.function}.{name}"
-        draft.callee = refusal.function if consumer is None else consumer.callee
-        draft.before = None if consumer is None else argument_values(consumer)[name]
-        draft.after = None
-        draft.path = tuple(dict.fromkeys([refusal.function, draft.callee]))
-        draft.message = f"{describe_failure(self.head.trace.outcome.failure)}."
+            return cause
+        consumer = self._call_with_argument(self._call(found), name)
+        callee = error.function if consumer is None else consumer.callee
+        itself = replace(found, consequences=[])
+        return msgspec.structs.replace(
+            cause,
+            kind=Kind.ARGUMENT_DROPPED if error.missing else Kind.PARAMETER_REMOVED,
+            parameter=name,
+            where=f"{error.function}.{name}",
+            callee=callee,
+            before=None if consumer is None else argument_values(consumer)[name],
+            after=None,
+            path=tuple(dict.fromkeys([error.function, callee])),
+            message=f"{describe_failure(self.pairing.head.trace.outcome.failure)}.",
+            consequences=count_consequences([*found.consequences, itself]),
+        )
 
     def _call_with_argument(self, origin: Call | None, name: str) -> Call | None:
         """Return the deepest call, best a constructor, that got an argument in the base."""
-        pair = None if origin is None else self.chains.pairing.by_head_call.get(origin.call)
-        calls = [] if pair is None else [pair.base, *self.base.nested(pair.base.call)]
+        base = self.pairing.base
+        pair = None if origin is None else self.pairing.by_head_call.get(origin.call)
+        calls = [] if pair is None else [pair.base, *base.nested(pair.base.call)]
         return max(
             (call for call in calls if name in argument_values(call)),
-            key=lambda call: (call.role == "constructor", self.base.depth(call.call)),
+            key=lambda call: (call.role == "constructor", base.depth(call.call)),
             default=None,
         )
 
-    def _locate(self, draft: CauseBuilder, location: Location | None) -> None:
-        draft.location = location
-        draft.callee = self.locations.function_at(location)
-        calls = self.head.calls or self.base.calls
-        draft.builder = responsible_builder(
-            (), [call.callee for call in calls if call.role == "builder"]
+    def _at_line(self, cause: Cause, location: Location | None) -> Cause:
+        calls = self.pairing.head.calls or self.pairing.base.calls
+        return msgspec.structs.replace(
+            cause,
+            location=location,
+            callee=self.locations.function_at(location),
+            builder=responsible_builder(
+                (), [call.callee for call in calls if call.role == "builder"]
+            ),
         )
 
-    def _call(self, source: Difference) -> Call | None:
-        if source.head_call:
-            return self.head.call(source.head_call)
-        return self.base.call(source.base_call) if source.base_call else None
+    def _call(self, found: Difference) -> Call | None:
+        if found.head_call:
+            return self.pairing.head.call(found.head_call)
+        return self.pairing.base.call(found.base_call) if found.base_call else None
+
+
+def _argument_message(
+    root: ArgumentChange, consumer: Call, enclosing: Sequence[Call], *, swapped_with: str
+) -> str:
+    """Return a sentence on what the caller does, and which object it concerns in the end."""
+    caller = enclosing[0].callee if enclosing else "the scenario"
+    callee = root.pair.head.callee
+    if root.by_default:
+        text = f"{callee} has another default for {root.parameter}"
+    else:
+        text = f"{caller} {_ARGUMENT_TEXTS[root.kind].format(name=root.parameter, callee=callee)}"
+    if swapped_with:
+        text += f": {root.parameter} and {swapped_with} are swapped"
+    if not root.effective:
+        return f"{text}, without effect on its value."
+    return f"{text}." if consumer.callee == callee else f"{text}; it was for {consumer.callee}."
 
 
 def _repeats(member: ArgumentChange, root: ArgumentChange) -> bool:

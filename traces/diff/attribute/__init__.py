@@ -1,1 +1,1 @@
-"""TODO traces/diff/attribute."""
+"""Attribution of every difference between two traces to the cause it follows from."""

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from traces.diff.compare.arguments import ArgumentChange
-from traces.diff.index import RecordingIndex, argument_values, last_name
+from traces.diff.differences import ArgumentChange
+from traces.diff.index import argument_values, last_name
 from traces.diff.pairing import CallPairing
 from traces.diff.values import IDENTICAL, CallPair, Value, dotted_fields, is_informative, same_value
 from traces.schema.model import Call
@@ -26,8 +26,6 @@ class ArgumentChains:
         changes: head label to the differences of that call's arguments.
     """
 
-    base: RecordingIndex
-    head: RecordingIndex
     pairing: CallPairing
     changes: Mapping[str, Sequence[ArgumentChange]]
 
@@ -54,11 +52,11 @@ class ArgumentChains:
         """Yield the paired calls around a call, innermost first: of the head, then of the base."""
         of_head, of_base = self.pairing.by_head_call, self.pairing.by_base_call
         seen: set[str] = set()
-        for above in self.head.ancestors(pair.head.call):
+        for above in self.pairing.head.ancestors(pair.head.call):
             if above.call in of_head:
                 seen.add(above.call)
                 yield of_head[above.call]
-        for above in self.base.ancestors(pair.base.call):
+        for above in self.pairing.base.ancestors(pair.base.call):
             if above.call in of_base and of_base[above.call].head.call not in seen:
                 yield of_base[above.call]
 
@@ -82,23 +80,25 @@ class ArgumentChains:
             member
             for member in members
             if member.pair.head.role == "constructor"
-            and (member.pair.head is top or top in self.head.ancestors(member.pair.head.call))
+            and (
+                member.pair.head is top or top in self.pairing.head.ancestors(member.pair.head.call)
+            )
         ]
         if made:
             return max(made, key=lambda one: (_relation(root, one), self._depth(one))).pair.head
         if root.kind in _TAKEN and root.effective and (reached := self._reached(root)):
-            return max(reached, key=lambda call: self.base.depth(call.call))
-        below = [one for one in members if top in self.head.ancestors(one.pair.head.call)]
+            return max(reached, key=lambda call: self.pairing.base.depth(call.call))
+        below = [one for one in members if top in self.pairing.head.ancestors(one.pair.head.call)]
         return max([root, *below], key=self._depth).pair.head
 
     def _depth(self, change: ArgumentChange) -> int:
-        return self.head.depth(change.pair.head.call)
+        return self.pairing.head.depth(change.pair.head.call)
 
     def _reached(self, root: ArgumentChange) -> list[Call]:
         """Return the constructors of the base that got the value under the same name."""
         return [
             call
-            for call in self.base.nested(root.pair.base.call)
+            for call in self.pairing.base.nested(root.pair.base.call)
             if call.role == "constructor"
             and root.name in argument_values(call)
             and same_value(argument_values(call)[root.name], root.before, IDENTICAL)
@@ -106,9 +106,11 @@ class ArgumentChains:
 
     def path(self, root: ArgumentChange, consumer: Call) -> list[Call]:
         """Return the calls from the root's down to the consumer's, both included."""
-        in_head = consumer.call in self.head.positions
-        in_head = in_head and self.head.call(consumer.call) is consumer
-        side, top = (self.head, root.pair.head) if in_head else (self.base, root.pair.base)
+        in_head = consumer.call in self.pairing.head.positions
+        in_head = in_head and self.pairing.head.call(consumer.call) is consumer
+        side, top = (
+            (self.pairing.head, root.pair.head) if in_head else (self.pairing.base, root.pair.base)
+        )
         if consumer is top:
             return [top]
         enclosing = list(side.ancestors(consumer.call))

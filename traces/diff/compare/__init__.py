@@ -1,1 +1,1 @@
-"""TODO traces/diff/compare."""
+"""Comparisons of the parts of two traces, one module a part."""

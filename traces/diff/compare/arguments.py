@@ -4,172 +4,199 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from traces.diff.compare.bind_errors import BindError, call_bind_error
-from traces.diff.index import RecordingIndex
+from traces.diff.differences import ArgumentChange
+from traces.diff.index import RecordingIndex, argument_values, last_name
+from traces.diff.pairing import CallPairing
 from traces.diff.values import CallPair, ReferenceMap, Value, dotted_fields, same_value
-from traces.schema.model import Argument, Call
-from traces.schema.verdict import Kind, Level
+from traces.schema.model import Argument, Call, Failure
+from traces.schema.verdict import Kind
 
 _POSITION = re.compile(r"args\[(\d+)\]")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ArgumentChange:
-    """One argument of one call that is not what it was.
-
-    Attributes:
-        name: as the head spells it; as the base does when the head lacks it.
-        parameter: ``name``, dotted down to the one field that differs.
-        before: None for absent.
-        after: None for absent.
-        effective: whether the callee sees another value; false when only *given* or *defaulted*
-            differ, or a parameter came or went that nobody gave.
-        by_default: whether the callee's default filled in both values: the default differs.
-    """
-
-    pair: CallPair
-    kind: Kind
-    name: str
-    parameter: str
-    before: Value
-    after: Value
-    effective: bool
-    by_default: bool
-
-    @property
-    def level(self) -> Level:
-        """Level of this difference alone: what builders hand to each other is interface."""
-        seen = self.effective and self.pair.head.role != "builder"
-        return Level.BEHAVIOUR if seen else Level.INTERFACE
-
-    @property
-    def value_only(self) -> bool:
-        """Whether the call site looks as before and only the value it passes differs."""
-        return self.kind is Kind.ARGUMENT_CHANGED and not self.by_default
+_BIND_ERROR = re.compile(
+    r"missing (a|\d+) required|unexpected keyword argument|positional argument|multiple values"
+)
+_FUNCTION = re.compile(r"([\w.<>]+)\(\) ")
+_QUOTED = re.compile(r"'([^']+)'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArgumentComparison:
-    """Compares calls of two sides.
+class BindError:
+    """The content of the TypeError of a call whose arguments did not fit the signature.
 
     Attributes:
-        parameters: parameter of the base to its new name in the head.
+        function: qualified name of the function that was called; empty where Python leaves it out.
+        missing: required parameters that were not given.
+        unexpected: the keyword that the function does not have; empty for none.
     """
 
-    base: RecordingIndex
-    head: RecordingIndex
-    references: ReferenceMap
-    parameters: Mapping[str, str]
+    function: str
+    missing: tuple[str, ...]
+    unexpected: str
 
-    def changes(self, pair: CallPair) -> list[ArgumentChange]:
-        """Return the differences of the arguments of one call, in signature order."""
-        old = self._named(pair.base, pair.head, self.base)
-        new = self._named(pair.head, pair.base, self.head)
-        old = {self._new_name(name, new): argument for name, argument in old.items()}
-        names = [*new, *(name for name in old if name not in new)]
-        order = {name: index for index, name in enumerate(old)}
-        names.sort(key=lambda name: order.get(name, len(order)))
-        changes = [self._change(pair, name, old.get(name), new.get(name)) for name in names]
-        return [change for change in changes if change] + list(self._newly_required(pair))
 
-    def _new_name(self, name: str, new: Mapping[str, Argument]) -> str:
-        renamed = self.parameters.get(name, name)
-        return renamed if name not in new and renamed in new else name
+def bind_error_of(failure: Failure | None) -> BindError | None:
+    """Read the bind error from a failure; None when the failure is about something else."""
+    if failure is None or failure.type != "TypeError" or not _BIND_ERROR.search(failure.message):
+        return None
+    function = _FUNCTION.match(failure.message)
+    names = _QUOTED.findall(failure.message)
+    # Newer versions of Python append "Did you mean 'other'?".
+    unexpected = names[0] if names and "unexpected keyword" in failure.message else ""
+    return BindError(
+        function="" if function is None else function[1],
+        missing=tuple(names) if "missing" in failure.message else (),
+        unexpected=unexpected,
+    )
 
-    def _named(self, call: Call, partner: Call, side: RecordingIndex) -> dict[str, Argument]:
-        """Return arguments by name; positions of a call that did not bind by the partner's."""
-        names = [argument.name for argument in partner.arguments]
-        named: dict[str, Argument] = {}
-        for argument in call.arguments:
-            position = (
-                _POSITION.fullmatch(argument.name)
-                if call_bind_error(call, side, partner=partner)
-                else None
-            )
-            known = position is not None and int(position[1]) < len(names)
-            named[names[int(position[1])] if position and known else argument.name] = argument
-        return named
 
-    def _change(
-        self, pair: CallPair, name: str, old: Argument | None, new: Argument | None
+def argument_changes(
+    pair: CallPair, *, pairing: CallPairing, parameters: Mapping[str, str]
+) -> list[ArgumentChange]:
+    """Return the differences of the arguments of one call, in signature order.
+
+    Args:
+        pair: the call on both sides.
+        pairing: all calls.
+        parameters: parameter of the base to its new name in the head.
+    """
+    call = _CallComparison(
+        pair=pair,
+        pairing=pairing,
+        base_error=_call_bind_error(pair.base, pairing.base, partner=pair.head),
+        head_error=_call_bind_error(pair.head, pairing.head, partner=pair.base),
+    )
+    new = _by_name(pair.head, pair.base, call.head_error)
+    old = {}
+    for name, argument in _by_name(pair.base, pair.head, call.base_error).items():
+        renamed = parameters.get(name, name)
+        old[renamed if name not in new and renamed in new else name] = argument
+    names = [*new, *(name for name in old if name not in new)]
+    order = {name: index for index, name in enumerate(old)}
+    names.sort(key=lambda name: order.get(name, len(order)))
+    changes = [call.change(name, old.get(name), new.get(name)) for name in names]
+    return [change for change in changes if change] + list(call.newly_required())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _CallComparison:
+    """Compares the arguments of one call.
+
+    Attributes:
+        base_error: why the call of the base did not bind; None when it did.
+        head_error: as ``base_error``, in the head.
+    """
+
+    pair: CallPair
+    pairing: CallPairing
+    base_error: BindError | None
+    head_error: BindError | None
+
+    def change(
+        self, name: str, old: Argument | None, new: Argument | None
     ) -> ArgumentChange | None:
         if old is not None and new is not None:
-            return self._both(pair, name, old, new)
+            return self._both(name, old, new)
         if old is not None:
-            return self._only_base(pair, name, old)
-        return self._only_head(pair, name, new) if new is not None else None
+            return self._only_base(name, old)
+        return self._only_head(name, new) if new is not None else None
 
-    def _both(
-        self, pair: CallPair, name: str, old: Argument, new: Argument
-    ) -> ArgumentChange | None:
-        equal = same_value(old.value, new.value, self.references)
-        if self._is_unexpected_keyword(pair, name):
-            return _made(pair, Kind.PARAMETER_REMOVED, name, old.value, None)
+    def newly_required(self) -> Iterator[ArgumentChange]:
+        """Yield parameters that the head's callee requires and that were never given."""
+        pair = self.pair
+        known = {argument.name for argument in (*pair.base.arguments, *pair.head.arguments)}
+        for name in () if self.head_error is None else self.head_error.missing:
+            if name not in known and pair.base.raises != pair.head.raises:
+                yield self._made(Kind.PARAMETER_ADDED, name, None, None)
+
+    def _both(self, name: str, old: Argument, new: Argument) -> ArgumentChange | None:
+        references = self.pairing.references
+        equal = same_value(old.value, new.value, references)
+        head_error = self.head_error
+        if self.base_error is None and head_error is not None and name == head_error.unexpected:
+            return self._made(Kind.PARAMETER_REMOVED, name, old.value, None)
         if equal and old.given == new.given:
             return None
         kind = Kind.ARGUMENT_CHANGED
         if old.given != new.given:
             kind = Kind.ARGUMENT_DROPPED if old.given else Kind.ARGUMENT_ADDED
         return ArgumentChange(
-            pair=pair,
+            pair=self.pair,
             kind=kind,
             name=name,
-            **_narrowed(name, old.value, new.value, self.references),
+            **_narrowed(name, old.value, new.value, references),
             effective=not equal,
             by_default=not old.given and not new.given,
         )
 
-    def _is_unexpected_keyword(self, pair: CallPair, name: str) -> bool:
-        """Tell whether the callee of the head no longer takes a keyword that is still given."""
-        old, new = self._bind_errors(pair)
-        return old is None and new is not None and name == new.unexpected
+    def _only_base(self, name: str, old: Argument) -> ArgumentChange | None:
+        if self.head_error is not None and not old.given:
+            return None
+        if self.head_error is not None or self.base_error is not None or _is_extra(name):
+            return self._made(Kind.ARGUMENT_DROPPED, name, old.value, None)
+        default = self.pairing.base.is_default(self.pair.base.callee, name, old.value)
+        effective = old.given and not default
+        return self._made(Kind.PARAMETER_REMOVED, name, old.value, None, effective=effective)
 
-    def _bind_errors(self, pair: CallPair) -> tuple[BindError | None, BindError | None]:
-        return (
-            call_bind_error(pair.base, self.base, partner=pair.head),
-            call_bind_error(pair.head, self.head, partner=pair.base),
+    def _only_head(self, name: str, new: Argument) -> ArgumentChange | None:
+        if self.base_error is not None and not new.given:
+            return None
+        if self.base_error is not None or self.head_error is not None or _is_extra(name):
+            return self._made(Kind.ARGUMENT_ADDED, name, None, new.value)
+        default = self.pairing.head.is_default(self.pair.head.callee, name, new.value)
+        effective = new.given and not default
+        return self._made(Kind.PARAMETER_ADDED, name, None, new.value, effective=effective)
+
+    def _made(
+        self, kind: Kind, name: str, before: Value, after: Value, *, effective: bool = True
+    ) -> ArgumentChange:
+        return ArgumentChange(
+            pair=self.pair,
+            kind=kind,
+            name=name,
+            parameter=name,
+            before=before,
+            after=after,
+            effective=effective,
         )
 
-    def _only_base(self, pair: CallPair, name: str, old: Argument) -> ArgumentChange | None:
-        refused, refusal = self._bind_errors(pair)
-        if refusal is not None:
-            return _made(pair, Kind.ARGUMENT_DROPPED, name, old.value, None) if old.given else None
-        if _is_extra(name) or refused is not None:
-            return _made(pair, Kind.ARGUMENT_DROPPED, name, old.value, None)
-        effective = old.given and not self.base.is_default(pair.base.callee, name, old.value)
-        return _made(pair, Kind.PARAMETER_REMOVED, name, old.value, None, effective=effective)
 
-    def _only_head(self, pair: CallPair, name: str, new: Argument) -> ArgumentChange | None:
-        refused, refusal = self._bind_errors(pair)
-        if refused is not None:
-            return _made(pair, Kind.ARGUMENT_ADDED, name, None, new.value) if new.given else None
-        if _is_extra(name) or refusal is not None:
-            return _made(pair, Kind.ARGUMENT_ADDED, name, None, new.value)
-        effective = new.given and not self.head.is_default(pair.head.callee, name, new.value)
-        return _made(pair, Kind.PARAMETER_ADDED, name, None, new.value, effective=effective)
+def _call_bind_error(call: Call, side: RecordingIndex, *, partner: Call) -> BindError | None:
+    """Return the bind error of a call itself; None when it bound, whatever happened inside.
 
-    def _newly_required(self, pair: CallPair) -> Iterator[ArgumentChange]:
-        """Yield parameters that the head's callee requires and that nobody ever gave."""
-        _, refusal = self._bind_errors(pair)
-        known = {argument.name for argument in (*pair.base.arguments, *pair.head.arguments)}
-        for name in () if refusal is None else refusal.missing:
-            if name not in known and pair.base.raises != pair.head.raises:
-                yield _made(pair, Kind.PARAMETER_ADDED, name, None, None)
+    Args:
+        call: may have raised.
+        side: the side it belongs to.
+        partner: the same call on the other side.
+    """
+    error = bind_error_of(call.raises)
+    if error is None or side.children.get(call.call):
+        return None
+    raw = all(argument.given for argument in call.arguments)
+    return error if raw and _concerns(error, call, partner) else None
 
 
-def _made(
-    pair: CallPair, kind: Kind, name: str, before: Value, after: Value, *, effective: bool = True
-) -> ArgumentChange:
-    return ArgumentChange(
-        pair=pair,
-        kind=kind,
-        name=name,
-        parameter=name,
-        before=before,
-        after=after,
-        effective=effective,
-        by_default=False,
-    )
+def _concerns(error: BindError, call: Call, partner: Call) -> bool:
+    outer, _, inner = error.function.rpartition(".")
+    if inner != "__init__":
+        return inner in ("", last_name(call.callee))
+    if last_name(outer) == last_name(call.callee):
+        return True
+    # An inherited constructor, or one that this one calls: only the first lacks what the other
+    # side has.
+    names, bound = argument_values(call).keys(), argument_values(partner).keys()
+    lacking = set(error.missing) & (bound - names)
+    return call.role == "constructor" and (bool(lacking) or error.unexpected in names)
+
+
+def _by_name(call: Call, partner: Call, error: BindError | None) -> dict[str, Argument]:
+    """Return arguments by name; positions of a call that did not bind by the partner's."""
+    names = [argument.name for argument in partner.arguments]
+    named: dict[str, Argument] = {}
+    for argument in call.arguments:
+        position = _POSITION.fullmatch(argument.name) if error else None
+        known = position is not None and int(position[1]) < len(names)
+        named[names[int(position[1])] if position and known else argument.name] = argument
+    return named
 
 
 def _narrowed(name: str, before: Value, after: Value, references: ReferenceMap) -> dict[str, Value]:

@@ -8,13 +8,14 @@ under another key is ``storage_key_changed``. The kinds of the contract have not
 import re
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 
 import msgspec
 
 from traces.diff.align import Alignment, AlignmentKeys, align
-from traces.diff.compare.tensors import pool_of, renamed_owner
-from traces.diff.differences import Difference, DiffLayer, EventFamily, with_step
-from traces.diff.index import RecordingIndex
+from traces.diff.differences import Difference, DiffLayer, with_step
+from traces.diff.index import pool_of, renamed_owner
+from traces.diff.pairing import CallPairing
 from traces.diff.values import Value
 from traces.schema.model import (
     Allocation,
@@ -26,7 +27,16 @@ from traces.schema.model import (
     StorageAccess,
     Transfer,
 )
-from traces.schema.verdict import Kind, Level
+from traces.schema.verdict import Kind
+
+
+class EventFamily(IntEnum):
+    """The kind of an event that differs; the first of a hunk is its primary difference."""
+
+    DATA = 0
+    ORDER = 1
+    MESSAGE = 2
+
 
 _NUMBER = re.compile(r"\d+")
 _KINDS = {
@@ -36,49 +46,68 @@ _KINDS = {
 }
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
+class EventDifference(Difference):
+    """A difference of one event.
+
+    Attributes:
+        event: of the base if it has it.
+        base_index: place in the events of the base; None for an event that is new.
+        head_index: place in the events of the head, or where it would be.
+        hunk: number of the hunk of events it belongs to.
+    """
+
+    event: Event
+    base_index: int | None
+    head_index: int
+    hunk: int
+
+    @property
+    def family(self) -> EventFamily:
+        """Family of the event."""
+        return event_family(self.event)
+
+    @property
+    def edge(self) -> str:
+        """Name of the device event that is recorded or awaited; empty for other events."""
+        return self.event.name if isinstance(self.event, EventRecorded | EventAwaited) else ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventComparison:
     """The events of two sides, aligned."""
 
-    base: RecordingIndex
-    head: RecordingIndex
+    pairing: CallPairing
     old: tuple[Event, ...]
     new: tuple[Event, ...]
     alignment: Alignment
 
     @classmethod
-    def of(
-        cls, base: RecordingIndex, head: RecordingIndex, renamed: Mapping[str, str]
-    ) -> "EventComparison":
+    def of(cls, pairing: CallPairing) -> "EventComparison":
         """Align the events; linear in their number."""
-        old, new = tuple(_translated(base.trace.events, renamed)), head.trace.events
+        old = tuple(_translated(pairing.base.trace.events, pairing.references.renamed))
+        new = pairing.head.trace.events
         alignment = align(_keys(old), _keys(new), likeness=lambda i, j: _likeness(old[i], new[j]))
-        return cls(base=base, head=head, old=old, new=new, alignment=alignment)
+        return cls(pairing=pairing, old=old, new=new, alignment=alignment)
 
-    def differences(self) -> list[Difference]:
+    def differences(self) -> list[EventDifference]:
         """Return the differences in the order of the events."""
         return sorted((*self._lost_and_new(), *self._changed()), key=lambda one: one.rank)
 
-    def event(self, found: Difference) -> Event:
-        """Return the event of a difference, of the base if it has it."""
-        if found.base_index is not None:
-            return self.old[found.base_index]
-        assert found.head_index is not None
-        return self.new[found.head_index]
-
-    def _lost_and_new(self) -> Iterator[Difference]:
+    def _lost_and_new(self) -> Iterator[EventDifference]:
+        base_failed, head_failed = self.pairing.base.failed, self.pairing.head.failed
         base_steps, head_steps = _steps(self.old), _steps(self.new)
         for number, hunk in enumerate(self.alignment.hunks):
             at_end = hunk.base.stop == len(self.old) and hunk.head.stop == len(self.new)
-            cut_short = at_end and (self.head.failed or self.base.failed)
+            cut_short = at_end and (head_failed or base_failed)
             for i in hunk.base:
-                cut = cut_short or (self.head.failed and self.old[i].step not in head_steps)
+                cut = cut_short or (head_failed and self.old[i].step not in head_steps)
                 yield self._difference(i, None, place=hunk.head.start, hunk=number, cut=cut)
             for j in hunk.head:
-                cut = cut_short or (self.base.failed and self.new[j].step not in base_steps)
+                cut = cut_short or (base_failed and self.new[j].step not in base_steps)
                 yield self._difference(None, j, place=j, hunk=number, cut=cut)
 
-    def _changed(self) -> Iterator[Difference]:
+    def _changed(self) -> Iterator[EventDifference]:
         number = len(self.alignment.hunks)
         for i, j in self.alignment.pairs:
             if self.old[i] != self.new[j]:
@@ -87,31 +116,28 @@ class EventComparison:
 
     def _difference(
         self, i: int | None, j: int | None, *, place: int, hunk: int, cut: bool
-    ) -> Difference:
+    ) -> EventDifference:
         old, new = None if i is None else self.old[i], None if j is None else self.new[j]
-        event = old if new is None else new
+        event, known = new or old, old or new
         assert event is not None
+        assert known is not None
         removed, added, changed = _KINDS[event_family(event)]
         kind = removed if new is None else added if old is None else changed
         if isinstance(old, StorageAccess) and isinstance(new, StorageAccess):
             kind = Kind.STORAGE_KEY_CHANGED if old.key != new.key else kind
         where, pattern = describe_event(event)
-        return Difference(
+        return EventDifference(
             kind=kind,
-            level=Level.BEHAVIOUR,
             where=where,
             pattern=pattern,
-            before=_shown(old, new),
-            after=_shown(new, old),
+            before=_changed_fields(old, new),
+            after=_changed_fields(new, old),
             layer=DiffLayer.EVENTS,
             position=2 * place + (new is not None),
             pool=_pool(event),
-            base_call="",
-            head_call="",
+            event=known,
             base_index=i,
             head_index=place,
-            family=event_family(event),
-            edge=event.name if isinstance(event, EventRecorded | EventAwaited) else "",
             hunk=hunk,
             truncated=cut,
         )
@@ -174,7 +200,7 @@ def _likeness(old: Event, new: Event) -> float:
     return (2.0 if isinstance(old, Transfer) else 1.0) + 0.5 * (old == new)
 
 
-def _shown(event: Event | None, other: Event | None) -> Value:
+def _changed_fields(event: Event | None, other: Event | None) -> Value:
     """Return the fields that differ, or all when there is no other event."""
     if event is None:
         return None

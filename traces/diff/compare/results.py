@@ -1,101 +1,87 @@
-"""Compares what calls gave back, the digests, and how the scenario ended."""
+"""Compares what calls returned, the digests, and how the scenario ended."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
-from traces.diff.compare.tensors import pool_of, renamed_owner
-from traces.diff.differences import Difference, DiffLayer, make_difference, with_step
-from traces.diff.index import RecordingIndex
+from traces.diff.differences import Difference, DiffLayer, with_step
+from traces.diff.index import pool_of, renamed_owner
 from traces.diff.pairing import CallPairing
-from traces.diff.values import CallPair, Value, same_value
+from traces.diff.values import Value, same_value
 from traces.schema.model import Digest, DigestRecord, Failure, Outcome, RoundTrip
 from traces.schema.verdict import Kind, Level
 
 _Keyed = dict[tuple[str, str, str, int], tuple[int, DigestRecord]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultComparison:
-    """Compares results of two sides."""
-
-    base: RecordingIndex
-    head: RecordingIndex
-    pairing: CallPairing
-
-    def returned(self) -> Iterator[Difference]:
-        """Yield calls that give back something else; constructors give back their object."""
-        for pair in self.pairing.pairs:
-            finished = pair.base.raises is None and pair.head.raises is None
-            references = self.pairing.references
-            if finished and not same_value(pair.base.returns, pair.head.returns, references):
-                yield self._of_call(pair, "returns", pair.base.returns, pair.head.returns)
-
-    def raised(self) -> Iterator[Difference]:
-        """Yield calls that an exception leaves on one side only, or another exception."""
-        for pair in self.pairing.pairs:
-            if pair.base.raises != pair.head.raises:
-                before, after = (
-                    describe_failure(pair.base.raises),
-                    describe_failure(pair.head.raises),
-                )
-                yield self._of_call(pair, "raises", before, after)
-
-    def _of_call(self, pair: CallPair, what: str, before: Value, after: Value) -> Difference:
-        internal = pair.head.role == "builder" and what == "returns"
-        return make_difference(
-            Kind.OUTCOME_CHANGED,
-            f"{pair.head.callee} {what}",
-            before=before,
-            after=after,
-            layer=DiffLayer.OUTCOME if what == "raises" else DiffLayer.OPERATIONS,
-            position=self.head.positions[pair.head.call],
-            level=Level.INTERFACE if internal else Level.BEHAVIOUR,
-            pattern="raising calls" if what == "raises" else "",
-            base_call=pair.base.call,
-            head_call=pair.head.call,
-        )
-
-    def digests(self) -> Iterator[Difference]:
-        """Yield pools whose content differs, and round trips that ended otherwise."""
-        old = _keyed(self.base.trace.digests, self.pairing.references.renamed)
-        new = _keyed(self.head.trace.digests, {})
-        for key in dict.fromkeys([*old, *new]):
-            index, before = old.get(key, (0, None))
-            place, after = new.get(key, (index, None))
-            known = after or before
-            if known is not None and _values(before) != _values(after):
-                yield make_difference(
-                    Kind.DIGEST_CHANGED,
-                    _place(known),
-                    before=_values(before),
-                    after=_values(after),
-                    layer=DiffLayer.DIGESTS,
-                    position=place,
-                    pool=_pool(known),
-                    truncated=(after is None and self.head.failed)
-                    or (before is None and self.base.failed),
-                )
-
-    def outcome(self) -> Iterator[Difference]:
-        """Yield the end of the scenario when it differs."""
-        before, after = (
-            describe_outcome(self.base.trace.outcome),
-            describe_outcome(self.head.trace.outcome),
-        )
-        if self.base.trace.outcome != self.head.trace.outcome:
-            origin = None
-            if (failure := self.head.trace.outcome.failure) is not None:
-                origin = self.head.origin(failure)
-            yield make_difference(
-                Kind.OUTCOME_CHANGED,
-                "outcome",
-                before=before,
-                after=after,
-                layer=DiffLayer.OUTCOME,
-                position=len(self.head.calls),
-                head_call="" if origin is None else origin.call,
+def returned_differences(pairing: CallPairing) -> Iterator[Difference]:
+    """Yield calls that return something else; constructors return their object."""
+    for pair in pairing.pairs:
+        finished = pair.base.raises is None and pair.head.raises is None
+        if finished and not same_value(pair.base.returns, pair.head.returns, pairing.references):
+            internal = pair.head.role == "builder"
+            yield Difference(
+                kind=Kind.OUTCOME_CHANGED,
+                where=f"{pair.head.callee} returns",
+                before=pair.base.returns,
+                after=pair.head.returns,
+                layer=DiffLayer.OPERATIONS,
+                position=pairing.head.positions[pair.head.call],
+                level=Level.INTERFACE if internal else Level.BEHAVIOUR,
+                base_call=pair.base.call,
+                head_call=pair.head.call,
             )
+
+
+def digest_differences(pairing: CallPairing) -> Iterator[Difference]:
+    """Yield pools whose content differs, and round trips that ended otherwise."""
+    old = _keyed(pairing.base.trace.digests, pairing.references.renamed)
+    new = _keyed(pairing.head.trace.digests, {})
+    for key in dict.fromkeys([*old, *new]):
+        index, before = old.get(key, (0, None))
+        place, after = new.get(key, (index, None))
+        known = after or before
+        if known is not None and _values(before) != _values(after):
+            yield Difference(
+                kind=Kind.DIGEST_CHANGED,
+                where=_place(known),
+                before=_values(before),
+                after=_values(after),
+                layer=DiffLayer.DIGESTS,
+                position=place,
+                pool=_pool(known),
+                truncated=(after is None and pairing.head.failed)
+                or (before is None and pairing.base.failed),
+            )
+
+
+def ending_differences(pairing: CallPairing) -> Iterator[Difference]:
+    """Yield calls that an exception leaves on one side only, or another one; then the outcome."""
+    head = pairing.head
+    for pair in pairing.pairs:
+        if pair.base.raises != pair.head.raises:
+            yield Difference(
+                kind=Kind.OUTCOME_CHANGED,
+                where=f"{pair.head.callee} raises",
+                before=describe_failure(pair.base.raises),
+                after=describe_failure(pair.head.raises),
+                layer=DiffLayer.OUTCOME,
+                position=head.positions[pair.head.call],
+                pattern="raising calls",
+                base_call=pair.base.call,
+                head_call=pair.head.call,
+            )
+    old, new = pairing.base.trace.outcome, head.trace.outcome
+    if old != new:
+        origin = None if new.failure is None else head.origin(new.failure)
+        yield Difference(
+            kind=Kind.OUTCOME_CHANGED,
+            where="outcome",
+            before=_describe_outcome(old),
+            after=_describe_outcome(new),
+            layer=DiffLayer.OUTCOME,
+            position=len(head.calls),
+            head_call="" if origin is None else origin.call,
+        )
 
 
 def describe_failure(failure: Failure | None) -> str | None:
@@ -103,7 +89,7 @@ def describe_failure(failure: Failure | None) -> str | None:
     return None if failure is None else f"{failure.type}: {failure.message}"
 
 
-def describe_outcome(outcome: Outcome) -> str:
+def _describe_outcome(outcome: Outcome) -> str:
     """Return ``ok`` or the exception, with the step that it ended."""
     if outcome.ok:
         return "ok"

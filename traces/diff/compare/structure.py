@@ -1,10 +1,10 @@
-"""Groups calls that only one side has: what was added or removed together is one difference."""
+"""Compares which calls are made, where and by which caller, whatever their arguments are."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from traces.diff.differences import Difference, DiffLayer, make_difference
-from traces.diff.index import RecordingIndex, argument_values
+from traces.diff.differences import Difference, DiffLayer
+from traces.diff.index import argument_values
 from traces.diff.pairing import CallPairing
 from traces.diff.values import CallPair, Value, references_in
 from traces.schema.model import Call
@@ -32,92 +32,169 @@ class UnmatchedCall:
         """Whether it only structures the assembly."""
         return self.call.role == "builder"
 
+    def difference(self, layer: DiffLayer) -> Difference:
+        """Return the difference that the call is."""
+        call = self.call
+        caller = call.parent.rpartition("#")[0]
+        # The given plain arguments are enough to tell it from its siblings.
+        described = {
+            argument.name: argument.value
+            for argument in call.arguments
+            if argument.given and not isinstance(argument.value, dict | list | tuple)
+        }
+        return Difference(
+            kind=Kind.CALL_REMOVED if self.removed else Kind.CALL_ADDED,
+            where=f"{call.callee} in {caller}" if caller else call.callee,
+            before=described if self.removed else None,
+            after=None if self.removed else described,
+            layer=layer,
+            position=self.position,
+            level=Level.INTERFACE if self.is_builder else Level.BEHAVIOUR,
+            base_call=call.call if self.removed else "",
+            head_call="" if self.removed else call.call,
+            truncated=self.truncated,
+        )
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnmatchedCalls:
-    """The lone calls of two sides."""
 
-    base: RecordingIndex
-    head: RecordingIndex
-    pairing: CallPairing
+def unmatched_calls(pairing: CallPairing) -> list[UnmatchedCall]:
+    """Return the calls without partner, in order."""
+    found = [*_removed_calls(pairing), *_added_calls(pairing)]
+    return sorted(found, key=lambda unmatched: unmatched.position)
 
-    def unmatched_calls(self) -> list[UnmatchedCall]:
-        """Return the calls without partner, in order."""
-        return sorted((*self._removed(), *self._added()), key=lambda lone: lone.position)
 
-    def groups(self, unmatched_calls: Sequence[UnmatchedCall]) -> list[list[UnmatchedCall]]:
-        """Group nested calls, calls that get each other's objects, and replacements."""
-        sides: dict[str, set[bool]] = {}
-        for lone in unmatched_calls:
-            sides.setdefault(_replacement_slot(lone), set()).add(lone.removed)
-        replaced = {place for place, both in sides.items() if place and len(both) > 1}
-        leaders = _DisjointSets()
-        groups: dict[str, list[UnmatchedCall]] = {}
-        keyed = [
-            (lone, [*self._keys(lone), *({_replacement_slot(lone)} & replaced)])
-            for lone in unmatched_calls
-        ]
-        for _, keys in keyed:
-            leaders.join(keys)
-        for lone, keys in keyed:
-            groups.setdefault(leaders.find(keys[0]), []).append(lone)
-        return list(groups.values())
+def group_calls(
+    pairing: CallPairing, unmatched: Sequence[UnmatchedCall]
+) -> list[list[UnmatchedCall]]:
+    """Group nested calls, calls that get each other's objects, and replacements.
 
-    def _removed(self) -> Iterator[UnmatchedCall]:
-        places = _head_positions(self.base, self.head, self.pairing)
-        last = max((self.base.positions[label] for label in self.pairing.by_base_call), default=-1)
-        for call in self.pairing.removed:
-            index = self.base.positions[call.call]
-            enclosing = self._enclosing(self.base, call, self.pairing.by_base_call)
-            yield UnmatchedCall(
-                call=call,
-                removed=True,
-                position=2 * places[index],
-                enclosing=enclosing,
-                truncated=(self.head.failed and index > last) or self._left(enclosing, index),
+    What was added or removed together is one difference.
+    """
+    sides: dict[str, set[bool]] = {}
+    for one in unmatched:
+        sides.setdefault(_replacement_slot(one), set()).add(one.removed)
+    replaced = {slot for slot, both in sides.items() if slot and len(both) > 1}
+    sets = _DisjointSets()
+    keyed = [
+        (one, [*_shared_keys(pairing, one), *({_replacement_slot(one)} & replaced)])
+        for one in unmatched
+    ]
+    for _, keys in keyed:
+        sets.join(keys)
+    groups: dict[str, list[UnmatchedCall]] = {}
+    for one, keys in keyed:
+        groups.setdefault(sets.find(keys[0]), []).append(one)
+    return list(groups.values())
+
+
+def reordered_calls(pairing: CallPairing) -> Iterator[Difference]:
+    """Yield calls that changed their place: of operations behaviour, else interface."""
+    for pair in pairing.moved:
+        late = pair.head.role == "operation"
+        yield _reordered(
+            pairing,
+            pair,
+            before=pairing.base.positions[pair.base.call],
+            after=pairing.head.positions[pair.head.call],
+            layer=DiffLayer.OPERATIONS if late else DiffLayer.ASSEMBLY,
+        )
+
+
+def calls_with_new_caller(pairing: CallPairing) -> Iterator[Difference]:
+    """Yield calls made by another function; layers that came or went do not count."""
+    for pair in pairing.pairs:
+        old = pairing.enclosing(pair.base.call, in_head=False)
+        new = pairing.enclosing(pair.head.call, in_head=True)
+        if old is not new:
+            yield _reordered(
+                pairing,
+                pair,
+                before=None if old is None else old.base.callee,
+                after=None if new is None else new.head.callee,
+                layer=DiffLayer.ASSEMBLY,
             )
 
-    def _added(self) -> Iterator[UnmatchedCall]:
-        last = max((self.head.positions[label] for label in self.pairing.by_head_call), default=-1)
-        for call in self.pairing.added:
-            index = self.head.positions[call.call]
-            yield UnmatchedCall(
-                call=call,
-                removed=False,
-                position=2 * index + 1,
-                enclosing=self._enclosing(self.head, call, self.pairing.by_head_call),
-                truncated=self.base.failed and index > last,
-            )
 
-    def _left(self, enclosing: CallPair | None, index: int) -> bool:
-        """Tell whether an exception left the enclosing call of the head before it came so far."""
-        if enclosing is None or enclosing.head.raises is None or enclosing.base.raises is not None:
-            return False
-        inner = (call.call for call in self.base.nested(enclosing.base.call))
-        made = (self.base.positions[label] for label in inner if label in self.pairing.by_base_call)
-        return index > max(made, default=-1)
+def _reordered(
+    pairing: CallPairing, pair: CallPair, *, before: Value, after: Value, layer: DiffLayer
+) -> Difference:
+    return Difference(
+        kind=Kind.CALL_REORDERED,
+        where=pair.head.callee,
+        before=before,
+        after=after,
+        layer=layer,
+        position=2 * pairing.head.positions[pair.head.call] + 1,
+        level=Level.INTERFACE if layer is DiffLayer.ASSEMBLY else Level.BEHAVIOUR,
+        pattern="calls",
+        base_call=pair.base.call,
+        head_call=pair.head.call,
+    )
 
-    @staticmethod
-    def _enclosing(
-        side: RecordingIndex, call: Call, paired: dict[str, CallPair]
-    ) -> CallPair | None:
-        above = side.ancestors(call.call)
-        return next((paired[one.call] for one in above if one.call in paired), None)
 
-    def _keys(self, lone: UnmatchedCall) -> Iterator[str]:
-        """Yield what a call shares with the others of its group."""
-        side = self.base if lone.removed else self.head
-        paired = self.pairing.by_base_call if lone.removed else self.pairing.by_head_call
-        mark = "base" if lone.removed else "head"
-        yield f"{mark} {lone.call.call}"
-        if lone.call.parent in side.positions and lone.call.parent not in paired:
-            yield f"{mark} {lone.call.parent}"
-        for label in references_in(list(argument_values(lone.call).values())):
-            maker = side.makers.get(label)
-            if maker is not None and maker.call not in paired and not lone.is_builder:
-                yield f"{mark} {maker.call}"
-        if lone.call.role == "operation":
-            yield f"{mark} {lone.call.callee} in {lone.call.step}"
+def _removed_calls(pairing: CallPairing) -> Iterator[UnmatchedCall]:
+    base, paired = pairing.base, pairing.by_base_call
+    last = max((base.positions[label] for label in paired), default=-1)
+    position = 0
+    for index, call in enumerate(base.calls):
+        if call.call in paired:
+            position = 2 * pairing.head.positions[paired[call.call].head.call] + 2
+            continue
+        enclosing = pairing.enclosing(call.call, in_head=False)
+        yield UnmatchedCall(
+            call=call,
+            removed=True,
+            position=position,
+            enclosing=enclosing,
+            truncated=(pairing.head.failed and index > last)
+            or _is_cut_off(pairing, enclosing, index),
+        )
+
+
+def _added_calls(pairing: CallPairing) -> Iterator[UnmatchedCall]:
+    head = pairing.head
+    last = max((head.positions[label] for label in pairing.by_head_call), default=-1)
+    for call in pairing.added:
+        index = head.positions[call.call]
+        yield UnmatchedCall(
+            call=call,
+            removed=False,
+            position=2 * index + 1,
+            enclosing=pairing.enclosing(call.call, in_head=True),
+            truncated=pairing.base.failed and index > last,
+        )
+
+
+def _is_cut_off(pairing: CallPairing, enclosing: CallPair | None, index: int) -> bool:
+    """Tell whether an exception left the enclosing call of the head before it came so far."""
+    if enclosing is None or enclosing.head.raises is None or enclosing.base.raises is not None:
+        return False
+    inner = (call.call for call in pairing.base.nested(enclosing.base.call))
+    made = (pairing.base.positions[label] for label in inner if label in pairing.by_base_call)
+    return index > max(made, default=-1)
+
+
+def _shared_keys(pairing: CallPairing, unmatched: UnmatchedCall) -> Iterator[str]:
+    """Yield what a call shares with the others of its group."""
+    call, removed = unmatched.call, unmatched.removed
+    side, paired = pairing.side(in_head=not removed), pairing.by_call(in_head=not removed)
+    mark = "base" if removed else "head"
+    yield f"{mark} {call.call}"
+    if call.parent in side.positions and call.parent not in paired:
+        yield f"{mark} {call.parent}"
+    for label in references_in(list(argument_values(call).values())):
+        maker = side.makers.get(label)
+        if maker is not None and maker.call not in paired and not unmatched.is_builder:
+            yield f"{mark} {maker.call}"
+    if call.role == "operation":
+        yield f"{mark} {call.callee} in {call.step}"
+
+
+def _replacement_slot(unmatched: UnmatchedCall) -> str:
+    """Return where a constructor call could have replaced another; empty for other calls."""
+    if unmatched.call.role != "constructor":
+        return ""
+    enclosing = unmatched.enclosing
+    return "in the scenario" if enclosing is None else f"in {enclosing.head.call}"
 
 
 class _DisjointSets:
@@ -135,48 +212,3 @@ class _DisjointSets:
     def join(self, keys: Sequence[str]) -> None:
         for key in keys[1:]:
             self._above[self.find(key)] = self.find(keys[0])
-
-
-def _replacement_slot(lone: UnmatchedCall) -> str:
-    """Return where a constructor call could have replaced another; empty for other calls."""
-    if lone.call.role != "constructor":
-        return ""
-    return "in the scenario" if lone.enclosing is None else f"in {lone.enclosing.head.call}"
-
-
-def unmatched_difference(lone: UnmatchedCall, *, layer: DiffLayer) -> Difference:
-    """Turn a lone call into a difference."""
-    caller = lone.call.parent.rpartition("#")[0]
-    described = plain_arguments(lone.call)
-    return make_difference(
-        Kind.CALL_REMOVED if lone.removed else Kind.CALL_ADDED,
-        f"{lone.call.callee} in {caller}" if caller else lone.call.callee,
-        before=described if lone.removed else None,
-        after=None if lone.removed else described,
-        layer=layer,
-        position=lone.position,
-        level=Level.INTERFACE if lone.is_builder else Level.BEHAVIOUR,
-        base_call=lone.call.call if lone.removed else "",
-        head_call="" if lone.removed else lone.call.call,
-        truncated=lone.truncated,
-    )
-
-
-def plain_arguments(call: Call) -> Value:
-    """Return the given plain arguments of a call: enough to tell it from its siblings."""
-    return {
-        argument.name: argument.value
-        for argument in call.arguments
-        if argument.given and not isinstance(argument.value, dict | list | tuple)
-    }
-
-
-def _head_positions(base: RecordingIndex, head: RecordingIndex, pairing: CallPairing) -> list[int]:
-    """Return, for every call of the base, the head's place after the last paired call."""
-    place = 0
-    places: list[int] = []
-    for call in base.calls:
-        if call.call in pairing.by_base_call:
-            place = head.positions[pairing.by_base_call[call.call].head.call] + 1
-        places.append(place)
-    return places
