@@ -16,7 +16,7 @@ from tools.sides.targets import NATIVE, TargetSpec, find_target, load_scenarios
 from tools.workers.launch import IsolatedLauncher, SpawnLauncher, WorkerLauncher
 from tools.workers.pool import WorkerPool, core_count
 from tools.workers.results import HASH_SEEDS
-from traces.targets.native.scenarios import NativeScenario
+from traces.targets.common.scenario import Scenario
 
 DEVICES = ("auto", "cpu", "sim", "cuda", "cuda:N")
 POLICIES = ("latest", "earliest", "starve", "random")
@@ -36,7 +36,7 @@ class Session:
 
     root: Path
     target: str
-    scenarios: Mapping[str, NativeScenario]
+    scenarios: Mapping[str, Scenario]
     open_runner: RunnerFactory
     open_audit_runner: RunnerFactory
 

@@ -20,7 +20,7 @@ from tools.bench.timings import (
     unrecorded_seconds,
 )
 from tools.errors import ToolError, one_line
-from traces.targets.native.scenarios import NativeScenario
+from traces.targets.common.scenario import Scenario
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -29,7 +29,7 @@ _Result = TypeVar("_Result")
 def bench_gate(
     root: Path,
     *,
-    scenarios: Sequence[NativeScenario],
+    scenarios: Sequence[Scenario],
     device: str,
     rounds: int,
     arguments: Sequence[str],
@@ -62,9 +62,7 @@ def bench_gate(
     }
 
 
-def bench_recorder(
-    *, scenarios: Sequence[NativeScenario], device: str, rounds: int
-) -> dict[str, Any]:
+def bench_recorder(*, scenarios: Sequence[Scenario], device: str, rounds: int) -> dict[str, Any]:
     """Time recording against not recording, and how encoding and diffing grow with the trace.
 
     A linearity of 1 means that ten times the events take ten times as long.
@@ -86,7 +84,7 @@ def bench_recorder(
     }
 
 
-def bench_devices(*, scenarios: Sequence[NativeScenario], rounds: int) -> dict[str, Any]:
+def bench_devices(*, scenarios: Sequence[Scenario], rounds: int) -> dict[str, Any]:
     """Time recorded playing on the simulated accelerator against the eager CPU device."""
     pairs = run_in_new_process(device_times, list(scenarios), "sim", "cpu", rounds)
     return {

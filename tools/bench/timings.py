@@ -11,7 +11,7 @@ import msgspec
 from traces.diff import compare_sides
 from traces.schema.canonical import render
 from traces.schema.model import SCHEMA, Event, Outcome, Recording, ScenarioRecord, Trace, Transfer
-from traces.targets.native.scenarios import NativeScenario
+from traces.targets.common.scenario import Scenario
 
 SIZES = (10_000, 100_000)
 
@@ -33,7 +33,7 @@ class RecorderTimes(msgspec.Struct, frozen=True, kw_only=True):
     unrecorded: list[float]
 
 
-def unrecorded_seconds(scenarios: Sequence[NativeScenario], device: str) -> float:
+def unrecorded_seconds(scenarios: Sequence[Scenario], device: str) -> float:
     """Return the seconds that playing scenarios once takes, unrecorded, import not counted."""
     from traces.targets.native.run import run_unrecorded
 
@@ -44,7 +44,7 @@ def unrecorded_seconds(scenarios: Sequence[NativeScenario], device: str) -> floa
     return time.perf_counter() - start
 
 
-def recorder_times(scenarios: Sequence[NativeScenario], device: str, rounds: int) -> RecorderTimes:
+def recorder_times(scenarios: Sequence[Scenario], device: str, rounds: int) -> RecorderTimes:
     """Time the same scenarios recorded and not, taking turns, in one process."""
     from traces.targets.native.run import run_scenario, run_unrecorded
 
@@ -71,7 +71,7 @@ def recorder_times(scenarios: Sequence[NativeScenario], device: str, rounds: int
 
 
 def device_times(
-    scenarios: Sequence[NativeScenario], one: str, other: str, rounds: int
+    scenarios: Sequence[Scenario], one: str, other: str, rounds: int
 ) -> list[tuple[float, float]]:
     """Time the same scenarios recorded on two devices, taking turns, in one process."""
     from traces.targets.native.run import run_scenario

@@ -19,7 +19,7 @@ from tools.options import (
     session_factory,
 )
 from tools.session import parse_device
-from traces.targets.native.scenarios import NativeScenario
+from traces.targets.common.scenario import Scenario
 
 RoundsOption: TypeAlias = Annotated[
     int, typer.Option(min=1, help="Repetitions; medians are shown.")
@@ -88,9 +88,7 @@ def measure_devices(
     _print_figures(bench_devices(scenarios=scenarios, rounds=rounds), as_json=as_json)
 
 
-def _select(
-    names: list[str] | None, *, known: Mapping[str, NativeScenario]
-) -> list[NativeScenario]:
+def _select(names: list[str] | None, *, known: Mapping[str, Scenario]) -> list[Scenario]:
     wanted = select_scenarios(names or [], known=known)
     if not wanted:
         raise ToolError("scenarios", "must be played", expected="at least one", got=0)

@@ -27,6 +27,7 @@ from tools.workers.exploration import (
 )
 from traces.explore import POLICIES, TrafficReplay, parse_replay, render_replay
 from traces.explore.replay import describe_replay
+from traces.targets.native.scenarios import scenario_of_config
 
 SCHEMA = "goldentrace.exploration/1"
 RUNS, STEPS = 40, 20
@@ -103,7 +104,7 @@ def _rerun_file(file: Path, *, root: Path, as_json: bool) -> None:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ToolError(str(file), "must be readable", expected="a replay", got=error) from error
-    kept = parse_replay(text, name=str(file))
+    kept = parse_replay(text, name=str(file), scenario_of=scenario_of_config)
     with print_duration(), open_exploration_pool(root, size=1) as pool:
         found = pool.call(RerunReplay(replay=kept))
     if as_json:

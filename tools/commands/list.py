@@ -17,7 +17,7 @@ from tools.options import (
 )
 from tools.report.phrases import pluralise
 from tools.workers.protocol import ListBuilders
-from traces.targets.native.scenarios import NativeScenario
+from traces.targets.common.scenario import Scenario
 
 
 def list_scenarios(
@@ -42,7 +42,7 @@ def list_scenarios(
 
 
 def _scenarios_json(
-    target: str, *, scenarios: list[NativeScenario], counts: dict[str, int]
+    target: str, *, scenarios: list[Scenario], counts: dict[str, int]
 ) -> dict[str, object]:
     return {
         "target": target,
@@ -55,7 +55,7 @@ def _scenarios_json(
     }
 
 
-def _scenarios_text(target: str, *, scenarios: list[NativeScenario], counts: dict[str, int]) -> str:
+def _scenarios_text(target: str, *, scenarios: list[Scenario], counts: dict[str, int]) -> str:
     lines = [
         f"{target}: {pluralise(len(scenarios), 'scenario')}, {pluralise(len(counts), 'builder')}"
     ]

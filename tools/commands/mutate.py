@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tools.mutation.campaign.driver import BaselineRun, CampaignPlan
     from tools.mutation.campaign.executors import Executor
     from tools.mutation.report.render import MutationReportFormat
-    from traces.targets.native.scenarios import NativeScenario
+    from traces.targets.common.scenario import Scenario
 
 SCENARIO_LIMIT_SECONDS = 60.0
 TASK_LIMIT_SECONDS = 1800.0
@@ -154,7 +154,7 @@ def _build_plan(
     root: Path,
     *,
     target: str,
-    scenarios: "Mapping[str, NativeScenario]",
+    scenarios: "Mapping[str, Scenario]",
     operators: Sequence[str],
     part: str,
     sample: int | None,

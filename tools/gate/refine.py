@@ -22,7 +22,7 @@ from traces.divergence import CallLog, LineLog, locate_divergence
 from traces.schema.canonical import parse
 from traces.schema.model import Recording
 from traces.schema.verdict import Cause, Kind, Level
-from traces.targets.native.scenarios import NativeScenario
+from traces.targets.common.scenario import Scenario
 
 if TYPE_CHECKING:
     from tools.gate.request import GateRequest
@@ -58,7 +58,7 @@ class _SideRunner:
     runner: WorkerPool
     root: Path
     devices: tuple[str, ...]
-    scenarios: Mapping[str, NativeScenario]
+    scenarios: Mapping[str, Scenario]
 
     def on(self, device: str) -> "_SideRunner":
         """Return the side on one of its devices."""

@@ -12,7 +12,7 @@ from tools.sides.targets import NATIVE
 from tools.workers.results import group_by_reason
 from traces.schema.model import Recording
 from traces.schema.verdict import Cause, ScenarioCounts, Verdict
-from traces.targets.native.scenarios import NativeScenario
+from traces.targets.common.scenario import Scenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +38,12 @@ class GateRequest:
     device: str
     names: tuple[str, ...]
     is_whole: bool
-    scenarios: Mapping[str, NativeScenario]
+    scenarios: Mapping[str, Scenario]
     pre_merge: bool
     strict: bool
 
     @property
-    def selected_scenarios(self) -> tuple[NativeScenario, ...]:
+    def selected_scenarios(self) -> tuple[Scenario, ...]:
         """The scenarios to play."""
         return tuple(self.scenarios[name] for name in self.names)
 

@@ -14,7 +14,7 @@ from tools.workers.pool import WorkerPool
 from tools.workers.protocol import ListBuilders
 from tools.workers.results import parse_recordings, run_scenarios
 from traces.schema.model import Recording
-from traces.targets.native.scenarios import NativeScenario
+from traces.targets.common.scenario import Scenario
 
 RunnerFactory: TypeAlias = Callable[[PreparedSide], AbstractContextManager[WorkerPool]]
 
@@ -62,7 +62,7 @@ def run_side(
     side: Side,
     place: PreparedSide,
     *,
-    scenarios: Sequence[NativeScenario],
+    scenarios: Sequence[Scenario],
     device: str,
     lists_builders: bool,
     open_runner: RunnerFactory,

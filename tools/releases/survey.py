@@ -21,7 +21,7 @@ from traces.diff import compare_sides
 from traces.diff.aliases import Aliases
 from traces.schema.model import Recording
 from traces.schema.verdict import Cause, Level
-from traces.targets.native.scenarios import NativeScenario
+from traces.targets.common.scenario import Scenario
 
 KNOWN_CHANGES_PATH = Path(__file__).parent / "catalogue" / "sglang_steps.toml"
 
@@ -127,7 +127,7 @@ def run_surveyed_side(
     session: Session,
     side: str,
     *,
-    scenarios: Sequence[NativeScenario],
+    scenarios: Sequence[Scenario],
     device: str,
     python: Path | None,
 ) -> SurveyRun:

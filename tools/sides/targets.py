@@ -6,7 +6,7 @@ from importlib import import_module
 
 from tools.errors import ToolError
 from traces.diff.aliases import NO_ALIASES, Aliases
-from traces.targets.native.scenarios import NativeScenario
+from traces.targets.common.scenario import Scenario
 
 NATIVE = "native"
 SGLANG = "sglang"
@@ -64,9 +64,9 @@ def find_target(name: str) -> TargetSpec:
     return TARGETS[name]
 
 
-def load_scenarios(target: TargetSpec) -> Mapping[str, NativeScenario]:
+def load_scenarios(target: TargetSpec) -> Mapping[str, Scenario]:
     """Return every scenario of a target by name, in registry order."""
-    scenarios: Mapping[str, NativeScenario] = import_module(target.scenarios).registry()
+    scenarios: Mapping[str, Scenario] = import_module(target.scenarios).registry()
     return scenarios
 
 

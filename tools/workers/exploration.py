@@ -19,7 +19,7 @@ from traces.explore import draw_config
 
 if TYPE_CHECKING:
     from traces.explore import TrafficConfig, TrafficReplay
-    from traces.targets.native.scenarios import NativeScenario
+    from traces.targets.common.scenario import Scenario
 
 # Few enough to find a failing builder soon, enough to make the cost of sending them small.
 RUNS_PER_BATCH = 10
@@ -42,7 +42,7 @@ class Exploration:
     """
 
     root: Path
-    scenarios: Mapping[str, "NativeScenario"]
+    scenarios: Mapping[str, "Scenario"]
     seed: int
     run_num: int
     step_num: int
@@ -121,9 +121,11 @@ class ExplorationWorker(NativeWorker):
 
         from traces.explore import run_steps
         from traces.targets.native.explore.subject import NativeTrafficSubject
+        from traces.targets.native.scenarios import scenario_of_config
 
         kept = task.replay
-        violation = run_steps(kept.case, kept.steps, open_subject=NativeTrafficSubject)
+        config = kept.traffic_config(scenario_of_config)
+        violation = run_steps(config, kept.steps, open_subject=NativeTrafficSubject)
         if violation is None:
             return None
         return msgspec.structs.replace(kept, invariant=violation.invariant, message=str(violation))

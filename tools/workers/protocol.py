@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from traces.divergence import CallLog, LineLog  # noqa: F401 - named in a string
-    from traces.targets.native.scenarios import NativeScenario
+    from traces.targets.common.scenario import Scenario
 
 Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
@@ -132,7 +132,7 @@ class RunScenario(Task[RunResult | UnsupportedScenario]):
     The whole scenario travels: computing the covering array again takes most of a second.
     """
 
-    scenario: "NativeScenario"
+    scenario: "Scenario"
     device: str
 
 
@@ -144,7 +144,7 @@ class ReplayScenario(Task["CallLog | LineLog"]):
         call: function and number of the call whose lines are logged; None for all calls.
     """
 
-    scenario: "NativeScenario"
+    scenario: "Scenario"
     device: str
     call: tuple[str, int] | None
 

@@ -9,7 +9,7 @@ from tools.workers.pool import WorkerPool
 from tools.workers.protocol import RunResult, RunScenario, TaskFailed, UnsupportedScenario
 from traces.schema.canonical import parse, parse_sites
 from traces.schema.model import Recording
-from traces.targets.native.scenarios import NativeScenario
+from traces.targets.common.scenario import Scenario
 
 HASH_SEEDS = (0, 4242)
 
@@ -33,7 +33,7 @@ class RunResults:
 
 
 def run_scenarios(
-    pool: WorkerPool, scenarios: Sequence[NativeScenario], *, device: str, on_run: ProgressCallback
+    pool: WorkerPool, scenarios: Sequence[Scenario], *, device: str, on_run: ProgressCallback
 ) -> RunResults:
     """Run every scenario once under each hash seed.
 

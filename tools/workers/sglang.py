@@ -15,7 +15,7 @@ from tools.workers.protocol import (
     RunScenario,
     UnsupportedScenario,
 )
-from traces.targets.sglang.fork import run_in_fork
+from traces.targets.common.fork import run_in_fork
 
 if TYPE_CHECKING:
     from traces.divergence import CallLog, LineLog

@@ -1,9 +1,9 @@
 """Random traffic over every builder, against a plain model, under random schedules and faults.
 
-A *case* is a scenario with a seed and a scheduling policy. Hypothesis draws the *steps* of the
-traffic; a *subject* takes them on a real stack and compares it with what should be there. What it
-finds is a *violation*, which is shrunk and kept as a *replay*. Nothing in this package imports a
-target; only :mod:`traces.explore.traffic_machine` imports Hypothesis.
+A *traffic configuration* is a scenario with a seed and a scheduling policy. Hypothesis draws the
+*steps* of the traffic; a *subject* applies them to a real stack and compares it with a model. A
+difference is a *violation*, which is shrunk and kept as a *replay*. Nothing in this package imports
+a target; only :mod:`traces.explore.traffic_machine` imports Hypothesis.
 """
 
 from traces.explore.config import POLICIES, TrafficConfig, draw_config

@@ -1,43 +1,58 @@
-"""Which scenario a run plays, on which schedule: a function of the seed and nothing else."""
+"""Configurations of random traffic: scenario, seed and scheduling policy."""
 
 import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-from traces.targets.native.scenarios import NativeScenario
+from typing import Any, Protocol
 
 POLICIES = ("latest", "earliest", "starve", "random")
 
 
+class TrafficScenario(Protocol):
+    """A scenario of the target under traffic."""
+
+    @property
+    def name(self) -> str:
+        """Name in the target's registry."""
+
+    @property
+    def builder(self) -> str:
+        """Stack builder or entry point."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Every axis with its value."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficConfig:
-    """What traffic runs on.
+    """One run of random traffic.
 
     Attributes:
         scenario: the configuration of the stack.
         seed: of the traffic, its bytes and the schedule.
-        policy: how the simulated device chooses what happens next, one of ``POLICIES``.
+        policy: of the simulated device's schedule, one of ``POLICIES``.
     """
 
-    scenario: NativeScenario
+    scenario: TrafficScenario
     seed: int
     policy: str
 
 
 def draw_config(
     *,
-    scenarios: Mapping[str, NativeScenario],
+    scenarios: Mapping[str, TrafficScenario],
     builder: str,
     seed: int,
     run: int,
     policies: Sequence[str],
 ) -> TrafficConfig:
-    """Return the case of one run of a builder.
+    """Return the configuration of one run of a builder; the same arguments give the same one.
 
     Args:
         scenarios: of all builders, by name.
-        builder: whose turn it is; at least one scenario is its own.
+        builder: of the run; at least one scenario has it.
         seed: of the whole exploration.
         run: number of the run, from 0.
         policies: to choose from.

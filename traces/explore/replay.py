@@ -1,29 +1,31 @@
-"""The file that a violation is kept in: everything that is needed to see it again."""
+"""Files of violations: everything that is needed to reproduce one."""
 
-from dataclasses import fields
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from traces.errors import TraceFormatError
-from traces.explore.config import POLICIES, TrafficConfig
+from traces.explore.config import POLICIES, TrafficConfig, TrafficScenario
 from traces.explore.steps import TrafficStep, describe_step
-from traces.targets.native.scenarios import BUILDERS, GROUPS, MODELS, NativeScenario
+
+ScenarioOf: TypeAlias = Callable[[Mapping[str, Any], str], TrafficScenario]
+"""Given axes and a name for messages, returns the target's scenario; raises TraceFormatError."""
 
 SCHEMA: Literal["goldentrace.replay/1"] = "goldentrace.replay/1"
 
 
 class TrafficReplay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A violation and how to see it again.
+    """A violation and the steps that reproduce it.
 
     Attributes:
         scenario: name of the scenario, for people.
         config: every axis of the scenario.
         seed: of the bytes and the schedule.
         policy: of the schedule, whose decisions follow from seed, policy and steps.
-        steps: in order; then everything is brought to an end.
-        invariant: what was violated, in words.
-        message: how.
+        steps: in order; afterwards all queued work is finished.
+        invariant: the violated invariant, in words.
+        message: details of the violation.
     """
 
     schema: Literal["goldentrace.replay/1"] = SCHEMA
@@ -35,11 +37,14 @@ class TrafficReplay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     invariant: str
     message: str
 
-    @property
-    def case(self) -> TrafficConfig:
-        """What the steps are taken on."""
-        config: dict[str, Any] = self.config
-        return TrafficConfig(scenario=NativeScenario(**config), seed=self.seed, policy=self.policy)
+    def traffic_config(self, scenario_of: ScenarioOf) -> TrafficConfig:
+        """Return the configuration that the steps run on.
+
+        Raises:
+            TraceFormatError: the target has no such scenario.
+        """
+        scenario = scenario_of(self.config, self.scenario)
+        return TrafficConfig(scenario=scenario, seed=self.seed, policy=self.policy)
 
 
 def render_replay(replay: TrafficReplay) -> str:
@@ -47,35 +52,30 @@ def render_replay(replay: TrafficReplay) -> str:
     return msgspec.json.format(msgspec.json.encode(replay), indent=2).decode() + "\n"
 
 
-def parse_replay(text: str, *, name: str) -> TrafficReplay:
+def parse_replay(text: str, *, name: str, scenario_of: ScenarioOf) -> TrafficReplay:
     """Return the replay in a file's text.
 
+    Args:
+        text: content of the file.
+        name: of the file, for messages.
+        scenario_of: of the target under traffic.
+
     Raises:
-        TraceFormatError: it is none of this schema.
+        TraceFormatError: it is none of this schema, or the target has no such scenario.
     """
     try:
         replay = msgspec.json.decode(text, type=TrafficReplay)
     except msgspec.MsgspecError as error:
         raise TraceFormatError(name, "must be a replay", expected=SCHEMA, got=error) from error
-    axes = [field.name for field in fields(NativeScenario)]
-    if sorted(replay.config) != sorted(axes):
-        got = ", ".join(replay.config)
-        raise TraceFormatError(name, "must have every axis", expected=", ".join(axes), got=got)
-    choices: dict[str, tuple[object, tuple[str, ...]]] = {
-        "builder": (replay.config["builder"], tuple(BUILDERS)),
-        "model": (replay.config["model"], tuple(MODELS)),
-        "groups": (replay.config["groups"], tuple(GROUPS)),
-        "policy": (replay.policy, POLICIES),
-    }
-    for what, (chosen, known) in choices.items():
-        if chosen not in known:
-            expected = ", ".join(known)
-            raise TraceFormatError(name, f"{what} must be known", expected=expected, got=chosen)
+    scenario_of(replay.config, name)
+    if replay.policy not in POLICIES:
+        expected = ", ".join(POLICIES)
+        raise TraceFormatError(name, "policy must be known", expected=expected, got=replay.policy)
     return replay
 
 
 def describe_replay(replay: TrafficReplay) -> str:
-    """Return a replay as a block of text: case, steps, what was violated."""
+    """Return a replay as a block of text: scenario, steps, violated invariant."""
     lines = [f"{replay.scenario} (seed {replay.seed}, policy {replay.policy})"]
     lines += [
         f"  {number:>3} {describe_step(step)}" for number, step in enumerate(replay.steps, start=1)

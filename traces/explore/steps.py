@@ -1,7 +1,7 @@
-"""What traffic consists of. A step names its node, so that a list of steps can be read and edited.
+"""Steps of random traffic; each names its node, so that a list of steps can be read and edited.
 
-A step that makes no sense where it stands, such as the backup of a node that was dropped, does
-nothing: any part of a list of steps is a list of steps.
+A step that cannot be applied, such as the backup of a node that was dropped, does nothing: any part
+of a list of steps is a list of steps.
 """
 
 from typing import Literal, TypeAlias
@@ -38,7 +38,7 @@ class Backup(_TrafficStep, frozen=True, tag="backup"):
 
 
 class CheckWrites(_TrafficStep, frozen=True, tag="check writes"):
-    """Ask which backups have finished; ``wait`` for all of them, or not."""
+    """Check which backups have finished; with ``wait``, block for all of them."""
 
     wait: bool
 
@@ -60,7 +60,7 @@ class Forward(_TrafficStep, frozen=True, tag="forward"):
 
 
 class CheckLoads(_TrafficStep, frozen=True, tag="check loads"):
-    """Ask which loads have finished."""
+    """Check which loads have finished."""
 
 
 class Evict(_TrafficStep, frozen=True, tag="evict"):
@@ -78,7 +78,7 @@ class EvictHost(_TrafficStep, frozen=True, tag="evict host"):
 
 
 class ReserveSlots(_TrafficStep, frozen=True, tag="hoard"):
-    """Take free slots of one pool away until :class:`GiveBack`, all but ``spare`` pages."""
+    """Take free slots of one pool until :class:`ReleaseReserved`, all but ``spare`` pages."""
 
     side: Literal["device", "host"]
     part: ComponentName
@@ -86,11 +86,11 @@ class ReserveSlots(_TrafficStep, frozen=True, tag="hoard"):
 
 
 class ReleaseReserved(_TrafficStep, frozen=True, tag="give back"):
-    """Give all hoarded slots back."""
+    """Free all reserved slots."""
 
 
 class InjectFault(_TrafficStep, frozen=True, tag="fail"):
-    """Let a site fail ``times`` times, after it worked ``after`` more times."""
+    """Make a site fail ``times`` times, after it worked ``after`` more times."""
 
     site: FaultSite
     after: int
@@ -98,7 +98,7 @@ class InjectFault(_TrafficStep, frozen=True, tag="fail"):
 
 
 class StepDevice(_TrafficStep, frozen=True, tag="advance"):
-    """Let the device do pending work, if the schedule likes."""
+    """Call the device, so that it runs pending work if the schedule chooses to."""
 
 
 class DrainQueues(_TrafficStep, frozen=True, tag="settle"):

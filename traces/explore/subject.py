@@ -1,4 +1,4 @@
-"""What traffic runs against, and what it may find."""
+"""Subjects of random traffic, and the violations they raise."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
@@ -8,47 +8,47 @@ from traces.explore.steps import TrafficStep
 
 
 class ViolationError(Exception):
-    """A stack did what no stack may do; each invariant has a subclass.
+    """Base of the violations of an invariant; each invariant has a subclass.
 
     Attributes:
-        invariant: what was violated, in words.
+        invariant: the invariant, in words.
     """
 
     invariant = "an invariant holds"
 
 
 class RaceViolationError(ViolationError):
-    """Two accesses to the same bytes that nothing orders."""
+    """Two conflicting accesses that nothing orders."""
 
     invariant = "conflicting accesses are ordered"
 
 
 class BytesViolationError(ViolationError):
-    """A node, or a reader, got other bytes than were written."""
+    """Bytes of a node, or bytes served to a reader, that differ from those written."""
 
     invariant = "bytes served are the bytes written"
 
 
 class SlotsViolationError(ViolationError):
-    """A slot was lost, or has two owners."""
+    """A slot that was lost, or has two owners."""
 
     invariant = "every slot is free or has one owner"
 
 
 class QueueViolationError(ViolationError):
-    """Work, or the lock on a node, was left over."""
+    """Work, or the lock on a node, that was left over."""
 
     invariant = "queues drain and locks are released"
 
 
 class RefusalViolationError(ViolationError):
-    """Something was refused though there was room."""
+    """A request that was refused although there was room."""
 
     invariant = "what there is room for is not refused"
 
 
 class UnexpectedViolationError(ViolationError):
-    """An exception that nobody injected, or a failure that was swallowed."""
+    """An exception that was not injected, or a failure that was swallowed."""
 
     invariant = "only an injected failure raises"
 
@@ -60,20 +60,20 @@ class Subject(Protocol):
         """Return the numbers of the nodes that still exist, oldest first."""
 
     def apply(self, step: TrafficStep) -> None:
-        """Take a step and check what can be checked at once; raises ViolationError."""
+        """Apply a step and check what can be checked at once; raises ViolationError."""
 
     def finish(self) -> None:
-        """Bring everything to an end and check that nothing is left; raises ViolationError."""
+        """Finish all queued work and check that nothing is left; raises ViolationError."""
 
 
 OpenSubject: TypeAlias = Callable[[TrafficConfig], Subject]
 
 
 def run_steps(
-    case: TrafficConfig, steps: Sequence[TrafficStep], *, open_subject: OpenSubject
+    config: TrafficConfig, steps: Sequence[TrafficStep], *, open_subject: OpenSubject
 ) -> ViolationError | None:
-    """Take some steps, without Hypothesis, and return the violation they end in, if any."""
-    subject = open_subject(case)
+    """Apply steps to a fresh subject, without Hypothesis; return the violation, if any."""
+    subject = open_subject(config)
     try:
         for step in steps:
             subject.apply(step)

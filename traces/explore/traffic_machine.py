@@ -1,4 +1,4 @@
-"""The Hypothesis state machine that draws traffic, and shrinks it when it finds something."""
+"""Hypothesis state machine that draws random traffic and shrinks what violates an invariant."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +41,7 @@ _parts = st.sampled_from(_COMPONENT_NAMES)
 
 
 class _UniformProvider(HypothesisProvider):
-    """Draws integers evenly.
+    """Choices of integers, all equally likely.
 
     Hypothesis's own source prefers constants it finds in the modules that happen to be imported,
     so that the same seed would mean other traffic in another program.
@@ -64,16 +64,18 @@ class _UniformProvider(HypothesisProvider):
 
 
 class TrafficMachine(RuleBasedStateMachine):
-    """Draws steps and takes them on a subject, which is opened by the first one that needs it.
+    """State machine that applies drawn steps to a subject, opened by the first one that needs it.
+
+    Hypothesis sorts rules by name: renaming a rule changes the traffic of every seed.
 
     Attributes:
-        steps: taken so far.
+        steps: applied so far.
     """
 
-    def __init__(self, case: TrafficConfig, *, open_subject: OpenSubject) -> None:
+    def __init__(self, config: TrafficConfig, *, open_subject: OpenSubject) -> None:
         super().__init__()
         self.steps: list[TrafficStep] = []
-        self._case = case
+        self._config = config
         self._open_subject = open_subject
         self._subject: Subject | None = None
         self._inserted = 0
@@ -254,7 +256,7 @@ class TrafficMachine(RuleBasedStateMachine):
 
     def _apply(self, step: TrafficStep) -> None:
         if self._subject is None:
-            self._subject = self._open_subject(self._case)
+            self._subject = self._open_subject(self._config)
         self.steps.append(step)
         subject, self._subject = self._subject, None
         subject.apply(step)
@@ -263,53 +265,54 @@ class TrafficMachine(RuleBasedStateMachine):
 
 
 class _MachineFactory:
-    """Makes the machines of one run and remembers the last one, which is the shrunk one."""
+    """Factory of the machines of one run; keeps the steps of the last, which is the shrunk one."""
 
-    def __init__(self, case: TrafficConfig, *, open_subject: OpenSubject) -> None:
-        self._case = case
+    def __init__(self, config: TrafficConfig, *, open_subject: OpenSubject) -> None:
+        self._config = config
         self._open_subject = open_subject
         self.steps: list[TrafficStep] = []
 
     def __call__(self) -> TrafficMachine:
-        machine = TrafficMachine(self._case, open_subject=self._open_subject)
+        machine = TrafficMachine(self._config, open_subject=self._open_subject)
         self.steps = machine.steps
         return machine
 
 
 def find_violation(
-    case: TrafficConfig, *, open_subject: OpenSubject, step_num: int, shrinks: bool
+    config: TrafficConfig, *, open_subject: OpenSubject, step_num: int, shrinks: bool
 ) -> TrafficReplay | None:
-    """Run random traffic on a case once; return what it found, or None.
+    """Run random traffic once; return the reduced violation, or None.
 
     The same arguments give the same result in every process.
 
     Args:
-        case: what to run on.
+        config: scenario, seed and policy.
         open_subject: opens a fresh subject for each attempt.
         step_num: steps to draw.
-        shrinks: whether Hypothesis simplifies what it found, which takes some seconds; steps that
-            are not needed are left out in any case.
+        shrinks: whether Hypothesis simplifies a violation, which takes some seconds; steps that
+            are not needed are dropped in any case.
     """
-    witness = _MachineFactory(case, open_subject=open_subject)
+    factory = _MachineFactory(config, open_subject=open_subject)
 
+    # Hypothesis names its seed attribute on the function, which a bound instance cannot take.
     def make() -> TrafficMachine:
-        return witness()
+        return factory()
 
     try:
         with _uniform_draws():
             chosen = _settings(step_num, shrinks=shrinks)
-            run_state_machine_as_test(seed(case.seed)(make), settings=chosen)  # type: ignore[arg-type]
+            run_state_machine_as_test(seed(config.seed)(make), settings=chosen)  # type: ignore[arg-type]
     except ViolationError as violation:
         found = TrafficReplay(
-            scenario=case.scenario.name,
-            config=case.scenario.config,
-            seed=case.seed,
-            policy=case.policy,
-            steps=tuple(witness.steps),
+            scenario=config.scenario.name,
+            config=config.scenario.config,
+            seed=config.seed,
+            policy=config.policy,
+            steps=tuple(factory.steps),
             invariant=violation.invariant,
             message=str(violation),
         )
-        return reduce_replay(found, open_subject=open_subject)
+        return reduce_replay(found, config, open_subject=open_subject)
     return None
 
 

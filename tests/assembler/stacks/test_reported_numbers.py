@@ -9,9 +9,10 @@ from assembler.errors import PoolError
 from traces.simulator import SimDevice, default_schedule
 from traces.targets.native.explore.faults import FaultInjector
 from traces.targets.native.explore.small_stack import build_small_stack
+from traces.targets.native.models import MODELS
 from traces.targets.native.pools import geometry_of
 from traces.targets.native.rows import tensors_of
-from traces.targets.native.scenarios import MODELS, registry
+from traces.targets.native.scenarios import registry
 
 ONE_OF_EACH_MODEL = list({s.model: s.name for s in registry().values()}.values())
 

@@ -6,7 +6,7 @@ from traces.errors import TraceFormatError
 from traces.explore import TrafficReplay, parse_replay, render_replay
 from traces.explore.replay import describe_replay
 from traces.explore.steps import Backup, CheckWrites, Insert
-from traces.targets.native.scenarios import registry
+from traces.targets.native.scenarios import registry, scenario_of_config
 
 NAME = next(iter(registry()))
 
@@ -25,7 +25,10 @@ def replay(**changes):
 
 
 def test_replay_survives_its_file():
-    assert parse_replay(render_replay(replay()), name="file") == replay()
+    assert (
+        parse_replay(render_replay(replay()), name="file", scenario_of=scenario_of_config)
+        == replay()
+    )
 
 
 def test_file_names_schema_and_steps():
@@ -40,7 +43,8 @@ def test_file_names_schema_and_steps():
 
 
 def test_case_is_rebuilt_from_the_file_alone():
-    case = parse_replay(render_replay(replay()), name="file").case
+    case = parse_replay(render_replay(replay()), name="file", scenario_of=scenario_of_config)
+    case = case.traffic_config(scenario_of_config)
 
     assert (case.scenario, case.seed, case.policy) == (registry()[NAME], 7, "latest")
 
@@ -61,7 +65,7 @@ def test_what_is_no_replay_is_refused_in_one_line(changes, rule):
     written = {**json.loads(render_replay(replay())), **changes}
 
     with pytest.raises(TraceFormatError) as caught:
-        parse_replay(json.dumps(written), name="file")
+        parse_replay(json.dumps(written), name="file", scenario_of=scenario_of_config)
 
     assert str(caught.value).startswith(rule)
     assert "\n" not in str(caught.value)

@@ -6,7 +6,7 @@ from traces.explore import TrafficConfig, run_steps
 from traces.explore.steps import Backup, Insert, LoadBack
 from traces.explore.subject import BytesViolationError, QueueViolationError
 from traces.explore.traffic_machine import find_violation
-from traces.targets.native.scenarios import registry
+from traces.targets.native.scenarios import registry, scenario_of_config
 
 
 class Toy:
@@ -70,9 +70,12 @@ def test_violation_is_shrunk_to_the_steps_it_needs():
 def test_replay_needs_no_hypothesis_and_is_green_on_a_sound_subject():
     replay = first_found(Toy)
 
-    violation = run_steps(replay.case, replay.steps, open_subject=Toy)
+    violation = run_steps(replay.traffic_config(scenario_of_config), replay.steps, open_subject=Toy)
     assert (violation.invariant, str(violation)) == (replay.invariant, replay.message)
-    assert run_steps(replay.case, replay.steps, open_subject=Sound) is None
+    assert (
+        run_steps(replay.traffic_config(scenario_of_config), replay.steps, open_subject=Sound)
+        is None
+    )
 
 
 def test_violation_at_the_end_is_found():

@@ -8,13 +8,13 @@ import msgspec
 
 from tools.mutation.campaign.tasks import BaselineResult, MutationBaseline
 from traces.schema.model import Recording
-from traces.targets.native.scenarios import NativeScenario
+from traces.targets.common.scenario import Scenario
 
 
 def write_baseline(
     file: Path,
     *,
-    scenarios: Mapping[str, NativeScenario],
+    scenarios: Mapping[str, Scenario],
     baseline_results: Mapping[tuple[str, str], BaselineResult],
     stateless: Collection[tuple[str, str]] = (),
 ) -> None:

@@ -13,7 +13,7 @@ from tools.mutation.campaign.journal import Journal
 from tools.mutation.campaign.tasks import BaselineResult, MutantResult, RunBaseline, RunMutant
 from tools.mutation.mutant import LineRange, Mutant
 from tools.workers.results import ProgressCallback
-from traces.targets.native.scenarios import NativeScenario
+from traces.targets.common.scenario import Scenario
 
 SCENARIOS_AFTER_KILL = 3
 """Scenarios after the first kill that look whether a second field differs."""
@@ -38,7 +38,7 @@ class CampaignPlan:
     target: str
     files: tuple[str, ...]
     mutants: tuple[Mutant, ...]
-    scenarios: Mapping[str, NativeScenario]
+    scenarios: Mapping[str, Scenario]
     devices: Mapping[str, str]
     limit_seconds: float
     scenarios_max: int | None

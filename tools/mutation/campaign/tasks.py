@@ -10,14 +10,14 @@ import msgspec
 from tools.mutation.mutant import Mutant
 from tools.workers.protocol import Task
 from traces.schema.model import Recording
-from traces.targets.native.scenarios import NativeScenario
+from traces.targets.common.scenario import Scenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunBaseline(Task["BaselineResult"]):
     """Play a scenario on the code as it is."""
 
-    scenario: NativeScenario
+    scenario: Scenario
     device: str
     files: tuple[str, ...]
 
@@ -52,7 +52,7 @@ class MutationBaseline:
         states: its fingerprints, likewise.
     """
 
-    scenarios: Mapping[str, NativeScenario]
+    scenarios: Mapping[str, Scenario]
     recordings: Mapping[tuple[str, str], Recording]
     states: Mapping[tuple[str, str], str]
 

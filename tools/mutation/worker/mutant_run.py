@@ -9,7 +9,7 @@ from tools.mutation.campaign.tasks import MutantResult
 from tools.mutation.mutant import LineRange, Mutant
 from tools.mutation.trace_fields import INTERFACE_FIELDS
 from traces.schema.verdict import Cause
-from traces.targets.sglang.errors import StageError
+from traces.targets.common.errors import ForkError
 
 # What a mutant raises that a reviewer sees at once: it proves nothing about the net.
 _LOUD_ERRORS = ("TypeError", "NameError", "UnboundLocalError", "AttributeError", "ImportError")
@@ -153,6 +153,6 @@ def names_parameter(mutant: Mutant, cause: Cause) -> bool:
 
 def describe_error(error: Exception) -> str:
     """Return an exception as one line."""
-    if isinstance(error, StageError):
+    if isinstance(error, ForkError):
         return one_line(f"died: {error}")
     return one_line(f"{type(error).__name__}: {error}")

@@ -15,7 +15,7 @@ from tools.mutation.worker.state_fingerprint import fingerprint
 from traces.divergence import CallLog, LineLog, log_run
 from traces.recording.probes import Target
 from traces.schema.model import Recording
-from traces.targets.native.scenarios import NativeScenario
+from traces.targets.common.scenario import Scenario
 
 COPIES_VARIABLE = "GOLDENTRACE_MUTANT_COPIES"
 """Environment variable: where copies of a package are made; the stage that sets it removes them."""
@@ -31,11 +31,11 @@ class MutantRunner(Protocol):
     def install_by_reimport(self, texts: Mapping[str, str]) -> None:
         """Import the target from a copy with these texts in it, new modules among them."""
 
-    def play(self, scenario: NativeScenario, *, device: str) -> tuple[Recording, str]:
+    def play(self, scenario: Scenario, *, device: str) -> tuple[Recording, str]:
         """Play and record one scenario; return the fingerprint of what is left as well."""
 
     def log_run(
-        self, scenario: NativeScenario, *, device: str, call: tuple[str, int] | None
+        self, scenario: Scenario, *, device: str, call: tuple[str, int] | None
     ) -> CallLog | LineLog:
         """Play one scenario and log all calls, or the lines of one call, by function and number."""
 
@@ -72,7 +72,7 @@ class NativeMutantRunner:
         reimport_from(folder, packages=("assembler", "traces.targets", "traces.simulator"))
         _disable_validation()
 
-    def play(self, scenario: NativeScenario, *, device: str) -> tuple[Recording, str]:
+    def play(self, scenario: Scenario, *, device: str) -> tuple[Recording, str]:
         """Play and record one scenario; return the fingerprint of what is left as well."""
         run_scenario = import_module("traces.targets.native.run").run_scenario
         scripts: list[object] = []
@@ -80,7 +80,7 @@ class NativeMutantRunner:
         return recording, fingerprint({"stage": scripts})
 
     def log_run(
-        self, scenario: NativeScenario, *, device: str, call: tuple[str, int] | None
+        self, scenario: Scenario, *, device: str, call: tuple[str, int] | None
     ) -> CallLog | LineLog:
         """Play one scenario and log all calls, or the lines of one call, by function and number."""
         play = import_module("traces.targets.native.run").run_scenario
@@ -126,13 +126,13 @@ class SglangMutantRunner:
         """Swap the code of functions: importing sglang again takes too long."""
         self.install(texts)
 
-    def play(self, scenario: NativeScenario, *, device: str) -> tuple[Recording, str]:
+    def play(self, scenario: Scenario, *, device: str) -> tuple[Recording, str]:
         """Play and record one scenario; return the fingerprint of its stack as well."""
         recording: Recording = self._session.play(scenario)
         return recording, fingerprint({"stack": self._stack})
 
     def log_run(
-        self, scenario: NativeScenario, *, device: str, call: tuple[str, int] | None
+        self, scenario: Scenario, *, device: str, call: tuple[str, int] | None
     ) -> CallLog | LineLog:
         """Play one scenario and log all calls, or the lines of one call, by function and number."""
         return log_run(self._session.target, call, play=lambda: self._session.play(scenario))

@@ -39,8 +39,8 @@ from tools.workers.protocol import Handlers
 from traces.diff import compare_sides
 from traces.divergence import CallLog, LineLog, locate_divergence
 from traces.schema.verdict import Cause
+from traces.targets.common.fork import run_in_fork
 from traces.targets.sglang.errors import UnsupportedByRelease
-from traces.targets.sglang.fork import run_in_fork
 
 MEMORY_LIMIT = 4 << 30
 """Bytes that a copy may ask for on top of what it starts with."""

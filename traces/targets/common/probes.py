@@ -1,26 +1,69 @@
-"""Seams of the accelerator's streams and events: the order that a target asks for."""
+"""Probes and types that every target registers: methods, streams, events, devices."""
 
+from collections.abc import Callable, Iterator
 from types import FunctionType
 
-from assembler.device.base import Event, Stream
-from traces.recording.probes import EventProbe, EventRecordObservation, EventWaitObservation, Values
+from assembler.device.base import Device, Event, Stream
+from traces.recording.encode import Encoder, Plain
+from traces.recording.probes import (
+    CallProbe,
+    EventProbe,
+    EventRecordObservation,
+    EventWaitObservation,
+    PoolNaming,
+    Role,
+    Values,
+)
+
+
+def method_probe(
+    cls: type,
+    function: FunctionType,
+    *,
+    role: Role,
+    claims: Callable[[Values], Iterator[PoolNaming]] | None,
+) -> CallProbe:
+    """Return a probe of a method, named ``Class`` for a constructor, else ``Class.method``."""
+    name = function.__name__
+    callee = cls.__name__ if name == "__init__" else f"{cls.__name__}.{name}"
+    return CallProbe(function=function, callee=callee, role=role, method=name, claims=claims)
+
+
+def register_device_types(encoder: Encoder) -> None:
+    """Register devices, streams and events: by role or name, never by address."""
+
+    def event(value: Event, where: str) -> Plain:
+        del where
+        return {"event": encoder.label(value, value.name)}
+
+    def stream(value: Stream, where: str) -> Plain:
+        del where
+        return {"stream": value.name}
+
+    def device(value: Device, where: str) -> Plain:
+        del value, where
+        return {"device": "accelerator"}
+
+    encoder.register(Device, device)
+    encoder.register(Stream, stream)
+    encoder.register(Event, event)
 
 
 def stream_probes() -> list[EventProbe]:
-    """Return a seam for every way to order work: record, wait, synchronise."""
+    """Return a probe for every way to order work: record, wait, synchronise."""
     watched = (
         (Event.record, _event_recorded),
         (Event.synchronize, _host_wait),
         (Stream.wait_event, _stream_wait),
         (Stream.synchronize, _host_wait_for_stream),
     )
-    seams = []
+    probes = []
     for function, observe in watched:
         assert isinstance(function, FunctionType)
-        seams.append(
+        probes.append(
             EventProbe(function=function, family="order", nesting="outermost", observe=observe)
         )
-    return seams
+    return probes
 
 
 def _event_recorded(values: Values, result: object) -> EventRecordObservation:

@@ -1,14 +1,10 @@
-"""Open devices by name, the simulated one included, and report its races."""
+"""Devices by name, the simulated one included."""
 
 import torch
 
 from assembler.device import Device, get_device
 from assembler.device.select import KINDS
 from traces.simulator import Schedule, SchedulePolicy, SimDevice, default_schedule
-
-
-class NativeScenarioError(Exception):
-    """The stack did something that no stack may do, whatever its configuration."""
 
 
 def open_device(name: str) -> Device:
@@ -40,13 +36,3 @@ def open_device(name: str) -> Device:
 
 def _open_simulated(schedule: Schedule) -> Device:
     return SimDevice(schedule=schedule, capacity_bytes=None, raise_races=False)
-
-
-def check_races(device: Device) -> None:
-    """Raise when a simulated device saw two accesses that nothing orders.
-
-    Raises:
-        NativeScenarioError: the first race, with both operations and the missing edge.
-    """
-    if isinstance(device, SimDevice) and device.races:
-        raise NativeScenarioError(f"race: {device.races[0]}")

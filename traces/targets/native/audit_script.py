@@ -17,6 +17,7 @@ from assembler import PoolName
 from assembler.device import tensor_access
 from traces.schema.model import RoundTrip
 from traces.targets.common.content import RowBuffer, poison
+from traces.targets.common.planes import SlotDomain, planes_of
 from traces.targets.native.round_trip import (
     BytesByPool,
     ServedNode,
@@ -25,7 +26,6 @@ from traces.targets.native.round_trip import (
 )
 from traces.targets.native.scenarios import NativeScenario
 from traces.targets.native.script import NativeScript
-from traces.targets.sglang.planes import SlotDomain, planes_of
 
 
 class EveryBufferScript(NativeScript):

@@ -17,14 +17,10 @@ from assembler.device_pools.mla import MLATokenToKVPool
 from assembler.device_pools.nsa import NSATokenToKVPool, nsa_kv_cache_dim
 from assembler.device_pools.swa import SWAKVPool
 from assembler.groups import LocalGroup
-from traces.targets.native.scenarios import (
-    GROUPS,
-    INIT_HICACHE,
-    MODELS,
-    ModelShape,
-    NativeScenario,
-    PoolFamily,
-)
+from traces.targets.common.geometry import RankGeometry
+from traces.targets.common.models import PoolFamily
+from traces.targets.native.models import MODELS
+from traces.targets.native.scenarios import GROUPS, INIT_HICACHE, NativeScenario
 
 MAMBA_SLOTS = 5
 PAGES = 11
@@ -38,35 +34,16 @@ INDEX_HEAD_DIM = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NativeGeometry:
-    """Sizes of one scenario's pools on one rank.
+class NativeGeometry(RankGeometry):
+    """Sizes of one scenario's pools and nodes on one rank.
 
     Attributes:
-        model: published dimensions.
-        page_size: tokens a page.
-        size: device slots of the (full) KV pool.
-        start_layer: first global layer id of the stage.
-        kv_heads: KV heads of this rank.
         long_node: tokens of the longer kind of node.
         short_node: tokens of the shorter kind.
     """
 
-    model: ModelShape
-    page_size: int
-    size: int
-    start_layer: int
-    kv_heads: int
     long_node: int
     short_node: int
-
-    @property
-    def end_layer(self) -> int:
-        """Last global layer id of the stage, inclusive."""
-        return self.start_layer + self.model.layer_span - 1
-
-    def global_ids(self, stage_local: tuple[int, ...]) -> list[int]:
-        """Return the global ids of stage-local layer ids."""
-        return [self.start_layer + layer for layer in stage_local]
 
 
 def geometry_of(scenario: NativeScenario) -> NativeGeometry:
@@ -199,16 +176,14 @@ def sliding_size(geometry: NativeGeometry) -> int:
 
 def state_pool(geometry: NativeGeometry, *, device: Device) -> MambaPool:
     """Build the state pool of a linear-attention hybrid; one slot a request."""
-    state = geometry.model.state
-    if state is None:
-        raise ValueError("scenario: a linear-attention model has state shapes; got none")
+    model = geometry.model
     return MambaPool(
         size=MAMBA_SLOTS,
-        conv_shapes=(state.conv_shape,),
-        temporal_shape=state.temporal_shape,
+        conv_shapes=model.conv_shapes,
+        temporal_shape=model.temporal_shape,
         conv_dtype=torch.bfloat16,
         temporal_dtype=torch.float32,
-        mamba_layer_ids=geometry.global_ids(geometry.model.state_layers),
+        mamba_layer_ids=geometry.global_ids(model.state_layers),
         device=device,
     )
 

@@ -1,4 +1,4 @@
-"""What came back after a load: the rows that were written, and nothing else changed."""
+"""Round trips of cache nodes: bytes written, bytes served after a load, and their comparison."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from assembler import PoolName
 from assembler.cache.nodes import CacheNode
 from assembler.names import ComponentType
 from traces.schema.model import RoundTrip
-from traces.schema.slot_ranges import sorted_slot_ranges
-from traces.targets.common.content import RowBuffer, row_bytes, slots_of_rows
+from traces.targets.common.content import RowBuffer, row_bytes
+from traces.targets.common.round_trip import RoundTripComparison
 
 COMPONENT_OF = {
     PoolName.KV: ComponentType.FULL,
@@ -71,45 +71,17 @@ def compare_round_trips(
         served: what was read of the nodes that should be back.
     """
     for name, buffers in rows.items():
-        wrong: set[int] = set()
-        foreign: set[int] = set()
-        for number, buffer in enumerate(buffers):
-            reads = [
-                (
-                    buffer.rows_of(one.written.node.device[COMPONENT_OF[name]]),
-                    one.content[name][number],
-                    one.written.content[name][number],
+        comparison = RoundTripComparison()
+        for number, (buffer, old) in enumerate(zip(buffers, before[name], strict=True)):
+            loaded = []
+            for node in served:
+                own = buffer.rows_of(node.written.node.device[COMPONENT_OF[name]])
+                comparison.compare_rows(
+                    buffer,
+                    own,
+                    served=node.content[name][number].cpu(),
+                    written=node.written.content[name][number],
                 )
-                for one in served
-            ]
-            bad, stray = _compare(buffer, before[name][number], reads)
-            wrong.update(bad.tolist())
-            foreign.update(stray.tolist())
-        yield RoundTrip(
-            step=step,
-            pool=name.name,
-            equal=not wrong,
-            wrong_slots=sorted_slot_ranges(wrong),
-            foreign_slots=sorted_slot_ranges(foreign),
-        )
-
-
-def _compare(
-    buffer: RowBuffer,
-    before: torch.Tensor,
-    reads: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the slots of rows served wrong and those of rows that should not have changed.
-
-    Args:
-        buffer: rows of one plane of one layer.
-        before: its bytes before the load.
-        reads: rows of each node, what was served of them, what was written to them.
-    """
-    is_foreign = (row_bytes(buffer.tensor) != before).any(dim=1)
-    wrong: list[torch.Tensor] = []
-    for at, served, written in reads:
-        is_foreign[at] = False
-        wrong.append(at[(served.cpu() != written).any(dim=1)])
-    foreign = is_foreign.nonzero().flatten()
-    return slots_of_rows(buffer, torch.cat(wrong)), slots_of_rows(buffer, foreign)
+                loaded.append(own)
+            comparison.compare_rest(buffer, old, loaded=loaded)
+        yield comparison.record(step=step, pool=name.name)

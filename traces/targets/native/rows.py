@@ -13,8 +13,8 @@ from assembler.device_pools.nsa import NSATokenToKVPool
 from assembler.device_pools.swa import SWAKVPool
 from assembler.host_pools.base import HostKVCache
 from traces.targets.common.content import RowBuffer
+from traces.targets.common.models import ModelShape
 from traces.targets.native.pools import NativeDevicePools
-from traces.targets.native.scenarios import ModelShape
 
 
 def device_pools_by_name(side: NativeDevicePools) -> dict[PoolName, object]:

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 from traces.errors import RecorderError
 from traces.recording.recorder import record
 from traces.schema.model import Recording
-from traces.targets.native.scenarios import NativeScenario
+from traces.targets.common.scenario import Scenario
+from traces.targets.native.scenarios import NativeScenario, scenario_of_config
 
 if TYPE_CHECKING:
     from traces.targets.native.script import NativeScript
 
 
 def run_scenario(
-    scenario: NativeScenario,
+    scenario: Scenario,
     *,
     device: str,
     on_script: Callable[["NativeScript"], None] = lambda _: None,
@@ -35,32 +36,37 @@ def run_scenario(
     # Imported late: only this path needs torch and the target.
     from traces.targets.native.script import NativeScript
 
-    script = NativeScript(scenario, device=device)
+    script = NativeScript(_as_native(scenario), device=device)
     on_script(script)
     return _record_steps(scenario, script)
 
 
-def run_scenario_on_every_buffer(scenario: NativeScenario, *, device: str) -> Recording:
+def run_scenario_on_every_buffer(scenario: Scenario, *, device: str) -> Recording:
     """Run ``scenario`` as :func:`run_scenario` does, with a round trip of every buffer there is.
 
     The recording is meant for an audit: it has more round trips than the golden.
     """
     from traces.targets.native.audit_script import EveryBufferScript
 
-    return _record_steps(scenario, EveryBufferScript(scenario, device=device))
+    return _record_steps(scenario, EveryBufferScript(_as_native(scenario), device=device))
 
 
-def run_unrecorded(scenario: NativeScenario, *, device: str) -> None:
+def run_unrecorded(scenario: Scenario, *, device: str) -> None:
     """Run ``scenario`` without a recorder, as the baseline that recording is measured against."""
     from traces.targets.native.script import NativeScript
 
-    script = NativeScript(scenario, device=device)
+    script = NativeScript(_as_native(scenario), device=device)
     for step in script.steps:
         for _ in script.run_step(step):
             pass
 
 
-def _record_steps(scenario: NativeScenario, script: "NativeScript") -> Recording:
+def _as_native(scenario: Scenario) -> NativeScenario:
+    # Built anew: a mutation worker imports this package again, and its classes are other ones.
+    return scenario_of_config(scenario.config, scenario.name)
+
+
+def _record_steps(scenario: Scenario, script: "NativeScript") -> Recording:
     recorder = record(target="native")
     recorder.scenario(scenario.name, scenario.config)
     try:

@@ -1,48 +1,171 @@
-"""Scenario registry: what every target is asked to play."""
+"""Scenarios of the native target: every builder over every pool family it accepts, pairwise."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cache
+from typing import Any
 
-from traces.targets.native.matrix import (
-    BUILDERS,
-    GROUPS,
-    INIT_HICACHE,
-    GroupShape,
-    NativeScenario,
-    covering_array,
-)
-from traces.targets.native.models import (
-    MODELS,
-    AttentionShape,
-    MambaStateShape,
-    ModelShape,
-    PoolFamily,
-)
+from typing_extensions import override
 
-__all__ = [
-    "BUILDERS",
-    "GROUPS",
-    "INIT_HICACHE",
-    "MODELS",
-    "AttentionShape",
-    "GroupShape",
-    "MambaStateShape",
-    "ModelShape",
-    "NativeScenario",
-    "PoolFamily",
-    "registry",
-]
+from traces.errors import TraceFormatError
+from traces.targets.common.covering import (
+    Row,
+    builder_constraints,
+    covering_rows,
+    implies,
+    scenarios_by_name,
+)
+from traces.targets.common.models import PoolFamily
+from traces.targets.common.scenario import (
+    IO_BACKENDS,
+    LAYOUTS,
+    RANK_SHAPES,
+    SIZINGS,
+    WRITE_POLICIES,
+    Scenario,
+)
+from traces.targets.native.models import MODELS
+
+GROUPS = {name: RANK_SHAPES[name] for name in ("tp1", "tp8pp2", "tp8cp2pp3", "tp4cp4pp5")}
+
+SHORT_NAMES: dict[str, str] = {
+    "build_kv_only_stack": "kv_only",
+    "build_hybrid_swa_stack": "swa",
+    "build_hybrid_mamba_stack": "mamba",
+    "build_shared_anchor_stack": "shared_anchor",
+    "attach_hybrid_pool_to_unified_cache": "unified",
+    "attach_hybrid_nsa_pool_to_hiradix_cache": "hiradix_nsa",
+    "attach_hybrid_pool_to_mamba_cache": "mamba_cache",
+    "UnifiedRadixCache.init_hicache": "unified_init",
+    "HiRadixCache.init_hicache": "hiradix_init",
+    "HiMambaRadixCache.init_hicache": "mamba_init",
+}
+INIT_HICACHE = tuple(name for name in SHORT_NAMES if name.endswith(".init_hicache"))
+
+_PLAIN = ("llama3_8b", "qwen3_8b", "dsv3_mha", "dsv3")
+_NSA = ("dsv32_fp8", "dsv32_bf16")
+_SWA = ("gpt_oss", "gemma3")
+_LINEAR = ("qwen3_next", "nemotron_h", "kimi_linear", "falcon_h1")
+
+BUILDERS: dict[str, tuple[str, ...]] = {
+    "build_kv_only_stack": (*_PLAIN, "dsv32_kv_fp8"),
+    "build_hybrid_swa_stack": _SWA,
+    "build_hybrid_mamba_stack": _LINEAR,
+    "build_shared_anchor_stack": _NSA,
+    "attach_hybrid_pool_to_unified_cache": ("llama3_8b", "dsv3", *_NSA, *_SWA, *_LINEAR),
+    "attach_hybrid_nsa_pool_to_hiradix_cache": _NSA,
+    "attach_hybrid_pool_to_mamba_cache": ("qwen3_next", "nemotron_h", "kimi_linear"),
+    "UnifiedRadixCache.init_hicache": ("qwen3_8b", "dsv32_fp8", "gpt_oss", "nemotron_h"),
+    "HiRadixCache.init_hicache": ("llama3_8b", "dsv32_kv_fp8", "dsv32_fp8"),
+    "HiMambaRadixCache.init_hicache": ("nemotron_h", "falcon_h1"),
+}
+"""Models by builder that accepts them."""
+
+# The order of the values is the order in which the covering array prefers them.
+AXES: dict[str, tuple[Any, ...]] = {
+    "builder": tuple(BUILDERS),
+    "model": tuple(MODELS),
+    "layout": LAYOUTS,
+    "io_backend": IO_BACKENDS,
+    "write_policy": tuple(WRITE_POLICIES),
+    "page_size": (16, 64, 1),
+    "sizing": SIZINGS,
+    "storage_backend": ("file", None),
+    "groups": tuple(GROUPS),
+    "draft": (False, True),
+}
+
+_WITHOUT_DRAFT = (PoolFamily.SWA, PoolFamily.LINEAR, PoolFamily.PACKED_MLA)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeScenario(Scenario):
+    """One named configuration that this repository's builders assemble.
+
+    Attributes:
+        storage_backend: name handed to the controller, or None.
+        draft: whether a speculative draft pool is mirrored as well.
+    """
+
+    draft: bool
+
+    @property
+    @override
+    def short_name(self) -> str:
+        return SHORT_NAMES[self.builder]
+
+    @property
+    @override
+    def draft_name(self) -> str:
+        return "draft" if self.draft else ""
 
 
 @cache
 def registry() -> dict[str, NativeScenario]:
-    """Return every scenario by name, in order of builder and covering array.
+    """Return every scenario by name, in order of builder and name."""
+    rows = covering_rows(AXES, constraints=_constraints(), presets=_presets())
+    return scenarios_by_name(rows, make=NativeScenario, builders=BUILDERS)
+
+
+def scenario_of_config(config: Mapping[str, Any], name: str) -> NativeScenario:
+    """Return the scenario with the given axes, which need not be in the registry.
+
+    Args:
+        config: value of every axis.
+        name: subject of error messages.
 
     Raises:
-        ValueError: two scenarios have one name.
+        TraceFormatError: an axis is missing or surplus, or has a value that no table holds.
     """
-    scenarios = covering_array()
-    named = {scenario.name: scenario for scenario in scenarios}
-    if len(named) != len(scenarios):
-        expected, got = len(scenarios), len(named)
-        raise ValueError(f"registry: scenario names are unique; expected {expected}, got {got}")
-    return named
+    axes = [field.name for field in fields(NativeScenario)]
+    if sorted(config) != sorted(axes):
+        expected, got = ", ".join(axes), ", ".join(config)
+        raise TraceFormatError(name, "must have every axis", expected=expected, got=got)
+    for axis, known in (("builder", BUILDERS), ("model", MODELS), ("groups", GROUPS)):
+        if config[axis] not in known:
+            rule, expected = f"{axis} must be known", ", ".join(known)
+            raise TraceFormatError(name, rule, expected=expected, got=config[axis])
+    return NativeScenario(**config)
+
+
+def _models_of(*families: PoolFamily) -> list[str]:
+    return [name for name, model in MODELS.items() if model.family in families]
+
+
+def _constraints() -> list[Row]:
+    """Return the combinations of axis values that exist."""
+    mha, nsa, linear = (
+        _models_of(family) for family in (PoolFamily.MHA, PoolFamily.NSA, PoolFamily.LINEAR)
+    )
+    return [
+        *builder_constraints(BUILDERS),
+        implies("layout", ["page_first_direct"], "io_backend", ["direct"]),
+        implies("layout", ["page_head"], "io_backend", ["kernel"]),
+        implies("model", [name for name in MODELS if name not in mha], "layout", LAYOUTS[:3]),
+        implies("model", nsa, "page_size", [64]),
+        # Linear-attention state shapes are those of one of eight ranks.
+        implies("model", linear, "groups", [name for name in GROUPS if name != "tp1"]),
+        implies("model", _models_of(*_WITHOUT_DRAFT), "draft", [False]),
+        # Only init_hicache turns direct + page_first into a layout that can be moved.
+        {
+            "operator": "or",
+            "conditions": [
+                {"operator": "in", "left": "builder", "values": list(INIT_HICACHE)},
+                {"operator": "ne", "left": "layout", "value": "page_first"},
+                {"operator": "ne", "left": "io_backend", "value": "direct"},
+            ],
+        },
+    ]
+
+
+def _presets() -> list[Row]:
+    """Return one row for every builder and family with all groups and a later stage.
+
+    A builder may have a branch for each family; each must meet values that no default has.
+    """
+    rows: dict[tuple[str, PoolFamily], Row] = {}
+    for builder, models in BUILDERS.items():
+        for model in models:
+            row = {"builder": builder, "model": model, "groups": "tp8cp2pp3"}
+            rows.setdefault((builder, MODELS[model].family), row)
+    return list(rows.values())

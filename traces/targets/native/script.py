@@ -18,9 +18,10 @@ from assembler.cache.nodes import CacheNode, EvictParams
 from assembler.device import tensor_access
 from assembler.names import ComponentType, WritePolicy
 from traces.schema.model import Digest, DigestRecord, RoundTrip
+from traces.simulator import SimDevice
 from traces.targets.common.content import digest, poison, row_content
 from traces.targets.common.rows import launch_write
-from traces.targets.common.runtime import NativeScenarioError, check_races, open_device
+from traces.targets.common.runtime import open_device
 from traces.targets.native.builders import (
     BuilderInputs,
     call_builder,
@@ -29,6 +30,7 @@ from traces.targets.native.builders import (
     make_server_args,
 )
 from traces.targets.native.draft import DRAFT_LAYERS, NativeDraftPools, mirror_draft
+from traces.targets.native.errors import NativeScenarioError
 from traces.targets.native.forward_pass import ForwardPass
 from traces.targets.native.pools import geometry_of, host_gigabytes, make_device_pools, rank_groups
 from traces.targets.native.round_trip import (
@@ -98,7 +100,7 @@ class NativeScript:
         for owner, pool in self._owners():
             yield Digest(step=step, owner=owner, sha256=digest(tensors_of(pool)))
         if step == self.steps[-1]:
-            check_races(self._device)
+            self._check_races()
 
     def _build(self) -> None:
         """Build device pools, call the builder, mirror a draft pool, poison everything."""
@@ -343,6 +345,11 @@ class NativeScript:
             raise NativeScenarioError(
                 f"node {written.node.id}: {rule}; expected success, got {answer}"
             )
+
+    def _check_races(self) -> None:
+        """Raise the first race that a simulated device found."""
+        if isinstance(self._device, SimDevice) and self._device.races:
+            raise NativeScenarioError(f"race: {self._device.races[0]}")
 
     def _snapshot(self) -> BytesByPool:
         """Read every device row from the host, with the device idle."""

@@ -20,7 +20,6 @@ import torch
 import assembler
 from assembler.cache.nodes import CacheNode
 from assembler.controller.hybrid import HybridCacheController
-from assembler.device.base import Device, Event, Stream
 from assembler.groups import LocalGroup
 from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.group import HostPoolGroup, PoolEntry
@@ -35,11 +34,10 @@ from traces.recording.probes import (
     PoolView,
     Probe,
     ReleaseObservation,
-    Role,
     TransferObservation,
     Values,
 )
-from traces.targets.common.probes import stream_probes
+from traces.targets.common.probes import method_probe, register_device_types, stream_probes
 
 _BUILDER_PREFIXES = ("build_", "attach_")
 _CACHE_OPERATIONS = ("init_hicache", "evict", "evict_host", "write_backup", "load_back")
@@ -75,7 +73,7 @@ class NativeTarget:
                 encoder.register_value(cls)
             else:
                 encoder.register_reference(cls, cls.__name__)
-        _register_accelerator_types(encoder)
+        register_device_types(encoder)
         _register_group_types(encoder)
 
     def view(self, pool: object) -> PoolView | None:
@@ -156,7 +154,7 @@ def _constructor_probes() -> Iterator[Probe]:
     classes = tuple(cls for cls in _classes() if issubclass(cls, kinds))
     for cls, function in _methods(classes, "__init__"):
         claims = _entry_pool_namings if issubclass(cls, PoolEntry) else None
-        yield _method_probe(cls, function, role="constructor", claims=claims)
+        yield method_probe(cls, function, role="constructor", claims=claims)
 
 
 def _operation_probes() -> Iterator[Probe]:
@@ -175,13 +173,7 @@ def _operation_probes() -> Iterator[Probe]:
         for name in operations:
             for cls, function in _methods(classes, name):
                 claims = _draft_pool_namings if name == "set_draft_kv_pool" else None
-                yield _method_probe(cls, function, role="operation", claims=claims)
-
-
-def _method_probe(cls: type, function: FunctionType, *, role: Role, claims: Any) -> CallProbe:  # noqa: ANN401
-    name = function.__name__
-    callee = cls.__name__ if name == "__init__" else f"{cls.__name__}.{name}"
-    return CallProbe(function=function, callee=callee, role=role, method=name, claims=claims)
+                yield method_probe(cls, function, role="operation", claims=claims)
 
 
 def _slot_probes() -> Iterator[Probe]:
@@ -254,24 +246,6 @@ def _allocator_and_argument(values: Values) -> tuple[Any, Any]:
 def _pool_of(allocator: Any) -> object:  # noqa: ANN401 - any class that allocates
     """Return the pool whose slots an allocator hands out; a host pool hands out its own."""
     return allocator if isinstance(allocator, HostKVCache) else allocator.get_kvcache()
-
-
-def _register_accelerator_types(encoder: Encoder) -> None:
-    def event(value: Event, where: str) -> Plain:
-        del where
-        return {"event": encoder.label(value, value.name)}
-
-    def stream(value: Stream, where: str) -> Plain:
-        del where
-        return {"stream": value.name}
-
-    def device(value: Device, where: str) -> Plain:
-        del value, where
-        return {"device": "accelerator"}
-
-    encoder.register(Device, device)
-    encoder.register(Stream, stream)
-    encoder.register(Event, event)
 
 
 def _register_group_types(encoder: Encoder) -> None:

@@ -12,10 +12,10 @@ import torch
 
 from traces.schema.model import RoundTrip
 from traces.targets.common.content import RowBuffer
+from traces.targets.common.planes import Plane
 from traces.targets.common.rows import launch_read
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.discovery import layer_accessors
-from traces.targets.sglang.planes import Plane
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.shims.triton_package import KernelUnavailableError
 

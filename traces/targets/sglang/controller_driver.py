@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from traces.targets.common.planes import SlotDomain
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.errors import StageError
-from traces.targets.sglang.planes import SlotDomain
 
 _KV = "KV"
 _STATES_OF_A_NODE = 1

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
+from traces.targets.common.models import PoolFamily
+from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.sglang.geometry import SglangGeometry, draft_geometry
-from traces.targets.sglang.memory_map import buffers_of
-from traces.targets.sglang.models import ModelFamily
 from traces.targets.sglang.release_lookup import find_class
 from traces.targets.sglang.request_table import build_request_table
 from traces.targets.sglang.signature_caller import SignatureCaller
@@ -58,13 +58,13 @@ class DevicePoolBuilder:
             Unplayable: the release has no such pools.
         """
         match geometry.model.family:
-            case ModelFamily.SWA | ModelFamily.LINEAR_SWA:
+            case PoolFamily.SWA | PoolFamily.LINEAR_SWA:
                 return self._sliding(geometry)
-            case ModelFamily.LINEAR | ModelFamily.LINEAR_DSA | ModelFamily.QSA:
+            case PoolFamily.LINEAR | PoolFamily.LINEAR_DSA | PoolFamily.QSA:
                 return self._linear(geometry)
-            case ModelFamily.MINIMAX:
+            case PoolFamily.MINIMAX:
                 return self._minimax(geometry)
-            case ModelFamily.DSV4:
+            case PoolFamily.DSV4:
                 return self._deepseek_v4(geometry)
             case _:
                 return self._plain(geometry)
@@ -76,9 +76,9 @@ class DevicePoolBuilder:
         """
         geometry = draft_geometry(side.geometry)
         match geometry.model.family:
-            case ModelFamily.SWA | ModelFamily.LINEAR_SWA:
+            case PoolFamily.SWA | PoolFamily.LINEAR_SWA:
                 return self._sliding_pool(geometry)
-            case ModelFamily.LINEAR:
+            case PoolFamily.LINEAR:
                 return self._linear_pool(geometry, side.req_to_token_pool)
             case _:
                 return self.kv_pool(geometry)
@@ -97,17 +97,17 @@ class DevicePoolBuilder:
     def kv_pool(self, geometry: SglangGeometry) -> Any:  # noqa: ANN401 - a pool of the release
         """Build the pool of the attention layers alone: no wrapper, no allocator."""
         names = {
-            ModelFamily.MXFP8: "MHATokenToKVPoolMXFP8",
-            ModelFamily.DSA: "DSATokenToKVPool",
-            ModelFamily.MLA: "MLATokenToKVPool",
-            ModelFamily.PACKED_MLA: "MLATokenToKVPool",
+            PoolFamily.MXFP8: "MHATokenToKVPoolMXFP8",
+            PoolFamily.DSA: "DSATokenToKVPool",
+            PoolFamily.MLA: "MLATokenToKVPool",
+            PoolFamily.PACKED_MLA: "MLATokenToKVPool",
         }
         cls = find_class(names.get(geometry.model.family, "MHATokenToKVPool"))
         width = geometry.packed_width
         needs: tuple[str, ...] = ("head_num", "head_dim")
         if not geometry.model.attention.kv_heads:
             needs = ("kv_lora_rank", "qk_rope_head_dim")
-        if geometry.model.family is ModelFamily.PACKED_MLA:
+        if geometry.model.family is PoolFamily.PACKED_MLA:
             needs += ("override_kv_cache_dim",)
         given = {
             **self._rows(geometry),
@@ -146,7 +146,7 @@ class DevicePoolBuilder:
     def _plain(self, geometry: SglangGeometry) -> SglangDevicePools:
         pool = self.kv_pool(geometry)
         pools = {"KV": pool}
-        if geometry.model.family is ModelFamily.DSA:
+        if geometry.model.family is PoolFamily.DSA:
             pools["INDEXER"] = pool
         return self._stateless(geometry, pool, pools)
 
@@ -230,9 +230,9 @@ class DevicePoolBuilder:
         pool = self._linear_pool(geometry, requests)
         allocator = self.allocator(geometry, pool)
         pools = {"KV": pool.full_kv_pool, "MAMBA": requests.mamba_pool}
-        if geometry.model.family is ModelFamily.LINEAR_DSA:
+        if geometry.model.family is PoolFamily.LINEAR_DSA:
             pools["INDEXER"] = pool.full_kv_pool
-        if geometry.model.family is ModelFamily.QSA:
+        if geometry.model.family is PoolFamily.QSA:
             pools["INDEXER"] = pool
         return SglangDevicePools(
             geometry=geometry,
@@ -247,9 +247,9 @@ class DevicePoolBuilder:
     def _linear_pool(self, geometry: SglangGeometry, requests: Any) -> Any:  # noqa: ANN401
         model = geometry.model
         cls = find_class(
-            "QSATokenToKVPool" if model.family is ModelFamily.QSA else "HybridLinearKVPool"
+            "QSATokenToKVPool" if model.family is PoolFamily.QSA else "HybridLinearKVPool"
         )
-        is_sparse = model.family is ModelFamily.LINEAR_DSA
+        is_sparse = model.family is PoolFamily.LINEAR_DSA
         given = {
             **self._rows(geometry),
             "full_attention_layer_ids": geometry.global_ids(model.full_layers),

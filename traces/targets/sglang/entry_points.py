@@ -12,10 +12,10 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from traces.targets.common.models import PoolFamily
 from traces.targets.sglang.callbacks import EvictionLog
 from traces.targets.sglang.device_pools import WINDOW, SglangDevicePools
 from traces.targets.sglang.errors import UnsupportedByRelease
-from traces.targets.sglang.models import ModelFamily
 from traces.targets.sglang.rank_context import (
     EXTRA_CONFIG,
     MODEL_NAME,
@@ -34,10 +34,10 @@ from traces.targets.sglang.storage import BACKEND, LOADER
 
 # Families that a release knows once it has a builder for them; until then its trees refuse them.
 _STACK_OF = {
-    ModelFamily.SWA: "build_hybrid_swa_stack",
-    ModelFamily.LINEAR_SWA: "build_hybrid_mamba_swa_stack",
-    ModelFamily.MINIMAX: "build_minimax_sparse_hicache_stack",
-    ModelFamily.DSV4: "build_deepseek_v4_hicache_stack",
+    PoolFamily.SWA: "build_hybrid_swa_stack",
+    PoolFamily.LINEAR_SWA: "build_hybrid_mamba_swa_stack",
+    PoolFamily.MINIMAX: "build_minimax_sparse_hicache_stack",
+    PoolFamily.DSV4: "build_deepseek_v4_hicache_stack",
 }
 _ATTACH = "attach_hybrid_pool_to_unified_cache"
 _EVICT_FN = "_evict_fn"
@@ -222,7 +222,7 @@ class EntryCall:
             "swa_kv_pool": side.pools.get("SWA"),
             "mamba_pool": side.pools.get("MAMBA"),
             "mamba_allocator": getattr(side.req_to_token_pool, "mamba_allocator", None),
-            "qsa_pool": side.kvcache if model.family is ModelFamily.QSA else None,
+            "qsa_pool": side.kvcache if model.family is PoolFamily.QSA else None,
             "start_layer": geometry.start_layer,
             "full_layer_mapping": _indices(model.full_layers),
             "swa_layer_mapping": _indices(model.swa_layers),
@@ -237,7 +237,7 @@ class EntryCall:
         }
         if "decls" in taken:
             given["decls"] = side.kvcache.host_pool_decls()
-        if model.family is ModelFamily.QSA and "qsa_pool" not in taken:
+        if model.family is PoolFamily.QSA and "qsa_pool" not in taken:
             raise UnsupportedByRelease(f"{self.scenario.builder} takes no qsa_pool")
         return given
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from traces.targets.sglang.models import MODELS, ModelFamily, SglangModel
+from traces.targets.common.geometry import RankGeometry
+from traces.targets.common.models import PoolFamily
+from traces.targets.sglang.models import MODELS
 from traces.targets.sglang.rank_context import RankContext
 from traces.targets.sglang.scenarios import SglangScenario
 
@@ -16,29 +18,14 @@ _QUANT_BLOCK = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SglangGeometry:
-    """Sizes of one scenario's pools on one rank.
+class SglangGeometry(RankGeometry):
+    """Sizes of one scenario's pools on one rank, with decode context parallelism.
 
     Attributes:
-        model: published dimensions.
-        page_size: tokens a page, of the pools.
-        size: slots of the (full) KV pool.
-        start_layer: first global layer id of the stage.
-        kv_heads: KV heads of this rank.
         dcp_size: ranks that share a page while decoding.
     """
 
-    model: SglangModel
-    page_size: int
-    size: int
-    start_layer: int
-    kv_heads: int
     dcp_size: int
-
-    @property
-    def end_layer(self) -> int:
-        """Last global layer id of the stage, inclusive."""
-        return self.start_layer + self.model.layer_span - 1
 
     @property
     def dtype(self) -> torch.dtype:
@@ -50,7 +37,7 @@ class SglangGeometry:
     def packed_width(self) -> int | None:
         """Row bytes of the packed fp8 format; None where a row is what the model says."""
         attention = self.model.attention
-        sparse = (ModelFamily.DSA, ModelFamily.PACKED_MLA, ModelFamily.LINEAR_DSA)
+        sparse = (PoolFamily.DSA, PoolFamily.PACKED_MLA, PoolFamily.LINEAR_DSA)
         if self.model.family not in sparse or attention.dtype != "float8_e4m3fn":
             return None
         scales = attention.kv_lora_rank // _QUANT_BLOCK * 4
@@ -60,10 +47,6 @@ class SglangGeometry:
     def swa_size(self) -> int:
         """Slots of the sliding-window pool: a share of the full one, whole pages."""
         return self.size // self.page_size // SWA_SHARE * self.page_size
-
-    def global_ids(self, stage_local: tuple[int, ...]) -> list[int]:
-        """Return the global ids of stage-local layer ids."""
-        return [self.start_layer + layer for layer in stage_local]
 
 
 def geometry_of(scenario: SglangScenario, world: RankContext) -> SglangGeometry:
@@ -90,7 +73,7 @@ def draft_geometry(geometry: SglangGeometry) -> SglangGeometry:
     which is Inkling's default for every depth.
     """
     model = geometry.model
-    if model.family is ModelFamily.LINEAR_SWA:
+    if model.family is PoolFamily.LINEAR_SWA:
         model = replace(model, full_layers=(0,), swa_layers=(), state_layers=(0,))
     elif model.swa_layers:
         model = replace(model, full_layers=(), swa_layers=(0,), state_layers=())

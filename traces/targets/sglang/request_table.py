@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from traces.targets.common.models import ModelShape
 from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.geometry import SglangGeometry
-from traces.targets.sglang.models import SglangModel
 from traces.targets.sglang.release_lookup import find_class, find_part
 from traces.targets.sglang.signature_caller import SignatureCaller
 
@@ -43,7 +43,7 @@ def build_request_table(caller: SignatureCaller, sizes: SglangGeometry, *, devic
     return caller.call(find_class("HybridReqToTokenPool"), given)
 
 
-def _cache_params(model: SglangModel, layers: list[int]) -> Any:  # noqa: ANN401
+def _cache_params(model: ModelShape, layers: list[int]) -> Any:  # noqa: ANN401
     """Describe the state with the release's own structures.
 
     A convolution state that lists its window first is Kimi's; the other is Mamba-2's.
@@ -60,7 +60,7 @@ def _cache_params(model: SglangModel, layers: list[int]) -> Any:  # noqa: ANN401
     )
 
 
-def _fill_shape(shape: Any, model: SglangModel) -> Any:  # noqa: ANN401 - a dataclass of the release
+def _fill_shape(shape: Any, model: ModelShape) -> Any:  # noqa: ANN401 - a dataclass of the release
     """Fill a shape's fields; those that only say where the shapes came from follow from them."""
     heads, head_dim, state = model.temporal_shape
     conv = [tuple(one) for one in model.conv_shapes]

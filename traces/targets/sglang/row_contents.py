@@ -16,11 +16,11 @@ from traces.targets.common.content import (
     row_bytes,
     row_content,
 )
+from traces.targets.common.planes import Plane, planes_of
+from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.common.rows import launch_write
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.controller_driver import ControllerDriver
-from traces.targets.sglang.memory_map import buffers_of
-from traces.targets.sglang.planes import Plane, planes_of
 from traces.targets.sglang.script_device import ScriptDevice
 
 

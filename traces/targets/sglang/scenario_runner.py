@@ -9,11 +9,11 @@ from traces.divergence import CallLog, LineLog, log_run
 from traces.errors import RecorderError
 from traces.recording.recorder import record
 from traces.schema.model import Message, Recording
+from traces.targets.common.fork import run_in_fork
+from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.sglang.assembly import AssembledStack, assemble
 from traces.targets.sglang.discovery import PACKAGE
 from traces.targets.sglang.errors import UnsupportedByRelease
-from traces.targets.sglang.fork import run_in_fork
-from traces.targets.sglang.memory_map import buffers_of
 from traces.targets.sglang.normalise import normalise_recording
 from traces.targets.sglang.rank_context import close_rank_context, group_tag
 from traces.targets.sglang.runtime import open_runtime
@@ -48,7 +48,7 @@ class SglangScenarioRunner:
         Raises:
             Unplayable: the release does not have what it needs.
             RecorderError: something could not be recorded.
-            StageError: the copy died.
+            ForkError: the copy died.
         """
         return run_in_fork(lambda: self._session.play(scenario))
 
@@ -62,7 +62,7 @@ class SglangScenarioRunner:
         Raises:
             Unplayable: the release does not have what it needs.
             RecorderError: something could not be recorded.
-            StageError: the copy died.
+            ForkError: the copy died.
         """
         # One copy only: what is logged in a copy of the copy would stay there.
         return run_in_fork(

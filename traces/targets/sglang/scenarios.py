@@ -10,49 +10,35 @@ from typing import Any
 
 from typing_extensions import override
 
-from traces.targets.common.axes import ScenarioAxes
-from traces.targets.native.matrix import GroupShape
+from traces.targets.common.covering import (
+    Row,
+    builder_constraints,
+    covering_rows,
+    implies,
+    scenarios_by_name,
+)
+from traces.targets.common.models import PoolFamily
+from traces.targets.common.scenario import (
+    IO_BACKENDS,
+    LAYOUTS,
+    RANK_SHAPES,
+    SIZINGS,
+    WRITE_POLICIES,
+    Scenario,
+)
 from traces.targets.sglang.extra_scenarios import extra_rows
-from traces.targets.sglang.models import MODELS, ModelFamily
+from traces.targets.sglang.models import MODELS
 
 NO_DRAFT, SIDECAR_DRAFT, PACKED_DRAFT = "none", "sidecar", "packed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankShape(GroupShape):
-    """Process groups of the rank that plays, with decode context parallelism.
-
-    Attributes:
-        dcp_size: ranks over which the tokens of a page are spread while decoding; 1 for none.
-    """
-
-    dcp_size: int
-
-
-def _ranks(tp: int, cp: int, attn_tp: int, pp: tuple[int, int], dcp: int) -> RankShape:
-    rank, size = pp
-    return RankShape(
-        tp_size=tp,
-        attn_cp_size=cp,
-        attn_tp_size=attn_tp,
-        pp_rank=rank,
-        pp_size=size,
-        dcp_size=dcp,
-    )
-
-
-# All but the first have ranks, sizes and stages that no default has.
-GROUPS: dict[str, RankShape] = {
-    "tp1": _ranks(1, 0, 0, (0, 1), 1),
-    "tp8cp2": _ranks(8, 2, 4, (0, 1), 1),
-    "tp8cp2pp3": _ranks(8, 2, 4, (1, 3), 1),
-    "tp4cp4pp5": _ranks(4, 4, 0, (3, 5), 1),
-    "tp8dcp2": _ranks(8, 0, 8, (0, 1), 2),
+GROUPS = {
+    name: RANK_SHAPES[name] for name in ("tp1", "tp8cp2", "tp8cp2pp3", "tp4cp4pp5", "tp8dcp2")
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SglangScenario(ScenarioAxes):
+class SglangScenario(Scenario):
     """One named configuration that any release of sglang plays, or cannot.
 
     Attributes:
@@ -139,69 +125,59 @@ _WITH_CACHE = [
     name for name in BUILDERS if not name.startswith("build_") and name not in _UNDRAFTED_BUILDERS
 ]
 
-_DRAFTED = (ModelFamily.MHA, ModelFamily.MLA, ModelFamily.DSA, ModelFamily.SWA, ModelFamily.LINEAR)
+_DRAFTED = (PoolFamily.MHA, PoolFamily.MLA, PoolFamily.DSA, PoolFamily.SWA, PoolFamily.LINEAR)
 # Models whose states are laid out by layer as well, which later releases refuse.
 _LAYER_FIRST_STATES = ("nemotron_h", "falcon_h1")
 # Stages of a sparse model are refused; scales need no more than one shape.
-_GROUPS_OF: dict[ModelFamily, list[str]] = {
-    ModelFamily.MINIMAX: ["tp1", "tp8cp2"],
-    ModelFamily.MXFP8: ["tp8cp2pp3"],
+_GROUPS_OF: dict[PoolFamily, list[str]] = {
+    PoolFamily.MINIMAX: ["tp1", "tp8cp2"],
+    PoolFamily.MXFP8: ["tp8cp2pp3"],
 }
 # Index keys come in pages of 64; scales are interleaved in pages of 128.
-_PAGE_SIZES: dict[ModelFamily, list[int]] = {
-    ModelFamily.DSA: [64],
-    ModelFamily.LINEAR_DSA: [64],
-    ModelFamily.QSA: [16, 64],
-    ModelFamily.MXFP8: [128],
-    ModelFamily.DSV4: [256],
+_PAGE_SIZES: dict[PoolFamily, list[int]] = {
+    PoolFamily.DSA: [64],
+    PoolFamily.LINEAR_DSA: [64],
+    PoolFamily.QSA: [16, 64],
+    PoolFamily.MXFP8: [128],
+    PoolFamily.DSV4: [256],
 }
 
 # The order of the values is the order in which the covering array prefers them.
 AXES: dict[str, list[Any]] = {
     "builder": list(BUILDERS),
     "model": list(dict.fromkeys(model for models in BUILDERS.values() for model in models)),
-    "layout": ["layer_first", "page_first", "page_first_direct", "page_head"],
-    "io_backend": ["kernel", "direct"],
-    "write_policy": ["write_through_selective", "write_back", "write_through"],
+    "layout": list(LAYOUTS),
+    "io_backend": list(IO_BACKENDS),
+    "write_policy": list(WRITE_POLICIES),
     "page_size": [16, 64, 1, 128, 256],
-    "sizing": ["ratio", "gb"],
+    "sizing": list(SIZINGS),
     "storage_backend": [None, "dynamic"],
     "groups": list(GROUPS),
     "draft": [NO_DRAFT, SIDECAR_DRAFT, PACKED_DRAFT],
 }
 
 
-def _implies(field: str, values: list[Any], other: str, allowed: list[Any]) -> dict[str, Any]:
-    """Return the constraint: where ``field`` is one of ``values``, ``other`` is in ``allowed``."""
-    premise = {"operator": "in", "left": field, "values": values}
-    conclusion = {"operator": "in", "left": other, "values": allowed}
-    return {
-        "operator": "or",
-        "conditions": [{"operator": "not", "condition": premise}, conclusion],
-    }
-
-
 def _except(axis: str, *values: str) -> list[Any]:
     return [value for value in AXES[axis] if value not in values]
 
 
-def _constraints() -> list[dict[str, Any]]:
+def _constraints() -> list[Row]:
     """Return which axis values go together."""
     return [
-        *(_implies("builder", [builder], "model", list(BUILDERS[builder])) for builder in BUILDERS),
+        *builder_constraints(BUILDERS),
         *_model_constraints(),
         # Servers rewrite direct + page_first before anything is built.
-        _implies("io_backend", ["direct"], "layout", ["layer_first", "page_first_direct"]),
-        _implies("layout", ["page_first_direct"], "io_backend", ["direct"]),
-        _implies("groups", ["tp8dcp2"], "builder", [_UNIFIED]),
-        _implies("groups", ["tp8dcp2"], "page_size", [64]),
-        _implies("builder", _except("builder", *_STORAGE_NAME_ONLY), "storage_backend", [None]),
-        _implies("draft", [SIDECAR_DRAFT], "builder", _WITH_CACHE),
-        _implies("draft", [PACKED_DRAFT], "builder", _except("builder", *_UNDRAFTED_BUILDERS)),
+        implies("io_backend", ["direct"], "layout", ["layer_first", "page_first_direct"]),
+        implies("layout", ["page_first_direct"], "io_backend", ["direct"]),
+        implies("groups", ["tp8dcp2"], "builder", [_UNIFIED]),
+        implies("groups", ["tp8dcp2"], "page_size", [64]),
+        implies("builder", _except("builder", *_STORAGE_NAME_ONLY), "storage_backend", [None]),
+        implies("draft", [SIDECAR_DRAFT], "builder", _WITH_CACHE),
+        implies("draft", [PACKED_DRAFT], "builder", _except("builder", *_UNDRAFTED_BUILDERS)),
     ]
 
 
-def _model_constraints() -> list[dict[str, Any]]:
+def _model_constraints() -> list[Row]:
     """Return what models exclude, models that exclude the same together."""
     alike: dict[tuple[str, tuple[Any, ...]], list[str]] = {}
     for model in AXES["model"]:
@@ -209,7 +185,7 @@ def _model_constraints() -> list[dict[str, Any]]:
             if len(values) < len(AXES[axis]):
                 alike.setdefault((axis, tuple(values)), []).append(model)
     return [
-        _implies("model", models, axis, list(values)) for (axis, values), models in alike.items()
+        implies("model", models, axis, list(values)) for (axis, values), models in alike.items()
     ]
 
 
@@ -218,37 +194,37 @@ def _allowed(name: str) -> dict[str, list[Any]]:
     model = MODELS[name]
     family, attention = model.family, model.attention
     layouts: list[str] = AXES["layout"]
-    if family is not ModelFamily.MHA:
+    if family is not PoolFamily.MHA:
         layouts = _except("layout", "page_head")
     if attention.head_dim != attention.v_head_dim or (
         model.state_layers and name not in _LAYER_FIRST_STATES
     ):
         # The layouts in which later releases keep rows of two widths, or states.
         layouts = ["page_first", "page_first_direct"]
-    layouts = ["page_first"] if family is ModelFamily.MXFP8 else layouts
+    layouts = ["page_first"] if family is PoolFamily.MXFP8 else layouts
     # Only the host pool of latent rows divides its slots over decode ranks.
-    groups = AXES["groups"] if family is ModelFamily.MLA else _except("groups", "tp8dcp2")
+    groups = AXES["groups"] if family is PoolFamily.MLA else _except("groups", "tp8dcp2")
     if model.state_layers:
         # State shapes are those of one of eight ranks.
         groups = _except("groups", "tp8dcp2", "tp1")
     return {
-        "layout": AXES["layout"][:3] if family is ModelFamily.DSV4 else layouts,
-        "io_backend": ["kernel"] if family is ModelFamily.MXFP8 else AXES["io_backend"],
+        "layout": AXES["layout"][:3] if family is PoolFamily.DSV4 else layouts,
+        "io_backend": ["kernel"] if family is PoolFamily.MXFP8 else AXES["io_backend"],
         "page_size": _PAGE_SIZES.get(family, [16, 64, 1]),
         # The builder itself refuses the other one, with a message.
-        "sizing": ["ratio"] if family in (ModelFamily.DSV4, ModelFamily.MXFP8) else AXES["sizing"],
+        "sizing": ["ratio"] if family in (PoolFamily.DSV4, PoolFamily.MXFP8) else AXES["sizing"],
         "groups": _GROUPS_OF.get(family, groups),
         "draft": AXES["draft"] if family in _DRAFTED else [NO_DRAFT],
     }
 
 
-def _presets() -> list[dict[str, Any]]:
+def _presets() -> list[Row]:
     """Return two rows for every entry and family, and the known hard cases.
 
     One of the two moves rows by kernel and the other one directly; both have groups. The other
     axes turn from row to row, so that the rows cover pairs as well.
     """
-    pairs: dict[tuple[str, ModelFamily], list[str]] = {}
+    pairs: dict[tuple[str, PoolFamily], list[str]] = {}
     for builder, models in BUILDERS.items():
         for model in models:
             pairs.setdefault((builder, MODELS[model].family), []).append(model)
@@ -265,7 +241,7 @@ def _presets() -> list[dict[str, Any]]:
     return [{axis: row[axis] for axis in row if axis != "case"} for row in rows]
 
 
-def _place_row(rows: list[dict[str, Any]], case: dict[str, Any]) -> None:
+def _place_row(rows: list[Row], case: Row) -> None:
     """Turn the first row that can be one into a hard case; add a row where none can."""
     for row in rows:
         fixed = ("builder", "model", "io_backend", "groups")
@@ -276,7 +252,7 @@ def _place_row(rows: list[dict[str, Any]], case: dict[str, Any]) -> None:
     rows.append(dict(case, case=True))
 
 
-def _preset(builder: str, model: str, io_backend: str, turn: int) -> dict[str, Any]:
+def _preset(builder: str, model: str, io_backend: str, turn: int) -> Row:
     allowed = _allowed(model)
     moved_by = {
         "kernel": ["page_first", "layer_first", "page_head"],
@@ -305,7 +281,7 @@ def _preset(builder: str, model: str, io_backend: str, turn: int) -> dict[str, A
     }
 
 
-def _undrafted_rows() -> list[dict[str, Any]]:
+def _undrafted_rows() -> list[Row]:
     """Return rows without a draft, on one stage, for what every release since 0.5.10 can play."""
     kernel = {"layout": "layer_first", "io_backend": "kernel", "write_policy": "write_through"}
     whole = {"page_size": 64, "sizing": "ratio", "storage_backend": None, "groups": "tp8cp2"}
@@ -315,7 +291,7 @@ def _undrafted_rows() -> list[dict[str, Any]]:
     ]
 
 
-def _hard_rows() -> list[dict[str, Any]]:
+def _hard_rows() -> list[Row]:
     """Return combinations in which releases are known to differ."""
     dcp = {"page_size": 64, "groups": "tp8dcp2", "draft": SIDECAR_DRAFT}
     sidecar, packed, undrafted = (
@@ -342,29 +318,15 @@ def _hard_rows() -> list[dict[str, Any]]:
     ]
 
 
-def _row(builder: str, model: str, io_backend: str, axes: dict[str, Any]) -> dict[str, Any]:
+def _row(builder: str, model: str, io_backend: str, axes: Row) -> Row:
     return {"builder": builder, "model": model, "io_backend": io_backend, **axes}
 
 
 @cache
-def covering_array() -> tuple[SglangScenario, ...]:
-    """Return the pairwise covering array of all axes, builders in order of ``BUILDERS``.
+def registry() -> dict[str, SglangScenario]:
+    """Return every scenario by name, in order of builder and name.
 
     Those of :func:`extra_rows` come on top: as values of the axes they would move others.
     """
-    # Imported late: who is handed a scenario needs no covering array.
-    import covertable
-
-    rows = covertable.make(AXES, strength=2, constraints=_constraints(), presets=_presets())
-    rows += extra_rows()
-    order = list(BUILDERS)
-    return tuple(
-        sorted(
-            (SglangScenario(**row) for row in rows), key=lambda s: (order.index(s.builder), s.name)
-        )
-    )
-
-
-def registry() -> dict[str, SglangScenario]:
-    """Return every scenario by name, in the order in which they are played."""
-    return {scenario.name: scenario for scenario in covering_array()}
+    rows = covering_rows(AXES, constraints=_constraints(), presets=_presets())
+    return scenarios_by_name([*rows, *extra_rows()], make=SglangScenario, builders=BUILDERS)

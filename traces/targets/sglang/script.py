@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import torch
 
 from traces.schema.model import DigestRecord, RoundTrip
-from traces.schema.slot_ranges import sorted_slot_ranges
-from traces.targets.common.content import row_bytes, slots_of_rows
+from traces.targets.common.content import row_bytes
+from traces.targets.common.planes import Plane
+from traces.targets.common.round_trip import RoundTripComparison
 from traces.targets.sglang.accessor_reads import AccessorReader
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.callbacks import run_callbacks
 from traces.targets.sglang.controller_driver import ControllerDriver
-from traces.targets.sglang.planes import Plane
 from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.storage.tier_driver import (
@@ -208,23 +208,13 @@ class ScenarioScript:
         before: list[torch.Tensor],
         loaded: list[dict[str, torch.Tensor]],
     ) -> RoundTrip:
-        wrong: set[int] = set()
-        foreign: set[int] = set()
+        comparison = RoundTripComparison()
         for buffer, old in zip(plane.layers, before, strict=True):
             now = row_bytes(buffer.tensor)
-            is_foreign = (now != old).any(dim=1)
-            for node, slots in zip(self._nodes, loaded, strict=True):
-                rows = buffer.rows_of(slots[plane.domain.name])
-                own = node.device[plane.domain.name]
-                want = self._rows.content(plane, buffer, own, node.author)
-                is_foreign[rows] = False
-                bad = rows[(now[rows] != want).any(dim=1)]
-                wrong.update(slots_of_rows(buffer, bad).tolist())
-            foreign.update(slots_of_rows(buffer, is_foreign.nonzero().flatten()).tolist())
-        return RoundTrip(
-            step=step,
-            pool=plane.name,
-            equal=not wrong,
-            wrong_slots=sorted_slot_ranges(wrong),
-            foreign_slots=sorted_slot_ranges(foreign),
-        )
+            own = [buffer.rows_of(slots[plane.domain.name]) for slots in loaded]
+            for node, rows in zip(self._nodes, own, strict=True):
+                slots = node.device[plane.domain.name]
+                written = self._rows.content(plane, buffer, slots, node.author)
+                comparison.compare_rows(buffer, rows, served=now[rows], written=written)
+            comparison.compare_rest(buffer, old, loaded=own)
+        return comparison.record(step=step, pool=plane.name)

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-from assembler.device.base import Event, Stream
 from traces.errors import RecorderError
 from traces.recording.encode import Encoder, Plain
 from traces.recording.probes import (
@@ -27,14 +26,15 @@ from traces.recording.probes import (
     PoolView,
     Probe,
     ReleaseObservation,
-    Role,
     StorageObservation,
     TransferObservation,
     Values,
 )
+from traces.targets.common.pool_buffers import buffers_of
+from traces.targets.common.probes import method_probe, register_device_types
 from traces.targets.sglang.callbacks import CALLBACK, callback
 from traces.targets.sglang.discovery import PACKAGE, SglangRelease, method_definitions
-from traces.targets.sglang.memory_map import BufferLocation, MemoryMap, buffers_of
+from traces.targets.sglang.memory_map import BufferLocation, MemoryMap
 from traces.targets.sglang.shims import report_copy
 from traces.targets.sglang.storage import report_storage_use
 
@@ -123,7 +123,7 @@ class SglangTarget:
                 encoder.register_value(cls)
             else:
                 encoder.register_reference(cls, cls.__name__)
-        _register_accelerator(encoder)
+        register_device_types(encoder)
         encoder.register(torch.distributed.ProcessGroup, self._encode_group)
         encoder.register(slice, _encode_slice)
 
@@ -168,7 +168,7 @@ class SglangTarget:
         for name, function in self._release.builder_functions().items():
             yield CallProbe(function=function, callee=name, role="builder", method="", claims=None)
         for cls, function in method_definitions(self._release.strategies(), "build"):
-            yield _method_seam(cls, function, role="builder", claims=None)
+            yield method_probe(cls, function, role="builder", claims=None)
 
     def _constructor_seams(self) -> Iterator[Probe]:
         entry, group = self._release.find("PoolEntry"), self._release.find("HostPoolGroup")
@@ -177,13 +177,13 @@ class SglangTarget:
             (*self._host_pools, *self._release.controllers(), *wiring), "__init__"
         ):
             claims = self._entry_claims if cls is entry else self._host_claims
-            yield _method_seam(cls, function, role="constructor", claims=claims)
+            yield method_probe(cls, function, role="constructor", claims=claims)
 
     def _operation_seams(self) -> Iterator[Probe]:
         for name in _OPERATIONS:
             for cls, function in method_definitions(self._release.controllers(), name):
                 claims = self._draft_claims if name == "set_draft_kv_pool" else None
-                yield _method_seam(cls, function, role="operation", claims=claims)
+                yield method_probe(cls, function, role="operation", claims=claims)
 
     def _device_pool_seams(self) -> Iterator[Probe]:
         """Yield seams that tell nothing: memory is a device pool's before a host pool lists it."""
@@ -340,12 +340,6 @@ def _first_two(values: Values) -> tuple[Any, Any]:
     return allocator, argument
 
 
-def _method_seam(cls: type, function: FunctionType, *, role: Role, claims: Any) -> CallProbe:  # noqa: ANN401
-    name = function.__name__
-    callee = cls.__name__ if name == "__init__" else f"{cls.__name__}.{name}"
-    return CallProbe(function=function, callee=callee, role=role, method=name, claims=claims)
-
-
 def _callback_seam() -> CallProbe:
     assert isinstance(callback, FunctionType)
     return CallProbe(function=callback, callee=CALLBACK, role="operation", method="", claims=None)
@@ -354,16 +348,3 @@ def _callback_seam() -> CallProbe:
 def _encode_slice(value: slice, where: str) -> Plain:
     del where
     return {"slice": [value.start, value.stop, value.step]}
-
-
-def _register_accelerator(encoder: Encoder) -> None:
-    def event(value: Event, where: str) -> Plain:
-        del where
-        return {"event": encoder.label(value, value.name)}
-
-    def stream(value: Stream, where: str) -> Plain:
-        del where
-        return {"stream": value.name}
-
-    encoder.register(Stream, stream)
-    encoder.register(Event, event)

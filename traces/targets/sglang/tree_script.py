@@ -14,12 +14,13 @@ import torch
 
 from traces.schema.model import DigestRecord, RoundTrip
 from traces.schema.slot_ranges import sorted_slot_ranges
-from traces.targets.common.content import RowBuffer, row_bytes, slots_of_rows
+from traces.targets.common.content import RowBuffer, row_bytes
+from traces.targets.common.planes import Plane
+from traces.targets.common.round_trip import RoundTripComparison
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.controller_driver import ControllerDriver
 from traces.targets.sglang.device_pools import WINDOW
 from traces.targets.sglang.errors import StageError
-from traces.targets.sglang.planes import Plane
 from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.token_slots import TokenSlots
@@ -86,8 +87,7 @@ class TreeScript:
         self._slots = TokenSlots(stack)
         self._part = -(-_PART_MIN // stack.page_size) * stack.page_size
         self._domains = {plane.domain.name for plane in rows.planes}
-        self._wrong: dict[str, set[int]] = {plane.name: set() for plane in rows.planes}
-        self._foreign: dict[str, set[int]] = {plane.name: set() for plane in rows.planes}
+        self._comparisons = {plane.name: RoundTripComparison() for plane in rows.planes}
         self.notes: list[str] = []
 
     def play(self) -> Iterator[DigestRecord]:
@@ -101,15 +101,8 @@ class TreeScript:
         for sequence in sequences:
             yield from self._insert(sequence)
         yield from self._round_trip(sequences)
-        for plane in self._rows.planes:
-            wrong, foreign = self._wrong[plane.name], self._foreign[plane.name]
-            yield RoundTrip(
-                step=STEP,
-                pool=plane.name,
-                equal=not wrong,
-                wrong_slots=sorted_slot_ranges(wrong),
-                foreign_slots=sorted_slot_ranges(foreign),
-            )
+        for name, comparison in self._comparisons.items():
+            yield comparison.record(step=STEP, pool=name)
 
     def _skip_reason(self) -> str:
         lacking = [name for name in _TIERED_CALLS if not _has_method(self._cache, name)]
@@ -233,28 +226,27 @@ class TreeScript:
         where = self._slots_of_tokens(slots)
         states = [state.cpu() for request in requests for state in request.states()]
         for plane, olds in zip(self._rows.planes, before, strict=True):
+            comparison = self._comparisons[plane.name]
             for buffer, old in zip(plane.layers, olds, strict=True):
                 now = row_bytes(buffer.tensor)
                 written = self._expected_rows(plane, buffer, sequence)
                 if plane.domain.name == _MAMBA:
-                    # Its only slots that others own; whose the rest are, the tree alone knows.
-                    is_foreign = torch.zeros(len(now), dtype=torch.bool)
-                    is_foreign[held[_MAMBA].cpu()] = True
+                    # Only the held slots are known to be foreign; the tree owns the others.
+                    loaded = torch.ones(len(now), dtype=torch.bool)
+                    loaded[held[_MAMBA].cpu()] = False
                     pairs = [(state, written) for state in states]
                 else:
-                    is_foreign = torch.ones(len(now), dtype=torch.bool)
                     own = where[plane.domain.name]
-                    is_foreign[buffer.rows_of(own)] = False
+                    loaded = buffer.rows_of(own)
                     first = self._first_read(plane, len(own))
                     wanted = written[first // buffer.slots_per_row : len(own)]
                     pairs = [(own[first:], wanted)]
                 for own, wanted in pairs:
                     rows = buffer.rows_of(own)
-                    bad = rows[(now[rows] != wanted[: len(rows)]).any(dim=1)]
-                    self._wrong[plane.name].update(slots_of_rows(buffer, bad).tolist())
-                changed = is_foreign & (now != old).any(dim=1)
-                rows = changed.nonzero().flatten()
-                self._foreign[plane.name].update(slots_of_rows(buffer, rows).tolist())
+                    comparison.compare_rows(
+                        buffer, rows, served=now[rows], written=wanted[: len(rows)]
+                    )
+                comparison.compare_rest(buffer, old, loaded=[loaded])
 
     def _expected_rows(
         self, plane: Plane, buffer: RowBuffer, sequence: TokenSequence

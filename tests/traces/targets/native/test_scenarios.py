@@ -4,8 +4,9 @@ from itertools import combinations, product
 
 import pytest
 
-from traces.targets.native.matrix import AXES
-from traces.targets.native.scenarios import BUILDERS, GROUPS, MODELS, PoolFamily, registry
+from traces.targets.common.models import PoolFamily
+from traces.targets.native.models import MODELS
+from traces.targets.native.scenarios import AXES, BUILDERS, GROUPS, registry
 
 
 def scenarios():

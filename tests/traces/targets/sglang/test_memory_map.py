@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from traces.targets.sglang.memory_map import MemoryMap, buffers_of, is_stacked
+from traces.targets.common.pool_buffers import buffers_of
+from traces.targets.sglang.memory_map import MemoryMap, is_stacked
 
 
 class Pool:

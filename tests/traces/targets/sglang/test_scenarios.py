@@ -2,18 +2,19 @@
 
 from itertools import combinations, product
 
-from traces.targets.sglang.models import MODELS, ModelFamily
+from traces.targets.common.models import PoolFamily
+from traces.targets.sglang.models import MODELS
 from traces.targets.sglang.scenarios import AXES, BUILDERS, GROUPS, registry
 
 UNIFIED = "attach_hybrid_pool_to_unified_cache"
 PAGE_SIZES = {
-    ModelFamily.DSA: (64,),
-    ModelFamily.LINEAR_DSA: (64,),
-    ModelFamily.QSA: (16, 64),
-    ModelFamily.MXFP8: (128,),
-    ModelFamily.DSV4: (256,),
+    PoolFamily.DSA: (64,),
+    PoolFamily.LINEAR_DSA: (64,),
+    PoolFamily.QSA: (16, 64),
+    PoolFamily.MXFP8: (128,),
+    PoolFamily.DSV4: (256,),
 }
-DRAFTED = (ModelFamily.MHA, ModelFamily.MLA, ModelFamily.DSA, ModelFamily.SWA, ModelFamily.LINEAR)
+DRAFTED = (PoolFamily.MHA, PoolFamily.MLA, PoolFamily.DSA, PoolFamily.SWA, PoolFamily.LINEAR)
 BY_PAGE_ONLY = ("dsv3_mha", "qwen3_next", "kimi_linear", "glm53_flash", "inkling", "qwen4_qsa")
 
 
@@ -30,11 +31,11 @@ def has_possible_rows(config):
             model in BUILDERS[config["builder"]],
             layout != "page_first_direct" or io_backend == "direct",
             layout in ("layer_first", "page_first_direct") or io_backend == "kernel",
-            layout != "page_head" or family is ModelFamily.MHA,
+            layout != "page_head" or family is PoolFamily.MHA,
             model not in BY_PAGE_ONLY or layout in ("page_first", "page_first_direct"),
-            family is not ModelFamily.MXFP8 or layout == "page_first",
+            family is not PoolFamily.MXFP8 or layout == "page_first",
             config["page_size"] in PAGE_SIZES.get(family, (16, 64, 1)),
-            family not in (ModelFamily.DSV4, ModelFamily.MXFP8) or config["sizing"] == "ratio",
+            family not in (PoolFamily.DSV4, PoolFamily.MXFP8) or config["sizing"] == "ratio",
         )
     )
 
@@ -50,8 +51,8 @@ def has_possible_ranks(config):
             groups != "tp8dcp2" or (builder == UNIFIED and model == "dsv3"),
             groups != "tp8dcp2" or config["page_size"] == 64,
             not MODELS[model].state_layers or groups != "tp1",
-            family is not ModelFamily.MINIMAX or groups in ("tp1", "tp8cp2"),
-            family is not ModelFamily.MXFP8 or groups == "tp8cp2pp3",
+            family is not PoolFamily.MINIMAX or groups in ("tp1", "tp8cp2"),
+            family is not PoolFamily.MXFP8 or groups == "tp8cp2pp3",
             config["storage_backend"] is None or has_storage,
             config["draft"] == "none" or family in DRAFTED,
             config["draft"] == "none" or builder != "DecodeKVCacheOffloadManager",
@@ -142,7 +143,7 @@ def test_every_entry_plays_every_family_with_groups_on_both_backends():
             played[scenario.builder, MODELS[scenario.model].family].add(scenario.io_backend)
     assert {pair: io for pair, io in played.items() if io != {"kernel", "direct"}} == {
         # Interleaved scales are moved by kernels only.
-        (UNIFIED, ModelFamily.MXFP8): {"kernel"},
+        (UNIFIED, PoolFamily.MXFP8): {"kernel"},
     }
 
 

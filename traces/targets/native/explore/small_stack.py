@@ -95,9 +95,9 @@ class SmallStack:
         return device_slot_owners(self.side)
 
 
-def open_simulated_device(case: TrafficConfig) -> SimDevice:
-    """Return a new simulated device under the schedule of a case."""
-    schedule = Schedule(seed=case.seed, policy=SchedulePolicy(case.policy))
+def open_simulated_device(config: TrafficConfig) -> SimDevice:
+    """Return a new simulated device under the schedule of a traffic configuration."""
+    schedule = Schedule(seed=config.seed, policy=SchedulePolicy(config.policy))
     return SimDevice(schedule=schedule, capacity_bytes=None, raise_races=False)
 
 

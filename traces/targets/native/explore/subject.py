@@ -40,6 +40,7 @@ from traces.targets.native.explore.traffic_model import (
     TrafficModel,
 )
 from traces.targets.native.round_trip import COMPONENT_OF
+from traces.targets.native.scenarios import scenario_of_config
 
 _COMPONENTS: dict[ComponentName, ComponentType] = {
     "full": ComponentType.FULL,
@@ -61,16 +62,17 @@ class NativeTrafficSubject:
     """One stack, its simulated device, and the model.
 
     Args:
-        case: what traffic runs on.
-        device: where, to share it with other subjects; None for one of its own.
+        config: scenario, seed and policy.
+        device: shared with other subjects; None for one of its own.
     """
 
-    def __init__(self, case: TrafficConfig, device: SimDevice | None = None) -> None:
-        self._seed = case.seed
+    def __init__(self, config: TrafficConfig, device: SimDevice | None = None) -> None:
+        self._seed = config.seed
         self._faults = FaultInjector()
-        self._device = open_simulated_device(case) if device is None else device
+        self._device = open_simulated_device(config) if device is None else device
+        scenario = scenario_of_config(config.scenario.config, config.scenario.name)
         with _unexpected_errors_as_violations():
-            self._stack = build_small_stack(case.scenario, device=self._device, faults=self._faults)
+            self._stack = build_small_stack(scenario, device=self._device, faults=self._faults)
         self._cache = self._stack.cache
         self._model = TrafficModel()
         self._invariants = StackInvariants(stack=self._stack, state=self._model)

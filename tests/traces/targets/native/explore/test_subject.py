@@ -39,7 +39,7 @@ from traces.explore.steps import (
 from traces.explore.traffic_machine import find_violation
 from traces.simulator.streams import SimStream
 from traces.targets.native.explore.subject import NativeTrafficSubject
-from traces.targets.native.scenarios import BUILDERS, registry
+from traces.targets.native.scenarios import BUILDERS, registry, scenario_of_config
 
 RUNS_TO_FIND = 60
 REPLAYS = sorted((Path(__file__).parent / "replays").glob("*.json"))
@@ -196,14 +196,21 @@ def test_planted_bug_is_found_and_replayed(monkeypatch, name):
     with monkeypatch.context() as patch:
         plant(patch)
         replay = first_violation(builder)
-        kept = parse_replay(render_replay(replay), name="file")
-        again = run_steps(kept.case, kept.steps, open_subject=NativeTrafficSubject)
+        kept = parse_replay(render_replay(replay), name="file", scenario_of=scenario_of_config)
+        again = run_steps(
+            kept.traffic_config(scenario_of_config), kept.steps, open_subject=NativeTrafficSubject
+        )
 
     assert replay.invariant in invariants
     # Host slots are handed out in turns: a slot that was freed early is not taken again at once.
     assert len(replay.steps) <= (20 if plant is with_host_slots_freed_early else 8)
     assert (again.invariant, str(again)) == (replay.invariant, replay.message)
-    assert run_steps(kept.case, kept.steps, open_subject=NativeTrafficSubject) is None
+    assert (
+        run_steps(
+            kept.traffic_config(scenario_of_config), kept.steps, open_subject=NativeTrafficSubject
+        )
+        is None
+    )
 
 
 def test_violation_is_shrunk_by_hypothesis(monkeypatch):
@@ -216,9 +223,13 @@ def test_violation_is_shrunk_by_hypothesis(monkeypatch):
 
 @pytest.mark.parametrize("file", REPLAYS, ids=lambda file: file.stem)
 def test_bug_that_was_found_does_not_come_back(file):
-    kept = parse_replay(file.read_text(encoding="utf-8"), name=file.name)
+    kept = parse_replay(
+        file.read_text(encoding="utf-8"), name=file.name, scenario_of=scenario_of_config
+    )
 
-    violation = run_steps(kept.case, kept.steps, open_subject=NativeTrafficSubject)
+    violation = run_steps(
+        kept.traffic_config(scenario_of_config), kept.steps, open_subject=NativeTrafficSubject
+    )
     assert violation is None, str(violation)
 
 

@@ -1,4 +1,4 @@
-"""The rows of an assembled stack's device buffers, each tied to the slots that index them."""
+"""Planes of device pools: rows found in their buffers, tied to the slots that number them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from itertools import count
 import torch
 
 from traces.targets.common.content import RowBuffer
-from traces.targets.sglang.memory_map import PoolBuffer, buffers_of
+from traces.targets.common.pool_buffers import PoolBuffer, buffers_of
 
 _ROW_AXES = 2
 
@@ -17,9 +17,9 @@ class SlotDomain:
     """A set of slots that pools share: those of the full KV, of the window, of the states.
 
     Attributes:
-        name: of the pool that hands them out: ``KV``, ``SWA``, ``MAMBA``.
-        slot_num: how many there are.
-        page_size: slots that are handed out together.
+        name: of the pool that allocates them: ``KV``, ``SWA``, ``MAMBA``.
+        slot_num: number of slots.
+        page_size: slots that are allocated together.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Plane:
 
     Attributes:
         name: ``KV.kv_buffer``.
-        domain: whose slots number the rows.
+        domain: slots that number the rows.
         layers: rows layer by layer.
     """
 
@@ -47,15 +47,14 @@ def planes_of(
 ) -> Iterator[Plane]:
     """Yield the planes of a pool whose rows the slots of ``domain`` number.
 
-    Memory that has another use - tables, scratch, rings of their own - has no row for every slot
-    and is left out.
+    Memory without a row for every slot (tables, scratch, rings of their own) is left out.
 
     Args:
         owner: name of the pool: ``KV``.
         pool: the device pool.
         domain: the slots.
         host: the host pool that mirrors it, None without one.
-        taken: addresses of buffers that belong to somebody else; those that are yielded are added.
+        taken: addresses of buffers that belong to other pools; those of yielded planes are added.
     """
     groups: dict[str, list[PoolBuffer]] = {}
     for buffer in buffers_of(pool):
@@ -101,7 +100,7 @@ def _layers(
 
 
 def _slots_per_row(tensor: torch.Tensor, *, axis: int, domain: SlotDomain) -> int | None:
-    """Return how many slots share a row, None where an axis does not number the slots.
+    """Return the number of slots that share a row, None where an axis does not number slots.
 
     It is the smallest part of a page with which there is a row for every slot, and not twice as
     many rows as that takes: whatever is larger is numbered by something else.
@@ -119,7 +118,7 @@ def _slots_per_row(tensor: torch.Tensor, *, axis: int, domain: SlotDomain) -> in
 def _slots_per_mirrored_row(
     layers: Sequence[torch.Tensor], domain: SlotDomain, host: object
 ) -> int | None:
-    """Return how many slots share a row of the host pool that holds as wide rows and no others.
+    """Return the slots that share a row of the host pool, which holds rows as wide and no others.
 
     Pools of compressed rows have rows to spare that no slot numbers.
     """
@@ -139,7 +138,7 @@ def _slots_per_mirrored_row(
 
 
 def _is_mirror(tensor: torch.Tensor, layer: torch.Tensor) -> bool:
-    """Tell whether a buffer is host memory in rows as wide as those of a layer."""
+    """Return whether a buffer is page-locked memory in rows as wide as those of a layer."""
     return (
         tensor.dtype == layer.dtype and tensor.shape[-1] == layer.shape[-1] and tensor.is_pinned()
     )

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from traces.targets.sglang.planes import SlotDomain, planes_of
+from traces.targets.common.planes import SlotDomain, planes_of
 
 TOKENS = SlotDomain(name="KV", slot_num=256, page_size=64)
 STATES = SlotDomain(name="MAMBA", slot_num=6, page_size=1)

@@ -1,4 +1,4 @@
-"""Runs something in a child process that starts as a copy of this one."""
+"""Runs of a function in a forked copy of this process."""
 
 import os
 import pickle
@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from traces.targets.sglang.errors import StageError
+from traces.targets.common.errors import ForkError
 
 _Found = TypeVar("_Found")
 
@@ -15,11 +15,11 @@ def run_in_fork(work: Callable[[], _Found]) -> _Found:
     """Return what ``work`` returns, or raise what it raises; nothing it changes remains.
 
     Releases keep process groups, server arguments and page-locked memory in globals, and the
-    simulated device remembers all it saw. The copy begins with everything imported and nothing
-    played, so that no scenario sees another one's traces and all of its memory goes with it.
+    simulated device keeps every access. The copy begins with everything imported and no scenario
+    run, so no scenario sees traces of another one, and all of its memory goes with it.
 
     Raises:
-        StageError: the copy died, or what it raised cannot be sent.
+        ForkError: the copy died, or its result cannot be pickled.
     """
     read_end, write_end = os.pipe()
     child = os.fork()
@@ -31,7 +31,7 @@ def run_in_fork(work: Callable[[], _Found]) -> _Found:
         sent = stream.read()
     _, status = os.waitpid(child, 0)
     if not sent:
-        raise StageError(f"copy: must answer; expected a result, got {_ending(status)}")
+        raise ForkError(f"copy: must answer; expected a result, got {_ending(status)}")
     answer: tuple[bool, Any] = pickle.loads(sent)
     is_result, value = answer
     if not is_result:
@@ -49,7 +49,7 @@ def _run_and_exit(work: Callable[[], object], write_end: int) -> None:
         with os.fdopen(write_end, "wb") as stream:
             stream.write(_pickled(answer))
     finally:
-        # Neither exit handlers nor the interpreter's own clean-up belong to the copy.
+        # Exit handlers and buffered output belong to the parent; running them twice would be wrong.
         os._exit(0)
 
 
@@ -59,7 +59,7 @@ def _pickled(answer: tuple[bool, object]) -> bytes:
         pickle.loads(sent)
     except Exception as error:  # noqa: BLE001 - whatever pickling raises
         got = f"{type(answer[1]).__name__}: {answer[1]} ({error})"
-        return pickle.dumps((False, StageError(f"copy: must be sent; expected a value, got {got}")))
+        return pickle.dumps((False, ForkError(f"copy: must be sent; expected a value, got {got}")))
     return sent
 
 

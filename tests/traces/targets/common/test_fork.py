@@ -6,8 +6,9 @@ import signal
 import pytest
 
 from traces.errors import RecorderError
-from traces.targets.sglang.errors import StageError, UnsupportedByRelease
-from traces.targets.sglang.fork import run_in_fork
+from traces.targets.common.errors import ForkError
+from traces.targets.common.fork import run_in_fork
+from traces.targets.sglang.errors import UnsupportedByRelease
 
 GLOBAL = []
 
@@ -41,12 +42,12 @@ def test_error_that_cannot_travel_is_told_in_words():
     class LocalError(Exception):
         pass
 
-    with pytest.raises(StageError, match="LocalError: what was said"):
+    with pytest.raises(ForkError, match="LocalError: what was said"):
         run_in_fork(raising(LocalError("what was said")))
 
 
 def test_copy_that_dies_is_an_error_that_says_how():
-    with pytest.raises(StageError, match=r"got signal SIGKILL$"):
+    with pytest.raises(ForkError, match=r"got signal SIGKILL$"):
         run_in_fork(lambda: os.kill(os.getpid(), signal.SIGKILL))
-    with pytest.raises(StageError, match=r"got exit code 3$"):
+    with pytest.raises(ForkError, match=r"got exit code 3$"):
         run_in_fork(lambda: os._exit(3))
