@@ -15,7 +15,8 @@
 from typing import TYPE_CHECKING
 
 from traces.errors import RecorderError, TraceError, TraceFormatError
-from traces.recording.recorder import Recorder, record
+from traces.recording.probes import Target
+from traces.recording.recorder import Recorder
 from traces.schema.model import Recording, Trace
 
 if TYPE_CHECKING:
@@ -44,6 +45,24 @@ __all__ = [
     "diff",
     "record",
 ]
+
+
+def record(*, target: str | Target = "native") -> Recorder:
+    """Return a recorder for a ``with`` block; after the block it holds the trace.
+
+    Args:
+        target: name of a target, or one of your own.
+
+    Raises:
+        RecorderError: on entering: another recorder is active. On leaving: something could not be
+            recorded.
+        ValueError: no target has this name.
+    """
+    if isinstance(target, str):
+        from traces.targets import get_target
+
+        return Recorder(get_target(target))
+    return Recorder(target)
 
 
 def diff(

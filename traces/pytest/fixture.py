@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from traces import record
 from traces.errors import GoldenNameError, TraceError
 from traces.pytest import golden_files
 from traces.pytest.plugin import results_of_test, used_goldens
 from traces.pytest.snapshot import GoldenTraceExtension, find_causes
 from traces.recording.probes import Target
-from traces.recording.recorder import Recorder, record
+from traces.recording.recorder import Recorder
 from traces.schema.canonical import parse
 from traces.schema.model import Recording, RoundTrip, Trace
 from traces.schema.verdict import Cause, Level

@@ -1,6 +1,6 @@
-"""Record what a target does: calls, buffers, events, messages, outcome.
+"""Recording of what a target does: calls, buffers, events, messages, outcome.
 
-``with record() as recorder:`` watches every seam of the target in all threads. The recorder never
+``with Recorder(target) as recorder:`` watches every probe of the target in all threads. It never
 swallows a problem of its own and never changes a result: whatever goes wrong inside it is collected
 and raised as :class:`~traces.errors.RecorderError` when the block ends.
 """
@@ -28,26 +28,11 @@ from traces.schema.model import (
     TensorRecord,
     Trace,
 )
-from traces.targets import get_target
 
 _HIDDEN_FILES = frozenset(
     (__file__, instrument.__file__, message_capture.__file__, call_recorder.__file__)
 )
 _recorder_lock = threading.Lock()
-
-
-def record(*, target: str | Target = "native") -> "Recorder":
-    """Return a recorder for a ``with`` block; after the block it holds the trace.
-
-    Args:
-        target: name of a target, or one of your own.
-
-    Raises:
-        RecorderError: on entering: another recorder is active. On leaving: something could not be
-            recorded.
-        ValueError: no target has this name.
-    """
-    return Recorder(get_target(target) if isinstance(target, str) else target)
 
 
 class Recorder:

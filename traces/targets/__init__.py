@@ -1,4 +1,4 @@
-"""Targets by name: what each kind of code under guard exposes."""
+"""Targets by name: the code under guard as the recorder sees it."""
 
 from traces.recording.probes import Target
 
@@ -7,7 +7,7 @@ def get_target(name: str) -> Target:
     """Return a target.
 
     Raises:
-        ValueError: there is none of this name.
+        ValueError: no target has this name.
     """
     if name == "native":
         from traces.targets.native.target import NativeTarget

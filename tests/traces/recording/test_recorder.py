@@ -5,7 +5,7 @@ import pytest
 import torch
 from tinystack import pools, stack
 
-from traces.recording.recorder import record
+from traces import record
 from traces.schema.canonical import parse, render
 from traces.schema.model import (
     Allocation,

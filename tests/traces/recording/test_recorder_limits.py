@@ -9,9 +9,9 @@ import torch
 from tinystack import pools, stack
 
 from tests.traces.recording.test_recorder import build
+from traces import record
 from traces.errors import InstrumentError, RecorderError
 from traces.recording import instrument
-from traces.recording.recorder import record
 from traces.schema.model import Transfer
 
 

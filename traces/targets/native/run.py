@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from traces.errors import RecorderError
-from traces.recording.recorder import record
+from traces.recording.recorder import Recorder
 from traces.schema.model import Recording
 from traces.targets.common.scenario import Scenario
 from traces.targets.native.scenarios import NativeScenario, scenario_of_config
@@ -67,7 +67,9 @@ def _as_native(scenario: Scenario) -> NativeScenario:
 
 
 def _record_steps(scenario: Scenario, script: "NativeScript") -> Recording:
-    recorder = record(target="native")
+    from traces.targets.native.target import NativeTarget
+
+    recorder = Recorder(NativeTarget())
     recorder.scenario(scenario.name, scenario.config)
     try:
         with recorder:

@@ -72,7 +72,7 @@ def assemble(scenario: SglangScenario, *, device: str) -> AssembledStack:
     caller, evictions = SignatureCaller(), EvictionLog()
     maker = DevicePoolBuilder(caller, device)
     world = open_rank_context(scenario, host_gigabytes=0, device=device)
-    side = maker.side(geometry_of(scenario, world))
+    side = maker.side(geometry_of(scenario))
     drafts = draft_pools(scenario.draft, maker, side)
     states = draft_states(scenario.draft, maker, side)
     if scenario.sizing == "gb":

@@ -7,8 +7,7 @@ import torch
 from traces.targets.common.geometry import RankGeometry
 from traces.targets.common.models import PoolFamily
 from traces.targets.sglang.models import MODELS
-from traces.targets.sglang.rank_context import RankContext
-from traces.targets.sglang.scenarios import SglangScenario
+from traces.targets.sglang.scenarios import GROUPS, SglangScenario
 
 PAGES = 8
 SLOTS_WITHOUT_PAGES = 48
@@ -49,9 +48,9 @@ class SglangGeometry(RankGeometry):
         return self.size // self.page_size // SWA_SHARE * self.page_size
 
 
-def geometry_of(scenario: SglangScenario, world: RankContext) -> SglangGeometry:
+def geometry_of(scenario: SglangScenario) -> SglangGeometry:
     """Derive the sizes of a scenario's pools."""
-    model, shape = MODELS[scenario.model], world.shape
+    model, shape = MODELS[scenario.model], GROUPS[scenario.groups]
     page_size = scenario.page_size
     pages = PAGES if page_size <= 64 else PAGES_WHEN_LONG
     # Sliding-window pools are numbered from zero whatever the stage.

@@ -7,7 +7,7 @@ import torch
 
 from traces.divergence import CallLog, LineLog, log_run
 from traces.errors import RecorderError
-from traces.recording.recorder import record
+from traces.recording.recorder import Recorder
 from traces.schema.model import Message, Recording
 from traces.targets.common.fork import run_in_fork
 from traces.targets.common.pool_buffers import buffers_of
@@ -109,7 +109,7 @@ class _ReleaseSession:
 
     def play(self, scenario: Any) -> Recording:  # noqa: ANN401
         """Play one scenario; see :meth:`SglangPlayer.play`."""
-        recorder = record(target=self.target)
+        recorder = Recorder(self.target)
         recorder.scenario(scenario.name, scenario.config)
         messages: list[Message] = []
         script: ScenarioScript | None = None

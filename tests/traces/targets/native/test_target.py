@@ -10,11 +10,11 @@ from assembler import HostPoolGroup
 from assembler.device import get_device
 from assembler.device_pools.mha import MHATokenToKVPool
 from assembler.groups import LocalGroup
+from traces import record
 from traces.errors import RecorderError
 from traces.recording.encode import Encoder
 from traces.recording.object_ids import ObjectIds
 from traces.recording.probes import CallProbe
-from traces.recording.recorder import record
 from traces.schema.canonical import parse, render
 from traces.schema.model import Allocation, EventAwaited, EventRecorded, Message, Release, Transfer
 from traces.targets import get_target
