@@ -68,7 +68,7 @@ class SglangWorker:
         if _is_gpu(task.device):
             rule = "must be simulated to be looked at again"
             raise ToolError("device", rule, expected="sim", got=task.device)
-        return self._runner(task.device).replayed(task.scenario, task.call)
+        return self._runner(task.device).log_run(task.scenario, task.call)
 
     def list_builders(self, _task: ListBuilders) -> tuple[str, ...]:
         """Return the names of all stack builders of the release."""
@@ -87,7 +87,7 @@ class SglangWorker:
                 return render_recording(
                     run_in_process(task.scenario, self._root, device=task.device)
                 )
-            return render_recording(self._runner(task.device).play(task.scenario))
+            return render_recording(self._runner(task.device).run_scenario(task.scenario))
         except UnsupportedByRelease as error:
             return UnsupportedScenario(reason=str(error))
 

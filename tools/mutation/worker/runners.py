@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -101,20 +101,19 @@ class SglangMutantRunner:
     """
 
     def __init__(self, root: Path) -> None:
-        stage: Any = import_module("traces.targets.sglang.scenario_runner")
+        runner: Any = import_module("traces.targets.sglang.scenario_runner")
         # Memory that nobody wrote belongs to the state: it must be the same every time.
         import_module("torch").use_deterministic_algorithms(mode=True, warn_only=True)
         self._root = root
-        # Its own `play` makes one more copy, and the stack would stay there.
-        self._session = stage.SglangScenarioRunner(root, device=stage.DEFAULT_DEVICE)._session  # noqa: SLF001
         self._stack: object = None
-        self._watch_buffers: Callable[[object], None] = self._session._watch  # noqa: SLF001
-        self._session._watch = self._watch  # noqa: SLF001
+        # Not SglangScenarioRunner: it forks once more, and the stack would stay in that fork.
+        self._session = runner.ReleaseSession(
+            root, device=runner.DEFAULT_DEVICE, on_stack=self._keep_stack
+        )
         gc.freeze()
 
-    def _watch(self, stack: object) -> None:
+    def _keep_stack(self, stack: object) -> None:
         self._stack = stack
-        self._watch_buffers(stack)
 
     def install(self, texts: Mapping[str, str]) -> None:
         """Swap the code of functions."""
@@ -128,11 +127,13 @@ class SglangMutantRunner:
 
     def play(self, scenario: Scenario, *, device: str) -> tuple[Recording, str]:
         """Play and record one scenario; return the fingerprint of its stack as well."""
-        recording: Recording = self._session.play(scenario)
+        recording: Recording = self._session.run_scenario(scenario)
         return recording, fingerprint({"stack": self._stack})
 
     def log_run(
         self, scenario: Scenario, *, device: str, call: tuple[str, int] | None
     ) -> CallLog | LineLog:
         """Play one scenario and log all calls, or the lines of one call, by function and number."""
-        return log_run(self._session.target, call, play=lambda: self._session.play(scenario))
+        return log_run(
+            self._session.target, call, play=lambda: self._session.run_scenario(scenario)
+        )

@@ -1,6 +1,6 @@
-"""What attention does while a load is on its way: ask for a layer's buffers and read them.
+"""Reads of attention during a load: get a layer's buffers from an accessor and read their rows.
 
-Each accessor reads on a stream of its own, so that none profits from another one's wait.
+Each accessor reads on a stream of its own: another one's wait would order its reads too.
 """
 
 import inspect
@@ -28,23 +28,23 @@ class AccessorReader:
     """Reads the rows of one loaded node through every accessor of the stack's outer pools.
 
     Args:
-        bench: the device, as the script itself works on it.
-        stack: whose pools are asked.
+        device: the device as scripts use it.
+        stack: has the outer pools.
         planes: all rows.
-        slots: device slots of the node by domain, known to the host.
+        slots: device slots of the node by domain, on the host.
         page_indices: pages of its KV slots, in device memory.
     """
 
     def __init__(
         self,
         *,
-        bench: ScriptDevice,
+        device: ScriptDevice,
         stack: AssembledStack,
         planes: Sequence[Plane],
         slots: Mapping[str, torch.Tensor],
         page_indices: torch.Tensor,
     ) -> None:
-        self._script_device = bench
+        self._device = device
         self._planes = planes
         self._slots = slots
         self._page_indices = page_indices
@@ -55,18 +55,18 @@ class AccessorReader:
         }
 
     def read_all(self, written: Mapping[tuple[str, int], torch.Tensor]) -> Iterator[RoundTrip]:
-        """Read and compare; one record for each accessor that handed out rows of the node.
+        """Read and compare; yield a record for each accessor that returned rows of the node.
 
         Args:
-            written: what the rows must hold, by plane and layer.
+            written: expected content by plane and layer.
         """
         readings = [
             (name, self._read(pool, name)) for pool in self._pools for name in layer_accessors(pool)
         ]
-        self._script_device.synchronize()
+        self._device.synchronize()
         for name, reading in readings:
             if reading:
-                with self._script_device.quiet():
+                with self._device.pause_interception():
                     equal = all(torch.equal(rows.cpu(), written[key]) for key, rows in reading)
                 owner = reading[0][0][0].partition(".")[0]
                 yield RoundTrip(
@@ -84,14 +84,14 @@ class AccessorReader:
         if extra is None:
             return found
         first = getattr(pool, "start_layer", None) or 0
-        with self._script_device.on_new_stream(f"read.{name}"):
+        with self._device.on_new_stream(f"read.{name}"):
             for layer_id in range(first, first + _LAYERS_MAX):
                 for plane, buffer in self._call_accessor(
                     accessor, layer_id, extra, local=layer_id - first
                 ):
                     slots = self._slots[plane.domain.name]
                     asked = replace(buffer, label=f"{buffer.label} by {name}")
-                    rows = launch_read(self._script_device, asked, slots)
+                    rows = launch_read(self._device, asked, slots)
                     found.append(((plane.name, buffer.layer), rows))
         return found
 
@@ -103,15 +103,15 @@ class AccessorReader:
         *,
         local: int,
     ) -> list[tuple[Plane, RowBuffer]]:
-        """Return what an accessor hands out for a layer; nothing where it knows no such layer.
+        """Return the rows that an accessor returns for a layer; nothing without such a layer.
 
-        Some hand out what a kernel made of the layer's rows: then these rows are what was read.
+        For an accessor that returns the result of a kernel, they are the rows the kernel reads.
         """
         try:
             answer = accessor(layer_id, **extra)
         except KernelUnavailableError:
             return self._rows_of_layer(local)
-        except Exception:  # noqa: BLE001 - every pool says in its own way that it has no such layer
+        except Exception:  # noqa: BLE001 - pools raise different errors for an unknown layer
             return []
         return list(self._known(answer)) or (self._rows_of_layer(local) if extra else [])
 
@@ -133,7 +133,7 @@ class AccessorReader:
                 yield from self._known(item, depth + 1)
 
     def _arguments(self, accessor: Any) -> dict[str, Any] | None:  # noqa: ANN401
-        """Return values for what an accessor wants beside the layer; None for the unknown."""
+        """Return an accessor's arguments beside the layer; None where one is unknown."""
         known = {
             "seq_len": self._page_size,
             "page_indices": self._page_indices,

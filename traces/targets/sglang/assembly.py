@@ -1,4 +1,4 @@
-"""From a scenario to the stack that the installed release assembles for it."""
+"""Assembly of the stack of a scenario by the installed release."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from traces.targets.sglang.device_pools import DevicePoolBuilder, tensor_bytes
 from traces.targets.sglang.drafts import draft_pools, draft_states, register_sidecar_draft
 from traces.targets.sglang.entry_points import EntryCall, EntryResult
 from traces.targets.sglang.geometry import geometry_of
-from traces.targets.sglang.rank_context import HOST_TO_DEVICE, open_rank_context
+from traces.targets.sglang.rank_context import HOST_TO_DEVICE, RankContexts
 from traces.targets.sglang.release_lookup import installed_release
 from traces.targets.sglang.scenarios import PACKED_DRAFT, SIDECAR_DRAFT, SglangScenario
 from traces.targets.sglang.signature_caller import SignatureCaller
@@ -19,16 +19,16 @@ _OWN_SLOTS = ("KV", "SWA", "MAMBA")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssembledStack:
-    """A stack of the release, and what is needed to play it.
+    """A stack of the release, with everything its script needs.
 
     Attributes:
-        cache: the tree, or what stands in for one; None for a builder.
+        cache: the tree, or a substitute with its attributes; None for a builder.
         group: host pools; a single host pool where the release has no group for it.
         controller: moves rows between device and host.
-        complete_tree: lets the tree set its policy where the entry does not; None where the release
-            has nothing for it.
-        sidecars: pools without slots of their own, with the pool whose slots they follow; those
-            of packed drafts as well, which have no host pool of their own.
+        complete_tree: sets the tree's policy where the entry point does not; None where the release
+            has no function for it.
+        sidecars: pools without slots of their own, with the pool whose slots they follow; packed
+            drafts included, which have no host pool of their own.
         kvcache: the outer KV pool.
         full_allocator: hands out KV slots.
         allocator: the outer allocator.
@@ -38,7 +38,7 @@ class AssembledStack:
         draft_pools: pools of the draft, in order of depth.
         pool_transfer: the release's class of a sidecar's part in a transfer; None without one.
         dropped: arguments that change bytes and that the release never took.
-        evictions: notes what pools ask for when they are full.
+        evictions: records the evictions that full pools request.
     """
 
     cache: Any
@@ -58,51 +58,53 @@ class AssembledStack:
     evictions: EvictionLog
 
 
-def assemble(scenario: SglangScenario, *, device: str) -> AssembledStack:
-    """Assemble a scenario's stack; the previous one's surroundings are undone first.
+def assemble(scenario: SglangScenario, *, ranks: RankContexts, device: str) -> AssembledStack:
+    """Assemble a scenario's stack; the previous one's rank context is closed first.
 
     Args:
-        scenario: what to assemble.
+        scenario: configuration to assemble.
+        ranks: opens the context of the scenario's rank.
         device: torch device of the pools.
 
     Raises:
-        Unplayable: the release lacks something, decided before calling it.
-        Exception: whatever the release itself raises; that is a finding.
+        UnsupportedByRelease: the release lacks something, decided before calling it.
+        Exception: any error of the release itself; it is a finding.
     """
     caller, evictions = SignatureCaller(), EvictionLog()
-    maker = DevicePoolBuilder(caller, device)
-    world = open_rank_context(scenario, host_gigabytes=0, device=device)
-    side = maker.side(geometry_of(scenario))
-    drafts = draft_pools(scenario.draft, maker, side)
-    states = draft_states(scenario.draft, maker, side)
+    builder = DevicePoolBuilder(caller, device)
+    context = ranks.open(scenario, host_gigabytes=0, device=device)
+    pools = builder.build(geometry_of(scenario))
+    drafts = draft_pools(scenario.draft, builder, pools)
+    states = draft_states(scenario.draft, builder, pools)
     if scenario.sizing == "gb":
         # Packed drafts take their share of the same budget.
-        needed = tensor_bytes(side) * HOST_TO_DEVICE * (1 + len(drafts))
-        world = open_rank_context(scenario, host_gigabytes=round(needed / 1e9, 6), device=device)
-    entrance = EntryCall(
+        needed = tensor_bytes(pools) * HOST_TO_DEVICE * (1 + len(drafts))
+        context = ranks.open(scenario, host_gigabytes=round(needed / 1e9, 6), device=device)
+    entry_call = EntryCall(
         scenario=scenario,
-        world=world,
-        side=side,
+        context=context,
+        device_pools=pools,
         packed_drafts=drafts if scenario.draft == PACKED_DRAFT else (),
         draft_states=states,
         sidecar_drafts=drafts if scenario.draft == SIDECAR_DRAFT else (),
         caller=caller,
         evictions=evictions,
     )
-    stack = entrance.call_entry_point()
-    if entrance.sidecar_drafts:
+    result = entry_call.call_entry_point()
+    if entry_call.sidecar_drafts:
         (pool,) = drafts
         register_sidecar_draft(
-            caller, world, cache=stack.cache, pool=pool, page_size=entrance.page_size
+            caller, context, cache=result.cache, pool=pool, page_size=entry_call.page_size
         )
-    return _assembled_stack(stack, entrance, drafts)
+    return _assembled_stack(result, entry_call, drafts)
 
 
 def _assembled_stack(
-    stack: EntryResult, entrance: EntryCall, drafts: tuple[Any, ...]
+    result: EntryResult, entry_call: EntryCall, drafts: tuple[Any, ...]
 ) -> AssembledStack:
-    side = entrance.side
-    named = _named_drafts(drafts, entrance.draft_states, is_indexed="INDEXER" in side.pools)
+    device_pools = entry_call.device_pools
+    is_indexed = "INDEXER" in device_pools.pools
+    named = _named_drafts(drafts, entry_call.draft_states, is_indexed=is_indexed)
     follows = {"DRAFT_SWA": "SWA", "DRAFT_MAMBA": "MAMBA"}
     followers = [
         (name, pool)
@@ -111,21 +113,21 @@ def _assembled_stack(
         if name.startswith(prefix)
     ]
     return AssembledStack(
-        cache=stack.cache,
-        group=stack.group,
-        controller=stack.controller,
-        complete_tree=stack.complete_tree,
-        sidecars=tuple(dict([*followers, *_sidecars(stack)]).items()),
-        kvcache=side.kvcache,
-        full_allocator=side.full_allocator,
-        allocator=side.allocator,
-        device_pools={**side.pools, **named},
-        req_to_token_pool=side.req_to_token_pool,
-        page_size=entrance.page_size,
+        cache=result.cache,
+        group=result.group,
+        controller=result.controller,
+        complete_tree=result.complete_tree,
+        sidecars=tuple(dict([*followers, *_sidecars(result)]).items()),
+        kvcache=device_pools.kvcache,
+        full_allocator=device_pools.full_allocator,
+        allocator=device_pools.allocator,
+        device_pools={**device_pools.pools, **named},
+        req_to_token_pool=device_pools.req_to_token_pool,
+        page_size=entry_call.page_size,
         draft_pools=drafts,
         pool_transfer=installed_release().find("PoolTransfer"),
-        dropped=tuple(entrance.caller.dropped),
-        evictions=entrance.evictions,
+        dropped=tuple(entry_call.caller.dropped),
+        evictions=entry_call.evictions,
     )
 
 
@@ -148,12 +150,12 @@ def _named_drafts(
     return named
 
 
-def _sidecars(stack: EntryResult) -> tuple[tuple[str, str], ...]:
-    """Return what follows another pool's slots: as the tree was told, or as the names say."""
-    specs = getattr(stack.cache, "sidecar_pool_specs", None)
+def _sidecars(result: EntryResult) -> tuple[tuple[str, str], ...]:
+    """Return the pools that follow another pool's slots: by the tree's specs, else by names."""
+    specs = getattr(result.cache, "sidecar_pool_specs", None)
     if specs is not None:
         return tuple((_upper(spec.pool_name), _upper(spec.indices_from_pool)) for spec in specs)
-    names = [_upper(entry.name) for entry in getattr(stack.group, "entries", ())]
+    names = [_upper(entry.name) for entry in getattr(result.group, "entries", ())]
     return tuple(
         (name, "SWA" if "STATE" in name or name.endswith("_SWA") else "KV")
         for name in names

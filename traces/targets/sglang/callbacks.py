@@ -1,9 +1,9 @@
-"""What the functions do that the entries of a group are given: each is called and told by that.
+"""Calls of the callbacks that the entries of a group hold, with a record of what each one does.
 
-A function that evicts is made where the stack is wired and called when a pool has no slot left,
-which the script does not bring about. What it asks of the tree is recorded and not done: with
-numbers as signs, because how much is missing depends on what was played before. One that maps
-layers is told by all it maps: a pool without rows of its own never shows a layer that is missing.
+A release calls an eviction callback when a pool has no free slot, which no other step causes. The
+evictions that it requests of the tree are recorded and not executed, numbers as signs: how many
+slots are missing depends on earlier steps. Of a layer mapper all pairs are recorded: a pool without
+rows of its own would never show a missing layer.
 """
 
 import inspect
@@ -21,33 +21,33 @@ CALLBACK = "callback"
 _EVICTS = "evict"
 _MAPS = "mapper"
 _MAX_LAYERS = 1 << 10
-"""More than any model has, on whatever stage."""
+"""More layers than any model has."""
 _ANY_SIGNATURE = inspect.signature(lambda *_arguments: None)
 _MORE_SLOTS_THAN_ANY_POOL = 1 << 30
 
 
 def callback(pool: str, name: str, does: list[str]) -> None:
-    """Stand for one function of one pool's entry; the recorder sees what it does."""
+    """Do nothing: the recorder records the call as one callback of one pool's entry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvictionLog:
-    """Notes what is asked to be evicted.
+    """Records requests for evictions.
 
     Attributes:
-        asked: requests so far, as ``evict_host(+, SWA)``.
+        requests: requests so far, as ``evict_host(+, SWA)``.
     """
 
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
-    def named(
+    def recording_function(
         self, name: str, *, parameters: inspect.Signature = _ANY_SIGNATURE
     ) -> Callable[..., int]:
-        """Return a function that evicts nothing and notes that it was asked.
+        """Return a function that evicts nothing and records its calls.
 
         Args:
-            name: of what it stands for.
-            parameters: what that takes; arguments like their defaults are left out.
+            name: of the function it replaces.
+            parameters: of the function it replaces; arguments equal to defaults are left out.
         """
 
         def asked(*arguments: object, **named: object) -> int:
@@ -57,77 +57,74 @@ class EvictionLog:
                 for key, value in bound.items()
                 if value != parameters.parameters[key].default
             ]
-            self.asked.append(f"{name}({', '.join(texts)})")
+            self.requests.append(f"{name}({', '.join(texts)})")
             return 0
 
         return asked
 
     @contextmanager
-    def of(self, cache: object) -> Iterator[None]:
-        """Note what a tree is asked instead of evicting, until the block ends."""
+    def patched(self, cache: object) -> Iterator[None]:
+        """Record a tree's evictions instead of executing them, until the block ends."""
         with ExitStack() as replaced:
             for name in dir(type(cache)):
                 if name.startswith(_EVICTS) and callable(getattr(cache, name)):
                     parameters = inspect.signature(getattr(cache, name))
-                    noted = self.named(name, parameters=parameters)
-                    replaced.enter_context(patch.object(cache, name, noted))
+                    function = self.recording_function(name, parameters=parameters)
+                    replaced.enter_context(patch.object(cache, name, function))
             yield
 
 
 def run_callbacks(group: Any, cache: object, evictions: EvictionLog) -> None:  # noqa: ANN401
-    """Call the functions of a group's entries; what they raise is what they do."""
-    with evictions.of(cache):
+    """Call the callbacks of a group's entries; an error of one is recorded as its effect."""
+    with evictions.patched(cache):
         for entry in getattr(group, "entries", ()):
             pool = str(entry.name.value).upper()
             for name, value in sorted(vars(entry).items()):
                 if _EVICTS in name:
-                    _report_callback(
-                        value,
-                        pool,
-                        name,
-                        _eviction_requests(_currently_patched(value, cache), evictions),
-                    )
+                    function = _currently_patched(value, cache)
+                    _report_callback(value, pool, name, _eviction_requests(function, evictions))
                 elif name.endswith(_MAPS) and callable(value):
                     _report_callback(value, pool, name, _mapped_layers(value))
 
 
-def _report_callback(function: object, *told: object) -> None:
-    """Call :func:`callback` as if from the line on which a function begins: it is its place."""
+def _report_callback(function: object, *record: object) -> None:
+    """Call :func:`callback` as if from the first line of a function, which becomes its location."""
     code = getattr(inspect.unwrap(function) if callable(function) else None, "__code__", None)
     if code is None:
-        callback(*told)  # type: ignore[arg-type]
+        callback(*record)  # type: ignore[arg-type]
         return
-    line = "\n" * (code.co_firstlineno - 1) + "callback(*told)"
-    eval(compile(line, code.co_filename, "eval"), {"callback": callback, "told": told})
+    # The recorder takes the location from the frame that calls: this one has the function's.
+    line = "\n" * (code.co_firstlineno - 1) + "callback(*record)"
+    eval(compile(line, code.co_filename, "eval"), {"callback": callback, "record": record})
 
 
 def _currently_patched(value: object, cache: object) -> object:
-    """Return a tree's method as it is now, where one was handed over before it was noted."""
+    """Return a tree's patched method for one that was bound before the patch."""
     if isinstance(value, MethodType) and value.__self__ is cache:
         return getattr(cache, value.__name__)
     return value
 
 
 def _eviction_requests(value: Any, evictions: EvictionLog) -> list[str]:  # noqa: ANN401 - a callback or None
-    evictions.asked.clear()
+    evictions.requests.clear()
     if callable(value):
         try:
             value(_MORE_SLOTS_THAN_ANY_POOL)
-        except Exception as error:  # noqa: BLE001 - recorded as what it asks for
-            evictions.asked.append(f"raises {type(error).__name__}")
-    return list(evictions.asked)
+        except Exception as error:  # noqa: BLE001 - recorded as its effect
+            evictions.requests.append(f"raises {type(error).__name__}")
+    return list(evictions.requests)
 
 
 def _mapped_layers(mapper: Callable[[int], object]) -> list[str]:
     try:
         pairs = [(layer, mapper(layer)) for layer in range(_MAX_LAYERS)]
-    except Exception as error:  # noqa: BLE001 - recorded as what it does
+    except Exception as error:  # noqa: BLE001 - recorded as its effect
         return [f"raises {type(error).__name__}"]
     return [f"{layer} -> {index}" for layer, index in pairs if index is not None]
 
 
 def _text(value: object) -> str:
-    """Return a value as it is, numbers as signs."""
+    """Return the text of a value, numbers as signs."""
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, bool) or value is None or isinstance(value, str):
@@ -137,6 +134,6 @@ def _text(value: object) -> str:
     if isinstance(value, int | float):
         return "+" if value > 0 else "0"
     if is_dataclass(value) and not isinstance(value, type):
-        told = ((one.name, _text(getattr(value, one.name))) for one in fields(value))
-        return ", ".join(f"{name}={text}" for name, text in told if text not in ("0", "None"))
+        texts = ((one.name, _text(getattr(value, one.name))) for one in fields(value))
+        return ", ".join(f"{name}={text}" for name, text in texts if text not in ("0", "None"))
     return type(value).__name__

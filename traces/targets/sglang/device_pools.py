@@ -1,4 +1,4 @@
-"""Device side of a scenario: the release's own pools, allocators and request table of one rank."""
+"""Device pools of a scenario: the release's own pools, allocators and request table of one rank."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -51,11 +51,11 @@ class DevicePoolBuilder:
     caller: SignatureCaller
     device: str
 
-    def side(self, geometry: SglangGeometry) -> SglangDevicePools:
+    def build(self, geometry: SglangGeometry) -> SglangDevicePools:
         """Build the pools and allocators of a geometry.
 
         Raises:
-            Unplayable: the release has no such pools.
+            UnsupportedByRelease: the release has no such pools.
         """
         match geometry.model.family:
             case PoolFamily.SWA | PoolFamily.LINEAR_SWA:
@@ -69,27 +69,27 @@ class DevicePoolBuilder:
             case _:
                 return self._plain(geometry)
 
-    def draft(self, side: SglangDevicePools) -> Any:  # noqa: ANN401 - a pool of the release
+    def draft(self, pools: SglangDevicePools) -> Any:  # noqa: ANN401 - a pool of the release
         """Build the pool of one draft layer: the target's rows, over the slots of all ranks.
 
         Beside states, a draft has a wrapper like the target's and shares its states.
         """
-        geometry = draft_geometry(side.geometry)
+        geometry = draft_geometry(pools.geometry)
         match geometry.model.family:
             case PoolFamily.SWA | PoolFamily.LINEAR_SWA:
                 return self._sliding_pool(geometry)
             case PoolFamily.LINEAR:
-                return self._linear_pool(geometry, side.req_to_token_pool)
+                return self._linear_pool(geometry, pools.req_to_token_pool)
             case _:
                 return self.kv_pool(geometry)
 
-    def draft_states(self, side: SglangDevicePools) -> Any | None:  # noqa: ANN401 - a pool of the release
+    def draft_states(self, pools: SglangDevicePools) -> Any | None:  # noqa: ANN401 - a pool of the release
         """Build the states of one draft layer, numbered by the target's state slots.
 
         Returns:
             A pool of the release; None where a draft has no states, or shares the target's.
         """
-        geometry = draft_geometry(side.geometry)
+        geometry = draft_geometry(pools.geometry)
         if not geometry.model.state_layers:
             return None
         return build_request_table(self.caller, geometry, device=self.device).mamba_pool
@@ -329,11 +329,11 @@ def _compressed_pools(pool: Any) -> dict[str, Any]:  # noqa: ANN401 - a pool of 
     return {name: inner for name, inner in found.items() if inner is not None}
 
 
-def tensor_bytes(side: SglangDevicePools) -> int:
-    """Return the bytes of all buffers of a side, each storage once."""
+def tensor_bytes(pools: SglangDevicePools) -> int:
+    """Return the bytes of all buffers of all pools, each storage once."""
     storages = {
         buffer.tensor.untyped_storage().data_ptr(): buffer.tensor.untyped_storage().nbytes()
-        for pool in side.pools.values()
+        for pool in pools.pools.values()
         for buffer in buffers_of(pool)
     }
     return sum(storages.values())

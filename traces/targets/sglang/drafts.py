@@ -16,28 +16,30 @@ _SCHEDULER = "sglang.srt.managers.scheduler"
 _PACKED_DEPTH = 2
 
 
-def draft_pools(kind: str, maker: DevicePoolBuilder, side: SglangDevicePools) -> tuple[Any, ...]:
+def draft_pools(kind: str, builder: DevicePoolBuilder, pools: SglangDevicePools) -> tuple[Any, ...]:
     """Build the device pools of a draft: one, or one for each of two packed heads."""
     if kind == NO_DRAFT:
         return ()
     count = _PACKED_DEPTH if kind == PACKED_DRAFT else 1
-    return tuple(maker.draft(side) for _ in range(count))
+    return tuple(builder.draft(pools) for _ in range(count))
 
 
-def draft_states(kind: str, maker: DevicePoolBuilder, side: SglangDevicePools) -> tuple[Any, ...]:
+def draft_states(
+    kind: str, builder: DevicePoolBuilder, pools: SglangDevicePools
+) -> tuple[Any, ...]:
     """Build the states of the packed heads, in order of depth; none where they share the target's.
 
     Raises:
-        Unplayable: the release keeps no such state.
+        UnsupportedByRelease: the release keeps no such state.
     """
     count = _PACKED_DEPTH if kind == PACKED_DRAFT else 0
-    states = (maker.draft_states(side) for _ in range(count))
+    states = (builder.draft_states(pools) for _ in range(count))
     return tuple(pool for pool in states if pool is not None)
 
 
 def register_sidecar_draft(
     caller: SignatureCaller,
-    world: RankContext,
+    context: RankContext,
     *,
     cache: Any,  # noqa: ANN401 - a cache of the release
     pool: Any,  # noqa: ANN401 - a pool of the release
@@ -46,13 +48,13 @@ def register_sidecar_draft(
     """Register a draft pool beside a stack through the release's own function.
 
     Raises:
-        Unplayable: the release has no such function.
+        UnsupportedByRelease: the release has no such function.
     """
     register = find_part(_BUILDER, "maybe_register_hicache_draft")
     runner = SimpleNamespace(token_to_kv_pool=pool, model_config=None)
     given = {
         "tree_cache": cache,
-        "server_args": world.server_args,
+        "server_args": context.server_args,
         "page_size": page_size,
         "enable_hierarchical_cache": True,
         "draft_worker": SimpleNamespace(
@@ -72,19 +74,19 @@ def register_sidecar_draft(
 
 
 def _register_with_scheduler(given: dict[str, Any], pool: Any) -> None:  # noqa: ANN401
-    """Call the scheduler's method on a stand-in that has what it reads."""
+    """Call the scheduler's method on an object with the attributes that it reads."""
     scheduler = find_part(_SCHEDULER, "Scheduler")
     register = getattr(scheduler, "_maybe_register_hicache_draft", None)
     if register is None:
         raise UnsupportedByRelease("no function registers a draft")
     names = ("tree_cache", "server_args", "page_size", "enable_hierarchical_cache")
-    stand_in = SimpleNamespace(
+    scheduler_state = SimpleNamespace(
         **{name: given[name] for name in names},
         draft_worker=given["draft_worker"],
         spec_algorithm=given["spec_algorithm"],
         _get_draft_kv_pool=lambda: (pool, None),
     )
-    register(stand_in)
+    register(scheduler_state)
 
 
 def _return_false() -> bool:

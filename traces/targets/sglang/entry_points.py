@@ -1,7 +1,7 @@
-"""The entries of a release: functions and caches that assemble a stack, called with no defaults.
+"""Calls of a release's entry points: functions and caches that assemble a stack.
 
-Every parameter that an entry takes is given a value that no default has, so that a value lost on
-the way shows.
+Every parameter that an entry point takes is given a value that no default has, so that a value
+lost on the way shows.
 """
 
 import threading
@@ -32,7 +32,7 @@ from traces.targets.sglang.scenarios import SglangScenario
 from traces.targets.sglang.signature_caller import SignatureCaller, accepted_parameters
 from traces.targets.sglang.storage import BACKEND, LOADER
 
-# Families that a release knows once it has a builder for them; until then its trees refuse them.
+# Families that the trees of a release refuse until it has a builder for them.
 _STACK_OF = {
     PoolFamily.SWA: "build_hybrid_swa_stack",
     PoolFamily.LINEAR_SWA: "build_hybrid_mamba_swa_stack",
@@ -47,15 +47,7 @@ _OFFLOAD = "sglang.srt.disaggregation.decode_kvcache_offload_manager"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryResult:
-    """What an entry made.
-
-    Attributes:
-        cache: the tree, or what stands in for one; None for a builder.
-        group: host pools; a single host pool where the release has no group for it.
-        controller: moves rows between device and host.
-        complete_tree: lets the tree set its policy where the entry does not; None where the release
-            has nothing for it.
-    """
+    """The parts that an entry point created; see :class:`AssembledStack`."""
 
     cache: Any
     group: Any
@@ -65,22 +57,22 @@ class EntryResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryCall:
-    """Everything an entry may be given.
+    """Arguments for any entry point.
 
     Attributes:
-        scenario: what is played.
-        world: groups and server arguments.
-        side: device pools.
+        scenario: names the entry point.
+        context: groups and server arguments.
+        device_pools: pools, allocators and request table.
         packed_drafts: draft pools whose rows lie behind the target's.
         draft_states: states of the packed drafts, numbered by the target's state slots.
         sidecar_drafts: draft pools with host pools of their own.
         caller: calls by what signatures take.
-        evictions: notes what pools ask for when they are full.
+        evictions: records the evictions that full pools request.
     """
 
     scenario: SglangScenario
-    world: RankContext
-    side: SglangDevicePools
+    context: RankContext
+    device_pools: SglangDevicePools
     packed_drafts: tuple[Any, ...]
     draft_states: tuple[Any, ...]
     sidecar_drafts: tuple[Any, ...]
@@ -90,19 +82,18 @@ class EntryCall:
     @property
     def page_size(self) -> int:
         """Tokens a page as trees see it: decode ranks widen it."""
-        return self.scenario.page_size * self.side.geometry.dcp_size
+        return self.scenario.page_size * self.device_pools.geometry.dcp_size
 
     def call_entry_point(self) -> EntryResult:
-        """Assemble through the scenario's entry.
+        """Assemble through the scenario's entry point.
 
         Raises:
-            Unplayable: the release has no such entry, or not for these pools.
+            UnsupportedByRelease: the release has no such entry point, or not for these pools.
         """
-        name = self.scenario.builder
-        needed = _STACK_OF.get(self.side.geometry.model.family)
+        needed = _STACK_OF.get(self.device_pools.geometry.model.family)
         if needed is not None:
             find_builder(needed)
-        match name:
+        match self.scenario.builder:
             case "attach_hybrid_pool_to_unified_cache":
                 return self._attach_to_unified()
             case "attach_hybrid_pool_to_mamba_cache":
@@ -125,74 +116,56 @@ class EntryCall:
         """Return the release's cache parameters.
 
         Raises:
-            Unplayable: packed drafts have no place in them.
+            UnsupportedByRelease: packed drafts have no place in them.
         """
-        side, world = self.side, self.world
-        needs: tuple[str, ...] = ()
-        drafts: dict[str, Any] = {}
-        if self.packed_drafts:
-            needs, drafts["mtp_draft_device_pools"] = (
-                ("mtp_draft_device_pools",),
-                self.packed_drafts,
-            )
-        if self.draft_states:
-            drafts["mtp_draft_mamba_pools"] = self.draft_states
-        if self.sidecar_drafts:
-            drafts["sidecar_draft_device_pools"] = self.sidecar_drafts
+        pools = self.device_pools
+        drafts = {
+            "mtp_draft_device_pools": self.packed_drafts,
+            "mtp_draft_mamba_pools": self.draft_states,
+            "sidecar_draft_device_pools": self.sidecar_drafts,
+        }
         given = {
             "disable": False,
-            "req_to_token_pool": side.req_to_token_pool,
-            "token_to_kv_pool_allocator": side.allocator,
+            "req_to_token_pool": pools.req_to_token_pool,
+            "token_to_kv_pool_allocator": pools.allocator,
             "page_size": self.page_size,
-            "tp_cache_group": world.tp,
-            "attn_cp_cache_group": world.attn_cp,
-            "attn_tp_cache_group": world.attn_tp,
-            "pp_cache_group": world.pp,
+            **self.context.arguments(groups="cache_group"),
             "enable_mamba_extra_buffer": self.page_size > 1,
-            "pp_rank": world.shape.pp_rank,
-            "pp_size": world.shape.pp_size,
-            "attn_cp_rank": world.attn_cp_rank,
-            "attn_cp_size": world.attn_cp_size,
-            "sliding_window_size": WINDOW if "SWA" in side.components else None,
+            "sliding_window_size": WINDOW if "SWA" in pools.components else None,
             "tree_components": self._components(),
-            **drafts,
+            **{name: own for name, own in drafts.items() if own},
         }
         return self.caller.call(
-            find_class("CacheInitParams"), given, needs=needs, matters=("mtp_draft_mamba_pools",)
+            find_class("CacheInitParams"),
+            given,
+            needs=("mtp_draft_device_pools",) if self.packed_drafts else (),
+            matters=("mtp_draft_mamba_pools",),
         )
 
     def _components(self) -> tuple[Any, ...] | None:
         cls = find_part("sglang.srt.mem_cache.unified_cache.component_type", "ComponentType")
         cls = cls or find_part("sglang.srt.mem_cache.unified_cache_components", "ComponentType")
-        return None if cls is None else tuple(cls[name] for name in self.side.components)
+        return None if cls is None else tuple(cls[name] for name in self.device_pools.components)
 
     def _build(self) -> EntryResult:
-        """Call a stack builder itself."""
+        """Call a stack builder."""
         builder = find_builder(self.scenario.builder)
         group, controller, *_ = self.caller.call(
             builder, self._arguments(builder), matters=("override_kv_cache_dim",)
         )
         counter = controller.layer_done_counter
-        self.side.kvcache.register_layer_transfer_counter(counter)
-        if "MAMBA" in self.side.pools:
-            self.side.req_to_token_pool.register_layer_transfer_counter(counter)
+        self.device_pools.kvcache.register_layer_transfer_counter(counter)
+        if "MAMBA" in self.device_pools.pools:
+            self.device_pools.req_to_token_pool.register_layer_transfer_counter(counter)
         return EntryResult(cache=None, group=group, controller=controller, complete_tree=None)
 
     def _shared(self) -> dict[str, Any]:
-        """Return what builders, attach functions and caches have in common."""
-        world = self.world
+        """Return the arguments that builders, attach functions and caches share."""
         return {
             "params": self.params(),
-            "server_args": world.server_args,
+            "server_args": self.context.server_args,
             "page_size": self.page_size,
-            "tp_group": world.tp,
-            "attn_cp_group": world.attn_cp,
-            "attn_tp_group": world.attn_tp,
-            "pp_group": world.pp,
-            "pp_rank": world.shape.pp_rank,
-            "pp_size": world.shape.pp_size,
-            "attn_cp_rank": world.attn_cp_rank,
-            "attn_cp_size": world.attn_cp_size,
+            **self.context.arguments(groups="group"),
             "load_cache_event": threading.Event(),
             "storage_backend": BACKEND if self.scenario.opens_storage else None,
             "prefetch_threshold": PREFETCH_THRESHOLD,
@@ -205,47 +178,52 @@ class EntryCall:
         }
 
     def _extra_config(self) -> dict[str, Any]:
-        """Return a storage backend's own settings, by which it is loaded where it is opened."""
+        """Return the settings of the storage backend; a release loads its class by them."""
         return {**EXTRA_CONFIG, **(LOADER if self.scenario.opens_storage else {})}
 
     def _arguments(self, builder: Callable[..., Any]) -> dict[str, Any]:
         """Return the arguments of a stack builder."""
-        side, geometry, taken = self.side, self.side.geometry, accepted_parameters(builder)
+        pools, geometry = self.device_pools, self.device_pools.geometry
+        taken = accepted_parameters(builder)
         model = geometry.model
         indexer = find_class("PoolName").INDEXER
         given = {
             **self._shared(),
-            "kvcache": side.kvcache,
-            "sparse_pool": side.kvcache,
-            "kv_pool": side.pools.get("KV"),
-            "full_kv_pool": side.pools.get("KV"),
-            "swa_kv_pool": side.pools.get("SWA"),
-            "mamba_pool": side.pools.get("MAMBA"),
-            "mamba_allocator": getattr(side.req_to_token_pool, "mamba_allocator", None),
-            "qsa_pool": side.kvcache if model.family is PoolFamily.QSA else None,
+            "kvcache": pools.kvcache,
+            "sparse_pool": pools.kvcache,
+            "kv_pool": pools.pools.get("KV"),
+            "full_kv_pool": pools.pools.get("KV"),
+            "swa_kv_pool": pools.pools.get("SWA"),
+            "mamba_pool": pools.pools.get("MAMBA"),
+            "mamba_allocator": getattr(pools.req_to_token_pool, "mamba_allocator", None),
+            "qsa_pool": pools.kvcache if model.family is PoolFamily.QSA else None,
             "start_layer": geometry.start_layer,
             "full_layer_mapping": _indices(model.full_layers),
             "swa_layer_mapping": _indices(model.swa_layers),
             "mamba_layer_mapping": _indices(model.state_layers),
             "use_mla": not model.attention.kv_heads,
             "override_kv_cache_dim": geometry.packed_width,
-            **{name: self.evictions.named(name) for name in taken if name.endswith(_EVICT_FN)},
+            **{
+                name: self.evictions.recording_function(name)
+                for name in taken
+                if name.endswith(_EVICT_FN)
+            },
             "sidecar_pool_name": indexer,
             "shared_pool_name": indexer,
             "sidecar_host_pool_factory": self._index_host,
             "shared_host_pool_factory": self._index_host,
         }
         if "decls" in taken:
-            given["decls"] = side.kvcache.host_pool_decls()
+            given["decls"] = pools.kvcache.host_pool_decls()
         if model.family is PoolFamily.QSA and "qsa_pool" not in taken:
             raise UnsupportedByRelease(f"{self.scenario.builder} takes no qsa_pool")
         return given
 
     def _index_host(self, anchor: Any) -> Any:  # noqa: ANN401 - a host pool of the release
         """Build the host pool of the index keys, as the release's own callers do."""
-        arguments = self.world.server_args
+        arguments = self.context.server_args
         given = {
-            "device_pool": self.side.kvcache,
+            "device_pool": self.device_pools.kvcache,
             "anchor_host": anchor,
             "layout": arguments.hicache_mem_layout,
             "allocator_type": arguments.hicache_storage_backend,
@@ -256,7 +234,7 @@ class EntryCall:
         attach = find_builder(self.scenario.builder)
         given = self._shared()
         cache = self.caller.call(find_class("UnifiedRadixCache"), {"params": given["params"]})
-        # A tree that reports metrics wants a metrics backend; the stack only passes the flag on.
+        # Set after construction: a tree constructed with the flag imports a metrics backend.
         if hasattr(cache, "_enable_metrics_flag"):
             vars(cache)["_enable_metrics_flag"] = True
         self.caller.call(attach, {**given, "cache": cache})
@@ -265,28 +243,28 @@ class EntryCall:
         return _entry_result(cache, complete_tree=lambda: self._init_attached(cache, given))
 
     def _init_attached(self, cache: Any, given: dict[str, Any]) -> None:  # noqa: ANN401
-        """Let a tree that has its stack do the rest of its own start."""
+        """Run the rest of a tree's own start after its stack was attached."""
         specs = list(cache.sidecar_pool_specs)
 
-        def is_attached(*_arguments: object, **_named: object) -> None:
+        def keep_attached(*_arguments: object, **_named: object) -> None:
             cache.sidecar_pool_specs[:] = specs
 
         arguments = given["server_args"]
         with ExitStack() as replaced:
-            # Only the name of a storage backend is played: what is told of it here would be opened.
+            # The tree would open the storage backend that its arguments name.
             replaced.enter_context(patch.dict(vars(arguments), {_BACKEND: None}))
             memory = find_part("sglang.srt.runtime_context", "get_memory")
             if memory is not None:
                 replaced.enter_context(memory().override(**{_BACKEND: None}))
             for module in installed_release().modules:
                 if hasattr(module, _ATTACH):
-                    replaced.enter_context(patch.object(module, _ATTACH, is_attached))
+                    replaced.enter_context(patch.object(module, _ATTACH, keep_attached))
             self.caller.call(cache.init_hicache, given)
 
     def _attach_to_hiradix(self) -> EntryResult:
         attach = find_builder(self.scenario.builder)
         given = self._shared()
-        cache = SimpleNamespace(kv_cache=self.side.kvcache, **_ranks(given))
+        cache = SimpleNamespace(kv_cache=self.device_pools.kvcache, **_ranks(given))
         self.caller.call(attach, {**given, "radix_cache": cache})
         return _entry_result(cache)
 
@@ -294,18 +272,18 @@ class EntryCall:
         attach = find_builder(self.scenario.builder)
         given = self._shared()
         cache = SimpleNamespace(
-            hybrid_kv_cache=self.side.kvcache,
-            kvcache=self.side.pools["KV"],
-            evict_mamba_host=self.evictions.named("evict_mamba_host"),
-            evict_mamba=self.evictions.named("evict_mamba"),
+            hybrid_kv_cache=self.device_pools.kvcache,
+            kvcache=self.device_pools.pools["KV"],
+            evict_mamba_host=self.evictions.recording_function("evict_mamba_host"),
+            evict_mamba=self.evictions.recording_function("evict_mamba"),
             **_ranks(given),
         )
         self.caller.call(attach, {**given, "mamba_cache": cache})
         return _entry_result(cache)
 
     def _construct(self) -> EntryResult:
-        """Let a cache that builds its stack in its constructor do so."""
-        given = {"params": self.params(), "server_args": self.world.server_args}
+        """Construct a cache that builds its stack itself."""
+        given = {"params": self.params(), "server_args": self.context.server_args}
         cache = self.caller.call(find_class(self.scenario.builder), given)
         return _entry_result(cache, complete_tree=_nothing_to_complete)
 
@@ -313,7 +291,7 @@ class EntryCall:
         cls = find_class("UnifiedRadixCache")
         if not hasattr(cls, "init_hicache"):
             raise UnsupportedByRelease("UnifiedRadixCache has no init_hicache")
-        given = {"params": self.params(), "server_args": self.world.server_args}
+        given = {"params": self.params(), "server_args": self.context.server_args}
         cache = self.caller.call(cls, given)
         self.caller.call(cache.init_hicache, given)
         return _entry_result(cache, complete_tree=_nothing_to_complete)
@@ -323,11 +301,11 @@ class EntryCall:
         if cls is None:
             raise UnsupportedByRelease("no class DecodeKVCacheOffloadManager")
         given = {
-            "req_to_token_pool": self.side.req_to_token_pool,
-            "token_to_kv_pool_allocator": self.side.allocator,
-            "tp_group": self.world.tp,
+            "req_to_token_pool": self.device_pools.req_to_token_pool,
+            "token_to_kv_pool_allocator": self.device_pools.allocator,
+            "tp_group": self.context.tp,
             "tree_cache": SimpleNamespace(),
-            "server_args": self.world.server_args,
+            "server_args": self.context.server_args,
         }
         return _entry_result(self.caller.call(cls, given))
 
@@ -343,7 +321,7 @@ def _entry_result(cache: Any, *, complete_tree: Callable[[], None] | None = None
 
 
 def _nothing_to_complete() -> None:
-    """Do nothing: the entry made all of the tree."""
+    """Do nothing: the entry point completed the tree."""
 
 
 def _ranks(given: dict[str, Any]) -> dict[str, Any]:

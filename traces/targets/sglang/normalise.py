@@ -1,17 +1,20 @@
-"""What two releases can be compared by: order between roles, not between handles.
+"""Normal form of a recording: streams and events by role, so that two releases can be compared.
 
-A release may create streams and events in any order and record some that nobody waits for. Streams
-are named by what moves on them, events by the stream they were recorded on and which of its marks
-they are (``load@6``); marks with no transfer in between are one. A record that nobody waits for is
-no order at all, nor is one with a stream that moves nothing, nor is there one between slots of
-different pools or between what is moved of them; what a tree frees in a row is freed at once. What
-a release logs is no
-contract and is left out, and so are the arguments with which the script itself calls the
-controller.
+A release may create streams and events in any order. A stream is named after its first transfer's
+direction, an event after its stream and its number among the stream's marks (``load@6``).
+
+Dropped: log records; waits of the host for a whole stream; event records without a wait; records
+and waits of streams without transfers; repeated records with no transfer in between; the arguments
+of the script's own calls of the controller.
+
+Unordered, and therefore sorted by pool: consecutive allocations and frees of slots; the copies of
+one stream between two marks; consecutive storage operations of one kind.
+
+Merged: what a tree frees of one pool in consecutive calls.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
 
 import msgspec
@@ -35,16 +38,16 @@ from traces.targets.sglang.callbacks import CALLBACK
 _DEFAULT = "default"
 _HOST = "host"
 _READER = "read."
-_SLOTS = (Allocation, Release)
 _TREE = "tree"
+_Located = tuple[Event, Location | None]
 
 
 def normalise_recording(recording: Recording, *, messages: Sequence[Message]) -> Recording:
-    """Return the recording with streams and events named by their roles.
+    """Return the normal form of a recording.
 
     Args:
         recording: as it was made.
-        messages: what the simulated accelerator found wrong and what was not played; put last.
+        messages: races of the simulated accelerator and notes of the script; appended.
     """
     sites = recording.sites
     places = sites.events if sites is not None else tuple(None for _ in recording.trace.events)
@@ -54,11 +57,9 @@ def normalise_recording(recording: Recording, *, messages: Sequence[Message]) ->
     events = _without_unawaited(_without_idle(events, roles))
     names = _RoleNames(roles)
     named = _without_repeated_marks([(names.named(event), place) for event, place in events])
-    named = _sort_slots_by_owner(named)
-    # Pools have no order: what one stream moves between two marks lies in rows of their own, and
-    # what is asked of storage is pages of their own.
-    named = _sorted_in_runs(named, of=_queue, by=_moved_pool)
-    named = _sorted_in_runs(named, of=_storage_query, by=_stored_pool)
+    named = list(_merge_tree_frees(_sort_runs(named, (Allocation, Release), ("step",), "owner")))
+    named = _sort_runs(named, Transfer, ("step", "stream", "direction"), "pool")
+    named = _sort_runs(named, StorageAccess, ("step", "operation"), "pool")
     named += [(message, None) for message in messages]
     return msgspec.structs.replace(
         recording,
@@ -74,25 +75,23 @@ def normalise_recording(recording: Recording, *, messages: Sequence[Message]) ->
 
 
 def _is_incidental(event: Event) -> bool:
-    """Tell what is no contract: log records, and that the host looked at a tensor of a stream.
+    """Return whether an event is a log record or a wait of the host for a whole stream.
 
-    Looking makes the host wait for all of the stream's work, so whether somebody looks changes how
-    fast a release is, not in what order its streams work.
+    Reading a device tensor makes the host wait for its stream's work. That changes how fast a
+    release is, not the order in which its streams work.
     """
     waits_for_stream = isinstance(event, EventAwaited) and event.name.startswith("stream:")
     return isinstance(event, Message) or waits_for_stream
 
 
 def _without_script_arguments(call: Call) -> Call:
-    """Leave out what the script itself passed: releases want it in different forms."""
+    """Drop the arguments of the script's own calls: releases take them in different forms."""
     is_own = call.role == "operation" and not call.parent and call.callee != CALLBACK
     return msgspec.structs.replace(call, arguments=()) if is_own else call
 
 
-def _without_repeated_marks(
-    events: list[tuple[Event, Location | None]],
-) -> list[tuple[Event, Location | None]]:
-    """Leave out a second mark of the same point of a stream, right after the first."""
+def _without_repeated_marks(events: list[_Located]) -> list[_Located]:
+    """Drop a second mark of the same point of a stream, right after the first."""
     kept = events[:1]
     for before, found in pairwise(events):
         if not (isinstance(found[0], EventRecorded) and found[0] == before[0]):
@@ -100,21 +99,27 @@ def _without_repeated_marks(
     return kept
 
 
-def _sort_slots_by_owner(
-    events: list[tuple[Event, Location | None]],
-) -> list[tuple[Event, Location | None]]:
-    """Put slots that are taken and given back in a row in order of their pools."""
-    ordered: list[tuple[Event, Location | None]] = []
-    for _, run in groupby(events, key=_kind):
-        ordered += _merge_tree_frees(sorted(run, key=_owner))
-    return ordered
+def _sort_runs(
+    events: list[_Located],
+    kinds: type[Event] | tuple[type[Event], ...],
+    alike: tuple[str, ...],
+    by: str,
+) -> list[_Located]:
+    """Sort consecutive events of some kinds with equal fields ``alike`` by the field ``by``."""
+
+    def run(pair: _Located) -> tuple[object, ...] | None:
+        event = pair[0]
+        return tuple(getattr(event, name) for name in alike) if isinstance(event, kinds) else None
+
+    def order(pair: _Located) -> str:
+        return str(getattr(pair[0], by)) if isinstance(pair[0], kinds) else ""
+
+    return [pair for _, found in groupby(events, key=run) for pair in sorted(found, key=order)]
 
 
-def _merge_tree_frees(
-    run: list[tuple[Event, Location | None]],
-) -> Iterator[tuple[Event, Location | None]]:
-    """Make one of what a tree frees of one pool in a row: node by node, or all of it at the end."""
-    for is_freed, group in groupby(run, key=_tree_freed_pool):
+def _merge_tree_frees(events: list[_Located]) -> Iterator[_Located]:
+    """Merge consecutive frees of a tree of one pool: trees free node by node, or all at the end."""
+    for is_freed, group in groupby(events, key=_tree_freed_pool):
         pairs = list(group)
         first, place = pairs[0]
         if is_freed and isinstance(first, Release):
@@ -124,7 +129,7 @@ def _merge_tree_frees(
             yield from pairs
 
 
-def _tree_freed_pool(pair: tuple[Event, Location | None]) -> str:
+def _tree_freed_pool(pair: _Located) -> str:
     event = pair[0]
     return event.owner if isinstance(event, Release) and event.step == _TREE else ""
 
@@ -134,49 +139,8 @@ def _slots_freed(event: Event) -> Iterator[int]:
         yield from range(first, last + 1)
 
 
-def _sorted_in_runs(
-    events: list[tuple[Event, Location | None]],
-    *,
-    of: Callable[[tuple[Event, Location | None]], object],
-    by: Callable[[tuple[Event, Location | None]], str],
-) -> list[tuple[Event, Location | None]]:
-    """Sort what lies in a row and is of one thing; what is of another stays where it is."""
-    return [pair for _, run in groupby(events, key=of) for pair in sorted(run, key=by)]
-
-
-def _storage_query(pair: tuple[Event, Location | None]) -> tuple[str, ...]:
-    event = pair[0]
-    return (event.step, event.operation) if isinstance(event, StorageAccess) else ()
-
-
-def _stored_pool(pair: tuple[Event, Location | None]) -> str:
-    event = pair[0]
-    return event.pool if isinstance(event, StorageAccess) else ""
-
-
-def _queue(pair: tuple[Event, Location | None]) -> tuple[str, ...]:
-    event = pair[0]
-    return (event.step, event.stream, event.direction) if isinstance(event, Transfer) else ()
-
-
-def _moved_pool(pair: tuple[Event, Location | None]) -> str:
-    event = pair[0]
-    return event.pool if isinstance(event, Transfer) else ""
-
-
-def _kind(pair: tuple[Event, Location | None]) -> tuple[bool, str]:
-    return isinstance(pair[0], _SLOTS), pair[0].step
-
-
-def _owner(pair: tuple[Event, Location | None]) -> str:
-    event = pair[0]
-    return event.owner if isinstance(event, _SLOTS) else ""
-
-
-def _without_idle(
-    events: Sequence[tuple[Event, Location | None]], roles: dict[str, str]
-) -> list[tuple[Event, Location | None]]:
-    """Leave out marks of streams that move nothing, and waits for them and on them."""
+def _without_idle(events: Sequence[_Located], roles: dict[str, str]) -> list[_Located]:
+    """Drop marks and waits of streams without transfers, and waits for their marks."""
     marks = {
         event.name
         for event, _ in events
@@ -195,8 +159,8 @@ def _is_idle(stream: str, roles: dict[str, str]) -> bool:
 
 
 def _without_unawaited(
-    events: Sequence[tuple[Event, Location | None]],
-) -> list[tuple[Event, Location | None]]:
+    events: Sequence[_Located],
+) -> list[_Located]:
     awaited = {event.name for event, _ in events if isinstance(event, EventAwaited)}
     return [
         (event, place)
@@ -206,7 +170,7 @@ def _without_unawaited(
 
 
 def _roles(events: Iterable[Event]) -> dict[str, str]:
-    """Return the role of every stream: what it moved first."""
+    """Return the role of every stream: the direction of its first transfer."""
     roles = {_DEFAULT: _DEFAULT, _HOST: _HOST}
     for event in events:
         if isinstance(event, Transfer):
@@ -222,7 +186,7 @@ class _RoleNames:
         self._current: dict[str, str] = {}
 
     def named(self, event: Event) -> Event:
-        """Return the event with roles in the place of handles."""
+        """Return the event with roles instead of handles."""
         match event:
             case Transfer():
                 self._moved.add(self._role(event.stream))

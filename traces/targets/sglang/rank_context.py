@@ -1,6 +1,6 @@
-"""What a release expects around its caches: process groups, server arguments, parallel state.
+"""Process groups, server arguments and parallel state that a release expects around its caches.
 
-One process plays one rank. The groups are real ``ProcessGroup`` objects of torch's fake backend,
+One process is one rank. The groups are real ``ProcessGroup`` objects of torch's fake backend,
 whose collectives change nothing, so that ranks and sizes are distinctive without peers.
 """
 
@@ -23,7 +23,7 @@ from traces.targets.sglang.signature_caller import accepted_parameters
 from traces.targets.sglang.storage import LOADER
 from traces.targets.sglang.storage.hashing import TokenHash
 
-# Values that no default has, handed to every parameter of their name.
+# Sentinels: no default of a release has these values.
 MODEL_NAME = "sentinel/model-7b"
 PREFETCH_THRESHOLD = 771
 EXTRA_CONFIG = {"sentinel_option": 97}
@@ -40,13 +40,10 @@ _NATIVE_HASH = "sglang.srt.mem_cache.cpp_utils.native_hash"
 _NATIVE_HASH_LOADER = "_load_native_hash_module"
 _LONE_RANK = SimpleNamespace(world_size=1, rank_in_group=0)
 
-_group_tags: list[tuple[object, str]] = []
-_undo_stack = ExitStack()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankContext:
-    """The surroundings of one played rank.
+    """The surroundings of one rank.
 
     Attributes:
         shape: sizes of its groups and its pipeline stage.
@@ -73,55 +70,127 @@ class RankContext:
         """Size of the attention context-parallel group; 1 without one."""
         return max(1, self.shape.attn_cp_size)
 
-
-def group_tag(group: object) -> str | None:
-    """Return the role of a process group of the open world; None for any other."""
-    return next((tag for known, tag in _group_tags if known is group), None)
-
-
-def open_rank_context(
-    scenario: SglangScenario, *, host_gigabytes: float, device: str
-) -> RankContext:
-    """Replace the open world by the one of a scenario.
-
-    Args:
-        scenario: whose groups and server arguments are set.
-        host_gigabytes: host size in decimal gigabytes, where the scenario sizes by it.
-        device: torch device of the pools.
-
-    Raises:
-        Unplayable: the release has no such parallelism.
-    """
-    close_rank_context()
-    shape = GROUPS[scenario.groups]
-    groups = _open_groups(shape)
-    _group_tags.extend((group, tag) for tag, group in groups.items())
-    arguments = _server_args(scenario, shape, host_gigabytes, device)
-    _publish(arguments)
-    _set_parallel(shape, groups)
-    if scenario.opens_storage:
-        _set_coordinators(groups)
-        _set_token_hash()
-    return RankContext(
-        shape=shape,
-        server_args=arguments,
-        tp=groups["tp"],
-        attn_cp=groups.get("attn_cp"),
-        attn_tp=groups.get("attn_tp"),
-        pp=groups.get("pp"),
-        device=device,
-    )
+    def arguments(self, *, groups: str) -> dict[str, Any]:
+        """Return groups, ranks and sizes by parameter name; the first is ``tp_{groups}``."""
+        return {
+            f"tp_{groups}": self.tp,
+            f"attn_cp_{groups}": self.attn_cp,
+            f"attn_tp_{groups}": self.attn_tp,
+            f"pp_{groups}": self.pp,
+            "pp_rank": self.shape.pp_rank,
+            "pp_size": self.shape.pp_size,
+            "attn_cp_rank": self.attn_cp_rank,
+            "attn_cp_size": self.attn_cp_size,
+        }
 
 
-def close_rank_context() -> None:
-    """Undo everything that opening a world set."""
-    _undo_stack.close()
-    _group_tags.clear()
-    reset = find_part(_CONTEXT, "reset_context")
-    if reset is not None:
-        reset()
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+class RankContexts:
+    """Opens the surroundings of one rank at a time; those of the previous one are undone."""
+
+    def __init__(self) -> None:
+        self._group_tags: list[tuple[object, str]] = []
+        self._undo_stack = ExitStack()
+
+    def group_tag(self, group: object) -> str | None:
+        """Return the role of a process group of the open context; None for any other."""
+        return next((tag for known, tag in self._group_tags if known is group), None)
+
+    def open(self, scenario: SglangScenario, *, host_gigabytes: float, device: str) -> RankContext:
+        """Replace the open context by a scenario's.
+
+        Args:
+            scenario: sets the groups and server arguments.
+            host_gigabytes: host size in decimal gigabytes, where the scenario sizes by it.
+            device: torch device of the pools.
+
+        Raises:
+            UnsupportedByRelease: the release has no such parallelism.
+        """
+        self.close()
+        shape = GROUPS[scenario.groups]
+        groups = _open_groups(shape)
+        self._group_tags.extend((group, tag) for tag, group in groups.items())
+        arguments = _server_args(scenario, shape, host_gigabytes, device)
+        _publish(arguments)
+        self._set_parallel(shape, groups)
+        if scenario.opens_storage:
+            self._set_coordinators(groups)
+            self._set_token_hash()
+        return RankContext(
+            shape=shape,
+            server_args=arguments,
+            tp=groups["tp"],
+            attn_cp=groups.get("attn_cp"),
+            attn_tp=groups.get("attn_tp"),
+            pp=groups.get("pp"),
+            device=device,
+        )
+
+    def close(self) -> None:
+        """Undo everything that opening a context set."""
+        self._undo_stack.close()
+        self._group_tags.clear()
+        reset = find_part(_CONTEXT, "reset_context")
+        if reset is not None:
+            reset()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+    def _set_parallel(self, shape: RankShape, groups: dict[str, Any]) -> None:
+        """Override ranks and sizes where the release has a parallel context."""
+        get_parallel = find_part(_CONTEXT, "get_parallel")
+        if get_parallel is None:
+            return
+        context, values = get_parallel(), _parallel_values(shape, groups)
+        unknown: list[str] | None = []
+        while unknown is not None:
+            values = {name: values[name] for name in values if name not in unknown}
+            unknown = self._override(context, values)
+
+    def _override(self, context: Any, values: dict[str, Any]) -> list[str] | None:  # noqa: ANN401
+        """Override parallel values until the context is closed.
+
+        Returns:
+            Names that the release does not have, in which case nothing was overridden; None when
+            all values hold.
+        """
+        try:
+            self._undo_stack.enter_context(context.override(**values))
+        except ValueError as error:
+            # The message is the only place where a release names the values it does not know.
+            unknown = [name for name in values if repr(name) in str(error)]
+            if not unknown:
+                raise
+            return unknown
+        return None
+
+    def _set_coordinators(self, groups: dict[str, Any]) -> None:
+        """Set the older globals for ranks, and create a storage tier's own groups without peers.
+
+        A storage tier creates its groups by agreement between all ranks and connects its backend
+        to them; here there is one rank, which knows its own groups.
+        """
+        state = importlib.import_module(_PARALLEL_STATE)
+        coordinators = {tag.upper(): _coordinator(group) for tag, group in groups.items()}
+        for name, value in {"ATTN_TP": _LONE_RANK, "ATTN_CP": _LONE_RANK, **coordinators}.items():
+            if getattr(state, f"_{name}", value) is None:
+                self._undo_stack.enter_context(patch.object(state, f"_{name}", value))
+        new_group = torch.distributed.new_group
+
+        def own_group(group_ranks: list[int], backend: str = "") -> torch.distributed.ProcessGroup:
+            del backend
+            group: torch.distributed.ProcessGroup = new_group(list(group_ranks))
+            return group
+
+        self._undo_stack.enter_context(
+            patch.object(state, "create_custom_parallel_group", own_group)
+        )
+
+    def _set_token_hash(self) -> None:
+        """Make keys without the extension that some releases compile for it."""
+        if find_part(_NATIVE_HASH, _NATIVE_HASH_LOADER) is not None:
+            module = importlib.import_module(_NATIVE_HASH)
+            self._undo_stack.enter_context(patch.object(module, _NATIVE_HASH_LOADER, TokenHash))
 
 
 def _open_groups(shape: RankShape) -> dict[str, torch.distributed.ProcessGroup]:
@@ -171,13 +240,13 @@ def _server_args(scenario: SglangScenario, shape: RankShape, gigabytes: float, d
         "hicache_storage_backend_extra_config": json.dumps(extra),
     }
     arguments = cls(**{key: value for key, value in values.items() if key in taken})
-    # Derived defaults of some releases replace what was asked for.
+    # Derived defaults of some releases replace the values given here.
     for key, value in values.items():
         if key in taken and getattr(arguments, key) != value:
             raise UnsupportedByRelease(
                 f"server arguments turn {key} into {getattr(arguments, key)!r}"
             )
-    # Read off the model's configuration otherwise, for which there is no model.
+    # A release derives it from the model's configuration, and there is no model here.
     vars(arguments)["_mamba_cache_chunk_size"] = max(_CHUNK, scenario.page_size)
     return arguments
 
@@ -186,66 +255,6 @@ def _publish(arguments: Any) -> None:  # noqa: ANN401 - the release's own class
     publish = find_part(_SERVER_ARGS, "set_global_server_args_for_scheduler")
     if publish is not None:
         publish(arguments)
-
-
-def _set_parallel(shape: RankShape, groups: dict[str, Any]) -> None:
-    """State ranks and sizes where the release has a parallel context."""
-    get_parallel = find_part(_CONTEXT, "get_parallel")
-    if get_parallel is None:
-        return
-    context, values = get_parallel(), _parallel_values(shape, groups)
-    unknown: list[str] | None = []
-    while unknown is not None:
-        values = {name: values[name] for name in values if name not in unknown}
-        unknown = _override(context, values)
-
-
-def _set_coordinators(groups: dict[str, Any]) -> None:
-    """Let storage ask for ranks in the older way, and make groups of its own without peers.
-
-    A storage tier makes its groups by agreement between all ranks and with a backend that connects
-    to them; there is one rank here, which knows its own groups.
-    """
-    state = importlib.import_module(_PARALLEL_STATE)
-    for tag, group in groups.items():
-        name = f"_{tag.upper()}"
-        if hasattr(state, name) and getattr(state, name) is None:
-            _undo_stack.enter_context(patch.object(state, name, _coordinator(group)))
-    for name in ("_ATTN_TP", "_ATTN_CP"):
-        if hasattr(state, name) and getattr(state, name) is None:
-            _undo_stack.enter_context(patch.object(state, name, _LONE_RANK))
-    new_group = torch.distributed.new_group
-
-    def own_group(group_ranks: list[int], backend: str = "") -> torch.distributed.ProcessGroup:
-        del backend
-        group: torch.distributed.ProcessGroup = new_group(list(group_ranks))
-        return group
-
-    _undo_stack.enter_context(patch.object(state, "create_custom_parallel_group", own_group))
-
-
-def _set_token_hash() -> None:
-    """Let keys be made without the extension that some releases compile for it."""
-    if find_part(_NATIVE_HASH, _NATIVE_HASH_LOADER) is not None:
-        module = importlib.import_module(_NATIVE_HASH)
-        _undo_stack.enter_context(patch.object(module, _NATIVE_HASH_LOADER, TokenHash))
-
-
-def _override(context: Any, values: dict[str, Any]) -> list[str] | None:  # noqa: ANN401
-    """Override parallel values until the world is closed.
-
-    Returns:
-        Names that the release does not have, in which case nothing was overridden; None when all
-        values hold.
-    """
-    try:
-        _undo_stack.enter_context(context.override(**values))
-    except ValueError as error:
-        unknown = [name for name in values if repr(name) in str(error)]
-        if not unknown:
-            raise
-        return unknown
-    return None
 
 
 def _parallel_values(shape: RankShape, groups: dict[str, Any]) -> dict[str, Any]:
@@ -282,7 +291,7 @@ def _parallel_values(shape: RankShape, groups: dict[str, Any]) -> dict[str, Any]
 
 
 def _coordinator(group: torch.distributed.ProcessGroup) -> SimpleNamespace:
-    """Return what stands in for a release's coordinator of a group."""
+    """Return a substitute of the release's coordinator of a group."""
     return SimpleNamespace(
         cpu_group=group,
         device_group=group,

@@ -1,4 +1,4 @@
-"""What the rows of a stack's device pools hold: written, poisoned, looked at."""
+"""Content of the rows of a stack's device pools: write, poison, snapshot, digest."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,25 +29,25 @@ class RowContents:
 
     Args:
         stack: what the release assembled.
-        bench: the device, as the script itself works on it.
-        transfers: tells whose slots number the rows of a pool.
+        device: the device as scripts use it.
+        transfers: knows whose slots number the rows of a pool.
 
     Attributes:
-        planes: all rows, sidecars first: they own the narrower part.
+        planes: all rows, sidecars first: their planes take precedence over the KV pool's.
     """
 
     def __init__(
-        self, stack: AssembledStack, *, bench: ScriptDevice, transfers: ControllerDriver
+        self, stack: AssembledStack, *, device: ScriptDevice, transfers: ControllerDriver
     ) -> None:
         self._stack = stack
-        self._script_device = bench
+        self._device = device
         self.planes = tuple(_planes(stack, transfers))
         self._seeds = _seeds(self.planes)
 
     def content(
         self, plane: Plane, buffer: RowBuffer, slots: torch.Tensor, author: str
     ) -> torch.Tensor:
-        """Return what ``author`` writes; what a release calls a buffer is no part of it."""
+        """Return the content that ``author`` writes; it does not depend on names of a release."""
         named = replace(buffer, label=f"{self._seeds[plane.name]}[{buffer.layer}]")
         return row_content(named, slots, author=author)
 
@@ -56,24 +56,22 @@ class RowContents:
 
         Args:
             slots: device slots by domain, known to the host.
-            author: seeds what is written.
+            author: seeds the content.
         """
         for plane in self.planes:
             own = slots[plane.domain.name]
             for buffer in plane.layers:
-                launch_write(
-                    self._script_device, buffer, own, self.content(plane, buffer, own, author)
-                )
+                launch_write(self._device, buffer, own, self.content(plane, buffer, own, author))
 
     def on_host(self, slots: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Return slots as the script itself knows them: asking the device would order it."""
-        with self._script_device.quiet():
+        """Return copies of slots on the host, without ordering any device work."""
+        with self._device.pause_interception():
             return {name: own.cpu() for name, own in slots.items()}
 
     def poison(self, label: str) -> None:
         """Overwrite every buffer of every device pool, once all work is done."""
-        self._script_device.synchronize()
-        with self._script_device.quiet():
+        self._device.synchronize()
+        with self._device.pause_interception():
             for name, pool in self._stack.device_pools.items():
                 counts: Counter[tuple[int, ...]] = Counter()
                 for buffer in buffers_of(pool):
@@ -86,8 +84,8 @@ class RowContents:
 
     def snapshot(self) -> list[list[torch.Tensor]]:
         """Return the bytes of all rows by plane and layer, once all work is done."""
-        self._script_device.synchronize()
-        with self._script_device.quiet():
+        self._device.synchronize()
+        with self._device.pause_interception():
             return [[row_bytes(buffer.tensor) for buffer in plane.layers] for plane in self.planes]
 
     def digests(self, step: str) -> Iterator[Digest]:
@@ -114,7 +112,7 @@ def _planes(stack: AssembledStack, transfers: ControllerDriver) -> Iterator[Plan
 
 
 def _seeds(planes: Sequence[Plane]) -> dict[str, str]:
-    """Return a name for each plane that no rename changes: pool, row shape and ordinal."""
+    """Return a seed for each plane that no rename changes: pool, row shape and ordinal."""
     seeds: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for plane in planes:

@@ -1,4 +1,4 @@
-"""What a scenario is played on: the simulated accelerator with stand-ins, or a GPU with neither."""
+"""Runtimes of scenarios: the simulated accelerator with shims, or a GPU with neither."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -12,38 +12,39 @@ from traces.recording.probes import EventProbe
 from traces.simulator import SimDevice
 from traces.targets.common import probes
 from traces.targets.common.runtime import open_device
-from traces.targets.sglang import gpu_streams, shims
+from traces.targets.sglang import shims
 from traces.targets.sglang.discovery import SglangRelease, discover_release
+from traces.targets.sglang.gpu_streams import GpuStreams
 
 
 class Runtime(Protocol):
-    """What there is instead of a server.
+    """Device and imported release, in the place of a server.
 
     Attributes:
-        device: runs what the script itself launches.
-        pool_device: where a release is to put its pools, in its own words.
-        release: what was found and imported.
+        device: runs the script's own launches.
+        pool_device: torch device of the release's pools.
+        release: the modules that were found and imported.
     """
 
     device: Device
     pool_device: str
     release: SglangRelease
 
-    def order_seams(self) -> list[EventProbe]:
-        """Return a seam for every way in which the release orders work."""
+    def order_probes(self) -> list[EventProbe]:
+        """Return a probe for every way in which the release orders work."""
 
-    def quiet(self) -> AbstractContextManager[object]:
-        """Return a block in which tensor operations are nobody's business."""
+    def pause_interception(self) -> AbstractContextManager[object]:
+        """Return a block in which tensor operations are not intercepted."""
 
     def watch(self, tensor: torch.Tensor, name: str) -> None:
-        """Make a buffer of a device pool known."""
+        """Register a buffer of a device pool."""
 
     def race_messages(self) -> list[str]:
-        """Return what was not ordered, a line for each pair of operations, numbers left out."""
+        """Return a line for each pair of operations that nothing orders, without numbers."""
 
 
 def is_gpu(device: str) -> bool:
-    """Tell whether a device, as on the command line, is a GPU."""
+    """Return whether a device, as on the command line, is a GPU."""
     return device.partition(":")[0] == "cuda"
 
 
@@ -61,22 +62,23 @@ def open_runtime(device: str) -> Runtime:
 
 
 class SimulatedRuntime:
-    """Host memory, stand-ins for what has no CPU build, streams of the simulated accelerator."""
+    """Host memory, shims for code without a CPU build, streams of the simulated accelerator."""
 
     pool_device: str
 
     def __init__(self, device: str) -> None:
         self.device = open_device(device)
         self.pool_device = str(self.device.torch_device)
-        self._standins = shims.install(self.device)
+        installed = shims.install(self.device)
         self.release = discover_release()
-        self._standins.bind()
-        self.order_seams: Callable[[], list[EventProbe]] = probes.stream_probes
-        self.quiet: Callable[[], AbstractContextManager[object]] = self._standins.quiet
-        self.watch = self._standins.watch
+        installed.bind()
+        self.order_probes: Callable[[], list[EventProbe]] = probes.stream_probes
+        self.pause_interception: Callable[[], AbstractContextManager[object]]
+        self.pause_interception = installed.pause_interception
+        self.watch = installed.watch
 
     def race_messages(self) -> list[str]:
-        """Return what was not ordered, a line for each pair of operations, numbers left out."""
+        """Return a line for each pair of operations that nothing orders, without numbers."""
         if not isinstance(self.device, SimDevice):
             return []
         found = {
@@ -90,47 +92,44 @@ class SimulatedRuntime:
 class GpuRuntime:
     """A GPU: the release's own kernels, page-locked memory and streams; nothing is replaced.
 
-    A context of CUDA does not survive a fork, and page-locked memory is never given back: import
-    and play in a process that has done neither before, one scenario each.
+    A CUDA context does not survive a fork, and page-locked memory is never freed: each scenario
+    needs a fresh process that imports the release and runs it.
     """
 
     pool_device = "cuda"
 
     def __init__(self, device: str) -> None:
-        self.device: Device = _with_named_streams(device)
+        streams = GpuStreams()
+        self.device: Device = _with_named_streams(device, streams)
         torch.cuda.set_device(self.device.torch_device)
         self.release = discover_release()
-        self._observer = shims.KernelObserver()
-        self._observer.bind()
+        self.order_probes: Callable[[], list[EventProbe]] = streams.order_probes
+        shims.KernelObserver(streams.name_of).bind()
 
-    def order_seams(self) -> list[EventProbe]:
-        """Return a seam for every way in which the release orders work."""
-        return gpu_streams.order_seams()
-
-    def quiet(self) -> AbstractContextManager[object]:
-        """Return a block that changes nothing: nobody looks at tensor operations here."""
+    def pause_interception(self) -> AbstractContextManager[object]:
+        """Return a block without effect: nothing is intercepted on a GPU."""
         return nullcontext()
 
     def watch(self, tensor: torch.Tensor, name: str) -> None:
-        """Do nothing: a GPU knows its memory."""
+        """Do nothing: only the simulation tracks memory."""
 
     def race_messages(self) -> list[str]:
-        """Return nothing: a GPU finds no races."""
+        """Return nothing: a GPU detects no races."""
         return []
 
 
-def _with_named_streams(name: str) -> Device:
-    # Only now: it is about to use CUDA.
+def _with_named_streams(name: str, streams: GpuStreams) -> Device:
+    # Imported late: the module is for machines with CUDA.
     from assembler.device.cuda import CudaDevice
 
-    class _Named(CudaDevice):
-        """Streams of the script are known by their names to whoever reports a stream."""
+    class _NamingDevice(CudaDevice):
+        """Device whose new streams have their names in ``streams``."""
 
         @override
         def new_stream(self, name: str) -> Stream:
             stream = super().new_stream(name)
-            gpu_streams.name_stream(stream.torch_stream, name)  # type: ignore[attr-defined]
+            streams.name(stream.torch_stream, name)  # type: ignore[attr-defined]
             return stream
 
     ordinal = name.partition(":")[2]
-    return _Named(ordinal=int(ordinal) if ordinal else 0)
+    return _NamingDevice(ordinal=int(ordinal) if ordinal else 0)

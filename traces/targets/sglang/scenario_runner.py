@@ -1,5 +1,6 @@
-"""Plays scenarios on the release of sglang that is first on the path."""
+"""Runs of scenarios on the release of sglang that is first on the path."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from traces.targets.sglang.assembly import AssembledStack, assemble
 from traces.targets.sglang.discovery import PACKAGE
 from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.normalise import normalise_recording
-from traces.targets.sglang.rank_context import close_rank_context, group_tag
+from traces.targets.sglang.rank_context import RankContexts
 from traces.targets.sglang.runtime import open_runtime
 from traces.targets.sglang.script import TREE, ScenarioScript
 from traces.targets.sglang.script_device import ScriptDevice
@@ -25,11 +26,11 @@ DEFAULT_DEVICE = "sim:latest:0"
 
 
 class SglangScenarioRunner:
-    """Plays scenarios on a simulated device, each with a world of its own; one after the other.
+    """Runs each scenario in a fork of one process that has imported the release.
 
     Args:
         root: directory that holds ``sglang/``; first on the path for it already.
-        device: see :func:`surround`; copies happen as late as allowed unless it says otherwise.
+        device: see :func:`open_runtime`; copies run as late as allowed unless it says otherwise.
 
     Attributes:
         target: the release as the recorder sees it.
@@ -39,76 +40,86 @@ class SglangScenarioRunner:
     """
 
     def __init__(self, root: Path, *, device: str) -> None:
-        self._session = _ReleaseSession(root, device=device)
+        self._session = ReleaseSession(root, device=device, on_stack=_ignore_stack)
         self.target = self._session.target
 
-    def play(self, scenario: Any) -> Recording:  # noqa: ANN401
-        """Play one scenario in a copy of this process.
+    def run_scenario(self, scenario: Any) -> Recording:  # noqa: ANN401
+        """Run one scenario in a fork of this process.
 
         Raises:
-            Unplayable: the release does not have what it needs.
+            UnsupportedByRelease: the release lacks something that the scenario needs.
             RecorderError: something could not be recorded.
-            ForkError: the copy died.
+            ForkError: the fork died.
         """
-        return run_in_fork(lambda: self._session.play(scenario))
+        return run_in_fork(lambda: self._session.run_scenario(scenario))
 
-    def replayed(self, scenario: Any, call: tuple[str, int] | None) -> CallLog | LineLog:  # noqa: ANN401
-        """Play one scenario in a copy and return the log of all calls, or of the lines of one.
+    def log_run(self, scenario: Any, call: tuple[str, int] | None) -> CallLog | LineLog:  # noqa: ANN401
+        """Run one scenario in a fork and return the log of all calls, or of the lines of one.
 
         Args:
-            scenario: what to play.
+            scenario: what to run.
             call: function and number of a call; None for all calls.
 
         Raises:
-            Unplayable: the release does not have what it needs.
+            UnsupportedByRelease: the release lacks something that the scenario needs.
             RecorderError: something could not be recorded.
-            ForkError: the copy died.
+            ForkError: the fork died.
         """
-        # One copy only: what is logged in a copy of the copy would stay there.
+        # One fork only: a log kept in a fork of the fork would be lost with it.
         return run_in_fork(
-            lambda: log_run(self.target, call, play=lambda: self._session.play(scenario))
+            lambda: log_run(self.target, call, play=lambda: self._session.run_scenario(scenario))
         )
 
 
 def run_in_process(scenario: Any, root: Path, *, device: str) -> Recording:  # noqa: ANN401
-    """Import the release for a device and play one scenario; this process can do no more.
+    """Import the release for a device and run one scenario; the process can do no more after it.
 
     A GPU needs that: its context does not survive a fork, and page-locked memory stays locked.
 
     Args:
-        scenario: what to play.
+        scenario: what to run.
         root: directory that holds ``sglang/``; first on the path for it already.
-        device: see :func:`surround`.
+        device: see :func:`open_runtime`.
 
     Raises:
         ImportError: another ``sglang`` was imported, or it cannot be.
-        Unplayable: the release does not have what it needs.
+        UnsupportedByRelease: the release lacks something that the scenario needs.
         RecorderError: something could not be recorded.
     """
-    return _ReleaseSession(root, device=device).play(scenario)
+    session = ReleaseSession(root, device=device, on_stack=_ignore_stack)
+    return session.run_scenario(scenario)
 
 
-class _ReleaseSession:
+class ReleaseSession:
     """One import of the release, on one device.
+
+    Args:
+        root: directory that holds ``sglang/``; first on the path for it already.
+        device: see :func:`open_runtime`.
+        on_stack: called with every stack that was assembled, before its first step.
 
     Attributes:
         target: the release as the recorder sees it.
     """
 
-    def __init__(self, root: Path, *, device: str) -> None:
+    def __init__(
+        self, root: Path, *, device: str, on_stack: Callable[[AssembledStack], None]
+    ) -> None:
         torch.set_num_threads(1)
         self._runtime = open_runtime(device)
+        self._ranks = RankContexts()
+        self._on_stack = on_stack
         self.target = SglangTarget(
             self._runtime.release,
             is_pinned=self._runtime.device.is_pinned,
-            group_tag=group_tag,
-            order_seams=self._runtime.order_seams,
+            group_tag=self._ranks.group_tag,
+            order_probes=self._runtime.order_probes,
         )
         if self.target.root.resolve() != root.resolve():
             raise ImportError(f"{PACKAGE}: expected the one under {root}, got {self.target.root}")
 
-    def play(self, scenario: Any) -> Recording:  # noqa: ANN401
-        """Play one scenario; see :meth:`SglangPlayer.play`."""
+    def run_scenario(self, scenario: Any) -> Recording:  # noqa: ANN401
+        """Run one scenario in this process; see :meth:`SglangScenarioRunner.run_scenario`."""
         recorder = Recorder(self.target)
         recorder.scenario(scenario.name, scenario.config)
         messages: list[Message] = []
@@ -116,15 +127,18 @@ class _ReleaseSession:
         try:
             with recorder:
                 with recorder.step("build"):
-                    stack = assemble(scenario, device=self._runtime.pool_device)
-                    self._watch(stack)
-                bench = ScriptDevice(self._runtime.device, quiet=self._runtime.quiet)
-                script = ScenarioScript(stack, bench=bench)
+                    stack = assemble(scenario, ranks=self._ranks, device=self._runtime.pool_device)
+                    self._watch_buffers(stack)
+                self._on_stack(stack)
+                device = ScriptDevice(
+                    self._runtime.device, pause_interception=self._runtime.pause_interception
+                )
+                script = ScenarioScript(stack, device=device)
                 for step in script.steps:
                     if step == TREE:
                         messages += self._new_race_messages("reload", messages)
                     with recorder.step(step):
-                        for result in script.play(step):
+                        for result in script.run_step(step):
                             recorder.digest(result)
                     messages += [_message(step, "warning", note) for note in script.take_notes()]
         except (RecorderError, UnsupportedByRelease):
@@ -132,25 +146,29 @@ class _ReleaseSession:
         except Exception:  # noqa: BLE001 - recorded as the outcome
             pass
         finally:
-            close_rank_context()
+            self._ranks.close()
         step = TREE if script is not None and TREE in script.steps else "reload"
         return normalise_recording(
             recorder.recording, messages=[*messages, *self._new_race_messages(step, messages)]
         )
 
     def _new_race_messages(self, step: str, known: list[Message]) -> list[Message]:
-        """Return what the device found wrong and nobody told yet."""
-        told = {message.text for message in known}
+        """Return the races that are not among the known messages."""
+        texts = {message.text for message in known}
         return [
             _message(step, "error", line)
             for line in self._runtime.race_messages()
-            if line not in told
+            if line not in texts
         ]
 
-    def _watch(self, stack: AssembledStack) -> None:
+    def _watch_buffers(self, stack: AssembledStack) -> None:
         for name, pool in stack.device_pools.items():
             for buffer in buffers_of(pool):
                 self._runtime.watch(buffer.tensor, f"{name}.{buffer.name}")
+
+
+def _ignore_stack(stack: AssembledStack) -> None:
+    del stack
 
 
 def _message(step: str, level: Literal["warning", "error"], text: str) -> Message:

@@ -1,12 +1,12 @@
-"""What is played on a stack: back up, poison, load into other slots, read layer by layer.
+"""Script of a scenario: back up, poison, load into other slots, read layer by layer.
 
 Every buffer that can be reached from a device pool takes part, whether or not a host pool mirrors
-it: what nobody restores shows as a round trip that is not equal. Where the entry opened its
-storage, what was backed up goes there and back; where it made a tree of the release, the tree
-itself plays then. At the end the functions that the entries of the group were given are called.
+it: a buffer that no load restores shows as an unequal round trip. Where the entry opened its
+storage, the backed-up pages go to storage and back; where it made a tree of the release, the tree
+is driven next. At the end the callbacks of the group's entries are called.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +30,7 @@ from traces.targets.sglang.tree_script import TreeScript, is_tree
 
 TREE = "tree"
 STORAGE = "storage"
-_CALLBACKS = "callbacks"
+# Steps that end with a digest of every plane.
 _CONTROLLER_STEPS = ("backup", "reload", "finish")
 # Token ids of a node begin at a multiple of this.
 _TOKENS = 1000
@@ -42,7 +42,7 @@ class BackedUpNode:
     """Tokens that are backed up together.
 
     Attributes:
-        author: seeds what is written.
+        author: seeds the content of their rows.
         device: device slots by domain.
         host: what the controller's write returned.
         extra: host slots of the sidecars with slots of their own, by pool name.
@@ -55,44 +55,50 @@ class BackedUpNode:
 
 
 class ScenarioScript:
-    """Plays the steps of one scenario.
+    """Steps of one scenario.
 
     Args:
         stack: what the release assembled.
-        bench: the device, as the script itself works on it.
+        device: the device as scripts use it.
 
     Attributes:
-        steps: what there is to play, in order.
+        steps: names of the steps, in order.
     """
 
-    def __init__(self, stack: AssembledStack, *, bench: ScriptDevice) -> None:
+    def __init__(self, stack: AssembledStack, *, device: ScriptDevice) -> None:
         self._stack = stack
-        self._script_device = bench
+        self._device = device
         self._transfers = ControllerDriver(stack)
-        self._rows = RowContents(stack, bench=bench, transfers=self._transfers)
+        self._rows = RowContents(stack, device=device, transfers=self._transfers)
         self._nodes: list[BackedUpNode] = []
-        self.steps = (
-            *_CONTROLLER_STEPS,
-            *([STORAGE] if getattr(stack.controller, "enable_storage", False) else []),
-            *([TREE] if is_tree(stack.cache) else []),
-            _CALLBACKS,
-        )
+        self._loaded: list[dict[str, torch.Tensor]] = []
+        self._steps: dict[str, Callable[[], Iterator[DigestRecord]]] = {
+            "backup": self._back_up_nodes,
+            "reload": self._reload_nodes,
+            "finish": self._finish_reload,
+        }
+        if getattr(stack.controller, "enable_storage", False):
+            self._steps[STORAGE] = self._store_and_fetch
+        if is_tree(stack.cache):
+            self._steps[TREE] = self._drive_tree
+        self._steps["callbacks"] = self._call_callbacks
+        self.steps = tuple(self._steps)
         self._notes: list[str] = []
 
     def take_notes(self) -> list[str]:
-        """Return, once, why something that belongs to the scenario was not played."""
+        """Return, once, why a part of the scenario did not run, a line each."""
         notes, self._notes = self._notes, []
         return notes
 
-    def play(self, step: str) -> Iterator[DigestRecord]:
-        """Play one of ``steps`` and yield what it shows."""
-        yield from getattr(self, f"_{step}")()
-        self._script_device.synchronize()
+    def run_step(self, step: str) -> Iterator[DigestRecord]:
+        """Run one of :attr:`steps`; yield its comparisons, then the digests of all planes."""
+        yield from self._steps[step]()
+        self._device.synchronize()
         if step in _CONTROLLER_STEPS:
-            with self._script_device.quiet():
+            with self._device.pause_interception():
                 yield from list(self._rows.digests(step))
 
-    def _backup(self) -> Iterator[DigestRecord]:
+    def _back_up_nodes(self) -> Iterator[DigestRecord]:
         """Write two nodes on the device and back them up."""
         self._rows.poison("before")
         self._transfers.hold("KV", pages=1)
@@ -104,7 +110,7 @@ class ScenarioScript:
         self._transfers.finish_writing()
         yield from ()
 
-    def _reload(self) -> Iterator[DigestRecord]:
+    def _reload_nodes(self) -> Iterator[DigestRecord]:
         """Poison the device, load both nodes into other slots and compare."""
         self._rows.poison("after")
         for node in self._nodes:
@@ -113,51 +119,47 @@ class ScenarioScript:
         before = self._rows.snapshot()
         loaded = [self._transfers.load(node.host, node.extra) for node in self._nodes]
         self._transfers.start_loading()
-        yield from self._read_behind_load(loaded)
-        self._script_device.synchronize()
-        with self._script_device.quiet():
-            pairs = zip(self._rows.planes, before, strict=True)
-            compared = [self._compared("reload", *pair, loaded) for pair in pairs]
-        yield from compared
+        yield from self._read_during_load(loaded)
+        yield from self._compare_planes("reload", before, loaded)
         self._loaded = loaded
 
-    def _read_behind_load(self, loaded: list[dict[str, torch.Tensor]]) -> Iterator[DigestRecord]:
-        """Read every layer while it is on its way, through every accessor that the pools have."""
+    def _read_during_load(self, loaded: list[dict[str, torch.Tensor]]) -> Iterator[DigestRecord]:
+        """Read every layer before the load has finished, through every accessor of the pools."""
         reader = AccessorReader(
-            bench=self._script_device,
+            device=self._device,
             stack=self._stack,
             planes=self._rows.planes,
             slots=self._rows.on_host(loaded[0]),
             page_indices=self._page_indices(loaded[0]),
         )
-        known = self._rows.on_host(self._nodes[0].device)
+        slots = self._rows.on_host(self._nodes[0].device)
         written = {
             (plane.name, buffer.layer): self._rows.content(
-                plane, buffer, known[plane.domain.name], _AUTHORS[0]
+                plane, buffer, slots[plane.domain.name], _AUTHORS[0]
             )
             for plane in self._rows.planes
             for buffer in plane.layers
         }
         yield from reader.read_all(written)
 
-    def _finish(self) -> Iterator[DigestRecord]:
-        """Acknowledge the load and give everything back."""
+    def _finish_reload(self) -> Iterator[DigestRecord]:
+        """Wait for the loads and free their slots."""
         self._transfers.finish_loading()
         for slots in self._loaded:
             self._transfers.return_slots(slots)
         yield from ()
 
-    def _storage(self) -> Iterator[DigestRecord]:
+    def _store_and_fetch(self) -> Iterator[DigestRecord]:
         """Write both nodes to storage, fetch them into other host slots and load those.
 
-        Another rank's storage is another process's: what this rank does not write is not fetched.
+        Pages that this rank does not store cannot be fetched: other ranks have other processes.
         """
         written = [
             (HostPages(host=node.host, extra=node.extra), self._tokens(number, node))
             for number, node in enumerate(self._nodes, start=1)
         ]
-        with capture_thread_errors() as ended:
-            tier = StorageTierDriver(self._stack, ended)
+        with capture_thread_errors() as thread_errors:
+            tier = StorageTierDriver(self._stack, thread_errors)
             for pages, tokens in written:
                 tier.write(pages, tokens)
             fetched = [tier.fetch(pages, tokens) for pages, tokens in written]
@@ -169,11 +171,7 @@ class ScenarioScript:
         before = self._rows.snapshot()
         loaded = [self._transfers.load(pages.host, pages.extra) for pages in found]
         self._transfers.start_loading()
-        self._script_device.synchronize()
-        with self._script_device.quiet():
-            pairs = zip(self._rows.planes, before, strict=True)
-            compared = [self._compared(STORAGE, *pair, loaded) for pair in pairs]
-        yield from compared
+        yield from self._compare_planes(STORAGE, before, loaded)
         self._transfers.finish_loading()
 
     @staticmethod
@@ -181,27 +179,41 @@ class ScenarioScript:
         """Return the token ids of a node."""
         return range(number * _TOKENS, number * _TOKENS + len(node.host))
 
-    def _tree(self) -> Iterator[DigestRecord]:
-        """Let the tree back up, evict, match and load by its own policy."""
+    def _drive_tree(self) -> Iterator[DigestRecord]:
+        """Make the tree back up, evict, match and load by its own policy."""
         self._transfers.release_held()
-        play = TreeScript(
-            self._stack, bench=self._script_device, rows=self._rows, transfers=self._transfers
+        script = TreeScript(
+            self._stack, device=self._device, rows=self._rows, transfers=self._transfers
         )
-        yield from play.play()
-        self._notes += play.notes
+        yield from script.run()
+        self._notes += script.notes
 
-    def _callbacks(self) -> Iterator[DigestRecord]:
-        """Ask every callback of every pool what it does when the pool is full."""
+    def _call_callbacks(self) -> Iterator[DigestRecord]:
+        """Call every callback of every pool entry."""
         stack = self._stack
         run_callbacks(stack.group, stack.cache, stack.evictions)
         yield from ()
 
     def _page_indices(self, slots: dict[str, torch.Tensor]) -> torch.Tensor:
         page = self._stack.page_size
-        with self._script_device.quiet():
+        with self._device.pause_interception():
             return slots["KV"][::page] // page
 
-    def _compared(
+    def _compare_planes(
+        self,
+        step: str,
+        before: list[list[torch.Tensor]],
+        loaded: list[dict[str, torch.Tensor]],
+    ) -> list[RoundTrip]:
+        """Compare every plane with the nodes' content, once all work is done."""
+        self._device.synchronize()
+        with self._device.pause_interception():
+            return [
+                self._compare_plane(step, plane, rows, loaded)
+                for plane, rows in zip(self._rows.planes, before, strict=True)
+            ]
+
+    def _compare_plane(
         self,
         step: str,
         plane: Plane,

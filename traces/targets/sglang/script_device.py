@@ -1,4 +1,4 @@
-"""The device as the script itself works on it: its own tensor operations are nobody's business."""
+"""Device wrapper for the scripts of scenarios; their tensor operations are not intercepted."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -11,24 +11,25 @@ from assembler.device import Device, MemoryAccess
 class ScriptDevice:
     """Launches the script's reads and writes.
 
-    The stand-ins look at every tensor operation on a pool's memory. What is launched here says by
-    itself what it touches, and what the script does between synchronisations is no device work.
+    The shims intercept every tensor operation on a pool's memory. An operation that is launched
+    here declares its accesses itself, and the script's own operations between synchronisations are
+    no device work.
 
     Args:
         device: where the release's streams are.
-        quiet: returns a block in which tensor operations are not looked at.
+        pause_interception: returns a block in which tensor operations are not intercepted.
     """
 
     def __init__(
-        self, device: Device, *, quiet: Callable[[], AbstractContextManager[object]]
+        self, device: Device, *, pause_interception: Callable[[], AbstractContextManager[object]]
     ) -> None:
-        self.quiet = quiet
+        self.pause_interception = pause_interception
         self.torch_device = device.torch_device
         self._device = device
 
     def to_device(self, indices: torch.Tensor) -> torch.Tensor:
         """Return an index tensor in device memory."""
-        with self.quiet():
+        with self.pause_interception():
             return self._device.to_device(indices)
 
     def launch(
@@ -41,11 +42,11 @@ class ScriptDevice:
     ) -> None:
         """Enqueue an operation on the current stream."""
 
-        def quietly() -> None:
-            with self.quiet():
+        def run_uninterrupted() -> None:
+            with self.pause_interception():
                 operation()
 
-        self._device.launch(quietly, label=label, reads=reads, writes=writes)
+        self._device.launch(run_uninterrupted, label=label, reads=reads, writes=writes)
 
     @contextmanager
     def on_new_stream(self, name: str) -> Iterator[None]:

@@ -57,7 +57,7 @@ class SglangTarget:
         release: what it has.
         is_pinned: whether a host buffer is page-locked.
         group_tag: returns the role of a process group (``tp``), None for an unknown one.
-        order_seams: returns a seam for every way to order work of the device.
+        order_probes: returns a probe for every way to order work of the device.
     """
 
     name = "sglang"
@@ -69,7 +69,7 @@ class SglangTarget:
         *,
         is_pinned: Callable[[torch.Tensor], bool],
         group_tag: Callable[[object], str | None],
-        order_seams: Callable[[], list[EventProbe]],
+        order_probes: Callable[[], list[EventProbe]],
     ) -> None:
         found = importlib.import_module(PACKAGE).__file__
         assert found is not None
@@ -78,7 +78,7 @@ class SglangTarget:
         self._release = release
         self._is_pinned = is_pinned
         self._group_tag = group_tag
-        self._order_seams = order_seams
+        self._order_probes = order_probes
         self._host_pools = release.host_pools()
         self._device_pools = release.device_pools()
         self._states: object | None = None
@@ -92,7 +92,7 @@ class SglangTarget:
     def probes(self) -> list[Probe]:
         """Return everything that is to be watched, each function once."""
         found: list[Probe] = [*self._builder_seams(), *self._constructor_seams()]
-        found += [*self._operation_seams(), *self._slot_seams(), *self._order_seams()]
+        found += [*self._operation_seams(), *self._slot_seams(), *self._order_probes()]
         found += self._device_pool_seams()
         assert isinstance(report_copy, FunctionType)
         assert isinstance(report_storage_use, FunctionType)

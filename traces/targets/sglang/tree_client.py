@@ -1,4 +1,4 @@
-"""What a tree asks of a release's interfaces: keys, parameters, requests."""
+"""Client of a release's tree: keys, parameters and requests in the release's own types."""
 
 import inspect
 from array import array
@@ -11,7 +11,7 @@ from traces.targets.sglang.signature_caller import SignatureCaller
 
 
 class TreeRequest:
-    """A request as far as trees look at it, alone and with its KV record in one.
+    """The fields of a request that trees read, its KV record included.
 
     Later releases keep some of these fields in ``req.kv``, earlier ones in the request itself.
 
@@ -40,11 +40,11 @@ class TreeRequest:
 
     @property
     def holds_mamba(self) -> bool:
-        """Whether it has a state slot of its own."""
+        """True where the request has a state slot of its own."""
         return self.mamba_pool_idx is not None
 
     def take_match(self, match: Any) -> None:  # noqa: ANN401 - the release's own class
-        """Take over what a match found, as schedulers do."""
+        """Copy the fields of a match, as schedulers do."""
         self.last_node = match.last_device_node
         for name in ("host_hit_length", "swa_host_hit_length", "mamba_host_hit_length"):
             setattr(self, name, getattr(match, name, 0))
@@ -70,13 +70,13 @@ class TreeClient:
         self._caller = SignatureCaller()
 
     def key(self, tokens: list[int]) -> Any:  # noqa: ANN401 - the release's own class
-        """Return a key of tokens, in the container that the release wants."""
+        """Return a key of tokens, in the container that the release takes."""
         cls = find_class("RadixKey")
         kind = str(inspect.signature(cls).parameters["token_ids"].annotation)
         return cls(array("q", tokens) if "array" in kind else tokens)
 
     def match(self, key: Any, request: TreeRequest | None) -> Any:  # noqa: ANN401
-        """Match a key; a request's states are copied for it."""
+        """Match a key; with a request, its states are copied on write."""
         given = {"key": key, "cow_mamba": request is not None, "req": request}
         return self._cache.match_prefix(self._params("MatchPrefixParams", given))
 
@@ -96,7 +96,7 @@ class TreeClient:
         *,
         known: int,
     ) -> Any:  # noqa: ANN401
-        """Insert tokens with their slots, of which the first ``known`` are the tree's own."""
+        """Insert tokens with their slots; the tree owns the first ``known`` ones already."""
         given = {"key": key, "value": slots, "mamba_value": states, "prev_prefix_len": known}
         return self._cache.insert(self._params("InsertParams", given))
 
@@ -106,7 +106,7 @@ class TreeClient:
         self._cache.evict(self._params("EvictParams", given))
 
     def load_back(self, match: Any, request: TreeRequest) -> None:  # noqa: ANN401
-        """Queue loading what a match found on the host, and start it."""
+        """Queue the load of a match's host part, and start it."""
         node = getattr(match, "best_match_node", None)
         node = match.last_host_node if node is None else node
         given = {

@@ -1,8 +1,8 @@
-"""A release's own tree plays: insert, back up, match, evict, match on the host, load back.
+"""Script for a release's own tree: insert, back up, match, evict, match on the host, load back.
 
-Two token sequences with a common beginning go through the tree by its own policy. Nobody else asks
-its controller for anything here. What counts is what a request gets: the slots of a match, the
-window behind them, the state it may read, compared with what was written for its tokens.
+Two token sequences with a common prefix go through the tree by its own policy; only the tree calls
+the controller. The slots that a request gets from a match, the window behind them and the state it
+may read are compared with the content that was written for its tokens.
 """
 
 from collections.abc import Iterator
@@ -29,22 +29,22 @@ from traces.targets.sglang.tree_client import TreeClient, TreeRequest
 STEP = "tree"
 _CALLS = ("match_prefix", "insert", "evict")
 _TIERED_CALLS = ("init_load_back", "ready_to_load_host_cache", "check_hicache_events")
-# Tokens that are shared, and that are not.
+# Tokens of the shared half, and of the other, at least.
 _PART_MIN = 8
 _EVICT_ALL = 1 << 20
-# One in which writes that were put off are started, one in which they have ended.
+# One starts the deferred writes, one finds them finished.
 _ACKNOWLEDGE_ROUNDS = 2
 _KV, _SWA, _MAMBA = "KV", "SWA", "MAMBA"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSequence:
-    """Tokens that are inserted.
+    """Tokens to insert.
 
     Attributes:
         name: ``first``, ``second``.
         tokens: token ids.
-        parts: who wrote the two halves.
+        parts: authors of the content of the two halves.
     """
 
     name: str
@@ -52,36 +52,36 @@ class TokenSequence:
     parts: tuple[str, str]
 
 
-def is_tree(cache: Any) -> bool:  # noqa: ANN401 - a cache of the release, or what stands in
-    """Tell whether tokens can be inserted into a cache and matched."""
+def is_tree(cache: Any) -> bool:  # noqa: ANN401 - a cache of the release, or a substitute
+    """Return whether tokens can be inserted into a cache and matched."""
     return all(_has_method(cache, name) for name in _CALLS)
 
 
 class TreeScript:
-    """Plays the tree of one stack.
+    """Drives the tree of one stack.
 
     Args:
-        stack: what the release assembled; nothing of it is in use.
-        bench: the device, as the script itself works on it.
+        stack: what the release assembled; all of its slots are free.
+        device: the device as scripts use it.
         rows: the rows of its pools.
-        transfers: takes and gives back slots.
+        transfers: allocates and frees slots.
 
     Attributes:
-        notes: why something was not played, a line each.
+        notes: why the tree was not driven, a line each.
     """
 
     def __init__(
         self,
         stack: AssembledStack,
         *,
-        bench: ScriptDevice,
+        device: ScriptDevice,
         rows: RowContents,
         transfers: ControllerDriver,
     ) -> None:
         self._stack = stack
         self._cache = stack.cache
         self._tree = TreeClient(stack.cache)
-        self._script_device = bench
+        self._device = device
         self._rows = rows
         self._transfers = transfers
         self._slots = TokenSlots(stack)
@@ -90,8 +90,8 @@ class TreeScript:
         self._comparisons = {plane.name: RoundTripComparison() for plane in rows.planes}
         self.notes: list[str] = []
 
-    def play(self) -> Iterator[DigestRecord]:
-        """Play and yield what it shows: matches first, then the rows that were loaded."""
+    def run(self) -> Iterator[DigestRecord]:
+        """Run the script; yield comparisons of matches, then of the loaded rows."""
         reason = self._skip_reason()
         if reason:
             self.notes.append(f"not played: {type(self._cache).__name__} {reason}")
@@ -114,7 +114,7 @@ class TreeScript:
         return f"hands out slots of {min(other)} by itself" if other else ""
 
     def _prepare(self) -> None:
-        """Let the tree know its policy, and that a few pages are worth loading here."""
+        """Set the tree's policy, and have it load even a few pages."""
         assert self._stack.complete_tree is not None
         self._stack.complete_tree()
         if hasattr(self._cache, "load_back_threshold"):
@@ -131,10 +131,10 @@ class TreeScript:
         )
 
     def _insert(self, sequence: TokenSequence) -> Iterator[RoundTrip]:
-        """Insert a sequence as a request does that computes what it does not find, then hit it."""
+        """Insert a sequence as a request does that lacks a part of it, then insert it again."""
         key = self._tree.key(sequence.tokens)
         found, own = self._computed(key, len(sequence.tokens))
-        with self._script_device.quiet():
+        with self._device.pause_interception():
             slots = torch.cat([found, own])
         state = self._take_state()
         self._write(sequence, slots, state, known=len(found))
@@ -154,12 +154,12 @@ class TreeScript:
         *,
         known: int,
     ) -> None:
-        """Insert, and give back what the tree has already, as far as it leaves that to others."""
+        """Insert, and free the slots of known tokens where the tree leaves that to its caller."""
         free = self._slots.full_num()
         result = self._tree.insert(key, slots, state, known=known)
         if result.prefix_len > known and self._slots.full_num() == free:
             kept = self._tree.device_slots(self._tree.match(key, None))
-            with self._script_device.quiet():
+            with self._device.pause_interception():
                 double = slots[: len(kept)][slots[: len(kept)] != kept]
             if len(double):
                 self._slots.return_slots(double)
@@ -174,8 +174,8 @@ class TreeScript:
         *,
         known: int,
     ) -> None:
-        """Launch writing what the tokens after the first ``known`` ones hold, and their state."""
-        with self._script_device.quiet():
+        """Launch writes of the tokens' rows after the first ``known`` ones, and of their state."""
+        with self._device.pause_interception():
             where = self._slots_of_tokens(slots)
         for number, author in enumerate(sequence.parts):
             first = max(known, number * self._part)
@@ -188,7 +188,7 @@ class TreeScript:
     def _round_trip(self, sequences: tuple[TokenSequence, TokenSequence]) -> Iterator[RoundTrip]:
         """Evict everything, poison the device, load the second sequence back and compare.
 
-        What it loads is two nodes: the first sequence was split where the second one leaves it.
+        It loads two nodes: the tree split the first sequence where the second one diverges.
         """
         self._tree.evict(_EVICT_ALL, _EVICT_ALL)
         self._acknowledge()
@@ -206,9 +206,9 @@ class TreeScript:
             self._tree.load_back(match, loading)
         self._acknowledge()
         match = self._tree.match(self._tree.key(sequence.tokens), reading)
-        self._script_device.synchronize()
+        self._device.synchronize()
         yield self._compare_match(sequence, match, phase="loaded", is_on_device=True)
-        with self._script_device.quiet():
+        with self._device.pause_interception():
             slots = self._tree.device_slots(match)
             self._compare(sequence, slots, (loading, reading), before, held)
         self._transfers.return_slots(self._states_held((loading, reading)))
@@ -222,7 +222,7 @@ class TreeScript:
         before: list[list[torch.Tensor]],
         held: dict[str, torch.Tensor],
     ) -> None:
-        """Note rows that do not hold what was written, and rows that others own and changed."""
+        """Record rows with other content than was written, and changed rows outside the match."""
         where = self._slots_of_tokens(slots)
         states = [state.cpu() for request in requests for state in request.states()]
         for plane, olds in zip(self._rows.planes, before, strict=True):
@@ -251,7 +251,7 @@ class TreeScript:
     def _expected_rows(
         self, plane: Plane, buffer: RowBuffer, sequence: TokenSequence
     ) -> torch.Tensor:
-        """Return what the rows of all tokens hold; that of a state is the last writer's."""
+        """Return the content of the rows of all tokens; a state has its last writer's."""
         if plane.domain.name == _MAMBA:
             return self._rows.content(plane, buffer, torch.zeros(1).long(), sequence.parts[1])
         tokens = torch.arange(self._part)
@@ -280,7 +280,7 @@ class TreeScript:
         phase: str,
         is_on_device: bool,
     ) -> RoundTrip:
-        """Tell which tokens were not found where they are, and which elsewhere, by position."""
+        """Return which tokens a match missed, and which it found on the other side, by position."""
         device, host = len(self._tree.device_slots(match)), int(match.host_hit_length)
         on_device = set(range(device))
         on_host = set(range(device, device + host))
@@ -295,9 +295,9 @@ class TreeScript:
         )
 
     def _computed(self, key: Any, length: int) -> tuple[torch.Tensor, torch.Tensor]:  # noqa: ANN401
-        """Return the slots of what is found on the device, and new ones for the rest of a key.
+        """Return the device slots of a key's known tokens, and new slots for the rest.
 
-        Where there is no room for the rest and a page more, everything is evicted first.
+        Everything is evicted first where there is no room for the rest and a page more.
         """
         found = self._tree.device_slots(self._tree.match(key, None))
         if not self._slots.has_room(length - len(found) + self._stack.page_size):
@@ -318,7 +318,7 @@ class TreeScript:
         return self._transfers.take_one(_MAMBA) if _MAMBA in self._domains else None
 
     def _hold(self) -> dict[str, torch.Tensor]:
-        """Take a page, so that what is loaded lies elsewhere."""
+        """Take a page, so that the next load goes to other slots."""
         held = {_KV: self._take(self._stack.page_size)}
         state = self._take_state()
         return held if state is None else {**held, _MAMBA: state}
@@ -335,19 +335,20 @@ class TreeScript:
         return {_MAMBA: torch.cat(taken)} if taken else {}
 
     def _acknowledge(self) -> None:
-        """Let the tree start what it put off and see to what has ended, as schedulers do."""
+        """Have the tree start deferred work and process finished work, as schedulers do."""
         for _ in range(_ACKNOWLEDGE_ROUNDS):
-            self._script_device.synchronize()
+            self._device.synchronize()
             with _as_first_stage(self._cache):
                 self._cache.check_hicache_events()
-        self._script_device.synchronize()
+        self._device.synchronize()
 
 
 @contextmanager
 def _as_first_stage(cache: Any) -> Iterator[None]:  # noqa: ANN401 - a cache of the release
-    """Let a tree of a later pipeline stage count what has ended by itself.
+    """Have a tree of a later pipeline stage count finished operations itself.
 
-    It would be told by the stage before it, which is played nowhere and would say the same.
+    It would receive the count from the stage before it, which does not run here and would send the
+    same number.
     """
     names = [name for name in ("pp_rank",) if getattr(cache, name, 0)]
     before = {name: getattr(cache, name) for name in names}
@@ -360,5 +361,5 @@ def _as_first_stage(cache: Any) -> Iterator[None]:  # noqa: ANN401 - a cache of 
             setattr(cache, name, value)
 
 
-def _has_method(cache: Any, name: str) -> bool:  # noqa: ANN401 - a cache of the release, or what stands in
+def _has_method(cache: Any, name: str) -> bool:  # noqa: ANN401 - a cache of the release, or a substitute
     return callable(getattr(cache, name, None))

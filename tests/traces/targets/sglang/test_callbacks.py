@@ -96,7 +96,10 @@ def test_a_method_handed_over_is_told_like_one_called(found: Found) -> None:
 
 def test_functions_that_the_script_hands_in_are_told_by_name(found: Found) -> None:
     evictions = EvictionLog()
-    host, device = evictions.named("host_swa_evict_fn"), evictions.named("device_swa_evict_fn")
+    host, device = (
+        evictions.recording_function("host_swa_evict_fn"),
+        evictions.recording_function("device_swa_evict_fn"),
+    )
     run_callbacks(group_of(device, host), None, evictions)
     assert found == [
         ("SWA", "device_evict_fn", ["host_swa_evict_fn(+)"]),

@@ -208,11 +208,11 @@ def play(device, monkeypatch):
             dropped=(),
             evictions=EvictionLog(),
         )
-        bench = ScriptDevice(device, quiet=nullcontext)
+        script_device = ScriptDevice(device, pause_interception=nullcontext)
         transfers = ControllerDriver(stack)
-        rows = RowContents(stack, bench=bench, transfers=transfers)
-        found = TreeScript(stack, bench=bench, rows=rows, transfers=transfers)
-        return list(found.play()), found.notes, slots
+        rows = RowContents(stack, device=script_device, transfers=transfers)
+        found = TreeScript(stack, device=script_device, rows=rows, transfers=transfers)
+        return list(found.run()), found.notes, slots
 
     return played
 

@@ -48,15 +48,15 @@ class Shims:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        quiet = InterceptionPause()
+        pause = InterceptionPause()
         self._buffers = StorageTable(device)
-        self._host_memory = HostMemory(device=device, buffers=self._buffers, quiet=quiet)
-        runner = KernelRunner(device=device, buffers=self._buffers, quiet=quiet)
+        self._host_memory = HostMemory(device=device, buffers=self._buffers, pause=pause)
+        runner = KernelRunner(device=device, buffers=self._buffers, pause=pause)
         self.functions = {name: runner.shim_for(kernel) for name, kernel in KERNELS.items()}
         self._streams = StreamShims(device)
         self.device_module = self._streams.module()
-        self._operations = StreamOperations(device=device, buffers=self._buffers, quiet=quiet)
-        self._quiet = quiet
+        self._operations = StreamOperations(device=device, buffers=self._buffers, pause=pause)
+        self._pause = pause
         self._changes = module_binding.AttributePatches()
         self._binder = module_binding.ShimBinder(
             functions=self.functions, allocate=self._host_memory.allocate, changes=self._changes
@@ -90,9 +90,9 @@ class Shims:
         """Return memory as a host pool gets it: filled with ``0xA5``, page-locked if wanted."""
         return self._host_memory.allocate(shape, dtype, "cpu", pin_memory, None)
 
-    def quiet(self) -> InterceptionPause:
+    def pause_interception(self) -> InterceptionPause:
         """Return a block in which tensor operations are left alone: they happen at once."""
-        return self._quiet
+        return self._pause
 
     def remove(self) -> None:
         """Take back everything. Modules that were imported meanwhile keep what they copied."""

@@ -25,7 +25,7 @@ def footprint(
     args: tuple[Any, ...],
     named: dict[str, Any],
     *,
-    quiet: InterceptionPause,
+    pause: InterceptionPause,
 ) -> tuple[list[MemoryAccess], list[MemoryAccess]]:
     """Return what an operation reads and what it writes.
 
@@ -35,13 +35,13 @@ def footprint(
         func: the operation.
         args: its arguments by position.
         named: its arguments by name.
-        quiet: is entered when the row numbers are read, which is when the operation happens.
+        pause: entered while row numbers are read, which is when the operation runs.
     """
     if func in _READ_ROWS and isinstance(args[0], torch.Tensor):
-        reads = _rows(args, quiet)
+        reads = _rows(args, pause)
         return [*reads, *map(tensor_access, _tensors(args[1:]))], []
     if func in _WRITE_ROWS:
-        writes = _rows(args, quiet)
+        writes = _rows(args, pause)
         return [*map(tensor_access, _tensors((args[1:], named)))], writes
     written = written_operands(func, args, named)
     numbers = set(map(id, written))
@@ -73,7 +73,7 @@ def picked_axis(args: tuple[Any, ...]) -> tuple[int, torch.Tensor] | None:
     return given[0]
 
 
-def _rows(args: tuple[Any, ...], quiet: InterceptionPause) -> list[MemoryAccess]:
+def _rows(args: tuple[Any, ...], pause: InterceptionPause) -> list[MemoryAccess]:
     picked = picked_axis(args)
     tensor: torch.Tensor = args[0]
     if picked is None or tensor.numel() == 0:
@@ -86,7 +86,7 @@ def _rows(args: tuple[Any, ...], quiet: InterceptionPause) -> list[MemoryAccess]
         return [tensor_access(tensor)]
 
     def numbers() -> torch.Tensor:
-        with quiet:
+        with pause:
             return index.reshape(-1) % row_num
 
     return [row_access(part, numbers) for part in parts]

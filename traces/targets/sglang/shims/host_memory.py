@@ -35,13 +35,13 @@ class HostMemory:
     Args:
         device: keeps the memory.
         buffers: are told of it.
-        quiet: is entered around work on bytes.
+        pause: entered around work on bytes.
     """
 
-    def __init__(self, *, device: Device, buffers: StorageTable, quiet: InterceptionPause) -> None:
+    def __init__(self, *, device: Device, buffers: StorageTable, pause: InterceptionPause) -> None:
         self._device = device
         self._buffers = buffers
-        self._quiet = quiet
+        self._pause = pause
 
     def allocate(
         self,
@@ -103,9 +103,9 @@ class HostMemory:
         """Return a method that makes the host wait for the stream, if it reads device memory."""
 
         def read(tensor: torch.Tensor, *arguments: object, **named: object) -> Any:  # noqa: ANN401
-            if self._quiet.depth or not self._buffers.is_device(tensor):
+            if self._pause.depth or not self._buffers.is_device(tensor):
                 return method(tensor, *arguments, **named)
-            with self._quiet:
+            with self._pause:
                 read_only = tensor_access(tensor)
                 self._device.launch(
                     lambda: None, label=method.__name__, reads=(read_only,), writes=()

@@ -1,4 +1,4 @@
-"""On a GPU: the real kernels, wherever a release names them, report what they move."""
+"""Wrappers of the real kernels on a GPU that report the bytes each call moves."""
 
 import sys
 import types
@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from traces.targets.sglang.gpu_streams import stream_name
 from traces.targets.sglang.shims.host_memory import POISON
 from traces.targets.sglang.shims.kernel_moves import report_kernel_move
 from traces.targets.sglang.shims.kernel_table import KERNELS, TransferKernel
@@ -16,45 +15,53 @@ from traces.targets.sglang.shims.module_binding import AttributePatches
 
 _HOLDERS = ("sglang", "sgl_kernel")
 _FACTORIES = "ALLOC_MEMORY_FUNCS"
+_StreamName = Callable[[torch.cuda.Stream], str]
 
 
-def observe_kernels(functions: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
-    """Wrap real kernels so that ``moved`` is called with what they move. Changes nothing else.
+def observe_kernels(
+    functions: Mapping[str, Callable[..., Any]], stream_name: _StreamName
+) -> dict[str, Callable[..., Any]]:
+    """Wrap real kernels so that :func:`report_copy` is called with the bytes they move.
 
     Args:
-        functions: real kernels by name; those that the table does not know are returned unchanged.
+        functions: real kernels by name; those that are not in the table are returned unchanged.
+        stream_name: returns the name of a stream.
     """
     return {
-        name: _observed_kernel(KERNELS[name], real) if name in KERNELS else real
+        name: _observed_kernel(KERNELS[name], real, stream_name) if name in KERNELS else real
         for name, real in functions.items()
     }
 
 
 class KernelObserver:
-    """Puts observed kernels in the place of the real ones in every module that is imported.
+    """Replaces kernels by observed ones in every imported module of a release.
 
-    Host pools' memory, whose content is undefined when it is new, is filled as the stand-ins fill
-    it: what a release copies without having written it is then the same here and there.
+    New host memory, whose content is undefined, is filled as the shims fill it: bytes that a
+    release copies without having written them are then the same on a GPU and in the simulation.
+
+    Args:
+        stream_name: returns the name of a stream.
 
     Attributes:
-        bound: what was bound so far, as ``module.name``.
+        bound: attributes replaced so far, as ``module.name``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stream_name: _StreamName) -> None:
+        self._stream_name = stream_name
         self.bound: list[str] = []
         self._changes = AttributePatches()
         self._wrappers: dict[int, Callable[..., Any]] = {}
         self._kept: list[object] = []
 
     def bind(self) -> None:
-        """Bind what is imported by now; binding again adds what is new."""
+        """Replace kernels in the modules imported by now; later calls add new modules."""
         for name, module in list(sys.modules.items()):
             if name.partition(".")[0] in _HOLDERS and isinstance(module, types.ModuleType):
                 self._bind_kernels(module)
                 self._bind_memory(module)
 
     def remove(self) -> None:
-        """Take everything back."""
+        """Restore every replaced attribute."""
         self._changes.undo()
         self.bound.clear()
 
@@ -65,10 +72,11 @@ class KernelObserver:
                 self.bound.append(f"{module.__name__}.{alias}")
 
     def _wrapper(self, real: types.FunctionType) -> Callable[..., Any]:
-        """Return the one wrapper of a kernel, for all its aliases."""
+        """Return the wrapper that all aliases of a kernel share."""
         if id(real) not in self._wrappers:
             self._kept.append(real)
-            (self._wrappers[id(real)],) = observe_kernels({real.__name__: real}).values()
+            kernel = KERNELS[real.__name__]
+            self._wrappers[id(real)] = _observed_kernel(kernel, real, self._stream_name)
         return self._wrappers[id(real)]
 
     def _bind_memory(self, module: types.ModuleType) -> None:
@@ -95,12 +103,14 @@ def _is_kernel(value: object) -> bool:
     )
 
 
-def _observed_kernel(kernel: TransferKernel, real: Callable[..., Any]) -> Callable[..., Any]:
+def _observed_kernel(
+    kernel: TransferKernel, real: Callable[..., Any], stream_name: _StreamName
+) -> Callable[..., Any]:
     def run(*arguments: object, **named: object) -> Any:  # noqa: ANN401 - what the kernel returns
         stream = stream_name(torch.cuda.current_stream())
         moves = kernel.read(*arguments, **named)
         result = real(*arguments, **named)
-        # What a kernel refuses is not moved.
+        # After the call: a kernel that raises has moved nothing.
         for move in moves:
             report_kernel_move(move, kernel=kernel.name, backend=kernel.backend, stream=stream)
         return result

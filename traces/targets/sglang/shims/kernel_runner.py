@@ -24,20 +24,20 @@ class KernelRunner:
     Args:
         device: whose current stream does the work.
         buffers: the memory that addresses lie in.
-        quiet: is entered around work on bytes.
+        pause: entered around work on bytes.
     """
 
-    def __init__(self, *, device: Device, buffers: StorageTable, quiet: InterceptionPause) -> None:
+    def __init__(self, *, device: Device, buffers: StorageTable, pause: InterceptionPause) -> None:
         self._device = device
         self._buffers = buffers
-        self._quiet = quiet
+        self._pause = pause
 
     def shim_for(self, kernel: TransferKernel) -> Callable[..., None]:
         """Return a function with a kernel's parameters that does what the kernel does."""
         launch = self._launch_direct if kernel.backend == "direct" else self._launch_kernel
 
         def run(*arguments: object, **named: object) -> None:
-            with self._quiet:
+            with self._pause:
                 moves = kernel.read(*arguments, **named)
                 if kernel.backend == "direct" and moves and moves[0].source.slots is None:
                     self._launch_pages(kernel.name, moves)
@@ -55,13 +55,13 @@ class KernelRunner:
         indices = (self._indices(move.source, source), self._indices(move.target, target))
 
         def numbers(side: RowAddresses, own: torch.Tensor) -> torch.Tensor:
-            with self._quiet:
+            with self._pause:
                 is_kept = (indices[0] >= 0) & (indices[1] >= 0)
                 rows = side.numbers(own)
                 return rows[is_kept.repeat_interleave(rows.numel() // max(own.numel(), 1))]
 
         def operation() -> None:
-            with self._quiet:
+            with self._pause:
                 source_rows = numbers(move.source, indices[0])
                 target_rows = numbers(move.target, indices[1])
                 taken = _rows_at_address(source, move.source, move.row_bytes, source_rows)
@@ -100,7 +100,7 @@ class KernelRunner:
         report_kernel_move(move, kernel=name, backend="direct", stream=self._stream_name)
 
         def operation() -> None:
-            with self._quiet:
+            with self._pause:
                 for source_row, target_row in zip(source_rows, target_rows, strict=True):
                     taken = _slice(move.source, source, source_row)
                     _slice(move.target, target, target_row).copy_(taken, non_blocking=True)
@@ -119,7 +119,7 @@ class KernelRunner:
             report_kernel_move(move, kernel=name, backend="direct", stream=self._stream_name)
 
         def operation() -> None:
-            with self._quiet:
+            with self._pause:
                 for page in range(pages[0].source.rows.numel()):
                     for one in pages:
                         one.target.piece(page).copy_(one.source.piece(page))

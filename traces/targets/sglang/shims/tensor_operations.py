@@ -29,14 +29,14 @@ class StreamOperations(TorchDispatchMode):
     Args:
         device: whose current stream does the work.
         buffers: what memory counts as.
-        quiet: operations inside of it are left alone.
+        pause: operations inside of it are not intercepted.
     """
 
-    def __init__(self, *, device: Device, buffers: StorageTable, quiet: InterceptionPause) -> None:
+    def __init__(self, *, device: Device, buffers: StorageTable, pause: InterceptionPause) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._device = device
         self._buffers = buffers
-        self._quiet = quiet
+        self._pause = pause
         self._provenance = ElementOrigins(buffers)
 
     @override
@@ -49,9 +49,9 @@ class StreamOperations(TorchDispatchMode):
     ) -> Any:
         del types
         named = {} if kwargs is None else kwargs
-        if self._quiet.depth:
+        if self._pause.depth:
             return func(*args, **named)
-        with self._quiet:
+        with self._pause:
             return self._handle(func, args, named)
 
     def _handle(
@@ -71,7 +71,7 @@ class StreamOperations(TorchDispatchMode):
     def _run_on_host(
         self, func: torch._ops.OpOverload, args: tuple[Any, ...], named: dict[str, Any]
     ) -> Any:  # noqa: ANN401
-        reads, writes = footprint(func, args, named, quiet=self._quiet)
+        reads, writes = footprint(func, args, named, pause=self._pause)
         self._device.host_access(
             label=str(func), reads=self._known(reads), writes=self._known(writes)
         )
@@ -89,7 +89,7 @@ class StreamOperations(TorchDispatchMode):
         self._provenance.report(func, args, stream=self._device.current_stream().name)
         # The host's own tensors are read at launch.
         args, named = tree_map_only(torch.Tensor, self._captured, (args, named))
-        reads, writes = footprint(func, args, named, quiet=self._quiet)
+        reads, writes = footprint(func, args, named, pause=self._pause)
         self._device.launch(
             self._run_uninterrupted(lambda: func(*args, **named)),
             label=self._label(func, writes),
@@ -108,7 +108,7 @@ class StreamOperations(TorchDispatchMode):
         def operation() -> None:
             results.append(func(*args, **named))
 
-        reads, writes = footprint(func, args, named, quiet=self._quiet)
+        reads, writes = footprint(func, args, named, pause=self._pause)
         self._device.launch(
             self._run_uninterrupted(operation),
             label=str(func),
@@ -125,7 +125,7 @@ class StreamOperations(TorchDispatchMode):
 
     def _run_uninterrupted(self, operation: Callable[[], object]) -> Callable[[], None]:
         def run() -> None:
-            with self._quiet:
+            with self._pause:
                 operation()
 
         return run

@@ -20,7 +20,7 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def on_host(installed: shims.Shims, tensor: torch.Tensor) -> torch.Tensor:
     buffer = installed.allocate_host(tuple(tensor.shape), tensor.dtype, pin_memory=True)
-    with installed.quiet():
+    with installed.pause_interception():
         return buffer.copy_(tensor)
 
 
@@ -44,16 +44,16 @@ def test_every_kernel_has_a_case() -> None:
 @pytest.mark.parametrize("name", kernel_expectations.KERNELS)
 def test_moves_what_the_layouts_say(name: str, device: SimDevice, installed: shims.Shims) -> None:
     case = make_case(name, installed)
-    with installed.quiet():
+    with installed.pause_interception():
         expected = case.expected()
         before = [tensor.clone() for tensor in case.tensors()]
 
     installed.functions[name](**case.arguments)
 
-    with installed.quiet():
+    with installed.pause_interception():
         assert all(map(torch.equal, case.tensors(), before))
     device.synchronize()
-    with installed.quiet():
+    with installed.pause_interception():
         assert all(map(torch.equal, case.tensors(), expected))
     assert device.races == []
 
@@ -71,7 +71,7 @@ def test_reports_the_bytes_that_change(
     installed.functions[name](**case.arguments)
 
     assert len(reported) == len(case.planes) * layer_num
-    with installed.quiet():
+    with installed.pause_interception():
         expected = case.expected()
         for call in reported:
             assert call["kernel"] == name
@@ -108,7 +108,7 @@ def test_kernel_leaves_out_negative_indices(device: SimDevice, installed: shims.
         source, target, torch.tensor([1, -1, 3]), torch.tensor([1, 2, -1]), 64
     )
     device.synchronize()
-    with installed.quiet():
+    with installed.pause_interception():
         assert target[:, 0, 0].tolist() == [0, 1, *[0] * 14]
 
 
@@ -121,7 +121,7 @@ def test_kernel_of_wrong_row_width_takes_parts_of_other_rows(
     indices = torch.tensor([7])
     installed.functions["transfer_kv_per_layer_mla"](source, target, indices, indices, 576)
     device.synchronize()
-    with installed.quiet():
+    with installed.pause_interception():
         assert target[7, 0].unique().tolist() == [6, 7]
         assert target[6, 0].unique().tolist() == [0xA5]
 

@@ -38,7 +38,7 @@ class Copy:
         done.synchronize()
 
     def found(self) -> list[int]:
-        with self.installed.quiet():
+        with self.installed.pause_interception():
             values: list[int] = self.host.unique().tolist()
         return values
 

@@ -31,10 +31,10 @@ def test_writes_to_a_pool_happen_when_the_stream_gets_there(
     source = torch.full((4,), 5)
     pool[1][2] = source
     source.fill_(6)
-    with installed.quiet():
+    with installed.pause_interception():
         assert int(pool[1, 2, 0]) == 40
     device.synchronize()
-    with installed.quiet():
+    with installed.pause_interception():
         assert pool[1, 2].tolist() == [5, 5, 5, 5]
 
 
@@ -43,7 +43,7 @@ def test_results_wait_for_the_stream_and_order_nothing(
 ) -> None:
     pool.fill_(9)
     total = pool.sum()
-    with installed.quiet():
+    with installed.pause_interception():
         assert int(total) == 9 * 3 * 8 * 4
     device.host_access(label="read", reads=(), writes=(tensor_access(pool),))
     assert len(device.races) == 2
@@ -67,7 +67,7 @@ def test_the_host_waits_for_what_it_reads(
 ) -> None:
     pool.fill_(9)
     read(pool)
-    with installed.quiet():
+    with installed.pause_interception():
         assert int(pool.min()) == 9
     device.host_access(label="write", reads=(), writes=(tensor_access(pool),))
     assert device.races == []
@@ -135,5 +135,5 @@ def test_copies_by_way_of_results_are_reported(
         (slot * 3 + layer) * 32 for slot in (3, 9) for layer in range(3)
     ]
     device.synchronize()
-    with installed.quiet():
+    with installed.pause_interception():
         assert torch.equal(host[9, 2], pool[2, 1])
