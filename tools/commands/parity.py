@@ -23,7 +23,6 @@ from tools.options import (
 from tools.report.render import Format
 from traces.pytest.golden_files import refuse_writing_in_ci
 from traces.schema.verdict import Verdict
-from traces.targets.native.parity import DECLARED_DIFFERENCES
 
 
 def parity(
@@ -41,8 +40,8 @@ def parity(
 ) -> None:
     """Play on a GPU and compare with the goldens byte for byte.
 
-    Only the declared differences of a device are left out. A certificate is refused in CI,
-    off the GPU, and unless every scenario was played and equals its golden.
+    A certificate is refused in CI, off the GPU, and unless every scenario was played and equals
+    its golden.
     """
     if write:
         refuse_writing_in_ci(os.environ)
@@ -62,7 +61,7 @@ def parity(
         if write:
             require_certifiable(case)
         with lock_checkout(case.root) if write else nullcontext():
-            found = check_parity(case, open_runner=desk.open_runner, declared=DECLARED_DIFFERENCES)
+            found = check_parity(case, open_runner=desk.open_runner)
             written = (write_certificate(case, found, commit=commit),) if write else ()
         return found.verdict, (found.summary, *written)
 

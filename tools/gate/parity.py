@@ -19,11 +19,6 @@ from traces.diff import compare_sides
 from traces.pytest.golden_files import PARITY, PROVENANCE, orphans
 from traces.schema.model import Recording
 from traces.schema.verdict import Cause, Verdict
-from traces.targets.native.parity import (
-    NativeDeclaredDifferences,
-    blank_declared_fields,
-    comparable_text,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +28,13 @@ class ParityResult:
     Attributes:
         player: device and versions of what played.
         goldens: bytes of the goldens compared, by name.
-        equal: scenarios whose trace is the golden, declared fields left out.
-        identical: those of them whose declared fields are the golden's as well: every byte.
+        equal: scenarios whose trace has every byte of the golden.
     """
 
     verdict: Verdict
     worker_info: Mapping[str, str]
     goldens: Mapping[str, bytes]
     equal: tuple[str, ...]
-    identical: tuple[str, ...]
 
     @property
     def summary(self) -> str:
@@ -67,15 +60,12 @@ def require_certifiable(request: GateRequest) -> None:
         raise ToolError(subject, "must play on a GPU", expected="--device cuda", got=request.device)
 
 
-def check_parity(
-    request: GateRequest, *, open_runner: RunnerFactory, declared: NativeDeclaredDifferences
-) -> ParityResult:
+def check_parity(request: GateRequest, *, open_runner: RunnerFactory) -> ParityResult:
     """Play the work tree on the case's device and compare with the goldens.
 
     Args:
         request: what to play, and where.
         open_runner: starts whoever plays.
-        declared: fields in which the device may differ.
 
     Raises:
         ToolError: there is nothing to play, no such GPU, or the target cannot be imported.
@@ -93,16 +83,13 @@ def check_parity(
             playing = run_scenarios(
                 troupe, request.selected_scenarios, device=request.device, on_run=on_played
             )
-    equal = _equal_scenarios(playing, golden_set=stock, declared=declared)
-    evidence = _gate_result(
-        request, results=playing, golden_set=stock, declared=declared, equal=equal
-    )
+    equal = _equal_scenarios(playing, golden_set=stock)
+    evidence = _gate_result(request, results=playing, golden_set=stock, equal=equal)
     return ParityResult(
         verdict=_build_verdict(request, evidence, worker_info=player),
         worker_info=player,
         goldens={name: golden.content for name, golden in stock.goldens.items()},
         equal=equal,
-        identical=_equal_scenarios(playing, golden_set=stock, declared={}),
     )
 
 
@@ -139,7 +126,7 @@ def write_certificate(request: GateRequest, parity: ParityResult, *, commit: str
         date=stamp["date"],
     )
     known = provenance.recorded_devices(request.folder)
-    new = {name: stamp for name in parity.identical if known.get(name) != "cuda"}
+    new = {name: stamp for name in parity.equal if known.get(name) != "cuda"}
     record = provenance.render_provenance(request.folder, written=new, removed=())
     try:
         with Transaction() as transaction:
@@ -162,12 +149,11 @@ def _gate_result(
     *,
     results: RunResults,
     golden_set: GoldenSet,
-    declared: NativeDeclaredDifferences,
     equal: tuple[str, ...],
 ) -> GateResult:
     recordings = parse_recordings(results)
     causes = (
-        *_differences(request, recordings, golden_set, declared),
+        *_differences(request, recordings, golden_set),
         *format_causes(golden_set, root=request.root),
     )
     explained = {name for cause in causes for name in cause.scenarios}
@@ -191,38 +177,29 @@ def _differences(
     request: GateRequest,
     recordings: Mapping[str, Recording],
     golden_set: GoldenSet,
-    declared: NativeDeclaredDifferences,
 ) -> tuple[Cause, ...]:
     """Compare what was played with its goldens; one that cannot be read is no difference."""
     unplayed = frozenset(request.names) - recordings.keys()
     return compare_sides(
         {
-            name: Recording(
-                trace=blank_declared_fields(golden.trace, declared=declared), sites=None
-            )
+            name: Recording(trace=golden.trace, sites=None)
             for name, golden in golden_set.goldens.items()
             if name not in unplayed
         },
         {
-            name: Recording(
-                trace=blank_declared_fields(recording.trace, declared=declared),
-                sites=recording.sites,
-            )
+            name: recording
             for name, recording in recordings.items()
             if name not in golden_set.problems
         },
     )
 
 
-def _equal_scenarios(
-    results: RunResults, *, golden_set: GoldenSet, declared: NativeDeclaredDifferences
-) -> tuple[str, ...]:
+def _equal_scenarios(results: RunResults, *, golden_set: GoldenSet) -> tuple[str, ...]:
     return tuple(
         name
         for name, performance in results.by_scenario.items()
         if name in golden_set.goldens
-        and comparable_text(performance.text, declared=declared)
-        == comparable_text(golden_set.goldens[name].content.decode(), declared=declared)
+        and performance.text == golden_set.goldens[name].content.decode()
     )
 
 

@@ -10,7 +10,6 @@ from filelock import FileLock
 
 import tools.gate.parity
 from tools.goldens.certificate import goldens_sha256, read_certificate
-from traces.schema.model import TensorRecord
 
 
 def certificate(checkout) -> Path:
@@ -118,25 +117,11 @@ def test_difference_that_nothing_explains_still_fails(goldentrace, narrowed, mon
     ]
 
 
-def declare(monkeypatch, *fields: str) -> None:
-    declared = {(TensorRecord, field): "the hardware says so" for field in fields}
-    monkeypatch.setattr("tools.commands.parity.DECLARED_DIFFERENCES", declared)
-
-
 def pageable(trace):
     """The same trace with host memory that is not pinned."""
     [tensor] = trace.tensors
     tensor = msgspec.structs.replace(tensor, pinned=False)
     return msgspec.structs.replace(trace, tensors=(tensor,))
-
-
-def test_only_a_declared_difference_is_left_out(goldentrace, checkout, monkeypatch):
-    checkout.traces["a"] = pageable(checkout.traces["a"])
-    assert goldentrace("parity") == 1
-    declare(monkeypatch, "bytes")
-    assert goldentrace("parity") == 1
-    declare(monkeypatch, "pinned")
-    assert goldentrace("parity") == 0
 
 
 def test_certificate_says_what_gave_exactly_which_goldens(goldentrace, checkout, capsys):
@@ -172,6 +157,11 @@ def test_sidecars_do_not_make_the_tree_dirty_but_sources_do(goldentrace, checkou
     assert read_certificate(checkout.golden)["NVIDIA H100"].dirty is True
 
 
+def test_field_that_hardware_decides_is_compared_as_well(goldentrace, checkout):
+    checkout.traces["a"] = pageable(checkout.traces["a"])
+    assert goldentrace("parity") == 1
+
+
 def test_second_gpu_adds_its_entry(goldentrace, checkout):
     assert goldentrace("parity", "--write") == 0
     first = read_certificate(checkout.golden)["NVIDIA H100"]
@@ -197,15 +187,6 @@ def test_goldens_are_from_now_on_recorded_on_the_gpu(goldentrace, checkout, narr
             "2.0",
         )
         assert of["commit"] == checkout.git("rev-parse", "HEAD").strip()
-
-
-def test_golden_that_equals_only_as_declared_was_not_recorded_on_the_gpu(
-    goldentrace, checkout, monkeypatch
-):
-    checkout.traces["a"] = pageable(checkout.traces["a"])
-    declare(monkeypatch, "pinned")
-    assert goldentrace("parity", "--write") == 0
-    assert list(provenance(checkout)) == ["b"]
 
 
 def test_outside_a_git_checkout_the_commit_is_an_option(goldentrace, checkout):
