@@ -70,7 +70,7 @@ class NativeWorker:
         return log_run(
             get_target("native"),
             task.call,
-            play=lambda: run_scenario(task.scenario, device=task.device),
+            run=lambda: run_scenario(task.scenario, device=task.device),
         )
 
     def list_builders(self, _task: ListBuilders) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
-"""The second look: where two sides of one scenario part for the first time.
+"""Search for the first divergence of two sides of one scenario.
 
-An ordinary trace holds what is recorded at the seams. What goes wrong between two seams shows there
-by its effect. When both sides can be played again, every call of the package's own functions is
-logged, with what it was given, what it gave back and what it left behind, and the two logs are
-walked side by side.
+An ordinary trace holds what is recorded at probes. A fault between two probes shows there only by
+its effect. When a scenario can be run again on both sides, every call of the package's own
+functions is logged, with inputs, result and the state it leaves, and the two logs are compared call
+by call.
 """
 
 from traces.divergence.locate import Replayer, locate_divergence

@@ -1,4 +1,4 @@
-"""Walks two logs side by side to the first call that differs though its caller's inputs do not."""
+"""Finds the first call that differs between two logs although its caller has equal inputs."""
 
 import json
 import re
@@ -8,37 +8,61 @@ from typing import Any, Literal, TypeAlias
 
 from traces.divergence.logs import CallLog, CallNode, ValueText
 from traces.divergence.source_comparison import SourceComparison
+from traces.schema.verdict import Kind
 
 DivergenceKind: TypeAlias = Literal[
     "argument", "parameter", "removed", "added", "reordered", "inside"
 ]
 
+CallPair: TypeAlias = tuple[CallNode, CallNode]
+"""One call in the base and in the head."""
+
+_CALL_KINDS = {
+    "removed": Kind.CALL_REMOVED,
+    "added": Kind.CALL_ADDED,
+    "reordered": Kind.CALL_REORDERED,
+}
 _CALLABLE = re.compile(r'"callable": "([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Divergence:
-    """Where two sides part for the first time.
+    """The place where two sides differ for the first time.
 
     Attributes:
         what: ``argument``: a call is given something else; ``parameter``: a function lost or got a
             parameter; ``removed``, ``added``, ``reordered``: a call; ``inside``: a function with
             equal inputs does something else by its own lines.
-        around: the call in which it happens, on both sides; None at the outermost level.
+        enclosing: the call in which it happens, on both sides; None at the outermost level.
         base: the call of the base; None for one that was added.
         head: the call of the head; None for one that was removed.
         name: of the argument or parameter; empty for none.
-        before: its value in the base.
-        after: its value in the head.
     """
 
     what: DivergenceKind
-    enclosing: tuple[CallNode, CallNode] | None
+    enclosing: CallPair | None
     base: CallNode | None
     head: CallNode | None
     name: str = ""
-    before: ValueText | None = None
-    after: ValueText | None = None
+
+    @property
+    def before(self) -> ValueText | None:
+        """Value of the argument or parameter in the base."""
+        return None if self.base is None else self.base.inputs.get(self.name)
+
+    @property
+    def after(self) -> ValueText | None:
+        """Value of the argument or parameter in the head."""
+        return None if self.head is None else self.head.inputs.get(self.name)
+
+    @property
+    def kind(self) -> Kind | None:
+        """Kind of a cause; None when only the place is known."""
+        if self.what == "parameter":
+            return Kind.PARAMETER_ADDED if self.before is None else Kind.PARAMETER_REMOVED
+        if self.what == "argument":
+            return Kind.ARGUMENT_CHANGED if self.name else None
+        return _CALL_KINDS.get(self.what)
 
     @property
     def enclosing_line(self) -> int:
@@ -49,13 +73,13 @@ class Divergence:
 def first_divergence(
     base: CallLog, head: CallLog, *, sources: SourceComparison
 ) -> Divergence | None:
-    """Return where two logs part for the first time, None when that cannot be told.
+    """Return the first difference of two logs; None when none is found.
 
     A function that one side does not define is no call of its own: what it calls is its caller's.
     """
-    walk = _LogComparison(sources=sources, callables=base.callables & head.callables)
+    comparison = _LogComparison(sources=sources, callables=base.callables & head.callables)
     for old, new in zip(base.threads, head.threads, strict=False):
-        found = walk.compare_children(None, old, new)
+        found = comparison.compare_children(None, old, new)
         if found is not None:
             return found
     return None
@@ -69,7 +93,7 @@ class _LogComparison:
 
     def compare_children(
         self,
-        enclosing: tuple[CallNode, CallNode] | None,
+        enclosing: CallPair | None,
         base: Sequence[CallNode],
         head: Sequence[CallNode],
     ) -> Divergence | None:
@@ -81,7 +105,7 @@ class _LogComparison:
         while i < len(old) or j < len(new):
             one = old[i] if i < len(old) else None
             other = new[j] if j < len(new) else None
-            if one and other and self._are_given_the_same(one, other):
+            if one and other and self._have_same_inputs(one, other):
                 found = self.compare_calls(one, other)
                 i, j = i + 1, j + 1
             else:
@@ -95,17 +119,17 @@ class _LogComparison:
     def compare_calls(self, base: CallNode, head: CallNode) -> Divergence | None:
         """Compare two calls with the same inputs.
 
-        Where both give, leave and do the same, only an object that was made or changed in another
-        way inside counts: it may be kept, and show much later.
+        Where results, objects and side effects are equal, only an object that was made or changed
+        in another way inside counts: it may be kept, and show much later.
         """
-        around = (base, head)
-        found = self.compare_children(around, base.children, head.children)
-        if self._leave_the_same(base, head):
-            return found if found is not None and self._leave_other_objects(base, head) else None
-        if found is None and not self._have_same_ends(base, head):
-            found = Divergence(what="inside", enclosing=around, base=base, head=head)
-        if found is not None and found.enclosing == around:
-            return self._lone_parameter(base, head) or found
+        enclosing = (base, head)
+        found = self.compare_children(enclosing, base.children, head.children)
+        if self._have_same_effect(base, head):
+            return found if found is not None and self._leave_unequal_objects(base, head) else None
+        if found is None and not self._have_same_results(base, head):
+            found = Divergence(what="inside", enclosing=enclosing, base=base, head=head)
+        if found is not None and found.enclosing == enclosing:
+            return self._unmatched_parameter(base, head) or found
         return found
 
     def _left_values(
@@ -121,26 +145,26 @@ class _LogComparison:
                 found.setdefault((one.function, name), set()).add(value)
         return found
 
-    def _leave_other_objects(self, base: CallNode, head: CallNode) -> bool:
+    def _leave_unequal_objects(self, base: CallNode, head: CallNode) -> bool:
         """Tell whether an object was made or changed in another way inside."""
         old, new = self._left_values(base, in_head=False), self._left_values(head, in_head=True)
         return any(
-            self._hold_others(old[key] - new[key], new[key] - old[key])
+            self._have_unequal(old[key] - new[key], new[key] - old[key])
             for key in old.keys() & new.keys()
         )
 
-    def _hold_others(self, old: set[ValueText], new: set[ValueText]) -> bool:
+    def _have_unequal(self, old: set[ValueText], new: set[ValueText]) -> bool:
         if not old or not new:
             return bool(old or new)
         return any(not any(self._equal(one, other) for other in new) for one in old)
 
     def _classify(
         self,
-        enclosing: tuple[CallNode, CallNode] | None,
+        enclosing: CallPair | None,
         old: Sequence[CallNode],
         new: Sequence[CallNode],
     ) -> tuple[tuple[int, int], Divergence | None]:
-        """Say how the next calls differ; return how many of each side were dealt with."""
+        """Return how many of the next calls of each side are passed, and how they differ."""
         one, other = (old[0] if old else None), (new[0] if new else None)
         is_kept = one is not None and self._occurs_in(one, new)
         is_known = other is not None and self._occurs_in(other, old)
@@ -164,13 +188,13 @@ class _LogComparison:
         return (int(not _has_effect(one)), int(not _has_effect(other))), None
 
     def _occurs_in(self, call: CallNode, others: Sequence[CallNode]) -> bool:
-        return any(self._are_given_the_same(call, other) for other in others)
+        return any(self._have_same_inputs(call, other) for other in others)
 
     def _other_argument(
-        self, enclosing: tuple[CallNode, CallNode] | None, base: CallNode, head: CallNode
+        self, enclosing: CallPair | None, base: CallNode, head: CallNode
     ) -> Divergence | None:
-        """Say which input of a call differs; None when that makes no difference."""
-        if self._leave_the_same(base, head) and not self._leave_other_objects(base, head):
+        """Return the input of a call that differs; None when its effect is the same."""
+        if self._have_same_effect(base, head) and not self._leave_unequal_objects(base, head):
             return None
         name = next(
             (
@@ -180,15 +204,16 @@ class _LogComparison:
             ),
             "",
         )
-        return _input_divergence("argument", name, base, head, enclosing=enclosing)
+        return Divergence(what="argument", enclosing=enclosing, base=base, head=head, name=name)
 
-    def _lone_parameter(self, base: CallNode, head: CallNode) -> Divergence | None:
+    def _unmatched_parameter(self, base: CallNode, head: CallNode) -> Divergence | None:
         """Return a parameter that one side lacks, unless the other side only names it otherwise."""
         gone = [name for name in base.inputs if name not in head.inputs]
         come = [name for name in head.inputs if name not in base.inputs]
         if len(gone) == len(come):
             return None
-        return _input_divergence("parameter", (gone or come)[0], base, head, enclosing=None)
+        name = (gone or come)[0]
+        return Divergence(what="parameter", enclosing=None, base=base, head=head, name=name)
 
     def _visible(self, calls: Sequence[CallNode], *, in_head: bool) -> Iterator[CallNode]:
         for call in calls:
@@ -197,21 +222,21 @@ class _LogComparison:
             else:
                 yield from self._visible(call.children, in_head=in_head)
 
-    def _are_given_the_same(self, base: CallNode, head: CallNode) -> bool:
+    def _have_same_inputs(self, base: CallNode, head: CallNode) -> bool:
         return (
             base.function == head.function
             and self._agree(base.inputs, head.inputs)
             and self._agree(base.before, head.before)
         )
 
-    def _have_same_ends(self, base: CallNode, head: CallNode) -> bool:
+    def _have_same_results(self, base: CallNode, head: CallNode) -> bool:
         return self._equal(base.returned, head.returned) and self._agree(base.after, head.after)
 
-    def _leave_the_same(self, base: CallNode, head: CallNode) -> bool:
-        """Tell whether two calls give and leave the same, and do the same on the way."""
-        return self._have_same_ends(base, head) and self._do_the_same(base, head)
+    def _have_same_effect(self, base: CallNode, head: CallNode) -> bool:
+        """Tell whether results, objects and side effects of two calls are equal."""
+        return self._have_same_results(base, head) and self._have_same_side_effects(base, head)
 
-    def _do_the_same(self, base: CallNode, head: CallNode) -> bool:
+    def _have_same_side_effects(self, base: CallNode, head: CallNode) -> bool:
         old, new = self._side_effects(base), self._side_effects(head)
         return len(old) == len(new) and all(
             one.function == other.function and self._agree(one.inputs, other.inputs)
@@ -231,29 +256,9 @@ class _LogComparison:
         if old == new:
             return True
         names = {*_CALLABLE.findall(old), *_CALLABLE.findall(new)}
-        return not names <= self.callables and _without_callable_names(
-            old
-        ) == _without_callable_names(new)
-
-
-def _input_divergence(
-    what: DivergenceKind,
-    name: str,
-    base: CallNode,
-    head: CallNode,
-    *,
-    enclosing: tuple[CallNode, CallNode] | None,
-) -> Divergence:
-    """Return a parting at one input of a call, with what both sides give it."""
-    return Divergence(
-        what=what,
-        enclosing=enclosing,
-        base=base,
-        head=head,
-        name=name,
-        before=base.inputs.get(name),
-        after=head.inputs.get(name),
-    )
+        if names <= self.callables:
+            return False
+        return _without_callable_names(old) == _without_callable_names(new)
 
 
 def _without_callable_names(text: ValueText) -> ValueText:

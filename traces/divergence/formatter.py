@@ -1,4 +1,4 @@
-"""Values as short texts that can be compared between two processes."""
+"""Formatting of values as short texts that two processes can compare."""
 
 import inspect
 import json
@@ -24,12 +24,12 @@ _PROJECT_ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class ValueFormatter:
-    """Encodes whatever a function of the package is given; knows no error.
+    """Formats any value that a function of the package is given, and never raises.
 
-    Labels are of its own: what an ordinary recording calls an object is not touched.
+    Its labels of objects are independent of those of an ordinary recording.
 
     Attributes:
-        callables: names of all functions met.
+        callables: names of all functions formatted so far.
     """
 
     def __init__(self, target: Target) -> None:
@@ -41,7 +41,7 @@ class ValueFormatter:
         target.register_types(self._encoder)
 
     def text_of(self, value: object) -> ValueText:
-        """Return a value's text; what holds paths of source files is a place, and all alike."""
+        """Return a value's text; all values that hold paths of source files have the same."""
         text = json.dumps(self._plain(value, 0), sort_keys=True, default=_type_name)
         if any(root in text for root in self._roots):
             return _SOURCE_PATH
@@ -85,7 +85,7 @@ class ValueFormatter:
                 [self._plain(key, depth + 1), self._plain(item, depth + 1)]
                 for key, item in value.items()
             ]
-            # In what order a dictionary was filled is no difference.
+            # The order in which a dictionary was filled is no difference.
             return {"map": sorted(pairs, key=lambda pair: json.dumps(pair, default=_type_name))}
         return self._registered(value)
 
@@ -110,7 +110,7 @@ class ValueFormatter:
 
 
 def attributes(value: object) -> list[tuple[str, object]]:
-    """Return what an object holds, slots included, by name; reads no property."""
+    """Return the attributes of an object, slots included, by name; reads no property."""
     found = dict(getattr(value, "__dict__", {}))
     for kind in type(value).__mro__:
         slots = kind.__dict__.get("__slots__", ())
@@ -123,7 +123,7 @@ def attributes(value: object) -> list[tuple[str, object]]:
 
 
 def _function_name(function: FunctionType) -> str:
-    """Return a function's name; of one without a name, what it refers to as well."""
+    """Return a function's name; of a lambda also the names it refers to."""
     if function.__name__ != "<lambda>":
         return function.__qualname__
     return " ".join((function.__qualname__, *function.__code__.co_names))

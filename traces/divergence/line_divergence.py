@@ -1,28 +1,29 @@
 """Finds the line of one function after which two sides are no longer in the same state."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from traces.divergence.logs import LineStop
 
 _LOOKAHEAD_MAX = 400
-"""How many stops may lie between two lines that both sides have."""
+"""Number of stops that may lie between two lines that both sides have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineDivergence:
-    """A line on which the sides part.
+    """A line at which two executions of a function diverge.
 
     Attributes:
         line: of the head when ``in_head``, else of the base.
         is_changed: whether the other side has no such line.
-        name: of the local or attribute that is different from then on; empty for a different way.
+        name: of the local or attribute that differs from then on; empty where only the order of
+            lines does.
     """
 
     line: int
     in_head: bool
     is_changed: bool
-    name: str
+    name: str = ""
 
 
 def first_line_divergence(
@@ -30,8 +31,8 @@ def first_line_divergence(
 ) -> LineDivergence | None:
     """Return the first line that explains why two executions of a function differ.
 
-    That is the last changed line before values differ, else the line before they do; where the
-    sides only take different ways, the line that decides. None when neither happens.
+    That is the last changed line before values differ, else the line before they do; where only
+    the order of lines differs, the line before it does. None when neither happens.
 
     Args:
         base: stops of the base.
@@ -55,16 +56,10 @@ def first_line_divergence(
         step = _next_common(base[i:], head[j:], lines)
         passed = (base[i : i + step[0]], head[j : j + step[1]])
         new = [
-            *(
-                _changed_line(stop.line, in_head=True)
-                for stop in passed[1]
-                if stop.line not in known
-            ),
-            *(
-                _changed_line(stop.line, in_head=False)
-                for stop in passed[0]
-                if stop.line not in lines
-            ),
+            LineDivergence(line=stop.line, in_head=in_head, is_changed=True)
+            for in_head, both in ((True, known), (False, lines.keys()))
+            for stop in passed[in_head]
+            if stop.line not in both
         ]
         if not new:
             return _blame(changed, last, "")
@@ -73,16 +68,12 @@ def first_line_divergence(
     return changed[-1] if changed else None
 
 
-def _changed_line(line: int, *, in_head: bool) -> LineDivergence:
-    return LineDivergence(line=line, in_head=in_head, is_changed=True, name="")
-
-
 def _blame(
     changed: Sequence[LineDivergence], last: LineStop | None, name: str
 ) -> LineDivergence | None:
     if changed:
-        turn = next((one for one in reversed(changed) if one.in_head), changed[-1])
-        return LineDivergence(line=turn.line, in_head=turn.in_head, is_changed=True, name=name)
+        line = next((one for one in reversed(changed) if one.in_head), changed[-1])
+        return replace(line, name=name)
     if last is None:
         return None
     return LineDivergence(line=last.line, in_head=True, is_changed=False, name=name)

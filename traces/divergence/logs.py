@@ -1,9 +1,11 @@
-"""What a deep replay logs; all of it travels between processes."""
+"""Logs of a scenario that is run again; they travel between processes."""
 
 from collections.abc import Iterator
 from typing import TypeAlias
 
 import msgspec
+
+from traces.schema.model import Location
 
 ValueText: TypeAlias = str
 """A value in JSON, without addresses; a long one is cut and ends with its digest."""
@@ -16,11 +18,11 @@ class CallNode(msgspec.Struct, kw_only=True, eq=False):
         function: qualified name, ``HostKVCache.__init__``.
         file: relative to the root; that of the class for generated code.
         number: how many calls of this function came before it.
-        site_file: the nearest line of the package that called it; empty for none.
+        site_file: file of the nearest line of the package that called it; empty for none.
         inputs: parameters by name, as bound.
         before: attributes of the objects passed, ``self.layer_num``, when it began.
         after: the same when it was over.
-        returned: what it gave back.
+        returned: its result.
         is_watched: whether an ordinary trace records it.
         children: calls it made, in order.
     """
@@ -37,8 +39,18 @@ class CallNode(msgspec.Struct, kw_only=True, eq=False):
     is_watched: bool
     children: list["CallNode"]
 
+    @property
+    def site(self) -> Location | None:
+        """Nearest line of the package that called it."""
+        return Location(file=self.site_file, line=self.site_line) if self.site_file else None
+
+    @property
+    def callee(self) -> str:
+        """Function that is called; of a constructor its class."""
+        return self.function.removesuffix(".__init__").removesuffix(".__new__")
+
     def watched(self) -> Iterator["CallNode"]:
-        """Yield what an ordinary trace records of it and of what it called, in order."""
+        """Yield it and the calls in it, as far as an ordinary trace records them, in order."""
         if self.is_watched:
             yield self
         for child in self.children:
@@ -49,7 +61,7 @@ class CallLog(msgspec.Struct, kw_only=True, eq=False):
     """All calls of one replay.
 
     Attributes:
-        threads: calls that nothing of the package made, by thread in order of start.
+        threads: outermost calls of the package, by thread in order of start.
         callables: names of the functions that were passed or kept somewhere.
     """
 

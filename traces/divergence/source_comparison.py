@@ -1,4 +1,4 @@
-"""The sources of two sides: which functions both have, and which line became which."""
+"""Comparison of the sources of two sides: common functions, equal lines, changed keywords."""
 
 import ast
 from collections.abc import Callable, Iterator
@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import TypeAlias
+
+from traces.schema.verdict import Kind
 
 ReadSource: TypeAlias = Callable[[str], str | None]
 """Returns the text of a file of one side, named relative to its root; None when there is none."""
@@ -20,10 +22,17 @@ class KeywordChange:
     before: str | None
     after: str | None
 
+    @property
+    def kind(self) -> Kind:
+        """Kind of a cause."""
+        if self.before is None:
+            return Kind.ARGUMENT_ADDED
+        return Kind.ARGUMENT_DROPPED if self.after is None else Kind.ARGUMENT_CHANGED
+
 
 @dataclass(slots=True)
 class SourceComparison:
-    """What is read of both sides, once.
+    """The source files of two sides, each read and compared once.
 
     Attributes:
         base: reads a file of the base.

@@ -30,7 +30,7 @@ _UNLOGGED_FLAGS = (
 )
 # Comprehensions have a frame of their own before Python 3.12 and none after.
 _INLINE_NAMES = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>", "<lambda>", "<module>")
-# Who asks where it was called from gets paths and lines: they are no behaviour.
+# A function that reads its callers' frames gets paths and lines: they are no behaviour.
 _FRAME_READERS = frozenset({"_getframe", "currentframe", "extract_stack"})
 _RECORDER_GUARD = call_recorder.CallRecorder._guarded.__code__  # noqa: SLF001 - the recorder's own reads
 
@@ -39,11 +39,11 @@ _RECORDER_GUARD = call_recorder.CallRecorder._guarded.__code__  # noqa: SLF001 -
 def log_calls(target: Target) -> Iterator[CallLog]:
     """Log every call of the target's own functions while the block runs.
 
-    So are calls of what is recorded outside the package: what stands in for a device. Generators,
-    lambdas and comprehensions have no entry; what they call has. What reads the frames of its
-    callers has none, nor what it calls.
+    So are calls of recorded functions outside the package, those of a simulated device. Generators,
+    lambdas and comprehensions have no entry, but the functions they call have one. A function that
+    reads the frames of its callers has none, and its calls have none.
     """
-    watched = frozenset(seam.function.__code__ for seam in target.probes())
+    watched = frozenset(probe.function.__code__ for probe in target.probes())
     log = CallLog(threads=[], callables=frozenset())
     tracer = _CallTracer(target, log, watched=watched)
     try:
@@ -69,20 +69,26 @@ def log_lines(target: Target, *, function: str, number: int) -> Iterator[LineLog
 
 
 def log_run(
-    target: Target, call: tuple[str, int] | None, *, play: Callable[[], object]
+    target: Target, call: tuple[str, int] | None, *, run: Callable[[], object]
 ) -> CallLog | LineLog:
-    """Play, and return the log of all calls, or of the lines of one, by function and number."""
+    """Run something and return the log of all calls, or of the lines of one.
+
+    Args:
+        target: whose functions.
+        call: function and number of the one call whose lines are logged.
+        run: what is logged.
+    """
     if call is None:
         with log_calls(target) as calls:
-            play()
+            run()
         return calls
     with log_lines(target, function=call[0], number=call[1]) as lines:
-        play()
+        run()
     return lines
 
 
 class _PackageFunctions:
-    """Tells which frames are calls of the package's own functions, and numbers them."""
+    """Recognises frames that are calls of the package's own functions, and numbers them."""
 
     def __init__(self, target: Target, watched: frozenset[CodeType] = frozenset()) -> None:
         self._watched = watched
@@ -209,9 +215,9 @@ class _CallTracer:
 
     def _state(self, values: dict[str, Any]) -> dict[str, ValueText]:
         return {
-            place: shown
-            for name, value in values.items()
-            for place, shown in self.formatter.state(name, value)
+            name: text
+            for owner, value in values.items()
+            for name, text in self.formatter.state(owner, value)
         }
 
 
@@ -267,7 +273,7 @@ def _arguments(frame: FrameType) -> dict[str, Any]:
 
 
 def _without_integers(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out numbers: what stands in for a device is told where memory lies."""
+    """Leave out integers: the functions of a simulated device get addresses."""
     return {name: value for name, value in values.items() if not isinstance(value, int)}
 
 

@@ -37,7 +37,7 @@ def test_recording_is_the_same_while_calls_are_logged(plain):
 
 def test_two_replays_log_the_same():
     logs = [
-        log_run(get_target("native"), None, play=lambda: run_scenario(one_scenario(), device="cpu"))
+        log_run(get_target("native"), None, run=lambda: run_scenario(one_scenario(), device="cpu"))
         for _ in range(2)
     ]
     one, other = ([call for thread in log.threads for call in every(thread)] for log in logs)
@@ -51,7 +51,7 @@ def test_lines_of_one_call_hold_locals():
     log = log_run(
         get_target("native"),
         ("bytes_per_slot", 0),
-        play=lambda: run_scenario(one_scenario(), device="cpu"),
+        run=lambda: run_scenario(one_scenario(), device="cpu"),
     )
     assert [stop.line > 0 for stop in log.stops] == [True] * (len(log.stops) - 1) + [False]
     assert log.stops[0].values.keys() >= {"planes", "slots_per_row", "layer_num"}

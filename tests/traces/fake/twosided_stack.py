@@ -145,7 +145,7 @@ class Version:
         importlib.invalidate_caches()
         try:
             module = importlib.import_module(f"{PACKAGE}.stack")
-            return log_run(TwoSided(self.root), call, play=module.run)
+            return log_run(TwoSided(self.root), call, run=module.run)
         finally:
             sys.path.remove(str(self.root))
 

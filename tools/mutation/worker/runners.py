@@ -85,7 +85,7 @@ class NativeMutantRunner:
         """Play one scenario and log all calls, or the lines of one call, by function and number."""
         play = import_module("traces.targets.native.run").run_scenario
         target: Target = import_module("traces.targets").get_target("native")
-        return log_run(target, call, play=lambda: play(scenario, device=device))
+        return log_run(target, call, run=lambda: play(scenario, device=device))
 
 
 def _disable_validation() -> None:
@@ -134,6 +134,4 @@ class SglangMutantRunner:
         self, scenario: Scenario, *, device: str, call: tuple[str, int] | None
     ) -> CallLog | LineLog:
         """Play one scenario and log all calls, or the lines of one call, by function and number."""
-        return log_run(
-            self._session.target, call, play=lambda: self._session.run_scenario(scenario)
-        )
+        return log_run(self._session.target, call, run=lambda: self._session.run_scenario(scenario))

@@ -67,7 +67,7 @@ class SglangScenarioRunner:
         """
         # One fork only: a log kept in a fork of the fork would be lost with it.
         return run_in_fork(
-            lambda: log_run(self.target, call, play=lambda: self._session.run_scenario(scenario))
+            lambda: log_run(self.target, call, run=lambda: self._session.run_scenario(scenario))
         )
 
 
