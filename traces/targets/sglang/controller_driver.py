@@ -1,4 +1,4 @@
-"""The controller's protocol as the caches use it: take slots, write, load, wait, give back."""
+"""Driver of a controller, as caches use it: allocate slots, write, load, wait, free."""
 
 import inspect
 from collections.abc import Iterator
@@ -30,10 +30,10 @@ class ControllerDriver:
         self._held: list[dict[str, torch.Tensor]] = []
 
     def domain_of(self, pool: str) -> SlotDomain | None:
-        """Return the slots that number the rows of a pool; None when nothing tells."""
+        """Return the slots that number the rows of a pool; None when they are unknown."""
         source = self._sources.get(pool, pool)
         if source == pool and pool not in self._domains:
-            # What has neither slots nor an entry of its own follows the KV slots.
+            # A pool with neither slots nor an entry of its own follows the KV slots.
             source = _KV
         return self._domains.get(source)
 
@@ -58,11 +58,11 @@ class ControllerDriver:
         return self._take(domain, pages=1)
 
     def hold(self, domain: str, *, pages: int) -> None:
-        """Take slots that nobody uses, so that what comes later lies elsewhere."""
+        """Allocate slots without use, so that later allocations get other ones."""
         self._held.append({domain: self._take(domain, pages=pages)})
 
     def release_held(self) -> None:
-        """Give back every slot that is held."""
+        """Free every held slot."""
         for slots in self._held:
             self.return_slots(slots)
         self._held.clear()
@@ -132,7 +132,7 @@ class ControllerDriver:
         return taken
 
     def start_loading(self) -> int:
-        """Start the queued loads and let readers wait for them."""
+        """Start the queued loads and make readers wait for them."""
         producer: int = self._controller.start_loading()
         self._controller.layer_done_counter.set_consumer(producer)
         return producer

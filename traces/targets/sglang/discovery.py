@@ -1,7 +1,7 @@
-"""What a release of sglang has: modules, builders, strategies, pools, allocators, controllers.
+"""Discovery of a release's modules, builders, strategies, pools, allocators and controllers.
 
-Everything is found by what it is - where it is defined, what it is derived from, which methods it
-has - so that a builder or pool that a later release adds is watched without a change here.
+They are found by module, base class and methods, not by name, so that a builder or pool that a
+later release adds is recorded without a change here.
 """
 
 import importlib
@@ -18,7 +18,7 @@ PACKAGE = "sglang"
 
 _POOL_PACKAGE = "sglang.srt.mem_cache"
 _CONTROLLER_MODULE = "sglang.srt.managers.cache_controller"
-# Storage backends, native extensions and sparse attention bring dependencies and no wiring.
+# Storage backends, native extensions and sparse attention need packages and wire no caches.
 _SKIPPED = ("storage", "sparsity", "cpp_radix_tree", "cpp_utils", "rust_tree_core", "triton_ops")
 _BUILDER_PREFIXES = ("build_", "attach_")
 _HOST_PARTS = ("pool_host", "memory_pool_host")
@@ -74,7 +74,7 @@ class SglangRelease:
         )
 
     def host_pools(self) -> tuple[type, ...]:
-        """Return the classes that own host memory and hand out its slots."""
+        """Return the classes that own host memory and allocate its slots."""
         group = self.find("HostPoolGroup")
         return tuple(
             cls
@@ -97,7 +97,7 @@ class SglangRelease:
         )
 
     def allocators(self) -> tuple[type, ...]:
-        """Return the classes that hand out slots: allocators, host pools, some device pools."""
+        """Return the classes that allocate slots: allocators, host pools, some device pools."""
         return tuple(
             cls
             for cls in self.classes()
@@ -132,14 +132,14 @@ def discover_release() -> SglangRelease:
         for name in (*_module_names(package), _CONTROLLER_MODULE):
             try:
                 modules.append(importlib.import_module(name))
-            except Exception as error:  # noqa: BLE001 - whatever an import of the target raises
+            except Exception as error:  # noqa: BLE001 - an import of the target may raise anything
                 missing[name] = " ".join(f"{type(error).__name__}: {error}".split())
     return SglangRelease(modules=tuple(modules), missing=missing)
 
 
 @contextmanager
 def _refuse_compilation() -> Iterator[None]:
-    """Refuse modules that would compile native code when they are imported: it takes minutes."""
+    """Make modules that compile native code on import fail: it takes minutes."""
 
     def refuse(*_arguments: object, **_named: object) -> None:
         raise ImportError("compiles native code when it is imported")
@@ -161,7 +161,7 @@ def method_definitions(classes: tuple[type, ...], name: str) -> Iterator[tuple[t
 
 
 def layer_accessors(pool: object) -> tuple[str, ...]:
-    """Return the names of the methods that hand out a layer's buffers: ``get_*(layer_id, ...)``."""
+    """Return the methods that return a layer's buffers: ``get_*(layer_id, ...)``."""
     found = []
     for name in dir(type(pool)):
         method = inspect.getattr_static(type(pool), name)

@@ -1,4 +1,4 @@
-"""Rows beside the covering array: what pairs of axes do not bring about, found to be missing."""
+"""Scenarios beside the covering array, for combinations that pairs of axes do not cover."""
 
 from typing import Any
 
@@ -44,9 +44,9 @@ def _with_storage() -> list[dict[str, Any]]:
 def _non_default_arguments() -> list[dict[str, Any]]:
     """Return rows in which an argument of a call differs from its default.
 
-    In the rows of the array these calls get their defaults in the releases that can play them:
-    windows on a later stage, a draft beside rows that need no other pools, another policy for
-    compressed rows.
+    In the rows of the array these calls get their defaults in the releases that support them:
+    windows on a later pipeline stage, a draft beside rows that need no other pools, another policy
+    for compressed rows.
     """
     stage = {"page_size": 1, "write_policy": "write_through", "groups": "tp4cp4pp5"}
     draft = {"page_size": 16, "write_policy": "write_through", "groups": "tp8cp2"}

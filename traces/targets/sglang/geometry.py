@@ -34,7 +34,7 @@ class SglangGeometry(RankGeometry):
 
     @property
     def packed_width(self) -> int | None:
-        """Row bytes of the packed fp8 format; None where a row is what the model says."""
+        """Row bytes of the packed fp8 format; None for rows as wide as the model's."""
         attention = self.model.attention
         sparse = (PoolFamily.DSA, PoolFamily.PACKED_MLA, PoolFamily.LINEAR_DSA)
         if self.model.family not in sparse or attention.dtype != "float8_e4m3fn":

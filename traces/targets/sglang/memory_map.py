@@ -10,7 +10,7 @@ from traces.targets.common.pool_buffers import PoolBuffer, buffers_of, span_byte
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferLocation:
-    """Where rows lie: plane and layer of a buffer."""
+    """Plane and layer of a buffer."""
 
     buffer: PoolBuffer
     plane: str
@@ -52,8 +52,8 @@ class MemoryMap:
 
         Args:
             address: of row 0.
-            row_stride: bytes from one row to the next; tells a buffer of one layer from one whose
-                first axis is the layer.
+            row_stride: bytes from one row to the next; distinguishes a buffer of one layer from one
+                whose first axis is the layer.
         """
         buffer = self.find(address)
         if buffer is None:

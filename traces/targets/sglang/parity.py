@@ -1,6 +1,6 @@
-"""What a GPU leaves different from the simulation in a trace of sglang: all of it, with reasons.
+"""Declared differences between a GPU and the simulation in traces of sglang, with reasons.
 
-A field belongs here only when hardware decides what it says; everything else must be the same.
+A field belongs here only when hardware decides its value; everything else must be equal.
 """
 
 from collections.abc import Callable
@@ -20,9 +20,9 @@ class DeclaredGpuDifference:
     """One difference.
 
     Attributes:
-        reason: why the two may differ, for people.
-        applies: to a simulated trace and the real one.
-        without: takes what may differ out of a trace; None when nothing can be compared.
+        reason: why the two may differ; shown in reports.
+        applies: returns whether it concerns a simulated trace and the real one.
+        without: removes the fields that may differ; None when nothing can be compared.
     """
 
     reason: str
@@ -32,11 +32,11 @@ class DeclaredGpuDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuComparison:
-    """One scenario on both.
+    """Result of one scenario on both.
 
     Attributes:
-        is_equal: whether nothing is left that differs; None when nothing could be compared.
-        reasons: of the declared differences that took something out.
+        is_equal: whether the rest is equal; None when nothing could be compared.
+        reasons: of the declared differences that were applied.
     """
 
     is_equal: bool | None
@@ -44,7 +44,7 @@ class GpuComparison:
 
 
 def compare_with_gpu(simulated: Trace, real: Trace) -> GpuComparison:
-    """Compare a trace of the simulation with one of a GPU after the declared differences."""
+    """Compare a simulated trace with a real one after removing the declared differences."""
     if simulated == real:
         return GpuComparison(is_equal=True, reasons=())
     used: list[str] = []

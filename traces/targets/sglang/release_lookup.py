@@ -1,4 +1,4 @@
-"""Finding parts of the installed release by any of the names they ever had."""
+"""Lookup of parts of the installed release by any of the names they ever had."""
 
 import importlib
 from functools import cache
@@ -11,7 +11,7 @@ from traces.targets.sglang.errors import UnsupportedByRelease
 
 @cache
 def installed_release() -> SglangRelease:
-    """Return what the installed release has; modules are imported once."""
+    """Return the installed release; its modules are imported once."""
     return discover_release()
 
 
@@ -19,7 +19,7 @@ def find_class(name: str) -> Any:  # noqa: ANN401 - a class of the release
     """Return a class by its canonical name.
 
     Raises:
-        Unplayable: the release has none.
+        UnsupportedByRelease: the release has none.
     """
     found = installed_release().find(*all_names_of(name))
     if found is None:
@@ -31,7 +31,7 @@ def find_builder(name: str) -> Any:  # noqa: ANN401 - a function of the release
     """Return a stack builder or attach function by its canonical name.
 
     Raises:
-        Unplayable: the release has no assembler module, or not this function.
+        UnsupportedByRelease: the release has no assembler module, or not this function.
     """
     functions = installed_release().builder_functions()
     if not functions:

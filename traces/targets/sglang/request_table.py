@@ -22,7 +22,7 @@ def build_request_table(caller: SignatureCaller, sizes: SglangGeometry, *, devic
     """Build the table from requests to slots, with a state pool where the model has state.
 
     Raises:
-        Unplayable: the release keeps no such state.
+        UnsupportedByRelease: the release keeps no such state.
     """
     layers = sizes.global_ids(sizes.model.state_layers)
     given = {
@@ -61,7 +61,7 @@ def _cache_params(model: ModelShape, layers: list[int]) -> Any:  # noqa: ANN401
 
 
 def _fill_shape(shape: Any, model: ModelShape) -> Any:  # noqa: ANN401 - a dataclass of the release
-    """Fill a shape's fields; those that only say where the shapes came from follow from them."""
+    """Return a shape with its fields from the model; derived fields follow from the others."""
     heads, head_dim, state = model.temporal_shape
     conv = [tuple(one) for one in model.conv_shapes]
     known = {

@@ -21,7 +21,7 @@ from traces.targets.sglang.callbacks import run_callbacks
 from traces.targets.sglang.controller_driver import ControllerDriver
 from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.script_device import ScriptDevice
-from traces.targets.sglang.storage.tier_driver import (
+from traces.targets.sglang.storage_driver import (
     HostPages,
     StorageTierDriver,
     capture_thread_errors,

@@ -1,4 +1,4 @@
-"""Calling what a release has by what its signatures take."""
+"""Calls of a release's functions with the arguments that their signatures take."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from traces.targets.sglang.errors import UnsupportedByRelease
 
 @dataclass(slots=True)
 class SignatureCaller:
-    """Supplies arguments by name and notes what a release never took.
+    """Calls functions by name of argument and records important arguments they do not take.
 
     Attributes:
         dropped: ``callable.argument`` for every value that mattered and was not taken.
@@ -25,17 +25,17 @@ class SignatureCaller:
         *,
         needs: tuple[str, ...] = (),
         matters: tuple[str, ...] = (),
-    ) -> Any:  # noqa: ANN401 - whatever the release returns
+    ) -> Any:  # noqa: ANN401 - the result of the release
         """Call a function with those of the given values that its signature takes.
 
         Args:
             function: function or class of the release.
             given: values by parameter name, more than any one release takes.
-            needs: parameters without which the scenario would be another one.
-            matters: parameters that change bytes; noted when they are not taken.
+            needs: parameters without which the scenario would be a different one.
+            matters: parameters that change bytes; recorded in ``dropped`` when not taken.
 
         Raises:
-            Unplayable: a needed parameter is not taken, or a required one is not known.
+            UnsupportedByRelease: a needed parameter is not taken, or a required one is unknown.
         """
         name = getattr(function, "__name__", str(function))
         taken = accepted_parameters(function)

@@ -1,4 +1,4 @@
-"""Slots of tokens as requests get them: of the full KV, and of the window behind it."""
+"""Allocation of slots for tokens as for requests: full KV slots, and window slots behind them."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ _SET_WINDOW = "set_full_to_swa_mapping"
 
 
 class TokenSlots:
-    """Hands out slots of whole pages by a stack's outer allocator.
+    """Allocates whole pages by a stack's outer allocator.
 
     Args:
         stack: what the release assembled.
@@ -23,7 +23,7 @@ class TokenSlots:
         self._full: Any = stack.full_allocator
 
     def has_room(self, need: int) -> bool:
-        """Tell whether ``need`` slots are free, behind them a window's where there is one."""
+        """Return whether ``need`` slots are free, and as many window slots where there are any."""
         return bool(self._allocator.available_size() >= need)
 
     def full_num(self) -> int:
@@ -38,7 +38,7 @@ class TokenSlots:
             return slots
         if not self.has_room(need):
             return None
-        # A windowed allocator of pages allocates for running requests only; this is what it does.
+        # A windowed allocator of pages allocates for running requests only; this does the same.
         taken: torch.Tensor = self._full.alloc(need)
         self._set_window(taken, windows.alloc(need))
         return taken
@@ -48,7 +48,7 @@ class TokenSlots:
         self._allocator.free(slots)
 
     def windows(self, slots: torch.Tensor) -> torch.Tensor:
-        """Return the window slots behind KV slots, int64; 0 for what has none."""
+        """Return the window slots behind KV slots, int64; 0 for slots without one."""
         holder = self._allocator if hasattr(self._allocator, _TRANSLATE) else self._pool
         found: torch.Tensor = getattr(holder, _TRANSLATE)(slots)
         return found.long()

@@ -1,20 +1,20 @@
-"""Stand-ins for what has no CPU build, so that a release's real code runs without a GPU.
+"""Shims for code without a CPU build, so that a release's real code runs without a GPU.
 
-Replaced, and nothing else: the compiled transfer kernels, by copies of the same bytes; page-locked
-allocation; streams, events and the order of tensor operations on pools' memory, by the simulated
-accelerator; the schemas of torchvision's operators; the compiler package triton; the host memory
-that a pool insists on. All of it is installed from here and can be removed again.
-
-On a GPU nothing is replaced: :class:`Observer` has the real kernels report what they move.
+Replaced: the transfer kernels, by copies of the same bytes; page-locked allocation; streams, events
+and the order of tensor operations on pools' memory, by the simulated accelerator; the schemas of
+torchvision's operators; the package triton; the size of host memory. :func:`install` replaces all
+of it and :meth:`Shims.remove` restores it. On a GPU nothing is replaced:
+:class:`KernelObserver` wraps the real kernels so that they report the bytes they move.
 
 Limits:
 
-* Tensor operations are seen on the thread that called :func:`install` only.
-* ``to(device)`` is no copy where both sides are host memory. Host slots of the ``kernel`` backend
-  are read when the kernel is launched, as if they had been copied then; device slots when it runs.
-* A ``direct`` copy with rows outside a tensor is refused; torch would cut the slice off.
-* Of operations that put rows into a pool (``index_copy_``), shapes are compared when they happen.
-* The simulation has no time: events know no elapsed time.
+* Tensor operations are intercepted only on the thread that called :func:`install`.
+* ``to(device)`` copies nothing where both sides are host memory. Host slots of the ``kernel``
+  backend are read when the kernel is launched, as if they had been copied then; device slots when
+  it runs.
+* A ``direct`` copy with rows outside a tensor raises; torch would shorten the slice.
+* Operations that put rows into a pool (``index_copy_``) compare shapes when they run.
+* The simulation has no time: the elapsed time between events is 0.
 """
 
 from contextlib import ExitStack
@@ -38,12 +38,12 @@ __all__ = ["KERNELS", "KernelObserver", "Shims", "install", "observe_kernels", "
 
 
 class Shims:
-    """What :func:`install` returned.
+    """Shims of one process.
 
     Attributes:
-        device: whose streams do the work.
-        functions: the stand-in of each kernel, by the kernel's name.
-        device_module: what ``torch.get_device_module()`` returns meanwhile.
+        device: its streams run all work.
+        functions: the shim of each kernel, by the kernel's name.
+        device_module: result of ``torch.get_device_module()`` until :meth:`remove`.
     """
 
     def __init__(self, device: Device) -> None:
@@ -63,22 +63,22 @@ class Shims:
         )
 
     def bind(self) -> list[str]:
-        """Give the imported modules of the release the stand-ins that they name.
+        """Replace the functions that imported modules of the release name.
 
-        Modules that are imported after :func:`install` have them from the start.
+        Modules that are imported after :func:`install` are bound by their import.
 
         Returns:
-            What was bound so far, as ``module.name``.
+            The attributes replaced so far, as ``module.name``.
         """
         self._binder.bind_imported()
         return list(self._binder.bound)
 
     def watch(self, tensor: torch.Tensor, name: str) -> None:
-        """Make a pool's buffer known: device memory, unless a host pool allocated it.
+        """Register a pool's buffer: as device memory, unless a host pool allocated it.
 
         Args:
             tensor: the buffer or a view of it.
-            name: for people, ``device.KV k layer 0``.
+            name: for messages, ``device.KV k layer 0``.
         """
         known = self._buffers.find(tensor)
         kind = MemoryKind.DEVICE if known is None or not known.is_pool else known.kind
@@ -87,19 +87,19 @@ class Shims:
     def allocate_host(
         self, shape: tuple[int, ...], dtype: torch.dtype, *, pin_memory: bool
     ) -> torch.Tensor:
-        """Return memory as a host pool gets it: filled with ``0xA5``, page-locked if wanted."""
+        """Return memory as for a host pool, filled with ``0xA5``."""
         return self._host_memory.allocate(shape, dtype, "cpu", pin_memory, None)
 
     def pause_interception(self) -> InterceptionPause:
-        """Return a block in which tensor operations are left alone: they happen at once."""
+        """Return a block in which tensor operations are not intercepted: they run at once."""
         return self._pause
 
     def remove(self) -> None:
-        """Take back everything. Modules that were imported meanwhile keep what they copied."""
+        """Restore everything. Modules imported meanwhile keep the names that they copied."""
         self._changes.undo()
 
     def start(self) -> None:
-        """Make the replacements."""
+        """Install all shims."""
         changes = self._changes
         changes.on_undo(triton_package.install())
         module_binding.add_vision_operators(changes)
@@ -118,14 +118,11 @@ class Shims:
 
 
 def install(device: Device) -> Shims:
-    """Make a release importable and its transfers work of ``device``; call before importing it.
+    """Install shims before a release is imported; call :meth:`Shims.bind` after the import.
 
     Args:
         device: the simulated accelerator, or any other device in host memory.
-
-    Returns:
-        What :meth:`Standins.bind` is to be called on after the import.
     """
-    standins = Shims(device)
-    standins.start()
-    return standins
+    installed = Shims(device)
+    installed.start()
+    return installed

@@ -1,6 +1,6 @@
-"""Where the bytes of intermediate results came from, so that copies by way of them are reported.
+"""Origins of the elements of intermediate results, so that copies through them are reported.
 
-Operations that only move elements are done once more on the elements' addresses.
+An operation that only moves elements is repeated on a tensor of the elements' addresses.
 """
 
 import math
@@ -20,15 +20,15 @@ _MOVING_ONE = (
     _aten.index_select.default,
 )
 _MOVING_MANY = (_aten.cat.default, _aten.stack.default)
-# The operation, and the position of what it puts.
+# Position of the source among the arguments.
 _PUTTING = {_aten.index_copy_.default: 3, _aten.index_put_.default: 2}
 
 
 class ElementOrigins:
-    """The origins of intermediate results.
+    """Addresses that the elements of intermediate results were copied from.
 
     Args:
-        buffers: tells pools' memory from intermediate results.
+        buffers: distinguishes pools' memory from intermediate results.
     """
 
     def __init__(self, buffers: StorageTable) -> None:
@@ -42,7 +42,7 @@ class ElementOrigins:
         named: dict[str, Any],
         result: torch.Tensor,
     ) -> None:
-        """Remember where the elements of a result came from."""
+        """Record the origins of a result's elements."""
         if func in _MOVING_ONE:
             origins = self._addresses(args[0])
             moved_origins = None if origins is None else func(origins, *args[1:], **named)
@@ -56,7 +56,7 @@ class ElementOrigins:
             self._remember(result, moved_origins)
 
     def report(self, func: torch._ops.OpOverload, args: tuple[Any, ...], *, stream: str) -> None:
-        """Say which bytes an operation is about to move, if they come from a pool."""
+        """Report the bytes that an operation is about to move from a pool to a pool."""
         if func is _aten.copy_.default:
             (target, source), axis, index = args[:2], 0, None
         elif func in _PUTTING and (picked := picked_axis(args)) is not None:
@@ -113,7 +113,7 @@ class ElementOrigins:
             )
 
     def _addresses(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """Return where each element came from, ``tensor.shape int64``; None when unknown."""
+        """Return the address each element came from, ``tensor.shape int64``; None when unknown."""
         buffer = self._buffers.find(tensor)
         item_bytes = tensor.element_size()
         if buffer is None:

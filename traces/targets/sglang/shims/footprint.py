@@ -1,4 +1,4 @@
-"""Which bytes a tensor operation touches."""
+"""Memory accesses of tensor operations."""
 
 import itertools
 from collections.abc import Sequence
@@ -27,9 +27,9 @@ def footprint(
     *,
     pause: InterceptionPause,
 ) -> tuple[list[MemoryAccess], list[MemoryAccess]]:
-    """Return what an operation reads and what it writes.
+    """Return the reads and the writes of an operation.
 
-    Operations that pick rows touch those rows; all others touch every element of their operands.
+    Operations on selected rows access those rows; all others access every element.
 
     Args:
         func: the operation.
@@ -64,7 +64,7 @@ def written_operands(
 
 
 def picked_axis(args: tuple[Any, ...]) -> tuple[int, torch.Tensor] | None:
-    """Return the axis along which an operation picks rows, and the row numbers; None if unclear."""
+    """Return the axis along which an operation selects rows, and their numbers; None if unclear."""
     if not isinstance(args[1], Sequence):
         return args[1] % max(args[0].dim(), 1), args[2]
     given = [(axis, index) for axis, index in enumerate(args[1]) if index is not None]

@@ -1,4 +1,4 @@
-"""Page-locked memory without a driver: allocation for host pools, and what it says of itself."""
+"""Page-locked memory without a driver: allocation for host pools, and tensors that report it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,12 +12,12 @@ from traces.targets.sglang.shims.module_binding import AttributePatches
 from traces.targets.sglang.shims.streams import ShimStream
 from traces.targets.sglang.shims.tracked_storage import StorageTable
 
-# What nobody wrote should be visible, and the same each time.
+# Rows that were never written show in digests, with the same bytes in every run.
 POISON = 0xA5
 
 
 class _CudaRuntimeShim:
-    """Registers and unregisters without doing either: the allocation did."""
+    """Substitute for the CUDA runtime; memory is registered when it is allocated."""
 
     def cudaHostRegister(self, *_: object) -> int:  # noqa: N802 - the runtime's own name
         return 0
@@ -30,11 +30,11 @@ class _CudaRuntimeShim:
 
 
 class HostMemory:
-    """Allocates for host pools, and lets the host read device memory.
+    """Allocates for host pools, and orders reads of device memory by the host.
 
     Args:
-        device: keeps the memory.
-        buffers: are told of it.
+        device: allocates the memory.
+        buffers: register it.
         pause: entered around work on bytes.
     """
 
@@ -57,9 +57,9 @@ class HostMemory:
         Args:
             dims: shape of the tensor.
             dtype: of its elements.
-            device: where it is; the host.
-            pin_memory: whether it counts as page-locked.
-            allocator: the release's; allocates itself unless it is the plain one.
+            device: the host.
+            pin_memory: whether it is registered as page-locked.
+            allocator: the release's; used unless it is the plain one.
         """
         if allocator is None or type(allocator).__name__ == "HostTensorAllocator":
             shape = tuple(int(size) for size in dims)
@@ -73,16 +73,16 @@ class HostMemory:
         return tensor
 
     def start(self, changes: AttributePatches) -> None:
-        """Make tensors answer as on a machine with a driver."""
+        """Patch the tensor methods that depend on a driver."""
         is_pinned, record_stream = torch.Tensor.is_pinned, torch.Tensor.record_stream
 
-        def answer(tensor: torch.Tensor, device: str | torch.device | None = None) -> bool:
+        def is_page_locked(tensor: torch.Tensor, device: str | torch.device | None = None) -> bool:
             buffer = self._buffers.find(tensor)
             if buffer is None:
                 return bool(is_pinned(tensor) if device is None else is_pinned(tensor, device))
             return buffer.kind is MemoryKind.PINNED
 
-        def hold(tensor: torch.Tensor, stream: Any) -> None:  # noqa: ANN401 - anybody's stream
+        def hold(tensor: torch.Tensor, stream: Any) -> None:  # noqa: ANN401 - a shim or a stream of torch
             if isinstance(stream, ShimStream):
                 stream.stream.hold(tensor)
             else:
@@ -95,12 +95,12 @@ class HostMemory:
                 self._after_the_stream(getattr(torch.Tensor, name), copies=False),
             )
         changes.set(torch.Tensor, "cpu", self._after_the_stream(torch.Tensor.cpu, copies=True))
-        changes.set(torch.Tensor, "is_pinned", answer)
+        changes.set(torch.Tensor, "is_pinned", is_page_locked)
         changes.set(torch.Tensor, "record_stream", hold)
         changes.set(torch.cuda, "cudart", _CudaRuntimeShim)
 
     def _after_the_stream(self, method: Callable[..., Any], *, copies: bool) -> Callable[..., Any]:
-        """Return a method that makes the host wait for the stream, if it reads device memory."""
+        """Return a method that waits for the current stream before it reads device memory."""
 
         def read(tensor: torch.Tensor, *arguments: object, **named: object) -> Any:  # noqa: ANN401
             if self._pause.depth or not self._buffers.is_device(tensor):
@@ -110,7 +110,7 @@ class HostMemory:
                 self._device.launch(
                     lambda: None, label=method.__name__, reads=(read_only,), writes=()
                 )
-                # Not the public way: nobody asked for order, and on a GPU nobody would see it.
+                # Not `synchronize`, which a probe observes: on a GPU this wait is implicit.
                 self._device.current_stream()._synchronize()  # noqa: SLF001
                 return tensor.clone() if copies else method(tensor, *arguments, **named)
 

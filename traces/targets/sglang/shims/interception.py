@@ -1,10 +1,13 @@
-"""A block in which tensor operations are the device's own, and not to be looked at."""
+"""Pause of the interception of tensor operations."""
 
 import threading
 
 
 class InterceptionPause(threading.local):
-    """Counts, for each thread, how deep it is inside such blocks."""
+    """Reentrant context manager; tensor operations inside of it are not intercepted.
+
+    ``depth`` counts the open blocks of each thread.
+    """
 
     depth = 0
 

@@ -1,11 +1,6 @@
-"""Which bytes a transfer kernel moves: one table, for the stand-ins and for the real kernels.
+"""Moves of transfer kernels: the rows of one plane and layer that a call copies.
 
-A reader has the parameters of the kernel whose name it has, and says what the kernel would move:
-one :class:`Move` for each plane and layer. A stand-in carries the moves out; on a GPU they are
-reported and the real kernel runs.
-
-Source of the kernels' behaviour: sglang ``sgl-kernel/csrc/kvcacheio/transfer.cu`` and
-``kernels/jit/csrc/kvcacheio/*.cuh``.
+A shim executes the moves; on a GPU they are reported and the real kernel runs.
 """
 
 from collections.abc import Callable
@@ -21,12 +16,12 @@ class RowAddresses:
     """The rows of one side: row ``r`` begins at ``address + r * stride``.
 
     Attributes:
-        address: where row 0 begins.
+        address: of row 0.
         stride: bytes from one row to the next.
-        indices: the index tensor as the caller gave it.
-        numbers: turns ``indices`` into row numbers; they may be computed on the device until the
-            kernel runs.
-        tensor: the tensor that the rows lie in, where the caller gave one.
+        indices: the caller's index tensor.
+        numbers: returns row numbers for ``indices``, whose values may be computed on the device
+            until the kernel runs.
+        tensor: the tensor of the rows, where the caller passed one.
         slots: with ``direct``, a row is ``tensor[r : r + slots]``, or ``tensor[r]`` when None.
     """
 
@@ -38,19 +33,13 @@ class RowAddresses:
     slots: int | None
 
     def rows(self) -> torch.Tensor:
-        """Return the row numbers as they are now."""
+        """Return the current row numbers."""
         return self.numbers(self.indices)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class KernelMove:
-    """What one kernel call moves of one plane and layer.
-
-    Attributes:
-        source: the rows that are read.
-        target: the rows that are written, in the same order.
-        row_bytes: bytes of a row.
-    """
+    """Copy of ``source`` rows to ``target`` rows, in order, of one plane and layer of a call."""
 
     source: RowAddresses
     target: RowAddresses
@@ -70,12 +59,12 @@ def report_copy(
     row_bytes: int,
     stream: str,
 ) -> None:
-    """Say that bytes are about to be moved. Does nothing: a recorder watches its calls.
+    """Do nothing: the recorder observes the call as a copy that is about to run.
 
-    Called when the move is launched, once for each plane and layer of each transfer.
+    Called when the copy is launched, once for each plane and layer of each transfer.
 
     Args:
-        kernel: what moves them: a kernel's name, or torch's name of an operation.
+        kernel: name of a kernel, or torch's name of an operation.
         backend: ``kernel`` by address, ``direct`` by slices, ``torch`` by tensor operations.
         source: address of row 0 on the side that is read.
         target: address of row 0 on the side that is written.
@@ -92,7 +81,7 @@ def report_copy(
 
 
 def report_kernel_move(move: KernelMove, *, kernel: str, backend: str, stream: str) -> None:
-    """Call :func:`moved` for one move."""
+    """Call :func:`report_copy` for one move."""
     report_copy(
         kernel=kernel,
         backend=backend,
@@ -108,7 +97,7 @@ def report_kernel_move(move: KernelMove, *, kernel: str, backend: str, stream: s
 
 
 def identity_rows(indices: torch.Tensor) -> torch.Tensor:
-    """Return the row numbers where every index is a row."""
+    """Return the indices: every index is a row."""
     return indices
 
 
@@ -148,10 +137,10 @@ def rows_by_slice(
 
 
 def require(condition: bool, message: str) -> None:  # noqa: FBT001 - reads like an assertion
-    """Refuse what the kernels refuse, in their words.
+    """Raise the error of a kernel's own check.
 
     Raises:
-        RuntimeError: as torch's own checks do.
+        RuntimeError: the type that TORCH_CHECK raises.
     """
     if not condition:
         raise RuntimeError(message)

@@ -1,4 +1,4 @@
-"""Carries out what a kernel moves: as work of the current stream of the simulated accelerator."""
+"""Execution of kernel moves as work of the current stream of the simulated accelerator."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from traces.targets.sglang.shims.tracked_storage import StorageTable
 
 
 class KernelRunner:
-    """Stand-ins of kernels.
+    """Shims of kernels.
 
     Args:
-        device: whose current stream does the work.
+        device: its current stream runs the copies.
         buffers: the memory that addresses lie in.
         pause: entered around work on bytes.
     """
@@ -33,7 +33,7 @@ class KernelRunner:
         self._pause = pause
 
     def shim_for(self, kernel: TransferKernel) -> Callable[..., None]:
-        """Return a function with a kernel's parameters that does what the kernel does."""
+        """Return a function that copies the same bytes as a kernel."""
         launch = self._launch_direct if kernel.backend == "direct" else self._launch_kernel
 
         def run(*arguments: object, **named: object) -> None:
@@ -49,7 +49,7 @@ class KernelRunner:
         return run
 
     def _launch_kernel(self, name: str, move: KernelMove) -> None:
-        """Launch a copy by address. Rows with a negative index on either side are left out."""
+        """Launch a copy by address; rows with a negative index on either side are skipped."""
         source, target = self._mapped(move.source), self._mapped(move.target)
         report_kernel_move(move, kernel=name, backend="kernel", stream=self._stream_name)
         indices = (self._indices(move.source, source), self._indices(move.target, target))
@@ -148,8 +148,7 @@ class KernelRunner:
     def _indices(self, side: RowAddresses, storage: torch.Tensor) -> torch.Tensor:
         """Return a side's indices as the kernel reads them.
 
-        Slots of a host pool were made on the host: the kernel reads a copy of them. Slots of a
-        device pool are in device memory all the time.
+        A kernel reads host slots from a copy made at launch, and device slots when it runs.
         """
         if not self._buffers.is_device(storage):
             return side.indices.clone()
@@ -161,13 +160,13 @@ class KernelRunner:
         return self._device.current_stream().name
 
     def _bytes(self, side: RowAddresses) -> torch.Tensor:
-        """Return the storage that a side's rows lie in."""
+        """Return the storage of a side's rows."""
         if side.tensor is not None:
             self._adopt(side.tensor, name="operand of a kernel")
         return self._buffers.at(side.address)
 
     def _mapped(self, side: RowAddresses) -> torch.Tensor:
-        """Return the same, where a kernel can address it."""
+        """Return the storage of a side's rows; raise where a kernel cannot address it."""
         found = self._bytes(side)
         buffer = self._buffers.find(found)
         require(
@@ -177,7 +176,7 @@ class KernelRunner:
         return found
 
     def _adopt(self, tensor: torch.Tensor, *, name: str) -> None:
-        """Take a tensor that nobody knows for device memory: host pools' memory is known."""
+        """Register an unknown tensor as device memory; host pools register theirs."""
         if self._buffers.find(tensor) is None:
             self._buffers.add(tensor, name=name, kind=MemoryKind.DEVICE, is_pool=False)
 
@@ -189,7 +188,7 @@ class KernelRunner:
 def _rows_at_address(
     storage: torch.Tensor, side: RowAddresses, row_bytes: int, rows: torch.Tensor
 ) -> torch.Tensor:
-    """Return rows by address, ``(row_num, row_bytes) uint8``, at least those asked for."""
+    """Return rows by address, ``(max row + 1, row_bytes) uint8``."""
     offset = side.address - storage.data_ptr()
     row_num = int(rows.max()) + 1 if rows.numel() else 0
     end = offset + (row_num - 1) * side.stride + row_bytes
@@ -203,7 +202,7 @@ def _rows_at_address(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _StridedRows:
-    """Rows that may be longer than their stride, as the host knew them."""
+    """Rows that may be longer than their stride, with row numbers from launch time."""
 
     storage: torch.Tensor
     side: RowAddresses
@@ -215,7 +214,7 @@ class _StridedRows:
         return self.side.address - self.storage.data_ptr()
 
     def piece(self, number: int) -> torch.Tensor:
-        """Return the bytes of one row, whatever follows after a stride."""
+        """Return the bytes of one row, beyond its stride if it is longer."""
         start = self.offset + int(self.rows[number]) * self.side.stride
         end, size = start + self.row_bytes, self.storage.numel()
         require(start >= 0 and end <= size, f"cudaMemcpyBatchAsync failed (byte {end} of {size})")
@@ -249,7 +248,7 @@ def _slice(side: RowAddresses, tensor: torch.Tensor, row: int) -> torch.Tensor:
 def _slice_accesses(
     side: RowAddresses, tensor: torch.Tensor, rows: list[int]
 ) -> Iterator[MemoryAccess]:
-    """Yield the accesses to slices: one for all where each is contiguous."""
+    """Yield the accesses to slices: a single one where each slice is contiguous."""
     if not rows or not tensor[0].is_contiguous():
         yield from (tensor_access(_slice(side, tensor, row)) for row in rows)
         return
@@ -260,7 +259,7 @@ def _slice_accesses(
 
 
 def _require_inside(side: RowAddresses, tensor: torch.Tensor, rows: list[int]) -> None:
-    """Refuse rows that slicing would cut off silently."""
+    """Raise for rows outside a tensor: a slice would be shortened silently."""
     length = 1 if side.slots is None else side.slots
     for row in rows:
         require(

@@ -1,4 +1,4 @@
-"""Where a release finds the stand-ins: packages that it imports and names in its modules."""
+"""Binding of shims: packages for a release to import, and names in its modules."""
 
 import importlib.abc
 import importlib.machinery
@@ -21,7 +21,7 @@ _MISSING = object()
 
 
 class AttributePatches:
-    """Attributes that were changed, to be changed back."""
+    """Patched attributes, and how to restore them."""
 
     def __init__(self) -> None:
         self._undo: list[Callable[[], None]] = []
@@ -36,23 +36,23 @@ class AttributePatches:
             self._undo.append(lambda: setattr(owner, name, before))
 
     def set_member(self, owner: object, name: str, value: object) -> None:
-        """Set an attribute that the owner's type keeps."""
+        """Set an attribute that is not in the owner's ``__dict__``."""
         before = getattr(owner, name)
         setattr(owner, name, value)
         self._undo.append(lambda: setattr(owner, name, before))
 
     def on_undo(self, action: Callable[[], None]) -> None:
-        """Do something when the changes are taken back."""
+        """Call ``action`` on undo."""
         self._undo.append(action)
 
     def undo(self) -> None:
-        """Take back all changes, the latest first."""
+        """Undo all changes, the latest first."""
         while self._undo:
             self._undo.pop()()
 
 
 class _PsutilWithRoom(types.ModuleType):
-    """The module ``psutil`` on a host with a terabyte free."""
+    """Module ``psutil`` on a host with a terabyte free: pools refuse sizes beyond free memory."""
 
     def __init__(self, real: types.ModuleType) -> None:
         super().__init__(real.__name__)
@@ -63,14 +63,14 @@ class _PsutilWithRoom(types.ModuleType):
         return getattr(self._real, name)
 
     def virtual_memory(self) -> types.SimpleNamespace:
-        """Return what the real module would, as far as a release asks."""
+        """Return the fields that releases read."""
         return types.SimpleNamespace(
             total=_TERABYTE, available=_TERABYTE, free=_TERABYTE, used=0, percent=0.0
         )
 
 
 class _AttributeOverride:
-    """An object of a release, but for one attribute."""
+    """Proxy of an object of a release with other attribute values."""
 
     def __init__(self, real: object, **amended: object) -> None:
         self._real = real
@@ -83,7 +83,7 @@ class _AttributeOverride:
 def add_kernel_package(
     functions: Mapping[str, Callable[..., None]], changes: AttributePatches
 ) -> None:
-    """Make ``import sgl_kernel`` work with nothing but the transfer functions in it."""
+    """Add a package ``sgl_kernel`` that holds only the transfer functions."""
     package = _package("sgl_kernel")
     vars(package)["__version__"] = "0.0.0"
     transfers = _package("sgl_kernel.kvcacheio")
@@ -95,9 +95,9 @@ def add_kernel_package(
 
 
 def add_vision_operators(changes: AttributePatches) -> None:
-    """Let the package torchvision be imported where its compiled operators do not load.
+    """Define the operators of torchvision that its import needs and that did not load.
 
-    Those that load are loaded here: defining an operator a second time ends the process.
+    The compiled ones are loaded first: defining an operator twice aborts the process.
     """
     package = importlib.util.find_spec("torchvision")
     if package is not None:
@@ -113,21 +113,21 @@ def _load_operators(folders: Sequence[str]) -> None:
     """Load the compiled operators of a package, if this torch can."""
     compiled = importlib.machinery.PathFinder.find_spec("_C", list(folders))
     if compiled is not None and compiled.origin is not None:
-        # What does not load has defined nothing.
+        # A library that fails to load has defined no operator.
         with suppress(OSError):
             torch.ops.load_library(compiled.origin)
 
 
 class ShimBinder:
-    """Gives the modules of a release the stand-ins that they name, when they are imported.
+    """Replaces the names of kernels in the modules of a release.
 
     Args:
-        functions: the stand-in of each kernel.
+        functions: the shim of each kernel.
         allocate: allocates for host pools.
-        changes: where to note what is changed.
+        changes: records the replacements.
 
     Attributes:
-        bound: what was bound so far, as ``module.name``.
+        bound: attributes replaced so far, as ``module.name``.
     """
 
     def __init__(
@@ -144,19 +144,19 @@ class ShimBinder:
         self._factories: set[int] = set()
 
     def bind(self, module: types.ModuleType) -> None:
-        """Bind what one module names; binding again changes nothing."""
+        """Bind one module; binding it again changes nothing."""
         self._bind_compiler(module)
         self._bind_kernels(module)
         self._bind_memory(module)
 
     def bind_imported(self) -> None:
-        """Bind all modules of the release that are imported."""
+        """Bind all imported modules of the release."""
         for name, module in list(sys.modules.items()):
             if _is_of_release(name) and isinstance(module, types.ModuleType):
                 self.bind(module)
 
     def _bind_compiler(self, module: types.ModuleType) -> None:
-        """Have kernels that a release compiles count as compiled; nobody calls them."""
+        """Disable the compiler of a module that compiles transfer kernels: shims run instead."""
         has_kernels = any(
             _is_release_kernel(value, self._functions) and value.__module__ == module.__name__
             for value in vars(module).values()
@@ -165,7 +165,7 @@ class ShimBinder:
             self._set(module, "load_jit", lambda *_, **__: None)
 
     def _bind_kernels(self, module: types.ModuleType) -> None:
-        """Bind what a module names, and tell a module that calls kernels that there are any."""
+        """Bind a module's kernels, and set the flags by which it takes its CUDA path."""
         before = len(self.bound)
         self._bind_functions(module)
         if len(self.bound) == before:
@@ -204,7 +204,7 @@ class ShimBinder:
 
 
 class BindingFinder(importlib.abc.MetaPathFinder):
-    """Finds the modules of a release as usual, and has each bound once it is executed."""
+    """Import finder that binds each module of a release right after its execution."""
 
     def __init__(self, bind: Callable[[types.ModuleType], None]) -> None:
         self._bind = bind
@@ -232,7 +232,7 @@ class BindingFinder(importlib.abc.MetaPathFinder):
 
 
 def bind_when_imported(binder: ShimBinder, changes: AttributePatches) -> None:
-    """Have every module of the release bound when it is imported."""
+    """Bind every module of the release when it is imported."""
     finder = BindingFinder(binder.bind)
     sys.meta_path.insert(0, finder)
     changes.on_undo(lambda: sys.meta_path.remove(finder))
@@ -264,7 +264,7 @@ def _names(module: types.ModuleType) -> set[str]:
 def _code(member: object) -> types.CodeType | None:
     if isinstance(member, staticmethod | classmethod):
         member = member.__func__
-    # Its own attributes alone: placeholders of kernels (0.5.22 on) have every attribute there is.
+    # Not hasattr: placeholders of kernels (0.5.22 on) return a value for every attribute.
     while "__wrapped__" in getattr(member, "__dict__", {}):
         member = member.__wrapped__  # type: ignore[attr-defined]
     return member.__code__ if isinstance(member, types.FunctionType) else None

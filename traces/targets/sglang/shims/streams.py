@@ -1,4 +1,4 @@
-"""A device module in the manner of ``torch.cuda`` with the streams of the accelerator."""
+"""Streams and events of the accelerator behind the API of ``torch.cuda``."""
 
 import itertools
 import types
@@ -17,7 +17,7 @@ _CAPABILITY = (8, 0)
 
 
 class _NameCounter:
-    """Names streams and events in the order in which they are made."""
+    """Numbers streams and events in order of creation."""
 
     def __init__(self) -> None:
         self._counts: dict[str, itertools.count[int]] = {}
@@ -27,11 +27,11 @@ class _NameCounter:
 
 
 class ShimStream:
-    """What a release sees as a stream.
+    """``torch.cuda.Stream`` of a release.
 
     Attributes:
         stream: the stream of the accelerator.
-        device: where the tensors of the release live.
+        device: torch device of the release's tensors.
     """
 
     owner: "StreamShims"
@@ -43,14 +43,14 @@ class ShimStream:
         self.begin()
 
     def begin(self) -> None:
-        """Make the stream known by its accelerator's."""
+        """Register the stream under the accelerator's."""
         self.device = self.owner.device.torch_device
         self._previous: list[DeviceStream] = []
         self.owner.handles[self.stream] = self
 
     @classmethod
     def of(cls, stream: DeviceStream) -> "ShimStream":
-        """Return what a release sees of a stream of the accelerator."""
+        """Return the one shim of a stream of the accelerator."""
         seen = cls.owner.handles.get(stream)
         if seen is None:
             seen = cls.__new__(cls)
@@ -60,12 +60,12 @@ class ShimStream:
 
     @property
     def cuda_stream(self) -> int:
-        """A number that tells streams apart."""
+        """Number that identifies the stream."""
         return id(self.stream)
 
     @property
     def stream_id(self) -> int:
-        """A number that tells streams apart."""
+        """Number that identifies the stream."""
         return id(self.stream)
 
     def wait_event(self, event: "ShimEvent") -> None:
@@ -100,7 +100,7 @@ class ShimStream:
 
 
 class ShimEvent:
-    """What a release sees as an event.
+    """``torch.cuda.Event`` of a release.
 
     Attributes:
         event: the event of the accelerator.
@@ -137,7 +137,7 @@ class ShimEvent:
         self.event.synchronize()
 
     def elapsed_time(self, end_event: "ShimEvent") -> float:
-        """Return no milliseconds: the simulation has an order and no time."""
+        """Return 0: the simulation has an order and no time."""
         del end_event
         return 0.0
 
@@ -165,12 +165,12 @@ class StreamShims:
     """The stream API of one device.
 
     Args:
-        device: whose streams they are.
+        device: owner of the streams.
 
     Attributes:
         device: as given.
-        names: of streams and events, in the order in which they are made.
-        handles: what a release sees of each stream.
+        names: numbers streams and events.
+        handles: the shim of each stream that is alive.
         stream_type: the class ``Stream``.
         event_type: the class ``Event``.
     """
@@ -184,7 +184,7 @@ class StreamShims:
         self._default = device.current_stream()
 
     def functions(self) -> dict[str, Any]:
-        """Return what stands in for the names of ``torch.cuda`` and ``torch.cpu``."""
+        """Return the replacements for names of ``torch.cuda`` and ``torch.cpu``."""
         return {
             "Stream": self.stream_type,
             "Event": self.event_type,
@@ -195,12 +195,12 @@ class StreamShims:
             "default_stream": lambda *_, **__: self.stream_type.of(self._default),
             "set_stream": self._set_stream,
             "synchronize": lambda *_, **__: self.device.synchronize(),
-            # Which of several kernels that move the same bytes a release takes.
+            # A release chooses by it among kernels that move the same bytes.
             "get_device_capability": lambda *_, **__: _CAPABILITY,
         }
 
     def module(self) -> types.ModuleType:
-        """Return a device module; what is not about streams is ``torch.cpu``'s."""
+        """Return a device module; names other than streams are ``torch.cpu``'s."""
         module = types.ModuleType("torch.cpu")
         vars(module).update(self.functions())
         vars(module)["__getattr__"] = _attribute_of(torch.cpu)

@@ -1,10 +1,12 @@
 """Tensor operations of torch on pools' memory, as work of the current stream.
 
-On a GPU an operation on device memory is work of the current stream, and one on host memory is done
-by the host. Here both are host memory, so what a tensor's memory counts as decides. An operation
-that only writes to pools' memory happens when the stream gets to it; one that returns a new tensor
-happens at once, after the stream's earlier work, which orders nothing: the race detector treats
-it like other work of the stream. One that returns a number makes the host wait for the stream.
+On a GPU, operations on device memory run on the current stream and those on host memory on the
+host. Here both are host memory, so the registered kind of a tensor's memory decides:
+
+* An operation that only writes pools' memory runs when the stream reaches it.
+* One that returns a new tensor runs at once, after the stream's earlier work. That orders nothing:
+  the race detector treats it like other work of the stream.
+* One that returns a number makes the host wait for the stream.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,11 +26,11 @@ from traces.targets.sglang.shims.tracked_storage import StorageTable
 
 
 class StreamOperations(TorchDispatchMode):
-    """Looks at every tensor operation of the thread that entered it.
+    """Intercepts every tensor operation of the thread that entered it.
 
     Args:
-        device: whose current stream does the work.
-        buffers: what memory counts as.
+        device: its current stream runs the operations.
+        buffers: the registered memory.
         pause: operations inside of it are not intercepted.
     """
 
@@ -56,7 +58,7 @@ class StreamOperations(TorchDispatchMode):
 
     def _handle(
         self, func: torch._ops.OpOverload, args: tuple[Any, ...], named: dict[str, Any]
-    ) -> Any:  # noqa: ANN401 - what the operation returns
+    ) -> Any:  # noqa: ANN401 - the result of the operation
         operands = [value for value in tree_flatten((args, named))[0] if _is_tensor(value)]
         kinds = {buffer.kind for buffer in map(self._buffers.find, operands) if buffer is not None}
         if not kinds or _is_view(func):
@@ -84,10 +86,10 @@ class StreamOperations(TorchDispatchMode):
         named: dict[str, Any],
         written: list[torch.Tensor],
     ) -> Any:  # noqa: ANN401
-        """Launch an operation that only writes to pools' memory."""
+        """Launch an operation that only writes pools' memory."""
         _check(func, args)
         self._provenance.report(func, args, stream=self._device.current_stream().name)
-        # The host's own tensors are read at launch.
+        # Tensors of the host are read at launch: it may change them before the operation runs.
         args, named = tree_map_only(torch.Tensor, self._captured, (args, named))
         reads, writes = footprint(func, args, named, pause=self._pause)
         self._device.launch(
@@ -101,7 +103,7 @@ class StreamOperations(TorchDispatchMode):
     def _run_synchronously(
         self, func: torch._ops.OpOverload, args: tuple[Any, ...], named: dict[str, Any]
     ) -> Any:  # noqa: ANN401
-        """Launch an operation and wait for the stream, but order nothing."""
+        """Launch an operation and wait for the stream, without an order for the race detector."""
         results: list[Any] = []
         ordered = torch.zeros(1)
 
@@ -117,7 +119,7 @@ class StreamOperations(TorchDispatchMode):
             writes=self._known(writes),
         )
         if func._schema.returns and not _has_tensor(results[0]):  # noqa: SLF001
-            # Whoever wants a number from a GPU waits for it; nobody could see that there.
+            # Not `synchronize`, which a probe observes: on a GPU this wait is implicit.
             self._device.current_stream()._synchronize()  # noqa: SLF001
         self._adopt_results(results[0], args, named)
         self._provenance.follow(func, args, named, results[0])
@@ -141,7 +143,7 @@ class StreamOperations(TorchDispatchMode):
         return all(buffer is not None and buffer.is_pool for buffer in found)
 
     def _adopt_results(self, result: object, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-        """Make new results device memory, written by the current stream."""
+        """Register new results as device memory, written by the current stream."""
         operands = {id(value) for value in tree_flatten((args, named))[0]}
         new = [
             value
@@ -173,8 +175,8 @@ def _has_tensor(value: object) -> bool:
 
 
 def _is_view(func: torch._ops.OpOverload) -> bool:
-    """Return whether an operation touches no bytes: its results are views, or it has none."""
-    schema = func._schema  # noqa: SLF001 - torch has no other way to ask
+    """Return whether an operation accesses no bytes: its results are views, or it has none."""
+    schema = func._schema  # noqa: SLF001 - torch has no public way
     aliases = [value.alias_info for value in (*schema.arguments, *schema.returns)]
     is_written = any(alias is not None and alias.is_write for alias in aliases)
     returned = [value.alias_info for value in schema.returns]
@@ -182,7 +184,7 @@ def _is_view(func: torch._ops.OpOverload) -> bool:
 
 
 def _check(func: torch._ops.OpOverload, args: tuple[Any, ...]) -> None:
-    """Let torch compare shapes now, as it does when a copy is launched on a GPU."""
+    """Compare the shapes of a copy at launch, as torch does on a GPU."""
     if func is torch.ops.aten.copy_.default and args[0].shape != args[1].shape:
         byte = torch.empty(1, dtype=torch.uint8)
         torch.empty(args[0].shape, dtype=torch.uint8).copy_(byte.expand(args[1].shape))

@@ -1,4 +1,4 @@
-"""The memory that takes part: which storage holds an address, and whether it is the device's."""
+"""Table of registered storages: which one holds an address, and which memory it counts as."""
 
 import gc
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class TrackedStorage:
     """One storage.
 
     Attributes:
-        name: for people.
-        kind: what its memory counts as.
-        is_pool: whether it belongs to a pool, and is no intermediate result.
+        name: for messages.
+        kind: device, page-locked or pageable memory.
+        is_pool: False for an intermediate result.
         address: of its first byte.
         size_bytes: of the storage.
     """
@@ -35,10 +35,10 @@ class TrackedStorage:
 
 
 class StorageTable:
-    """All storages that are known; weakly, so that memory handed out again is new memory.
+    """The registered storages, by weak reference: reused memory is new memory.
 
     Args:
-        device: is told too, when it tells kinds of memory apart.
+        device: a simulated one registers the memory too.
     """
 
     def __init__(self, device: Device) -> None:
@@ -47,7 +47,7 @@ class StorageTable:
         self._tidy_at = 1024
 
     def add(self, tensor: torch.Tensor, *, name: str, kind: MemoryKind, is_pool: bool) -> None:
-        """Make a tensor's storage known; replaces what was known of it."""
+        """Register a tensor's storage, or replace its entry."""
         storage = tensor.untyped_storage()
         if storage.nbytes() == 0:
             return
@@ -63,7 +63,7 @@ class StorageTable:
             self._device.memory.adopt(tensor, kind=kind)
 
     def find(self, tensor: torch.Tensor) -> TrackedStorage | None:
-        """Return what is known of a tensor's storage; None when it is nobody's."""
+        """Return the entry of a tensor's storage; None without one."""
         if tensor.layout is not torch.strided or tensor.device.type != "cpu":
             return None
         return self._buffers.get(StorageWeakRef(tensor.untyped_storage()))
@@ -71,8 +71,8 @@ class StorageTable:
     def at(self, address: int) -> torch.Tensor:
         """Return the bytes of the storage that holds an address, ``(size,) uint8``.
 
-        Memory that nobody made known is the device's: a kernel reaches no other, and host pools'
-        memory is known.
+        Unregistered memory becomes device memory: host pools register theirs, and a kernel
+        reaches no other.
 
         Raises:
             RuntimeError: no tensor lies there.
@@ -109,7 +109,7 @@ def _as_bytes(storage: torch.UntypedStorage) -> torch.Tensor:
 
 
 def _storage_at(address: int) -> torch.UntypedStorage | None:
-    """Return the storage of any living tensor that holds an address."""
+    """Return the storage of any tensor alive that holds an address."""
     for candidate in gc.get_objects():
         if issubclass(type(candidate), torch.Tensor) and candidate.layout is torch.strided:
             storage: torch.UntypedStorage = candidate.untyped_storage()

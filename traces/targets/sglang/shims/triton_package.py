@@ -1,7 +1,4 @@
-"""A package ``triton`` without a compiler: kernels can be defined, and not launched.
-
-torch must not take it for the real one, so torch's own questions are answered before it appears.
-"""
+"""A package ``triton`` without a compiler: kernels can be defined, not launched."""
 
 import importlib
 import importlib.abc
@@ -19,7 +16,7 @@ from typing_extensions import override
 NAME = "triton"
 VERSION = "3.5.0"
 
-# They ask for triton when they are imported, or remember the answer.
+# Modules of torch that import triton, or cache whether it is there.
 _NAMES_TORCH_IMPORTS = ("torch._inductor.runtime.triton_compat",)
 
 
@@ -28,11 +25,7 @@ class KernelUnavailableError(RuntimeError):
 
 
 class UncompiledKernel:
-    """A kernel that was defined.
-
-    Attributes:
-        fn: the function that was decorated.
-    """
+    """A kernel definition; ``fn`` is the decorated function."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.fn = function
@@ -44,22 +37,22 @@ class UncompiledKernel:
         return self._refuse
 
     def __call__(self, *_: object, **__: object) -> NoReturn:
-        """Refuse to be launched."""
+        """Raise: there is no compiler."""
         self._refuse()
 
     def run(self, *_: object, **__: object) -> NoReturn:
-        """Refuse to be launched."""
+        """Raise: there is no compiler."""
         self._refuse()
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise KernelUnavailableError(
             f"triton kernel {self.__name__}: must not be launched without a GPU; "
-            "expected an equivalent in the stand-ins, got none"
+            "expected an equivalent in the shims, got none"
         )
 
 
 class _PlaceholderType(type):
-    """Classes whose every attribute is another such class; usable as types, values and calls."""
+    """Metaclass of placeholders: each attribute is another placeholder class."""
 
     def __getattr__(cls, name: str) -> "_PlaceholderType":
         if name.startswith("__"):
@@ -79,12 +72,12 @@ class _PlaceholderType(type):
 
 
 def placeholder(name: str) -> _PlaceholderType:
-    """Return a class that can be called, indexed, asked for attributes, and does nothing."""
+    """Return a class without effect that can be called and indexed and has every attribute."""
     return _PlaceholderType(name, (), {"__init__": lambda *_, **__: None, "__module__": NAME})
 
 
 class Config:
-    """One configuration that an autotuner would try."""
+    """One configuration of an autotuner."""
 
     def __init__(self, kwargs: dict[str, Any] | None = None, **options: object) -> None:
         self.kwargs = {} if kwargs is None else kwargs
@@ -92,7 +85,7 @@ class Config:
 
 
 def jit(function: Callable[..., Any] | None = None, **_: object) -> Any:  # noqa: ANN401
-    """Define a kernel; with or without arguments."""
+    """Define a kernel; a decorator with or without arguments."""
     return UncompiledKernel if function is None else UncompiledKernel(function)
 
 
@@ -147,7 +140,7 @@ _KNOWN: dict[str, dict[str, object]] = {
 
 
 class TritonFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the package and every submodule that anyone imports."""
+    """Import finder for the package and any submodule of it."""
 
     @override
     def find_spec(
@@ -170,13 +163,14 @@ class TritonFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def install() -> Callable[[], None]:
-    """Make ``import triton`` work where there is none; return what takes that back.
+    """Make ``import triton`` work where it is not installed; return the function that undoes it.
 
-    Order: torch is asked first and keeps its answer that there is no triton.
+    torch must not take the package for the real one: it looks for triton here first, and caches
+    that there is none.
     """
     if importlib.util.find_spec(NAME) is not None:
         return lambda: None
-    torch.utils._triton.has_triton_package()  # noqa: SLF001 - remembers
+    torch.utils._triton.has_triton_package()  # noqa: SLF001 - caches its result
     torch.utils._triton.has_triton()  # noqa: SLF001
     for name in _NAMES_TORCH_IMPORTS:
         importlib.import_module(name)

@@ -1,7 +1,6 @@
-"""The storage tier of a release, played on a backend that keeps pages in memory.
+"""Storage backend of a release that keeps pages in memory and reports every operation.
 
-The release opens the backend itself, as one that only its configuration names; so it is told its
-ranks, sizes and settings. What it asks for is reported page by page.
+The release loads and opens the backend itself, by the names in its own configuration.
 """
 
 from traces.targets.sglang.storage.usage_reports import report_storage_use
@@ -9,7 +8,7 @@ from traces.targets.sglang.storage.usage_reports import report_storage_use
 __all__ = ["BACKEND", "LOADER", "report_storage_use"]
 
 BACKEND = "dynamic"
-# What the release loads the class by; no part of what it is told.
+# Entries by which the release loads the class; left out of the recorded settings.
 LOADER = {
     "backend_name": "memory",
     "module_path": "traces.targets.sglang.storage.backend",

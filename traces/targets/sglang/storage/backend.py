@@ -1,7 +1,7 @@
-"""A storage backend in memory: deterministic, of one process, with every operation reported.
+"""Deterministic storage backend in the memory of one process; every operation is reported.
 
-Importable only beside a release, which loads it by name. It has the operations of every release:
-pages of the anchor by key (``batch_get``, ``batch_set``), and pages of any pool (``..._v2``).
+It imports the release, which loads it by name, and has the operations of all releases: pages of the
+anchor by key (``batch_get``, ``batch_set``) and pages of any pool (``..._v2``).
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
     """Pages by pool and key.
 
     Args:
-        storage_config: what the release says of this rank.
+        storage_config: the release's settings for this rank.
         settings: further arguments of the release; not used.
     """
 
@@ -37,19 +37,19 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
         del settings
         self._pages: dict[tuple[str, str], torch.Tensor] = {}
         self._pools: dict[str, Any] = {}
-        told = rank_namespace(storage_config, unsaid=LOADER)
-        report_storage_use(operation="open", pool="", key=told, size=0)
+        namespace = rank_namespace(storage_config, left_out=LOADER)
+        report_storage_use(operation="open", pool="", key=namespace, size=0)
 
     def register_mem_host_pool_v2(self, host_pool: Any, host_pool_name: Any) -> None:  # noqa: ANN401
-        """Learn a host pool by its name."""
+        """Register a host pool by its name."""
         self._pools[_upper(host_pool_name)] = host_pool
 
     def exists(self, key: str) -> bool:
-        """Tell whether a page of the anchor is there."""
+        """Return whether a page of the anchor is stored."""
         return self._find("query", _ANCHOR, key) is not None
 
     def get(self, key: str, target_location: Any = None, target_sizes: Any = None) -> Any:  # noqa: ANN401
-        """Return a page of the anchor; None when there is none."""
+        """Return a page of the anchor; None when it is missing."""
         del target_sizes
         page = self._find("fetch", _ANCHOR, key)
         if page is None or target_location is None:
@@ -63,7 +63,7 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
         target_location: Any = None,  # noqa: ANN401
         target_sizes: Any = None,  # noqa: ANN401
     ) -> bool:
-        """Keep a page of the anchor."""
+        """Store a page of the anchor."""
         del target_location, target_sizes
         self._keep(_ANCHOR, key, value)
         return True
@@ -74,7 +74,7 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
         target_locations: Any = None,  # noqa: ANN401
         target_sizes: Any = None,  # noqa: ANN401
     ) -> list[Any]:
-        """Return pages of the anchor, None for each that is not there."""
+        """Return pages of the anchor, None for each missing one."""
         del target_sizes
         return [
             self.get(key, target)
@@ -88,14 +88,14 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
         target_locations: Any = None,  # noqa: ANN401
         target_sizes: Any = None,  # noqa: ANN401
     ) -> bool:
-        """Keep pages of the anchor."""
+        """Store pages of the anchor."""
         del target_locations, target_sizes
         for key, value in zip(keys, values, strict=True):
             self._keep(_ANCHOR, key, value)
         return True
 
     def batch_exists(self, keys: Sequence[str], extra_info: object = None) -> int:
-        """Return how many of the first pages of the anchor are there."""
+        """Return how many pages of the anchor are stored before the first missing one."""
         del extra_info
         return self._leading([self.exists(key) for key in keys])
 
@@ -123,14 +123,14 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
     def batch_get_v2(
         self, transfers: Sequence[Any], extra_info: object = None
     ) -> dict[Any, list[bool]]:
-        """Put pages into the host pools of their transfers."""
+        """Copy pages into the host pools of their transfers."""
         del extra_info
         return {each.name: self._each_page(each, self._read) for each in transfers}
 
     def batch_set_v2(
         self, transfers: Sequence[Any], extra_info: object = None
     ) -> dict[Any, list[bool]]:
-        """Keep pages of the host pools of their transfers."""
+        """Store pages of the host pools of their transfers."""
         del extra_info
         return {each.name: self._each_page(each, self._write) for each in transfers}
 
@@ -139,7 +139,7 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
         transfer: Any,  # noqa: ANN401
         work: Callable[[str, str, Any, int], bool],
     ) -> list[bool]:
-        """Do one thing to every page; nothing where slots and keys do not fit each other."""
+        """Read or write every page of a transfer; refuse it where slots and keys do not match."""
         pool, keys, slots = _upper(transfer.name), transfer.keys or [], transfer.host_indices
         host = self._pools.get(pool)
         width = getattr(host, "page_size", 1) or 1
@@ -176,7 +176,7 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
 
 
 def _trailing(there: Sequence[bool], *, width: int) -> int:
-    """Return the longest prefix whose last ``width`` pages are there."""
+    """Return the length of the longest prefix whose last ``width`` pages are stored."""
     for length in range(len(there), 0, -1):
         if all(there[max(0, length - width) : length]):
             return length

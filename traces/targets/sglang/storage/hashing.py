@@ -1,4 +1,4 @@
-"""A stand-in for the compiled hash of token ids, which wants a compiler when it is first used.
+"""Hash of token ids in Python; the release's own needs a compiler when it is first used.
 
 Source of its behaviour: sglang ``srt/mem_cache/cpp_utils/hash_binding.cpp`` (0.5.15 and later), and
 ``get_hash_str`` of earlier releases, which has no compiled part and gives the same keys.
@@ -11,7 +11,7 @@ _TOKEN_BYTES = 4
 
 
 class TokenHash:
-    """The extension module, for tokens that are single numbers."""
+    """Replacement of the extension module, for tokens that are single numbers."""
 
     @staticmethod
     def get_hash(

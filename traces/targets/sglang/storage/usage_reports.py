@@ -1,4 +1,4 @@
-"""What a storage backend is told and asked, in words that are the same in every process."""
+"""Reports of a storage backend's operations, with keys that are equal in every process."""
 
 import dataclasses
 import json
@@ -13,12 +13,12 @@ StorageOperation = Literal["open", "query", "store", "fetch", "refuse"]
 
 
 def report_storage_use(*, operation: StorageOperation, pool: str, key: str, size: int) -> None:
-    """Say that storage is used. Does nothing: a recorder watches its calls.
+    """Do nothing: the recorder observes the call as a storage operation.
 
     Args:
         operation: see :class:`traces.schema.model.StorageAccess`.
         pool: upper-case pool name; empty for ``open``.
-        key: of the page, as :func:`short` gives it.
+        key: of the page, see :func:`short_key`; for ``open`` the settings.
         size: bytes of the page.
     """
     del operation, pool, key, size
@@ -29,23 +29,23 @@ def short_key(key: str) -> str:
     return _HASH.sub(lambda found: found.group()[:_HASH_DIGITS], key)
 
 
-def rank_namespace(config: Any, *, unsaid: Mapping[str, object]) -> str:  # noqa: ANN401
-    """Return what sets the keys of a rank apart: every setting that is not a lone rank's.
+def rank_namespace(config: Any, *, left_out: Mapping[str, object]) -> str:  # noqa: ANN401
+    """Return the settings that make the keys of a rank unique, but for those of a single rank.
 
-    A setting that a release does not have yet reads like one that is off.
+    A setting that is off is left out, as is one that a release does not have yet.
 
     Args:
         config: the release's own configuration of a backend, a dataclass.
-        unsaid: entries of its extra configuration that are left out.
+        left_out: entries of its extra configuration.
     """
-    return ", ".join(_setting_texts(config, unsaid))
+    return ", ".join(_setting_texts(config, left_out))
 
 
-def _setting_texts(config: Any, unsaid: Mapping[str, object]) -> Iterator[str]:  # noqa: ANN401
+def _setting_texts(config: Any, left_out: Mapping[str, object]) -> Iterator[str]:  # noqa: ANN401
     for name in sorted(field.name for field in dataclasses.fields(config)):
         value = getattr(config, name)
         if isinstance(value, Mapping):
-            value = {key: own for key, own in value.items() if key not in unsaid}
+            value = {key: own for key, own in value.items() if key not in left_out}
             value = json.dumps(value, sort_keys=True) if value else None
         is_lone = value == 1 and name.endswith("_size")
         if value and not is_lone:

@@ -1,4 +1,4 @@
-"""The stand-ins under a real release: ``GOLDENTRACE_SGLANG_TREE`` names the directories with it."""
+"""The shims under a real release: ``GOLDENTRACE_SGLANG_TREE`` names the directories with it."""
 
 import os
 import subprocess

@@ -10,11 +10,12 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
+from traces.targets.sglang import storage_driver
 from traces.targets.sglang.errors import StageError
 from traces.targets.sglang.scenarios import registry
-from traces.targets.sglang.storage import LOADER, tier_driver, usage_reports
+from traces.targets.sglang.storage import LOADER, usage_reports
 from traces.targets.sglang.storage.hashing import TokenHash
-from traces.targets.sglang.storage.tier_driver import (
+from traces.targets.sglang.storage_driver import (
     HostPages,
     StorageTierDriver,
     capture_thread_errors,
@@ -83,14 +84,14 @@ def storage(monkeypatch, told):
 
 
 def test_lone_rank_tells_nothing_but_its_model():
-    assert usage_reports.rank_namespace(Config(), unsaid=()) == "model_name=m"
+    assert usage_reports.rank_namespace(Config(), left_out=()) == "model_name=m"
 
 
 def test_every_setting_of_a_rank_is_told_and_what_it_is_loaded_by_is_not():
     config = Config(
         tp_rank=3, tp_size=4, is_mla_model=True, extra_config={"option": 97, "class_name": "C"}
     )
-    told = usage_reports.rank_namespace(config, unsaid=LOADER)
+    told = usage_reports.rank_namespace(config, left_out=LOADER)
     assert told == (
         'extra_config={"option": 97}, is_mla_model=True, model_name=m, tp_rank=3, tp_size=4'
     )
@@ -189,7 +190,7 @@ def hashed(monkeypatch):
         return f"{before or ''}/{tokens[0]}"
 
     monkeypatch.setattr(
-        tier_driver, "find_part", lambda _, name: digest if "hash" in name else None
+        storage_driver, "find_part", lambda _, name: digest if "hash" in name else None
     )
 
 
@@ -222,7 +223,7 @@ def test_waiting_ends_with_the_thread_that_would_answer(hashed, capfd):
 
 
 def test_waiting_ends_when_nobody_answers(hashed, monkeypatch):
-    monkeypatch.setattr(tier_driver, "_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(storage_driver, "_TIMEOUT_S", 0.01)
     controller = Controller(dies=False)
     controller.write_storage = lambda host_indices: None
     with pytest.raises(StageError, match=r"expected it in 0\.01 s, got nothing"):

@@ -1,4 +1,4 @@
-"""The controller's own way to storage and back: write, be acknowledged, prefetch, be told."""
+"""Driver of a controller's storage threads: write pages, prefetch them, wait for the results."""
 
 import threading
 import time
@@ -18,14 +18,14 @@ from traces.targets.sglang.signature_caller import accepted_parameters, required
 _UTILS = "sglang.srt.mem_cache.utils"
 _STORAGE = "sglang.srt.mem_cache.hicache_storage"
 _REQUEST = "sglang.srt.mem_cache.base_prefix_cache"
-# Far more than any operation takes; a thread that ended is noticed at once.
+# Far more than any operation takes; the end of a thread is noticed at once.
 _TIMEOUT_S = 20.0
 _POLL_INTERVAL_S = 0.0005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostPages:
-    """The host side of a node.
+    """Host slots of a node.
 
     Attributes:
         host: host slots of the anchor.
@@ -41,16 +41,18 @@ class StorageTierDriver:
 
     Args:
         stack: what the release assembled; it has opened its storage.
-        ended: by thread, the exception that ended it; see :func:`heard_threads`.
+        thread_errors: the exception that ended a thread; see :func:`capture_thread_errors`.
     """
 
-    def __init__(self, stack: AssembledStack, ended: Mapping[threading.Thread, str]) -> None:
+    def __init__(
+        self, stack: AssembledStack, thread_errors: Mapping[threading.Thread, str]
+    ) -> None:
         self._stack = stack
-        self._ended = ended
+        self._thread_errors = thread_errors
         self._controller: Any = stack.controller
         self._entries = {_upper(entry.name): entry for entry in getattr(stack.group, "entries", ())}
         self._sources = dict(stack.sidecars)
-        # A few pages are worth fetching here.
+        # The default would not fetch the few pages of a node.
         self._controller.prefetch_threshold = 1
 
     def write(self, pages: HostPages, tokens: Sequence[int]) -> None:
@@ -77,14 +79,14 @@ class StorageTierDriver:
         """Prefetch what was written into other host slots.
 
         Args:
-            pages: what was written, for its sizes.
-            tokens: what it was written for.
+            pages: the pages that were written; the same numbers of slots are allocated.
+            tokens: the tokens of these pages.
 
         Returns:
-            Where it lies now; None where not all of it is in this rank's storage.
+            The new slots; None where this rank's storage lacks a page.
 
         Raises:
-            StageError: the controller never says what became of it, or the host has no room.
+            StageError: the controller does not acknowledge, or the host has no room.
         """
         target = HostPages(
             host=_take_slots(self._stack.group, len(pages.host)),
@@ -119,7 +121,7 @@ class StorageTierDriver:
         )
 
     def _is_fetched(self, operation: Any, host: torch.Tensor) -> bool:  # noqa: ANN401
-        """See an operation through to its end, as a scheduler does."""
+        """Process an operation to its end, as a scheduler does; return whether all was fetched."""
         controller = self._controller
         hits = getattr(controller, "prefetch_hit_queue", None)
         revoked: Any = getattr(controller, "prefetch_revoke_queue", None)
@@ -146,7 +148,7 @@ class StorageTierDriver:
         return bool(operation.completed_tokens == len(host))
 
     def _acknowledged(self, queue: Any) -> int:  # noqa: ANN401
-        """Return how many tokens there are when the last acknowledgement has come."""
+        """Return the number of fetched tokens after the last acknowledgement."""
         tokens = 0
         while True:
             self._wait("prefetch", queue.qsize, "prefetch_sync_thread")
@@ -161,17 +163,17 @@ class StorageTierDriver:
         return bool(is_done and operation.completed_tokens == len(host))
 
     def _wait(self, what: str, happened: Callable[[], object], thread: str) -> None:
-        """Wait until something happened, the controller's thread ended, or patience did.
+        """Poll until ``happened`` returns true.
 
         Raises:
-            StageError: it did not happen.
+            StageError: the controller's thread ended first, or the time is over.
         """
         end = time.monotonic() + _TIMEOUT_S
         while not happened():
             worker = getattr(self._controller, thread, None)
             has_begun = worker is not None and worker.ident is not None
             if worker is not None and has_begun and not worker.is_alive() and not happened():
-                got = self._ended.get(worker, "its end")
+                got = self._thread_errors.get(worker, "its end")
                 rule = f"{what}: must be acknowledged"
                 raise StageError(f"{rule}; expected {thread} to go on, got {' '.join(got.split())}")
             if time.monotonic() > end:
@@ -181,7 +183,7 @@ class StorageTierDriver:
             time.sleep(_POLL_INTERVAL_S)
 
     def _keys(self, tokens: Sequence[int]) -> list[str]:
-        """Return the keys of the pages of some tokens, each with those before it."""
+        """Return the keys of the pages of tokens; each key depends on the pages before it."""
         digest = find_part(_UTILS, "get_storage_hash_str") or find_part(_UTILS, "get_hash_str")
         digest = digest or find_part(_STORAGE, "get_hash_str")
         if digest is None:
@@ -193,7 +195,7 @@ class StorageTierDriver:
         return keys
 
     def _transfers(self, pages: HostPages, keys: list[str]) -> list[Any]:
-        """Return the sidecars' part: last pages where slots are their own, else all pages."""
+        """Return the sidecars' transfers: last pages for own slots, all pages for shared ones."""
         return [self._transfer(name, pages, keys) for name in self._entries if name != "KV"]
 
     def _transfer(self, name: str, pages: HostPages, keys: list[str]) -> Any:  # noqa: ANN401
@@ -225,20 +227,20 @@ class StorageTierDriver:
 
 @contextmanager
 def capture_thread_errors() -> Iterator[Mapping[threading.Thread, str]]:
-    """Yield, by thread, the exceptions that end threads in the block; nothing is printed."""
-    ended: dict[threading.Thread, str] = {}
+    """Yield a mapping that receives the exception of each thread that ends in the block."""
+    errors: dict[threading.Thread, str] = {}
 
-    def heard(end: threading.ExceptHookArgs) -> None:
+    def keep(end: threading.ExceptHookArgs) -> None:
         if end.thread is not None:
-            ended[end.thread] = f"{end.exc_type.__name__}: {end.exc_value}"
+            errors[end.thread] = f"{end.exc_type.__name__}: {end.exc_value}"
 
-    with patch.object(threading, "excepthook", heard):
-        yield ended
+    with patch.object(threading, "excepthook", keep):
+        yield errors
 
 
 @contextmanager
 def _pageable() -> Iterator[None]:
-    """Let threads have pages on their way in ordinary memory: stand-ins see one thread only."""
+    """Allocate the buffers of storage threads pageable: shims intercept one thread only."""
     zeros = torch.zeros
 
     def pageable(*sizes: Any, pin_memory: bool = False, **named: Any) -> torch.Tensor:  # noqa: ANN401
