@@ -1,4 +1,4 @@
-"""Which parts of a target's tree are mutated."""
+"""The mutated parts of a target's tree."""
 
 from pathlib import Path
 
@@ -7,56 +7,52 @@ from tools.mutation.generator import MutationScope
 from tools.sides.targets import NATIVE, SGLANG
 
 _CONSTRUCTORS = ("__init__", "__post_init__", "init_hicache")
-# Guards move no byte: good code never trips them. Their own tests trip every one.
+# Checks move no byte: valid code never trips them. Their own tests trip every one.
 _GUARDS = ("assembler/validation.py", "assembler/errors.py", "assembler/validation_switch.py")
-# Runs on a GPU only, where `pytest -m cuda` plays it.
+# Runs on a GPU only, where `pytest -m cuda` executes it.
 _GPU_ONLY = ("assembler/device/cuda.py",)
+_ORDERING = ("controller", "transfer", "device_pools", "host_pools", "cache")
 _SGLANG_FILES = (
     "sglang/srt/mem_cache/hybrid_cache/hybrid_pool_assembler.py",
     "sglang/srt/mem_cache/hybrid_cache/hybrid_cache_controller.py",
     "sglang/srt/mem_cache/hicache_storage.py",
     "sglang/srt/managers/cache_controller.py",
 )
+DEVICES = {NATIVE: "cpu", SGLANG: "auto"}
+"""Where mutants run unless a device is named.
+
+Native ones run eagerly: that is faster, the traces are the same, and a lost order edge raises
+nothing there, so that it stays silent.
+"""
 
 
-def scope_of(target: str, root: Path) -> MutationScope:
-    """Return what of a target's tree under a root is mutated.
+def scope_of(target: str, root: Path, *, is_generic: bool = False) -> MutationScope:
+    """Return the mutated part of a target's tree under a root.
+
+    Args:
+        is_generic: whether validation, which stays enabled, is mutated as well.
 
     Raises:
-        ToolError: there is none of it.
+        ToolError: the root does not hold the target.
     """
-    scope = _native(root) if target == NATIVE else _sglang(root) if target == SGLANG else None
+    scope = None
+    if target == NATIVE:
+        scope = _native(root, excluded=_GPU_ONLY if is_generic else _GPU_ONLY + _GUARDS)
+    elif target == SGLANG:
+        scope = _sglang(root)
     if scope is None or not scope.files:
         raise ToolError(str(root), "must hold the target", expected=target, got="none of it")
     return scope
 
 
-def devices_of(target: str) -> dict[str, str]:
-    """Return where mutants are played, by beginning of their path; the empty one is the rest.
-
-    The simulated device's own mutants are played on it, all others eagerly: that is faster, the
-    traces are the same, and what is not ordered ends nothing there and so stays silent.
-    """
-    if target == NATIVE:
-        return {"": "cpu"}
-    return {"": "auto"}
-
-
-def _native(root: Path) -> MutationScope:
+def _native(root: Path, *, excluded: tuple[str, ...]) -> MutationScope:
     files = sorted((root / "assembler").rglob("*.py"))
     names = [file.relative_to(root).as_posix() for file in files]
     return MutationScope(
-        files=tuple(name for name in names if name not in _GUARDS + _GPU_ONLY),
+        files=tuple(name for name in names if name not in excluded),
         wiring_paths=("assembler/stacks/",),
         wiring_functions=_CONSTRUCTORS,
-        ordering_paths=(
-            "assembler/controller/",
-            "assembler/transfer/",
-            "assembler/device_pools/",
-            "assembler/host_pools/",
-            "assembler/cache/",
-        ),
-        excluded=(),
+        ordering_paths=tuple(f"assembler/{folder}/" for folder in _ORDERING),
     )
 
 
@@ -69,5 +65,4 @@ def _sglang(root: Path) -> MutationScope:
         wiring_paths=tuple(file for file in found if "assembler" in file),
         wiring_functions=_CONSTRUCTORS,
         ordering_paths=tuple(found),
-        excluded=(),
     )

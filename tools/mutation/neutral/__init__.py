@@ -1,1 +1,1 @@
-"""Refactors that move no byte, applied in random stacks: every alarm is a false one."""
+"""Random stacks of refactors that change no behaviour; every difference is a false alarm."""

@@ -1,187 +1,144 @@
-"""Refactors of one call: what is passed stays the same, how it is written changes."""
+"""Refactors of one call: the same arguments, written in another way."""
 
-from collections.abc import Sequence
-from random import Random
+from collections.abc import Iterator, Sequence
 
 import libcst as cst
 
-from tools.mutation.source.bindings import names_bound_in, names_in
+from tools.mutation.source.bindings import names_in
 from tools.mutation.source.edits import SourceEdit, apply_edits
-from tools.mutation.source.source_tree import ScopedCall, SignatureParameter, SourceTree, SourceUnit
+from tools.mutation.source.signatures import Signature, SourceTree
+from tools.mutation.source.source_tree import ScopedNode, SourceUnit
 
-_PLAIN = frozenset({"True", "False", "None"})
+Call = ScopedNode[cst.Call]
+FileTexts = dict[str, str]
+
+_CONSTANTS = frozenset({"True", "False", "None"})
 
 
-def reorder_keywords(_tree: SourceTree, unit: SourceUnit, random: Random) -> dict[str, str] | None:
+def reorder_keywords(_tree: SourceTree, unit: SourceUnit) -> Iterator[FileTexts]:
     """Write the keywords of a call in another order."""
-    found = [
-        site for site in _calls(unit) if len(_keywords(site.node)) > 1 and _is_order_free(site.node)
-    ]
-    if not found:
-        return None
-    site = random.choice(found)
-    before = _keywords(site.node)
-    keywords = random.sample(before, len(before))
-    if keywords == before:
-        keywords.reverse()
-    return _rewritten(unit, site, [*_positions(site.node), *keywords])
-
-
-def explicit_default(tree: SourceTree, unit: SourceUnit, random: Random) -> dict[str, str] | None:
-    """Pass what the callee has for a default."""
-    found = [
-        (site, parameter)
-        for site in _calls(unit)
-        for parameter in _omitted_parameters(tree, site)
-        if not any(argument.star for argument in site.node.args)
-    ]
-    if not found:
-        return None
-    site, parameter = random.choice(found)
-    arguments = [unit_text(unit, argument) for argument in site.node.args]
-    return _with_arguments(unit, site, [*arguments, f"{parameter.name}={parameter.default}"])
-
-
-def position_to_keyword(
-    tree: SourceTree, unit: SourceUnit, random: Random
-) -> dict[str, str] | None:
-    """Name the last argument that is passed by position."""
-    found = [
-        (site, signature)
-        for site in _calls(unit)
-        if (signature := _signature(tree, site)) and _positions(site.node) and _has_no_star(site)
-    ]
-    if not found:
-        return None
-    site, signature = random.choice(found)
-    index = len(_positions(site.node)) - 1
-    if index >= len(signature) or not signature[index].allows_positional:
-        return None
-    texts = [unit_text(unit, argument) for argument in site.node.args]
-    texts[index] = f"{signature[index].name}={texts[index]}"
-    return _with_arguments(unit, site, texts)
-
-
-def keyword_to_position(
-    tree: SourceTree, unit: SourceUnit, random: Random
-) -> dict[str, str] | None:
-    """Pass the first keyword by position where it is its turn."""
-    found = []
     for site in _calls(unit):
-        signature, index = _signature(tree, site), len(_positions(site.node))
-        keywords = _keywords(site.node)
-        if not signature or not keywords or index >= len(signature) or not _has_no_star(site):
-            continue
-        first = keywords[0].keyword
-        is_turn = first is not None and first.value == signature[index].name
-        if is_turn and signature[index].allows_positional and signature[index].is_order_certain:
-            found.append((site, index))
-    if not found:
-        return None
-    site, index = random.choice(found)
-    texts = [unit_text(unit, argument) for argument in site.node.args]
-    texts[index] = value_text(unit, site.node.args[index])
-    return _with_arguments(unit, site, texts)
+        keywords = [unit.text(argument) for argument in _keywords(site)]
+        if len(keywords) > 1 and all(is_pure(argument.value) for argument in site.node.args):
+            texts = [unit.text(argument) for argument in _positions(site)]
+            yield _with_arguments(unit, site, [*texts, *keywords[::-1]])
+            yield _with_arguments(unit, site, [*texts, *keywords[1:], keywords[0]])
 
 
-def dict_splat(_tree: SourceTree, unit: SourceUnit, random: Random) -> dict[str, str] | None:
+def explicit_default(tree: SourceTree, unit: SourceUnit) -> Iterator[FileTexts]:
+    """Pass the default of the callee."""
+    for site, signature in _known_calls(tree, unit):
+        texts = [unit.text(argument) for argument in site.node.args]
+        given = {one.keyword.value for one in _keywords(site) if one.keyword is not None}
+        for index, parameter in enumerate(signature):
+            is_passed = index < len(_positions(site)) and parameter.allows_positional
+            default = parameter.default
+            if not is_passed and parameter.name not in given and _is_constant(default):
+                yield _with_arguments(unit, site, [*texts, f"{parameter.name}={default}"])
+
+
+def position_to_keyword(tree: SourceTree, unit: SourceUnit) -> Iterator[FileTexts]:
+    """Name the last argument that is passed by position."""
+    for site, signature in _known_calls(tree, unit):
+        last = len(_positions(site)) - 1
+        if 0 <= last < len(signature) and signature[last].allows_positional:
+            texts = [unit.text(argument) for argument in site.node.args]
+            texts[last] = f"{signature[last].name}={texts[last]}"
+            yield _with_arguments(unit, site, texts)
+
+
+def keyword_to_position(tree: SourceTree, unit: SourceUnit) -> Iterator[FileTexts]:
+    """Pass the first keyword by position where the next parameter has its name."""
+    for site, signature in _known_calls(tree, unit):
+        index = len(_positions(site))
+        for parameter, argument in zip(signature[index:], _keywords(site)[:1], strict=False):
+            is_next = argument.keyword is not None and argument.keyword.value == parameter.name
+            if is_next and parameter.allows_positional and parameter.is_order_certain:
+                texts = [unit.text(one) for one in site.node.args]
+                texts[index] = _value_text(unit, argument)
+                yield _with_arguments(unit, site, texts)
+
+
+def dict_splat(_tree: SourceTree, unit: SourceUnit) -> Iterator[FileTexts]:
     """Pass all keywords in one dictionary."""
-    found = [site for site in _calls(unit) if _keywords(site.node) and _has_no_star(site)]
-    if not found:
-        return None
-    site = random.choice(found)
-    pairs = ", ".join(
-        f'"{argument.keyword.value}": {value_text(unit, argument)}'
-        for argument in _keywords(site.node)
-        if argument.keyword is not None
-    )
-    positions = [unit_text(unit, argument) for argument in _positions(site.node)]
-    return _with_arguments(unit, site, [*positions, f"**{{{pairs}}}"])
+    for site in _calls(unit):
+        pairs = [
+            f'"{one.keyword.value}": {_value_text(unit, one)}'
+            for one in _keywords(site)
+            if one.keyword is not None
+        ]
+        if pairs and _has_no_star(site):
+            texts = [unit.text(argument) for argument in _positions(site)]
+            yield _with_arguments(unit, site, [*texts, f"**{{{', '.join(pairs)}}}"])
 
 
-def unit_text(unit: SourceUnit, node: cst.CSTNode) -> str:
-    """Return the text of a node as it stands."""
-    span = unit.spans[node]
-    return unit.source[span.start : span.end].decode()
+def widen(_tree: SourceTree, unit: SourceUnit) -> Iterator[FileTexts]:
+    """Write every argument of a call on a line of its own, as formatters do with long calls."""
+    for site in unit.calls:
+        if len(site.node.args) > 1 and site.function is not None:
+            starts = [unit.span(argument).start for argument in site.node.args]
+            yield edited(unit, *(SourceEdit(start=at, end=at, text="\n    ") for at in starts))
 
 
-def value_text(unit: SourceUnit, argument: cst.Arg) -> str:
-    """Return what an argument passes, with its parentheses: the place of a node is without them."""
-    text = unit_text(unit, argument)
-    return text if argument.keyword is None else text.partition("=")[2].strip()
+def edited(unit: SourceUnit, *edits: SourceEdit) -> FileTexts:
+    """Return a file with edits made."""
+    return {unit.file: apply_edits(unit.source, edits).decode()}
 
 
-def replace_node(unit: SourceUnit, node: cst.CSTNode, text: str) -> dict[str, str]:
-    """Return the file with another text for a node."""
-    span = unit.spans[node]
-    edit = SourceEdit(start=span.start, end=span.end, text=text)
-    return {unit.file: apply_edits(unit.source, [edit]).decode()}
+def replaced(unit: SourceUnit, node: cst.CSTNode, text: str) -> FileTexts:
+    """Return a file with another text for a node."""
+    span = unit.span(node)
+    return edited(unit, SourceEdit(start=span.start, end=span.end, text=text))
 
 
 def is_pure(node: cst.CSTNode) -> bool:
-    """Tell whether an expression only looks names, attributes and constants up."""
+    """Return whether an expression only looks names, attributes and constants up."""
     simple = cst.Name | cst.Attribute | cst.Integer | cst.SimpleString
-    pure = simple | cst.UnaryOperation | cst.BinaryOperation
-    return isinstance(node, pure) and all(
+    return isinstance(node, simple | cst.UnaryOperation | cst.BinaryOperation) and all(
         is_pure(child) for child in node.children if isinstance(child, cst.BaseExpression)
     )
 
 
-def _calls(unit: SourceUnit) -> list[ScopedCall]:
-    """Return the calls inside functions, those of `super().__init__` and wordings left out."""
-    return [site for site in unit.calls if site.function is not None and not site.only_words]
+def _calls(unit: SourceUnit) -> list[Call]:
+    """Return the calls inside functions, messages left out."""
+    return [site for site in unit.calls if site.function is not None and not site.is_message]
 
 
-def _keywords(node: cst.Call) -> list[cst.Arg]:
-    return [argument for argument in node.args if argument.keyword is not None]
+def _known_calls(tree: SourceTree, unit: SourceUnit) -> Iterator[tuple[Call, Signature]]:
+    """Yield the calls without stars of what the tree defines, by plain name."""
+    for site in _calls(unit):
+        match site.node.func:
+            case cst.Name(value=name) if name not in ("super", "type", "replace"):
+                signature = tree.signature(name)
+                # A parameter may have the name of a function that lies elsewhere.
+                is_local = name in unit.local_names(site.node)
+                if signature and not is_local and _has_no_star(site):
+                    yield site, signature
 
 
-def _positions(node: cst.Call) -> list[cst.Arg]:
-    return [argument for argument in node.args if argument.keyword is None and not argument.star]
+def _keywords(site: Call) -> list[cst.Arg]:
+    return [argument for argument in site.node.args if argument.keyword is not None]
 
 
-def _has_no_star(site: ScopedCall) -> bool:
+def _positions(site: Call) -> list[cst.Arg]:
+    return [one for one in site.node.args if one.keyword is None and not one.star]
+
+
+def _has_no_star(site: Call) -> bool:
     return not any(argument.star for argument in site.node.args)
 
 
-def _is_order_free(node: cst.Call) -> bool:
-    """Tell whether it does not matter in what order the arguments are evaluated."""
-    return all(not argument.star and is_pure(argument.value) for argument in node.args)
+def _is_constant(default: str) -> bool:
+    """Return whether a default means the same in every module."""
+    if not default or "field(" in default:
+        return False
+    return names_in(cst.parse_expression(default)) <= _CONSTANTS
 
 
-def _signature(tree: SourceTree, site: ScopedCall) -> tuple[SignatureParameter, ...] | None:
-    """Return the signature of what is called by a plain name that the tree defines."""
-    match site.node.func:
-        case cst.Name(value=name) if name not in ("super", "type", "replace"):
-            # A parameter may have the name of a function that lies elsewhere.
-            is_own = site.function is not None and name in names_bound_in(site.function)
-            return None if is_own else tree.signature(name)
-        case _:
-            return None
+def _value_text(unit: SourceUnit, argument: cst.Arg) -> str:
+    # The position of the value itself lies inside its parentheses.
+    return unit.text(argument).partition("=")[2].strip()
 
 
-def _omitted_parameters(tree: SourceTree, site: ScopedCall) -> list[SignatureParameter]:
-    """Return the parameters that a call leaves to a default which means the same here."""
-    signature = _signature(tree, site) or ()
-    given = {argument.keyword.value for argument in site.node.args if argument.keyword is not None}
-    passed = len(_positions(site.node))
-    return [
-        parameter
-        for index, parameter in enumerate(signature)
-        if parameter.default
-        and parameter.name not in given
-        and (index >= passed or not parameter.allows_positional)
-        and not names_in(cst.parse_expression(parameter.default)) - _PLAIN
-        and "field(" not in parameter.default
-    ]
-
-
-def _rewritten(
-    unit: SourceUnit, site: ScopedCall, arguments: Sequence[cst.Arg]
-) -> dict[str, str] | None:
-    return _with_arguments(unit, site, [unit_text(unit, argument) for argument in arguments])
-
-
-def _with_arguments(unit: SourceUnit, site: ScopedCall, texts: Sequence[str]) -> dict[str, str]:
-    callee = unit_text(unit, site.node.func)
-    return replace_node(unit, site.node, f"{callee}({', '.join(texts)})")
+def _with_arguments(unit: SourceUnit, site: Call, texts: Sequence[str]) -> FileTexts:
+    return replaced(unit, site.node, f"{unit.text(site.node.func)}({', '.join(texts)})")

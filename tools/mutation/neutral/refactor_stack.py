@@ -1,25 +1,22 @@
-"""A stack of refactors as data: kinds and seeds, so that it can be printed, replayed and shrunk."""
+"""A stack of refactors as kinds and seeds, so that it can be printed, replayed and shrunk."""
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
-from typing import TypeAlias
 
-from tools.mutation.source.source_tree import SourceTree, SourceUnit, parse_unit
+from tools.mutation.neutral.rewrites import REWRITES
+from tools.mutation.source.signatures import SourceTree
+from tools.mutation.source.source_tree import SourceUnit
 
 STACK_STEPS_MAX = 20
 _TRIES = 6
 
-FileTexts: TypeAlias = dict[str, str]
-Rewrite: TypeAlias = Callable[[SourceTree, SourceUnit, Random], "dict[str, str] | None"]
-"""Returns the texts that change, by file, or None where a file has nothing to rewrite."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefactorStep:
-    """One refactor: what kind, and the seed of everything it chooses."""
+    """One refactor: its kind, and the seed of the choice of file and place."""
 
     kind: str
     seed: int
@@ -27,7 +24,7 @@ class RefactorStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefactoredTree:
-    """What became of a source tree.
+    """A source tree after a stack of refactors.
 
     Attributes:
         texts: files that differ or are new.
@@ -47,34 +44,34 @@ def random_stack(seed: int, kinds: Sequence[str]) -> tuple[RefactorStep, ...]:
     )
 
 
-def apply_stack(
-    sources: Mapping[str, str], steps: Sequence[RefactorStep], rewrites: Mapping[str, Rewrite]
-) -> RefactoredTree:
+def apply_stack(sources: Mapping[str, str], steps: Sequence[RefactorStep]) -> RefactoredTree:
     """Apply refactors one after the other to a source tree, given by file."""
-    now: FileTexts = dict(sources)
+    now = dict(sources)
     done = []
     for step in steps:
-        file = _apply_step(now, Random(step.seed), rewrites[step.kind])
-        if file is not None:
-            done.append((step, file))
+        random = Random(step.seed)
+        tree = SourceTree([parse_cached(file, text) for file, text in sorted(now.items())])
+        for unit in random.choices(tree.units, k=_TRIES):
+            changed = random_refactor(step.kind, tree, unit, random)
+            if changed:
+                now.update(changed)
+                done.append((step, unit.file))
+                break
     changed = {file: text for file, text in now.items() if sources.get(file) != text}
     return RefactoredTree(texts=changed, done=tuple(done))
 
 
-def _apply_step(now: FileTexts, random: Random, rewrite: Rewrite) -> str | None:
-    tree = SourceTree([parse_cached(file, text) for file, text in sorted(now.items())])
-    by_file = {unit.file: unit for unit in tree.units}
-    for _ in range(_TRIES):
-        file = random.choice(sorted(now))
-        changed = rewrite(tree, by_file[file], random)
-        if changed and all(_is_source(text) for text in changed.values()):
-            now.update(changed)
-            return file
-    return None
+def random_refactor(
+    kind: str, tree: SourceTree, unit: SourceUnit, random: Random
+) -> dict[str, str]:
+    """Return the texts that one refactor of a file changes; empty when there is none of the kind."""
+    found = list(REWRITES[kind](tree, unit))
+    changed = random.choice(found) if found else {}
+    # Not every edit inside an f-string can be parsed.
+    return changed if all(map(_is_source, changed.values())) else {}
 
 
 def _is_source(text: str) -> bool:
-    """Tell whether a text can be parsed: inside an f-string not every quote may stand."""
     try:
         ast.parse(text)
     except SyntaxError:
@@ -84,5 +81,5 @@ def _is_source(text: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def parse_cached(file: str, text: str) -> SourceUnit:
-    """Return a file read; most of a tree is the same from step to step."""
-    return parse_unit(text.encode(), file=file)
+    """Return a parsed file; most files of a tree stay the same from step to step."""
+    return SourceUnit(file, text.encode())

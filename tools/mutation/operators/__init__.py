@@ -1,4 +1,4 @@
-"""The operators by name: each makes one small fault, as refactors make them."""
+"""The operators by name; each makes one small fault."""
 
 from collections.abc import Mapping
 

@@ -1,192 +1,163 @@
 """Operators on the arguments of one call."""
 
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 import libcst as cst
 
 from tools.mutation.generator import MutantSpec, MutationScope
-from tools.mutation.source.bindings import names_bound_in, names_in, simple_name
-from tools.mutation.source.edits import SourceEdit, remove_item, replace_span
-from tools.mutation.source.source_tree import ScopedCall, SignatureParameter, SourceTree, SourceUnit
+from tools.mutation.source.bindings import names_in, simple_name
+from tools.mutation.source.edits import SourceEdit
+from tools.mutation.source.signatures import SignatureParameter, SourceTree
+from tools.mutation.source.source_tree import ScopedNode, SourceUnit
 
 _BUILTIN_NAMES = frozenset({"True", "False", "None", "len", "max", "min", "int", "range", "tuple"})
+_LAYER_NUMBERS = ("start_layer", "end_layer", "layer_num", "layer_id")
+
+
+@dataclass(frozen=True, slots=True)
+class _BoundArgument:
+    """An argument of a wiring call, with the parameter that it is bound to."""
+
+    unit: SourceUnit
+    site: ScopedNode[cst.Call]
+    argument: cst.Arg
+    parameter: SignatureParameter
+
+    @property
+    def name(self) -> str:
+        return self.parameter.name
+
+    @property
+    def value(self) -> str:
+        return self.unit.line(self.argument.value)
+
+    def edit(self, value: str) -> SourceEdit:
+        """Return the edit that passes another value."""
+        return self.unit.replace(self.argument.value, value)
+
+    def spec(self, change: str, *edits: SourceEdit, others: tuple[str, ...] = ()) -> MutantSpec:
+        """Return the specification of a mutant of this argument, and of others of the call."""
+        change = f"{self.unit.line(self.site.node.func)} {change}"
+        found = MutantSpec.at(self.unit, self.site, *edits, change=change)
+        return replace(found, parameters=(self.name, *others))
 
 
 def drop_keyword(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec]:
     """Leave a keyword out."""
-    for unit, site in _wiring_calls(tree, scope):
-        for argument in site.node.args:
-            if argument.keyword is not None:
-                name = argument.keyword.value
-                span = unit.spans[argument]
-                edit = remove_item(unit.source, span.start, span.end)
-                yield _spec(unit, site, change=name, parameters=(name,), edits=[edit])
+    for one in _bound_arguments(tree, scope):
+        if one.argument.keyword is not None:
+            yield one.spec(one.name, one.unit.remove(one.argument))
 
 
 def default_argument(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec]:
-    """Pass what the callee has for a default."""
-    for unit, site, argument, parameter in _bound(tree, scope):
-        default = parameter.default
+    """Pass the default of the callee."""
+    for one in _bound_arguments(tree, scope):
+        default = one.parameter.default
         # A default is evaluated where the callee is defined: only plain ones mean the same here.
-        if default and unit.text(argument.value) != default and _is_plain(default):
-            what = f"{parameter.name} -> default {default}"
-            yield _with_value(unit, site, argument, change=what, name=parameter.name, text=default)
+        if (
+            default
+            and one.value != default
+            and not names_in(cst.parse_expression(default)) - _BUILTIN_NAMES
+        ):
+            yield one.spec(f"{one.name} -> default {default}", one.edit(default))
 
 
 def swap_arguments(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec]:
     """Swap the values of two arguments of one type."""
     for unit, site in _wiring_calls(tree, scope):
-        bound = _arguments(tree, site)
-        for index, (argument, parameter) in enumerate(bound):
-            for other, its_parameter in bound[index + 1 :]:
-                is_same_type = parameter.annotation == its_parameter.annotation != ""
-                if is_same_type and unit.text(argument.value) != unit.text(other.value):
-                    yield _swapped(unit, site, (argument, parameter), (other, its_parameter))
-                    break
+        done: set[int] = set()
+        for one, other in combinations(_arguments(tree, unit, site), 2):
+            is_same_type = one.parameter.annotation == other.parameter.annotation != ""
+            if is_same_type and one.value != other.value and id(one) not in done:
+                done.add(id(one))
+                edits = (one.edit(other.value), other.edit(one.value))
+                yield one.spec(f"{one.name} <-> {other.name}", *edits, others=(other.name,))
 
 
 def sibling_value(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec]:
-    """Pass what the same keyword gets in another call of the same callee."""
-    by_keyword: dict[tuple[str, str], list[tuple[SourceUnit, ScopedCall, cst.Arg]]] = {}
-    for unit, site in _wiring_calls(tree, scope):
-        for argument in site.node.args:
-            if argument.keyword is not None:
-                key = simple_name(site.node.func), argument.keyword.value
-                by_keyword.setdefault(key, []).append((unit, site, argument))
-    for (_, name), siblings in by_keyword.items():
-        for unit, site, argument in siblings:
-            known = _known_names(unit, site)
-            own = unit.text(argument.value)
-            texts = [(its_unit.text(its.value), its) for its_unit, _, its in siblings]
-            other = next(
-                (text for text, its in texts if text != own and names_in(its.value) <= known), None
+    """Pass the value that the same keyword gets in another call of the same callee."""
+    by_keyword: defaultdict[tuple[str, str], list[_BoundArgument]] = defaultdict(list)
+    for one in _bound_arguments(tree, scope):
+        if one.argument.keyword is not None:
+            by_keyword[simple_name(one.site.node.func), one.name].append(one)
+    for siblings in by_keyword.values():
+        for one in siblings:
+            known = (
+                one.unit.local_names(one.argument.value) | one.unit.module_names | _BUILTIN_NAMES
             )
-            if other is not None:
-                what = f"{name} -> sibling's {other}"
-                yield _with_value(unit, site, argument, change=what, name=name, text=other)
+            values = (
+                other.value
+                for other in siblings
+                if other.value != one.value and names_in(other.argument.value) <= known
+            )
+            for value in list(values)[:1]:
+                yield one.spec(f"{one.name} -> sibling's {value}", one.edit(value))
 
 
 def none_group(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec]:
     """Pass None for a process group."""
-    for unit, site, argument, parameter in _bound(tree, scope):
-        if parameter.name.endswith("_group") and unit.text(argument.value) != "None":
-            what = f"{parameter.name} -> None"
-            yield _with_value(unit, site, argument, change=what, name=parameter.name, text="None")
+    for one in _bound_arguments(tree, scope):
+        if one.name.endswith("_group") and one.value != "None":
+            yield one.spec(f"{one.name} -> None", one.edit("None"))
 
 
 def layer_off_by_one(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec]:
     """Begin or end a range of layers one too early or too late."""
     for unit in tree.units:
         for site in unit.calls:
-            if site.only_words or not scope.is_ordering(unit, site.scopes):
-                continue
-            if simple_name(site.node.func) == "range" and "layer" in unit.text(site.node).lower():
+            is_range = (
+                simple_name(site.node.func) == "range" and "layer" in unit.text(site.node).lower()
+            )
+            if is_range and not site.is_message and scope.is_ordering(unit, site.scopes):
                 yield from _shifted_range(unit, site)
-    for unit, site, argument, parameter in _bound(tree, scope):
-        if parameter.name.endswith(("start_layer", "end_layer", "layer_num", "layer_id")):
-            value = unit.text(argument.value)
+    for one in _bound_arguments(tree, scope):
+        if one.name.endswith(_LAYER_NUMBERS):
             for shift in ("+ 1", "- 1"):
-                text = f"({value}) {shift}"
-                what = f"{parameter.name} {shift}"
-                yield _with_value(unit, site, argument, change=what, name=parameter.name, text=text)
+                yield one.spec(f"{one.name} {shift}", one.edit(f"({one.value}) {shift}"))
 
 
-def _shifted_range(unit: SourceUnit, site: ScopedCall) -> Iterator[MutantSpec]:
-    first, last = site.node.args[0], site.node.args[-1]
-    span, text = unit.spans[last.value], unit.text(last.value)
-    for shift in ("+ 1", "- 1"):
-        edit = replace_span(unit.source, span.start, span.end, f"({text}) {shift}")
-        yield _spec(unit, site, change=f"end {shift}", parameters=(), edits=[edit])
-    if first is last:
-        edit = replace_span(unit.source, span.start, span.end, f"1, {text}")
-        yield _spec(unit, site, change="begin + 1", parameters=(), edits=[edit])
+def _shifted_range(unit: SourceUnit, site: ScopedNode[cst.Call]) -> Iterator[MutantSpec]:
+    last = site.node.args[-1].value
+    text = unit.line(last)
+    shifts = {"end + 1": f"({text}) + 1", "end - 1": f"({text}) - 1"}
+    if len(site.node.args) == 1:
+        shifts["begin + 1"] = f"1, {text}"
+    for change, shifted in shifts.items():
+        yield MutantSpec.at(unit, site, unit.replace(last, shifted), change=f"range {change}")
 
 
 def _wiring_calls(
     tree: SourceTree, scope: MutationScope
-) -> Iterator[tuple[SourceUnit, ScopedCall]]:
+) -> Iterator[tuple[SourceUnit, ScopedNode[cst.Call]]]:
     for unit in tree.units:
         for site in unit.calls:
-            words = site.only_words or simple_name(site.node.func).endswith("Error")
-            if not words and site.function is not None and scope.is_wiring(unit, site.scopes):
+            is_message = site.is_message or simple_name(site.node.func).endswith("Error")
+            if not is_message and site.function is not None and scope.is_wiring(unit, site.scopes):
                 yield unit, site
 
 
-def _bound(
-    tree: SourceTree, scope: MutationScope
-) -> Iterator[tuple[SourceUnit, ScopedCall, cst.Arg, SignatureParameter]]:
+def _bound_arguments(tree: SourceTree, scope: MutationScope) -> Iterator[_BoundArgument]:
     for unit, site in _wiring_calls(tree, scope):
-        for argument, parameter in _arguments(tree, site):
-            yield unit, site, argument, parameter
+        yield from _arguments(tree, unit, site)
 
 
-def _arguments(tree: SourceTree, site: ScopedCall) -> list[tuple[cst.Arg, SignatureParameter]]:
-    """Return the plain arguments of a call with what they are bound to."""
-    signature = tree.signature(simple_name(site.node.func))
-    if simple_name(site.node.func) == "__init__" or signature is None:
-        signature = ()
+def _arguments(
+    tree: SourceTree, unit: SourceUnit, site: ScopedNode[cst.Call]
+) -> Iterator[_BoundArgument]:
+    """Yield the plain arguments of a call with their parameters."""
+    callee = simple_name(site.node.func)
+    signature = () if callee == "__init__" else tree.signature(callee) or ()
     by_name = {parameter.name: parameter for parameter in signature}
     positions = [parameter for parameter in signature if parameter.allows_positional]
-    found = []
     for index, argument in enumerate(site.node.args):
         if argument.star:
             positions = []
         elif argument.keyword is not None:
             name = argument.keyword.value
-            unknown = SignatureParameter(
-                name=name, annotation="", default="", allows_positional=False
-            )
-            found.append((argument, by_name.get(name, unknown)))
+            parameter = by_name.get(name, SignatureParameter(name=name))
+            yield _BoundArgument(unit, site, argument, parameter)
         elif index < len(positions):
-            found.append((argument, positions[index]))
-    return found
-
-
-def _known_names(unit: SourceUnit, site: ScopedCall) -> frozenset[str]:
-    own = frozenset() if site.function is None else names_bound_in(site.function)
-    return own | unit.module_names | _BUILTIN_NAMES
-
-
-def _is_plain(default: str) -> bool:
-    return not names_in(cst.parse_expression(default)) - _BUILTIN_NAMES
-
-
-def _swapped(
-    unit: SourceUnit,
-    site: ScopedCall,
-    one: tuple[cst.Arg, SignatureParameter],
-    other: tuple[cst.Arg, SignatureParameter],
-) -> MutantSpec:
-    first, second = unit.spans[one[0].value], unit.spans[other[0].value]
-    names = (one[1].name, other[1].name)
-    edits = [
-        replace_span(unit.source, first.start, first.end, unit.text(other[0].value)),
-        replace_span(unit.source, second.start, second.end, unit.text(one[0].value)),
-    ]
-    return _spec(unit, site, change=" <-> ".join(names), parameters=names, edits=edits)
-
-
-def _with_value(
-    unit: SourceUnit, site: ScopedCall, argument: cst.Arg, *, change: str, name: str, text: str
-) -> MutantSpec:
-    span = unit.spans[argument.value]
-    edit = replace_span(unit.source, span.start, span.end, text)
-    return _spec(unit, site, change=change, parameters=(name,), edits=[edit])
-
-
-def _spec(
-    unit: SourceUnit,
-    site: ScopedCall,
-    *,
-    change: str,
-    parameters: tuple[str, ...],
-    edits: list[SourceEdit],
-) -> MutantSpec:
-    return MutantSpec(
-        qualname=site.qualname,
-        callee=unit.text(site.node.func),
-        change=change,
-        spans=((unit, site.statement),),
-        parameters=parameters,
-        edits={unit.file: edits},
-    )
+            yield _BoundArgument(unit, site, argument, positions[index])

@@ -1,1 +1,1 @@
-"""TODO tools/mutation/source."""
+"""LibCST reading and editing of source text."""

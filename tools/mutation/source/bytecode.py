@@ -1,31 +1,27 @@
-"""Whether two pieces of compiled code are the same program."""
+"""Comparison of compiled code without its lines."""
 
+import inspect
 from types import CodeType
 
 
 def is_same_code(one: CodeType, other: CodeType) -> bool:
-    """Tell whether two code objects do the same; lines and columns are not compared."""
-    return _comparable_parts(one) == _comparable_parts(other)
+    """Return whether two code objects do the same; lines and columns are not compared."""
+    return _stripped(one, functions=True) == _stripped(other, functions=True)
 
 
-def _comparable_parts(code: CodeType) -> tuple[object, ...]:
+def is_same_outside_functions(one: CodeType, other: CodeType) -> bool:
+    """Return whether two modules differ at most inside their functions."""
+    return _stripped(one, functions=False) == _stripped(other, functions=False)
+
+
+def _stripped(code: CodeType, *, functions: bool) -> CodeType:
+    # Equality of code objects compares constants with their types, but line tables as well.
     constants = tuple(
-        _comparable_parts(constant)
-        if isinstance(constant, CodeType)
-        else (type(constant), repr(constant))
-        for constant in code.co_consts
+        None
+        if isinstance(one, CodeType) and not functions and one.co_flags & inspect.CO_OPTIMIZED
+        else _stripped(one, functions=functions)
+        if isinstance(one, CodeType)
+        else one
+        for one in code.co_consts
     )
-    return (
-        code.co_name,
-        code.co_code,
-        constants,
-        code.co_names,
-        code.co_varnames,
-        code.co_freevars,
-        code.co_cellvars,
-        code.co_flags,
-        code.co_argcount,
-        code.co_posonlyargcount,
-        code.co_kwonlyargcount,
-        code.co_exceptiontable,
-    )
+    return code.replace(co_consts=constants, co_firstlineno=1, co_linetable=b"")

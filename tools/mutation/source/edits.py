@@ -1,4 +1,4 @@
-"""Edits of source text by byte range; what is removed leaves its line ends, so lines stay."""
+"""Edits of source text by byte range; a removal leaves its line ends, so lines keep their numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceEdit:
-    """Replace the bytes from ``start`` to ``end`` by ``text``."""
+    """The bytes from ``start`` to ``end`` replaced by ``text``."""
 
     start: int
     end: int
@@ -20,17 +20,13 @@ def apply_edits(source: bytes, edits: Sequence[SourceEdit]) -> bytes:
     return source
 
 
-def replace_span(source: bytes, start: int, end: int, text: str) -> SourceEdit:
-    """Return the edit that puts ``text`` there and keeps the number of lines where it can."""
+def replace_range(source: bytes, start: int, end: int, text: str) -> SourceEdit:
+    """Return the edit that puts ``text`` there, with as many line ends as were there before."""
     missing = source[start:end].count(b"\n") - text.count("\n")
     return SourceEdit(start=start, end=end, text=text + "\n" * max(0, missing))
 
 
 def remove_item(source: bytes, start: int, end: int) -> SourceEdit:
-    """Return the edit that removes one item of a list of them, with the comma that follows it."""
-    after = end
-    while after < len(source) and source[after : after + 1].isspace():
-        after += 1
-    if source[after : after + 1] == b",":
-        end = after + 1
-    return replace_span(source, start, end, "")
+    """Return the edit that removes one item of a list, with the comma that follows it."""
+    after = end + len(source[end:]) - len(source[end:].lstrip())
+    return replace_range(source, start, after + 1 if source[after : after + 1] == b"," else end, "")

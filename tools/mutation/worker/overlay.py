@@ -10,7 +10,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
-from tools.mutation.source.bytecode import is_same_code
+from tools.mutation.source.bytecode import is_same_code, is_same_outside_functions
 
 
 def module_name_of(file: str) -> str:
@@ -92,12 +92,13 @@ def _function_pairs(
         _functions(vars(module), module.__name__),
         _functions(vars(fresh), module.__name__),
     )
+    before = _function_codes(old)
     changed = {
         name
         for name, code in _function_codes(new).items()
-        if not _is_same(code, _function_codes(old).get(name))
+        if name not in before or not is_same_code(before[name], code)
     }
-    if changed - ours.keys() & theirs.keys() or not _is_same_outside_functions(old, new):
+    if changed - ours.keys() & theirs.keys() or not is_same_outside_functions(old, new):
         return None
     pairs = [(ours[name], theirs[name]) for name in sorted(ours.keys() & theirs.keys())]
     if any(len(a.__code__.co_freevars) != len(b.__code__.co_freevars) for a, b in pairs):
@@ -138,22 +139,3 @@ def _function_codes(module: CodeType) -> dict[str, CodeType]:
         else:
             found |= _function_codes(code)
     return found
-
-
-def _is_same(one: CodeType, other: CodeType | None) -> bool:
-    return other is not None and is_same_code(one, other)
-
-
-def _is_same_outside_functions(old: CodeType, new: CodeType) -> bool:
-    """Tell whether the module's own code and its classes' is the same but for their functions."""
-    return is_same_code(_without_functions(old), _without_functions(new))
-
-
-def _without_functions(code: CodeType) -> CodeType:
-    constants = tuple(
-        (None if constant.co_flags & inspect.CO_OPTIMIZED else _without_functions(constant))
-        if isinstance(constant, CodeType)
-        else constant
-        for constant in code.co_consts
-    )
-    return code.replace(co_consts=constants)

@@ -161,10 +161,9 @@ class MutationWorker:
         """Refactor, play, and return the headlines of all differences of behaviour."""
         # Only this kind of order needs LibCST.
         from tools.mutation.neutral.refactor_stack import apply_stack
-        from tools.mutation.neutral.rewrites import REWRITES
 
         sources = {file: (self._root / file).read_text(encoding="utf-8") for file in order.files}
-        found = apply_stack(sources, order.steps, REWRITES)
+        found = apply_stack(sources, order.steps)
 
         def told() -> tuple[str, ...]:
             self._runner.install_by_reimport({**found.texts, **order.texts})

@@ -4,9 +4,14 @@ from random import Random
 
 import pytest
 
-from tools.mutation.neutral.refactor_stack import apply_stack, parse_cached, random_stack
+from tools.mutation.neutral.refactor_stack import (
+    apply_stack,
+    parse_cached,
+    random_refactor,
+    random_stack,
+)
 from tools.mutation.neutral.rewrites import REWRITES
-from tools.mutation.source.source_tree import SourceTree
+from tools.mutation.source.signatures import SourceTree
 
 SOURCE = '''\
 """A module."""
@@ -55,7 +60,7 @@ def test_each_kind_changes_the_text_and_not_the_result(kind):
     found = [
         changed
         for seed in range(12)
-        if (changed := REWRITES[kind](tree, tree.units[0], Random(seed)))
+        if (changed := random_refactor(kind, tree, tree.units[0], Random(seed)))
     ]
     assert found
     for changed in found:
@@ -69,12 +74,12 @@ def test_stacks_come_from_their_seed():
     assert random_stack(7, kinds) == random_stack(7, kinds)
     assert random_stack(7, kinds) != random_stack(8, kinds)
     sources = {FILE: SOURCE}
-    one = apply_stack(sources, random_stack(7, kinds), REWRITES)
-    assert one == apply_stack(sources, random_stack(7, kinds), REWRITES)
+    one = apply_stack(sources, random_stack(7, kinds))
+    assert one == apply_stack(sources, random_stack(7, kinds))
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_stacks_keep_the_result(seed):
     kinds = tuple(kind for kind in REWRITES if kind != "move_module")
-    found = apply_stack({FILE: SOURCE}, random_stack(seed, kinds), REWRITES)
+    found = apply_stack({FILE: SOURCE}, random_stack(seed, kinds))
     assert result({FILE: SOURCE, **found.texts}) == EXPECTED

@@ -4,7 +4,8 @@ import pytest
 
 from tools.mutation.generator import MutationScope, generate_mutants
 from tools.mutation.operators import OPERATORS
-from tools.mutation.source.source_tree import SourceTree, parse_unit
+from tools.mutation.source.signatures import SourceTree
+from tools.mutation.source.source_tree import SourceUnit
 
 SOURCE = """\
 class Pool:
@@ -30,13 +31,12 @@ def build(*, size: int, tp_group: object, layer_num: int = 4) -> Pool:
 
 
 def mutants(operator, source=SOURCE):
-    tree = SourceTree([parse_unit(source.encode(), file="wiring.py")])
+    tree = SourceTree([SourceUnit("wiring.py", source.encode())])
     scope = MutationScope(
         files=("wiring.py",),
         wiring_paths=("wiring",),
         wiring_functions=(),
         ordering_paths=("wiring",),
-        excluded=(),
     )
     return generate_mutants(tree, scope, {operator: OPERATORS[operator]})
 
@@ -65,13 +65,12 @@ def test_drop_keyword_leaves_every_keyword_out_once():
 
 
 def test_same_mutant_of_two_operators_is_one():
-    tree = SourceTree([parse_unit(SOURCE.encode(), file="wiring.py")])
+    tree = SourceTree([SourceUnit("wiring.py", SOURCE.encode())])
     scope = MutationScope(
         files=("wiring.py",),
         wiring_paths=("wiring",),
         wiring_functions=(),
         ordering_paths=(),
-        excluded=(),
     )
     both = {"one": OPERATORS["drop_keyword"], "other": OPERATORS["drop_keyword"]}
     assert {mutant.operator for mutant in generate_mutants(tree, scope, both)} == {"one"}

@@ -1,7 +1,7 @@
 import libcst as cst
 import pytest
 
-from tools.mutation.source.bindings import names_in, uses_in
+from tools.mutation.source.bindings import name_uses, names_in
 
 
 @pytest.mark.parametrize(
@@ -21,11 +21,11 @@ from tools.mutation.source.bindings import names_in, uses_in
 def test_uses_are_where_a_name_stands_for_a_variable(text, names):
     value = cst.parse_expression(text)
 
-    assert [name.value for name in uses_in(value)] == names
+    assert [name.value for name in name_uses(value)] == names
     assert names_in(value) == frozenset(names)
 
 
 def test_what_an_import_is_called_is_no_use():
     module = cst.parse_module("def f():\n    from a import b as c\n    return c\n")
 
-    assert [name.value for name in uses_in(module)] == ["f", "a", "c"]
+    assert [name.value for name in name_uses(module)] == ["f", "a", "c"]
