@@ -1,4 +1,4 @@
-"""Mutants: a source tree with one place changed, and where and what that is."""
+"""Mutants and refactors as data, for processes without LibCST."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ class LineRange:
     last: int
 
     def contains(self, file: str, line: int) -> bool:
-        """Tell whether a line lies within."""
+        """Return whether a line lies within."""
         return file == self.file and self.first <= line <= self.last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutant:
-    """A source tree with one place changed.
+    """A source tree with one fault.
 
     Attributes:
         id: digest of operator and texts.
-        operator: what made it.
-        key: names the mutant without its line, for a ledger and a reader.
-        places: where the change is; the first is shown.
-        functions: the functions around those places.
+        operator: its name.
+        key: names the mutant without its line, for the file of explained survivors.
+        changed_ranges: the changed lines; the first range is shown.
+        functions: the functions around them.
         parameters: names of which a right cause gives one; empty when no parameter is the fault.
         texts: whole mutated files, by path under the root.
         is_equivalent: whether the bytecode is that of the source.
@@ -44,5 +44,13 @@ class Mutant:
     @property
     def label(self) -> str:
         """File, line, function and change."""
-        place = self.changed_ranges[0]
-        return f"{place.file}:{place.first} {self.key.removeprefix(place.file).strip()}"
+        first = self.changed_ranges[0]
+        return f"{first.file}:{first.first} {self.key.removeprefix(first.file).strip()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefactorStep:
+    """One harmless refactor: its kind, and the seed of the choice of file and place."""
+
+    kind: str
+    seed: int

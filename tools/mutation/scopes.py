@@ -30,6 +30,8 @@ def scope_of(target: str, root: Path, *, is_generic: bool = False) -> MutationSc
     """Return the mutated part of a target's tree under a root.
 
     Args:
+        target: name of the target.
+        root: directory that holds it.
         is_generic: whether validation, which stays enabled, is mutated as well.
 
     Raises:

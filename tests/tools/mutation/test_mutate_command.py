@@ -7,7 +7,7 @@ import pytest
 
 from tools.cli import run_command
 from tools.errors import ToolError
-from tools.mutation.scopes import devices_of, scope_of
+from tools.mutation.scopes import DEVICES, scope_of
 from tools.session import open_session
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -20,6 +20,10 @@ ROOT = Path(__file__).resolve().parents[3]
         (("--format", "html"), r"^--format: must be known; expected text, json, markdown"),
         (("--device", "tpu"), r"^--device: must be known"),
         (("--file", "nothing/"), r"^mutants: must be made; expected at least one, got 0"),
+        (
+            ("--operator", "generic"),
+            r"^--operator: generic ones, judged as the gate does, must be al",
+        ),
         (("--target", "sglang"), r"^--side: must be given for target sglang"),
     ],
 )
@@ -42,5 +46,11 @@ def test_tree_without_the_target_is_refused(tmp_path):
         scope_of("native", tmp_path)
 
 
-def test_only_the_simulated_devices_own_code_is_played_on_it():
-    assert devices_of("native") == {"": "cpu"}
+def test_native_mutants_run_eagerly_unless_a_device_is_named():
+    assert DEVICES["native"] == "cpu"
+
+
+def test_validation_is_mutated_where_it_stays_enabled():
+    files = scope_of("native", ROOT, is_generic=True).files
+    assert "assembler/validation.py" in files
+    assert "assembler/device/cuda.py" not in files

@@ -1,1 +1,1 @@
-"""TODO tools/mutation/campaign."""
+"""The driver of a campaign: tasks, order of scenarios, journal, Ray."""

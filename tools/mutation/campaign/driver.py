@@ -1,37 +1,41 @@
-"""A campaign: controls, then every mutant on the scenarios that reach it, then the survivors."""
+"""A campaign: controls, then every mutant on the scenarios that execute it."""
 
-import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
+
 from tools.errors import ToolError
-from tools.mutation.campaign.baseline_file import write_baseline
-from tools.mutation.campaign.executors import Executor
 from tools.mutation.campaign.journal import Journal
-from tools.mutation.campaign.tasks import BaselineResult, MutantResult, RunBaseline, RunMutant
+from tools.mutation.campaign.tasks import (
+    BaselineResult,
+    LoadBaseline,
+    MutantResult,
+    RunBaseline,
+    RunMutant,
+    RunSettings,
+)
 from tools.mutation.mutant import LineRange, Mutant
+from tools.workers.protocol import Result, Task, TaskExecutor, TaskFailed
 from tools.workers.results import ProgressCallback
 from traces.targets.common.scenario import Scenario
 
-SCENARIOS_AFTER_KILL = 3
-"""Scenarios after the first kill that look whether a second field differs."""
+TRIES_MAX = 3
+BROKEN = "\nraise RuntimeError('always broken')\n"
+"""Text that makes a control of every module: it must be noticed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignPlan:
-    """What a campaign does.
+    """The input of a campaign.
 
     Attributes:
         root: directory that holds the target.
-        target: whose code.
-        files: of it, that are mutated.
-        mutants: to be judged.
-        scenarios: to be played, by name.
-        devices: where each is played, by beginning of a mutated path; the empty one is the rest.
-        limit_seconds: time one scenario may take.
-        scenarios_max: scenarios that a mutant is played on at most; None for all that reach it.
+        files: mutated files.
+        scenarios: by name.
+        scenarios_max: scenarios that a mutant is run on at most; None for all that execute it.
     """
 
     root: Path
@@ -39,23 +43,14 @@ class CampaignPlan:
     files: tuple[str, ...]
     mutants: tuple[Mutant, ...]
     scenarios: Mapping[str, Scenario]
-    devices: Mapping[str, str]
-    limit_seconds: float
+    settings: RunSettings
     scenarios_max: int | None
-
-    def device_of(self, mutant: Mutant) -> str:
-        """Return where a mutant is played."""
-        file = mutant.changed_ranges[0].file
-        return next(
-            self.devices[start]
-            for start in sorted(self.devices, key=len, reverse=True)
-            if file.startswith(start)
-        )
 
     @property
     def digest(self) -> str:
-        """Tells this campaign from those of another source, device or list of scenarios."""
-        found = sha256(repr(sorted(self.scenarios)).encode() + repr(self.devices).encode())
+        """A text that campaigns of another source, device or list of scenarios do not have."""
+        settings = (self.settings.device, self.settings.is_gate)
+        found = sha256(repr((sorted(self.scenarios), settings)).encode())
         for file in self.files:
             found.update((self.root / file).read_bytes())
         return found.hexdigest()[:16]
@@ -63,158 +58,119 @@ class CampaignPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineRun:
-    """The code as it is, played.
+    """The scenarios run on the unchanged code.
 
     Attributes:
-        plays: by device and scenario; in the order to play them.
-        unplayable: why, by scenario.
+        results: by scenario, in the order to run them.
+        unsupported: the reason, by scenario.
     """
 
-    baseline_results: Mapping[tuple[str, str], BaselineResult]
+    results: Mapping[str, BaselineResult]
     unsupported: Mapping[str, str]
 
-    def reaching(self, mutant: Mutant, *, device: str) -> tuple[str, ...]:
-        """Return the scenarios that execute a changed line, in the order to play them."""
+    def reaching(self, mutant: Mutant) -> tuple[str, ...]:
+        """Return the scenarios that execute a changed line, in the order to run them."""
         return tuple(
             name
-            for (where, name), play in self.baseline_results.items()
-            if where == device and any(_executes(play, place) for place in mutant.changed_ranges)
+            for name, result in self.results.items()
+            if any(_executes(result, changed) for changed in mutant.changed_ranges)
         )
-
-    def scenarios_on(self, device: str) -> tuple[str, ...]:
-        """Return all scenarios of a device, in that order."""
-        return tuple(name for where, name in self.baseline_results if where == device)
-
-
-def _devices(plan: CampaignPlan) -> list[str]:
-    return sorted({plan.devices[""], *(plan.device_of(mutant) for mutant in plan.mutants)})
-
-
-def count_baseline_runs(plan: CampaignPlan) -> int:
-    """Return how often :func:`rehearsed` reports progress."""
-    return len(_devices(plan)) * len(plan.scenarios)
 
 
 def run_baseline(
-    plan: CampaignPlan, executor: Executor, *, on_played: ProgressCallback
+    plan: CampaignPlan, executor: TaskExecutor, *, on_finished: ProgressCallback
 ) -> BaselineRun:
-    """Play every scenario on the code as it is.
+    """Run every scenario on the unchanged code.
 
     Raises:
-        ToolError: none can be played.
+        ToolError: the target supports none.
     """
-    orders = [
-        RunBaseline(scenario=scenario, device=device, files=plan.files)
-        for device in _devices(plan)
+    tasks = [
+        RunBaseline(scenario=scenario, settings=plan.settings, files=plan.files)
         for scenario in plan.scenarios.values()
     ]
-    plays: dict[tuple[str, str], BaselineResult] = {}
-    unplayable: dict[str, str] = {}
-    for number, play in executor.results(orders):
-        on_played(play.name)
-        if play.reason:
-            unplayable[play.name] = play.reason
+    results: dict[str, BaselineResult] = {}
+    unsupported: dict[str, str] = {}
+    for _, result in run_tasks(executor, tasks):
+        on_finished(result.name)
+        if result.reason:
+            unsupported[result.name] = result.reason
         else:
-            plays[orders[number].device, play.name] = play
-    if not plays:
-        raise ToolError("scenarios", "must be played", expected="at least one", got=unplayable)
-    order = _interleave_builders(plan, plays)
-    return BaselineRun(baseline_results={key: plays[key] for key in order}, unsupported=unplayable)
-
-
-def _interleave_builders(
-    plan: CampaignPlan, baseline_results: Mapping[tuple[str, str], BaselineResult]
-) -> list[tuple[str, str]]:
-    """Return first the cheapest scenario of every builder, then the second cheapest, and so on."""
-    turns: dict[tuple[str, str], int] = {}
+            results[result.name] = result
+    if not results:
+        raise ToolError("scenarios", "must be played", expected="at least one", got=unsupported)
+    # First the cheapest scenario of every builder, then the second cheapest of each, and so on.
+    turns: dict[str, int] = {}
     ranked = []
-    for key in sorted(baseline_results, key=lambda key: (baseline_results[key].seconds, key)):
-        builder = (key[0], plan.scenarios[key[1]].builder)
+    for name in sorted(results, key=lambda name: (results[name].seconds, name)):
+        builder = plan.scenarios[name].builder
         turns[builder] = turns.get(builder, 0) + 1
-        ranked.append((turns[builder], key))
-    return [key for _, key in sorted(ranked)]
+        ranked.append((turns[builder], name))
+    ordered = {name: results[name] for _, name in sorted(ranked)}
+    return BaselineRun(results=ordered, unsupported=unsupported)
+
+
+def run_tasks(
+    executor: TaskExecutor, tasks: Iterable[Task[Result]]
+) -> Iterator[tuple[int, Result]]:
+    """Yield the number of each task and its result, in the order of completion.
+
+    Raises:
+        ToolError: a task failed, or its worker was lost in every try.
+    """
+    for reply in executor.results(tasks, tries=TRIES_MAX):
+        if isinstance(reply.result, TaskFailed):
+            rule = f"must be carried out within {TRIES_MAX} tries"
+            subject, got = type(reply.task).__name__, reply.result.reason
+            raise ToolError(subject, rule, expected="a result", got=got)
+        yield reply.number, reply.result
 
 
 def run_campaign(
     plan: CampaignPlan,
-    executor: Executor,
+    executor: TaskExecutor,
     journal: Journal,
     *,
-    baseline_run: BaselineRun,
+    baseline: BaselineRun,
     on_finished: ProgressCallback,
 ) -> list[MutantResult]:
-    """Judge every mutant that the journal does not know; return the fate of all.
+    """Run every mutant that the journal has no certain result of; return all results.
 
     Raises:
-        ToolError: a control fails, or an order was lost too often.
+        ToolError: a control fails, or a task was lost too often.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        baseline = Path(folder) / "baseline"
-        write_baseline(
-            baseline, scenarios=plan.scenarios, baseline_results=baseline_run.baseline_results
-        )
-        executor.load(baseline)
-        unstable = _run_controls(plan, executor, baseline_run)
-        if unstable:
-            write_baseline(
-                baseline,
-                scenarios=plan.scenarios,
-                baseline_results=baseline_run.baseline_results,
-                stateless=unstable,
-            )
-            executor.load(baseline)
-        _run_mutants(plan, executor, journal, baseline_run=baseline_run, on_finished=on_finished)
-    known = journal.finished
-    return [known[mutant.id] for mutant in plan.mutants]
-
-
-def _run_mutants(
-    plan: CampaignPlan,
-    executor: Executor,
-    journal: Journal,
-    *,
-    baseline_run: BaselineRun,
-    on_finished: ProgressCallback,
-) -> None:
-    orders: list[RunMutant] = []
+    load = LoadBaseline(scenarios=plan.scenarios, results=baseline.results)
+    executor.broadcast(load)
+    unstable = _run_controls(plan, executor, baseline)
+    if unstable:
+        stateless = {name: replace(load.results[name], state="") for name in unstable}
+        executor.broadcast(replace(load, results={**load.results, **stateless}))
+    tasks: list[RunMutant] = []
     reaching: list[int] = []
     for mutant in plan.mutants:
-        device = plan.device_of(mutant)
-        names = baseline_run.reaching(mutant, device=device)
+        names = baseline.reaching(mutant)
         if _is_settled(journal.finished.get(mutant.id), plan=plan):
             on_finished(mutant.operator)
         elif mutant.is_equivalent or not names:
             journal.add(_result_without_run(mutant))
             on_finished(mutant.operator)
         else:
-            reaching.append(len(names))
-            orders.append(_mutant_task(plan, mutant, names[: plan.scenarios_max], device=device))
-    for number, fate in executor.results(orders):
-        journal.add(_replace_fields(fate, reaching=reaching[number]))
-        on_finished(fate.operator)
+            names, number = names[: plan.scenarios_max], len(names)
+            reaching.append(number)
+            tasks.append(RunMutant(mutant=mutant, names=names, settings=plan.settings))
+    for number, result in run_tasks(executor, tasks):
+        journal.add(msgspec.structs.replace(result, reaching=reaching[number]))
+        on_finished(result.operator)
+    return [journal.finished[mutant.id] for mutant in plan.mutants]
 
 
 def _is_settled(result: MutantResult | None, *, plan: CampaignPlan) -> bool:
-    """Tell whether more scenarios could tell nothing new about a mutant."""
+    """Return whether more scenarios could change nothing about a result."""
     if result is None:
         return False
-    could = (
-        result.reaching if plan.scenarios_max is None else min(plan.scenarios_max, result.reaching)
-    )
+    runs = result.reaching if plan.scenarios_max is None else plan.scenarios_max
     is_open = result.verdict == "survived" or result.proof == "state"
-    return not is_open or result.played >= could
-
-
-def _mutant_task(
-    plan: CampaignPlan, mutant: Mutant, names: tuple[str, ...], *, device: str
-) -> RunMutant:
-    return RunMutant(
-        mutant=mutant,
-        names=names,
-        device=device,
-        limit_seconds=plan.limit_seconds,
-        scenarios_after_kill=SCENARIOS_AFTER_KILL,
-    )
+    return not is_open or result.played >= min(runs, result.reaching)
 
 
 def _result_without_run(mutant: Mutant) -> MutantResult:
@@ -229,52 +185,46 @@ def _result_without_run(mutant: Mutant) -> MutantResult:
 
 
 def _run_controls(
-    plan: CampaignPlan, executor: Executor, baseline_run: BaselineRun
-) -> frozenset[tuple[str, str]]:
-    """Run the controls; return where the state left is not the same every time: it proves nothing.
+    plan: CampaignPlan, executor: TaskExecutor, baseline: BaselineRun
+) -> frozenset[str]:
+    """Run the controls; return the scenarios that leave another state every time.
 
     Raises:
         ToolError: a mutant that changes nothing is caught, or one that cannot run is not.
     """
-    file = plan.files[0]
-    text = (plan.root / file).read_text(encoding="utf-8")
-    keys = list(baseline_run.baseline_results)
-    noop = _control_mutant("no_operation", file, f"{text}\n# nothing\n")
-    broken = _control_mutant(
-        "always_broken", file, f"{text}\nraise RuntimeError('always broken')\n"
-    )
-    orders = [
-        *(_mutant_task(plan, noop, (name,), device=device) for device, name in keys),
-        _mutant_task(plan, broken, (keys[0][1],), device=keys[0][0]),
+    names = list(baseline.results)
+    tasks = [
+        *(_control(plan, "no_operation", "\n# nothing\n", name) for name in names),
+        _control(plan, "always_broken", BROKEN, names[0]),
     ]
-    fates = dict(executor.results(orders))
-    for number, fate in fates.items():
-        expected = ("loud",) if number == len(keys) else ("equivalent", "survived")
-        if fate.verdict not in expected:
+    results = dict(run_tasks(executor, tasks))
+    for number, result in results.items():
+        expected = ("equivalent", "survived")
+        if number == len(names):
+            expected = ("loud", "unjudged")
+        if result.verdict not in expected:
             rule = f"must be judged {' or '.join(expected)}, or no figure means anything"
-            raise ToolError(f"control {fate.operator}", rule, expected=expected[0], got=fate)
-    return frozenset(key for number, key in enumerate(keys) if fates[number].verdict == "survived")
+            raise ToolError(f"control {result.operator}", rule, expected=expected[0], got=result)
+    return frozenset(
+        name for number, name in enumerate(names) if results[number].verdict == "survived"
+    )
 
 
-def _control_mutant(operator: str, file: str, text: str) -> Mutant:
-    return Mutant(
+def _control(plan: CampaignPlan, operator: str, addition: str, name: str) -> RunMutant:
+    file = plan.files[0]
+    mutant = Mutant(
         id=operator,
         operator=operator,
         key=operator,
         changed_ranges=(LineRange(file=file, first=1, last=1),),
         functions=(),
         parameters=(),
-        texts={file: text},
+        texts={file: (plan.root / file).read_text(encoding="utf-8") + addition},
         is_equivalent=False,
     )
+    return RunMutant(mutant=mutant, names=(name,), settings=plan.settings)
 
 
-def _replace_fields(result: MutantResult, **changes: object) -> MutantResult:
-    import msgspec
-
-    return msgspec.structs.replace(result, **changes)
-
-
-def _executes(play: BaselineResult, place: LineRange) -> bool:
-    lines = play.reached.get(place.file, frozenset())
-    return any(line in lines for line in range(place.first, place.last + 1))
+def _executes(result: BaselineResult, changed: LineRange) -> bool:
+    lines = result.reached.get(changed.file, frozenset())
+    return any(line in lines for line in range(changed.first, changed.last + 1))

@@ -1,12 +1,12 @@
-"""Results of a campaign in one JSONL file, written as they come: a re-run goes on from there."""
+"""Results of a campaign in one JSONL file, written as they come: a second run continues there."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO
 
 import msgspec
-from typing_extensions import override
 
 from tools.errors import ToolError
 from tools.mutation.campaign.tasks import MutantResult
@@ -21,64 +21,48 @@ class JournalHeader(msgspec.Struct, frozen=True, kw_only=True):
     campaign: str
 
 
-class Journal(Protocol):
-    """Where fates go."""
+@dataclass(slots=True)
+class Journal:
+    """Results by mutant; of two of one mutant the later counts.
 
-    @property
-    def finished(self) -> dict[str, MutantResult]:
-        """Fates known from before, by mutant."""
+    Attributes:
+        stream: open file that every result is appended to; None to keep results in memory only.
+    """
 
-    def add(self, result: MutantResult) -> None:
-        """Keep a fate; of two of one mutant the later counts."""
-
-
-class _MemoryJournal:
-    def __init__(self) -> None:
-        self.finished: dict[str, MutantResult] = {}
+    stream: BinaryIO | None
+    finished: dict[str, MutantResult] = field(default_factory=dict)
 
     def add(self, result: MutantResult) -> None:
+        """Keep a result."""
         self.finished[result.id] = result
-
-
-class _FileJournal(_MemoryJournal):
-    def __init__(self, file: Path, *, campaign: str) -> None:
-        super().__init__()
-        known = _read_lines(file)
-        if known:
-            _require_same(file, known[0], campaign=campaign)
-            self.finished = {fate.id: fate for fate in _decode_results(known[1:])}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # A driver that was killed may have left half a line: everything is written again.
-        head = msgspec.json.encode(JournalHeader(schema=SCHEMA, campaign=campaign))
-        lines = [head, *(msgspec.json.encode(fate) for fate in self.finished.values())]
-        file.write_bytes(b"".join(line + b"\n" for line in lines))
-        self._stream = file.open("ab")
-
-    @override
-    def add(self, result: MutantResult) -> None:
-        super().add(result)
-        self._stream.write(msgspec.json.encode(result) + b"\n")
-        self._stream.flush()
-
-    def close(self) -> None:
-        self._stream.close()
+        if self.stream is not None:
+            self.stream.write(msgspec.json.encode(result) + b"\n")
+            self.stream.flush()
 
 
 @contextmanager
 def open_journal(file: Path | None, *, campaign: str) -> Iterator[Journal]:
-    """Yield the journal of a campaign, with what it holds already; in memory without a file.
+    """Yield the journal of a campaign with its earlier results; in memory without a file.
 
     Raises:
         ToolError: the file is of another campaign.
     """
     if file is None:
-        yield _MemoryJournal()
+        yield Journal(None)
         return
-    journal = _FileJournal(file, campaign=campaign)
-    try:
+    header, *lines = _read_lines(file) or [b""]
+    if header:
+        _require_same(file, header, campaign=campaign)
+    known = {one.id: one for one in _decode_results(lines)}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # A driver that was killed may have left half a line: everything is written again.
+    with file.open("wb") as stream:
+        head = msgspec.json.encode(JournalHeader(schema=SCHEMA, campaign=campaign))
+        stream.write(head + b"\n")
+        journal = Journal(stream)
+        for result in known.values():
+            journal.add(result)
         yield journal
-    finally:
-        journal.close()
 
 
 def _read_lines(file: Path) -> list[bytes]:

@@ -2,47 +2,47 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from random import Random
-from tempfile import TemporaryDirectory
+from typing import TypeAlias
 
 import msgspec
 
 from tools.console import print_status
 from tools.errors import ToolError
-from tools.mutation.campaign.baseline_file import write_baseline
-from tools.mutation.campaign.driver import BaselineRun, CampaignPlan
-from tools.mutation.campaign.executors import Executor
-from tools.mutation.campaign.tasks import RunNeutralStack
-from tools.mutation.neutral.refactor_stack import RefactorStep, random_stack
+from tools.mutation.campaign.driver import BROKEN, BaselineRun, CampaignPlan, run_tasks
+from tools.mutation.campaign.tasks import LoadBaseline, RunNeutralStack
+from tools.mutation.neutral.refactor_stack import random_stack
 from tools.mutation.neutral.rewrites import REWRITES
+from tools.workers.protocol import TaskExecutor
 from tools.workers.results import ProgressCallback
 
 SCENARIOS_PER_STACK = 2
 
+_Differences: TypeAlias = tuple[str, ...]
+
 
 class FalseAlarm(msgspec.Struct, frozen=True, kw_only=True):
-    """A stack that is told to differ, made as small as it gets.
+    """A stack with a difference of behaviour, as small as possible.
 
     Attributes:
         seed: of the stack.
         steps: kind, seed and file of those without which there is no alarm.
-        differences: what is told.
+        differences: headlines of the causes.
     """
 
     seed: int
     steps: tuple[str, ...]
-    differences: tuple[str, ...]
+    differences: _Differences
 
 
 class FalseAlarmReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a number of stacks.
+    """Results of a number of stacks.
 
     Attributes:
-        stacks: number of stacks that changed something.
-        refactors: how often each kind was applied.
-        alarms: the false ones.
+        stacks: number of stacks.
+        refactors: number of refactors of each kind.
+        alarms: the false alarms.
     """
 
     stacks: int
@@ -50,99 +50,71 @@ class FalseAlarmReport(msgspec.Struct, frozen=True, kw_only=True):
     alarms: tuple[FalseAlarm, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _RefactorStack:
-    seed: int
-    steps: tuple[RefactorStep, ...]
-    names: tuple[str, ...]
-
-
 def measure_false_alarms(
     plan: CampaignPlan,
-    executor: Executor,
+    executor: TaskExecutor,
     *,
-    baseline_run: BaselineRun,
-    seed: int,
-    stacks: int,
+    baseline: BaselineRun,
+    seeds: range,
     on_finished: ProgressCallback,
 ) -> FalseAlarmReport:
-    """Judge stacks of refactors, of seeds that follow one another.
+    """Run one stack of refactors for each seed.
 
     Raises:
         ToolError: the control, a module that raises, causes no alarm.
     """
     counts: Counter[str] = Counter()
-    loud: list[tuple[_RefactorStack, tuple[str, ...]]] = []
-    made = [_draw_stack(plan, baseline_run, one) for one in range(seed, seed + stacks)]
-    with TemporaryDirectory() as folder:
-        baseline = Path(folder) / "baseline"
-        write_baseline(
-            baseline, scenarios=plan.scenarios, baseline_results=baseline_run.baseline_results
-        )
-        executor.load(baseline)
-        _run_controls(plan, executor, baseline_run)
-        for number, found in executor.results([_stack_task(plan, stack) for stack in made]):
-            counts.update(kind for kind, _ in found.done)
-            on_finished(f"seed {made[number].seed}")
-            if found.differences:
-                print_status(f"alarm: seed {made[number].seed}: {found.differences[0]}")
-                loud.append((made[number], found.differences))
-        # Not before: the workers are busy until the last result is in.
-        alarms = [_shrink(plan, executor, stack, differences) for stack, differences in loud]
+    alarms: dict[int, _Differences] = {}
+    stacks = [_random_task(plan, baseline, seed) for seed in seeds]
+    executor.broadcast(LoadBaseline(scenarios=plan.scenarios, results=baseline.results))
+    _run_controls(plan, executor, stacks[0])
+    for number, found in run_tasks(executor, stacks):
+        counts.update(kind for kind, _ in found.done)
+        on_finished(f"seed {seeds[number]}")
+        if found.differences:
+            print_status(f"alarm: seed {seeds[number]}: {found.differences[0]}")
+            alarms[number] = found.differences
     return FalseAlarmReport(
-        stacks=stacks, refactors=dict(sorted(counts.items())), alarms=tuple(alarms)
+        stacks=len(seeds),
+        refactors=dict(sorted(counts.items())),
+        alarms=tuple(
+            _shrink(executor, stacks[number], differences, seed=seeds[number])
+            for number, differences in alarms.items()
+        ),
     )
 
 
-def _draw_stack(plan: CampaignPlan, baseline_run: BaselineRun, seed: int) -> _RefactorStack:
-    names = baseline_run.scenarios_on(plan.devices[""])
-    return _RefactorStack(
-        seed=seed,
-        steps=random_stack(seed, tuple(REWRITES)),
-        names=tuple(Random(seed).sample(names, min(SCENARIOS_PER_STACK, len(names)))),
-    )
-
-
-def _stack_task(
-    plan: CampaignPlan, stack: _RefactorStack, *, texts: Mapping[str, str] | None = None
-) -> RunNeutralStack:
+def _random_task(plan: CampaignPlan, baseline: BaselineRun, seed: int) -> RunNeutralStack:
+    names = list(baseline.results)
+    names = Random(seed).sample(names, min(SCENARIOS_PER_STACK, len(names)))
     return RunNeutralStack(
         files=plan.files,
-        steps=stack.steps,
-        texts=texts or {},
-        names=stack.names,
-        device=plan.devices[""],
-        limit_seconds=plan.limit_seconds * len(stack.names),
+        steps=random_stack(seed, tuple(REWRITES)),
+        texts={},
+        names=tuple(names),
+        settings=replace(plan.settings, limit_seconds=plan.settings.limit_seconds * len(names)),
     )
 
 
 def _shrink(
-    plan: CampaignPlan, executor: Executor, stack: _RefactorStack, differences: tuple[str, ...]
+    executor: TaskExecutor, stack: RunNeutralStack, differences: _Differences, *, seed: int
 ) -> FalseAlarm:
     """Leave steps out one by one, as long as there is an alarm."""
-    files: tuple[tuple[str, str], ...] = ()
+    files: Mapping[str, str] = {}
     for step in stack.steps:
         fewer = replace(stack, steps=tuple(other for other in stack.steps if other is not step))
-        [(_, found)] = executor.results([_stack_task(plan, fewer)])
+        [(_, found)] = run_tasks(executor, [fewer])
         if found.differences:
-            stack, differences, files = fewer, found.differences, found.done
-    return FalseAlarm(
-        seed=stack.seed,
-        steps=tuple(
-            f"{step.kind}:{step.seed} {dict(files).get(step.kind, '')}".strip()
-            for step in stack.steps
-        ),
-        differences=differences,
-    )
+            stack, differences, files = fewer, found.differences, dict(found.done)
+    steps = (f"{one.kind}:{one.seed} {files.get(one.kind, '')}".strip() for one in stack.steps)
+    return FalseAlarm(seed=seed, steps=tuple(steps), differences=differences)
 
 
-def _run_controls(plan: CampaignPlan, executor: Executor, baseline_run: BaselineRun) -> None:
+def _run_controls(plan: CampaignPlan, executor: TaskExecutor, stack: RunNeutralStack) -> None:
     file = plan.files[0]
-    text = (plan.root / file).read_text(encoding="utf-8")
-    broken = {file: f"{text}\nraise RuntimeError('always broken')\n"}
-    quiet = _RefactorStack(seed=0, steps=(), names=baseline_run.scenarios_on(plan.devices[""])[:1])
-    orders = [_stack_task(plan, quiet), _stack_task(plan, quiet, texts=broken)]
-    found = dict(executor.results(orders))
+    broken = {file: (plan.root / file).read_text(encoding="utf-8") + BROKEN}
+    unchanged = replace(stack, steps=(), names=stack.names[:1])
+    found = dict(run_tasks(executor, [unchanged, replace(unchanged, texts=broken)]))
     if found[0].differences or not found[1].differences:
         rule = "must be quiet without a change and loud with a broken one"
         raise ToolError("control", rule, expected="nothing, something", got=found)

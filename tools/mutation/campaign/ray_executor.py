@@ -1,110 +1,88 @@
-"""Who carries the orders of a campaign out: a Ray cluster, which shards and retries by itself.
+"""A task executor on a Ray cluster, which distributes tasks and retries lost ones by itself.
 
-Each Ray worker keeps one warm process of ours, which makes the copies: what Ray itself runs in its
-workers must never be forked.
+Each Ray worker keeps one worker pool with a single warm process. That process makes the forks:
+a Ray worker has threads and must never be forked.
 """
 
-import atexit
-import os
 import pickle
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from tools.errors import ToolError
-from tools.mutation.campaign.tasks import MutationTask
-from tools.mutation.campaign.worker_process import MutationWorkerProcess
 from tools.workers.launch import WorkerLauncher
+from tools.workers.pool import WorkerPool
+from tools.workers.protocol import Result, Task, TaskFailed, TaskReply
 
-TRIES_MAX = 3
 _TASKS_PER_CORE = 4
-"""Orders in flight for each core: enough to keep it busy, few enough to lose little."""
+"""Tasks in flight for each core: enough to keep it busy, few enough to lose little."""
+_RETRIES = 3
 
-_warm_workers: dict[str, MutationWorkerProcess] = {}
+_warm_pools: dict[int, WorkerPool] = {}
 
 
 class RayExecutor:
-    """Carries orders out on a cluster.
+    """Runs tasks on a cluster.
 
     Args:
         ray: the module.
-        launcher: starts a warm process on any machine that has the checkout at the same place.
-        limit_seconds: time one order may take.
+        launcher: starts a warm process on any machine that has the checkout at the same path.
+        limit_seconds: time one task may take.
     """
 
     def __init__(self, ray: Any, launcher: WorkerLauncher, *, limit_seconds: float) -> None:  # noqa: ANN401
         self._ray = ray
-        self._launcher = launcher
-        self._limit_seconds = limit_seconds
-        self._baseline: Any = None
-        self._remote = ray.remote(num_cpus=1, max_retries=TRIES_MAX, retry_exceptions=False)(
-            run_task
-        )
+        self._arguments = (launcher, limit_seconds)
+        self._setup: tuple[int, Any] = (0, None)
+        self._remote = ray.remote(num_cpus=1, max_retries=_RETRIES)(run_in_warm_pool)
 
-    def load(self, baseline: Path) -> None:
-        """Put a baseline into the cluster's store, for every worker."""
-        self._baseline = self._ray.put(baseline.read_bytes())
+    def broadcast(self, task: Task[Any]) -> None:
+        """Run a task in every warm process before its next other task, in place of earlier ones."""
+        self._setup = (self._setup[0] + 1, self._ray.put(pickle.dumps(task)))
 
-    def results(self, tasks: Sequence[MutationTask]) -> Iterator[tuple[int, Any]]:
-        """Yield the number of an order and its result, as they come.
-
-        Raises:
-            ToolError: an order was lost too often, or cannot be carried out.
-        """
+    def results(self, tasks: Iterable[Task[Result]], *, tries: int) -> Iterator[TaskReply[Result]]:
+        """Yield the reply to each task, in the order of completion."""
         waiting = iter(enumerate(tasks))
-        flying: dict[Any, int] = {}
+        flying: dict[Any, tuple[int, Task[Result]]] = {}
         room = max(1, int(self._ray.cluster_resources().get("CPU", 1))) * _TASKS_PER_CORE
         while True:
-            for number, order in waiting:
-                flying[self._submitted(order)] = number
+            for number, task in waiting:
+                arguments = (*self._arguments, *self._setup, pickle.dumps(task), tries)
+                flying[self._remote.remote(*arguments)] = number, task
                 if len(flying) >= room:
                     break
             if not flying:
                 return
             [ready], _ = self._ray.wait(list(flying), num_returns=1)
-            yield flying.pop(ready), self._result(ready)
-
-    def _submitted(self, task: MutationTask) -> Any:  # noqa: ANN401
-        return self._remote.remote(
-            self._launcher, self._baseline, pickle.dumps(task), self._limit_seconds
-        )
+            number, task = flying.pop(ready)
+            yield TaskReply(number=number, task=task, seed=0, result=self._result(ready))
 
     def _result(self, reference: Any) -> Any:  # noqa: ANN401
         try:
             return self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
-            rule = f"must be carried out within {TRIES_MAX + 1} tries"
-            raise ToolError("order", rule, expected="a result", got=error) from error
+            return TaskFailed(reason=str(error), is_lost=True)
 
 
-def run_task(
-    launcher: WorkerLauncher, baseline: bytes | None, task: bytes, limit_seconds: float
-) -> Any:  # noqa: ANN401
-    """Give an order to this Ray worker's warm process and return the result."""
-    key = "" if baseline is None else sha256(baseline).hexdigest()
-    if key not in _warm_workers:
-        for worker in _warm_workers.values():
-            worker.end()
-        _warm_workers.clear()
-        _warm_workers[key] = MutationWorkerProcess(
-            launcher=launcher, baseline=_write_baseline_file(baseline), limit_seconds=limit_seconds
-        )
-        atexit.register(_warm_workers[key].end)
-    return _warm_workers[key].run(pickle.loads(task))
-
-
-def _write_baseline_file(baseline: bytes | None) -> Path | None:
-    if baseline is None:
-        return None
-    descriptor, name = tempfile.mkstemp(prefix="goldentrace-baseline-")
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(baseline)
-    atexit.register(Path(name).unlink, missing_ok=True)
-    return Path(name)
+def run_in_warm_pool(
+    launcher: WorkerLauncher,
+    limit_seconds: float,
+    setup_number: int,
+    setup: bytes | None,
+    task: bytes,
+    tries: int,
+) -> object:
+    """Run a task in the warm process of this Ray worker and return its result."""
+    if setup_number not in _warm_pools:
+        pool = WorkerPool(launcher=launcher, size=1, limit_seconds=limit_seconds)
+        if _warm_pools:
+            _, pool = _warm_pools.popitem()
+        if setup is not None:
+            pool.broadcast(pickle.loads(setup))
+        _warm_pools[setup_number] = pool
+    [reply] = _warm_pools[setup_number].results([pickle.loads(task)], tries=tries)
+    return reply.result
 
 
 @contextmanager

@@ -1,142 +1,92 @@
-"""What the driver of a campaign asks a worker for, and what it gets; all of it travels."""
+"""Tasks of a campaign for worker processes, and their results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from tools.mutation.mutant import Mutant
+from tools.mutation.mutant import Mutant, RefactorStep
 from tools.workers.protocol import Task
-from traces.schema.model import Recording
 from traces.targets.common.scenario import Scenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunBaseline(Task["BaselineResult"]):
-    """Play a scenario on the code as it is."""
+class RunSettings:
+    """How scenarios of a campaign are run.
 
-    scenario: Scenario
+    Attributes:
+        device: as on the command line.
+        limit_seconds: time that one scenario may take.
+        is_gate: whether mutants are judged as ``gate`` would: validation stays enabled, and a run
+            that ends with an error is a difference like any other.
+    """
+
     device: str
-    files: tuple[str, ...]
+    limit_seconds: float
+    is_gate: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineResult:
-    """What the code as it is does in a scenario.
+    """One scenario run on the unchanged code.
 
     Attributes:
-        recording: with sites, in msgpack; empty when the target cannot play it.
-        state: fingerprint of what is left.
-        reached: lines executed, by file.
-        seconds: time it took, tracing included.
-        reason: why it cannot be played.
+        recording: with sites, in msgpack; empty when the target does not support the scenario.
+        state: fingerprint of the stack after the run; empty when it is not the same every time.
+        reached: executed lines, by file.
+        seconds: duration, tracing of lines included.
+        reason: why the scenario is not supported.
     """
 
     name: str
-    recording: bytes
-    state: str
+    recording: bytes = b""
+    state: str = ""
     reached: Mapping[str, frozenset[int]]
-    seconds: float
-    reason: str
+    seconds: float = 0.0
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MutationBaseline:
-    """What every worker compares with.
+class RunBaseline(Task[BaselineResult]):
+    """Run a scenario on the unchanged code and record the lines of some files that it executes."""
 
-    Attributes:
-        scenarios: by name.
-        recordings: of the code as it is, by device and scenario.
-        states: its fingerprints, likewise.
-    """
-
-    scenarios: Mapping[str, Scenario]
-    recordings: Mapping[tuple[str, str], Recording]
-    states: Mapping[tuple[str, str], str]
+    scenario: Scenario
+    settings: RunSettings
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadBaseline(Task[int]):
-    """Read what to compare with from a file."""
+    """Set the results that later runs are compared with; return their number."""
 
-    baseline: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunMutant(Task["MutantResult"]):
-    """Play a mutant on some scenarios, in this order, until its fate is known.
-
-    Attributes:
-        limit_seconds: for each scenario.
-        more: scenarios after the first kill, to see which further fields differ.
-    """
-
-    mutant: Mutant
-    names: tuple[str, ...]
-    device: str
-    limit_seconds: float
-    scenarios_after_kill: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunNeutralStack(Task["NeutralStackResult"]):
-    """Refactor the code and tell every difference of behaviour in some scenarios.
-
-    Attributes:
-        files: what may be refactored.
-        steps: the refactors, as :mod:`tools.mutation.neutral.refactor_stack` has them.
-        texts: files with another text to begin with.
-        limit_seconds: for all scenarios.
-    """
-
-    files: tuple[str, ...]
-    steps: tuple[Any, ...]
-    texts: Mapping[str, str]
-    names: tuple[str, ...]
-    device: str
-    limit_seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NeutralStackResult:
-    """What came of it.
-
-    Attributes:
-        done: kind and file of the refactors that found something to rewrite.
-        differences: headlines, or what stopped the play.
-    """
-
-    done: tuple[tuple[str, str], ...]
-    differences: tuple[str, ...]
-
-
-MutationTask = RunBaseline | LoadBaseline | RunMutant | RunNeutralStack
+    scenarios: Mapping[str, Scenario]
+    results: Mapping[str, BaselineResult]
 
 
 class MutantResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a mutant.
+    """The verdict on one mutant.
 
     Attributes:
         id: of the mutant.
-        verdict: ``killed``: it ran to the end and the gate fails; ``loud``: it cannot be imported
-            or no scenario that shows it runs to the end; ``survived``: no difference;
-            ``unreached``: no scenario executes it; ``equivalent``: proven to be the same.
+        verdict: ``killed``: it differs in behaviour where it ran to the end; ``loud``: it cannot be
+            imported or no scenario that shows it runs to the end; ``survived``: no difference;
+            ``unreached``: no scenario executes it; ``equivalent``: proven to be the same;
+            ``unjudged``: judged as the gate does, it has no cause and the gate would exit with 2.
         cause: kind of the first cause.
-        headline: the first cause in a line, or what a loud mutant raised.
+        headline: the first cause in a line, or the error of a loud mutant.
         right_line: whether the first cause points at a changed line.
-        right_function: whether it points into a function that holds one.
+        right_function: whether it points into a function that contains one.
         right_parameter: whether it names a changed parameter; true when none was changed.
         has_parameter: whether the mutant changes a parameter.
-        fields: fields of the trace that differ in the scenarios played.
+        fields: fields of the trace that differ in the scenarios that were run.
         scenario: the first that kills.
-        played: number of scenarios.
+        played: number of scenarios that were run.
         reaching: number of scenarios that execute the changed lines.
         proof: ``bytecode`` or ``state`` for an equivalent one; of a survivor, the
-            first scenario that shows it.
-        look: the first cause as the traces alone show it, where a second look found another place
-            or parameter; why there was none, where it failed.
+            first scenario that leaves another state.
+        look: the first cause as the traces alone show it, where the log of calls has another place
+            or parameter; the error where the log failed.
+        problem: why the gate would exit with 2, whether or not it finds a cause.
         seconds: time of the worker.
     """
 
@@ -157,4 +107,43 @@ class MutantResult(msgspec.Struct, frozen=True, kw_only=True):
     reaching: int = 0
     proof: str = ""
     look: str = ""
+    problem: str = ""
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunMutant(Task[MutantResult]):
+    """Run a mutant on some scenarios, in this order, until its verdict is certain."""
+
+    mutant: Mutant
+    names: tuple[str, ...]
+    settings: RunSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeutralStackResult:
+    """Differences after a stack of refactors.
+
+    Attributes:
+        done: kind and file of the refactors that found something to rewrite.
+        differences: headlines of causes, or the error that ended the run.
+    """
+
+    done: tuple[tuple[str, str], ...]
+    differences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunNeutralStack(Task[NeutralStackResult]):
+    """Refactor the code and return every difference of behaviour in some scenarios.
+
+    Attributes:
+        files: the files that may be refactored.
+        texts: files that get another text afterwards.
+    """
+
+    files: tuple[str, ...]
+    steps: tuple[RefactorStep, ...]
+    texts: Mapping[str, str]
+    names: tuple[str, ...]
+    settings: RunSettings

@@ -6,20 +6,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
 
+from tools.mutation.mutant import RefactorStep
 from tools.mutation.neutral.rewrites import REWRITES
 from tools.mutation.source.signatures import SourceTree
 from tools.mutation.source.source_tree import SourceUnit
 
 STACK_STEPS_MAX = 20
 _TRIES = 6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefactorStep:
-    """One refactor: its kind, and the seed of the choice of file and place."""
-
-    kind: str
-    seed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +57,7 @@ def apply_stack(sources: Mapping[str, str], steps: Sequence[RefactorStep]) -> Re
 def random_refactor(
     kind: str, tree: SourceTree, unit: SourceUnit, random: Random
 ) -> dict[str, str]:
-    """Return the texts that one refactor of a file changes; empty when there is none of the kind."""
+    """Return the texts that one refactor of a file changes; empty when it has no place for it."""
     found = list(REWRITES[kind](tree, unit))
     changed = random.choice(found) if found else {}
     # Not every edit inside an f-string can be parsed.

@@ -3,34 +3,36 @@
 from collections.abc import Mapping
 
 from tools.mutation.generator import Operator
-from tools.mutation.operators.arguments import (
-    default_argument,
-    drop_keyword,
-    layer_off_by_one,
-    none_group,
-    sibling_value,
-    swap_arguments,
-)
-from tools.mutation.operators.signatures import drop_parameter
-from tools.mutation.operators.statements import (
-    drop_edge,
-    drop_entry,
-    drop_transfer,
-    reorder_calls,
-)
+from tools.mutation.operators import arguments, generic, signatures, statements
 
-OPERATORS: Mapping[str, Operator] = {
-    "drop_keyword": drop_keyword,
-    "drop_parameter": drop_parameter,
-    "default_argument": default_argument,
-    "swap_arguments": swap_arguments,
-    "sibling_value": sibling_value,
-    "none_group": none_group,
-    "layer_off_by_one": layer_off_by_one,
-    "drop_entry": drop_entry,
-    "drop_edge": drop_edge,
-    "drop_transfer": drop_transfer,
-    "reorder_calls": reorder_calls,
+_WIRING: Mapping[str, Operator] = {
+    operator.__name__: operator
+    for operator in (
+        arguments.drop_keyword,
+        signatures.drop_parameter,
+        arguments.default_argument,
+        arguments.swap_arguments,
+        arguments.sibling_value,
+        arguments.none_group,
+        arguments.layer_off_by_one,
+        statements.drop_entry,
+        statements.drop_edge,
+        statements.drop_transfer,
+        statements.reorder_calls,
+    )
 }
+GENERIC: Mapping[str, Operator] = {
+    operator.__name__: operator
+    for operator in (
+        generic.constant_off_by_one,
+        generic.comparison_changed,
+        generic.condition_negated,
+        generic.attribute_swapped,
+        generic.statement_removed,
+    )
+}
+"""Faults of any kind of code; judged as the gate does, with validation enabled."""
+OPERATORS: Mapping[str, Operator] = {**_WIRING, **GENERIC}
+GROUPS: Mapping[str, tuple[str, ...]] = {"default": tuple(_WIRING), "generic": tuple(GENERIC)}
 
-__all__ = ["OPERATORS"]
+__all__ = ["GENERIC", "GROUPS", "OPERATORS"]

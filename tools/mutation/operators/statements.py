@@ -13,7 +13,16 @@ from tools.mutation.source.source_tree import ScopedNode, SourceSpan, SourceUnit
 Statement = ScopedNode[cst.SimpleStatementLine]
 
 _EDGES = frozenset(
-    "record wait wait_event wait_stream wait_until complete synchronize record_stream".split()
+    {
+        "record",
+        "wait",
+        "wait_event",
+        "wait_stream",
+        "wait_until",
+        "complete",
+        "synchronize",
+        "record_stream",
+    }
 )
 _TRANSFERS = ("backup", "load_to", "load_layer", "transfer_", "copy_", "move_rows")
 _ENTRY_WORDS = ("entry", "entries", "poolentry")

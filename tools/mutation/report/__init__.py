@@ -1,1 +1,1 @@
-"""TODO tools/mutation/report."""
+"""Statistics of a campaign, and how they are printed."""

@@ -1,4 +1,4 @@
-"""What a campaign says about the net, as figures."""
+"""Statistics of a campaign: scores, first causes, use of trace fields, survivors."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,16 +10,17 @@ from tools.mutation.report.survivors import ExplainedSurvivors
 from tools.mutation.trace_fields import INTERFACE_FIELDS, SECTIONS, sections_of
 
 SCHEMA = "goldentrace.mutation/1"
-VERDICTS = ("killed", "equivalent", "survived", "unreached", "loud")
+VERDICTS = ("killed", "equivalent", "survived", "unreached", "loud", "unjudged")
 
 
 class OperatorScore(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the mutants of one operator.
+    """Verdicts on the mutants of one operator.
 
     Attributes:
         loud: no scenario that shows them runs to the end: they prove nothing.
-        by_section: mutants in which that part of the trace differs.
-        alone: mutants in which nothing but that part differs.
+        unjudged: they have no cause, and the gate would exit with 2.
+        by_section: killed mutants in which that part of the trace differs.
+        alone: those in which nothing but that part differs.
     """
 
     operator: str
@@ -29,6 +30,7 @@ class OperatorScore(msgspec.Struct, frozen=True, kw_only=True):
     survived: int
     unreached: int
     loud: int
+    unjudged: int
     by_section: dict[str, int]
     alone: dict[str, int]
 
@@ -59,7 +61,7 @@ class FirstCauseAccuracy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FieldKills(msgspec.Struct, frozen=True, kw_only=True):
-    """How useful a field of the trace is: mutants it differs in, and those it alone kills."""
+    """Kills in which one field of the trace differs, and those in which it alone does."""
 
     field: str
     kills: int
@@ -72,7 +74,7 @@ class Survivor(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         reaching: scenarios that execute it.
         state: first scenario that leaves another state; empty when none is known.
-        reason: of the ledger; empty when it is not explained.
+        reason: the explanation; empty without one.
     """
 
     operator: str
@@ -84,19 +86,16 @@ class Survivor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MutationStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it.
+    """All statistics of a campaign.
 
     Attributes:
-        target: whose code.
-        side: which of its sides.
         distinct: number of mutants.
-        scores: by operator.
-        first_cause: whether the first cause can be trusted.
-        fields: of the trace, the most useful first.
+        total: the score of all operators.
+        fields: of the trace, those that kill most alone first.
         candidates: fields that never kill a mutant alone.
-        survivors: all of them.
-        stale: rows of the ledger whose mutants are killed.
-        wrong: kills whose first cause is not right, with what it says.
+        stale: keys of explained survivors that are killed.
+        wrong: kills whose first cause is not right, with its headline.
+        unjudged: mutants for which the gate would exit with 2, killed or not, and why.
         notes: one line for each thing that was left out.
     """
 
@@ -105,22 +104,19 @@ class MutationStatistics(msgspec.Struct, frozen=True, kw_only=True):
     side: str
     distinct: int
     scores: tuple[OperatorScore, ...]
+    total: OperatorScore
     first_cause: FirstCauseAccuracy
     fields: tuple[FieldKills, ...]
     candidates: tuple[str, ...]
     survivors: tuple[Survivor, ...]
     stale: tuple[str, ...]
     wrong: tuple[str, ...]
+    unjudged: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
-    def total(self) -> OperatorScore:
-        """The sum over all operators."""
-        return _sum(self.scores)
-
-    @property
     def unexplained(self) -> tuple[Survivor, ...]:
-        """Survivors that the ledger does not explain."""
+        """Survivors without an explanation."""
         return tuple(survivor for survivor in self.survivors if not survivor.reason)
 
 
@@ -132,44 +128,47 @@ def compute_statistics(
     explained: ExplainedSurvivors,
     notes: tuple[str, ...],
 ) -> MutationStatistics:
-    """Count."""
-    killed = [fate for fate in results if fate.verdict == "killed"]
-    fields = _fields(killed)
-    survivors = tuple(
-        Survivor(
-            operator=fate.operator,
-            label=fate.label,
-            key=fate.key,
-            reaching=fate.reaching,
-            state=fate.proof,
-            reason=explained.reason(target, fate),
-        )
-        for fate in results
-        if fate.verdict in ("survived", "unreached")
-    )
+    """Return the statistics of the results of a campaign."""
+    killed = [one for one in results if one.verdict == "killed"]
+    fields = _field_kills(killed)
+    operators = dict.fromkeys(one.operator for one in results)
     return MutationStatistics(
         target=target,
         side=side,
         distinct=len(results),
         scores=tuple(
-            _score(operator, [fate for fate in results if fate.operator == operator])
-            for operator in dict.fromkeys(fate.operator for fate in results)
+            _score(name, [one for one in results if one.operator == name]) for name in operators
         ),
-        first_cause=_first_cause(killed),
+        total=_score("all", results),
+        first_cause=_first_cause_accuracy(killed),
         fields=fields,
         candidates=tuple(use.field for use in fields if not use.alone),
-        survivors=survivors,
+        survivors=tuple(
+            Survivor(
+                operator=one.operator,
+                label=one.label,
+                key=one.key,
+                reaching=one.reaching,
+                state=one.proof,
+                reason=explained.reason(target, one),
+            )
+            for one in results
+            if one.verdict in ("survived", "unreached")
+        ),
         stale=tuple(explained.stale(target, results)),
-        wrong=tuple(
-            f"{fate.label}: {fate.headline}" for fate in killed if not _is_cause_right(fate)
+        wrong=tuple(f"{one.label}: {one.headline}" for one in killed if not _is_right(one)),
+        unjudged=tuple(
+            f"{one.label}: {one.verdict}, but the gate would exit with 2: {one.problem}"
+            for one in results
+            if one.problem
         ),
         notes=notes,
     )
 
 
 def _score(operator: str, results: Sequence[MutantResult]) -> OperatorScore:
-    verdicts = Counter(fate.verdict for fate in results)
-    parts = [_deciding_sections(fate) for fate in results if fate.verdict == "killed"]
+    verdicts = Counter(one.verdict for one in results)
+    parts = [sections_of(_behaviour_fields(one)) for one in results if one.verdict == "killed"]
     return OperatorScore(
         operator=operator,
         mutants=len(results),
@@ -179,51 +178,29 @@ def _score(operator: str, results: Sequence[MutantResult]) -> OperatorScore:
     )
 
 
-def _sum(scores: Sequence[OperatorScore]) -> OperatorScore:
-    return OperatorScore(
-        operator="all",
-        mutants=sum(score.mutants for score in scores),
-        **{verdict: sum(getattr(score, verdict) for score in scores) for verdict in VERDICTS},
-        by_section={part: sum(score.by_section[part] for score in scores) for part in SECTIONS},
-        alone={part: sum(score.alone[part] for score in scores) for part in SECTIONS},
-    )
-
-
-def _deciding_fields(result: MutantResult) -> frozenset[str]:
+def _behaviour_fields(result: MutantResult) -> frozenset[str]:
     return frozenset(result.fields) - INTERFACE_FIELDS
 
 
-def _deciding_sections(result: MutantResult) -> frozenset[str]:
-    return sections_of(_deciding_fields(result))
-
-
-def _fields(killed: Sequence[MutantResult]) -> tuple[FieldKills, ...]:
-    kills = Counter(field for fate in killed for field in _deciding_fields(fate))
-    alone = Counter(
-        field
-        for fate in killed
-        if len(_deciding_fields(fate)) == 1
-        for field in _deciding_fields(fate)
-    )
+def _field_kills(killed: Sequence[MutantResult]) -> tuple[FieldKills, ...]:
+    found = [_behaviour_fields(one) for one in killed]
+    kills = Counter(field for fields in found for field in fields)
+    alone = Counter(field for fields in found if len(fields) == 1 for field in fields)
     uses = [FieldKills(field=field, kills=kills[field], alone=alone[field]) for field in kills]
     return tuple(sorted(uses, key=lambda use: (-use.alone, -use.kills, use.field)))
 
 
-def _first_cause(killed: Sequence[MutantResult]) -> FirstCauseAccuracy:
-    named = [fate for fate in killed if _changes_parameter(fate)]
+def _first_cause_accuracy(killed: Sequence[MutantResult]) -> FirstCauseAccuracy:
+    named = [one for one in killed if one.has_parameter]
     return FirstCauseAccuracy(
         kills=len(killed),
-        line=sum(fate.right_line for fate in killed),
-        function=sum(fate.right_function for fate in killed),
+        line=sum(one.right_line for one in killed),
+        function=sum(one.right_function for one in killed),
         with_parameter=len(named),
-        parameter=sum(fate.right_parameter for fate in named),
-        right=sum(_is_cause_right(fate) for fate in killed),
+        parameter=sum(one.right_parameter for one in named),
+        right=sum(_is_right(one) for one in killed),
     )
 
 
-def _is_cause_right(result: MutantResult) -> bool:
-    return result.right_parameter if _changes_parameter(result) else result.right_line
-
-
-def _changes_parameter(result: MutantResult) -> bool:
-    return result.has_parameter
+def _is_right(result: MutantResult) -> bool:
+    return result.right_parameter if result.has_parameter else result.right_line

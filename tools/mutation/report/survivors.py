@@ -1,7 +1,7 @@
-"""Survivors that are known, with the reason why no scenario can tell them from the source."""
+"""Explained survivors: mutants that no scenario can tell from the source, with the reason."""
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -10,15 +10,15 @@ import msgspec
 from tools.errors import ToolError
 from tools.mutation.campaign.tasks import MutantResult
 
-SURVIVORS_FILE = Path("docs") / "mutation_survivors.toml"
+SURVIVORS_FILE = Path("tools") / "mutation" / "survivors.toml"
 
 
 class ExplainedSurvivor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One row.
+    """One row of the file.
 
     Attributes:
         key: of the mutants, with ``*`` for any text.
-        operator: that made them; ``*`` for any.
+        operator: of the mutants; ``*`` for any.
         reason: why they survive.
     """
 
@@ -27,7 +27,8 @@ class ExplainedSurvivor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     operator: str = "*"
 
     def covers(self, result: MutantResult) -> bool:
-        """Tell whether a mutant is meant."""
+        """Return whether the row is about a mutant."""
+        # Brackets, which keys contain, would be character classes.
         return fnmatchcase(result.operator, self.operator) and fnmatchcase(
             result.key.replace("[", "("), self.key.replace("[", "(")
         )
@@ -36,36 +37,35 @@ class ExplainedSurvivor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 class ExplainedSurvivors(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All rows, by target."""
 
-    survivors: dict[str, tuple[ExplainedSurvivor, ...]]
+    survivors: dict[str, tuple[ExplainedSurvivor, ...]] = {}
 
     def reason(self, target: str, result: MutantResult) -> str:
-        """Return why a mutant survives; empty when nothing is known."""
+        """Return why a mutant survives; empty when no row covers it."""
         rows = self.survivors.get(target, ())
-        return next((entry.reason for entry in rows if entry.covers(result)), "")
+        return next((row.reason for row in rows if row.covers(result)), "")
 
     def stale(self, target: str, results: Iterable[MutantResult]) -> list[str]:
-        """Return the rows all of whose mutants are killed, where there are any."""
-        judged = list(results)
+        """Return the keys of rows that cover mutants of which none survives."""
+        results = list(results)
         found = []
-        for entry in self.survivors.get(target, ()):
-            verdicts = {fate.verdict for fate in judged if entry.covers(fate)}
+        for row in self.survivors.get(target, ()):
+            verdicts = {result.verdict for result in results if row.covers(result)}
             if verdicts and not verdicts & {"survived", "unreached"}:
-                found.append(entry.key)
+                found.append(row.key)
         return found
 
 
 def read_explained_survivors(root: Path) -> ExplainedSurvivors:
-    """Read the ledger of a checkout; an absent one is empty.
+    """Read the file of a checkout; an absent one has no rows.
 
     Raises:
-        ToolError: it is no ledger.
+        ToolError: it is malformed.
     """
-    file = root / SURVIVORS_FILE
     try:
-        rows: Mapping[str, object] = tomllib.loads(file.read_text(encoding="utf-8"))
+        rows = tomllib.loads((root / SURVIVORS_FILE).read_text(encoding="utf-8"))
         return msgspec.convert(rows, type=ExplainedSurvivors)
     except FileNotFoundError:
-        return ExplainedSurvivors(survivors={})
+        return ExplainedSurvivors()
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        rule, expected = "must be a ledger", "[[survivors.TARGET]] with key and reason"
+        rule, expected = "must explain survivors", "[[survivors.TARGET]] with key and reason"
         raise ToolError(str(SURVIVORS_FILE), rule, expected=expected, got=error) from error

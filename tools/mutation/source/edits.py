@@ -1,4 +1,4 @@
-"""Edits of source text by byte range; a removal leaves its line ends, so lines keep their numbers."""
+"""Edits of source text by byte range; a removal keeps its line ends, so lines stay in place."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

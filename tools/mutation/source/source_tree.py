@@ -1,6 +1,6 @@
 """Source files read with LibCST: calls, statements and functions with their position and scopes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -8,11 +8,9 @@ from typing import Generic, TypeAlias, TypeVar
 
 import libcst as cst
 from libcst.metadata import (
-    Assignment,
     BaseAssignment,
     ByteSpanPositionProvider,
     ClassScope,
-    FunctionScope,
     MetadataWrapper,
     ParentNodeProvider,
     PositionProvider,

@@ -1,1 +1,1 @@
-"""TODO tools/mutation/worker."""
+"""The worker process of a campaign: runs of mutants, fingerprints, call logs."""

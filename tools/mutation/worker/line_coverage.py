@@ -1,4 +1,4 @@
-"""Which lines of some files are executed while a block runs, in every thread."""
+"""Line coverage of some files while a block runs, in every thread."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,12 +15,12 @@ def record_executed_lines(root: Path, files: Iterable[str]) -> Iterator[dict[str
     reached: dict[str, set[int]] = {file: set() for file in files}
     by_path = {str(root / file): lines for file, lines in reached.items()}
 
-    def watch(frame: FrameType, _event: str, _argument: object) -> Any:  # noqa: ANN401
+    def trace(frame: FrameType, _event: str, _argument: object) -> Any:  # noqa: ANN401
         lines = by_path.get(frame.f_code.co_filename)
         if lines is None:
             return None
         lines.add(frame.f_lineno)
-        return watch
+        return trace
 
-    with trace_frames(watch):
+    with trace_frames(trace):
         yield reached

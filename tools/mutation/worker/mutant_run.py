@@ -1,4 +1,4 @@
-"""What scenarios show of a mutant, gathered until its fate is known."""
+"""The verdict on a mutant, from its scenarios one by one."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -9,22 +9,23 @@ from tools.mutation.campaign.tasks import MutantResult
 from tools.mutation.mutant import LineRange, Mutant
 from tools.mutation.trace_fields import INTERFACE_FIELDS
 from traces.schema.verdict import Cause
-from traces.targets.common.errors import ForkError
 
-# What a mutant raises that a reviewer sees at once: it proves nothing about the net.
+# Errors that a reviewer sees at once; a mutant that raises one proves nothing about the gate.
 _LOUD_ERRORS = ("TypeError", "NameError", "UnboundLocalError", "AttributeError", "ImportError")
 _LOUD_AFTER = 7
 """Scenarios that a mutant may end, and none run to the end, before it counts as loud."""
+SCENARIOS_AFTER_KILL = 3
+"""Scenarios after the first kill that show whether a second field differs."""
 
 
 class ScenarioOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What one scenario shows of a mutant.
+    """The outcome of one scenario of a mutant.
 
     Attributes:
-        ended: how it failed where the code as it is does not; empty when it ran to the end.
+        new_failure: the error that ended it where the unchanged code has none; else empty.
         causes: the first, if any.
-        same_state: whether what is left is what the code as it is leaves.
-        raised: why it could not be played at all.
+        same_state: whether the stack is left in the state that the unchanged code leaves.
+        raised: why there is no trace at all.
     """
 
     new_failure: str = ""
@@ -33,126 +34,125 @@ class ScenarioOutcome(msgspec.Struct, frozen=True, kw_only=True):
     same_state: bool = False
     raised: str = ""
 
-    @property
-    def kills(self) -> bool:
-        """Whether it ran to the end and differs in behaviour."""
-        return (
-            not self.new_failure
-            and not self.raised
-            and bool(self.causes)
-            and self.causes[0].level == "behaviour"
-        )
-
 
 class MutantRun:
-    """Gathers what scenarios show of a mutant until its fate is known.
+    """Collects the outcomes of scenarios until the verdict on a mutant is certain.
 
     Args:
-        mutant: whose fate.
-        more: scenarios after the first kill whose differing fields are gathered as well, as long as
-            one field alone differs.
-        look: looks again at the first cause of the scenario that kills.
+        refine: returns a better first cause for the scenario that kills.
+        is_gate: whether a scenario that ends with an error kills as well, as it does for ``gate``.
+            Then every scenario is run: one without a trace makes the gate exit with 2.
     """
 
     def __init__(
-        self, mutant: Mutant, *, scenarios_after_kill: int, look: Callable[[str, Cause], Cause]
+        self, mutant: Mutant, *, refine: Callable[[str, Cause], Cause], is_gate: bool
     ) -> None:
-        self._look = look
         self._mutant = mutant
-        self._scenarios_after_kill = scenarios_after_kill
-        self._played = 0
-        self._failure_num = 0
-        self._loud = ""
-        self._other_state = ""
-        self._killer: tuple[str, Cause] | None = None
-        self._fields: frozenset[str] = frozenset()
+        self._refine = refine
+        self._is_gate = is_gate
+        self._outcomes: list[tuple[str, ScenarioOutcome]] = []
 
     def collect(self, outcomes: "Iterator[tuple[str, ScenarioOutcome]]") -> MutantResult:
-        """Return the fate."""
-        left = self._scenarios_after_kill
-        for name, showing in outcomes:
-            self._played += 1
-            if self._killer is not None:
-                left -= 1
-            self._add(name, showing)
+        """Return the verdict."""
+        after_kill = 0
+        for name, outcome in outcomes:
+            after_kill += bool(self._kills)
+            self._outcomes.append((name, outcome))
+            if self._is_gate:
+                continue
             is_alone = len(self._fields - INTERFACE_FIELDS) == 1
-            if self._killer is not None and (left <= 0 or not is_alone):
+            if self._kills and (after_kill >= SCENARIOS_AFTER_KILL or not is_alone):
                 break
-            if self._killer is None and self._is_loud():
+            if not self._kills and self._is_loud:
                 break
         return self._result()
 
+    @property
+    def _kills(self) -> list[tuple[str, ScenarioOutcome]]:
+        return [(name, outcome) for name, outcome in self._outcomes if self._is_kill(outcome)]
+
+    def _is_kill(self, outcome: ScenarioOutcome) -> bool:
+        has_ended = not outcome.raised and (self._is_gate or not outcome.new_failure)
+        return has_ended and any(cause.level == "behaviour" for cause in outcome.causes[:1])
+
+    @property
+    def _fields(self) -> frozenset[str]:
+        return frozenset(field for _, outcome in self._kills for field in outcome.fields)
+
+    @property
+    def _errors(self) -> list[str]:
+        errors = (outcome.new_failure or outcome.raised for _, outcome in self._outcomes)
+        return [error for error in errors if error]
+
+    @property
     def _is_loud(self) -> bool:
-        return self._loud.startswith(_LOUD_ERRORS) or self._failure_num >= _LOUD_AFTER
+        errors = self._errors
+        return bool(errors) and (errors[0].startswith(_LOUD_ERRORS) or len(errors) >= _LOUD_AFTER)
 
-    def _add(self, name: str, outcome: ScenarioOutcome) -> None:
-        if outcome.kills:
-            self._killer = self._killer or (name, outcome.causes[0])
-            self._fields |= frozenset(outcome.fields)
-        else:
-            ended = outcome.new_failure or outcome.raised
-            self._loud = self._loud or ended
-            self._failure_num += bool(ended)
-            if not ended and not outcome.same_state:
-                self._other_state = self._other_state or name
-
-    def _verdict_without_kill(self) -> str:
-        if self._loud:
-            return "loud"
-        return "survived" if self._other_state else "equivalent"
+    def _verdict_without_kill(self, other_state: str) -> str:
+        if self._errors:
+            return "unjudged" if self._is_gate else "loud"
+        return "survived" if other_state else "equivalent"
 
     def _result(self) -> MutantResult:
-        mutant = self._mutant
-        fate = MutantResult(
+        mutant, error = self._mutant, next(iter(self._errors), "")
+        other_state = next(
+            (
+                name
+                for name, one in self._outcomes
+                if not (one.new_failure or one.raised or one.same_state or self._is_kill(one))
+            ),
+            "",
+        )
+        problems = (outcome.raised for _, outcome in self._outcomes if outcome.raised)
+        result = MutantResult(
             id=mutant.id,
             operator=mutant.operator,
             key=mutant.key,
             label=mutant.label,
-            verdict=self._verdict_without_kill(),
-            headline=self._loud,
-            played=self._played,
-            proof=self._other_state or "state",
+            verdict=self._verdict_without_kill(other_state),
+            headline=error,
+            played=len(self._outcomes),
+            proof=other_state or "state",
+            problem=next(problems, "") if self._is_gate else "",
         )
-        if self._killer is None:
-            return fate
-        name, first = self._killer
+        return self._with_cause(result) if self._kills else result
+
+    def _with_cause(self, result: MutantResult) -> MutantResult:
+        name, first = self._kills[0][0], self._kills[0][1].causes[0]
         look = ""
         try:
-            cause = self._look(name, first)
+            cause = self._refine(name, first)
         except Exception as error:  # noqa: BLE001 - a mutant may not end when it is logged
             cause, look = first, f"failed: {describe_error(error)}"
         return msgspec.structs.replace(
-            fate,
+            result,
             verdict="killed",
             look=look or ("" if cause is first else first.headline()),
             proof="",
             cause=str(cause.kind),
             headline=cause.headline(),
-            right_line=points_at(mutant.changed_ranges, cause),
-            right_function=points_at(mutant.functions, cause),
-            right_parameter=names_parameter(mutant, cause),
-            has_parameter=bool(mutant.parameters),
+            right_line=points_at(self._mutant.changed_ranges, cause),
+            right_function=points_at(self._mutant.functions, cause),
+            right_parameter=names_parameter(self._mutant, cause),
+            has_parameter=bool(self._mutant.parameters),
             fields=tuple(sorted(self._fields)),
             scenario=name,
         )
 
 
-def points_at(changed_ranges: Iterable[LineRange], cause: Cause) -> bool:
-    """Tell whether a cause lies at one of some places."""
+def points_at(ranges: Iterable[LineRange], cause: Cause) -> bool:
+    """Return whether the location of a cause lies in one of some line ranges."""
     line = cause.location
-    return line is not None and any(
-        place.contains(line.file, line.line) for place in changed_ranges
-    )
+    return line is not None and any(one.contains(line.file, line.line) for one in ranges)
 
 
 def names_parameter(mutant: Mutant, cause: Cause) -> bool:
-    """Tell whether a cause names a parameter that the mutant changed, if it changed one."""
+    """Return whether a cause names a parameter that the mutant changed, if it changed one."""
     named = (cause.parameter or "").split(".")
     return not mutant.parameters or any(name in named for name in mutant.parameters)
 
 
 def describe_error(error: Exception) -> str:
     """Return an exception as one line."""
-    if isinstance(error, ForkError):
-        return one_line(f"died: {error}")
     return one_line(f"{type(error).__name__}: {error}")

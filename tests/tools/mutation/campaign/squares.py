@@ -1,4 +1,4 @@
-"""A stage for tests of executors; workers import it by name."""
+"""A worker class for tests of executors; workers import it by name."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ class Square:
 
 
 class Squares:
-    """A stage that squares; an order with a marker kills the process the first times."""
+    """Squares numbers; a task with a marker kills the process the first times."""
 
     def __init__(self, root):
         self._root = root
@@ -23,10 +23,10 @@ class Squares:
     def handlers(self):
         return {Square: self.square}
 
-    def square(self, order):
-        if order.marker is not None:
-            with order.marker.open("a") as stream:
+    def square(self, task):
+        if task.marker is not None:
+            with task.marker.open("a") as stream:
                 stream.write("x")
-            if order.marker.stat().st_size <= order.number:
-                os.kill(os.getppid() if order.kills_parent else os.getpid(), signal.SIGKILL)
-        return order.number**2, os.getpid()
+            if task.marker.stat().st_size <= task.number:
+                os.kill(os.getppid() if task.kills_parent else os.getpid(), signal.SIGKILL)
+        return task.number**2, os.getpid()

@@ -7,16 +7,16 @@ from tools.mutation.campaign.journal import open_journal
 from tools.mutation.campaign.tasks import MutantResult
 
 
-def fate(number, verdict="killed"):
+def result(number, verdict="killed"):
     return MutantResult(id=str(number), operator="drop_edge", key="k", label="l", verdict=verdict)
 
 
 def test_a_rerun_knows_what_is_finished_and_forgets_half_a_line(tmp_path):
     file = tmp_path / "out" / "journal.jsonl"
     with open_journal(file, campaign="c") as journal:
-        journal.add(fate(1))
-        journal.add(fate(2, "survived"))
-        journal.add(fate(2, "equivalent"))
+        journal.add(result(1))
+        journal.add(result(2, "survived"))
+        journal.add(result(2, "equivalent"))
     with file.open("ab") as stream:
         stream.write(b'{"id":"3","operator":"dr')
 
@@ -25,7 +25,7 @@ def test_a_rerun_knows_what_is_finished_and_forgets_half_a_line(tmp_path):
             "1": "killed",
             "2": "equivalent",
         }
-        journal.add(fate(3))
+        journal.add(result(3))
     assert [line[:7] for line in file.read_text().splitlines()[1:]] == [
         '{"id":"',
         '{"id":"',
@@ -46,5 +46,5 @@ def test_journal_of_another_campaign_is_refused(tmp_path):
 
 def test_without_a_file_results_stay_in_memory():
     with open_journal(None, campaign="c") as journal:
-        journal.add(fate(1))
+        journal.add(result(1))
         assert list(journal.finished) == ["1"]

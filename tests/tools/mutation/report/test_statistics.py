@@ -1,4 +1,4 @@
-"""Figures, the ledger and the exit they lead to."""
+"""Statistics, explained survivors and the report."""
 
 import json
 
@@ -10,7 +10,7 @@ from tools.mutation.report.render import MutationReportFormat, format_percent, r
 from tools.mutation.report.statistics import compute_statistics
 from tools.mutation.report.survivors import SURVIVORS_FILE, read_explained_survivors
 
-LEDGER_TEXT = """
+SURVIVORS_TEXT = """
 [[survivors.native]]
 key = "a.py unused *"
 reason = "never called"
@@ -21,12 +21,12 @@ reason = "stale"
 """
 
 
-def fate(verdict, key="a.py k", operator="drop_keyword", **options):
+def result(verdict, key="a.py k", operator="drop_keyword", **options):
     return MutantResult(id=key, operator=operator, key=key, label=key, verdict=verdict, **options)
 
 
-FATES = [
-    fate(
+RESULTS = [
+    result(
         "killed",
         "a.py killed",
         has_parameter=True,
@@ -35,20 +35,22 @@ FATES = [
         right_function=True,
         fields=("calls.arguments.value", "calls.arguments.given"),
     ),
-    fate("killed", "a.py order", operator="drop_edge", fields=("events.wait.number", "calls.step")),
-    fate("loud"),
-    fate("equivalent", proof="state"),
-    fate("survived", "a.py lost"),
-    fate("unreached", "a.py unused thing"),
+    result(
+        "killed", "a.py order", operator="drop_edge", fields=("events.wait.number", "calls.step")
+    ),
+    result("loud"),
+    result("equivalent", proof="state"),
+    result("survived", "a.py lost"),
+    result("unreached", "a.py unused thing"),
 ]
 
 
 @pytest.fixture
 def found(tmp_path):
-    (tmp_path / SURVIVORS_FILE).parent.mkdir()
-    (tmp_path / SURVIVORS_FILE).write_text(LEDGER_TEXT)
+    (tmp_path / SURVIVORS_FILE).parent.mkdir(parents=True)
+    (tmp_path / SURVIVORS_FILE).write_text(SURVIVORS_TEXT)
     return compute_statistics(
-        FATES,
+        RESULTS,
         target="native",
         side="worktree",
         explained=read_explained_survivors(tmp_path),
@@ -90,7 +92,7 @@ def test_forms(found):
     text = render_statistics(found, form=MutationReportFormat.TEXT)
     assert "6 distinct mutants, 3 silent, 2 of them killed (66.6 %)" in text
     assert "survivors: NOT EXPLAINED (1):\n- drop_keyword a.py lost (0 scenarios reach it)" in text
-    assert "| drop_edge | 1 | 1 | 1 | 100.0 % | 0 | 0 | 0 | 0 |" in render_statistics(
+    assert "| drop_edge | 1 | 1 | 100.0 % | 1 | 0 | 0 | 0 | 0 | 0 |" in render_statistics(
         found, form=MutationReportFormat.MARKDOWN
     )
     assert (
@@ -107,9 +109,9 @@ def test_share_is_rounded_down():
     )
 
 
-def test_ledger_that_is_none_is_refused(tmp_path):
+def test_malformed_file_of_survivors_is_refused(tmp_path):
     assert read_explained_survivors(tmp_path).survivors == {}
-    (tmp_path / SURVIVORS_FILE).parent.mkdir()
+    (tmp_path / SURVIVORS_FILE).parent.mkdir(parents=True)
     (tmp_path / SURVIVORS_FILE).write_text('[[survivors.native]]\nkey = "x"\n')
-    with pytest.raises(ToolError, match="must be a ledger"):
+    with pytest.raises(ToolError, match="must explain survivors"):
         read_explained_survivors(tmp_path)

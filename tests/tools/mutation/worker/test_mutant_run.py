@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from tools.mutation.mutant import LineRange, Mutant
-from tools.mutation.worker.mutant_run import MutantRun, ScenarioOutcome
+from tools.mutation.worker.mutant_run import SCENARIOS_AFTER_KILL, MutantRun, ScenarioOutcome
 from traces.schema.model import Location
 from traces.schema.verdict import Cause, Kind, Level
 
@@ -42,9 +42,9 @@ def as_it_is(_scenario, cause):
     return cause
 
 
-def fate(*outcomes, scenarios_after_kill=0, look=as_it_is):
-    named = ((f"s{number}", showing) for number, showing in enumerate(outcomes))
-    return MutantRun(MUTANT, scenarios_after_kill=scenarios_after_kill, look=look).collect(named)
+def result(*outcomes, refine=as_it_is, is_gate=False):
+    named = ((f"s{number}", outcome) for number, outcome in enumerate(outcomes))
+    return MutantRun(MUTANT, refine=refine, is_gate=is_gate).collect(named)
 
 
 KILL = ScenarioOutcome(causes=(CAUSE,), fields=("calls.arguments.value", "tensors.shape"))
@@ -53,14 +53,14 @@ OTHER = ScenarioOutcome()
 
 
 def test_difference_of_behaviour_kills():
-    found = fate(SAME, KILL, KILL)
+    found = result(SAME, KILL, KILL)
     assert (found.verdict, found.scenario, found.played) == ("killed", "s1", 2)
     assert (found.right_line, found.right_parameter, found.right_function) == (True, True, True)
 
 
 def test_difference_of_the_interface_does_not():
     weak = msgspec.structs.replace(CAUSE, level=Level.INTERFACE)
-    assert fate(ScenarioOutcome(causes=(weak,), same_state=False)).verdict == "survived"
+    assert result(ScenarioOutcome(causes=(weak,), same_state=False)).verdict == "survived"
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_difference_of_the_interface_does_not():
 )
 def test_first_cause_is_right(change, line, function, parameter):
     cause = msgspec.structs.replace(CAUSE, **change)
-    found = fate(msgspec.structs.replace(KILL, causes=(cause,)))
+    found = result(msgspec.structs.replace(KILL, causes=(cause,)))
     assert (found.right_line, found.right_function, found.right_parameter) == (
         line,
         function,
@@ -84,34 +84,34 @@ def test_first_cause_is_right(change, line, function, parameter):
 
 
 def test_nothing_differs_anywhere_and_the_state_is_the_same():
-    found = fate(SAME, SAME)
+    found = result(SAME, SAME)
     assert (found.verdict, found.proof) == ("equivalent", "state")
 
 
 def test_another_state_is_no_proof():
-    found = fate(SAME, OTHER)
+    found = result(SAME, OTHER)
     assert (found.verdict, found.proof) == ("survived", "s1")
 
 
 def test_what_never_runs_to_the_end_is_loud():
     crash = ScenarioOutcome(new_failure="PoolError: no", causes=(CAUSE,))
-    assert fate(crash, SAME).verdict == "loud"
-    assert fate(crash, KILL).verdict == "killed"
-    assert fate(ScenarioOutcome(raised="died: copy"), SAME).headline == "died: copy"
+    assert result(crash, SAME).verdict == "loud"
+    assert result(crash, KILL).verdict == "killed"
+    assert result(ScenarioOutcome(raised="died: copy"), SAME).headline == "died: copy"
 
 
 def test_type_error_is_loud_at_once():
-    found = fate(ScenarioOutcome(new_failure="TypeError: missing 1 required"), KILL)
+    found = result(ScenarioOutcome(new_failure="TypeError: missing 1 required"), KILL)
     assert (found.verdict, found.played) == ("loud", 1)
 
 
 def test_lone_field_is_looked_for_in_more_scenarios():
     lone = msgspec.structs.replace(KILL, fields=("calls.arguments.value",))
-    assert fate(lone, lone, KILL, KILL, scenarios_after_kill=3).fields == (
+    assert result(lone, lone, KILL, KILL).fields == (
         "calls.arguments.value",
         "tensors.shape",
     )
-    assert fate(lone, lone, lone, scenarios_after_kill=1).played == 2
+    assert result(*[lone] * 6).played == 1 + SCENARIOS_AFTER_KILL
 
 
 def test_second_look_decides_what_the_first_cause_is():
@@ -119,22 +119,38 @@ def test_second_look_decides_what_the_first_cause_is():
     shown = ScenarioOutcome(causes=(effect,), fields=("digests.sha256",))
     asked = []
 
-    def look(scenario, cause):
+    def refine(scenario, cause):
         asked.append((scenario, cause))
         return CAUSE
 
-    found = fate(SAME, shown, look=look)
+    found = result(SAME, shown, refine=refine)
     assert asked == [("s1", effect)]
     assert (found.right_parameter, found.cause) == (True, "argument_dropped")
     assert found.look == effect.headline()
-    assert not fate(SAME, shown).right_parameter
-    assert fate(SAME, shown).look == ""
+    assert not result(SAME, shown).right_parameter
+    assert result(SAME, shown).look == ""
 
 
 def test_second_look_that_fails_leaves_the_first_cause():
-    def look(_scenario, _cause):
+    def refine(_scenario, _cause):
         raise RuntimeError("no copy")
 
-    found = fate(KILL, look=look)
+    found = result(KILL, refine=refine)
     assert (found.verdict, found.right_parameter) == ("killed", True)
     assert found.look == "failed: RuntimeError: no copy"
+
+
+def test_judged_as_the_gate_does_a_new_error_kills_and_every_scenario_is_run():
+    crash = ScenarioOutcome(new_failure="TypeError: no", causes=(CAUSE,))
+    found = result(crash, SAME, SAME, is_gate=True)
+    assert (found.verdict, found.scenario, found.played) == ("killed", "s0", 3)
+    assert found.problem == ""
+    assert result(SAME, OTHER, is_gate=True).verdict == "survived"
+
+
+def test_judged_as_the_gate_does_a_scenario_without_a_trace_is_told_beside_the_kill():
+    lost = ScenarioOutcome(raised="StageError: signal SIGALRM")
+    assert result(SAME, lost, is_gate=True).verdict == "unjudged"
+    found = result(KILL, lost, is_gate=True)
+    assert (found.verdict, found.problem) == ("killed", "StageError: signal SIGALRM")
+    assert result(KILL, lost).problem == ""
