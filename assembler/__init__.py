@@ -1,4 +1,4 @@
-"""Assembles hybrid hierarchical KV-cache stacks: device pools, host pools, and what moves between.
+"""Hybrid hierarchical KV-cache stacks: device pools, host pools and the transfers between them.
 
 These names are the contract; everything else may change.
 """
@@ -21,7 +21,7 @@ from assembler.stacks.attach import (
     attach_hybrid_pool_to_mamba_cache,
     attach_hybrid_pool_to_unified_cache,
 )
-from assembler.validation_switch import without_walls
+from assembler.validation import validation_disabled as without_walls
 
 __all__ = [
     "CacheInitParams",

@@ -1,4 +1,4 @@
-"""What a server and a scheduler hand to caches and builders.
+"""Parameters that a server and a scheduler hand to caches and builders.
 
 Source: sglang 0.5.12 ``server_args.py`` (defaults) and ``cache_init_params.py``.
 """
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from assembler.allocators.base import DeviceSlotAllocator
+from assembler.allocators.requests import HybridReqToTokenPool
 from assembler.allocators.swa import SWATokenToKVPoolAllocator
-from assembler.device_pools.mamba import HybridReqToTokenPool
 from assembler.groups import ProcessGroup
 from assembler.names import ComponentType
 
@@ -43,7 +43,7 @@ class ServerArgs:
 
 @dataclass(slots=True)
 class CacheInitParams:
-    """What a cache is built from.
+    """Everything a cache is built from.
 
     Attributes:
         disable: whether prefixes are not reused at all.

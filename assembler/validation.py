@@ -1,11 +1,13 @@
-"""The walls: a stack that would move wrong bytes, or too few, does not come into being.
+"""Validation of an assembled stack: it moves every declared byte, and nothing else.
 
-Every rule compares what the device pools *declare* with what the host pools *say they hold*. The
-two sides compute their numbers apart, so a width lost on the way to a host pool shows here.
-:func:`~assembler.validation_switch.without_walls` switches the rules off for an experiment.
+Every rule compares the geometry that the device pools *declare* with the geometry that the host
+pools compute on their own, so a row width lost on the way to a host pool shows here.
+:func:`validation_disabled` switches the rules off for an experiment.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 
 from assembler.device_pools.base import DevicePool
@@ -14,7 +16,26 @@ from assembler.geometry import PlaneGeometry, PoolGeometry
 from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.group import HostPoolGroup, PoolEntry
 from assembler.names import PoolName
-from assembler.validation_switch import validation_enabled
+
+_enabled: ContextVar[bool] = ContextVar("assembly_validation_enabled", default=True)
+
+
+def validation_enabled() -> bool:
+    """Return whether assembly checks are enforced in this context."""
+    return _enabled.get()
+
+
+@contextmanager
+def validation_disabled() -> Iterator[None]:
+    """Switch the assembly checks off for the duration of the block, in this context only.
+
+    Tests and the mutation campaign use it to see the silent corruption of the ``kernel`` backend.
+    """
+    token = _enabled.set(False)
+    try:
+        yield
+    finally:
+        _enabled.reset(token)
 
 
 def validate_stack(

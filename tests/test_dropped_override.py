@@ -33,7 +33,7 @@ def drop_override(checkout):
 
 
 def open_walls(checkout):
-    checkout.replace("assembler/validation_switch.py", "default=True", "default=False")
+    checkout.replace("assembler/validation.py", "default=True", "default=False")
 
 
 def test_dropped_override_is_the_first_cause_with_its_value_and_line(checkout):

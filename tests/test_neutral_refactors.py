@@ -65,7 +65,7 @@ def test_keywords_in_another_order(checkout):
 class RenameLocals(cst.CSTTransformer):
     """Renames some local variables of the builders."""
 
-    NAMES = ("kv_host_pool", "kv_entry", "swa_entry", "mamba_entry", "start_layer_of_stage")
+    NAMES = ("kv_host_pool", "swa_slots", "state_slots", "layers", "host_pool_group")
 
     def leave_Name(self, original_node, updated_node):
         if updated_node.value in self.NAMES:
@@ -81,10 +81,10 @@ def test_renamed_locals(checkout):
 def test_extracted_helper(checkout):
     file = "assembler/stacks/shared_anchor.py"
     text = checkout.read(file)
-    start = text.index("    kv_host_pool = build_kv_host_pool(")
-    end = text.index("    kv_entry = build_pool_entry(")
+    start = text.index("    kv_host_pool = mirror_token_pool(")
+    end = text.index("    kv = layers.entry(")
     body = text[start:end].replace("kv_host_pool = ", "return ")
-    names = ("kv_pool", "page_size", "server_args", "use_mla", "override_kv_cache_dim")
+    names = ("kv_pool", "settings", "use_mla", "override_kv_cache_dim")
     call = ", ".join(f"{name}={name}" for name in names)
     helper = f"\n\ndef _anchor_host(*, {', '.join(names)}):\n{body}"
     checkout.write(
@@ -119,21 +119,19 @@ def test_builder_moved_to_another_module_with_a_re_export(checkout):
 def test_positional_arguments_turned_into_keywords(checkout):
     checkout.replace(
         "assembler/stacks/parts.py",
-        "        params.token_to_kv_pool_allocator,\n        host_pool_group,\n"
-        "        page_size,\n        tp_group,\n",
-        "        token_to_kv_pool_allocator=params.token_to_kv_pool_allocator,\n"
+        "        settings.params.token_to_kv_pool_allocator,\n        host_pool_group,\n"
+        "        settings.page_size,\n        settings.tp_group,\n",
+        "        token_to_kv_pool_allocator=settings.params.token_to_kv_pool_allocator,\n"
         "        mem_pool_host=host_pool_group,\n"
-        "        page_size=page_size,\n        tp_group=tp_group,\n",
+        "        page_size=settings.page_size,\n        tp_group=settings.tp_group,\n",
     )
     assert behaviour_causes(checkout) == []
 
 
 def test_explicit_argument_equal_to_the_default(checkout):
-    file, model_name = "assembler/stacks/attach.py", "        model_name=request.server_args"
-    text = checkout.read(file)
+    model_name = "        model_name=server_args.served_model_name,\n"
     explicit = f"        prefetch_threshold=256,\n{model_name}"
-    assert text.count(model_name) == 4
-    checkout.write(file, text.replace(model_name, explicit))
+    checkout.replace("assembler/stacks/attach.py", model_name, explicit)
     assert behaviour_causes(checkout) == []
 
 
@@ -141,7 +139,7 @@ def test_explicit_argument_equal_to_the_default(checkout):
     ("old", "new", "parameter"),
     [
         ("        tp_group=tp_group,\n    ", "        tp_group=None,\n    ", "tp_group"),
-        ("is_anchor=True", "is_anchor=False", None),
+        ("full_layer_mapping, ANCHOR_SLOTS", "full_layer_mapping, SHARED_SLOTS", None),
     ],
 )
 def test_control_a_changed_value_is_an_alarm(checkout, old, new, parameter):

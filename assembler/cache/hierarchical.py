@@ -1,4 +1,4 @@
-"""What the caches share: nodes that move between device and host, and leave when space is short."""
+"""The base of the caches: nodes that move between device and host, evicted when space is short."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,29 +7,30 @@ import torch
 
 from assembler.cache.device_slots import ComponentAllocators
 from assembler.cache.node_transfers import backup_transfers, load_transfers, sidecar_transfers
-from assembler.cache.nodes import POOL_OF_COMPONENT, CacheNode, EvictParams, EvictResult, LruNodes
+from assembler.cache.nodes import POOL_OF_COMPONENT, CacheNode, LruNodes
 from assembler.cache.validation import validate_components, validate_params, validate_pool_coverage
 from assembler.controller.hybrid import HybridCacheController
 from assembler.controller.operations import take_finished
 from assembler.errors import AssemblyError
 from assembler.host_pools.group import HostPoolGroup, SidecarPoolSpec
 from assembler.names import ComponentType, WritePolicy
+from assembler.owner import EvictParams, EvictResult
 from assembler.params import CacheInitParams
-from assembler.validation_switch import validation_enabled
+from assembler.validation import validation_enabled
 
 
 class HierarchicalCache:
-    """Base of the caches: a flat ledger of nodes over one stack.
+    """Base of the caches: a flat list of nodes over one stack.
 
-    Bytes, slots and locks are real. There is no prefix matching and no storage tier yet: a caller
-    names nodes, not tokens. Ranks that share a cache do not agree on finished copies yet.
+    There is no prefix matching and no storage tier yet: callers pass nodes, not tokens. Ranks that
+    share a cache do not agree on finished copies yet.
 
     A node lives through ``insert``, ``write_backup``, ``evict``, ``load_back``, ``ready_to_load``
     and ``evict_host``. While it is copied it is locked, until ``writing_check`` or
     ``loading_check`` saw the copy finished.
 
     Attributes:
-        params: what the cache was built from.
+        params: parameters of the constructor.
         page_size: tokens of a page.
         tp_group: the ranks that keep the same cache.
         pp_rank: pipeline stage.
@@ -39,7 +40,7 @@ class HierarchicalCache:
         tree_components: the parts of a node that own slots.
         sidecar_pool_specs: pools that move along on the slots of a component.
         write_through_threshold: uses of a node before it is backed up.
-        load_back_threshold: tokens below which loading back is not worth its while.
+        load_back_threshold: tokens below which nothing is loaded back.
         ongoing_write_through: nodes being backed up, by id.
         ongoing_load_back: nodes being loaded, by id, with the components that were missing.
     """
@@ -78,7 +79,7 @@ class HierarchicalCache:
 
     @property
     def cache_controller(self) -> HybridCacheController:
-        """What copies; raises AssemblyError before :meth:`adopt`."""
+        """The controller that copies; raises AssemblyError before :meth:`adopt`."""
         return self._adopted()[1]
 
     def register_sidecar_pool(self, spec: SidecarPoolSpec) -> None:
@@ -145,7 +146,7 @@ class HierarchicalCache:
             self.write_backup(node)
 
     def inc_lock_ref(self, node: CacheNode) -> None:
-        """Keep ``node`` where it is until :meth:`dec_lock_ref`."""
+        """Keep the slots of ``node`` until :meth:`dec_lock_ref`."""
         node.lock_ref += 1
 
     def dec_lock_ref(self, node: CacheNode) -> None:

@@ -1,7 +1,7 @@
-"""The ledger of a cache: which slots hold what, on the device and on the host.
+"""Nodes of a cache, in order of last use: blocks of tokens and the slots that hold them.
 
-The ledger is flat: a node is a block of tokens with no parent and no key, in order of last use.
-Matching prefixes, splitting nodes and hashing tokens are not part of it yet.
+A node has no parent and no key: matching prefixes, splitting nodes and hashing tokens come with the
+radix tree, which this package does not have yet.
 """
 
 from collections import OrderedDict
@@ -20,43 +20,17 @@ POOL_OF_COMPONENT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class EvictParams:
-    """How many device slots of each component an eviction should free, at least."""
-
-    num_tokens: int = 0
-    swa_num_tokens: int = 0
-    mamba_num: int = 0
-
-    def wanted(self) -> dict[ComponentType, int]:
-        """Return the wish by component."""
-        return {
-            ComponentType.FULL: self.num_tokens,
-            ComponentType.SWA: self.swa_num_tokens,
-            ComponentType.MAMBA: self.mamba_num,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class EvictResult:
-    """How many device slots of each component an eviction freed."""
-
-    num_tokens_evicted: int
-    swa_num_tokens_evicted: int
-    mamba_num_evicted: int
-
-
 @dataclass(slots=True, eq=False, kw_only=True)
 class CacheNode:
     """A block of cached tokens.
 
     Attributes:
-        id: unique in its ledger; names the node in acknowledgements.
+        id: unique in its cache; names the node in acknowledgements.
         device: ``(slots,) int64`` device slots by component; empty when evicted.
         host: ``(slots,) int64`` host slots by component; empty when not backed up. All components
             are backed up together, so there is no half of a backup.
         lock_ref: users and copies in flight; nothing of a locked node is freed.
-        hit_count: how often the node was used.
+        hit_count: number of uses.
     """
 
     id: int
@@ -67,12 +41,12 @@ class CacheNode:
 
     @property
     def is_backed_up(self) -> bool:
-        """Whether the host has, or is about to have, the node."""
+        """True when the host has, or is about to have, the node."""
         return bool(self.host)
 
     @property
     def is_evicted(self) -> bool:
-        """Whether the device has no part of the node."""
+        """True when the device has no part of the node."""
         return not self.device
 
     def missing_on_device(self) -> list[ComponentType]:
@@ -81,7 +55,7 @@ class CacheNode:
 
 
 class LruNodes:
-    """Nodes from the one used longest ago to the one used last."""
+    """Nodes of a cache, least recently used first."""
 
     def __init__(self) -> None:
         self._nodes: OrderedDict[int, CacheNode] = OrderedDict()
@@ -91,24 +65,24 @@ class LruNodes:
         return len(self._nodes)
 
     def __iter__(self) -> Iterator[CacheNode]:
-        """Iterate from the node used longest ago; nodes may leave the ledger meanwhile."""
+        """Iterate from the least recently used node; nodes may be removed meanwhile."""
         return iter(tuple(self._nodes.values()))
 
     def __contains__(self, node: CacheNode) -> bool:
         return self._nodes.get(node.id) is node
 
     def add(self, device: dict[ComponentType, torch.Tensor]) -> CacheNode:
-        """Create the node of some device slots, as the one used last."""
+        """Create the node of some device slots, as the most recently used one."""
         node = CacheNode(id=self._next_id, device=device)
         self._next_id += 1
         self._nodes[node.id] = node
         return node
 
     def touch(self, node: CacheNode) -> None:
-        """Make ``node`` the one used last.
+        """Make ``node`` the most recently used one.
 
         Raises:
-            AssemblyError: the node is not in the ledger: it was dropped, or belongs to another.
+            AssemblyError: the node was dropped, or belongs to another cache.
         """
         if node not in self:
             raise AssemblyError(
@@ -117,9 +91,9 @@ class LruNodes:
         self._nodes.move_to_end(node.id)
 
     def remove(self, node: CacheNode) -> None:
-        """Forget ``node``."""
+        """Remove ``node``."""
         del self._nodes[node.id]
 
     def clear(self) -> None:
-        """Forget every node; ids are not used again."""
+        """Remove every node; ids are not used again."""
         self._nodes.clear()

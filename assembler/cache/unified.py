@@ -14,13 +14,12 @@ LOAD_BACK_THRESHOLD = 256
 
 
 class UnifiedRadixCache(HierarchicalCache):
-    """A cache whose components follow from the model's pools.
+    """A flat list of nodes whose components follow from the pools; it has no radix tree yet.
 
     Attributes:
         load_cache_event: the signal that loads are wanted; set by :meth:`init_hicache`.
 
-    Source: sglang 0.5.12 ``unified_radix_cache.py``; the ledger is flat here, see
-        :class:`~assembler.cache.hierarchical.HierarchicalCache`.
+    Source: sglang 0.5.12 ``unified_radix_cache.py``.
     """
 
     def __init__(self, params: CacheInitParams) -> None:

@@ -1,7 +1,38 @@
-"""Settings that arrive as text and must mean something."""
+"""Settings of a cache controller: one record of them, and the two that arrive as text."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from assembler.errors import AssemblyError, TransferError
+from assembler.groups import ProcessGroup
 from assembler.names import IoBackend, WritePolicy
+from assembler.params import CacheInitParams, ServerArgs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerSettings:
+    """Everything a stack's controller is built from, except its pools and their layers.
+
+    ``params`` holds the allocator, ``server_args`` the write policy and the io backend; the other
+    fields are parameters of :class:`~assembler.controller.hybrid.HybridCacheController` of the
+    same name.
+    """
+
+    params: CacheInitParams
+    server_args: ServerArgs
+    page_size: int
+    tp_group: ProcessGroup | None
+    load_cache_event: threading.Event | None
+    attn_cp_group: ProcessGroup | None
+    attn_tp_group: ProcessGroup | None
+    storage_backend: str | None
+    prefetch_threshold: int
+    model_name: str | None
+    storage_backend_extra_config: Mapping[str, object] | None
+    pp_rank: int
+    pp_size: int
+    enable_storage_metrics: bool
 
 
 def parse_write_policy(value: str) -> WritePolicy:

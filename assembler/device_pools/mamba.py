@@ -1,18 +1,12 @@
 """State-space layers: one slot holds the whole state of one request, not of one token."""
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from assembler.device.access import row_access, tensor_access
 from assembler.device.base import Device
-from assembler.device_pools.base import LayerLoadWaiter, unknown_plane
-from assembler.errors import PoolError
+from assembler.device_pools.base import unknown_plane
 from assembler.geometry import PlaneGeometry, PoolGeometry
 from assembler.names import PoolName
-
-if TYPE_CHECKING:
-    from assembler.allocators.mamba import MambaSlotAllocator
 
 
 class MambaPool:
@@ -106,68 +100,3 @@ class MambaPool:
     def _planes(self) -> dict[str, torch.Tensor]:
         convolutions = {f"conv_{index}": buffer for index, buffer in enumerate(self.conv)}
         return {"temporal": self.temporal, **convolutions}
-
-
-class HybridReqToTokenPool(LayerLoadWaiter):
-    """The requests' way to their states; linear layers read through it and wait here.
-
-    The table of tokens by request is not kept: nothing in this package reads it.
-
-    Attributes:
-        size: requests.
-        mamba_pool: the states.
-        mamba_allocator: hands out the states' slots.
-        mamba_map: global layer id to layer index in ``mamba_pool``.
-        start_layer: first global layer id of the pipeline stage.
-        device: the accelerator that holds the states.
-        page_size: 1, as the states'.
-
-    Source: sglang 0.5.12 ``memory_pool.py:487-690``.
-    """
-
-    def __init__(
-        self,
-        *,
-        size: int,
-        mamba_pool: MambaPool,
-        mamba_allocator: "MambaSlotAllocator",
-        mamba_layer_ids: list[int],
-        start_layer: int,
-        device: Device,
-    ) -> None:
-        if len(mamba_layer_ids) != mamba_pool.layer_num:
-            raise PoolError(
-                "HybridReqToTokenPool",
-                "layer ids must name every layer of the Mamba pool",
-                expected=f"{mamba_pool.layer_num} ids",
-                got=mamba_layer_ids,
-            )
-        self.size = size
-        self.page_size = mamba_pool.page_size
-        self.mamba_pool = mamba_pool
-        self.mamba_allocator = mamba_allocator
-        self.mamba_map = {layer_id: index for index, layer_id in enumerate(mamba_layer_ids)}
-        self.start_layer = start_layer
-        self.device = device
-        self.layer_transfer_counter = None
-
-    def mamba2_layer_cache(self, layer_id: int) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Return convolution states and temporal state of a global layer.
-
-        Shape: each ``(size + 1, *state_shape)``.
-
-        Raises:
-            PoolError: the layer is no linear layer.
-
-        Order: the current stream waits for the layer's load first.
-        """
-        if layer_id not in self.mamba_map:
-            raise PoolError(
-                "HybridReqToTokenPool",
-                "layer must be a linear one",
-                expected=f"one of {list(self.mamba_map)}",
-                got=layer_id,
-            )
-        self.wait_for_layer(layer_id)
-        index = self.mamba_map[layer_id]
-        return [conv[index] for conv in self.mamba_pool.conv], self.mamba_pool.temporal[index]

@@ -1,23 +1,28 @@
-"""The stack builders: device pools in, host pool group and cache controller out.
+"""Stack builders: device pools in, host pool group and cache controller out.
 
 Names, keywords and defaults are those of the field, because callers and golden traces know them.
-Below these signatures nothing has a default, and every builder ends at the walls of
-:mod:`assembler.validation`, so a keyword lost on the way is an error and not another shape.
+Below these signatures nothing has a default, and every builder ends at
+:func:`assembler.validation.validate_stack`, so a keyword lost on the way is an error and not
+another shape.
 
 Layer mappings go from *global* layer ids to layer indices in a pool, for the layers of this
 pipeline stage. Stacks count layers from the stage's first one, whose id the allocator's device pool
 knows, up to the last one any pool has: ids with gaps and later stages are loaded completely.
 
-Arguments that all builders share:
-
+Arguments:
 * ``params``: the cache's parameters; allocator and request pool are taken from it.
 * ``server_args``: sizes, layout, io backend and write policy.
+* ``kv_pool``, ``full_kv_pool``, ``swa_kv_pool``, ``mamba_pool``: device pools to mirror; each has
+  the layers of the mapping that is named like it. A layer may be in two pools.
 * ``page_size``: tokens of a page.
 * ``tp_group``, ``attn_cp_group``, ``attn_tp_group``: process groups, as objects.
 * ``load_cache_event``: the cache's signal that loads are wanted.
 * ``storage_backend``, ``prefetch_threshold``, ``model_name``, ``storage_backend_extra_config``,
   ``enable_storage_metrics``: the storage tier, kept by the controller.
 * ``use_mla``: whether the KV pool has latent rows.
+* ``override_kv_cache_dim``: elements of a latent row that is not rank plus rotary part.
+* ``host_*_evict_fn``, ``device_*_evict_fn``: called with a number of slots when a pool with slots
+  of its own has too few, on the host or on the device.
 * ``pp_rank``, ``pp_size``: pipeline stage and number of stages.
 
 All raise AssemblyError when the stack would not mirror the device pools exactly, PoolError when a

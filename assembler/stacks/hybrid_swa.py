@@ -1,23 +1,23 @@
-"""A stack of full attention and sliding windows."""
+"""The stack of full attention and sliding windows."""
 
 import threading
 from collections.abc import Mapping
 
 from assembler.allocators.swa import SWATokenToKVPoolAllocator
-from assembler.controller.hybrid import HybridCacheController
-from assembler.device_pools.mha import MHATokenToKVPool
-from assembler.device_pools.mla import MLATokenToKVPool
+from assembler.controller.settings import ControllerSettings
 from assembler.errors import AssemblyError
 from assembler.groups import ProcessGroup
-from assembler.host_pools.group import EvictFn, HostPoolGroup
+from assembler.host_pools.group import EvictFn
 from assembler.names import PoolName
 from assembler.params import CacheInitParams, ServerArgs
 from assembler.stacks.parts import (
-    build_kv_host_pool,
-    build_pool_entry,
-    count_stage_layers,
+    ANCHOR_SLOTS,
+    EntrySlots,
+    Stack,
+    StageLayers,
+    TokenPool,
     finish_stack,
-    first_stage_layer,
+    mirror_token_pool,
 )
 
 
@@ -25,8 +25,8 @@ def build_hybrid_swa_stack(
     *,
     params: CacheInitParams,
     server_args: ServerArgs,
-    full_kv_pool: MHATokenToKVPool | MLATokenToKVPool,
-    swa_kv_pool: MHATokenToKVPool | MLATokenToKVPool,
+    full_kv_pool: TokenPool,
+    swa_kv_pool: TokenPool,
     full_layer_mapping: Mapping[int, int],
     swa_layer_mapping: Mapping[int, int],
     page_size: int,
@@ -44,66 +44,12 @@ def build_hybrid_swa_stack(
     pp_rank: int = 0,
     pp_size: int = 1,
     enable_storage_metrics: bool = False,
-) -> tuple[HostPoolGroup, HybridCacheController]:
+) -> Stack:
     """Build a stack of full attention (anchor ``KV``) and sliding windows (``SWA``, own slots).
 
     There is no ``override_kv_cache_dim``: neither pool has latent rows of unusual width.
-
-    Args (beside the shared ones):
-        full_kv_pool: the full-attention layers' pool.
-        swa_kv_pool: the window layers' pool.
-        full_layer_mapping: layers of the former.
-        swa_layer_mapping: layers of the latter.
-        host_swa_evict_fn: asked for window slots on the host when there are too few.
-        device_swa_evict_fn: the same on the device.
     """
-    start_layer = first_stage_layer(params)
-    transfer_layer_num = count_stage_layers(
-        start_layer=start_layer, layer_mappings=(full_layer_mapping, swa_layer_mapping)
-    )
-    full_host_pool = build_kv_host_pool(
-        kv_pool=full_kv_pool,
-        page_size=page_size,
-        server_args=server_args,
-        use_mla=use_mla,
-        override_kv_cache_dim=None,
-    )
-    swa_host_pool = build_kv_host_pool(
-        kv_pool=swa_kv_pool,
-        page_size=page_size,
-        server_args=server_args,
-        use_mla=use_mla,
-        override_kv_cache_dim=None,
-    )
-    swa_allocator = _swa_allocator(params).swa_attn_allocator
-    full_entry = build_pool_entry(
-        name=PoolName.KV,
-        host_pool=full_host_pool,
-        device_pool=full_kv_pool,
-        layer_mapping=full_layer_mapping,
-        start_layer=start_layer,
-        transfer_layer_num=transfer_layer_num,
-        is_anchor=True,
-        host_evict_fn=None,
-        device_evict_fn=None,
-        device_alloc_fn=None,
-        device_free_fn=None,
-    )
-    swa_entry = build_pool_entry(
-        name=PoolName.SWA,
-        host_pool=swa_host_pool,
-        device_pool=swa_kv_pool,
-        layer_mapping=swa_layer_mapping,
-        start_layer=start_layer,
-        transfer_layer_num=transfer_layer_num,
-        is_anchor=False,
-        host_evict_fn=host_swa_evict_fn,
-        device_evict_fn=device_swa_evict_fn,
-        device_alloc_fn=swa_allocator.alloc,
-        device_free_fn=swa_allocator.free,
-    )
-    return finish_stack(
-        entries=[full_entry, swa_entry],
+    settings = ControllerSettings(
         params=params,
         server_args=server_args,
         page_size=page_size,
@@ -117,9 +63,21 @@ def build_hybrid_swa_stack(
         storage_backend_extra_config=storage_backend_extra_config,
         pp_rank=pp_rank,
         pp_size=pp_size,
-        transfer_layer_num=transfer_layer_num,
         enable_storage_metrics=enable_storage_metrics,
     )
+    layers = StageLayers.of(params, full_layer_mapping, swa_layer_mapping)
+    full_host_pool, swa_host_pool = (
+        mirror_token_pool(pool, settings=settings, use_mla=use_mla, override_kv_cache_dim=None)
+        for pool in (full_kv_pool, swa_kv_pool)
+    )
+    swa_slots = EntrySlots.own(
+        _swa_allocator(params).swa_attn_allocator,
+        host_evict_fn=host_swa_evict_fn,
+        device_evict_fn=device_swa_evict_fn,
+    )
+    full = layers.entry(PoolName.KV, full_host_pool, full_kv_pool, full_layer_mapping, ANCHOR_SLOTS)
+    swa = layers.entry(PoolName.SWA, swa_host_pool, swa_kv_pool, swa_layer_mapping, swa_slots)
+    return finish_stack(entries=[full, swa], layers=layers, settings=settings)
 
 
 def _swa_allocator(params: CacheInitParams) -> SWATokenToKVPoolAllocator:

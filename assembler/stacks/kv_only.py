@@ -1,21 +1,19 @@
-"""A stack of one pool."""
+"""The stack of one pool: keys and values, or latent rows."""
 
 import threading
 from collections.abc import Mapping
 
-from assembler.controller.hybrid import HybridCacheController
-from assembler.device_pools.mha import MHATokenToKVPool
-from assembler.device_pools.mla import MLATokenToKVPool
+from assembler.controller.settings import ControllerSettings
 from assembler.groups import ProcessGroup
-from assembler.host_pools.group import HostPoolGroup
 from assembler.names import PoolName
 from assembler.params import CacheInitParams, ServerArgs
 from assembler.stacks.parts import (
-    build_kv_host_pool,
-    build_pool_entry,
-    count_stage_layers,
+    ANCHOR_SLOTS,
+    Stack,
+    StageLayers,
+    TokenPool,
     finish_stack,
-    first_stage_layer,
+    mirror_token_pool,
 )
 
 
@@ -23,7 +21,7 @@ def build_kv_only_stack(
     *,
     params: CacheInitParams,
     server_args: ServerArgs,
-    kv_pool: MHATokenToKVPool | MLATokenToKVPool,
+    kv_pool: TokenPool,
     full_layer_mapping: Mapping[int, int],
     page_size: int,
     tp_group: ProcessGroup | None,
@@ -39,40 +37,9 @@ def build_kv_only_stack(
     pp_rank: int = 0,
     pp_size: int = 1,
     enable_storage_metrics: bool = False,
-) -> tuple[HostPoolGroup, HybridCacheController]:
-    """Build a stack of one pool, the anchor ``KV``.
-
-    Args (beside the shared ones):
-        kv_pool: the pool to mirror.
-        full_layer_mapping: its layers.
-        override_kv_cache_dim: elements of a latent row that is not rank plus rotary part.
-    """
-    start_layer = first_stage_layer(params)
-    transfer_layer_num = count_stage_layers(
-        start_layer=start_layer, layer_mappings=(full_layer_mapping,)
-    )
-    kv_host_pool = build_kv_host_pool(
-        kv_pool=kv_pool,
-        page_size=page_size,
-        server_args=server_args,
-        use_mla=use_mla,
-        override_kv_cache_dim=override_kv_cache_dim,
-    )
-    kv_entry = build_pool_entry(
-        name=PoolName.KV,
-        host_pool=kv_host_pool,
-        device_pool=kv_pool,
-        layer_mapping=full_layer_mapping,
-        start_layer=start_layer,
-        transfer_layer_num=transfer_layer_num,
-        is_anchor=True,
-        host_evict_fn=None,
-        device_evict_fn=None,
-        device_alloc_fn=None,
-        device_free_fn=None,
-    )
-    return finish_stack(
-        entries=[kv_entry],
+) -> Stack:
+    """Build a stack of one pool, the anchor ``KV``."""
+    settings = ControllerSettings(
         params=params,
         server_args=server_args,
         page_size=page_size,
@@ -86,6 +53,14 @@ def build_kv_only_stack(
         storage_backend_extra_config=storage_backend_extra_config,
         pp_rank=pp_rank,
         pp_size=pp_size,
-        transfer_layer_num=transfer_layer_num,
         enable_storage_metrics=enable_storage_metrics,
     )
+    layers = StageLayers.of(params, full_layer_mapping)
+    kv_host_pool = mirror_token_pool(
+        kv_pool,
+        settings=settings,
+        use_mla=use_mla,
+        override_kv_cache_dim=override_kv_cache_dim,
+    )
+    kv = layers.entry(PoolName.KV, kv_host_pool, kv_pool, full_layer_mapping, ANCHOR_SLOTS)
+    return finish_stack(entries=[kv], layers=layers, settings=settings)

@@ -1,20 +1,23 @@
-"""What every stack builder is made of: host pools, entries, layer numbers, and the last step.
+"""Parts of the stack builders: host pools, entries, the stage's layers, and the last step.
 
 Nothing here has a default: a keyword that a builder forgets is a TypeError.
 
 Source: sglang 0.5.12 ``hybrid_pool_assembler.py:43-92``.
 """
 
-import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self, TypeAlias
 
+from assembler.allocators.base import DeviceSlotAllocator
+from assembler.allocators.mamba import MambaSlotAllocator
 from assembler.controller.hybrid import HybridCacheController
+from assembler.controller.settings import ControllerSettings
 from assembler.device_pools.base import DevicePool
 from assembler.device_pools.mha import MHATokenToKVPool
 from assembler.device_pools.mla import MLATokenToKVPool
 from assembler.errors import AssemblyError
 from assembler.geometry import PoolGeometry
-from assembler.groups import ProcessGroup
 from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.group import AllocFn, EvictFn, FreeFn, HostPoolGroup, PoolEntry
 from assembler.host_pools.mha import MHATokenToKVPoolHost
@@ -23,16 +26,19 @@ from assembler.names import PoolName
 from assembler.params import CacheInitParams, ServerArgs
 from assembler.validation import validate_stack
 
+Stack: TypeAlias = tuple[HostPoolGroup, HybridCacheController]
+TokenPool: TypeAlias = MHATokenToKVPool | MLATokenToKVPool
+
 
 def build_kv_host_pool(
     *,
-    kv_pool: MHATokenToKVPool | MLATokenToKVPool,
+    kv_pool: TokenPool,
     page_size: int,
     server_args: ServerArgs,
     use_mla: bool,
     override_kv_cache_dim: int | None,
 ) -> HostKVCache:
-    """Build the pinned host mirror of a token pool, sized and laid out as ``server_args`` say.
+    """Build the pinned host mirror of a token pool, sized and laid out by ``server_args``.
 
     Args:
         kv_pool: the pool to mirror.
@@ -96,20 +102,11 @@ def build_pool_entry(
     device_alloc_fn: AllocFn | None,
     device_free_fn: FreeFn | None,
 ) -> PoolEntry:
-    """Build the entry of one pool.
+    """Build the entry of one pool. Goldens record these parameters, hence their number.
 
-    Args:
-        name: the pool's name in the group.
-        host_pool: its host side.
-        device_pool: its device side.
-        layer_mapping: global layer id to layer index in the pool.
-        start_layer: first global layer id of the pipeline stage.
-        transfer_layer_num: stage-local layers of a load; the entry has none beyond.
-        is_anchor: whether the pool owns the group's slot numbers.
-        host_evict_fn: asked for host slots when there are too few.
-        device_evict_fn: asked for device slots when there are too few.
-        device_alloc_fn: takes device slots; None when the pool shares another pool's.
-        device_free_fn: gives them back.
+    ``layer_mapping`` goes from global layer ids to layer indices in the pool. The entry maps the
+    stage-local layers of a load, ``transfer_layer_num`` from ``start_layer`` on, and none beyond.
+    The functions are those of :class:`~assembler.host_pools.group.PoolEntry`.
     """
     mapped = {
         layer_id: layer_mapping[layer_id + start_layer]
@@ -133,47 +130,126 @@ def build_pool_entry(
     )
 
 
-def first_stage_layer(params: CacheInitParams) -> int:
-    """Return the first global layer id of the pipeline stage."""
-    return params.token_to_kv_pool_allocator.get_kvcache().start_layer
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntrySlots:
+    """Slots of an entry's pool: the group's own numbers, shared numbers, or numbers of its own.
 
-
-def count_stage_layers(*, start_layer: int, layer_mappings: Sequence[Mapping[int, int]]) -> int:
-    """Return how many stage-local layers reach from the stage's first to the last mapped one.
-
-    Raises:
-        AssemblyError: no layer is mapped, or one belongs to an earlier stage.
+    The functions are those of :class:`~assembler.host_pools.group.PoolEntry`.
     """
-    layer_ids = [layer_id for mapping in layer_mappings for layer_id in mapping]
-    if not layer_ids or min(layer_ids) < start_layer:
-        raise AssemblyError(
-            "layer mapping",
-            "mapped layers must belong to the pipeline stage",
-            expected=f"ids from {start_layer} on",
-            got=sorted(layer_ids) or "none",
+
+    is_anchor: bool
+    host_evict_fn: EvictFn | None
+    device_evict_fn: EvictFn | None
+    device_alloc_fn: AllocFn | None
+    device_free_fn: FreeFn | None
+
+    @classmethod
+    def group(cls, *, is_anchor: bool) -> Self:
+        """Return the group's slot numbers, which the anchor owns and the controller allocates."""
+        return cls(
+            is_anchor=is_anchor,
+            host_evict_fn=None,
+            device_evict_fn=None,
+            device_alloc_fn=None,
+            device_free_fn=None,
         )
-    return max(layer_ids) - start_layer + 1
+
+    @classmethod
+    def own(
+        cls,
+        allocator: DeviceSlotAllocator | MambaSlotAllocator,
+        *,
+        host_evict_fn: EvictFn | None,
+        device_evict_fn: EvictFn | None,
+    ) -> Self:
+        """Return slots of an allocator, and the functions that make room for them."""
+        return cls(
+            is_anchor=False,
+            host_evict_fn=host_evict_fn,
+            device_evict_fn=device_evict_fn,
+            device_alloc_fn=allocator.alloc,
+            device_free_fn=allocator.free,
+        )
+
+
+ANCHOR_SLOTS = EntrySlots.group(is_anchor=True)
+SHARED_SLOTS = EntrySlots.group(is_anchor=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageLayers:
+    """Layers of a pipeline stage.
+
+    Attributes:
+        start_layer: first global layer id of the stage.
+        layer_num: layers from the stage's first one to the last one that any pool has.
+    """
+
+    start_layer: int
+    layer_num: int
+
+    @classmethod
+    def of(cls, params: CacheInitParams, *layer_mappings: Mapping[int, int]) -> Self:
+        """Return the layers from the stage's first to the last mapped one.
+
+        Raises:
+            AssemblyError: no layer is mapped, or one belongs to an earlier stage.
+        """
+        start_layer = params.token_to_kv_pool_allocator.get_kvcache().start_layer
+        layer_ids = [layer_id for mapping in layer_mappings for layer_id in mapping]
+        if not layer_ids or min(layer_ids) < start_layer:
+            raise AssemblyError(
+                "layer mapping",
+                "mapped layers must belong to the pipeline stage",
+                expected=f"ids from {start_layer} on",
+                got=sorted(layer_ids) or "none",
+            )
+        return cls(start_layer=start_layer, layer_num=max(layer_ids) - start_layer + 1)
+
+    def entry(
+        self,
+        name: PoolName,
+        host_pool: HostKVCache,
+        device_pool: DevicePool,
+        layer_mapping: Mapping[int, int],
+        slots: EntrySlots,
+    ) -> PoolEntry:
+        """Return the entry of a pool that has some of these layers."""
+        return build_pool_entry(
+            name=name,
+            host_pool=host_pool,
+            device_pool=device_pool,
+            layer_mapping=layer_mapping,
+            start_layer=self.start_layer,
+            transfer_layer_num=self.layer_num,
+            is_anchor=slots.is_anchor,
+            host_evict_fn=slots.host_evict_fn,
+            device_evict_fn=slots.device_evict_fn,
+            device_alloc_fn=slots.device_alloc_fn,
+            device_free_fn=slots.device_free_fn,
+        )
+
+
+def mirror_token_pool(
+    kv_pool: TokenPool,
+    *,
+    settings: ControllerSettings,
+    use_mla: bool,
+    override_kv_cache_dim: int | None,
+) -> HostKVCache:
+    """Return the host mirror of a token pool, see :func:`build_kv_host_pool`."""
+    return build_kv_host_pool(
+        kv_pool=kv_pool,
+        page_size=settings.page_size,
+        server_args=settings.server_args,
+        use_mla=use_mla,
+        override_kv_cache_dim=override_kv_cache_dim,
+    )
 
 
 def finish_stack(
-    *,
-    entries: Sequence[PoolEntry],
-    params: CacheInitParams,
-    server_args: ServerArgs,
-    page_size: int,
-    tp_group: ProcessGroup | None,
-    load_cache_event: threading.Event | None,
-    attn_cp_group: ProcessGroup | None,
-    attn_tp_group: ProcessGroup | None,
-    storage_backend: str | None,
-    prefetch_threshold: int,
-    model_name: str | None,
-    storage_backend_extra_config: Mapping[str, object] | None,
-    pp_rank: int,
-    pp_size: int,
-    transfer_layer_num: int,
-    enable_storage_metrics: bool,
-) -> tuple[HostPoolGroup, HybridCacheController]:
+    *, entries: Sequence[PoolEntry], layers: StageLayers, settings: ControllerSettings
+) -> Stack:
     """Group the entries, check the group against the device pools, and build its controller.
 
     Raises:
@@ -183,28 +259,28 @@ def finish_stack(
     host_pool_group = HostPoolGroup(entries)
     validate_stack(
         group=host_pool_group,
-        declared=_declared_geometry(params),
-        page_size=page_size,
-        transfer_layer_num=transfer_layer_num,
+        declared=_declared_geometry(settings.params),
+        page_size=settings.page_size,
+        transfer_layer_num=layers.layer_num,
     )
     cache_controller = HybridCacheController(
-        params.token_to_kv_pool_allocator,
+        settings.params.token_to_kv_pool_allocator,
         host_pool_group,
-        page_size,
-        tp_group,
-        load_cache_event=load_cache_event,
-        attn_cp_group=attn_cp_group,
-        attn_tp_group=attn_tp_group,
-        write_policy=server_args.hicache_write_policy,
-        io_backend=server_args.hicache_io_backend,
-        storage_backend=storage_backend,
-        prefetch_threshold=prefetch_threshold,
-        model_name=model_name,
-        storage_backend_extra_config=storage_backend_extra_config,
-        pp_rank=pp_rank,
-        pp_size=pp_size,
-        transfer_layer_num=transfer_layer_num,
-        enable_storage_metrics=enable_storage_metrics,
+        settings.page_size,
+        settings.tp_group,
+        load_cache_event=settings.load_cache_event,
+        attn_cp_group=settings.attn_cp_group,
+        attn_tp_group=settings.attn_tp_group,
+        write_policy=settings.server_args.hicache_write_policy,
+        io_backend=settings.server_args.hicache_io_backend,
+        storage_backend=settings.storage_backend,
+        prefetch_threshold=settings.prefetch_threshold,
+        model_name=settings.model_name,
+        storage_backend_extra_config=settings.storage_backend_extra_config,
+        pp_rank=settings.pp_rank,
+        pp_size=settings.pp_size,
+        transfer_layer_num=layers.layer_num,
+        enable_storage_metrics=settings.enable_storage_metrics,
     )
     return host_pool_group, cache_controller
 

@@ -4,9 +4,10 @@ import torch
 
 from assembler.allocators.mamba import MambaSlotAllocator
 from assembler.allocators.paged import PagedTokenToKVPoolAllocator
+from assembler.allocators.requests import HybridReqToTokenPool
 from assembler.allocators.swa import SWATokenToKVPoolAllocator
 from assembler.device_pools.linear import HybridLinearKVPool
-from assembler.device_pools.mamba import HybridReqToTokenPool, MambaPool
+from assembler.device_pools.mamba import MambaPool
 from assembler.device_pools.mha import MHATokenToKVPool
 from assembler.device_pools.mla import MLATokenToKVPool
 from assembler.device_pools.nsa import NSATokenToKVPool

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from assembler.cache.nodes import EvictParams, EvictResult
 from assembler.device import get_device
 from assembler.errors import AssemblyError
 from assembler.names import PoolName
+from assembler.owner import EvictParams, EvictResult
 from tests.assembler.cache.cache_steps import FULL, MAMBA, SWA, add, back_up, load, plain, unified
 from tests.assembler.small_models import mamba_params, mha_pool, params_of, swa_params
 

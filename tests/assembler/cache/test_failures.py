@@ -2,13 +2,13 @@
 
 import pytest
 
-from assembler.cache.nodes import EvictParams
 from assembler.cache.unified import UnifiedRadixCache
 from assembler.device import get_device
 from assembler.errors import TransferError
 from assembler.host_pools.group import SidecarPoolSpec
 from assembler.names import PoolName
-from assembler.validation_switch import without_walls
+from assembler.owner import EvictParams
+from assembler.validation import validation_disabled
 from tests.assembler.cache.cache_steps import FULL, add, back_up, plain, unified
 from tests.assembler.small_models import nsa_pool, params_of, swa_params
 from tests.assembler.stacks.builder_calls import shared_anchor
@@ -17,7 +17,7 @@ from tests.assembler.stacks.builder_calls import shared_anchor
 def narrow(device):
     """A cache whose loads fail: the host believes in narrower rows, behind opened walls."""
     params = params_of(nsa_pool(device))
-    with without_walls():
+    with validation_disabled():
         stack = shared_anchor(
             params, arguments={"override_kv_cache_dim": None}, hicache_io_backend="direct"
         )

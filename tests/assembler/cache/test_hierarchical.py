@@ -2,12 +2,12 @@ import pytest
 import torch
 
 from assembler.cache.hierarchical import HierarchicalCache
-from assembler.cache.nodes import EvictParams, EvictResult
 from assembler.cache.unified import UnifiedRadixCache
 from assembler.device import get_device
 from assembler.errors import AssemblyError
 from assembler.host_pools.group import SidecarPoolSpec
 from assembler.names import PoolName
+from assembler.owner import EvictParams, EvictResult
 from tests.assembler.cache.cache_steps import (
     FULL,
     MAMBA,

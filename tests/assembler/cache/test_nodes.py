@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from assembler.cache.nodes import CacheNode, EvictParams, LruNodes
+from assembler.cache.nodes import CacheNode, LruNodes
 from assembler.errors import AssemblyError
 from assembler.names import ComponentType
+from assembler.owner import EvictParams
 
 FULL, SWA, MAMBA = ComponentType.FULL, ComponentType.SWA, ComponentType.MAMBA
 SLOTS = torch.arange(4)

@@ -11,7 +11,7 @@ from assembler.host_pools.group import PoolTransfer
 from assembler.names import PoolName
 from assembler.params import ServerArgs
 from assembler.stacks import build_kv_only_stack
-from assembler.validation_switch import without_walls
+from assembler.validation import validation_disabled
 from tests.assembler.controller.slots import SOURCE, take
 from tests.assembler.small_models import mamba_params, mha_pool, nsa_pool, params_of
 from tests.assembler.stacks.builder_calls import kv_only, mamba
@@ -189,7 +189,7 @@ def narrow_stack(delayed):
     """A float8 NSA device pool, 656 bytes a row, over a host that believes in 576."""
     pool = nsa_pool(delayed)
     params = params_of(pool)
-    with without_walls():
+    with validation_disabled():
         group, controller = build_kv_only_stack(
             params=params,
             server_args=ServerArgs(hicache_io_backend="direct"),

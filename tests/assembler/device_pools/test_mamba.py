@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from assembler.allocators.mamba import MambaSlotAllocator
-from assembler.device_pools.mamba import HybridReqToTokenPool
+from assembler.allocators.requests import HybridReqToTokenPool
 from assembler.errors import PoolError
 from assembler.names import PoolName
 

@@ -5,13 +5,13 @@ import torch
 
 from assembler.cache.hiradix import HiRadixCache
 from assembler.cache.mamba import HiMambaRadixCache
-from assembler.cache.nodes import EvictParams
 from assembler.cache.unified import UnifiedRadixCache
 from assembler.device import get_device
 from assembler.errors import AssemblyError
 from assembler.groups import LocalGroup
 from assembler.host_pools.group import SidecarPoolSpec
 from assembler.names import ComponentType, PoolName
+from assembler.owner import EvictParams
 from assembler.params import ServerArgs
 from assembler.stacks.attach import (
     attach_hybrid_nsa_pool_to_hiradix_cache,

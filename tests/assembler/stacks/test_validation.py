@@ -8,8 +8,7 @@ from assembler.errors import AssemblyError
 from assembler.geometry import PlaneGeometry
 from assembler.host_pools.group import HostPoolGroup, PoolEntry
 from assembler.names import PoolName
-from assembler.validation import validate_stack
-from assembler.validation_switch import without_walls
+from assembler.validation import validate_stack, validation_disabled
 from tests.assembler.small_models import (
     mamba_params,
     mha_pool,
@@ -55,7 +54,7 @@ def test_override_that_the_device_does_not_have_raises():
 
 
 def test_opened_walls_let_the_narrow_host_through():
-    with without_walls():
+    with validation_disabled():
         group, _ = shared_anchor(nsa_params(), arguments={"override_kv_cache_dim": None})
 
     assert group.get_pool(PoolName.KV).kv_buffer.shape[-1] == 576
@@ -217,5 +216,5 @@ def test_duplicate_pool_raises_even_behind_opened_walls():
     group, _ = kv_only(params_of(mha_pool(CPU)))
     entry = group.anchor_entry
     twin = PoolEntry(entry.name, entry.host_pool, entry.device_pool, entry.layer_mapper)
-    with without_walls(), pytest.raises(AssemblyError, match="a pool name must be unique"):
+    with validation_disabled(), pytest.raises(AssemblyError, match="a pool name must be unique"):
         HostPoolGroup([entry, twin])

@@ -26,7 +26,6 @@ from assembler import (
     build_shared_anchor_stack,
 )
 from assembler.cache.mamba import HiMambaRadixCache
-from assembler.cache.nodes import EvictParams
 from assembler.device_pools.linear import HybridLinearKVPool
 from assembler.device_pools.mha import MHATokenToKVPool
 from assembler.device_pools.mla import MLATokenToKVPool
@@ -36,6 +35,7 @@ from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.group import SidecarPoolSpec
 from assembler.host_pools.indexer import NSAIndexerPoolHost
 from assembler.names import ComponentType
+from assembler.owner import EvictParams
 from traces.targets.native.pools import NativeDevicePools, NativeGeometry, RankGroups
 from traces.targets.native.scenarios import GROUPS, NativeScenario
 

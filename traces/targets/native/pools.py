@@ -6,12 +6,13 @@ import torch
 
 from assembler.allocators.mamba import MambaSlotAllocator
 from assembler.allocators.paged import PagedTokenToKVPoolAllocator
+from assembler.allocators.requests import HybridReqToTokenPool
 from assembler.allocators.swa import SWATokenToKVPoolAllocator
 from assembler.allocators.token import TokenToKVPoolAllocator
 from assembler.device.base import Device
 from assembler.device_pools.base import KVCache
 from assembler.device_pools.linear import HybridLinearKVPool
-from assembler.device_pools.mamba import HybridReqToTokenPool, MambaPool
+from assembler.device_pools.mamba import MambaPool
 from assembler.device_pools.mha import MHATokenToKVPool
 from assembler.device_pools.mla import MLATokenToKVPool
 from assembler.device_pools.nsa import NSATokenToKVPool, nsa_kv_cache_dim

@@ -14,9 +14,10 @@ from assembler import HostPoolGroup, HybridCacheController, PoolName
 from assembler.allocators.base import DeviceSlotAllocator
 from assembler.allocators.mamba import MambaSlotAllocator
 from assembler.allocators.swa import SWATokenToKVPoolAllocator
-from assembler.cache.nodes import CacheNode, EvictParams
+from assembler.cache.nodes import CacheNode
 from assembler.device import tensor_access
 from assembler.names import ComponentType, WritePolicy
+from assembler.owner import EvictParams
 from traces.schema.model import Digest, DigestRecord, RoundTrip
 from traces.simulator import SimDevice
 from traces.targets.common.content import digest, poison, row_content

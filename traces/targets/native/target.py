@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 import assembler
+from assembler.allocators.requests import HybridReqToTokenPool
 from assembler.cache.nodes import CacheNode
 from assembler.controller.hybrid import HybridCacheController
 from assembler.groups import LocalGroup
@@ -133,7 +134,11 @@ def _is_within(cls: type, subpackage: str) -> bool:
 
 @cache
 def _device_pools() -> tuple[type, ...]:
-    return tuple(cls for cls in _classes() if _is_within(cls, "device_pools"))
+    return tuple(
+        cls
+        for cls in _classes()
+        if _is_within(cls, "device_pools") or issubclass(cls, HybridReqToTokenPool)
+    )
 
 
 def _methods(classes: tuple[type, ...], name: str) -> Iterator[tuple[type, FunctionType]]:

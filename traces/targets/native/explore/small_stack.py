@@ -9,9 +9,9 @@ import torch
 from assembler import HostPoolGroup, HybridCacheController, PoolName
 from assembler.allocators.base import DeviceSlotAllocator
 from assembler.allocators.mamba import MambaSlotAllocator
+from assembler.allocators.requests import HybridReqToTokenPool
 from assembler.allocators.swa import SWATokenToKVPoolAllocator
 from assembler.device_pools.base import KVCache
-from assembler.device_pools.mamba import HybridReqToTokenPool
 from assembler.device_pools.nsa import NSATokenToKVPool
 from assembler.host_pools.base import HostKVCache
 from assembler.names import ComponentType

@@ -9,9 +9,10 @@ import torch
 
 from assembler import PoolName
 from assembler.allocators.swa import SWATokenToKVPoolAllocator
-from assembler.cache.nodes import POOL_OF_COMPONENT, EvictParams
+from assembler.cache.nodes import POOL_OF_COMPONENT
 from assembler.errors import OutOfDeviceMemoryError, TransferError
 from assembler.names import ComponentType
+from assembler.owner import EvictParams
 from traces.explore import steps
 from traces.explore.config import TrafficConfig
 from traces.explore.steps import ComponentName, FaultSite, TrafficStep

@@ -1,0 +1,107 @@
+"""Base of the caches that get their server arguments in the constructor."""
+
+import threading
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
+
+from assembler.cache.hierarchical import HierarchicalCache
+from assembler.cache.layout import fix_direct_layout
+from assembler.device_pools.base import KVCache
+from assembler.errors import AssemblyError
+from assembler.groups import ProcessGroup
+from assembler.host_pools.base import HostKVCache
+from assembler.host_pools.group import HostPoolGroup
+from assembler.owner import StackOwner
+from assembler.params import CacheInitParams, ServerArgs
+
+
+class AttachFunction(Protocol):
+    """A function that builds a stack with a storage tier and gives it to a cache."""
+
+    def __call__(
+        self,
+        cache: StackOwner,
+        params: CacheInitParams,
+        server_args: ServerArgs,
+        /,
+        *,
+        extra_config: Mapping[str, object] | None,
+        prefetch_threshold: int,
+        load_cache_event: threading.Event | None,
+        enable_storage_metrics: bool,
+        attn_cp_group: ProcessGroup | None,
+        attn_tp_group: ProcessGroup | None,
+    ) -> None:
+        """Build the stack of the model's pools and let ``cache`` adopt it."""
+        ...
+
+
+class ConfiguredCache(HierarchicalCache):
+    """A cache whose :meth:`init_hicache` builds with the server arguments of the constructor.
+
+    The constructor builds no stack: :meth:`init_hicache` does, an attach function, or a builder
+    whose result is given to :meth:`adopt`.
+
+    Attributes:
+        pool_families: device pools that the cache takes.
+        expected_families: their names in an error.
+        server_args: the settings that :meth:`init_hicache` builds with.
+        load_cache_event: the signal that loads are wanted.
+    """
+
+    pool_families: ClassVar[tuple[type[KVCache], ...]]
+    expected_families: ClassVar[tuple[str, str]]
+
+    def __init__(self, params: CacheInitParams, server_args: ServerArgs) -> None:
+        """Start empty and without a stack.
+
+        Raises:
+            AssemblyError: the pool is of another family.
+        """
+        super().__init__(params)
+        kv = params.token_to_kv_pool_allocator.get_kvcache()
+        if not isinstance(kv, self.pool_families):
+            rule, expected = self.expected_families
+            raise AssemblyError(type(self).__name__, rule, expected=expected, got=type(kv).__name__)
+        self.server_args = server_args
+        self.load_cache_event = threading.Event()
+
+    @property
+    def token_to_kv_pool_host(self) -> HostPoolGroup:
+        """The host pools."""
+        return self.host_pool_group
+
+    @property
+    def full_kv_pool_host(self) -> HostKVCache:
+        """The anchor's host pool."""
+        return self.host_pool_group.anchor_entry.host_pool
+
+    def init_hicache(
+        self, *, extra_config: Mapping[str, object] | None, prefetch_threshold: int
+    ) -> None:
+        """Build and adopt the stack of the pools.
+
+        Args:
+            extra_config: the storage tier's own settings.
+            prefetch_threshold: tokens below which storage is not asked.
+
+        Raises:
+            AssemblyError: the stack would not mirror the device pools.
+        """
+        fix_direct_layout(self.server_args)
+        self._attach_function()(
+            self,
+            self.params,
+            self.server_args,
+            extra_config=extra_config,
+            prefetch_threshold=prefetch_threshold,
+            load_cache_event=self.load_cache_event,
+            enable_storage_metrics=self.params.enable_metrics,
+            attn_cp_group=self.params.attn_cp_cache_group,
+            attn_tp_group=self.params.attn_tp_cache_group,
+        )
+
+    @abstractmethod
+    def _attach_function(self) -> AttachFunction:
+        """Return the function that builds the stack of this cache's pools."""
