@@ -6,7 +6,7 @@ import pytest
 from scripts import gpu_parity
 from traces.pytest.golden_files import golden_path
 from traces.schema.canonical import render
-from traces.schema.model import SCHEMA, Outcome, RoundTrip, ScenarioRecord, Trace
+from traces.schema.model import SCHEMA, Outcome, Reading, RoundTrip, ScenarioRecord, Trace
 
 
 def write(folder: Path, name: str, *, equal: bool, reader: str = "") -> None:
@@ -18,12 +18,21 @@ def write(folder: Path, name: str, *, equal: bool, reader: str = "") -> None:
         tensors=(),
         events=(),
         digests=(
-            RoundTrip(step="reload", pool="KV", equal=equal, wrong_slots="", foreign_slots=""),
+            RoundTrip(
+                step="reload", pool="KV", plane="", equal=equal, wrong_slots="", foreign_slots=""
+            ),
         ),
         outcome=Outcome(ok=True, failed_step="", failure=None),
     )
     if reader:
-        read = msgspec.structs.replace(trace.digests[0], pool=f"KV.read.{reader}")
+        read = Reading(
+            step="reload",
+            pool="KV",
+            accessor=reader,
+            stream=f"read.{reader}",
+            waited=True,
+            equal=equal,
+        )
         trace = msgspec.structs.replace(trace, digests=(*trace.digests, read))
     golden_path(folder, name).write_text(render(trace))
 

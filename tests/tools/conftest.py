@@ -51,6 +51,7 @@ def build_trace(name: str, *, width: int = 656) -> Trace:
             Call(
                 call=f"{BUILDER}#1",
                 parent="",
+                caller="",
                 step="build",
                 role="builder",
                 callee=BUILDER,
@@ -61,6 +62,7 @@ def build_trace(name: str, *, width: int = 656) -> Trace:
             Call(
                 call="MLATokenToKVPoolHost#1",
                 parent=f"{BUILDER}#1",
+                caller=BUILDER,
                 step="build",
                 role="constructor",
                 callee="MLATokenToKVPoolHost",
@@ -72,8 +74,14 @@ def build_trace(name: str, *, width: int = 656) -> Trace:
         tensors=(
             TensorRecord(
                 owner="host.KV",
+                side="host",
+                pool="KV",
                 object="MLATokenToKVPoolHost#1",
                 name="kv_buffer",
+                planes=("kv",),
+                layer=None,
+                row_bytes=width,
+                slots_per_row=1,
                 shape=(2, 128, 1, width),
                 dtype="uint8",
                 stride=(128 * width, width, width, 1),
@@ -84,7 +92,11 @@ def build_trace(name: str, *, width: int = 656) -> Trace:
             ),
         ),
         events=(),
-        digests=(RoundTrip(step="load", pool="KV", equal=True, wrong_slots="", foreign_slots=""),),
+        digests=(
+            RoundTrip(
+                step="load", pool="KV", plane="", equal=True, wrong_slots="", foreign_slots=""
+            ),
+        ),
         outcome=Outcome(ok=True, failed_step="", failure=None),
     )
 
@@ -229,7 +241,9 @@ def broken_trace():
     """A trace whose round trip did not restore slot 65."""
 
     def make(name: str) -> Trace:
-        trip = RoundTrip(step="load", pool="KV", equal=False, wrong_slots="65", foreign_slots="")
+        trip = RoundTrip(
+            step="load", pool="KV", plane="", equal=False, wrong_slots="65", foreign_slots=""
+        )
         return msgspec.structs.replace(build_trace(name), digests=(trip,))
 
     return make

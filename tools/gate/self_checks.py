@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from tools.errors import ToolError
 from tools.report.phrases import pluralise
-from traces.schema.model import RoundTrip, Trace
+from traces.schema.model import Reading, RoundTrip, Trace, TreeMatch
 
 
 def failed_checks(trace: Trace) -> tuple[str, ...]:
@@ -15,15 +15,28 @@ def failed_checks(trace: Trace) -> tuple[str, ...]:
     name = trace.scenario.name
     lines: list[str] = []
     for digest in trace.digests:
-        if not isinstance(digest, RoundTrip):
-            continue
-        where = f"{digest.pool} in step {digest.step!r}"
-        if not digest.equal:
-            rule = "a round trip must restore every row"
-            lines.append(_line(name, rule, "none wrong", f"{digest.wrong_slots} of {where}"))
-        if digest.foreign_slots:
-            rule = "a load must leave other slots alone"
-            lines.append(_line(name, rule, "none touched", f"{digest.foreign_slots} of {where}"))
+        step = f"in step {digest.step!r}"
+        match digest:
+            case RoundTrip():
+                if not digest.equal:
+                    rule, got = "a round trip must restore every row", digest.wrong_slots
+                    lines.append(_line(name, rule, "none wrong", f"{got} of {digest.rows} {step}"))
+                if digest.foreign_slots:
+                    rule, got = "a load must leave other slots alone", digest.foreign_slots
+                    lines.append(
+                        _line(name, rule, "none touched", f"{got} of {digest.rows} {step}")
+                    )
+            case Reading(equal=False):
+                rule = "an accessor must hand out what was loaded"
+                got = f"other bytes of {digest.pool} by {digest.accessor} {step}"
+                lines.append(_line(name, rule, "the bytes written", got))
+            case TreeMatch():
+                rule = "a tree must find every token where it is"
+                if digest.missing or digest.elsewhere:
+                    got = f"{digest.sequence} without {digest.missing or 'none'} {digest.phase}"
+                    lines.append(_line(name, rule, "all tokens", f"{got} {step}"))
+            case _:
+                pass
     if not trace.outcome.ok:
         failure = trace.outcome.failure
         said = "no reason" if failure is None else f"{failure.type}: {failure.message}"

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from traces.audit.finding import definition_location, to_location
-from traces.schema.model import Call, Location, Recording
+from traces.audit.finding import definition_location, own_location
+from traces.schema.model import Call, Location, Recording, name_of_label
 
 Recordings = Mapping[str, Recording]
 
@@ -41,7 +41,7 @@ class AssemblyCall:
         site = None if sites is None else sites.calls.get(self.call.call)
         if self.caller == SCENARIO_CALLER:
             return definition_location(self.recording, self.call.callee)
-        return to_location(site) or definition_location(self.recording, self.call.callee)
+        return own_location(site) or definition_location(self.recording, self.call.callee)
 
     @property
     def subject(self) -> str:
@@ -55,7 +55,6 @@ class AssemblyCall:
 def assembly_calls(recordings: Recordings) -> Iterator[AssemblyCall]:
     """Yield every call of a builder or constructor, scenario by scenario."""
     for name, recording in recordings.items():
-        callees = {call.call: call.callee for call in recording.trace.calls}
         sites = recording.sites
         for call in recording.trace.calls:
             if call.role in ASSEMBLY_ROLES:
@@ -63,7 +62,7 @@ def assembly_calls(recordings: Recordings) -> Iterator[AssemblyCall]:
                     scenario=name,
                     recording=recording,
                     call=call,
-                    caller=callees.get(call.parent, SCENARIO_CALLER),
+                    caller=call.caller or SCENARIO_CALLER,
                     defaults={} if sites is None else sites.defaults.get(call.callee, {}),
                 )
 
@@ -77,7 +76,7 @@ def without_object_numbers(value: Any) -> Any:  # noqa: ANN401 - any encoded val
     """Return a value with the numbers of referenced objects left out."""
     if isinstance(value, dict):
         if isinstance(value.get("ref"), str):
-            return {"ref": value["ref"].partition("#")[0]}
+            return {"ref": name_of_label(value["ref"])}
         return {key: without_object_numbers(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [without_object_numbers(item) for item in value]

@@ -20,7 +20,7 @@ from traces.audit.assembly_calls import (
     encode_value,
     has_few_values,
 )
-from traces.audit.finding import make_finding
+from traces.audit.finding import finding_rank
 from traces.schema.model import Argument, Location
 from traces.schema.verdict import Cause, Kind
 
@@ -72,18 +72,17 @@ def coverage_matrix(recordings: Recordings) -> tuple[CoverageCell, ...]:
 def blind_spots(recordings: Recordings) -> tuple[Cause, ...]:
     """Return one finding for each parameter that no scenario gives a distinctive value."""
     return tuple(
-        make_finding(
-            Kind.PARAMETER_BLIND_SPOT,
+        Cause(
+            kind=Kind.PARAMETER_BLIND_SPOT,
+            rank=finding_rank(Kind.PARAMETER_BLIND_SPOT),
             where=f"{cell.callee}.{cell.parameter}",
             message=_message(cell),
-            builder=None,
             callee=cell.callee,
             parameter=cell.parameter,
             before=CoverageState.DISTINCTIVE,
             after=cell.state,
             location=cell.location,
             scenarios=cell.scenarios,
-            consequences=(),
         )
         for cell in coverage_matrix(recordings)
         if cell.state is not CoverageState.DISTINCTIVE

@@ -3,7 +3,7 @@
 import re
 
 from traces.audit.assembly_calls import Recordings
-from traces.audit.finding import make_finding, to_location
+from traces.audit.finding import finding_rank, own_location
 from traces.audit.origins import stack_origin
 from traces.schema.verdict import Cause, Kind
 
@@ -18,21 +18,19 @@ def failed_scenarios(recordings: Recordings) -> tuple[Cause, ...]:
         if outcome.ok or outcome.failure is None:
             continue
         failure, origin = outcome.failure, stack_origin(recording)
-        line = None if recording.sites is None else to_location(recording.sites.failure)
+        line = None if recording.sites is None else own_location(recording.sites.failure)
         said = f"{failure.type}: {failure.message}"
         found.append(
-            make_finding(
-                Kind.OUTCOME_CHANGED,
+            Cause(
+                kind=Kind.OUTCOME_CHANGED,
+                rank=finding_rank(Kind.OUTCOME_CHANGED),
                 where=f"{outcome.failed_step}: {_NUMBER.sub('*', said)}",
                 message=f"The scenario ends in step {outcome.failed_step}.",
                 builder=origin.builder,
-                callee=None,
-                parameter=None,
                 before="ok",
                 after=said,
                 location=line or origin.location,
                 scenarios=(name,),
-                consequences=(),
             )
         )
     return tuple(found)

@@ -1,7 +1,6 @@
 """What an audit finds: a cause without a second side, merged over scenarios."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import msgspec
 
@@ -11,7 +10,6 @@ from traces.schema.verdict import Cause, Consequence, Kind
 # Behind every difference of a trace: those layers are 0 to 5, the form of goldens is 6.
 FINDING_LAYER = 7
 
-# What to look at first: bytes that are lost before arguments that nobody watches.
 FINDING_ORDER = (
     Kind.DECLARED_NOT_ASSEMBLED,
     Kind.STALE_AFTER_RESTORE,
@@ -26,49 +24,9 @@ FINDING_ORDER = (
 )
 
 
-def make_finding(
-    kind: Kind,
-    *,
-    where: str,
-    message: str,
-    builder: str | None,
-    callee: str | None,
-    parameter: str | None,
-    before: Any,  # noqa: ANN401 - any encoded value
-    after: Any,  # noqa: ANN401 - any encoded value
-    location: Location | None,
-    scenarios: Iterable[str],
-    consequences: tuple[Consequence, ...],
-) -> Cause:
-    """Return one finding.
-
-    Args:
-        kind: which rule found it.
-        where: what it is about, the same over scenarios and edits of other lines.
-        message: one sentence for a reader.
-        builder: function in which it takes effect.
-        callee: final consumer.
-        parameter: the argument at fault.
-        before: what there should be.
-        after: what there is.
-        location: line to look at.
-        scenarios: in which it shows.
-        consequences: what follows from it.
-    """
-    return Cause(
-        kind=kind,
-        builder=builder,
-        callee=callee,
-        parameter=parameter,
-        before=before,
-        after=after,
-        location=location,
-        scenarios=tuple(sorted(set(scenarios))),
-        consequences=consequences,
-        where=where,
-        message=message,
-        rank=(FINDING_LAYER, FINDING_ORDER.index(kind)),
-    )
+def finding_rank(kind: Kind) -> tuple[int, int]:
+    """Return the rank of a finding: behind every difference, bytes that are lost first."""
+    return FINDING_LAYER, FINDING_ORDER.index(kind)
 
 
 def finding_key(cause: Cause) -> str:
@@ -95,7 +53,7 @@ def merge_findings(causes: Iterable[Cause]) -> tuple[Cause, ...]:
     )
 
 
-def to_location(site: Location | None) -> Location | None:
+def own_location(site: Location | None) -> Location | None:
     """Return a line of the side that was run; None for one of the scenario's own."""
     return None if site is None or site.file.startswith("/") else site
 
@@ -103,7 +61,7 @@ def to_location(site: Location | None) -> Location | None:
 def definition_location(recording: Recording, callee: str) -> Location | None:
     """Return where a callee is defined."""
     sites = recording.sites
-    return None if sites is None else to_location(sites.definitions.get(callee))
+    return None if sites is None else own_location(sites.definitions.get(callee))
 
 
 def entry_name(recording: Recording) -> str:

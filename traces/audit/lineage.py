@@ -10,7 +10,7 @@ from traces.audit.assembly_calls import (
     Recordings,
     assembly_calls,
 )
-from traces.audit.finding import entry_name, make_finding
+from traces.audit.finding import entry_name, finding_rank
 from traces.audit.value_sources import fields_by_scenario, sources_of
 from traces.schema.verdict import Cause, Kind
 
@@ -74,8 +74,9 @@ def _change(
         and entry_name(seen.recording) == entry
     ]
     told_before, told_after = " or ".join(before), " or ".join(after)
-    return make_finding(
-        Kind.ARGUMENT_CHANGED,
+    return Cause(
+        kind=Kind.ARGUMENT_CHANGED,
+        rank=finding_rank(Kind.ARGUMENT_CHANGED),
         where=f"{entry}: {name}",
         message=f"{parameter} of {subject} came from {told_before}; now it is {told_after}.",
         builder=own[0].caller,
@@ -84,6 +85,5 @@ def _change(
         before=list(before),
         after=list(after),
         location=own[0].location,
-        scenarios=[seen.scenario for seen in own],
-        consequences=(),
+        scenarios=tuple(sorted({seen.scenario for seen in own})),
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from traces.audit.finding import definition_location, entry_name, to_location
+from traces.audit.finding import definition_location, entry_name, own_location
 from traces.schema.model import Call, Location, Recording
 
 _GROUP = "HostPoolGroup"
@@ -31,10 +31,15 @@ def stack_origin(recording: Recording) -> AssemblyOrigin:
     return _call_origin(recording, made[0] if made else None)
 
 
-def object_origin(recording: Recording, label: str) -> AssemblyOrigin:
-    """Return who made the object of that label: ``MLATokenToKVPoolHost#1``."""
+def host_pool_origin(recording: Recording, pool: str) -> AssemblyOrigin:
+    """Return which call made the host pool of that name; what made the stack without one."""
+    labels = [
+        tensor.object
+        for tensor in recording.trace.tensors
+        if tensor.side == "host" and tensor.pool == pool
+    ]
     for call in recording.trace.calls:
-        if call.returns == {"ref": label} and call.role == "constructor":
+        if labels and call.returns == {"ref": labels[0]} and call.role == "constructor":
             return _call_origin(recording, call)
     return stack_origin(recording)
 
@@ -46,11 +51,9 @@ def _call_origin(recording: Recording, call: Call | None) -> AssemblyOrigin:
             builder=entry, callee=None, location=definition_location(recording, entry)
         )
     sites = recording.sites
-    by_label = {one.call: one for one in recording.trace.calls}
-    line = None if sites is None else to_location(sites.calls.get(call.call))
-    caller = by_label.get(call.parent)
+    line = None if sites is None else own_location(sites.calls.get(call.call))
     return AssemblyOrigin(
-        builder=entry if caller is None else caller.callee,
+        builder=call.caller or entry,
         callee=call.callee,
         location=line or definition_location(recording, call.callee),
     )

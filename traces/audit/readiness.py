@@ -1,32 +1,26 @@
 """Read before ready: rows that are read without waiting for the load that writes them."""
 
-import re
 from collections.abc import Iterator
 
 from traces.audit.assembly_calls import Recordings
-from traces.audit.finding import make_finding, to_location
+from traces.audit.finding import finding_rank, own_location
 from traces.audit.origins import stack_origin
-from traces.audit.plane_names import is_accessor_read, split_accessor
 from traces.schema.model import (
+    HOST,
     Event,
     EventAwaited,
     EventRecorded,
     Location,
-    Message,
+    Race,
+    RaceAccess,
+    Reading,
     Recording,
     RoundTrip,
     Transfer,
 )
 from traces.schema.verdict import Cause, Kind
 
-_RACE = "race: "
-_LAYER = re.compile(r"(\S+)\[\d+\]")
-_NUMBER = re.compile(r"\d+")
-_ATTENTION = re.compile(r"attention (reads|writes)")
-_TO_HOST, _FROM_HOST = " to host pool ", " host pool to "
-_HOST = "host"
-# What our own controller records behind each layer of a load.
-_LAYER_MARK = "load.layer"
+_ATTENTION = "attention"
 
 
 def unready_reads(recordings: Recordings) -> tuple[Cause, ...]:
@@ -47,94 +41,81 @@ def _accessors(name: str, recording: Recording) -> Iterator[Cause]:
 
     Rows that nothing loads need no wait; they show as not mirrored.
     """
-    trips = [trip for trip in recording.trace.digests if isinstance(trip, RoundTrip)]
-    races = [
-        event.text
+    digests = recording.trace.digests
+    stale = {one.pool for one in digests if isinstance(one, RoundTrip) and not one.equal}
+    racing = {
+        side.accessor
         for event in recording.trace.events
-        if isinstance(event, Message) and event.text.startswith(_RACE)
-    ]
-    waiting = {event.stream for event in recording.trace.events if isinstance(event, EventAwaited)}
-    for trip in trips:
-        owner, accessor = split_accessor(trip.pool)
-        if not accessor or f"read.{accessor}" in waiting:
+        if isinstance(event, Race)
+        for side in (event.first, event.second)
+    }
+    for reading in digests:
+        if not isinstance(reading, Reading) or reading.waited:
             continue
-        is_restored = all(
-            other.equal
-            for other in trips
-            if other.pool.partition(".")[0] == owner and not is_accessor_read(other.pool)
-        )
-        raced = any(f" by {accessor} " in text for text in races)
-        if not raced and (trip.equal or not is_restored):
+        is_late = not reading.equal and reading.pool not in stale
+        if reading.accessor not in racing and not is_late:
             continue
-        told = "and read right rows by luck" if trip.equal else "and read stale rows"
+        got = "and read right rows by luck" if reading.equal else "and read stale rows"
+        owner, accessor = f"device.{reading.pool}", reading.accessor
         yield _unready(
             name,
             recording,
-            where=f"device.{owner} {accessor}",
-            message=f"{accessor} of device.{owner} waits for no layer to be loaded, {told}.",
-            before="waits for the layer",
-            after="does not wait",
-            location=None,
+            where=f"{owner} {accessor}",
+            message=f"{accessor} of {owner} waits for no layer to be loaded, {got}.",
+            values=("waits for the layer", "does not wait"),
         )
 
 
 def _races(name: str, recording: Recording) -> Iterator[Cause]:
     """Yield what the simulated device reported: two accesses that no event orders."""
-    told: dict[str, str] = {}
+    first_of: dict[str, Race] = {}
     for event in recording.trace.events:
-        if isinstance(event, Message) and event.text.startswith(_RACE):
-            text = event.text.removeprefix(_RACE)
-            told.setdefault(_race_subject(text), text)
-    for where, text in told.items():
+        if isinstance(event, Race):
+            first_of.setdefault(_race_subject(event), event)
+    for where, race in first_of.items():
         yield _unready(
             name,
             recording,
             where=where,
-            message=f"Nothing orders these two: {text}.",
-            before="ordered",
-            after="not ordered",
-            location=None,
+            message=f"Nothing orders these two: {race.text}.",
+            values=("ordered", "not ordered"),
         )
 
 
-def _race_subject(text: str) -> str:
+def _race_subject(race: Race) -> str:
     """Return what a race is about: ``KV.v_buffer: backup and attention writes``."""
-    place = _LAYER.search(text)
-    access = _ATTENTION.search(text)
-    direction = "backup" if _TO_HOST in text else "load" if _FROM_HOST in text else ""
-    if place is None or access is None or not direction:
-        return _NUMBER.sub("*", text)
-    return f"{place[1]}: {direction} and {access[0]}"
+    sides = sorted((race.first, race.second), key=lambda side: side.operation == _ATTENTION)
+    operations = " and ".join(map(_operation, sides))
+    return f"{race.pool}.{race.buffer}: {operations}" if race.pool else operations
+
+
+def _operation(side: RaceAccess) -> str:
+    return f"{_ATTENTION} {side.access}s" if side.operation == _ATTENTION else side.operation
 
 
 def _unawaited_layers(name: str, recording: Recording) -> Iterator[Cause]:
     """Yield pools of which a layer was loaded and no other stream ever waited for it."""
-    events = recording.trace.events
+    events, sites = recording.trace.events, recording.sites
     awaited = {
         (event.step, event.name)
         for event in events
-        if isinstance(event, EventAwaited) and event.stream != _HOST
+        if isinstance(event, EventAwaited) and event.stream != HOST
     }
-    sites = recording.sites
     for position, event in enumerate(events):
         if not isinstance(event, Transfer) or event.direction != "load":
             continue
         mark = _next_record(events, position, stream=event.stream)
-        if mark is not None and mark.name.startswith(_LAYER_MARK) and _key(mark) not in awaited:
-            yield _unready(
-                name,
-                recording,
-                where=f"load of {event.pool}.{event.plane}",
-                message=f"Layer {event.layer} of {event.pool}.{event.plane} is loaded in step "
-                f"{event.step}, and no reader waits for {mark.name}.",
-                before="awaited",
-                after="not awaited",
-                location=to_location(sites.events[position]) if sites is not None else None,
-            )
-
-
-def _key(mark: EventRecorded) -> tuple[str, str]:
-    return mark.step, mark.name
+        if mark is None or mark.layer != event.layer or (mark.step, mark.name) in awaited:
+            continue
+        yield _unready(
+            name,
+            recording,
+            where=f"load of {event.pool}.{event.plane}",
+            message=f"Layer {event.layer} of {event.pool}.{event.plane} is loaded in step "
+            f"{event.step}, and no reader waits for {mark.name}.",
+            values=("awaited", "not awaited"),
+            location=own_location(sites.events[position]) if sites is not None else None,
+        )
 
 
 def _next_record(events: tuple[Event, ...], position: int, *, stream: str) -> EventRecorded | None:
@@ -150,21 +131,18 @@ def _unready(
     *,
     where: str,
     message: str,
-    before: str,
-    after: str,
-    location: Location | None,
+    values: tuple[str, str],
+    location: Location | None = None,
 ) -> Cause:
     origin = stack_origin(recording)
-    return make_finding(
-        Kind.READ_BEFORE_READY,
+    return Cause(
+        kind=Kind.READ_BEFORE_READY,
+        rank=finding_rank(Kind.READ_BEFORE_READY),
         where=where,
         message=message,
         builder=origin.builder,
-        callee=None,
-        parameter=None,
-        before=before,
-        after=after,
+        before=values[0],
+        after=values[1],
         location=location or origin.location,
         scenarios=(name,),
-        consequences=(),
     )

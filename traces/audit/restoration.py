@@ -3,14 +3,10 @@
 from collections.abc import Iterator
 
 from traces.audit.assembly_calls import Recordings
-from traces.audit.finding import make_finding
-from traces.audit.origins import AssemblyOrigin, object_origin, stack_origin
-from traces.audit.plane_names import PACKED_DRAFT, is_accessor_read, is_same_plane, is_tree_match
+from traces.audit.finding import finding_rank
+from traces.audit.origins import host_pool_origin, stack_origin
 from traces.schema.model import Recording, RoundTrip, Transfer
 from traces.schema.verdict import Cause, Consequence, Kind, Level
-
-_ANCHOR = "KV"
-_DRAFT = "DRAFT"
 
 
 def unrestored_rows(recordings: Recordings) -> tuple[Cause, ...]:
@@ -25,119 +21,62 @@ def unrestored_rows(recordings: Recordings) -> tuple[Cause, ...]:
 
 
 def _of_scenario(name: str, recording: Recording) -> Iterator[Cause]:
+    moved = {
+        (pool, event.plane)
+        for event in recording.trace.events
+        if isinstance(event, Transfer)
+        for pool in (event.pool, event.device_pool)
+    }
     for trip in recording.trace.digests:
-        if (
-            not isinstance(trip, RoundTrip)
-            or is_accessor_read(trip.pool)
-            or is_tree_match(trip.pool)
-        ):
+        if not isinstance(trip, RoundTrip) or (trip.equal and not trip.foreign_slots):
             continue
-        if trip.equal and not trip.foreign_slots:
-            continue
-        owner, _, plane = trip.pool.partition(".")
-        if trip.equal or not plane or _is_moved(recording, owner, plane):
+        if trip.equal or not trip.plane or (trip.pool, trip.plane) in moved:
             yield _stale(name, recording, trip)
         else:
             yield _not_assembled(name, recording, trip)
 
 
-def _is_moved(recording: Recording, owner: str, plane: str) -> bool:
-    """Tell whether any transfer moved rows of a plane, as its own pool or as a sidecar of it."""
-    trips = [one for one in recording.trace.digests if isinstance(one, RoundTrip)]
-    owners = {one.pool.partition(".")[0] for one in trips}
-    is_packed = recording.trace.scenario.config.get("draft") == PACKED_DRAFT
-    if is_packed and owner.startswith(_DRAFT):
-        return any(
-            isinstance(event, Transfer) and is_same_plane(event.plane, plane)
-            for event in recording.trace.events
-        )
-    return any(
-        isinstance(event, Transfer)
-        and is_same_plane(event.plane, plane)
-        and (
-            event.pool == owner
-            or (event.pool not in owners and _may_hold_rows_of(event.pool, owner))
-        )
-        for event in recording.trace.events
-    )
-
-
-def _may_hold_rows_of(pool: str, owner: str) -> bool:
-    """Tell whether a pool without round trips of its own can hold rows of that owner.
-
-    A host pool that no entry names goes by its class; other names say whose sidecar it is.
-    """
-    if not pool.isupper():
-        return True
-    return pool.startswith(owner) or (owner == _ANCHOR and not pool.startswith(_DRAFT))
-
-
 def _stale(name: str, recording: Recording, trip: RoundTrip) -> Cause:
-    owner = trip.pool.partition(".")[0]
-    origin = _host_origin(recording, owner)
+    origin = host_pool_origin(recording, trip.pool)
     got = "came back with other bytes" if not trip.equal else "were loaded beside their slots"
-    return _cause(
-        Kind.STALE_AFTER_RESTORE,
-        name,
-        trip,
-        origin=origin,
+    return Cause(
+        kind=Kind.STALE_AFTER_RESTORE,
+        rank=finding_rank(Kind.STALE_AFTER_RESTORE),
+        where=f"{origin.builder}: device.{trip.rows}",
+        message=f"Rows of device.{trip.rows} {got} after a backup and a load.",
+        builder=origin.builder,
+        callee=origin.callee,
+        location=origin.location,
         before={"equal": True, "foreign_slots": ""},
-        message=f"Rows of device.{trip.pool} {got} after a backup and a load.",
-        consequences=(),
+        after=_slot_report(trip),
+        scenarios=(name,),
     )
 
 
 def _not_assembled(name: str, recording: Recording, trip: RoundTrip) -> Cause:
-    follows = Consequence(
+    origin = stack_origin(recording)
+    stale = Consequence(
         kind=Kind.STALE_AFTER_RESTORE,
-        where=f"round trip {trip.pool} in {trip.step}",
+        where=f"round trip {trip.rows} in {trip.step}",
         before=None,
         after=_slot_report(trip),
         level=Level.BEHAVIOUR,
         count=1,
     )
-    return _cause(
-        Kind.DECLARED_NOT_ASSEMBLED,
-        name,
-        trip,
-        origin=stack_origin(recording),
-        before="moved by backup and load",
-        message=f"device.{trip.pool} has a row for every slot, and no transfer ever moves one: "
+    return Cause(
+        kind=Kind.DECLARED_NOT_ASSEMBLED,
+        rank=finding_rank(Kind.DECLARED_NOT_ASSEMBLED),
+        where=f"{origin.builder}: device.{trip.rows}",
+        message=f"device.{trip.rows} has a row for every slot, and no transfer ever moves one: "
         "after a load it holds what it held before.",
-        consequences=(follows,),
-    )
-
-
-def _cause(
-    kind: Kind,
-    name: str,
-    trip: RoundTrip,
-    *,
-    origin: AssemblyOrigin,
-    before: object,
-    message: str,
-    consequences: tuple[Consequence, ...],
-) -> Cause:
-    return make_finding(
-        kind,
-        where=f"{origin.builder}: device.{trip.pool}",
-        message=message,
         builder=origin.builder,
         callee=origin.callee,
-        parameter=None,
-        before=before,
-        after=_slot_report(trip) if kind is Kind.STALE_AFTER_RESTORE else "never moved",
         location=origin.location,
+        before="moved by backup and load",
+        after="never moved",
         scenarios=(name,),
-        consequences=consequences,
+        consequences=(stale,),
     )
-
-
-def _host_origin(recording: Recording, owner: str) -> AssemblyOrigin:
-    for tensor in recording.trace.tensors:
-        if tensor.owner == f"host.{owner}":
-            return object_origin(recording, tensor.object)
-    return stack_origin(recording)
 
 
 def _slot_report(trip: RoundTrip) -> dict[str, object]:

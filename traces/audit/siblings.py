@@ -14,7 +14,7 @@ from traces.audit.assembly_calls import (
     assembly_calls,
     encode_value,
 )
-from traces.audit.finding import make_finding
+from traces.audit.finding import finding_rank
 from traces.audit.value_sources import Fields, fields_by_scenario, is_field, is_literal, sources_of
 from traces.schema.model import Location
 from traces.schema.verdict import Cause, Kind
@@ -120,8 +120,9 @@ def _disagreement(
     subject: str, parameter: str, *, caller: str, pairs: _Pairs, before: object, message: str
 ) -> Cause:
     places = [seen.location for seen, _, _ in pairs if seen.location is not None]
-    return make_finding(
-        Kind.SIBLING_DISAGREEMENT,
+    return Cause(
+        kind=Kind.SIBLING_DISAGREEMENT,
+        rank=finding_rank(Kind.SIBLING_DISAGREEMENT),
         where=f"{caller} -> {subject}.{parameter}",
         message=message,
         builder=caller,
@@ -130,8 +131,7 @@ def _disagreement(
         before=before,
         after=pairs[0][1],
         location=places[0] if places else None,
-        scenarios=[seen.scenario for seen, _, _ in pairs],
-        consequences=(),
+        scenarios=tuple(sorted({seen.scenario for seen, _, _ in pairs})),
     )
 
 

@@ -14,9 +14,10 @@ import msgspec
 from traces.schema.model import (
     Argument,
     Call,
+    Digest,
     DigestRecord,
     Event,
-    Message,
+    Race,
     Recording,
     RoundTrip,
     Sites,
@@ -95,14 +96,17 @@ class _Renamer:
         match event:
             case Transfer():
                 return msgspec.structs.replace(event, plane=self._plane(event.plane))
-            case Message():
-                return msgspec.structs.replace(event, text=self._plane(event.text))
+            case Race():
+                text, buffer = self._plane(event.text), self._plane(event.buffer)
+                return msgspec.structs.replace(event, text=text, buffer=buffer)
             case _:
                 return event
 
     def _digest(self, digest: DigestRecord) -> DigestRecord:
         if isinstance(digest, RoundTrip):
-            return msgspec.structs.replace(digest, pool=self._plane(digest.pool))
+            return msgspec.structs.replace(digest, plane=self._plane(digest.plane))
+        if not isinstance(digest, Digest):
+            return digest
         return msgspec.structs.replace(digest, owner=self._plane(digest.owner))
 
     def sites(self, sites: Sites) -> Sites:

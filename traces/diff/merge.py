@@ -155,7 +155,7 @@ def _consequence_order(consequence: Consequence) -> int:
         return 0
     if consequence.kind is Kind.OUTCOME_CHANGED:
         return 1
-    return 2 if consequence.where.startswith("round trip") else 3
+    return 2 if consequence.where.startswith(("round trip", "reading", "tree match")) else 3
 
 
 def _encoded(before: Value, after: Value) -> bytes:

@@ -105,7 +105,7 @@ def _likeness(base: Call, head: Call, renamed: Mapping[str, str]) -> float:
         for name in names
     )
     share = equal / len(names) if names else 1.0
-    return 1.0 + share + 0.5 * (base.parent.partition("#")[0] == head.parent.partition("#")[0])
+    return 1.0 + share + 0.5 * (base.caller == head.caller)
 
 
 def _paired(

@@ -202,4 +202,4 @@ def _repeats(member: ArgumentChange, root: ArgumentChange) -> bool:
 
 
 def _callees(pair: CallPair) -> Sequence[str]:
-    return (pair.head.callee, pair.head.parent.partition("#")[0])
+    return (pair.head.callee, pair.head.caller)

@@ -141,7 +141,7 @@ def _require_round_trips(name: str, trace: Trace) -> None:
             continue
         if record_.foreign_slots or not record_.equal:
             pytest.fail(
-                f"golden_trace {name}: round trip of {record_.pool} must restore every row; "
+                f"golden_trace {name}: round trip of {record_.rows} must restore every row; "
                 f"expected equal, got slots {record_.wrong_slots or record_.foreign_slots}",
                 pytrace=False,
             )

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from traces.recording.encode import dtype_name
 from traces.recording.object_ids import ObjectRef, OwnerNames, object_ref
-from traces.recording.probes import PoolSide, PoolView, Target
-from traces.schema.model import TensorRecord
+from traces.recording.probes import PoolView, RowLookup, Target
+from traces.schema.model import PoolSide, TensorRecord
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +19,8 @@ class _PendingBuffer:
 
     Attributes:
         holder: label of the pool.
+        address: of its storage; valid while the pool is alive.
+        find_rows: returns the rows at an address, as far as they are known at the end.
         shares_with: the first buffer recorded in the same storage.
     """
 
@@ -31,6 +33,8 @@ class _PendingBuffer:
     layout: str
     bytes: int
     pinned: bool
+    address: int
+    find_rows: RowLookup
     shares_with: "_PendingBuffer | None"
 
 
@@ -49,15 +53,23 @@ class BufferRecorder:
         if view is None or label in self._seen:
             return
         self._seen.add(label)
-        for name, tensor in (view.tensors or _public_tensors)(pool):
-            self._add(pool, label, view, name, tensor)
+        tensors = list((view.tensors or _public_tensors)(pool))
+        find_rows = view.rows(pool) if view.rows is not None and tensors else _no_rows
+        for name, tensor in tensors:
+            self._add(pool, label, view, find_rows, name, tensor)
 
     def records(self, owners: OwnerNames) -> tuple[TensorRecord, ...]:
         """Return all buffers in the order they were read."""
         return tuple(_record(buffer, owners) for buffer in self._buffers)
 
     def _add(
-        self, pool: object, label: str, view: PoolView, name: str, tensor: "torch.Tensor"
+        self,
+        pool: object,
+        label: str,
+        view: PoolView,
+        find_rows: RowLookup,
+        name: str,
+        tensor: "torch.Tensor",
     ) -> None:
         address = tensor.untyped_storage().data_ptr()
         # An address names a storage only while the pool that held it first is alive.
@@ -74,11 +86,17 @@ class BufferRecorder:
             layout=view.layout,
             bytes=tensor.nbytes,
             pinned=view.is_pinned(tensor),
+            address=tensor.data_ptr(),
+            find_rows=find_rows,
             shares_with=first,
         )
         self._buffers.append(buffer)
         if first is None and address != 0:
             self._storages[address] = (object_ref(pool), buffer)
+
+
+def _no_rows(address: int) -> None:
+    del address
 
 
 def _public_tensors(pool: object) -> Iterator[tuple[str, "torch.Tensor"]]:
@@ -100,10 +118,18 @@ def _tensors_within(name: str, value: object) -> Iterator[tuple[str, "torch.Tens
 def _record(buffer: _PendingBuffer, owners: OwnerNames) -> TensorRecord:
     first = buffer.shares_with
     aliases = f"{owners.resolve(first.holder, side=first.side)}.{first.name}" if first else ""
+    owner = owners.resolve(buffer.holder, side=buffer.side)
+    rows = buffer.find_rows(buffer.address)
     return TensorRecord(
-        owner=owners.resolve(buffer.holder, side=buffer.side),
+        owner=owner,
+        side=buffer.side,
+        pool=(rows.pool if rows else "") or owners.pool(buffer.holder, side=buffer.side),
         object=buffer.holder,
         name=buffer.name,
+        planes=rows.planes if rows else (),
+        layer=rows.layer if rows else None,
+        row_bytes=rows.row_bytes if rows else 0,
+        slots_per_row=rows.slots_per_row if rows else 0,
         shape=buffer.shape,
         dtype=buffer.dtype,
         stride=buffer.stride,

@@ -30,6 +30,7 @@ from traces.schema.model import (
     Message,
     Sites,
     TensorRecord,
+    object_label,
 )
 
 _P = ParamSpec("_P")
@@ -49,6 +50,7 @@ class _OpenCall:
 
     label: str
     parent: str
+    caller: str
     step: str
     seam: CallProbe
     callee: str
@@ -136,6 +138,7 @@ class CallRecorder:
             Call(
                 call=call.label,
                 parent=call.parent,
+                caller=call.caller,
                 step=call.step,
                 role=call.seam.role,
                 callee=call.callee,
@@ -244,8 +247,9 @@ class CallRecorder:
         self._call_counts[callee] += 1
         calls = self._thread.calls
         call = _OpenCall(
-            label=f"{callee}#{self._call_counts[callee]}",
+            label=object_label(callee, self._call_counts[callee]),
             parent=calls[-1].label if calls else "",
+            caller=calls[-1].callee if calls else "",
             step=self.step,
             seam=seam,
             callee=callee,

@@ -49,6 +49,7 @@ class EventLog:
         self._owners = owners
         self._label = label
         self._unfinished: list[Callable[[], Event]] = []
+        self._loaded_layers: dict[str, int] = {}
 
     def add(self, seen: Observation, *, step: str) -> None:
         """Read an observation. What it refers to may change afterwards."""
@@ -81,7 +82,8 @@ class EventLog:
                 return lambda: used
             case EventRecordObservation():
                 name = self._encoder.label(seen.event, seen.name)
-                marked = EventRecorded(step=step, name=name, stream=seen.stream)
+                layer = self._loaded_layers.pop(seen.stream, None)
+                marked = EventRecorded(step=step, name=name, stream=seen.stream, layer=layer)
                 return lambda: marked
             case EventWaitObservation():
                 name = f"stream:{seen.name}"
@@ -93,18 +95,24 @@ class EventLog:
     def _transfer(self, seen: TransferObservation, step: str) -> Callable[[], Event]:
         # The observation holds the pool and the slots, so it must not outlive this call.
         pool = self._label(seen.host_pool)
+        named, rows = seen.device_pool, seen.rows
         device_slots = self._encoder.slots(seen.device_slots)
         host_slots = self._encoder.slots(seen.host_slots)
         direction, plane, layer = seen.direction, seen.plane, seen.layer
         moved_bytes, backend, stream = seen.bytes, seen.backend, seen.stream
+        if direction == "load":
+            self._loaded_layers[stream] = layer
         return lambda: Transfer(
             step=step,
             direction=direction,
-            pool=self._owners.resolve(pool, side="host").removeprefix("host."),
+            pool=self._owners.pool(pool, side="host"),
+            device_pool=self._owners.pool(pool, side="host") if named is None else named,
             plane=plane,
             layer=layer,
             device_slots=device_slots["slots"],
             host_slots=host_slots["slots"],
+            rows=rows,
+            row_bytes=moved_bytes // rows if rows else 0,
             bytes=moved_bytes,
             backend=backend,
             stream=stream,

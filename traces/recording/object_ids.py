@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TypeAlias
 
-from traces.recording.probes import PoolSide
+from traces.schema.model import PoolSide, name_of_label, object_label
 
 ObjectRef: TypeAlias = Callable[[], object]
 
@@ -40,7 +40,7 @@ class ObjectIds:
         if self.has_label(thing):
             return self._labelled[id(thing)][1]
         self._counts[name] += 1
-        label = f"{name}#{self._counts[name]}"
+        label = object_label(name, self._counts[name])
         self._labelled[id(thing)] = (object_ref(thing), label)
         return label
 
@@ -63,11 +63,15 @@ class OwnerNames:
     def resolve(self, label: str, *, side: PoolSide) -> str:
         """Return the owner name of an object; without a claim its class stands for the pool."""
         if label not in self._resolved:
-            name = self._claimed.get(label, f"{side}.{label.partition('#')[0]}")
+            name = self._claimed.get(label, f"{side}.{name_of_label(label)}")
             self._counts[name] += 1
             ordinal = self._counts[name]
-            self._resolved[label] = name if ordinal == 1 else f"{name}#{ordinal}"
+            self._resolved[label] = name if ordinal == 1 else object_label(name, ordinal)
         return self._resolved[label]
+
+    def pool(self, label: str, *, side: PoolSide) -> str:
+        """Return the name of an object's pool: its owner name without the side."""
+        return self.resolve(label, side=side).removeprefix(f"{side}.")
 
 
 def object_ref(thing: object) -> ObjectRef:

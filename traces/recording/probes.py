@@ -10,13 +10,13 @@ from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+from traces.schema.model import Direction, PoolSide, Role, StorageOperation
+
 if TYPE_CHECKING:
     import torch
 
     from traces.recording.encode import Encoder
 
-Role: TypeAlias = Literal["builder", "constructor", "operation"]
-PoolSide: TypeAlias = Literal["device", "host"]
 Values: TypeAlias = Mapping[str, Any]
 """Bound parameters of one call, defaults filled in, ``self`` included."""
 
@@ -31,6 +31,29 @@ class PoolNaming:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BufferRows:
+    """The rows of one buffer.
+
+    Attributes:
+        pool: whose rows they are; empty for the pool that owns the buffer.
+        planes: their kinds, as transfers name them; several where they lie in one buffer.
+        layer: index in the pool; None where the buffer holds all layers.
+        row_bytes: bytes of one row of one plane and layer.
+        slots_per_row: slots that share a row.
+    """
+
+    pool: str
+    planes: tuple[str, ...]
+    layer: int | None
+    row_bytes: int
+    slots_per_row: int
+
+
+RowLookup: TypeAlias = Callable[[int], BufferRows | None]
+"""Returns the rows of the buffer at an address; asked when the recording ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolView:
     """How to read the buffers of a pool.
 
@@ -38,24 +61,34 @@ class PoolView:
         layout: host layout; empty on the device side.
         is_pinned: whether a buffer lies in page-locked memory.
         tensors: yields the buffers by attribute path; None for every public tensor attribute.
+        rows: returns what tells the rows of the pool's buffers; None where slots number none.
     """
 
     side: PoolSide
     layout: str
     is_pinned: Callable[["torch.Tensor"], bool]
     tensors: Callable[[object], Iterable[tuple[str, "torch.Tensor"]]] | None = None
+    rows: Callable[[object], RowLookup] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferObservation:
-    """Rows of one plane of one layer were copied between a device pool and ``host_pool``."""
+    """Rows of one plane of one layer were copied between a device pool and ``host_pool``.
 
-    direction: Literal["backup", "load"]
+    Attributes:
+        device_pool: name of the pool whose rows they are on the device; None where it is that of
+            the host pool.
+        rows: rows of the device buffer that ``device_slots`` mean.
+    """
+
+    direction: Direction
     host_pool: object
+    device_pool: str | None
     plane: str
     layer: int
     device_slots: "torch.Tensor"
     host_slots: "torch.Tensor"
+    rows: int
     bytes: int
     backend: str
     stream: str
@@ -82,7 +115,7 @@ class ReleaseObservation:
 class StorageObservation:
     """An access to the storage tier; see :class:`~traces.schema.model.StorageAccess`."""
 
-    operation: Literal["open", "query", "store", "fetch", "refuse"]
+    operation: StorageOperation
     pool: str
     key: str
     bytes: int

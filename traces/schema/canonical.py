@@ -21,6 +21,7 @@ from traces.errors import GoldenWriteError, TraceFormatError
 from traces.schema.model import SCHEMA, Record, Recording, Sites, Trace
 
 SUFFIX = ".json"
+_OLDER_SCHEMAS = ("goldentrace.trace/1",)
 SITES_SUFFIX = ".sites.json"
 
 _CONFLICT = re.compile(r"^(?:<{7}|={7}|>{7}|\|{7})(?: |\r?$)", re.MULTILINE)
@@ -68,7 +69,7 @@ def parse(text: str, *, subject: str = "trace") -> Trace:
     _refuse_conflict(body, subject)
     trace = _decode(body, Trace, subject)
     if trace.schema != SCHEMA:
-        raise TraceFormatError(subject, "schema must be known", expected=SCHEMA, got=trace.schema)
+        raise _schema_error(subject, trace.schema)
     # A repeated key is dropped silently by the decoder, so the text it gives back differs.
     if render(trace) != body:
         _refuse_repeated_keys(body, subject)
@@ -269,7 +270,20 @@ def _refuse_foreign(text: str, kind: type[Trace] | type[Sites], subject: str) ->
     loose = msgspec.json.decode(text)
     found = loose.get("schema", "no schema") if isinstance(loose, dict) else type(loose).__name__
     if found != SCHEMA:
-        raise TraceFormatError(subject, "schema must be known", expected=SCHEMA, got=found)
+        raise _schema_error(subject, found)
+
+
+def _schema_error(subject: str, found: object) -> TraceFormatError:
+    """Return the error for another schema; what an older version wrote can be written again."""
+    if found not in _OLDER_SCHEMAS:
+        return TraceFormatError(subject, "schema must be known", expected=SCHEMA, got=found)
+    renewal = "`goldentrace regenerate --reason TEXT` or `pytest --golden-update`"
+    return TraceFormatError(
+        subject,
+        "schema must not be an older one",
+        expected=f"{SCHEMA}, as {renewal} writes",
+        got=found,
+    )
 
 
 def _refuse_conflict(text: str, subject: str) -> None:

@@ -1,18 +1,40 @@
-"""The schema of a trace, ``goldentrace.trace/1``: closed, frozen, validated when read.
+"""The schema of a trace, ``goldentrace.trace/2``: closed, frozen, validated when read.
 
 A trace holds what a stack builder *did*, in the field's words. It holds no address, time, path,
 host name, version or hash order. Source locations are kept apart, in :class:`Sites`: they move with
 every edit and are needed only to point at a line.
+
+Names of streams, events and buffers and the texts of messages are labels: they are compared and
+shown. What a rule needs to know stands in a field of its own.
 """
 
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-SCHEMA = "goldentrace.trace/1"
+SCHEMA = "goldentrace.trace/2"
+
+HOST = "host"
+"""Stream of what the host itself waits for."""
 
 Slots: TypeAlias = str
 """Slot numbers as runs in order of use: ``64-127,192``; empty for none."""
+
+Role: TypeAlias = Literal["builder", "constructor", "operation"]
+PoolSide: TypeAlias = Literal["device", "host"]
+Direction: TypeAlias = Literal["backup", "load"]
+AccessKind: TypeAlias = Literal["read", "write"]
+StorageOperation: TypeAlias = Literal["open", "query", "store", "fetch", "refuse"]
+
+
+def object_label(name: str, ordinal: int) -> str:
+    """Return the label of an object or a call: ``MLATokenToKVPoolHost#1``."""
+    return f"{name}#{ordinal}"
+
+
+def name_of_label(label: str) -> str:
+    """Return the name in a label: ``MLATokenToKVPoolHost``."""
+    return label.rpartition("#")[0]
 
 
 class Record(
@@ -42,6 +64,7 @@ class Call(Record, frozen=True):
     Attributes:
         call: label, unique in the trace: ``callee#ordinal``.
         parent: label of the recorded call it was made from; empty at the top.
+        caller: callee of that call; empty at the top.
         step: scenario step during which it happened.
         role: ``builder`` (build_*, attach_* and functions between them), ``constructor``
             (pools, entries, group, controller) or ``operation`` (controller, cache, group).
@@ -54,8 +77,9 @@ class Call(Record, frozen=True):
 
     call: str
     parent: str
+    caller: str
     step: str
-    role: Literal["builder", "constructor", "operation"]
+    role: Role
     callee: str
     arguments: tuple[Argument, ...]
     returns: Any
@@ -67,8 +91,15 @@ class TensorRecord(Record, frozen=True):
 
     Attributes:
         owner: ``device.KV``, ``host.INDEXER``, ``device.SWAKVPool`` for a pool without an entry.
+        side: of the owner.
+        pool: whose rows it holds: ``INDEXER`` for index pages that lie in the KV pool.
         object: label of the owning object: ``MLATokenToKVPoolHost#1``.
         name: attribute path in the owner: ``kv_buffer``, ``k_buffer[3]``.
+        planes: kinds of its rows, as in transfers and round trips: one, or several of equal width
+            (``k`` and ``v``); none where no slot numbers rows.
+        layer: index in the pool of the layer whose rows it holds; None for all layers.
+        row_bytes: bytes of one row of one plane and layer; 0 without a plane.
+        slots_per_row: slots that share a row, a page of index keys; 0 without a plane.
         stride: in elements, as in torch.
         layout: the pool's host layout, empty for device buffers.
         bytes: size in bytes.
@@ -76,8 +107,14 @@ class TensorRecord(Record, frozen=True):
     """
 
     owner: str
+    side: PoolSide
+    pool: str
     object: str
     name: str
+    planes: tuple[str, ...]
+    layer: int | None
+    row_bytes: int
+    slots_per_row: int
     shape: tuple[int, ...]
     dtype: str
     stride: tuple[int, ...]
@@ -88,15 +125,28 @@ class TensorRecord(Record, frozen=True):
 
 
 class Transfer(Record, frozen=True, tag_field="event", tag="transfer"):
-    """Bytes of one plane of one layer moved between a device pool and a host pool."""
+    """Bytes of one plane of one layer moved between a device pool and a host pool.
+
+    Attributes:
+        pool: the host pool.
+        device_pool: whose rows they are on the device; another one than ``pool`` for a draft that
+            is packed into the target's host pool.
+        layer: index in the pool.
+        rows: rows of the device buffer that the slots mean.
+        row_bytes: bytes moved of each.
+        bytes: all of them.
+    """
 
     step: str
-    direction: Literal["backup", "load"]
+    direction: Direction
     pool: str
+    device_pool: str
     plane: str
     layer: int
     device_slots: Slots
     host_slots: Slots
+    rows: int
+    row_bytes: int
     bytes: int
     backend: str
     stream: str
@@ -132,22 +182,28 @@ class StorageAccess(Record, frozen=True, tag_field="event", tag="storage"):
     """
 
     step: str
-    operation: Literal["open", "query", "store", "fetch", "refuse"]
+    operation: StorageOperation
     pool: str
     key: str
     bytes: int
 
 
 class EventRecorded(Record, frozen=True, tag_field="event", tag="record"):
-    """A device event was recorded on a stream: the tail of a happens-before edge."""
+    """A device event was recorded on a stream: the tail of a happens-before edge.
+
+    Attributes:
+        layer: index of the layer whose load was launched last on the stream, since its previous
+            event; None for none.
+    """
 
     step: str
     name: str
     stream: str
+    layer: int | None
 
 
 class EventAwaited(Record, frozen=True, tag_field="event", tag="wait"):
-    """A stream (or ``host``) waits for a device event: the head of a happens-before edge."""
+    """A stream (or :data:`HOST`) waits for a device event: the head of a happens-before edge."""
 
     step: str
     name: str
@@ -162,8 +218,45 @@ class Message(Record, frozen=True, tag_field="event", tag="message"):
     text: str
 
 
+class RaceAccess(Record, frozen=True):
+    """One of the two accesses of a race.
+
+    Attributes:
+        operation: ``backup``, ``load``, ``attention``, or the name of another operation.
+        accessor: accessor of the pool through which attention reads; empty for none.
+        on: whether a stream did it or the host.
+        access: what it does to the bytes.
+    """
+
+    operation: str
+    accessor: str
+    on: Literal["stream", "host"]
+    access: AccessKind
+
+
+class Race(Record, frozen=True, tag_field="event", tag="race"):
+    """Two accesses to the same bytes that nothing orders, as the simulated device found them.
+
+    Attributes:
+        pool: device pool they touch; empty for other memory.
+        buffer: attribute path in the pool without the number of the layer; empty for other memory.
+        layer: index of the layer; None for all layers, or for other memory.
+        first: what the program launched first.
+        second: what it launched second.
+        text: both, for people.
+    """
+
+    step: str
+    pool: str
+    buffer: str
+    layer: int | None
+    first: RaceAccess
+    second: RaceAccess
+    text: str
+
+
 Event: TypeAlias = (
-    Transfer | Allocation | Release | StorageAccess | EventRecorded | EventAwaited | Message
+    Transfer | Allocation | Release | StorageAccess | EventRecorded | EventAwaited | Message | Race
 )
 
 
@@ -180,6 +273,7 @@ class RoundTrip(Record, frozen=True, tag_field="digest", tag="round_trip"):
 
     Attributes:
         pool: pool name, ``KV``.
+        plane: kind of rows compared; empty for all of the pool.
         equal: whether every loaded row has the bytes that were written.
         wrong_slots: loaded slots whose bytes differ.
         foreign_slots: slots outside the destination whose bytes changed.
@@ -187,12 +281,56 @@ class RoundTrip(Record, frozen=True, tag_field="digest", tag="round_trip"):
 
     step: str
     pool: str
+    plane: str
     equal: bool
     wrong_slots: Slots
     foreign_slots: Slots
 
+    @property
+    def rows(self) -> str:
+        """What was compared, for people: ``KV``, ``KV.kv``."""
+        return f"{self.pool}.{self.plane}" if self.plane else self.pool
 
-DigestRecord: TypeAlias = Digest | RoundTrip
+
+class Reading(Record, frozen=True, tag_field="digest", tag="reading"):
+    """Rows that an accessor handed out behind a load, read while the load was on its way.
+
+    Attributes:
+        pool: pool name, ``KV``.
+        accessor: method of the pool: ``get_key_buffer``.
+        stream: stream of its own, on which it was called and the rows were read.
+        waited: whether that stream waited for any event.
+        equal: whether the rows read have the bytes that were written.
+    """
+
+    step: str
+    pool: str
+    accessor: str
+    stream: str
+    waited: bool
+    equal: bool
+
+
+class TreeMatch(Record, frozen=True, tag_field="digest", tag="tree_match"):
+    """What a tree found of a token sequence.
+
+    Attributes:
+        sequence: which one: ``first``.
+        phase: after what it was looked for: ``inserted``, ``evicted``, ``loaded``.
+        found: whether every token was found where it must be.
+        missing: positions of the tokens that were not.
+        elsewhere: positions of the tokens that were found on the other side.
+    """
+
+    step: str
+    sequence: str
+    phase: str
+    found: bool
+    missing: Slots
+    elsewhere: Slots
+
+
+DigestRecord: TypeAlias = Digest | RoundTrip | Reading | TreeMatch
 
 
 class Outcome(Record, frozen=True):

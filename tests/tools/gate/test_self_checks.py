@@ -17,7 +17,9 @@ def test_rows_that_did_not_come_back_are_a_complaint(broken_trace):
 
 
 def test_foreign_rows_that_were_touched_are_a_complaint(make_trace):
-    trip = RoundTrip(step="load", pool="SWA", equal=True, wrong_slots="", foreign_slots="7-9")
+    trip = RoundTrip(
+        step="load", pool="SWA", plane="", equal=True, wrong_slots="", foreign_slots="7-9"
+    )
     trace = msgspec.structs.replace(make_trace("a"), digests=(trip,))
     [line] = failed_checks(trace)
     assert line.startswith("a: a load must leave other slots alone; expected none touched, got 7-9")

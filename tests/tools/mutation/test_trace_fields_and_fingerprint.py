@@ -26,6 +26,7 @@ from traces.schema.model import (
 CALL = Call(
     call="Pool#1",
     parent="",
+    caller="",
     step="build",
     role="constructor",
     callee="Pool",
@@ -34,7 +35,7 @@ CALL = Call(
     raises=None,
 )
 EVENTS = (
-    EventRecorded(step="backup", name="start#1", stream="default"),
+    EventRecorded(step="backup", name="start#1", stream="default", layer=None),
     EventAwaited(step="backup", name="start#1", stream="write"),
 )
 TRACE = Trace(

@@ -13,7 +13,7 @@ from tools.releases.backtest import (
     run_backtest,
 )
 from tools.releases.survey import SurveyRun
-from traces.audit.finding import make_finding
+from traces.audit.finding import finding_rank
 from traces.diff.aliases import NO_ALIASES
 from traces.schema.model import (
     SCHEMA,
@@ -25,7 +25,7 @@ from traces.schema.model import (
     TensorRecord,
     Trace,
 )
-from traces.schema.verdict import Kind
+from traces.schema.verdict import Cause, Kind
 
 FAULT = """
 target = "sglang"
@@ -50,18 +50,15 @@ def side(row, *, found=(), **more):
 
 
 def unmoved(where):
-    return make_finding(
-        Kind.DECLARED_NOT_ASSEMBLED,
+    return Cause(
+        kind=Kind.DECLARED_NOT_ASSEMBLED,
+        rank=finding_rank(Kind.DECLARED_NOT_ASSEMBLED),
         where=where,
         message="rows are never moved",
         builder="build",
-        callee=None,
-        parameter=None,
         before="moved",
         after="never moved",
-        location=None,
-        scenarios=["s"],
-        consequences=(),
+        scenarios=("s",),
     )
 
 
@@ -69,6 +66,7 @@ def recording(row, layout):
     call = Call(
         call="Host#1",
         parent="",
+        caller="",
         step="build",
         role="constructor",
         callee="Host",
@@ -81,8 +79,14 @@ def recording(row, layout):
     )
     tensor = TensorRecord(
         owner="host.KV",
+        side="host",
+        pool="KV",
         object="Host#1",
         name="kv",
+        planes=("kv",),
+        layer=None,
+        row_bytes=row,
+        slots_per_row=1,
         shape=(8, row),
         dtype="uint8",
         stride=(row, 1),

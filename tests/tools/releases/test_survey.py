@@ -12,6 +12,7 @@ def played(*builders, has):
         Call(
             call=f"{name}#1",
             parent="",
+            caller="",
             step="",
             role="builder",
             callee=name,

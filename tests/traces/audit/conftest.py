@@ -9,8 +9,10 @@ from traces.schema.model import (
     Argument,
     Call,
     Location,
-    Message,
     Outcome,
+    Race,
+    RaceAccess,
+    Reading,
     Recording,
     RoundTrip,
     ScenarioRecord,
@@ -18,6 +20,7 @@ from traces.schema.model import (
     TensorRecord,
     Trace,
     Transfer,
+    name_of_label,
 )
 
 STACKS = "assembler/stacks.py"
@@ -41,6 +44,7 @@ def call(
     made = Call(
         call=label,
         parent=parent,
+        caller=name_of_label(parent),
         step="build",
         role=role,
         callee=label.partition("#")[0],
@@ -94,10 +98,13 @@ def transfer(direction="backup", **changes):
         "step": "backup" if direction == "backup" else "reload",
         "direction": direction,
         "pool": "KV",
+        "device_pool": changes.get("pool", "KV"),
         "plane": "kv_buffer",
         "layer": 0,
         "device_slots": "64-191",
         "host_slots": "0-127",
+        "rows": 128,
+        "row_bytes": 656,
         "bytes": 128 * 656,
         "backend": "kernel",
         "stream": direction,
@@ -106,14 +113,21 @@ def transfer(direction="backup", **changes):
 
 
 def tensor(owner="device.KV", name="kv_buffer[0]", shape=(576, 1, 656), **changes):
-    """One buffer of bytes."""
+    """One buffer of bytes, of one layer on the device and of all of them on the host."""
+    side, _, pool = owner.partition(".")
     size = 1
     for length in shape:
         size *= length
     fields = {
         "owner": owner,
+        "side": side,
+        "pool": pool,
         "object": "Pool#1",
         "name": name,
+        "planes": ("kv_buffer",),
+        "layer": 0 if side == "device" else None,
+        "row_bytes": shape[-1],
+        "slots_per_row": 1,
         "shape": shape,
         "dtype": "uint8",
         "stride": tuple(1 for _ in shape),
@@ -125,19 +139,44 @@ def tensor(owner="device.KV", name="kv_buffer[0]", shape=(576, 1, 656), **change
     return TensorRecord(**{**fields, **changes})
 
 
-def trip(pool="KV.kv_buffer", wrong="", foreign=""):
+def trip(rows="KV.kv_buffer", wrong="", foreign=""):
     """One round trip, equal unless slots are wrong."""
+    pool, _, plane = rows.partition(".")
     return RoundTrip(
-        step="reload", pool=pool, equal=not wrong, wrong_slots=wrong, foreign_slots=foreign
+        step="reload",
+        pool=pool,
+        plane=plane,
+        equal=not wrong,
+        wrong_slots=wrong,
+        foreign_slots=foreign,
     )
 
 
-def race(text):
-    return Message(step="reload", level="error", text=f"race: {text}")
+def reading(accessor="get_key_buffer", *, waited=False, equal=True):
+    """What an accessor of the pool KV handed out behind a load."""
+    return Reading(
+        step="reload", pool="KV", accessor=accessor, stream="any", waited=waited, equal=equal
+    )
+
+
+def race(first="load", second="attention", *, access="read", accessor="", **place):
+    """Two operations that nothing orders, the second of which reads or writes."""
+    return Race(
+        **{"step": "reload", "pool": "KV", "buffer": "kv_buffer", "layer": 0, **place},
+        first=RaceAccess(operation=first, accessor="", on="stream", access="write"),
+        second=RaceAccess(operation=second, accessor=accessor, on="stream", access=access),
+        text="one and another",
+    )
 
 
 @pytest.fixture
 def made():
     return SimpleNamespace(
-        call=call, recording=recording, transfer=transfer, tensor=tensor, trip=trip, race=race
+        call=call,
+        recording=recording,
+        transfer=transfer,
+        tensor=tensor,
+        trip=trip,
+        reading=reading,
+        race=race,
     )

@@ -3,6 +3,7 @@
 import pytest
 
 from traces.audit.restoration import unrestored_rows
+from traces.schema.model import TreeMatch
 
 
 def found_in(recording):
@@ -59,12 +60,14 @@ def test_rows_that_were_moved_and_are_wrong_came_back_stale(made, stack):
 
 def test_what_a_tree_matched_is_no_buffer(made, stack):
     """Control: the rows in the test above have the same wrong slots."""
-    recording = stack(digests=[made.trip("TREE.first_evicted", wrong="64")], events=[])
-    assert found_in(recording) == []
+    match = TreeMatch(
+        step="tree", sequence="first", phase="evicted", found=False, missing="64", elsewhere=""
+    )
+    assert found_in(stack(digests=[match], events=[])) == []
 
 
 def test_a_sidecar_of_the_anchor_moves_the_anchors_rows(made, stack):
-    moved = made.transfer(pool="INDEXER", plane="index_k_with_scale_buffer")
+    moved = made.transfer(pool="INDEXER", device_pool="KV", plane="index_k_with_scale_buffer")
     recording = stack(
         digests=[made.trip("KV.index_k_with_scale_buffer", wrong="64")], events=[moved]
     )
@@ -72,7 +75,7 @@ def test_a_sidecar_of_the_anchor_moves_the_anchors_rows(made, stack):
 
 
 def test_a_sidecar_of_the_anchor_does_not_move_the_drafts_rows(made, stack):
-    moved = made.transfer(pool="INDEXER", plane="index_k_with_scale_buffer")
+    moved = made.transfer(pool="INDEXER", device_pool="KV", plane="index_k_with_scale_buffer")
     recording = stack(
         digests=[
             made.trip("KV.index_k_with_scale_buffer"),
@@ -90,8 +93,8 @@ def test_a_sidecar_of_the_anchor_does_not_move_the_drafts_rows(made, stack):
 
 def test_a_packed_draft_is_moved_with_the_target(made, stack):
     records = {"digests": [made.trip("KV.kv_buffer"), made.trip("DRAFT.kv_buffer", wrong="64")]}
-    packed = stack(**records, events=[made.transfer()], config={"draft": "packed"})
-    alone = stack(**records, events=[made.transfer()], config={"draft": "sidecar"})
+    packed = stack(**records, events=[made.transfer(device_pool="DRAFT")])
+    alone = stack(**records, events=[made.transfer()])
     assert found_in(packed)[0][0] == "stale_after_restore"
     assert found_in(alone)[0][0] == "declared_not_assembled"
 
@@ -107,5 +110,5 @@ def test_a_round_trip_of_a_whole_pool_is_stale(made, stack):
 
 
 def test_reading_through_an_accessor_is_another_rule(made, stack):
-    recording = stack(digests=[made.trip("KV.read.get_key_buffer", wrong="64")])
+    recording = stack(digests=[made.reading(equal=False)])
     assert found_in(recording) == []

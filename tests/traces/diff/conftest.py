@@ -16,6 +16,7 @@ from traces.schema.model import (
     ScenarioRecord,
     TensorRecord,
     Trace,
+    name_of_label,
 )
 
 
@@ -50,6 +51,7 @@ class Records:
         return Call(
             call=label,
             parent=parent,
+            caller=name_of_label(parent),
             step=step,
             role=role,
             callee=callee,
@@ -70,8 +72,14 @@ class Records:
         stride = tuple(1 for _ in shape)
         record = TensorRecord(
             owner=owner,
+            side=owner.partition(".")[0],
+            pool=owner.partition(".")[2],
             object=f"{owner}#1",
             name=name,
+            planes=(),
+            layer=None,
+            row_bytes=0,
+            slots_per_row=0,
             shape=shape,
             dtype="uint8",
             stride=stride,

@@ -25,6 +25,7 @@ from traces.schema.model import (
     TensorRecord,
     Trace,
     Transfer,
+    name_of_label,
 )
 
 ATTACH, STACKS, CONTROLLER = (
@@ -88,6 +89,7 @@ class Play:
         record = {
             "call": label,
             "parent": self._parents[-1],
+            "caller": name_of_label(self._parents[-1]),
             "step": self.step,
             "role": role,
             "callee": callee,
@@ -122,8 +124,14 @@ class Play:
         self.tensors.append(
             TensorRecord(
                 owner=owner,
+                side=owner.partition(".")[0],
+                pool=owner.partition(".")[2],
                 object=made["ref"],
                 name=name,
+                planes=(),
+                layer=None,
+                row_bytes=0,
+                slots_per_row=0,
                 shape=tuple(shape),
                 dtype=dtype,
                 stride=tuple(stride),
@@ -284,10 +292,13 @@ def move(play: Play, step: str, line: int, direction: str, pool: str, layer: int
             step=step,
             direction=direction,
             pool=pool,
+            device_pool=pool,
             plane="kv" if pool == "KV" else "index_k",
             layer=layer,
             device_slots="64-127",
             host_slots="0-63",
+            rows=64,
+            row_bytes=width,
             bytes=64 * width,
             backend="kernel",
             stream="write" if direction == "backup" else "load",
@@ -315,7 +326,8 @@ def write(play: Play) -> None:
             raise RuntimeError("boom")
     if not play.has("drop wait in write"):
         play.event(
-            (CONTROLLER, 100), EventRecorded(step="write", name="write.start", stream="default")
+            (CONTROLLER, 100),
+            EventRecorded(step="write", name="write.start", stream="default", layer=None),
         )
         play.event(
             (CONTROLLER, 101), EventAwaited(step="write", name="write.start", stream="write")
@@ -324,7 +336,10 @@ def write(play: Play) -> None:
         for layer in range(2):
             if not (play.has("drop backup of the indexer") and pool == "INDEXER"):
                 move(play, "write", 77, "backup", pool, layer)
-    play.event((CONTROLLER, 110), EventRecorded(step="write", name="write.finish", stream="write"))
+    play.event(
+        (CONTROLLER, 110),
+        EventRecorded(step="write", name="write.finish", stream="write", layer=None),
+    )
     play.digests.append(Digest(step="write", owner="host.KV", sha256=f"{play.width:016x}"))
 
 
@@ -342,7 +357,8 @@ def load(play: Play) -> None:
             if not (play.has("drop load of layer 1") and layer == 1 and pool == "KV"):
                 move(play, "load", 88, "load", pool, layer)
         play.event(
-            (CONTROLLER, 150), EventRecorded(step="load", name=f"load.layer{layer}", stream="load")
+            (CONTROLLER, 150),
+            EventRecorded(step="load", name=f"load.layer{layer}", stream="load", layer=layer),
         )
     for layer in range(2):
         if not play.has("drop wait in read"):
@@ -355,6 +371,7 @@ def load(play: Play) -> None:
         RoundTrip(
             step="load",
             pool="KV",
+            plane="",
             equal=not wrong,
             wrong_slots="64-127" if wrong else "",
             foreign_slots="",

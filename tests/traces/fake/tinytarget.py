@@ -131,10 +131,12 @@ def _moved(values: Values, result: int) -> TransferObservation:
     return TransferObservation(
         direction=values["direction"],
         host_pool=values["host_pool"],
+        device_pool=None,
         plane="kv",
         layer=values["layer"],
         device_slots=values["device_indices"],
         host_slots=values["host_indices"],
+        rows=len(values["device_indices"]),
         bytes=result,
         backend="kernel",
         stream="default",

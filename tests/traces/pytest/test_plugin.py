@@ -25,7 +25,7 @@ def test_missing_golden_fails_and_update_writes_it_canonically(project):
     assert project.goldens() == {}
     project.update().assert_outcomes(passed=1)
     (content,) = project.goldens().values()
-    assert content.startswith(b'{\n"schema":"goldentrace.trace/1",\n"scenario":{"name":"one",')
+    assert content.startswith(b'{\n"schema":"goldentrace.trace/2",\n"scenario":{"name":"one",')
     assert snapshot.canonical.is_canonical(content, parse(content.decode()))
     project.run().assert_outcomes(passed=1)
 
@@ -173,7 +173,7 @@ def test_failed_round_trip_is_never_written(project, result):
         "from traces.schema.model import RoundTrip\n"
         "def test_one(golden_trace):\n"
         "    with golden_trace('one') as recorder:\n"
-        f"        recorder.digest(RoundTrip(step='load', pool='KV', {result}{foreign}))\n"
+        f"        recorder.digest(RoundTrip(step='load', pool='KV', plane='', {result}{foreign}))\n"
     )
 
     result = project.update()

@@ -218,10 +218,13 @@ def test_events_are_in_program_order_with_pools_slots_and_labels(tiny):
         "step": "write",
         "direction": "backup",
         "pool": "KV",
+        "device_pool": "KV",
         "plane": "kv",
         "device_slots": "2-5",
         "host_slots": "0-3",
         # four rows of 16 float32
+        "rows": 4,
+        "row_bytes": 64,
         "bytes": 256,
         "backend": "kernel",
         "stream": "default",
@@ -230,7 +233,7 @@ def test_events_are_in_program_order_with_pools_slots_and_labels(tiny):
         Allocation(step="write", owner="host.KV", need=4, slots="0-3"),
         Transfer(layer=0, **moved),
         Transfer(layer=1, **moved),
-        EventRecorded(step="write", name="write.finish#1", stream="write"),
+        EventRecorded(step="write", name="write.finish#1", stream="write", layer=None),
         EventAwaited(step="write", name="write.finish#1", stream="host"),
     )
     assert recorder.events[8].name == "write.finish#2"
@@ -333,7 +336,7 @@ def test_call_that_cannot_bind_is_recorded_with_the_error_it_raises(tiny):
 def test_scenario_and_digests_are_kept(tiny):
     digests = (
         Digest(step="build", owner="host.KV", sha256="0" * 16),
-        RoundTrip(step="load", pool="KV", equal=True, wrong_slots="", foreign_slots=""),
+        RoundTrip(step="load", pool="KV", plane="", equal=True, wrong_slots="", foreign_slots=""),
     )
     with record(target=tiny) as recorder:
         recorder.scenario("one", {"page_size": 64, "shape": (1, 2)})

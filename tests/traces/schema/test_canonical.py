@@ -35,6 +35,7 @@ def trace_with(*, value: object = 1, config: dict | None = None, events: tuple =
     call = Call(
         call="f#1",
         parent="",
+        caller="",
         step="build",
         role="builder",
         callee="f",
@@ -53,18 +54,18 @@ def trace_with(*, value: object = 1, config: dict | None = None, events: tuple =
     )
 
 
-RECORD = EventRecorded(step="build", name="write.start#1", stream="default")
+RECORD = EventRecorded(step="build", name="write.start#1", stream="default", layer=None)
 
 TEXT = """{
-"schema":"goldentrace.trace/1",
+"schema":"goldentrace.trace/2",
 "scenario":{"name":"one","config":{"page_size":64}},
 "calls":[
-{"call":"f#1","parent":"","step":"build","role":"builder","callee":"f","arguments":[{"name":"x","value":1,"given":true}],"returns":null,"raises":null}
+{"call":"f#1","parent":"","caller":"","step":"build","role":"builder","callee":"f","arguments":[{"name":"x","value":1,"given":true}],"returns":null,"raises":null}
 ],
 "tensors":[],
 "events":[
-{"event":"record","step":"build","name":"write.start#1","stream":"default"},
-{"event":"record","step":"build","name":"write.start#1","stream":"default"}
+{"event":"record","step":"build","name":"write.start#1","stream":"default","layer":null},
+{"event":"record","step":"build","name":"write.start#1","stream":"default","layer":null}
 ],
 "digests":[],
 "outcome":{"ok":true,"failed_step":"","failure":null}
@@ -155,7 +156,12 @@ def test_crlf_and_byte_order_mark_are_read_but_are_not_canonical():
         assert not is_canonical(crooked.encode(), trace)
 
 
-FOREIGN = "t: schema must be known; expected goldentrace.trace/1, got "
+FOREIGN = "t: schema must be known; expected goldentrace.trace/2, got "
+OLDER = (
+    "t: schema must not be an older one; expected goldentrace.trace/2, as "
+    "`goldentrace regenerate --reason TEXT` or `pytest --golden-update` writes, "
+    "got goldentrace.trace/1"
+)
 NOT_JSON = "t: must be one complete JSON document; expected JSON, got "
 REPEATED = "t: keys must not repeat; expected one of each, got "
 
@@ -169,7 +175,9 @@ REPEATED = "t: keys must not repeat; expected one of each, got "
         ("[]", FOREIGN + "list"),
         ("{}", FOREIGN + "no schema"),
         ('{"schema":"goldentrace.verdict/1"}', FOREIGN + "goldentrace.verdict/1"),
-        (TEXT.replace("trace/1", "trace/2"), FOREIGN + "goldentrace.trace/2"),
+        (TEXT.replace("trace/2", "trace/3"), FOREIGN + "goldentrace.trace/3"),
+        (TEXT.replace("trace/2", "trace/1"), OLDER),
+        ('{"schema":"goldentrace.trace/1","calls":[{"call":"f#1"}]}', OLDER),
         (TEXT.replace('"ok":true', '"ok":true,"new":1'), "Object contains unknown field `new`"),
         (TEXT.replace(',"failed_step":""', ""), "Object missing required field `failed_step`"),
         (TEXT.replace('"ok":true', '"ok":1'), "Expected `bool`, got `int` - at `$.outcome.ok`"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from traces.diff.attribute.causes import CauseIndex
 from traces.diff.compare.events import EventDifference, EventFamily
-from traces.diff.compare.optional_reads import accessor_in
+from traces.diff.compare.optional_reads import accessors_by_stream, accessors_of
 from traces.diff.differences import SIGNATURE_KINDS, Difference, DiffLayer
 from traces.diff.index import RecordingIndex, pool_of
 from traces.diff.pairing import CallPairing
@@ -56,9 +56,12 @@ class Attribution:
         explained: dict[str, Difference | None] = {}
         own: dict[EventFamily, Difference] = {}
         affairs: dict[str, Difference] = {}
+        sides = self.pairing
+        readers = accessors_by_stream(sides.base.trace) | accessors_by_stream(sides.head.trace)
         for hunk in hunks.values():
             for found in sorted(hunk, key=lambda one: one.family):
-                own_affair = accessor_in(found) or self._storage_subject(found)
+                accessors = accessors_of(found.event, readers)
+                own_affair = accessors[0] if accessors else self._storage_subject(found)
                 if own_affair:
                     # Whether an accessor waits, and what is stored, follows from nothing else.
                     affairs[own_affair] = self._give(found, affairs.get(own_affair))

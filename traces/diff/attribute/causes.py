@@ -52,7 +52,7 @@ class CauseIndex:
         self, change: ArgumentChange, *, location: Location | None, position: int
     ) -> Difference:
         """Make a difference a cause, or count it with the one that has the same line."""
-        caller = change.pair.head.parent.partition("#")[0]
+        caller = change.pair.head.caller
         key = (change.kind, change.parameter, location, change.pair.head.callee, caller)
         cause = self._by_root.get(key)
         if cause is None:

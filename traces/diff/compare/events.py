@@ -23,6 +23,7 @@ from traces.schema.model import (
     EventAwaited,
     EventRecorded,
     Message,
+    Race,
     Release,
     StorageAccess,
     Transfer,
@@ -86,7 +87,7 @@ class EventComparison:
     def of(cls, pairing: CallPairing) -> "EventComparison":
         """Align the events; linear in their number."""
         old = tuple(_translated(pairing.base.trace.events, pairing.references.renamed))
-        new = pairing.head.trace.events
+        new = tuple(_translated(pairing.head.trace.events, {}))
         alignment = align(_keys(old), _keys(new), likeness=lambda i, j: _likeness(old[i], new[j]))
         return cls(pairing=pairing, old=old, new=new, alignment=alignment)
 
@@ -154,6 +155,8 @@ def describe_event(event: Event) -> tuple[str, str]:
         starred = text.format(_NUMBER.sub("*", event.name), event.stream)
     elif isinstance(event, Message):
         exact = starred = f"{event.level} message"
+    elif isinstance(event, Race):
+        exact = starred = "race"
     elif isinstance(event, StorageAccess):
         starred = " ".join(filter(None, ("storage", event.operation, event.pool)))
         exact = starred if event.operation == "open" else f"{starred} page {event.key}"
@@ -167,7 +170,7 @@ def event_family(event: Event) -> EventFamily:
     """Return the family of an event."""
     if isinstance(event, EventRecorded | EventAwaited):
         return EventFamily.ORDER
-    return EventFamily.MESSAGE if isinstance(event, Message) else EventFamily.DATA
+    return EventFamily.MESSAGE if isinstance(event, Message | Race) else EventFamily.DATA
 
 
 def _steps(events: tuple[Event, ...]) -> set[str]:
@@ -178,6 +181,9 @@ def _translated(events: tuple[Event, ...], renamed: Mapping[str, str]) -> Iterat
     for event in events:
         if renamed and isinstance(event, Allocation | Release):
             event = msgspec.structs.replace(event, owner=renamed_owner(event.owner, renamed))  # noqa: PLW2901
+        elif isinstance(event, EventRecorded):
+            # It follows from the transfers before it.
+            event = msgspec.structs.replace(event, layer=None)  # noqa: PLW2901
         yield event
 
 
@@ -204,6 +210,8 @@ def _changed_fields(event: Event | None, other: Event | None) -> Value:
     """Return the fields that differ, or all when there is no other event."""
     if event is None:
         return None
+    if isinstance(event, Race):
+        return {"text": event.text}
     mine = msgspec.structs.asdict(event)
     theirs = {} if other is None else msgspec.structs.asdict(other)
     return {name: value for name, value in mine.items() if theirs.get(name, mine) != value}

@@ -1,30 +1,22 @@
 """Readings that only one side can make: what cannot be asked of both tells nothing about either.
 
 A package's pools hand their buffers out through accessors, and releases add and remove some. Each
-is read on a stream of its own, ``read.<accessor>``; its result is the round trip
-``<pool>.read.<accessor>``.
+is read on a stream of its own.
 """
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from traces.diff.differences import Difference
-from traces.diff.values import Value
 from traces.schema.model import (
-    DigestRecord,
     Event,
     EventAwaited,
     EventRecorded,
-    Message,
+    Race,
+    Reading,
     Recording,
-    RoundTrip,
+    Trace,
 )
-
-_READING = re.compile(r"(?:^|\.)read\.(\w+)$")
-_ON_READER = re.compile(r" on read\.(\w+)")
-_READER = re.compile(r" by (\w+) on ")
 
 
 def without_unshared_reads(base: Recording, head: Recording) -> tuple[Recording, Recording]:
@@ -35,46 +27,46 @@ def without_unshared_reads(base: Recording, head: Recording) -> tuple[Recording,
     """
     if not (base.trace.outcome.ok and head.trace.outcome.ok):
         return base, head
-    asked, asked_now = _reads(base), _reads(head)
+    asked, asked_now = accessors_by_stream(base.trace), accessors_by_stream(head.trace)
     if not (asked or asked_now):
         return base, head
-    shared = asked & asked_now
-    return _keep_shared(base, shared), _keep_shared(head, shared)
+    shared = set(asked.values()) & set(asked_now.values())
+    return _keep_shared(base, shared, asked), _keep_shared(head, shared, asked_now)
 
 
-def accessor_in(difference: Difference) -> str:
-    """Return the accessor that a wait, or a race that was found, is about; empty for none."""
-    texts = [value["text"] for value in (difference.before, difference.after) if _is_message(value)]
-    named = _ON_READER.search(difference.where) or _READER.search(" ".join(texts))
-    return named[1] if named else ""
+def accessors_by_stream(trace: Trace) -> dict[str, str]:
+    """Return the accessor that reads on each stream of its own."""
+    return {one.stream: one.accessor for one in trace.digests if isinstance(one, Reading)}
 
 
-def _is_message(value: Value) -> bool:
-    return isinstance(value, dict) and "text" in value
+def accessors_of(event: Event, readers: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the accessors whose wait an event is, or that a race is about."""
+    if isinstance(event, EventAwaited | EventRecorded):
+        return (readers[event.stream],) if event.stream in readers else ()
+    if isinstance(event, Race):
+        return tuple(side.accessor for side in (event.first, event.second) if side.accessor)
+    return ()
 
 
-def _reads(recording: Recording) -> set[str]:
-    return {name for digest in recording.trace.digests for name in _of_digest(digest)}
-
-
-def _keep_shared(recording: Recording, shared: set[str]) -> Recording:
+def _keep_shared(
+    recording: Recording, shared: Iterable[str], readers: Mapping[str, str]
+) -> Recording:
     trace, sites = recording.trace, recording.sites
-    kept = [i for i, event in enumerate(trace.events) if shared.issuperset(_of_event(event))]
-    digests = tuple(one for one in trace.digests if shared.issuperset(_of_digest(one)))
-    events = tuple(trace.events[i] for i in kept)
+    wanted = set(shared)
+    kept = [
+        i for i, event in enumerate(trace.events) if wanted.issuperset(accessors_of(event, readers))
+    ]
     return Recording(
-        trace=msgspec.structs.replace(trace, events=events, digests=digests),
+        trace=msgspec.structs.replace(
+            trace,
+            events=tuple(trace.events[i] for i in kept),
+            digests=tuple(
+                one
+                for one in trace.digests
+                if not isinstance(one, Reading) or one.accessor in wanted
+            ),
+        ),
         sites=None
         if sites is None
         else msgspec.structs.replace(sites, events=tuple(sites.events[i] for i in kept)),
     )
-
-
-def _of_digest(digest: DigestRecord) -> Iterable[str]:
-    return _READING.findall(digest.pool) if isinstance(digest, RoundTrip) else ()
-
-
-def _of_event(event: Event) -> Iterable[str]:
-    if isinstance(event, EventAwaited | EventRecorded):
-        return _READING.findall(event.stream)
-    return _READER.findall(event.text) if isinstance(event, Message) else ()

@@ -3,13 +3,24 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+import msgspec
+
 from traces.diff.differences import Difference, DiffLayer, with_step
 from traces.diff.index import pool_of, renamed_owner
 from traces.diff.pairing import CallPairing
 from traces.diff.values import Value, same_value
-from traces.schema.model import Digest, DigestRecord, Failure, Outcome, RoundTrip
+from traces.schema.model import (
+    Digest,
+    DigestRecord,
+    Failure,
+    Outcome,
+    Reading,
+    RoundTrip,
+    TreeMatch,
+)
 from traces.schema.verdict import Kind, Level
 
+_IDENTIFYING_FIELDS = {"step", "pool", "plane", "accessor", "stream", "sequence", "phase"}
 _Keyed = dict[tuple[str, str, str, int], tuple[int, DigestRecord]]
 
 
@@ -108,20 +119,32 @@ def _keyed(digests: tuple[DigestRecord, ...], renamed: Mapping[str, str]) -> _Ke
 
 
 def _key(digest: DigestRecord, renamed: Mapping[str, str]) -> tuple[str, str, str]:
-    if isinstance(digest, RoundTrip):
-        return ("round trip", digest.step, digest.pool)
-    return ("content", digest.step, renamed_owner(digest.owner, renamed))
+    if isinstance(digest, Digest):
+        return ("content", digest.step, renamed_owner(digest.owner, renamed))
+    return (type(digest).__name__, digest.step, _subject(digest))
 
 
 def _pool(digest: DigestRecord) -> str:
     """Return the pool a digest is of; what follows its name tells its planes apart."""
-    name = digest.pool if isinstance(digest, RoundTrip) else pool_of(digest.owner)
-    return name.partition(".")[0]
+    if isinstance(digest, Digest):
+        return pool_of(digest.owner).partition(".")[0]
+    return "" if isinstance(digest, TreeMatch) else digest.pool
+
+
+def _subject(digest: DigestRecord) -> str:
+    match digest:
+        case Digest():
+            return digest.owner
+        case RoundTrip():
+            return f"round trip {digest.rows}"
+        case Reading():
+            return f"reading of {digest.pool} by {digest.accessor}"
+        case TreeMatch():
+            return f"tree match {digest.sequence} {digest.phase}"
 
 
 def _place(digest: DigestRecord) -> str:
-    name = digest.owner if isinstance(digest, Digest) else f"round trip {digest.pool}"
-    return with_step(name, digest.step)
+    return with_step(_subject(digest), digest.step)
 
 
 def _values(digest: DigestRecord | None) -> Value:
@@ -130,7 +153,7 @@ def _values(digest: DigestRecord | None) -> Value:
     if isinstance(digest, Digest):
         return digest.sha256
     return {
-        "equal": digest.equal,
-        "wrong_slots": digest.wrong_slots,
-        "foreign_slots": digest.foreign_slots,
+        name: value
+        for name, value in msgspec.structs.asdict(digest).items()
+        if name not in _IDENTIFYING_FIELDS
     }

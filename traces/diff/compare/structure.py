@@ -35,7 +35,7 @@ class UnmatchedCall:
     def difference(self, layer: DiffLayer) -> Difference:
         """Return the difference that the call is."""
         call = self.call
-        caller = call.parent.rpartition("#")[0]
+        caller = call.caller
         # The given plain arguments are enough to tell it from its siblings.
         described = {
             argument.name: argument.value

@@ -19,12 +19,16 @@ class RowBuffer:
     """The rows of one plane of one layer.
 
     Attributes:
+        pool: whose rows they are: ``KV``.
+        plane: their kind: ``kv``.
         label: ``KV.kv[2]``; seeds the content.
         layer: stage-local id of the layer.
         tensor: rows on dim 0, any device, any dtype.
         slots_per_row: slots that share a row (a page of index keys), otherwise 1.
     """
 
+    pool: str
+    plane: str
     label: str
     layer: int
     tensor: torch.Tensor

@@ -32,14 +32,21 @@ class Plane:
     """One kind of row of one pool.
 
     Attributes:
-        name: ``KV.kv_buffer``.
+        pool: whose rows they are: ``KV``.
+        plane: their kind: ``kv_buffer``.
         domain: slots that number the rows.
         layers: rows layer by layer.
     """
 
-    name: str
+    pool: str
+    plane: str
     domain: SlotDomain
     layers: tuple[RowBuffer, ...]
+
+    @property
+    def name(self) -> str:
+        """Pool and kind: ``KV.kv_buffer``."""
+        return f"{self.pool}.{self.plane}"
 
 
 def planes_of(
@@ -76,27 +83,34 @@ def _plane(
         flat = _slots_per_mirrored_row([buffer.tensor for buffer in buffers], domain, host)
     if flat is not None:
         tensors = [buffer.tensor for buffer in buffers]
-        return iter([_layers(f"{owner}.{first.attribute}", tensors, domain, flat)])
+        return iter([_layers(owner, first.attribute, tensors, domain, flat)])
     stacked = _slots_per_row(first.tensor, axis=1, domain=domain)
     if stacked is None:
         return None
-    names = [f"{owner}.{first.attribute}"]
+    names = [first.attribute]
     if len(buffers) > 1:
-        names = [f"{names[0]}_{number}" for number, _ in enumerate(buffers)]
+        names = [f"{first.attribute}_{number}" for number, _ in enumerate(buffers)]
     return (
-        _layers(name, list(buffer.tensor), domain, stacked)
+        _layers(owner, name, list(buffer.tensor), domain, stacked)
         for name, buffer in zip(names, buffers, strict=True)
     )
 
 
 def _layers(
-    name: str, tensors: Sequence[torch.Tensor], domain: SlotDomain, slots_per_row: int
+    pool: str, plane: str, tensors: Sequence[torch.Tensor], domain: SlotDomain, slots_per_row: int
 ) -> Plane:
     layers = tuple(
-        RowBuffer(label=f"{name}[{layer}]", layer=layer, tensor=tensor, slots_per_row=slots_per_row)
+        RowBuffer(
+            pool=pool,
+            plane=plane,
+            label=f"{pool}.{plane}[{layer}]",
+            layer=layer,
+            tensor=tensor,
+            slots_per_row=slots_per_row,
+        )
         for layer, tensor in zip(count(), tensors)
     )
-    return Plane(name=name, domain=domain, layers=layers)
+    return Plane(pool=pool, plane=plane, domain=domain, layers=layers)
 
 
 def _slots_per_row(tensor: torch.Tensor, *, axis: int, domain: SlotDomain) -> int | None:

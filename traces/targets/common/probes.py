@@ -11,9 +11,9 @@ from traces.recording.probes import (
     EventRecordObservation,
     EventWaitObservation,
     PoolNaming,
-    Role,
     Values,
 )
+from traces.schema.model import Role
 
 
 def method_probe(

@@ -40,11 +40,12 @@ class RoundTripComparison:
         changed = is_changed.nonzero().flatten()
         self._foreign.update(slots_of_rows(buffer, changed).tolist())
 
-    def record(self, *, step: str, pool: str) -> RoundTrip:
-        """Return the record of the comparison for a trace."""
+    def record(self, *, step: str, pool: str, plane: str) -> RoundTrip:
+        """Return the record of the comparison for a trace; ``plane`` is empty for all planes."""
         return RoundTrip(
             step=step,
             pool=pool,
+            plane=plane,
             equal=not self._wrong,
             wrong_slots=sorted_slot_ranges(self._wrong),
             foreign_slots=sorted_slot_ranges(self._foreign),

@@ -11,6 +11,7 @@ import torch
 
 from assembler.device import MemoryAccess, row_access
 from traces.targets.common.content import RowBuffer
+from traces.targets.common.labels import ATTENTION, BufferPlace, OperationLabel
 
 
 class DeviceLauncher(Protocol):
@@ -47,14 +48,22 @@ def launch_write(
     table, source = _table(buffer.tensor), content.to(device.torch_device)
     device.launch(
         lambda: _store_rows(table, rows, source),
-        label=f"attention writes {buffer.label}",
+        label=_label(f"attention writes {buffer.label}", buffer),
         reads=(),
         writes=(row_access(table, lambda: rows),),
     )
 
 
-def launch_read(device: DeviceLauncher, buffer: RowBuffer, slots: torch.Tensor) -> torch.Tensor:
+def launch_read(
+    device: DeviceLauncher, buffer: RowBuffer, slots: torch.Tensor, *, accessor: str = ""
+) -> torch.Tensor:
     """Launch reading the rows of ``slots``.
+
+    Args:
+        device: where the buffer lives.
+        buffer: whose rows are read.
+        slots: ``(slot_num,) int64``, whole rows.
+        accessor: method of the pool that handed the buffer out; empty for none.
 
     Returns:
         ``(row_num, bytes of a row) uint8`` on the device; valid once the host synchronised.
@@ -66,11 +75,20 @@ def launch_read(device: DeviceLauncher, buffer: RowBuffer, slots: torch.Tensor) 
     )
     device.launch(
         lambda: _load_rows(table, rows, served),
-        label=f"attention reads {buffer.label}",
+        label=_label(
+            f"attention reads {buffer.label}" + (f" by {accessor}" if accessor else ""),
+            buffer,
+            accessor=accessor,
+        ),
         reads=(row_access(table, lambda: rows),),
         writes=(),
     )
     return served
+
+
+def _label(text: str, buffer: RowBuffer, *, accessor: str = "") -> OperationLabel:
+    place = BufferPlace(pool=buffer.pool, buffer=buffer.plane, layer=buffer.layer)
+    return OperationLabel(text, operation=ATTENTION, place=place, accessor=accessor)
 
 
 def _store_rows(table: torch.Tensor, rows: torch.Tensor, source: torch.Tensor) -> None:

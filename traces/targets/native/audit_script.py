@@ -57,7 +57,9 @@ class EveryBufferScript(NativeScript):
     def _compare_round_trips(self, step: str, before: BytesByPool) -> Iterator[RoundTrip]:
         """Yield one round trip for each kind of row: ``KV.k``."""
         for name, buffers in self._rows.items():
-            for plane, numbered in groupby(enumerate(buffers), key=lambda pair: _plane(pair[1])):
+            for plane, numbered in groupby(
+                enumerate(buffers), key=lambda pair: (pair[1].pool, pair[1].plane)
+            ):
                 numbers = [number for number, _ in numbered]
                 [trip] = compare_round_trips(
                     step=step,
@@ -65,7 +67,7 @@ class EveryBufferScript(NativeScript):
                     before=_select_buffers(before, name, numbers),
                     served=[_select_served(one, name, numbers) for one in self._served],
                 )
-                yield msgspec.structs.replace(trip, pool=plane)
+                yield msgspec.structs.replace(trip, pool=plane[0], plane=plane[1])
 
     def _add_unlisted(self, name: PoolName, owner: object, *, known: set[int]) -> None:
         """Let rows that slots number and the adapter does not know take part."""
@@ -80,10 +82,6 @@ class EveryBufferScript(NativeScript):
         ]
         self._rows[name] = [*listed, *found]
         self._unlisted += found
-
-
-def _plane(buffer: RowBuffer) -> str:
-    return buffer.label.partition("[")[0]
 
 
 def _select_buffers(snapshot: BytesByPool, name: PoolName, numbers: Sequence[int]) -> BytesByPool:

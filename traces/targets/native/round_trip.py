@@ -84,4 +84,4 @@ def compare_round_trips(
                 )
                 loaded.append(own)
             comparison.compare_rest(buffer, old, loaded=loaded)
-        yield comparison.record(step=step, pool=name.name)
+        yield comparison.record(step=step, pool=name.name, plane="")

@@ -54,7 +54,8 @@ def row_buffers(
         index = kv_pool.index_k_with_scale_buffer
         buffers[PoolName.INDEXER] = list(
             _layers(
-                f"{PoolName.INDEXER.name}.index_k",
+                PoolName.INDEXER,
+                "index_k",
                 model.full_layers,
                 index,
                 slots_per_row=kv_pool.page_size,
@@ -76,7 +77,7 @@ def tensors_of(pool: object) -> Iterator[torch.Tensor]:
 
 def _rows(name: PoolName, pool: object, layers: tuple[int, ...]) -> Iterator[RowBuffer]:
     def plane(label: str, tensors: Sequence[torch.Tensor]) -> Iterator[RowBuffer]:
-        return _layers(f"{name.name}.{label}", layers, tensors, slots_per_row=1)
+        return _layers(name, label, layers, tensors, slots_per_row=1)
 
     match pool:
         case MHATokenToKVPool():
@@ -93,9 +94,19 @@ def _rows(name: PoolName, pool: object, layers: tuple[int, ...]) -> Iterator[Row
 
 
 def _layers(
-    plane: str, layers: tuple[int, ...], tensors: Sequence[torch.Tensor], *, slots_per_row: int
+    pool: PoolName,
+    plane: str,
+    layers: tuple[int, ...],
+    tensors: Sequence[torch.Tensor],
+    *,
+    slots_per_row: int,
 ) -> Iterator[RowBuffer]:
     for index, (layer, tensor) in enumerate(zip(layers, tensors, strict=True)):
         yield RowBuffer(
-            label=f"{plane}[{index}]", layer=layer, tensor=tensor, slots_per_row=slots_per_row
+            pool=pool.name,
+            plane=plane,
+            label=f"{pool.name}.{plane}[{index}]",
+            layer=layer,
+            tensor=tensor,
+            slots_per_row=slots_per_row,
         )

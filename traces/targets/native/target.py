@@ -39,6 +39,7 @@ from traces.recording.probes import (
     Values,
 )
 from traces.targets.common.probes import method_probe, register_device_types, stream_probes
+from traces.targets.native.buffer_rows import device_rows, host_rows
 
 _BUILDER_PREFIXES = ("build_", "attach_")
 _CACHE_OPERATIONS = ("init_hicache", "evict", "evict_host", "write_backup", "load_back")
@@ -80,9 +81,14 @@ class NativeTarget:
     def view(self, pool: object) -> PoolView | None:
         """Return how to read ``pool``; None when it is no pool."""
         if isinstance(pool, HostKVCache):
-            return PoolView(side="host", layout=str(pool.layout), is_pinned=pool.device.is_pinned)
+            return PoolView(
+                side="host",
+                layout=str(pool.layout),
+                is_pinned=pool.device.is_pinned,
+                rows=host_rows,
+            )
         if isinstance(pool, _device_pools()):
-            return PoolView(side="device", layout="", is_pinned=lambda _: False)
+            return PoolView(side="device", layout="", is_pinned=lambda _: False, rows=device_rows)
         return None
 
 
@@ -221,10 +227,12 @@ def _transfer_observation(values: Values, result: int) -> TransferObservation:
     return TransferObservation(
         direction=Direction(values["direction"]).value,
         host_pool=host_pool,
+        device_pool=None,
         plane=values["plane"],
         layer=values["layer"],
         device_slots=values["device_indices"],
         host_slots=values["host_indices"],
+        rows=values["device_indices"].numel() // host_pool.slots_per_row,
         bytes=result,
         backend=IoBackend(values["backend"]).value,
         stream=host_pool.device.current_stream().name,

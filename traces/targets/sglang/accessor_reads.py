@@ -5,12 +5,11 @@ Each accessor reads on a stream of its own: another one's wait would order its r
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 
-from traces.schema.model import RoundTrip
+from traces.schema.model import Reading
 from traces.targets.common.content import RowBuffer
 from traces.targets.common.planes import Plane
 from traces.targets.common.rows import launch_read
@@ -18,6 +17,9 @@ from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.discovery import layer_accessors
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.shims.triton_package import KernelUnavailableError
+
+READER_PREFIX = "read."
+"""Begins the names of the streams on which accessors read."""
 
 _LAYERS_MAX = 64
 # An answer is a tensor, a pair of them, or an object that holds a layer's tensors.
@@ -54,8 +56,10 @@ class AccessorReader:
             buffer.tensor.data_ptr(): (plane, buffer) for plane in planes for buffer in plane.layers
         }
 
-    def read_all(self, written: Mapping[tuple[str, int], torch.Tensor]) -> Iterator[RoundTrip]:
+    def read_all(self, written: Mapping[tuple[str, int], torch.Tensor]) -> Iterator[Reading]:
         """Read and compare; yield a record for each accessor that returned rows of the node.
+
+        Whether the stream waited shows in the events of the recording.
 
         Args:
             written: expected content by plane and layer.
@@ -67,32 +71,34 @@ class AccessorReader:
         for name, reading in readings:
             if reading:
                 with self._device.pause_interception():
-                    equal = all(torch.equal(rows.cpu(), written[key]) for key, rows in reading)
-                owner = reading[0][0][0].partition(".")[0]
-                yield RoundTrip(
+                    equal = all(
+                        torch.equal(rows.cpu(), written[plane.name, layer])
+                        for plane, layer, rows in reading
+                    )
+                yield Reading(
                     step="reload",
-                    pool=f"{owner}.read.{name}",
+                    pool=reading[0][0].pool,
+                    accessor=name,
+                    stream=f"{READER_PREFIX}{name}",
+                    waited=False,
                     equal=equal,
-                    wrong_slots="",
-                    foreign_slots="",
                 )
 
-    def _read(self, pool: Any, name: str) -> list[tuple[tuple[str, int], torch.Tensor]]:  # noqa: ANN401
+    def _read(self, pool: Any, name: str) -> list[tuple[Plane, int, torch.Tensor]]:  # noqa: ANN401
         accessor = getattr(pool, name)
         extra = self._arguments(accessor)
-        found: list[tuple[tuple[str, int], torch.Tensor]] = []
+        found: list[tuple[Plane, int, torch.Tensor]] = []
         if extra is None:
             return found
         first = getattr(pool, "start_layer", None) or 0
-        with self._device.on_new_stream(f"read.{name}"):
+        with self._device.on_new_stream(f"{READER_PREFIX}{name}"):
             for layer_id in range(first, first + _LAYERS_MAX):
                 for plane, buffer in self._call_accessor(
                     accessor, layer_id, extra, local=layer_id - first
                 ):
                     slots = self._slots[plane.domain.name]
-                    asked = replace(buffer, label=f"{buffer.label} by {name}")
-                    rows = launch_read(self._device, asked, slots)
-                    found.append(((plane.name, buffer.layer), rows))
+                    rows = launch_read(self._device, buffer, slots, accessor=name)
+                    found.append((plane, buffer.layer, rows))
         return found
 
     def _call_accessor(

@@ -14,7 +14,7 @@ Merged: what a tree frees of one pool in consecutive calls.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from itertools import groupby, pairwise
 
 import msgspec
@@ -22,27 +22,30 @@ import msgspec
 from traces.schema.model import (
     Allocation,
     Call,
+    DigestRecord,
     Event,
     EventAwaited,
     EventRecorded,
     Location,
     Message,
+    Race,
+    Reading,
     Recording,
     Release,
     StorageAccess,
     Transfer,
 )
 from traces.schema.slot_ranges import parse_slot_ranges, sorted_slot_ranges
+from traces.targets.sglang.accessor_reads import READER_PREFIX
 from traces.targets.sglang.callbacks import CALLBACK
 
 _DEFAULT = "default"
 _HOST = "host"
-_READER = "read."
 _TREE = "tree"
 _Located = tuple[Event, Location | None]
 
 
-def normalise_recording(recording: Recording, *, messages: Sequence[Message]) -> Recording:
+def normalise_recording(recording: Recording, *, messages: Sequence[Message | Race]) -> Recording:
     """Return the normal form of a recording.
 
     Args:
@@ -61,17 +64,26 @@ def normalise_recording(recording: Recording, *, messages: Sequence[Message]) ->
     named = _sort_runs(named, Transfer, ("step", "stream", "direction"), "pool")
     named = _sort_runs(named, StorageAccess, ("step", "operation"), "pool")
     named += [(message, None) for message in messages]
+    awaiting = {event.stream for event, _ in named if isinstance(event, EventAwaited)}
     return msgspec.structs.replace(
         recording,
         trace=msgspec.structs.replace(
             recording.trace,
             calls=tuple(_without_script_arguments(call) for call in recording.trace.calls),
             events=tuple(event for event, _ in named),
+            digests=tuple(_with_waits(digest, awaiting) for digest in recording.trace.digests),
         ),
         sites=None
         if sites is None
         else msgspec.structs.replace(sites, events=tuple(place for _, place in named)),
     )
+
+
+def _with_waits(digest: DigestRecord, awaiting: Set[str]) -> DigestRecord:
+    """Return a reading with whether its stream waited; other records as they are."""
+    if not isinstance(digest, Reading):
+        return digest
+    return msgspec.structs.replace(digest, waited=digest.stream in awaiting)
 
 
 def _is_incidental(event: Event) -> bool:
@@ -155,7 +167,7 @@ def _without_idle(events: Sequence[_Located], roles: dict[str, str]) -> list[_Lo
 
 
 def _is_idle(stream: str, roles: dict[str, str]) -> bool:
-    return stream not in roles and not stream.startswith(_READER)
+    return stream not in roles and not stream.startswith(READER_PREFIX)
 
 
 def _without_unawaited(
@@ -192,8 +204,9 @@ class _RoleNames:
                 self._moved.add(self._role(event.stream))
                 return msgspec.structs.replace(event, stream=self._role(event.stream))
             case EventRecorded():
+                # Which of several marks behind a layer is awaited is up to the release.
                 return msgspec.structs.replace(
-                    event, name=self._mark(event), stream=self._role(event.stream)
+                    event, name=self._mark(event), stream=self._role(event.stream), layer=None
                 )
             case EventAwaited():
                 return msgspec.structs.replace(
@@ -213,6 +226,6 @@ class _RoleNames:
         return self._current.get(name, "nothing")
 
     def _role(self, stream: str) -> str:
-        if stream.startswith(_READER):
+        if stream.startswith(READER_PREFIX):
             return stream
         return self._roles.get(stream, "other")

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from traces.schema.model import Digest, Message, RoundTrip, Trace
+from traces.schema.model import Digest, DigestRecord, Race, Reading, RoundTrip, Trace, TreeMatch
 
 REFUSED = "Tensor match failed for "
 _BY_TRITON = ("get_index_k_continuous", "get_index_k_scale_continuous")
-_RACE = "race: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,24 +60,26 @@ def compare_with_gpu(simulated: Trace, real: Trace) -> GpuComparison:
 
 def _has_race(simulated: Trace, real: Trace) -> bool:
     del real
-    return any(_is_race(event) for event in simulated.events)
-
-
-def _is_race(event: object) -> bool:
-    return isinstance(event, Message) and event.text.startswith(_RACE)
+    return any(isinstance(event, Race) for event in simulated.events)
 
 
 def _without_raced_content(trace: Trace) -> Trace:
-    events = tuple(event for event in trace.events if not _is_race(event))
+    events = tuple(event for event in trace.events if not isinstance(event, Race))
     return msgspec.structs.replace(
         trace, events=events, digests=tuple(map(_without_content, trace.digests))
     )
 
 
-def _without_content(record: Digest | RoundTrip) -> Digest | RoundTrip:
-    if isinstance(record, Digest):
-        return msgspec.structs.replace(record, sha256="")
-    return msgspec.structs.replace(record, equal=False, wrong_slots="", foreign_slots="")
+def _without_content(record: DigestRecord) -> DigestRecord:
+    match record:
+        case Digest():
+            return msgspec.structs.replace(record, sha256="")
+        case RoundTrip():
+            return msgspec.structs.replace(record, equal=False, wrong_slots="", foreign_slots="")
+        case Reading():
+            return msgspec.structs.replace(record, equal=False)
+        case TreeMatch():
+            return msgspec.structs.replace(record, found=False, missing="", elsewhere="")
 
 
 def _is_refused(simulated: Trace, real: Trace) -> bool:
@@ -92,9 +93,9 @@ def _has_read_more(simulated: Trace, real: Trace) -> bool:
 
 def _readers(trace: Trace) -> set[str]:
     return {
-        record.pool
+        record.accessor
         for record in trace.digests
-        if isinstance(record, RoundTrip) and _is_by_triton(record)
+        if isinstance(record, Reading) and _is_by_triton(record)
     }
 
 
@@ -104,7 +105,7 @@ def _without_triton(trace: Trace) -> Trace:
 
 
 def _is_by_triton(record: object) -> bool:
-    return isinstance(record, RoundTrip) and record.pool.endswith(_BY_TRITON)
+    return isinstance(record, Reading) and record.accessor in _BY_TRITON
 
 
 DECLARED_DIFFERENCES = (

@@ -116,8 +116,7 @@ def _seeds(planes: Sequence[Plane]) -> dict[str, str]:
     seeds: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for plane in planes:
-        owner = plane.name.partition(".")[0]
-        kind = f"{owner}/{tuple(plane.layers[0].tensor.shape[1:])}"
+        kind = f"{plane.pool}/{tuple(plane.layers[0].tensor.shape[1:])}"
         seeds[plane.name] = f"{kind}/{counts[kind]}"
         counts[kind] += 1
     return seeds

@@ -9,8 +9,10 @@ from typing_extensions import override
 
 from assembler.device import Device, Stream
 from traces.recording.probes import EventProbe
+from traces.schema.model import Race
 from traces.simulator import SimDevice
 from traces.targets.common import probes
+from traces.targets.common.labels import BufferLabel, race_record
 from traces.targets.common.runtime import open_device
 from traces.targets.sglang import shims
 from traces.targets.sglang.discovery import SglangRelease, discover_release
@@ -36,11 +38,11 @@ class Runtime(Protocol):
     def pause_interception(self) -> AbstractContextManager[object]:
         """Return a block in which tensor operations are not intercepted."""
 
-    def watch(self, tensor: torch.Tensor, name: str) -> None:
+    def watch(self, tensor: torch.Tensor, name: BufferLabel) -> None:
         """Register a buffer of a device pool."""
 
-    def race_messages(self) -> list[str]:
-        """Return a line for each pair of operations that nothing orders, without numbers."""
+    def races(self) -> list[Race]:
+        """Return each pair of operations that nothing orders, as a record of no step."""
 
 
 def is_gpu(device: str) -> bool:
@@ -77,16 +79,12 @@ class SimulatedRuntime:
         self.pause_interception = installed.pause_interception
         self.watch = installed.watch
 
-    def race_messages(self) -> list[str]:
-        """Return a line for each pair of operations that nothing orders, without numbers."""
+    def races(self) -> list[Race]:
+        """Return each pair of operations that nothing orders, as a record of no step."""
         if not isinstance(self.device, SimDevice):
             return []
-        found = {
-            f"race: {race.first.label} on {race.first.timeline.kind} and "
-            f"{race.second.label} on {race.second.timeline.kind}"
-            for race in self.device.races
-        }
-        return sorted(found)
+        found = {record.text: record for record in map(race_record, self.device.races)}
+        return [found[text] for text in sorted(found)]
 
 
 class GpuRuntime:
@@ -110,10 +108,10 @@ class GpuRuntime:
         """Return a block without effect: nothing is intercepted on a GPU."""
         return nullcontext()
 
-    def watch(self, tensor: torch.Tensor, name: str) -> None:
+    def watch(self, tensor: torch.Tensor, name: BufferLabel) -> None:
         """Do nothing: only the simulation tracks memory."""
 
-    def race_messages(self) -> list[str]:
+    def races(self) -> list[Race]:
         """Return nothing: a GPU detects no races."""
         return []
 

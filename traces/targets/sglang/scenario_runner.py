@@ -1,16 +1,18 @@
 """Runs of scenarios on the release of sglang that is first on the path."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import msgspec
 import torch
 
 from traces.divergence import CallLog, LineLog, log_run
 from traces.errors import RecorderError
 from traces.recording.recorder import Recorder
-from traces.schema.model import Message, Recording
+from traces.schema.model import Message, Race, Recording
 from traces.targets.common.fork import run_in_fork
+from traces.targets.common.labels import BufferLabel, BufferPlace
 from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.sglang.assembly import AssembledStack, assemble
 from traces.targets.sglang.discovery import PACKAGE
@@ -122,7 +124,7 @@ class ReleaseSession:
         """Run one scenario in this process; see :meth:`SglangScenarioRunner.run_scenario`."""
         recorder = Recorder(self.target)
         recorder.scenario(scenario.name, scenario.config)
-        messages: list[Message] = []
+        messages: list[Message | Race] = []
         script: ScenarioScript | None = None
         try:
             with recorder:
@@ -134,13 +136,17 @@ class ReleaseSession:
                     self._runtime.device, pause_interception=self._runtime.pause_interception
                 )
                 script = ScenarioScript(stack, device=device)
+                self.target.learn_rows(script.planes)
                 for step in script.steps:
                     if step == TREE:
-                        messages += self._new_race_messages("reload", messages)
+                        messages += self._new_races("reload", messages)
                     with recorder.step(step):
                         for result in script.run_step(step):
                             recorder.digest(result)
-                    messages += [_message(step, "warning", note) for note in script.take_notes()]
+                    messages += [
+                        Message(step=step, level="warning", text=note)
+                        for note in script.take_notes()
+                    ]
         except (RecorderError, UnsupportedByRelease):
             raise
         except Exception:  # noqa: BLE001 - recorded as the outcome
@@ -149,27 +155,25 @@ class ReleaseSession:
             self._ranks.close()
         step = TREE if script is not None and TREE in script.steps else "reload"
         return normalise_recording(
-            recorder.recording, messages=[*messages, *self._new_race_messages(step, messages)]
+            recorder.recording, messages=[*messages, *self._new_races(step, messages)]
         )
 
-    def _new_race_messages(self, step: str, known: list[Message]) -> list[Message]:
-        """Return the races that are not among the known messages."""
-        texts = {message.text for message in known}
+    def _new_races(self, step: str, known: Sequence[Message | Race]) -> list[Race]:
+        """Return the races that the device found since those that are known."""
+        before = {one.text for one in known if isinstance(one, Race)}
         return [
-            _message(step, "error", line)
-            for line in self._runtime.race_messages()
-            if line not in texts
+            msgspec.structs.replace(race, step=step)
+            for race in self._runtime.races()
+            if race.text not in before
         ]
 
     def _watch_buffers(self, stack: AssembledStack) -> None:
         for name, pool in stack.device_pools.items():
             for buffer in buffers_of(pool):
-                self._runtime.watch(buffer.tensor, f"{name}.{buffer.name}")
+                place = BufferPlace(pool=name, buffer=buffer.attribute, layer=buffer.number)
+                label = BufferLabel(f"{name}.{buffer.name}", place=place)
+                self._runtime.watch(buffer.tensor, label)
 
 
 def _ignore_stack(stack: AssembledStack) -> None:
     del stack
-
-
-def _message(step: str, level: Literal["warning", "error"], text: str) -> Message:
-    return Message(step=step, level=level, text=text)

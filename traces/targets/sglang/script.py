@@ -85,6 +85,11 @@ class ScenarioScript:
         self.steps = tuple(self._steps)
         self._notes: list[str] = []
 
+    @property
+    def planes(self) -> tuple[Plane, ...]:
+        """The rows of all device pools."""
+        return self._rows.planes
+
     def take_notes(self) -> list[str]:
         """Return, once, why a part of the scenario did not run, a line each."""
         notes, self._notes = self._notes, []
@@ -229,4 +234,4 @@ class ScenarioScript:
                 written = self._rows.content(plane, buffer, slots, node.author)
                 comparison.compare_rows(buffer, rows, served=now[rows], written=written)
             comparison.compare_rest(buffer, old, loaded=own)
-        return comparison.record(step=step, pool=plane.name)
+        return comparison.record(step=step, pool=plane.pool, plane=plane.plane)

@@ -30,11 +30,13 @@ from traces.recording.probes import (
     TransferObservation,
     Values,
 )
+from traces.targets.common.planes import Plane
 from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.common.probes import method_probe, register_device_types
 from traces.targets.sglang.callbacks import CALLBACK, callback
 from traces.targets.sglang.discovery import PACKAGE, SglangRelease, method_definitions
 from traces.targets.sglang.memory_map import BufferLocation, MemoryMap
+from traces.targets.sglang.row_table import RowTable
 from traces.targets.sglang.shims import report_copy
 from traces.targets.sglang.storage import report_storage_use
 
@@ -82,6 +84,7 @@ class SglangTarget:
         self._host_pools = release.host_pools()
         self._device_pools = release.device_pools()
         self._states: object | None = None
+        self._rows = RowTable(self.memory)
         # What a release logs is no contract; the recorder insists on hearing warnings.
         logging.getLogger(PACKAGE).setLevel(logging.WARNING)
 
@@ -136,12 +139,21 @@ class SglangTarget:
                 layout=layout if isinstance(layout, str) else "",
                 is_pinned=self._is_pinned,
                 tensors=self._own_buffers,
+                rows=self._rows.of_host_pool,
             )
         if isinstance(pool, self._device_pools):
             return PoolView(
-                side="device", layout="", is_pinned=lambda _: False, tensors=self._own_buffers
+                side="device",
+                layout="",
+                is_pinned=lambda _: False,
+                tensors=self._own_buffers,
+                rows=lambda _: self._rows.of_device_buffer,
             )
         return None
+
+    def learn_rows(self, planes: Iterable[Plane]) -> None:
+        """Make the rows of all device pools known; they are recorded with the buffers."""
+        self._rows.learn(planes)
 
     def _learn(self, pool: object) -> None:
         self.memory.learn(pool, apart=self._referenced_types(pool))
@@ -222,6 +234,8 @@ class SglangTarget:
             holder = values.get(key)
             if self.view(holder) is not None:
                 self._learn(holder)
+                if side == "host":
+                    self._rows.name_host_pool(holder, pool)
                 if pool == "MAMBA" and side == "device":
                     self._states = holder
                 yield PoolNaming(side=side, pool=pool, holder=holder)  # type: ignore[arg-type]
@@ -261,13 +275,19 @@ class SglangTarget:
             return None
         host, device = ("target", "source") if is_backup else ("source", "target")
         place = source if is_backup else target
+        device_rows = values[f"{device}_rows"]
+        moved = self._rows.moved(
+            place, address=values[device], stride=values[f"{device}_stride"], num=len(device_rows)
+        )
         return TransferObservation(
             direction="backup" if is_backup else "load",
             host_pool=(target if is_backup else source).buffer.pool,
-            plane=place.plane,
+            device_pool=moved.pool,
+            plane=moved.plane,
             layer=place.layer,
-            device_slots=values[f"{device}_rows"],
+            device_slots=device_rows,
             host_slots=values[f"{host}_rows"],
+            rows=moved.num,
             bytes=values["row_bytes"] * values["source_rows"].numel(),
             backend=values["backend"],
             stream=values["stream"],

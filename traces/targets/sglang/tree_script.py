@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from traces.schema.model import DigestRecord, RoundTrip
+from traces.schema.model import DigestRecord, TreeMatch
 from traces.schema.slot_ranges import sorted_slot_ranges
 from traces.targets.common.content import RowBuffer, row_bytes
 from traces.targets.common.planes import Plane
@@ -101,8 +101,9 @@ class TreeScript:
         for sequence in sequences:
             yield from self._insert(sequence)
         yield from self._round_trip(sequences)
-        for name, comparison in self._comparisons.items():
-            yield comparison.record(step=STEP, pool=name)
+        for plane in self._rows.planes:
+            comparison = self._comparisons[plane.name]
+            yield comparison.record(step=STEP, pool=plane.pool, plane=plane.plane)
 
     def _skip_reason(self) -> str:
         lacking = [name for name in _TIERED_CALLS if not _has_method(self._cache, name)]
@@ -130,7 +131,7 @@ class TreeScript:
             TokenSequence(name="second", tokens=shared + other, parts=("shared", "other")),
         )
 
-    def _insert(self, sequence: TokenSequence) -> Iterator[RoundTrip]:
+    def _insert(self, sequence: TokenSequence) -> Iterator[TreeMatch]:
         """Insert a sequence as a request does that lacks a part of it, then insert it again."""
         key = self._tree.key(sequence.tokens)
         found, own = self._computed(key, len(sequence.tokens))
@@ -185,7 +186,7 @@ class TreeScript:
             if first < (number + 1) * self._part:
                 self._rows.write(part, author)
 
-    def _round_trip(self, sequences: tuple[TokenSequence, TokenSequence]) -> Iterator[RoundTrip]:
+    def _round_trip(self, sequences: tuple[TokenSequence, TokenSequence]) -> Iterator[TreeMatch]:
         """Evict everything, poison the device, load the second sequence back and compare.
 
         It loads two nodes: the tree split the first sequence where the second one diverges.
@@ -279,19 +280,20 @@ class TreeScript:
         *,
         phase: str,
         is_on_device: bool,
-    ) -> RoundTrip:
+    ) -> TreeMatch:
         """Return which tokens a match missed, and which it found on the other side, by position."""
         device, host = len(self._tree.device_slots(match)), int(match.host_hit_length)
         on_device = set(range(device))
         on_host = set(range(device, device + host))
         here, there = (on_device, on_host) if is_on_device else (on_host, on_device)
         missing = set(range(len(sequence.tokens))) - here
-        return RoundTrip(
+        return TreeMatch(
             step=STEP,
-            pool=f"TREE.{sequence.name}_{phase}",
-            equal=not missing,
-            wrong_slots=sorted_slot_ranges(missing),
-            foreign_slots=sorted_slot_ranges(there),
+            sequence=sequence.name,
+            phase=phase,
+            found=not missing,
+            missing=sorted_slot_ranges(missing),
+            elsewhere=sorted_slot_ranges(there),
         )
 
     def _computed(self, key: Any, length: int) -> tuple[torch.Tensor, torch.Tensor]:  # noqa: ANN401

@@ -14,10 +14,13 @@ def transfer(layer, **fields):
         step="load",
         direction="load",
         pool="KV",
+        device_pool="KV",
         plane="kv",
         layer=layer,
         device_slots="64-127",
         host_slots="0-63",
+        rows=64,
+        row_bytes=656,
         bytes=64 * 656,
         backend="kernel",
         stream="load",
@@ -26,7 +29,7 @@ def transfer(layer, **fields):
 
 
 def recorded(layer):
-    return EventRecorded(step="load", name=f"load.layer{layer}", stream="load")
+    return EventRecorded(step="load", name=f"load.layer{layer}", stream="load", layer=layer)
 
 
 def awaited(layer):

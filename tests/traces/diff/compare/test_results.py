@@ -30,7 +30,7 @@ def test_digest_that_only_one_side_has_is_a_difference(records):
 def test_later_content_follows_from_earlier_content(records):
     def digests(sha256):
         trip = RoundTrip(
-            step="load", pool="KV", equal=sha256 == "00", wrong_slots="", foreign_slots=""
+            step="load", pool="KV", plane="", equal=sha256 == "00", wrong_slots="", foreign_slots=""
         )
         return (digest(sha256), digest(sha256, step="load"), trip)
 

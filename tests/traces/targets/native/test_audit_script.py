@@ -19,7 +19,7 @@ def scenario():
 
 def trips(recording):
     found = [one for one in recording.trace.digests if isinstance(one, RoundTrip)]
-    return {(one.step, one.pool): one.equal for one in found}
+    return {(one.step, one.rows): one.equal for one in found}
 
 
 @pytest.fixture

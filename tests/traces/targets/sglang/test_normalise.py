@@ -20,12 +20,13 @@ from traces.schema.model import (
     StorageAccess,
     Trace,
     Transfer,
+    name_of_label,
 )
 from traces.targets.sglang.normalise import normalise_recording
 
 
 def marked(name, stream):
-    return EventRecorded(step="backup", name=name, stream=stream)
+    return EventRecorded(step="backup", name=name, stream=stream, layer=None)
 
 
 def waited(name, stream):
@@ -37,10 +38,13 @@ def moved(stream, direction="backup"):
         step="backup",
         direction=direction,
         pool="KV",
+        device_pool="KV",
         plane="kv",
         layer=0,
         device_slots="0-1",
         host_slots="0-1",
+        rows=2,
+        row_bytes=4,
         bytes=8,
         backend="kernel",
         stream=stream,
@@ -241,6 +245,7 @@ def test_arguments_of_the_scripts_own_operations_are_left_out():
         return Call(
             call="Controller.write#1",
             parent=parent,
+            caller=name_of_label(parent),
             step="backup",
             role=role,
             callee="Controller.write",

@@ -3,21 +3,36 @@ import msgspec
 from traces.schema.model import (
     SCHEMA,
     Digest,
+    Event,
     Failure,
     Message,
     Outcome,
+    Race,
+    RaceAccess,
     RoundTrip,
     ScenarioRecord,
     Trace,
 )
 from traces.targets.sglang.parity import REFUSED, compare_with_gpu
 
-RACE = Message(step="reload", level="error", text="race: one and another")
+SIDES = {
+    name: RaceAccess(operation=name, accessor="", on="stream", access="write")
+    for name in ("one", "another")
+}
+RACE = Race(
+    step="reload",
+    pool="",
+    buffer="",
+    layer=None,
+    first=SIDES["one"],
+    second=SIDES["another"],
+    text="one and another",
+)
 
 
-def trace(*, sha256: str = "00", events: tuple[Message, ...] = (), failure: str = "") -> Trace:
+def trace(*, sha256: str = "00", events: tuple[Event, ...] = (), failure: str = "") -> Trace:
     round_trip = RoundTrip(
-        step="reload", pool="KV", equal=sha256 == "00", wrong_slots="", foreign_slots=""
+        step="reload", pool="KV", plane="", equal=sha256 == "00", wrong_slots="", foreign_slots=""
     )
     return Trace(
         schema=SCHEMA,

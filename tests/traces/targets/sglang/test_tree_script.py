@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from traces.schema.model import RoundTrip
+from traces.schema.model import RoundTrip, TreeMatch
 from traces.targets.sglang import tree_client
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.callbacks import EvictionLog
@@ -217,25 +217,41 @@ def play(device, monkeypatch):
     return played
 
 
-def trip(pool: str, *, wrong: str = "", foreign: str = "") -> RoundTrip:
+def trip(plane: str, *, wrong: str = "", foreign: str = "") -> RoundTrip:
     return RoundTrip(
-        step="tree", pool=pool, equal=not wrong, wrong_slots=wrong, foreign_slots=foreign
+        step="tree",
+        pool="KV",
+        plane=plane,
+        equal=not wrong,
+        wrong_slots=wrong,
+        foreign_slots=foreign,
+    )
+
+
+def match(sequence: str, phase: str, *, missing: str = "", elsewhere: str = "") -> TreeMatch:
+    return TreeMatch(
+        step="tree",
+        sequence=sequence,
+        phase=phase,
+        found=not missing,
+        missing=missing,
+        elsewhere=elsewhere,
     )
 
 
 MATCHES = [
-    f"TREE.{name}"
-    for name in (
-        *("first_inserted", "second_inserted"),
-        *("first_evicted", "second_evicted", "second_loaded"),
-    )
+    match("first", "inserted"),
+    match("second", "inserted"),
+    match("first", "evicted"),
+    match("second", "evicted"),
+    match("second", "loaded"),
 ]
 
 
 def test_a_good_tree_matches_where_it_should_and_brings_every_row_back(play):
     trips, notes, slots = play()
 
-    assert trips == [*map(trip, MATCHES), trip("KV.k_buffer")]
+    assert trips == [*MATCHES, trip("k_buffer")]
     assert notes == []
     # What the second sequence has on the device at the end, and nothing else.
     assert slots.available_size() == SLOTS - 4 * PAGE
@@ -244,7 +260,7 @@ def test_a_good_tree_matches_where_it_should_and_brings_every_row_back(play):
 def test_rows_in_the_wrong_order_are_reported(play):
     trips, _, _ = play(SwapsPages)
 
-    assert trips[:-1] == list(map(trip, MATCHES))
+    assert trips[:-1] == MATCHES
     assert not trips[-1].equal
     assert trips[-1].wrong_slots != ""
 
@@ -258,21 +274,19 @@ def test_a_layer_that_is_not_brought_back_is_reported(play):
 def test_a_write_beside_the_loaded_slots_is_reported(play):
     trips, _, _ = play(WritesBeside)
 
-    assert trips[-1] == trip("KV.k_buffer", foreign="1")
+    assert trips[-1] == trip("k_buffer", foreign="1")
 
 
 def test_a_tree_that_frees_nothing_is_reported_by_what_it_matches(play):
     trips, _, _ = play(NeverFrees)
 
-    evicted = next(one for one in trips if one.pool == "TREE.first_evicted")
-    assert evicted == trip("TREE.first_evicted", wrong="0-15", foreign="0-15")
+    assert trips[2] == match("first", "evicted", missing="0-15", elsewhere="0-15")
 
 
 def test_a_tree_that_loads_nothing_is_reported_by_what_it_matches(play):
     trips, _, _ = play(LoadsNothing)
 
-    loaded = next(one for one in trips if one.pool == "TREE.second_loaded")
-    assert loaded == trip("TREE.second_loaded", wrong="0-15", foreign="0-15")
+    assert trips[4] == match("second", "loaded", missing="0-15", elsewhere="0-15")
 
 
 def test_a_tree_that_cannot_be_told_its_policy_is_noted(play):

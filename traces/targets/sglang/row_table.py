@@ -1,0 +1,134 @@
+"""The rows of a release's buffers: plane, layer, bytes and slots of each, by address."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
+from typing import Any
+
+import torch
+
+from traces.recording.probes import BufferRows, RowLookup
+from traces.targets.common.content import RowBuffer
+from traces.targets.common.planes import Plane
+from traces.targets.common.pool_buffers import buffers_of
+from traces.targets.sglang.memory_map import BufferLocation, MemoryMap
+
+# Rows of this layout lie head by head: no row is one piece of memory.
+_SPLIT_LAYOUT = "page_head"
+# What a host pool keeps beside its rows: views of device memory, and copies of what it was told.
+_NO_ROWS = ("device_", "decl.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovedRows:
+    """The device rows of one move.
+
+    Attributes:
+        pool: whose rows they are; None where no plane of the stack holds them.
+        plane: their kind.
+        num: how many.
+    """
+
+    pool: str | None
+    plane: str
+    num: int
+
+
+class RowTable:
+    """The rows of all planes of the stack that is played.
+
+    Args:
+        memory: knows which buffer an address lies in.
+    """
+
+    def __init__(self, memory: MemoryMap) -> None:
+        self._memory = memory
+        self._by_address: dict[int, RowBuffer] = {}
+        self._device: dict[int, BufferRows] = {}
+        self._host_names: dict[int, str] = {}
+
+    def learn(self, planes: Iterable[Plane]) -> None:
+        """Make the rows of planes known."""
+        for plane in planes:
+            starts = {self._start(buffer) for buffer in plane.layers}
+            for buffer in plane.layers:
+                self._by_address[buffer.tensor.data_ptr()] = buffer
+                rows = BufferRows(
+                    pool=plane.pool,
+                    planes=(plane.plane,),
+                    layer=buffer.layer if len(starts) == len(plane.layers) else None,
+                    row_bytes=buffer.tensor[0].nbytes,
+                    slots_per_row=buffer.slots_per_row,
+                )
+                self._device.setdefault(self._start(buffer), rows)
+
+    def name_host_pool(self, pool: object, name: str) -> None:
+        """Note that a host pool holds rows of the device pool of that name."""
+        self._host_names[id(pool)] = name
+
+    def of_device_buffer(self, address: int) -> BufferRows | None:
+        """Return the rows of the device buffer at an address; None for an unknown one."""
+        return self._device.get(address)
+
+    def of_host_pool(self, pool: Any) -> RowLookup:  # noqa: ANN401 - any class of host pools
+        """Return the rows of a host pool's buffers, by the width that their last axes have.
+
+        A buffer has rows of its device pool if some of its last axes hold as many bytes together;
+        otherwise its last two axes are a row.
+        """
+        if getattr(pool, "layout", "") == _SPLIT_LAYOUT:
+            return lambda _: None
+        sizes = {
+            buffer.tensor.data_ptr(): _suffix_bytes(buffer.tensor)
+            for buffer in buffers_of(pool)
+            if not buffer.name.startswith(_NO_ROWS)
+        }
+
+        def find(address: int) -> BufferRows | None:
+            name = self._host_names.get(id(pool))
+            own = [rows for rows in self._device.values() if rows.pool == name]
+            if not own or address not in sizes:
+                return None
+            alike = [rows for rows in own if rows.row_bytes in sizes[address]]
+            return BufferRows(
+                pool="",
+                planes=tuple(dict.fromkeys(plane for rows in alike for plane in rows.planes)),
+                layer=None,
+                row_bytes=alike[0].row_bytes if alike else sizes[address][:2][-1],
+                slots_per_row=alike[0].slots_per_row if alike else 1,
+            )
+
+        return find
+
+    def moved(self, place: BufferLocation, *, address: int, stride: int, num: int) -> MovedRows:
+        """Return which device rows a move is of.
+
+        Args:
+            place: buffer, plane and layer of the first row.
+            address: of the first row.
+            stride: bytes from one of the move's rows to the next: a row of the buffer, some rows
+                (a page), or a part of one (a slot where a page is one row).
+            num: rows of the move.
+        """
+        known = self._by_address.get(address)
+        if known is None:
+            return MovedRows(pool=None, plane=place.plane, num=num)
+        row_bytes = known.tensor[0].nbytes
+        whole, rest = divmod(num * stride, row_bytes)
+        is_multiple = stride % row_bytes == 0 or row_bytes % stride == 0
+        return MovedRows(
+            pool=known.pool,
+            plane=known.plane,
+            num=whole if is_multiple and not rest else num,
+        )
+
+    def _start(self, buffer: RowBuffer) -> int:
+        address = buffer.tensor.data_ptr()
+        found = self._memory.find(address)
+        return address if found is None else found.tensor.data_ptr()
+
+
+def _suffix_bytes(tensor: torch.Tensor) -> tuple[int, ...]:
+    """Return the bytes that the last axis holds, the last two, and so on without the first."""
+    return tuple(accumulate(reversed(tensor.shape[1:]), mul, initial=tensor.element_size()))[1:]
