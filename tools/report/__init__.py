@@ -1,1 +1,1 @@
-"""TODO tools/report."""
+"""Rendering of verdicts."""

@@ -1,4 +1,4 @@
-"""The verdict as workflow commands: annotations on the lines of a pull request."""
+"""Rendering of a verdict as workflow commands: annotations on the lines of a pull request."""
 
 from tools.gate.severity import fails_gate
 from tools.report import phrases
@@ -20,16 +20,13 @@ def _annotation(cause: Cause, *, strict: bool) -> str:
     severity = "error" if fails_gate(cause, strict=strict) else "warning"
     location = cause.location
     place = "" if location is None else f"file={_property(location.file)},line={location.line},"
-    change = (
-        f" {phrases.before_text(cause)} -> {phrases.after_text(cause)}"
-        if phrases.has_change(cause)
-        else ""
-    )
-    lines = [f"{phrases.subject_text(cause)}{change}", phrases.chain_text(cause), cause.message]
-    lines += [
-        phrases.consequence_text(part) for part in cause.consequences[: phrases.SHOWN_CONSEQUENCES]
+    lines = [
+        " ".join(filter(None, (phrases.subject_text(cause), phrases.change_text(cause)))),
+        phrases.chain_text(cause),
+        cause.message,
+        *phrases.consequence_lines(cause, written=str),
+        phrases.scenarios_text(cause, written=str),
     ]
-    lines += [phrases.hidden_consequences_text(cause), phrases.scenarios_text(cause, written=str)]
     return _command(severity, place, cause.kind, "\n".join(line for line in lines if line))
 
 

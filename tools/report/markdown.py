@@ -1,4 +1,4 @@
-"""The verdict as a comment on a pull request."""
+"""Rendering of a verdict as Markdown, for a comment on a pull request."""
 
 import re
 
@@ -9,10 +9,7 @@ _HEADLINES = {"pass": "pass", "fail": "**fail**", "error": "**could not judge**"
 
 
 def render_markdown(verdict: Verdict) -> str:
-    """Return headline and counts, a table of causes, what follows from each, and problems.
-
-    What follows from a cause is folded.
-    """
+    """Return headline and counts, a table of causes, their consequences folded, and problems."""
     blocks = [
         f"### goldentrace: {_HEADLINES[verdict.verdict]}",
         f"{_escaped(phrases.sides_line(verdict))}. {phrases.counts_line(verdict)}.",
@@ -44,10 +41,7 @@ def _row(cause: Cause) -> str:
 
 
 def _details(cause: Cause) -> str:
-    shown = cause.consequences[: phrases.SHOWN_CONSEQUENCES]
-    lines = [f"- {_code(phrases.consequence_text(part))}" for part in shown]
-    rest = phrases.hidden_consequences_text(cause)
-    lines += [f"- {rest}"] if rest else []
+    lines = [f"- {line}" for line in phrases.consequence_lines(cause, written=_code)]
     title = f"{phrases.pluralise(len(cause.consequences), 'consequence')} of {cause.kind}"
     summary = f"{title} <code>{_html(phrases.subject_text(cause))}</code>"
     return "\n".join(["<details>", f"<summary>{summary}</summary>", "", *lines, "", "</details>"])

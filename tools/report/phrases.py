@@ -1,4 +1,4 @@
-"""The phrases all forms of a verdict share."""
+"""Phrases that all formats of a verdict share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -58,9 +58,14 @@ def after_text(cause: Cause) -> str:
 
 
 def has_change(cause: Cause | Consequence) -> bool:
-    """Tell whether there are values to show that are not just the name of what differs."""
+    """Return whether there are values to show that are not just the name of what differs."""
     trivial: tuple[Any, ...] = (None, {}, cause.where)
     return cause.before not in trivial or cause.after not in trivial
+
+
+def change_text(cause: Cause) -> str:
+    """Return ``before -> after``; empty when there are no values to show."""
+    return f"{before_text(cause)} -> {after_text(cause)}" if has_change(cause) else ""
 
 
 def subject_text(cause: Cause) -> str:
@@ -80,7 +85,7 @@ def place_text(cause: Cause) -> str:
 
 
 def is_about_a_scenario(cause: Cause) -> bool:
-    """Tell whether what differs is one scenario itself, so that there is nothing else to say."""
+    """Return whether the scenario itself is what differs: there are no further details to show."""
     return cause.scenarios == (cause.where,) and not cause.consequences
 
 
@@ -101,7 +106,8 @@ def consequence_text(part: Consequence) -> str:
     return f"{part.kind} {part.where}{change}{times}"
 
 
-def hidden_consequences_text(cause: Cause) -> str:
-    """Return how many consequences are not shown, exactly; empty when none."""
+def consequence_lines(cause: Cause, *, written: Callable[[str], str]) -> list[str]:
+    """Return the first consequences, each as ``written`` writes it, and the number of the rest."""
+    lines = [written(consequence_text(part)) for part in cause.consequences[:SHOWN_CONSEQUENCES]]
     hidden = len(cause.consequences) - SHOWN_CONSEQUENCES
-    return f"and {hidden} more" if hidden > 0 else ""
+    return [*lines, f"and {hidden} more"] if hidden > 0 else lines

@@ -1,4 +1,4 @@
-"""A verdict in the forms that people and machines read."""
+"""Rendering of a verdict in every format of the command line."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -13,7 +13,7 @@ __all__ = ["Format", "parse_format", "render_text", "render_verdict"]
 
 
 class Format(StrEnum):
-    """A form of the verdict on stdout."""
+    """A format of the verdict on stdout."""
 
     TEXT = "text"
     JSON = "json"
@@ -37,12 +37,12 @@ def parse_format(text: str) -> Format:
 def render_verdict(verdict: Verdict, *, form: Format, coloured: bool, strict: bool) -> str:
     """Return the verdict as text that ends with a line end.
 
-    Only the text form has terminal colours. When ``strict``, differences of the interface fail.
+    Only ``TEXT`` has terminal colours. When ``strict``, differences of the interface fail.
     """
-    forms: dict[Format, Callable[[], str]] = {
+    renderers: dict[Format, Callable[[], str]] = {
         Format.TEXT: lambda: render_text(verdict, coloured=coloured),
         Format.JSON: verdict.to_json,
         Format.MARKDOWN: lambda: render_markdown(verdict),
         Format.GITHUB: lambda: render_github(verdict, strict=strict),
     }
-    return forms[form]()
+    return renderers[form]()

@@ -1,4 +1,4 @@
-"""Tables in Markdown."""
+"""Rendering of tables in Markdown."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The verdict for a person before a terminal."""
+"""Rendering of a verdict as text for a terminal."""
 
 from rich.color import ColorSystem
 from rich.style import Style
@@ -27,7 +27,7 @@ def render_text(verdict: Verdict, *, coloured: bool) -> str:
 
 
 def _join_blocks(blocks: list[str]) -> list[str]:
-    """Join neighbours that are one line each: a long list needs no empty lines."""
+    """Join neighbouring blocks of one line each, without empty lines between them."""
     gathered: list[str] = []
     alone = False
     for block in blocks:
@@ -44,24 +44,16 @@ def _cause_text(number: int, cause: Cause, *, coloured: bool) -> str:
         return _styled(text, style, coloured=coloured)
 
     kind = painted(cause.kind, _LEVELS[cause.level])
-    change = f"  {_change_text(cause)}" if phrases.has_change(cause) else ""
-    lines = [f"{number}. {kind}  {painted(phrases.subject_text(cause), 'bold')}{change}"]
+    subject = painted(phrases.subject_text(cause), "bold")
+    lines = ["  ".join(filter(None, (f"{number}. {kind}", subject, phrases.change_text(cause))))]
     if phrases.is_about_a_scenario(cause):
         return lines[0]
     lines += [painted(phrases.place_text(cause), "underline")] if phrases.place_text(cause) else []
     lines += [phrases.chain_text(cause)] if phrases.chain_text(cause) else []
     lines += [cause.message] if cause.message else []
     lines += [painted(phrases.scenarios_text(cause, written=str), "dim")] if cause.scenarios else []
-    consequences = [
-        phrases.consequence_text(part) for part in cause.consequences[: phrases.SHOWN_CONSEQUENCES]
-    ]
-    rest = phrases.hidden_consequences_text(cause)
-    lines += [painted(f"  {line}", "dim") for line in (*consequences, *([rest] if rest else []))]
+    lines += [painted(f"  {line}", "dim") for line in phrases.consequence_lines(cause, written=str)]
     return f"\n{' ' * len(f'{number}. ')}".join(lines)
-
-
-def _change_text(cause: Cause) -> str:
-    return f"{phrases.before_text(cause)} -> {phrases.after_text(cause)}"
 
 
 def _styled(text: str, style: str, *, coloured: bool) -> str:

@@ -1,4 +1,4 @@
-"""Explains the difference of two traces by its root causes."""
+"""Explanation of the difference of two traces by its root causes."""
 
 from traces.diff.comparison import compare_sides, diff
 from traces.diff.merge import merge_causes

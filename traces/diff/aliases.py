@@ -1,7 +1,7 @@
-"""Two names for one thing: what a target renamed from release to release.
+"""Older names of callees, parameters and buffers, and their newest names.
 
-The table leads from every older name to the newest. Both sides of a comparison are brought to the
-newest names before they are compared, so that a rename is told once and hides nothing.
+Both sides of a comparison are brought to the newest names before they are compared, so that a
+rename is one cause and hides no other.
 """
 
 import re
@@ -32,7 +32,7 @@ _OWNER = re.compile(r"(device|host)\.([A-Za-z_]\w*)(.*)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aliases:
-    """Older names and the newest.
+    """Tables from older names to the newest.
 
     Attributes:
         callees: functions and classes.

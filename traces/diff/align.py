@@ -1,4 +1,4 @@
-"""Aligns two sequences of records in linear time, so that one lost record is one hunk.
+"""Alignment of two sequences of records in linear time, so that one lost record is one hunk.
 
 Records have two keys. Equal *exact* keys: nothing differs. Equal *loose* keys: the same thing, and
 its details may differ. Only records with equal loose keys are ever paired.
@@ -16,7 +16,7 @@ _EXHAUSTIVE_CELLS = 2500
 """Up to this many cells a gap is solved exactly; above, by anchors only."""
 
 Likeness = Callable[[int, int], float]
-"""How well base record i and head record j, of equal loose key, fit together; above 0."""
+"""Score above 0 of base record i and head record j, which have equal loose keys."""
 
 _Pairs = list[tuple[int, int]]
 _Numbers = Sequence[int]
@@ -78,7 +78,7 @@ def longest_increasing(numbers: Sequence[int]) -> set[int]:
 
 
 class _Aligner:
-    """Numbers instead of keys: equal for equal keys."""
+    """An alignment in progress; it works on numbers, equal for equal keys."""
 
     def __init__(self, base: AlignmentKeys, head: AlignmentKeys, likeness: Likeness) -> None:
         self._exact = _numbered(base.exact, head.exact)
@@ -110,7 +110,7 @@ class _Aligner:
         return ends + anchors
 
     def _best(self, gap: Hunk) -> _Pairs:
-        """Pair for the greatest sum of likeness: the classic table, filled from the end."""
+        """Return the pairs with the greatest total likeness, from a table filled from its end."""
         base, head = self.loose(gap)
         rows, columns = len(base), len(head)
         best = [[0.0] * (columns + 1) for _ in range(rows + 1)]
@@ -153,14 +153,14 @@ def _within(keys: tuple[list[int], list[int]], gap: Hunk) -> tuple[_Numbers, _Nu
 
 
 def _with_ordinals(keys: Iterable[int]) -> Iterator[tuple[int, int]]:
-    seen: Counter[int] = Counter()
+    counts: Counter[int] = Counter()
     for key in keys:
-        yield key, seen[key]
-        seen[key] += 1
+        yield key, counts[key]
+        counts[key] += 1
 
 
 def _trimmed(gap: Hunk, base: _Numbers, head: _Numbers) -> tuple[_Pairs, Hunk]:
-    """Pair the equal beginning and the equal end; return those pairs and what is between."""
+    """Pair the equal beginning and the equal end; return those pairs and the gap between."""
     first = _equal_run(base, head)
     last = _equal_run(reversed(base[first:]), reversed(head[first:]))
     inner = Hunk(base=gap.base[first : len(base) - last], head=gap.head[first : len(head) - last])
@@ -183,7 +183,7 @@ def _anchors(gap: Hunk, base: _Numbers, head: _Numbers) -> _Pairs:
 
 
 def _gaps(pairs: _Pairs, whole: Hunk) -> Iterator[Hunk]:
-    """Yield what lies between the pairs, in order; a gap is never empty on both sides."""
+    """Yield the gaps between the pairs, in order; a gap is never empty on both sides."""
     before = (whole.base.start - 1, whole.head.start - 1)
     after = (whole.base.stop, whole.head.stop)
     for (i, j), (next_i, next_j) in pairwise([before, *pairs, after]):

@@ -1,4 +1,4 @@
-"""Compares two recordings of one scenario, and two sides with many scenarios."""
+"""Comparison of two recordings of one scenario, and of two sides with many scenarios."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -177,7 +177,7 @@ def _rename_causes(
 
 
 def _format_cause(pairing: CallPairing) -> Difference:
-    """Return the cause that only the text differs: an order or a label without meaning."""
+    """Return the cause for traces that differ only in order or in labels without meaning."""
     old, new = pairing.base.trace.schema, pairing.head.trace.schema
     return Difference(
         kind=Kind.FORMAT_CHANGED,

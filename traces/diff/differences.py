@@ -1,4 +1,4 @@
-"""Differences between two traces, and what is known of those that are causes of others."""
+"""Records of the differences between two traces; a difference may be the cause of others."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class DiffLayer(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ArgumentChange:
-    """One argument of one call that is not what it was.
+    """A changed argument of one call.
 
     Attributes:
         name: as the head spells it; as the base does when the head lacks it.
@@ -53,11 +53,11 @@ class ArgumentChange:
 
     @property
     def value_only(self) -> bool:
-        """Whether the call site looks as before and only the value it passes differs."""
+        """True when the call site looks as before and only the value it passes differs."""
         return self.kind is Kind.ARGUMENT_CHANGED and not self.by_default
 
     def has_values_of(self, other: "ArgumentChange", references: ReferenceMap) -> bool:
-        """Tell whether both values are those of another change."""
+        """Return whether both values are those of another change."""
         return same_value(self.before, other.before, references) and same_value(
             self.after, other.after, references
         )

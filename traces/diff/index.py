@@ -47,7 +47,7 @@ class RecordingIndex:
 
     @property
     def failed(self) -> bool:
-        """Whether the scenario ended in an exception."""
+        """True when the scenario ended in an exception."""
         return not self.trace.outcome.ok
 
     def call(self, label: str) -> Call:

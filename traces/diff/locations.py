@@ -1,4 +1,4 @@
-"""Finds the source line of a difference."""
+"""Search for the source line of a difference."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from traces.schema.model import Location, Transfer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocationFinder:
-    """Looks up lines: in the head where it has any, else in the base."""
+    """Lookup of lines: in the head where it has any, else in the base."""
 
     pairing: CallPairing
     events: EventComparison

@@ -1,4 +1,4 @@
-"""Makes equal causes of many scenarios one cause."""
+"""Merging of equal causes of many scenarios into one cause."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -89,7 +89,7 @@ def _key(cause: Cause) -> _Key:
 
 
 def _merged(causes: Sequence[Cause]) -> Cause:
-    """Merge causes of different scenarios; the telling one gives the shown values."""
+    """Merge causes of different scenarios; the first variant gives the shown values."""
     variants = _variants(causes)
     shown = next(cause for cause in causes if cause.scenarios[0] in variants[0].scenarios)
     return msgspec.structs.replace(
@@ -104,7 +104,7 @@ def _merged(causes: Sequence[Cause]) -> Cause:
 
 
 def _variants(causes: Sequence[Cause]) -> tuple[Variant, ...]:
-    """Return the different values, the most telling first: by level and consequences."""
+    """Return the different values, sorted by level and consequences."""
     groups: dict[bytes, list[Cause]] = {}
     for cause in causes:
         groups.setdefault(_encoded(cause.before, cause.after), []).append(cause)
@@ -129,7 +129,7 @@ def _variants(causes: Sequence[Cause]) -> tuple[Variant, ...]:
 
 
 def _consequences(causes: Sequence[Cause], shown: Cause) -> tuple[Consequence, ...]:
-    """Add up equal consequences, what a reader asks for first before the rest.
+    """Add up equal consequences and sort them by importance.
 
     Buffers, then how the scenario ended, then bytes that came back wrong, then everything else;
     within each those of the shown cause first, most upstream first.
@@ -150,7 +150,7 @@ def _consequences(causes: Sequence[Cause], shown: Cause) -> tuple[Consequence, .
 
 
 def _consequence_order(consequence: Consequence) -> int:
-    """Return a smaller number for what says more about the harm done."""
+    """Return a smaller number for a more important consequence."""
     if consequence.kind in _BUFFER_KINDS:
         return 0
     if consequence.kind is Kind.OUTCOME_CHANGED:

@@ -1,7 +1,7 @@
-"""Finds the same call on both sides, whatever its caller and its name.
+"""Pairing of the same calls on both sides, independent of caller and name.
 
-Constructors and operations are one flat sequence, builders another. Parents play no part, so that
-a moved builder, an extracted helper or a layer in between cannot disturb the constructors. A new
+Constructors and operations are one flat sequence, builders another. Parents are ignored, so that a
+moved builder, an extracted helper or a layer in between cannot disturb the constructors. A new
 name for an old callee or parameter is recognised, so that it is one difference and not many.
 """
 
@@ -297,7 +297,7 @@ def _is_same_argument(old: Argument, new: Argument, pair: CallPair, pairing: Cal
 
 
 def _one_to_one(names: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Keep each name once, first come first served."""
+    """Keep the first pair of each name."""
     renamed: dict[str, str] = {}
     for old, new in names:
         if old not in renamed and new not in renamed.values():

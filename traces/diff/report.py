@@ -1,4 +1,4 @@
-"""Turns differences that are causes into the causes of a verdict: names, line and message."""
+"""Conversion of differences into the causes of a verdict, with names, line and message."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ _DIFFERENCE_TEXTS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CauseWriter:
-    """Completes the causes of one scenario."""
+    """Writer of the causes of one scenario."""
 
     pairing: CallPairing
     chains: ArgumentChains
@@ -197,7 +197,7 @@ def _argument_message(
 
 
 def _repeats(member: ArgumentChange, root: ArgumentChange) -> bool:
-    """Tell whether a member is the root once more: the same line, run again."""
+    """Return whether a member is the root once more: the same line, run again."""
     return member.kind is root.kind and _callees(member.pair) == _callees(root.pair)
 
 

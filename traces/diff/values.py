@@ -1,4 +1,4 @@
-"""Compares encoded values: with their types, and references by what they refer to."""
+"""Comparison of encoded values: with their types, and references by their objects."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +11,7 @@ from traces.diff.index import made_label
 from traces.schema.model import Call
 
 Value: TypeAlias = Any
-"""What the recorder encoded: None, bool, int, float, str, lists and dicts of these."""
+"""An encoded value: None, bool, int, float, str, lists and dicts of these."""
 
 _REFERENCE = re.compile(rb'"ref":"([^"#]*)#\d+"')
 
@@ -26,7 +26,7 @@ class CallPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceMap:
-    """Which object of one side is which object of the other.
+    """The objects of one side and the same objects of the other.
 
     Attributes:
         to_head: object label of the base to that of the head; None when the head lacks it.
@@ -55,7 +55,7 @@ class ReferenceMap:
         )
 
     def same_object(self, base: str, head: str) -> bool:
-        """Tell whether two labels name the same object; unconstructed ones by their label."""
+        """Return whether two labels name the same object; unconstructed ones by their label."""
         if base in self.to_head or head in self.to_base:
             return self.to_head.get(base, "") == head
         return self.in_head(base) == head
@@ -67,11 +67,11 @@ class ReferenceMap:
 
 
 IDENTICAL = ReferenceMap(to_head={}, to_base={}, renamed={})
-"""Compares values of one side."""
+"""The map for values of one side."""
 
 
 def same_value(before: Value, after: Value, references: ReferenceMap) -> bool:
-    """Tell whether two encoded values are equal: ``1``, ``1.0`` and ``True`` are three values."""
+    """Return whether two encoded values are equal: ``1``, ``1.0`` and ``True`` are three values."""
     if isinstance(before, dict) and isinstance(after, dict):
         if before.keys() == after.keys() == {"ref"}:
             return references.same_object(before["ref"], after["ref"])
@@ -115,7 +115,7 @@ def references_in(value: Value) -> Iterator[str]:
 
 
 def is_informative(value: Value) -> bool:
-    """Tell whether two equal values are more than a coincidence: not None, not a truth value."""
+    """Return whether two equal values are more than a coincidence: not None, not a truth value."""
     return value is not None and not isinstance(value, bool)
 
 

@@ -1,4 +1,4 @@
-"""Finds the first call that differs between two logs although its caller has equal inputs."""
+"""Search for the first call that differs between two logs though its caller has equal inputs."""
 
 import json
 import re
@@ -66,7 +66,7 @@ class Divergence:
 
     @property
     def enclosing_line(self) -> int:
-        """A line of the head within the function around; 0 when nothing was called there."""
+        """A line of the head in the enclosing function; 0 when nothing was called there."""
         return self.head.site_line if self.head is not None else 0
 
 
@@ -146,7 +146,7 @@ class _LogComparison:
         return found
 
     def _leave_unequal_objects(self, base: CallNode, head: CallNode) -> bool:
-        """Tell whether an object was made or changed in another way inside."""
+        """Return whether an object was made or changed in another way inside."""
         old, new = self._left_values(base, in_head=False), self._left_values(head, in_head=True)
         return any(
             self._have_unequal(old[key] - new[key], new[key] - old[key])
@@ -233,7 +233,7 @@ class _LogComparison:
         return self._equal(base.returned, head.returned) and self._agree(base.after, head.after)
 
     def _have_same_effect(self, base: CallNode, head: CallNode) -> bool:
-        """Tell whether results, objects and side effects of two calls are equal."""
+        """Return whether results, objects and side effects of two calls are equal."""
         return self._have_same_results(base, head) and self._have_same_side_effects(base, head)
 
     def _have_same_side_effects(self, base: CallNode, head: CallNode) -> bool:
@@ -299,13 +299,13 @@ def _as_reordered(found: Divergence, passed: Sequence[CallNode]) -> Divergence:
 
 
 def _same_call_count(function: str, old: Sequence[CallNode], new: Sequence[CallNode]) -> bool:
-    """Tell whether both sides call a function as often as each other."""
+    """Return whether both sides call a function as often as each other."""
     base_num, head_num = (sum(call.function == function for call in calls) for calls in (old, new))
     return base_num == head_num
 
 
 def _has_effect(call: CallNode | None) -> bool:
-    """Tell whether a call does anything but compute: it is recorded, or leaves another state."""
+    """Return whether a call does anything but compute: it is recorded, or leaves another state."""
     if call is None:
         return False
     is_made = call.function.endswith(("__init__", "__new__"))

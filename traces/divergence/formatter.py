@@ -24,7 +24,7 @@ _PROJECT_ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class ValueFormatter:
-    """Formats any value that a function of the package is given, and never raises.
+    """Formatter of any value that a function of the package is given; it never raises.
 
     Its labels of objects are independent of those of an ordinary recording.
 

@@ -1,4 +1,4 @@
-"""Finds the line of one function after which two sides are no longer in the same state."""
+"""Search for the line of a function after which two sides are no longer in the same state."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Runs a scenario again on two sides and moves a cause to the place where they first diverge."""
+"""Move of a cause to the place where two sides, run again, first diverge."""
 
 import json
 from collections.abc import Iterator
@@ -174,7 +174,7 @@ class _Locator:
 
 
 def _is_reported(finding: DivergenceFinding, cause: Cause) -> bool:
-    """Tell whether a cause already names the finding."""
+    """Return whether a cause already names the finding."""
     if finding.parameter is None:
         return cause.parameter is None and cause.location == finding.location
     callees = (cause.callee, cause.builder, *cause.path)

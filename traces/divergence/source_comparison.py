@@ -45,7 +45,7 @@ class SourceComparison:
     _lines: dict[str, tuple[dict[int, int], int]] = field(default_factory=dict)
 
     def defines(self, function: str, file: str, *, in_head: bool) -> bool:
-        """Tell whether a file of a side defines a function or, for a constructor, its class."""
+        """Return whether a file of a side defines a function or, for a constructor, its class."""
         key = (in_head, file)
         if key not in self._names:
             text = (self.head if in_head else self.base)(file)
@@ -68,7 +68,7 @@ class SourceComparison:
         return max(1, min(length, lines.get(above, 0) + line - above))
 
     def is_touched(self, file: str, line: int, *, in_head: bool) -> bool:
-        """Tell whether the other side lacks a line of the statement at a line."""
+        """Return whether the other side lacks a line of the statement at a line."""
         lines = self.same_lines(file)
         known = frozenset(lines.values()) if in_head else lines.keys()
         text = (self.head if in_head else self.base)(file)
@@ -78,7 +78,7 @@ class SourceComparison:
         return any(number not in known for number in _header_lines(statement))
 
     def is_function_touched(self, file: str, line: int) -> bool:
-        """Tell whether the innermost function of the head around a line differs at all."""
+        """Return whether the innermost function of the head around a line differs at all."""
         text = self.head(file)
         function = None if text is None else _function(text, line)
         if function is None:

@@ -1,4 +1,4 @@
-"""Logs every call of a package's own functions, or every line of one call, in all threads.
+"""Logging of every call of a package's own functions, or of the lines of one, in all threads.
 
 The interpreter's profile and trace functions are used: nothing of the target is changed, and an
 ordinary recording can go on inside the block.
@@ -88,7 +88,7 @@ def log_run(
 
 
 class _PackageFunctions:
-    """Recognises frames that are calls of the package's own functions, and numbers them."""
+    """The functions of a package: recognises frames that are calls of them, and numbers them."""
 
     def __init__(self, target: Target, watched: frozenset[CodeType] = frozenset()) -> None:
         self._watched = watched
@@ -278,7 +278,7 @@ def _without_integers(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_read_by_recorder(frame: FrameType) -> bool:
-    """Tell whether the recorder called it, to encode something: no call of the program."""
+    """Return whether the recorder called it, to encode something: no call of the program."""
     caller = frame.f_back
     while caller is not None:
         if caller.f_code is _RECORDER_GUARD:

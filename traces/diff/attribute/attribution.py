@@ -1,4 +1,4 @@
-"""Assigns every difference that is no argument to the cause that explains it."""
+"""Attribution of every difference that is no argument to the cause that explains it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ _RESULTS = (DiffLayer.DIGESTS, DiffLayer.OUTCOME)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attribution:
-    """Assigns consequences; what nothing explains becomes a cause itself."""
+    """Attribution of consequences to causes; an unexplained difference becomes a cause itself."""
 
     pairing: CallPairing
     cause_index: CauseIndex
@@ -205,7 +205,7 @@ def _first(
 
 
 def _reaches(cause: Difference, found: Difference) -> bool:
-    """Tell whether a cause can explain a difference.
+    """Return whether a cause can explain a difference.
 
     A parameter that came or went between builders explains buffers, but no more: all that
     constructors got is known to be equal.

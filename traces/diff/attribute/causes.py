@@ -1,4 +1,4 @@
-"""Walks the calls of both sides in order and decides which differences are causes."""
+"""Search for the causes among the differences of calls and arguments, in call order."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -233,7 +233,7 @@ class CauseFinder:
         )
 
     def _is_deferred(self, change: ArgumentChange) -> bool:
-        """Tell whether an operation's argument may have been decided by the events before it."""
+        """Return whether an operation's argument may have been decided by the events before it."""
         late = self._layer(change.pair.head, self.pairing.head) is DiffLayer.OPERATIONS
         return late and change.effective and change.pair.head.step in self.changed_steps
 
@@ -260,7 +260,7 @@ class CauseFinder:
         return explained or (None if pair.head.parent else self.cause_index.latest_capable())
 
     def _can_reach(self, cause: Difference, change: ArgumentChange) -> bool:
-        """Tell whether a cause can explain another argument's value.
+        """Return whether a cause can explain another argument's value.
 
         A parameter that came or went between builders explains the value it carried, not what a
         builder works out by itself.
@@ -335,7 +335,7 @@ def _first(causes: Mapping[str, Difference], labels: Iterable[str]) -> Differenc
 def _values_swapped(
     change: ArgumentChange, other: ArgumentChange, references: ReferenceMap
 ) -> bool:
-    """Tell whether two arguments got each other's values."""
+    """Return whether two arguments got each other's values."""
     return same_value(change.before, other.after, references) and same_value(
         other.before, change.after, references
     )

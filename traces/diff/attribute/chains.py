@@ -1,4 +1,4 @@
-"""Follows an argument from the call that lost it down to the object that needed it."""
+"""Chains of changed arguments, from the call that lost one to the object that needed it."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ _BY_NAME, _BY_VALUES, _BY_OLD_VALUE, _UNRELATED = 3, 2, 1, 0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArgumentChains:
-    """Links every argument difference to the one above that feeds it.
+    """Links from every changed argument to the one above that feeds it.
 
     Attributes:
         changes: head label to the differences of that call's arguments.
@@ -32,8 +32,7 @@ class ArgumentChains:
     def source(self, change: ArgumentChange) -> ArgumentChange | None:
         """Return the difference of an enclosing call that explains this one; None at the root.
 
-        The search ends at a call that still has the argument as it was: what it was given, it did
-        not pass on.
+        The search ends at a call that still has the argument as it was and does not pass it on.
         """
         for above in self._enclosing(change.pair):
             related = [(_relation(other, change), other) for other in self.changes[above.head.call]]
@@ -45,19 +44,19 @@ class ArgumentChains:
         return None
 
     def is_unchanged_above(self, change: ArgumentChange) -> bool:
-        """Tell whether an enclosing call has the argument unchanged: the fault is below it."""
+        """Return whether an enclosing call has the argument unchanged: the fault is below it."""
         return any(self._keeps(above, change) for above in self._enclosing(change.pair))
 
     def _enclosing(self, pair: CallPair) -> Iterator[CallPair]:
         """Yield the paired calls around a call, innermost first: of the head, then of the base."""
         of_head, of_base = self.pairing.by_head_call, self.pairing.by_base_call
-        seen: set[str] = set()
+        labels: set[str] = set()
         for above in self.pairing.head.ancestors(pair.head.call):
             if above.call in of_head:
-                seen.add(above.call)
+                labels.add(above.call)
                 yield of_head[above.call]
         for above in self.pairing.base.ancestors(pair.base.call):
-            if above.call in of_base and of_base[above.call].head.call not in seen:
+            if above.call in of_base and of_base[above.call].head.call not in labels:
                 yield of_base[above.call]
 
     def _keeps(self, above: CallPair, change: ArgumentChange) -> bool:
@@ -143,7 +142,7 @@ def _fields(call: Call) -> dict[str, Value]:
 
 
 def _names(field: str, parameter: str) -> bool:
-    """Tell whether a field is the parameter: ``server_args.hicache_io_backend``, ``io_backend``."""
+    """Return whether a field is the parameter, as ``args.hicache_io_backend`` is ``io_backend``."""
     inner, wanted = last_name(field), last_name(parameter)
     return inner == wanted or (inner != field and inner.endswith(f"_{wanted}"))
 

@@ -1,4 +1,4 @@
-"""Compares the bound arguments of one call on both sides."""
+"""Comparison of the bound arguments of one call on both sides."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -79,10 +79,10 @@ def argument_changes(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CallComparison:
-    """Compares the arguments of one call.
+    """Comparison of the arguments of one call.
 
     Attributes:
-        base_error: why the call of the base did not bind; None when it did.
+        base_error: the bind error of the call of the base; None when it bound.
         head_error: as ``base_error``, in the head.
     """
 
@@ -211,5 +211,5 @@ def _narrowed(name: str, before: Value, after: Value, references: ReferenceMap) 
 
 
 def _is_extra(name: str) -> bool:
-    """Tell ``kwargs.key`` and ``args[0]`` from a parameter of the signature."""
+    """Return whether a name is none of the signature: ``kwargs.key``, ``args[0]``."""
     return "." in name or "[" in name

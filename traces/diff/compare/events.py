@@ -1,8 +1,8 @@
-"""Compares the events: transfers, allocations, storage, happens-before edges, messages.
+"""Comparison of events: transfers, allocations, storage, happens-before edges, messages.
 
-An allocation or release that differs is a kind of ``transfer_*``: it decides which slots move. A
+An allocation or release that differs is a ``transfer_*``, because it decides which slots move. A
 message that differs is ``outcome_changed``. A page that is stored or fetched is a transfer; one
-under another key is ``storage_key_changed``. The kinds of the contract have nothing nearer.
+under another key is ``storage_key_changed``. The contract has no kinds of their own for them.
 """
 
 import re
@@ -202,7 +202,7 @@ def _loose(event: Event) -> Hashable:
 
 
 def _likeness(old: Event, new: Event) -> float:
-    """Keep transfers in place before anything else: an edge that moved past one is news."""
+    """Return more for transfers: an edge that moved past a transfer is a difference."""
     return (2.0 if isinstance(old, Transfer) else 1.0) + 0.5 * (old == new)
 
 

@@ -1,4 +1,4 @@
-"""Compares what calls returned, the digests, and how the scenario ended."""
+"""Comparison of returned values, digests, exceptions and the outcome."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -109,12 +109,12 @@ def _describe_outcome(outcome: Outcome) -> str:
 
 def _keyed(digests: tuple[DigestRecord, ...], renamed: Mapping[str, str]) -> _Keyed:
     """Key digests by what they are of; the last part counts repetitions."""
-    seen: Counter[tuple[str, str, str]] = Counter()
+    counts: Counter[tuple[str, str, str]] = Counter()
     keyed: _Keyed = {}
     for index, digest in enumerate(digests):
         key = _key(digest, renamed)
-        keyed[(*key, seen[key])] = (index, digest)
-        seen[key] += 1
+        keyed[(*key, counts[key])] = (index, digest)
+        counts[key] += 1
     return keyed
 
 

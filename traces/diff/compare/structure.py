@@ -1,4 +1,4 @@
-"""Compares which calls are made, where and by which caller, whatever their arguments are."""
+"""Comparison of the calls that are made, their order and their callers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class UnmatchedCall:
 
     @property
     def is_builder(self) -> bool:
-        """Whether it only structures the assembly."""
+        """True for a call that only structures the assembly."""
         return self.call.role == "builder"
 
     def difference(self, layer: DiffLayer) -> Difference:
@@ -165,7 +165,7 @@ def _added_calls(pairing: CallPairing) -> Iterator[UnmatchedCall]:
 
 
 def _is_cut_off(pairing: CallPairing, enclosing: CallPair | None, index: int) -> bool:
-    """Tell whether an exception left the enclosing call of the head before it came so far."""
+    """Return whether an exception left the enclosing call of the head before it came so far."""
     if enclosing is None or enclosing.head.raises is None or enclosing.base.raises is not None:
         return False
     inner = (call.call for call in pairing.base.nested(enclosing.base.call))

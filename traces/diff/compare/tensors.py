@@ -1,7 +1,7 @@
-"""Compares the buffers of the pools.
+"""Comparison of the buffers of the pools.
 
-A buffer's layout, its pinning and what it shares storage with are its placement in memory: they
-count as ``stride_changed`` with a dotted place, the contract having no kind of their own for them.
+A buffer's layout, its pinning and the buffer whose storage it shares count as ``stride_changed``
+with a dotted place: the contract has no kinds of their own for them.
 """
 
 import re
@@ -182,7 +182,7 @@ def _starred(key: _Key) -> _Key:
 
 
 def _layer_axis(before: TensorRecord, after: TensorRecord, layers: set[tuple[int, int]]) -> bool:
-    """Tell whether exactly one axis differs, by a number of layers."""
+    """Return whether exactly one axis differs, by a number of layers."""
     if len(before.shape) != len(after.shape):
         return False
     axes = zip(before.shape, after.shape, strict=True)
