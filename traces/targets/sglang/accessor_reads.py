@@ -30,7 +30,7 @@ class AccessorReader:
     """Reads the rows of one loaded node through every accessor of the stack's outer pools.
 
     Args:
-        device: the device as scripts use it.
+        device: launches the reads.
         stack: has the outer pools.
         planes: all rows.
         slots: device slots of the node by domain, on the host.

@@ -6,11 +6,11 @@ from typing import Any
 
 from traces.targets.sglang.callbacks import EvictionLog
 from traces.targets.sglang.device_pools import DevicePoolBuilder, tensor_bytes
+from traces.targets.sglang.discovery import installed_release
 from traces.targets.sglang.drafts import draft_pools, draft_states, register_sidecar_draft
 from traces.targets.sglang.entry_points import EntryCall, EntryResult
 from traces.targets.sglang.geometry import geometry_of
 from traces.targets.sglang.rank_context import HOST_TO_DEVICE, RankContexts
-from traces.targets.sglang.release_lookup import installed_release
 from traces.targets.sglang.scenarios import PACKED_DRAFT, SIDECAR_DRAFT, SglangScenario
 from traces.targets.sglang.signature_caller import SignatureCaller
 

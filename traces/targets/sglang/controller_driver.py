@@ -15,11 +15,7 @@ _STATES_OF_A_NODE = 1
 
 
 class ControllerDriver:
-    """Drives the controller of one stack.
-
-    Args:
-        stack: what the release assembled.
-    """
+    """Drives the controller of one stack."""
 
     def __init__(self, stack: AssembledStack) -> None:
         self._stack = stack

@@ -7,24 +7,41 @@ import torch
 
 from traces.targets.common.models import PoolFamily
 from traces.targets.common.pool_buffers import buffers_of
+from traces.targets.sglang.discovery import find_class
 from traces.targets.sglang.geometry import SglangGeometry, draft_geometry
-from traces.targets.sglang.release_lookup import find_class
 from traces.targets.sglang.request_table import build_request_table
 from traces.targets.sglang.signature_caller import SignatureCaller
 
 WINDOW = 128
 _QSA_RATIO = 4
+# Pools that hold rows, by the name of their host pool: attributes of the outer pool, or itself.
+_INNER_POOLS: dict[PoolFamily, dict[str, str | None]] = {
+    PoolFamily.DSA: {"KV": None, "INDEXER": None},
+    PoolFamily.SWA: {"KV": "full_kv_pool", "SWA": "swa_kv_pool"},
+    PoolFamily.LINEAR_SWA: {"KV": "full_kv_pool", "SWA": "swa_kv_pool"},
+    PoolFamily.LINEAR: {"KV": "full_kv_pool"},
+    PoolFamily.LINEAR_DSA: {"KV": "full_kv_pool", "INDEXER": "full_kv_pool"},
+    PoolFamily.QSA: {"KV": "full_kv_pool", "INDEXER": None},
+    PoolFamily.MINIMAX: {"KV": "main_pool", "INDEXER": "index_k_pool"},
+    PoolFamily.DSV4: {
+        "SWA": "swa_kv_pool",
+        "DEEPSEEK_V4_C4": "c4_kv_pool",
+        "DEEPSEEK_V4_C4_INDEXER": "c4_indexer_kv_pool",
+        "DEEPSEEK_V4_C128": "c128_kv_pool",
+    },
+}
+_WINDOWED = (PoolFamily.SWA, PoolFamily.LINEAR_SWA, PoolFamily.DSV4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SglangDevicePools:
-    """Everything that exists on the device before a stack is built.
+    """Device pools, allocators and request table of one rank.
 
     Attributes:
         geometry: its sizes.
         kvcache: the pool attention reads from; a wrapper for the hybrids.
-        allocator: hands out its slots.
-        full_allocator: hands out the KV slots; the allocator itself, or one inside it.
+        allocator: allocates its slots.
+        full_allocator: allocates the KV slots; the allocator itself, or one inside it.
         req_to_token_pool: request table, with the state pool where the model has state.
         components: parts of a unified tree, by name.
         pools: device pools that hold rows, by the name of their host pool.
@@ -57,31 +74,33 @@ class DevicePoolBuilder:
         Raises:
             UnsupportedByRelease: the release has no such pools.
         """
-        match geometry.model.family:
-            case PoolFamily.SWA | PoolFamily.LINEAR_SWA:
-                return self._sliding(geometry)
-            case PoolFamily.LINEAR | PoolFamily.LINEAR_DSA | PoolFamily.QSA:
-                return self._linear(geometry)
-            case PoolFamily.MINIMAX:
-                return self._minimax(geometry)
-            case PoolFamily.DSV4:
-                return self._deepseek_v4(geometry)
-            case _:
-                return self._plain(geometry)
+        family = geometry.model.family
+        requests = build_request_table(self.caller, geometry, device=self.device)
+        pool = self._outer_pool(geometry, requests)
+        allocator = full_allocator = self._allocator(geometry, pool)
+        if family in _WINDOWED:
+            full_allocator = allocator.full_attn_allocator
+        inner = _INNER_POOLS.get(family, {"KV": None})
+        pools = {key: getattr(pool, name, None) if name else pool for key, name in inner.items()}
+        if geometry.model.state_layers:
+            pools["MAMBA"] = requests.mamba_pool
+        is_part = {"FULL": True, "SWA": family in _WINDOWED, "MAMBA": "MAMBA" in pools}
+        return SglangDevicePools(
+            geometry=geometry,
+            kvcache=pool,
+            allocator=allocator,
+            full_allocator=full_allocator,
+            req_to_token_pool=requests,
+            components=tuple(name for name, is_there in is_part.items() if is_there),
+            pools={name: own for name, own in pools.items() if own is not None},
+        )
 
     def draft(self, pools: SglangDevicePools) -> Any:  # noqa: ANN401 - a pool of the release
         """Build the pool of one draft layer: the target's rows, over the slots of all ranks.
 
         Beside states, a draft has a wrapper like the target's and shares its states.
         """
-        geometry = draft_geometry(pools.geometry)
-        match geometry.model.family:
-            case PoolFamily.SWA | PoolFamily.LINEAR_SWA:
-                return self._sliding_pool(geometry)
-            case PoolFamily.LINEAR:
-                return self._linear_pool(geometry, pools.req_to_token_pool)
-            case _:
-                return self.kv_pool(geometry)
+        return self._outer_pool(draft_geometry(pools.geometry), pools.req_to_token_pool)
 
     def draft_states(self, pools: SglangDevicePools) -> Any | None:  # noqa: ANN401 - a pool of the release
         """Build the states of one draft layer, numbered by the target's state slots.
@@ -94,8 +113,21 @@ class DevicePoolBuilder:
             return None
         return build_request_table(self.caller, geometry, device=self.device).mamba_pool
 
-    def kv_pool(self, geometry: SglangGeometry) -> Any:  # noqa: ANN401 - a pool of the release
-        """Build the pool of the attention layers alone: no wrapper, no allocator."""
+    def _outer_pool(self, geometry: SglangGeometry, requests: Any) -> Any:  # noqa: ANN401
+        """Build the pool that attention reads from, with the pools inside of it."""
+        match geometry.model.family:
+            case PoolFamily.SWA | PoolFamily.LINEAR_SWA:
+                return self._sliding_pool(geometry)
+            case PoolFamily.LINEAR | PoolFamily.LINEAR_DSA | PoolFamily.QSA:
+                return self._linear_pool(geometry, requests)
+            case PoolFamily.MINIMAX:
+                return self._minimax_pool(geometry)
+            case PoolFamily.DSV4:
+                return self._deepseek_v4_pool(geometry)
+            case _:
+                return self._plain_pool(geometry)
+
+    def _plain_pool(self, geometry: SglangGeometry) -> Any:  # noqa: ANN401
         names = {
             PoolFamily.MXFP8: "MHATokenToKVPoolMXFP8",
             PoolFamily.DSA: "DSATokenToKVPool",
@@ -124,7 +156,7 @@ class DevicePoolBuilder:
         )
 
     def _rows(self, geometry: SglangGeometry) -> dict[str, Any]:
-        """Return what every KV pool may ask for."""
+        """Return the arguments that KV pools share."""
         attention = geometry.model.attention
         return {
             "size": geometry.size,
@@ -143,56 +175,21 @@ class DevicePoolBuilder:
             "enable_kvcache_transpose": False,
         }
 
-    def _plain(self, geometry: SglangGeometry) -> SglangDevicePools:
-        pool = self.kv_pool(geometry)
-        pools = {"KV": pool}
-        if geometry.model.family is PoolFamily.DSA:
-            pools["INDEXER"] = pool
-        return self._stateless(geometry, pool, pools)
-
-    def _stateless(
-        self,
-        geometry: SglangGeometry,
-        pool: Any,  # noqa: ANN401
-        pools: dict[str, Any],
-    ) -> SglangDevicePools:
-        """Build what is around a pool with one kind of slots and no states."""
-        allocator = self.allocator(geometry, pool)
-        return SglangDevicePools(
-            geometry=geometry,
-            kvcache=pool,
-            allocator=allocator,
-            full_allocator=allocator,
-            req_to_token_pool=build_request_table(self.caller, geometry, device=self.device),
-            components=("FULL",),
-            pools=pools,
-        )
-
-    def allocator(self, geometry: SglangGeometry, kvcache: Any) -> Any:  # noqa: ANN401
+    def _allocator(self, geometry: SglangGeometry, kvcache: Any) -> Any:  # noqa: ANN401
         """Build the allocator of a pool; its slots are those of all decode ranks."""
-        name = (
-            "TokenToKVPoolAllocator" if geometry.page_size == 1 else "PagedTokenToKVPoolAllocator"
-        )
-        given = self._slots(geometry, kvcache)
-        given["size"] *= geometry.dcp_size
-        given["page_size"] *= geometry.dcp_size
-        return self.caller.call(find_class(name), given)
-
-    def _slots(self, geometry: SglangGeometry, kvcache: Any) -> dict[str, Any]:  # noqa: ANN401
-        return {
-            "size": geometry.size,
+        paged = "" if geometry.page_size == 1 else "Paged"
+        is_windowed = geometry.model.family in _WINDOWED
+        name = "SWATokenToKVPoolAllocator" if is_windowed else f"{paged}TokenToKVPoolAllocator"
+        given = {
+            "size": geometry.size * geometry.dcp_size,
             "size_swa": geometry.swa_size,
-            "page_size": geometry.page_size,
+            "page_size": geometry.page_size * geometry.dcp_size,
             "dtype": geometry.dtype,
             "device": self.device,
             "kvcache": kvcache,
             "need_sort": False,
         }
-
-    def _sliding(self, geometry: SglangGeometry) -> SglangDevicePools:
-        pool = self._sliding_pool(geometry)
-        pools = {"KV": pool.full_kv_pool, "SWA": pool.swa_kv_pool}
-        return self._windowed(geometry, pool, pools)
+        return self.caller.call(find_class(name), given)
 
     def _sliding_pool(self, geometry: SglangGeometry) -> Any:  # noqa: ANN401
         model = geometry.model
@@ -203,46 +200,6 @@ class DevicePoolBuilder:
             "full_attention_layer_ids": geometry.global_ids(model.full_layers),
         }
         return self.caller.call(find_class("SWAKVPool"), given, needs=("size_swa",))
-
-    def _windowed(
-        self,
-        geometry: SglangGeometry,
-        pool: Any,  # noqa: ANN401
-        pools: dict[str, Any],
-    ) -> SglangDevicePools:
-        allocator = self.caller.call(
-            find_class("SWATokenToKVPoolAllocator"), self._slots(geometry, pool)
-        )
-        requests = build_request_table(self.caller, geometry, device=self.device)
-        states = {"MAMBA": requests.mamba_pool} if geometry.model.state_layers else {}
-        return SglangDevicePools(
-            geometry=geometry,
-            kvcache=pool,
-            allocator=allocator,
-            full_allocator=allocator.full_attn_allocator,
-            req_to_token_pool=requests,
-            components=("FULL", "SWA", "MAMBA") if states else ("FULL", "SWA"),
-            pools={**pools, **states},
-        )
-
-    def _linear(self, geometry: SglangGeometry) -> SglangDevicePools:
-        requests = build_request_table(self.caller, geometry, device=self.device)
-        pool = self._linear_pool(geometry, requests)
-        allocator = self.allocator(geometry, pool)
-        pools = {"KV": pool.full_kv_pool, "MAMBA": requests.mamba_pool}
-        if geometry.model.family is PoolFamily.LINEAR_DSA:
-            pools["INDEXER"] = pool.full_kv_pool
-        if geometry.model.family is PoolFamily.QSA:
-            pools["INDEXER"] = pool
-        return SglangDevicePools(
-            geometry=geometry,
-            kvcache=pool,
-            allocator=allocator,
-            full_allocator=allocator,
-            req_to_token_pool=requests,
-            components=("FULL", "MAMBA"),
-            pools=pools,
-        )
 
     def _linear_pool(self, geometry: SglangGeometry, requests: Any) -> Any:  # noqa: ANN401
         model = geometry.model
@@ -266,7 +223,7 @@ class DevicePoolBuilder:
         needs = ("use_dsa", "index_head_dim", "kv_cache_dim") if is_sparse else ()
         return self.caller.call(cls, given, needs=needs)
 
-    def _minimax(self, geometry: SglangGeometry) -> SglangDevicePools:
+    def _minimax_pool(self, geometry: SglangGeometry) -> Any:  # noqa: ANN401
         model = geometry.model
         dense = tuple(layer for layer in model.full_layers if layer not in model.index_layers)
         index = geometry.global_ids(model.index_layers)
@@ -280,13 +237,9 @@ class DevicePoolBuilder:
             # Exclusive, unlike every other pool's.
             "end_layer": geometry.end_layer + 1,
         }
-        pool = self.caller.call(find_class("MiniMaxSparseKVPool"), given)
-        pools = {"KV": pool.main_pool}
-        if pool.index_k_pool is not None:
-            pools["INDEXER"] = pool.index_k_pool
-        return self._stateless(geometry, pool, pools)
+        return self.caller.call(find_class("MiniMaxSparseKVPool"), given)
 
-    def _deepseek_v4(self, geometry: SglangGeometry) -> SglangDevicePools:
+    def _deepseek_v4_pool(self, geometry: SglangGeometry) -> Any:  # noqa: ANN401
         page, size, swa = geometry.page_size, geometry.size, geometry.swa_size
         model = geometry.model
         first = geometry.start_layer
@@ -313,20 +266,7 @@ class DevicePoolBuilder:
             # Exclusive, unlike every other pool's.
             "end_layer": geometry.end_layer + 1,
         }
-        pool = self.caller.call(find_class("DeepSeekV4TokenToKVPool"), given)
-        return self._windowed(geometry, pool, _compressed_pools(pool))
-
-
-def _compressed_pools(pool: Any) -> dict[str, Any]:  # noqa: ANN401 - a pool of the release
-    """Return the pools inside a DeepSeek-V4 pool by the names of their host pools."""
-    names = {
-        "SWA": "swa_kv_pool",
-        "DEEPSEEK_V4_C4": "c4_kv_pool",
-        "DEEPSEEK_V4_C4_INDEXER": "c4_indexer_kv_pool",
-        "DEEPSEEK_V4_C128": "c128_kv_pool",
-    }
-    found = {name: getattr(pool, attribute, None) for name, attribute in names.items()}
-    return {name: inner for name, inner in found.items() if inner is not None}
+        return self.caller.call(find_class("DeepSeekV4TokenToKVPool"), given)
 
 
 def tensor_bytes(pools: SglangDevicePools) -> int:

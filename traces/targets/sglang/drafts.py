@@ -4,9 +4,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from traces.targets.sglang.device_pools import DevicePoolBuilder, SglangDevicePools
+from traces.targets.sglang.discovery import find_part
 from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.rank_context import RankContext
-from traces.targets.sglang.release_lookup import find_part
 from traces.targets.sglang.scenarios import NO_DRAFT, PACKED_DRAFT
 from traces.targets.sglang.signature_caller import SignatureCaller
 

@@ -16,8 +16,8 @@ import torch.distributed
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from traces.targets.common.scenario import RankShape
+from traces.targets.sglang.discovery import find_part
 from traces.targets.sglang.errors import UnsupportedByRelease
-from traces.targets.sglang.release_lookup import find_part
 from traces.targets.sglang.scenarios import GROUPS, SglangScenario
 from traces.targets.sglang.signature_caller import accepted_parameters
 from traces.targets.sglang.storage import LOADER

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from traces.targets.common.models import ModelShape
+from traces.targets.sglang.discovery import find_class, find_part
 from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.geometry import SglangGeometry
-from traces.targets.sglang.release_lookup import find_class, find_part
 from traces.targets.sglang.signature_caller import SignatureCaller
 
 STATE_SLOTS = 5

@@ -27,11 +27,6 @@ from traces.targets.sglang.script_device import ScriptDevice
 class RowContents:
     """The rows of every device pool of one stack.
 
-    Args:
-        stack: what the release assembled.
-        device: the device as scripts use it.
-        transfers: knows whose slots number the rows of a pool.
-
     Attributes:
         planes: all rows, sidecars first: their planes take precedence over the KV pool's.
     """

@@ -15,7 +15,7 @@ from traces.targets.common import probes
 from traces.targets.common.labels import BufferLabel, race_record
 from traces.targets.common.runtime import open_device
 from traces.targets.sglang import shims
-from traces.targets.sglang.discovery import SglangRelease, discover_release
+from traces.targets.sglang.discovery import SglangRelease, installed_release
 from traces.targets.sglang.gpu_streams import GpuStreams
 
 
@@ -72,7 +72,7 @@ class SimulatedRuntime:
         self.device = open_device(device)
         self.pool_device = str(self.device.torch_device)
         installed = shims.install(self.device)
-        self.release = discover_release()
+        self.release = installed_release()
         installed.bind()
         self.order_probes: Callable[[], list[EventProbe]] = probes.stream_probes
         self.pause_interception: Callable[[], AbstractContextManager[object]]
@@ -100,7 +100,7 @@ class GpuRuntime:
         streams = GpuStreams()
         self.device: Device = _with_named_streams(device, streams)
         torch.cuda.set_device(self.device.torch_device)
-        self.release = discover_release()
+        self.release = installed_release()
         self.order_probes: Callable[[], list[EventProbe]] = streams.order_probes
         shims.KernelObserver(streams.name_of).bind()
 

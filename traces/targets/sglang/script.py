@@ -57,10 +57,6 @@ class BackedUpNode:
 class ScenarioScript:
     """Steps of one scenario.
 
-    Args:
-        stack: what the release assembled.
-        device: the device as scripts use it.
-
     Attributes:
         steps: names of the steps, in order.
     """

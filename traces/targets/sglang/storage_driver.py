@@ -11,8 +11,8 @@ from unittest.mock import patch
 import torch
 
 from traces.targets.sglang.assembly import AssembledStack
+from traces.targets.sglang.discovery import find_part
 from traces.targets.sglang.errors import StageError
-from traces.targets.sglang.release_lookup import find_part
 from traces.targets.sglang.signature_caller import accepted_parameters, required_parameters
 
 _UTILS = "sglang.srt.mem_cache.utils"
@@ -40,7 +40,7 @@ class StorageTierDriver:
     """Drives the storage threads of one stack, one operation at a time.
 
     Args:
-        stack: what the release assembled; it has opened its storage.
+        stack: its controller has opened its storage.
         thread_errors: the exception that ended a thread; see :func:`capture_thread_errors`.
     """
 

@@ -11,11 +11,7 @@ _SET_WINDOW = "set_full_to_swa_mapping"
 
 
 class TokenSlots:
-    """Allocates whole pages by a stack's outer allocator.
-
-    Args:
-        stack: what the release assembled.
-    """
+    """Allocates whole pages by a stack's outer allocator."""
 
     def __init__(self, stack: AssembledStack) -> None:
         self._allocator: Any = stack.allocator

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from traces.targets.sglang.release_lookup import find_class
+from traces.targets.sglang.discovery import find_class
 from traces.targets.sglang.signature_caller import SignatureCaller
 
 
@@ -59,11 +59,7 @@ class TreeRequest:
 
 
 class TreeClient:
-    """Calls a tree of the release.
-
-    Args:
-        cache: the tree.
-    """
+    """Calls a tree of the release."""
 
     def __init__(self, cache: Any) -> None:  # noqa: ANN401 - a cache of the release
         self._cache = cache

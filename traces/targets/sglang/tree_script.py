@@ -58,13 +58,7 @@ def is_tree(cache: Any) -> bool:  # noqa: ANN401 - a cache of the release, or a 
 
 
 class TreeScript:
-    """Drives the tree of one stack.
-
-    Args:
-        stack: what the release assembled; all of its slots are free.
-        device: the device as scripts use it.
-        rows: the rows of its pools.
-        transfers: allocates and frees slots.
+    """Drives the tree of one stack, all of whose slots are free.
 
     Attributes:
         notes: why the tree was not driven, a line each.

@@ -2,8 +2,8 @@
 
 import pytest
 
+from traces.targets.sglang.discovery import all_names_of, find_part
 from traces.targets.sglang.errors import UnsupportedByRelease
-from traces.targets.sglang.release_lookup import all_names_of, find_part
 from traces.targets.sglang.signature_caller import (
     SignatureCaller,
     accepted_parameters,

@@ -25,11 +25,7 @@ _PUTTING = {_aten.index_copy_.default: 3, _aten.index_put_.default: 2}
 
 
 class ElementOrigins:
-    """Addresses that the elements of intermediate results were copied from.
-
-    Args:
-        buffers: distinguishes pools' memory from intermediate results.
-    """
+    """Addresses that the elements of intermediate results were copied from."""
 
     def __init__(self, buffers: StorageTable) -> None:
         self._buffers = buffers

@@ -30,12 +30,7 @@ def footprint(
     """Return the reads and the writes of an operation.
 
     Operations on selected rows access those rows; all others access every element.
-
-    Args:
-        func: the operation.
-        args: its arguments by position.
-        named: its arguments by name.
-        pause: entered while row numbers are read, which is when the operation runs.
+    Row numbers are read when the operation runs, in ``pause``.
     """
     if func in _READ_ROWS and isinstance(args[0], torch.Tensor):
         reads = _rows(args, pause)

@@ -30,13 +30,7 @@ class _CudaRuntimeShim:
 
 
 class HostMemory:
-    """Allocates for host pools, and orders reads of device memory by the host.
-
-    Args:
-        device: allocates the memory.
-        buffers: register it.
-        pause: entered around work on bytes.
-    """
+    """Allocates for host pools, and orders reads of device memory by the host."""
 
     def __init__(self, *, device: Device, buffers: StorageTable, pause: InterceptionPause) -> None:
         self._device = device

@@ -19,13 +19,7 @@ from traces.targets.sglang.shims.tracked_storage import StorageTable
 
 
 class KernelRunner:
-    """Shims of kernels.
-
-    Args:
-        device: its current stream runs the copies.
-        buffers: the memory that addresses lie in.
-        pause: entered around work on bytes.
-    """
+    """Makes shims of kernels, whose copies run on the current stream of ``device``."""
 
     def __init__(self, *, device: Device, buffers: StorageTable, pause: InterceptionPause) -> None:
         self._device = device
@@ -114,36 +108,28 @@ class KernelRunner:
 
     def _launch_pages(self, name: str, moves: list[KernelMove]) -> None:
         """Launch copies of whole pages by address, page by page; the host reads the indices."""
-        pages = [self._pages_of(move) for move in moves]
+        pages = [(self._pages(move.source, move), self._pages(move.target, move)) for move in moves]
+        first_source, first_target = pages[0]
         for move in moves:
             report_kernel_move(move, kernel=name, backend="direct", stream=self._stream_name)
 
         def operation() -> None:
             with self._pause:
-                for page in range(pages[0].source.rows.numel()):
-                    for one in pages:
-                        one.target.piece(page).copy_(one.source.piece(page))
+                for page in range(first_source.rows.numel()):
+                    for source, target in pages:
+                        target.piece(page).copy_(source.piece(page))
 
-        first = pages[0]
+        between = f"{self._label(first_source.storage)} to {self._label(first_target.storage)}"
         self._device.launch(
             operation,
-            label=f"{name} {self._label(first.source.storage)} to "
-            f"{self._label(first.target.storage)}",
-            reads=tuple(one.source.access() for one in pages),
-            writes=tuple(one.target.access() for one in pages),
+            label=f"{name} {between}",
+            reads=tuple(source.access() for source, _ in pages),
+            writes=tuple(target.access() for _, target in pages),
         )
 
-    def _pages_of(self, move: KernelMove) -> "_PageCopy":
-        source, target = (
-            _StridedRows(
-                storage=self._bytes(side),
-                side=side,
-                rows=side.rows().clone(),
-                row_bytes=move.row_bytes,
-            )
-            for side in (move.source, move.target)
-        )
-        return _PageCopy(source=source, target=target)
+    def _pages(self, side: RowAddresses, move: KernelMove) -> "_StridedRows":
+        storage, rows = self._bytes(side), side.rows().clone()
+        return _StridedRows(storage=storage, side=side, rows=rows, row_bytes=move.row_bytes)
 
     def _indices(self, side: RowAddresses, storage: torch.Tensor) -> torch.Tensor:
         """Return a side's indices as the kernel reads them.
@@ -228,12 +214,6 @@ class _StridedRows:
             numbers=lambda: self.rows,
         )
         return MemoryAccess(tensor=self.storage, rows=rows)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _PageCopy:
-    source: _StridedRows
-    target: _StridedRows
 
 
 def _tensor(side: RowAddresses) -> torch.Tensor:

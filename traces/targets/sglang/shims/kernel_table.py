@@ -179,7 +179,9 @@ def _check_nothing(given: _Arguments) -> None:
 
 _SLOTS = "src_indices dst_indices"
 _KV = f"src_k dst_k src_v dst_v {_SLOTS}"
+_KV_TABLES = "src_k_layers dst_k_layers src_v_layers dst_v_layers"
 _KV_TO_PAGES = f"src_k_layers dst_k src_v_layers dst_v {_SLOTS} item_size dst_layout_dim num_layers"
+_MLA_TABLES = "src_layers dst_layers"
 _ONE_PAGE_FIRST = "layer_id item_size src_layout_dim"
 _ALL_PAGE_FIRST = f"dst {_SLOTS} item_size dst_layout_dim num_layers"
 
@@ -192,10 +194,7 @@ _PREBUILT = {
         f"{_KV} {_ONE_PAGE_FIRST} page_size head_num *", page_head, layer_first, item_bytes
     ),
     "transfer_kv_all_layer": _Row(
-        f"src_k_layers dst_k_layers src_v_layers dst_v_layers {_SLOTS} item_size num_layers *",
-        layer_first,
-        layer_first,
-        item_bytes,
+        f"{_KV_TABLES} {_SLOTS} item_size num_layers *", layer_first, layer_first, item_bytes
     ),
     "transfer_kv_all_layer_lf_pf": _Row(f"{_KV_TO_PAGES} *", layer_first, page_first, item_bytes),
     "transfer_kv_all_layer_lf_ph": _Row(
@@ -208,10 +207,7 @@ _PREBUILT = {
         f"src dst {_SLOTS} {_ONE_PAGE_FIRST} *", page_first, layer_first, item_bytes
     ),
     "transfer_kv_all_layer_mla": _Row(
-        f"src_layers dst_layers {_SLOTS} item_size num_layers *",
-        layer_first,
-        layer_first,
-        item_bytes,
+        f"{_MLA_TABLES} {_SLOTS} item_size num_layers *", layer_first, layer_first, item_bytes
     ),
     "transfer_kv_all_layer_mla_lf_pf": _Row(
         f"src_layers {_ALL_PAGE_FIRST} *", layer_first, page_first, item_bytes

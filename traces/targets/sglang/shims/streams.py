@@ -164,11 +164,8 @@ class _StreamBlock:
 class StreamShims:
     """The stream API of one device.
 
-    Args:
-        device: owner of the streams.
-
     Attributes:
-        device: as given.
+        device: owner of the streams.
         names: numbers streams and events.
         handles: the shim of each stream that is alive.
         stream_type: the class ``Stream``.

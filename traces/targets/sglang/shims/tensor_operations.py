@@ -26,13 +26,7 @@ from traces.targets.sglang.shims.tracked_storage import StorageTable
 
 
 class StreamOperations(TorchDispatchMode):
-    """Intercepts every tensor operation of the thread that entered it.
-
-    Args:
-        device: its current stream runs the operations.
-        buffers: the registered memory.
-        pause: operations inside of it are not intercepted.
-    """
+    """Intercepts every tensor operation of the thread that entered it, outside of ``pause``."""
 
     def __init__(self, *, device: Device, buffers: StorageTable, pause: InterceptionPause) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

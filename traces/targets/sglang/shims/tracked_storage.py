@@ -37,8 +37,7 @@ class TrackedStorage:
 class StorageTable:
     """The registered storages, by weak reference: reused memory is new memory.
 
-    Args:
-        device: a simulated one registers the memory too.
+    A simulated device registers the memory too.
     """
 
     def __init__(self, device: Device) -> None:
