@@ -1,4 +1,4 @@
-"""What a pool stores per row: declared by device pools, answered by host pools, compared by both.
+"""Row geometry: declared by device pools, computed apart by host pools, compared by validation.
 
 A *plane* is one kind of row. MHA has the planes ``k`` and ``v``, MLA has ``kv``, the indexer
 ``index_k``, Mamba ``temporal``, ``conv_0``, ``conv_1`` and so on.
@@ -39,7 +39,7 @@ class PoolGeometry:
     Attributes:
         pool: the pool's name in a group.
         planes: every kind of row, in the order in which they are transferred.
-        slots_per_row: slots that one row serves: 1, or the page size where only a page can move.
+        slots_per_row: slots that one row serves: 1, or more where only a group of them can move.
         layer_num: layers the pool holds.
     """
 
@@ -52,3 +52,18 @@ class PoolGeometry:
     def bytes_per_row(self) -> int:
         """Bytes of one row over all planes and layers."""
         return sum(plane.row_bytes for plane in self.planes) * self.layer_num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolLayers:
+    """Layers of a pool, by their global ids.
+
+    Attributes:
+        layer_num: layers in the pool.
+        start_layer: first global layer id.
+        end_layer: last global layer id, inclusive.
+    """
+
+    layer_num: int
+    start_layer: int
+    end_layer: int

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 
-from assembler.device_pools.base import DevicePool
+from assembler.device_pools.base import TokenKVPool
 from assembler.errors import AssemblyError
 from assembler.geometry import PlaneGeometry, PoolGeometry
 from assembler.host_pools.base import HostKVCache
@@ -85,7 +85,7 @@ def validate_stack(
 def validate_draft_pools(
     *,
     group: HostPoolGroup,
-    device_pool: DevicePool,
+    device_pool: TokenKVPool,
     host_pool: HostKVCache,
     transfer_layer_num: int,
 ) -> None:
@@ -98,7 +98,7 @@ def validate_draft_pools(
     if not validation_enabled():
         return
     subject = PoolName.DRAFT.name
-    kv, *others = device_pool.declared_geometry()
+    kv, *others = (pool.geometry for pool in device_pool.mirrored())
     if others:
         raise AssemblyError(
             f"{subject} {others[0].pool.name}",

@@ -8,7 +8,7 @@ import pytest
 from traces.targets.native.scenarios import registry
 
 ATTACH = "assembler/stacks/attach.py"
-KEYWORD = "        override_kv_cache_dim=kv.kv_cache_dim,\n"
+KEYWORD = "        override_kv_cache_dim=kv.device_pool.host_row_width,\n"
 FUNCTION = "def attach_hybrid_nsa_pool_to_hiradix_cache("
 
 

@@ -1,10 +1,13 @@
-"""What device allocators share."""
+"""Base of the device allocators: pages of one device pool."""
+
+from collections.abc import Mapping
 
 import torch
 
 from assembler.allocators.free_pages import FreePageList
 from assembler.device.base import Device
-from assembler.device_pools.base import KVCache
+from assembler.device_pools.base import KVCache, SlotAllocator
+from assembler.names import ComponentType
 
 
 class DeviceSlotAllocator:
@@ -34,6 +37,16 @@ class DeviceSlotAllocator:
             page_num=size // page_size,
             page_size=page_size,
         )
+
+    @property
+    def slot_owners(self) -> Mapping[ComponentType, SlotAllocator]:
+        """Allocator of the slots of each component: this one, of the full KV."""
+        return {ComponentType.FULL: self}
+
+    @property
+    def window(self) -> None:
+        """Nothing: the model has no sliding-window slots."""
+        return None
 
     def alloc(self, need_size: int) -> torch.Tensor | None:
         """Return slots, or None when there are too few.

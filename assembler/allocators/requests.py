@@ -1,5 +1,7 @@
 """The request table of models with recurrent states."""
 
+from dataclasses import replace
+
 import torch
 
 from assembler.allocators.mamba import MambaSlotAllocator
@@ -7,6 +9,7 @@ from assembler.device.base import Device
 from assembler.device_pools.base import LayerLoadWaiter
 from assembler.device_pools.mamba import MambaPool
 from assembler.errors import PoolError
+from assembler.host_pools.mirrored import MirroredPool
 
 
 class HybridReqToTokenPool(LayerLoadWaiter):
@@ -51,6 +54,11 @@ class HybridReqToTokenPool(LayerLoadWaiter):
         self.start_layer = start_layer
         self.device = device
         self.layer_transfer_counter = None
+
+    def mirrored(self) -> tuple[MirroredPool, ...]:
+        """Return the states, which have to be mirrored on the host."""
+        (states,) = self.mamba_pool.mirrored()
+        return (replace(states, layer_mapping=self.mamba_map, read_layer=self.mamba2_layer_cache),)
 
     def mamba2_layer_cache(self, layer_id: int) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Return convolution states and temporal state of a global layer.

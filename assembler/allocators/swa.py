@@ -1,14 +1,17 @@
 """Slots of sliding-window hybrids: a full slot and, while it is in the window, a window slot."""
 
+from collections.abc import Mapping
+
 import torch
 
 from assembler.allocators.base import DeviceSlotAllocator
 from assembler.allocators.paged import PagedTokenToKVPoolAllocator
 from assembler.allocators.token import TokenToKVPoolAllocator
 from assembler.device.base import Device
-from assembler.device_pools.base import KVCache
+from assembler.device_pools.base import KVCache, SlotAllocator
 from assembler.device_pools.swa import SWAKVPool
 from assembler.errors import PoolError
+from assembler.names import ComponentType
 
 NO_SWA_SLOT = 0
 
@@ -53,6 +56,19 @@ class SWATokenToKVPoolAllocator:
         self._mapping = device.zeros((size + page_size + 1,), torch.int64)
         self._mapping[-1] = -1
         kvcache.register_mapping(self._mapping)
+
+    @property
+    def slot_owners(self) -> Mapping[ComponentType, SlotAllocator]:
+        """Allocators of the full slots and of the window slots."""
+        return {
+            ComponentType.FULL: self.full_attn_allocator,
+            ComponentType.SWA: self.swa_attn_allocator,
+        }
+
+    @property
+    def window(self) -> "SWATokenToKVPoolAllocator":
+        """This allocator, which maps full slots to window slots."""
+        return self
 
     @property
     def full_to_swa_index_mapping(self) -> torch.Tensor:

@@ -7,11 +7,11 @@ from typing import ClassVar, Protocol
 
 from assembler.cache.hierarchical import HierarchicalCache
 from assembler.cache.layout import fix_direct_layout
-from assembler.device_pools.base import KVCache
 from assembler.errors import AssemblyError
 from assembler.groups import ProcessGroup
 from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.group import HostPoolGroup
+from assembler.names import ComponentType
 from assembler.owner import StackOwner
 from assembler.params import CacheInitParams, ServerArgs
 
@@ -44,26 +44,28 @@ class ConfiguredCache(HierarchicalCache):
     whose result is given to :meth:`adopt`.
 
     Attributes:
-        pool_families: device pools that the cache takes.
-        expected_families: their names in an error.
+        components: the parts of a node that the model's pools must have.
         server_args: the settings that :meth:`init_hicache` builds with.
         load_cache_event: the signal that loads are wanted.
     """
 
-    pool_families: ClassVar[tuple[type[KVCache], ...]]
-    expected_families: ClassVar[tuple[str, str]]
+    components: ClassVar[tuple[ComponentType, ...]]
 
     def __init__(self, params: CacheInitParams, server_args: ServerArgs) -> None:
         """Start empty and without a stack.
 
         Raises:
-            AssemblyError: the pool is of another family.
+            AssemblyError: the pools have other components.
         """
         super().__init__(params)
         kv = params.token_to_kv_pool_allocator.get_kvcache()
-        if not isinstance(kv, self.pool_families):
-            rule, expected = self.expected_families
-            raise AssemblyError(type(self).__name__, rule, expected=expected, got=type(kv).__name__)
+        if kv.components != self.components:
+            raise AssemblyError(
+                type(self).__name__,
+                "the pools must have the cache's components",
+                expected=" and ".join(self.components),
+                got=f"{' and '.join(kv.components)} of {type(kv).__name__}",
+            )
         self.server_args = server_args
         self.load_cache_event = threading.Event()
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from assembler.allocators.swa import NO_SWA_SLOT, SWATokenToKVPoolAllocator
+from assembler.allocators.swa import NO_SWA_SLOT
 from assembler.cache.nodes import CacheNode
 from assembler.controller.hybrid import HybridCacheController
 from assembler.names import ComponentType
@@ -17,24 +17,19 @@ class ComponentAllocators:
 
     def __init__(self, params: CacheInitParams) -> None:
         allocator = params.token_to_kv_pool_allocator
-        self._allocator = allocator
-        self._swa = allocator if isinstance(allocator, SWATokenToKVPoolAllocator) else None
+        self._swa = allocator.window
         self._states = params.req_to_token_pool
+        self._owners = dict(allocator.slot_owners)
+        if self._states is not None:
+            self._owners[ComponentType.MAMBA] = self._states.mamba_allocator
 
     def components(self) -> list[ComponentType]:
         """Return the components that the pools of this model have."""
-        owners = {ComponentType.SWA: self._swa, ComponentType.MAMBA: self._states}
-        return [ComponentType.FULL, *(part for part, owner in owners.items() if owner is not None)]
+        return list(self._owners)
 
     def available(self) -> Counter[ComponentType]:
         """Return the number of free slots of each component."""
-        available = Counter({ComponentType.FULL: self._allocator.available_size()})
-        if self._swa is not None:
-            available[ComponentType.FULL] = self._swa.full_available_size()
-            available[ComponentType.SWA] = self._swa.swa_available_size()
-        if self._states is not None:
-            available[ComponentType.MAMBA] = self._states.mamba_allocator.available_size()
-        return available
+        return Counter({part: owner.available_size() for part, owner in self._owners.items()})
 
     def free(
         self,

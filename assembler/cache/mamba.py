@@ -3,9 +3,8 @@
 from typing_extensions import override
 
 from assembler.cache.configured import AttachFunction, ConfiguredCache
-from assembler.device_pools.linear import HybridLinearKVPool
 from assembler.host_pools.base import HostKVCache
-from assembler.names import PoolName
+from assembler.names import ComponentType, PoolName
 from assembler.stacks.attach import attach_hybrid_pool_to_mamba_cache
 
 
@@ -15,8 +14,7 @@ class HiMambaRadixCache(ConfiguredCache):
     Source: sglang 0.5.12 ``hi_mamba_radix_cache.py``, which builds its stack in the constructor.
     """
 
-    pool_families = (HybridLinearKVPool,)
-    expected_families = ("the pool must be a hybrid of attention and states", "HybridLinearKVPool")
+    components = (ComponentType.FULL, ComponentType.MAMBA)
 
     @property
     def mamba_pool_host(self) -> HostKVCache:

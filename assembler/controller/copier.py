@@ -6,7 +6,7 @@ import torch
 
 from assembler.controller.operations import CacheOperation
 from assembler.device.base import Device, Stream
-from assembler.device_pools.base import KVCache
+from assembler.device_pools.base import TokenKVPool
 from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.group import HostPoolGroup, PoolTransfer
 from assembler.names import HostLayout, IoBackend
@@ -16,7 +16,7 @@ from assembler.names import HostLayout, IoBackend
 class DraftPools:
     """The pools of a draft model, which live on the anchor's slot numbers."""
 
-    device_pool: KVCache
+    device_pool: TokenKVPool
     host_pool: HostKVCache
 
 

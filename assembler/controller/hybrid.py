@@ -6,18 +6,17 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from assembler.allocators.swa import SWATokenToKVPoolAllocator
 from assembler.controller.copier import DraftPools, StackCopier, hold_operation
 from assembler.controller.layer_done import LayerDoneCounter
 from assembler.controller.operations import CacheOperation, HiCacheAck, merge_operations
 from assembler.controller.settings import parse_io_backend, parse_write_policy
-from assembler.device_pools.base import KVCache
+from assembler.device_pools.base import TokenKVPool
 from assembler.errors import TransferError
 from assembler.groups import ProcessGroup
 from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.group import HostPoolGroup, PoolTransfer
 from assembler.host_pools.resolve import Grant, resolve_transfers
-from assembler.names import Direction
+from assembler.names import ComponentType, Direction
 from assembler.params import KVSlotAllocator
 from assembler.validation import validate_draft_pools
 
@@ -137,7 +136,9 @@ class HybridCacheController:
         )
         self._arrivals = itertools.count()
 
-    def set_draft_kv_pool(self, draft_device_pool: KVCache, draft_host_pool: HostKVCache) -> None:
+    def set_draft_kv_pool(
+        self, draft_device_pool: TokenKVPool, draft_host_pool: HostKVCache
+    ) -> None:
         """Move a draft model's KV along with the anchor's, in both directions, on its slots.
 
         Raises:
@@ -222,9 +223,7 @@ class HybridCacheController:
         Raises:
             TransferError: a transfer names an unknown pool or cannot be resolved.
         """
-        allocator = self.mem_pool_device_allocator
-        if isinstance(allocator, SWATokenToKVPoolAllocator):
-            allocator = allocator.full_attn_allocator
+        allocator = self.mem_pool_device_allocator.slot_owners[ComponentType.FULL]
         grant = Grant()
         device_indices = grant.take(
             need=len(host_indices), alloc=allocator.alloc, free=allocator.free, evict=None

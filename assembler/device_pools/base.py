@@ -1,19 +1,46 @@
-"""What device pools share: geometry, row buffers by plane, waiting for a layer's load."""
+"""Base of the device pools: layers, declared rows, waiting for a layer's load."""
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from collections.abc import Callable
+from typing import ClassVar, Protocol
 
 import torch
+from typing_extensions import override
 
 from assembler.device.base import Device
-from assembler.errors import PoolError
-from assembler.geometry import PoolGeometry
+from assembler.errors import AssemblyError, PoolError
+from assembler.geometry import PlaneGeometry, PoolGeometry, PoolLayers
+from assembler.host_pools.base import HostKVCache, HostPoolArguments
+from assembler.host_pools.mirrored import MakeSidecarHost, MirroredPool
+from assembler.names import ComponentType, PoolName
 
 FP8_DTYPES = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 
+class SlotAllocator(Protocol):
+    """Owner of device slots.
+
+    Attributes:
+        size: slots that can be handed out.
+    """
+
+    size: int
+
+    def alloc(self, need_size: int) -> torch.Tensor | None:
+        """Return ``(need_size,) int64`` slots in device memory, or None when there are too few."""
+        ...
+
+    def free(self, free_index: torch.Tensor) -> None:
+        """Take slots back."""
+        ...
+
+    def available_size(self) -> int:
+        """Return the number of free slots."""
+        ...
+
+
 class LayerTransferCounter(Protocol):
-    """Says when a layer's load has happened."""
+    """Counter of the layers that a load has reached."""
 
     def wait_until(self, threshold: int) -> None:
         """Order the current stream after the load of stage-local layer ``threshold``."""
@@ -21,11 +48,11 @@ class LayerTransferCounter(Protocol):
 
 
 class LayerLoadWaiter:
-    """Mixin of objects whose readers may have to wait for a layer.
+    """Mixin for objects whose readers may have to wait for a layer.
 
     Attributes:
         start_layer: first global layer id of the pipeline stage.
-        layer_transfer_counter: what to wait on; None while nothing is loaded from a host.
+        layer_transfer_counter: counter to wait on; None while nothing is loaded from a host.
     """
 
     start_layer: int
@@ -41,41 +68,8 @@ class LayerLoadWaiter:
             self.layer_transfer_counter.wait_until(layer_id - self.start_layer)
 
 
-class DevicePool(Protocol):
-    """What a host pool needs to know of the pool it mirrors.
-
-    Attributes:
-        size: usable slots.
-        page_size: slots in a page.
-        layer_num: layers in the pool.
-        start_layer: first global layer id.
-        end_layer: last global layer id, inclusive.
-        store_dtype: type the elements are stored as.
-        device: the accelerator that holds the buffers.
-    """
-
-    size: int
-    page_size: int
-    layer_num: int
-    start_layer: int
-    end_layer: int
-    store_dtype: torch.dtype
-    device: Device
-
-    def plane_buffer(self, *, plane: str, layer: int) -> torch.Tensor:
-        """Return the rows of a plane in one layer, by index in the pool."""
-        ...
-
-    def declared_geometry(self) -> tuple[PoolGeometry, ...]:
-        """Return everything that has to be mirrored on the host, one entry a pool."""
-        ...
-
-
 class KVCache(LayerLoadWaiter, ABC):
-    """Base of the pools that hold one row a token and layer.
-
-    Buffers have ``size + page_size`` rows: slot 0, and with paging all of page 0, takes the writes
-    of padded tokens and is never handed out.
+    """Base of the pools that attention reads by global layer id.
 
     Attributes:
         size: usable slots.
@@ -86,44 +80,35 @@ class KVCache(LayerLoadWaiter, ABC):
         device: the accelerator that holds the buffers.
         start_layer: first global layer id.
         end_layer: last global layer id, inclusive.
+        components: the parts of a cache node that a model with this pool has.
 
     Source: sglang 0.5.12 ``memory_pool.py:693-786``.
     """
 
+    components: ClassVar[tuple[ComponentType, ...]]
+
     def __init__(
-        self,
-        *,
-        size: int,
-        page_size: int,
-        dtype: torch.dtype,
-        layer_num: int,
-        device: Device,
-        start_layer: int,
-        end_layer: int,
+        self, *, size: int, page_size: int, dtype: torch.dtype, layers: PoolLayers, device: Device
     ) -> None:
         self.size = size
         self.page_size = page_size
         self.dtype = dtype
+        # torch has few operations for float8: index copies and comparisons need plain bytes.
         self.store_dtype = torch.uint8 if dtype in FP8_DTYPES else dtype
-        self.layer_num = layer_num
+        self.layer_num = layers.layer_num
         self.device = device
-        self.start_layer = start_layer
-        self.end_layer = end_layer
+        self.start_layer = layers.start_layer
+        self.end_layer = layers.end_layer
         self.layer_transfer_counter = None
 
+    @property
     @abstractmethod
-    def declared_geometry(self) -> tuple[PoolGeometry, ...]:
-        """Return everything that has to be mirrored on the host, one entry a pool."""
+    def full_kv_pool(self) -> "TokenKVPool":
+        """The pool of the full-attention layers, whose slots are the anchor's."""
 
     @abstractmethod
-    def plane_buffer(self, *, plane: str, layer: int) -> torch.Tensor:
-        """Return the rows of a plane in one layer, by index in the pool.
-
-        Does not wait: transfers order themselves.
-
-        Raises:
-            PoolError: the pool has no such plane.
-        """
+    def mirrored(self) -> tuple[MirroredPool, ...]:
+        """Return everything that has to be mirrored on the host, the anchor first."""
 
     @abstractmethod
     def get_key_buffer(self, layer_id: int) -> torch.Tensor:
@@ -161,8 +146,27 @@ class KVCache(LayerLoadWaiter, ABC):
                 got=layer_id,
             )
 
-    def _check_layer_span(self) -> None:
-        """Refuse a layer range that does not hold exactly the pool's layers."""
+
+class TokenKVPool(KVCache):
+    """Base of the pools that hold one row a token and layer, in one tensor a plane and layer.
+
+    Buffers have ``size + page_size`` rows: slot 0, and with paging all of page 0, takes the writes
+    of padded tokens and is never handed out.
+
+    Attributes:
+        use_mla: whether keys and values share one latent row.
+
+    Raises:
+        PoolError: ``end_layer - start_layer + 1`` is not ``layer_num``.
+    """
+
+    components = (ComponentType.FULL,)
+    use_mla: bool = False
+
+    def __init__(
+        self, *, size: int, page_size: int, dtype: torch.dtype, layers: PoolLayers, device: Device
+    ) -> None:
+        super().__init__(size=size, page_size=page_size, dtype=dtype, layers=layers, device=device)
         span = self.end_layer - self.start_layer + 1
         if span != self.layer_num:
             raise PoolError(
@@ -172,8 +176,96 @@ class KVCache(LayerLoadWaiter, ABC):
                 got=span,
             )
 
+    @property
+    @override
+    def full_kv_pool(self) -> "TokenKVPool":
+        return self
+
+    @property
+    def host_row_width(self) -> int | None:
+        """Elements of a latent row, for a host pool that cannot compute them; None elsewhere."""
+        return None
+
+    @abstractmethod
+    def make_host_pool(
+        self, arguments: HostPoolArguments, *, override_kv_cache_dim: int | None
+    ) -> HostKVCache:
+        """Build the host mirror; see :class:`assembler.host_pools.base.DevicePool`."""
+
+    @abstractmethod
+    def _planes(self) -> dict[PlaneGeometry, list[torch.Tensor]]:
+        """Return the buffers of every layer by plane, in the order of a transfer."""
+
+    def _sidecar_planes(self) -> dict[PlaneGeometry, list[torch.Tensor]]:
+        """Return the buffers that another host pool mirrors on the slots of this one."""
+        return {}
+
+    def plane_buffer(self, *, plane: str, layer: int) -> torch.Tensor:
+        """Return the rows of a plane in one layer, by index in the pool.
+
+        Does not wait: transfers order themselves.
+
+        Raises:
+            PoolError: the pool has no such plane.
+        """
+        planes = {**self._planes(), **self._sidecar_planes()}
+        buffers = {geometry.name: layers for geometry, layers in planes.items()}
+        if plane not in buffers:
+            raise unknown_plane(self, plane, tuple(buffers))
+        return buffers[plane][layer]
+
+    @override
+    def mirrored(self) -> tuple[MirroredPool, ...]:
+        return (
+            self._mirrored(
+                PoolName.KV,
+                planes=tuple(self._planes()),
+                slots_per_row=1,
+                read_layer=self.get_kv_buffer,
+                make_sidecar_host=None,
+            ),
+        )
+
+    def _mirrored(
+        self,
+        name: PoolName,
+        *,
+        planes: tuple[PlaneGeometry, ...],
+        slots_per_row: int,
+        read_layer: Callable[[int], object],
+        make_sidecar_host: MakeSidecarHost | None,
+    ) -> MirroredPool:
+        """Return the declaration of some planes, which every layer of the pool has."""
+        layer_ids = range(self.start_layer, self.end_layer + 1)
+        return MirroredPool(
+            geometry=PoolGeometry(
+                pool=name, planes=planes, slots_per_row=slots_per_row, layer_num=self.layer_num
+            ),
+            component=ComponentType.FULL,
+            device_pool=self,
+            layer_mapping={layer_id: index for index, layer_id in enumerate(layer_ids)},
+            read_layer=read_layer,
+            make_sidecar_host=make_sidecar_host,
+        )
+
+    def _layers(self, row_shape: tuple[int, ...], dtype: torch.dtype) -> list[torch.Tensor]:
+        """Return zeroed rows for every slot, one tensor a layer."""
+        shape = (self.size + self.page_size, *row_shape)
+        return [self.device.zeros(shape, dtype) for _ in range(self.layer_num)]
+
     def _as_computed(self, buffer: torch.Tensor) -> torch.Tensor:
         return buffer.view(self.dtype) if self.store_dtype != self.dtype else buffer
+
+
+def refuse_row_width(override_kv_cache_dim: int | None) -> None:
+    """Raise AssemblyError when a row width is given for rows that are not latent."""
+    if override_kv_cache_dim is not None:
+        raise AssemblyError(
+            "KV",
+            "only latent rows have a width to override",
+            expected="override_kv_cache_dim=None",
+            got=override_kv_cache_dim,
+        )
 
 
 def unknown_plane(pool: object, plane: str, known: tuple[str, ...]) -> PoolError:

@@ -1,13 +1,16 @@
 """Linear-attention hybrids: the few full-attention layers, reached by global layer id."""
 
+from dataclasses import replace
+from functools import partial
+
 import torch
 from typing_extensions import override
 
-from assembler.device_pools.base import KVCache, LayerTransferCounter
-from assembler.device_pools.mha import MHATokenToKVPool
-from assembler.device_pools.mla import MLATokenToKVPool
+from assembler.device_pools.base import KVCache, LayerTransferCounter, TokenKVPool
 from assembler.errors import PoolError
-from assembler.geometry import PoolGeometry
+from assembler.geometry import PoolLayers
+from assembler.host_pools.mirrored import MirroredPool
+from assembler.names import ComponentType
 
 
 class HybridLinearKVPool(KVCache):
@@ -28,10 +31,12 @@ class HybridLinearKVPool(KVCache):
     Source: sglang 0.5.12 ``memory_pool.py:1389-1560``.
     """
 
+    components = (ComponentType.FULL, ComponentType.MAMBA)
+
     def __init__(
         self,
         *,
-        full_kv_pool: MHATokenToKVPool | MLATokenToKVPool,
+        full_kv_pool: TokenKVPool,
         full_attention_layer_ids: list[int],
         start_layer: int,
         end_layer: int,
@@ -40,13 +45,15 @@ class HybridLinearKVPool(KVCache):
             size=full_kv_pool.size,
             page_size=full_kv_pool.page_size,
             dtype=full_kv_pool.dtype,
-            layer_num=len(full_attention_layer_ids),
+            layers=PoolLayers(
+                layer_num=len(full_attention_layer_ids),
+                start_layer=start_layer,
+                end_layer=end_layer,
+            ),
             device=full_kv_pool.device,
-            start_layer=start_layer,
-            end_layer=end_layer,
         )
-        self.full_kv_pool = full_kv_pool
-        self.use_mla = isinstance(full_kv_pool, MLATokenToKVPool)
+        self._full_kv_pool = full_kv_pool
+        self.use_mla = full_kv_pool.use_mla
         self.full_attention_layer_id_mapping = {
             layer_id: index for index, layer_id in enumerate(full_attention_layer_ids)
         }
@@ -57,13 +64,22 @@ class HybridLinearKVPool(KVCache):
         super().register_layer_transfer_counter(counter)
         self.full_kv_pool.register_layer_transfer_counter(None)
 
+    @property
     @override
-    def declared_geometry(self) -> tuple[PoolGeometry, ...]:
-        return self.full_kv_pool.declared_geometry()
+    def full_kv_pool(self) -> TokenKVPool:
+        return self._full_kv_pool
 
     @override
-    def plane_buffer(self, *, plane: str, layer: int) -> torch.Tensor:
-        return self.full_kv_pool.plane_buffer(plane=plane, layer=layer)
+    def mirrored(self) -> tuple[MirroredPool, ...]:
+        rows, *sidecars = (
+            replace(
+                inner,
+                layer_mapping=self.full_attention_layer_id_mapping,
+                read_layer=partial(self._read_inner, inner),
+            )
+            for inner in self._full_kv_pool.mirrored()
+        )
+        return (replace(rows, read_layer=self.get_kv_buffer), *sidecars)
 
     @override
     def get_key_buffer(self, layer_id: int) -> torch.Tensor:
@@ -72,6 +88,9 @@ class HybridLinearKVPool(KVCache):
     @override
     def get_value_buffer(self, layer_id: int) -> torch.Tensor:
         return self.full_kv_pool.get_value_buffer(self._inner_index(layer_id))
+
+    def _read_inner(self, inner: MirroredPool, layer_id: int) -> object:
+        return inner.read_layer(self._inner_index(layer_id))
 
     def _inner_index(self, layer_id: int) -> int:
         """Wait for a global layer and return its index in the wrapped pool."""

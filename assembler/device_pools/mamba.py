@@ -4,9 +4,12 @@ import torch
 
 from assembler.device.access import row_access, tensor_access
 from assembler.device.base import Device
-from assembler.device_pools.base import unknown_plane
+from assembler.device_pools.base import refuse_row_width, unknown_plane
 from assembler.geometry import PlaneGeometry, PoolGeometry
-from assembler.names import PoolName
+from assembler.host_pools.base import HostKVCache, HostPoolArguments
+from assembler.host_pools.mamba import MambaPoolHost
+from assembler.host_pools.mirrored import MirroredPool
+from assembler.names import ComponentType, PoolName
 
 
 class MambaPool:
@@ -24,10 +27,15 @@ class MambaPool:
         device: the accelerator that holds the states.
         temporal: ``(layer_num, size + 1, *temporal_shape) temporal_dtype``.
         conv: a tensor for each convolution, ``(layer_num, size + 1, *conv_shape) conv_dtype``.
+        use_mla: False, states are no attention rows.
+        host_row_width: None, for the same reason.
 
     Source: sglang 0.5.12 ``memory_pool.py:195-430``; without the speculative scratch states, which
     never leave the device, and without slot allocation (``MambaSlotAllocator``, as from 0.5.13).
     """
+
+    use_mla = False
+    host_row_width: int | None = None
 
     def __init__(
         self,
@@ -53,16 +61,51 @@ class MambaPool:
         self.temporal = device.zeros((*slots, *temporal_shape), temporal_dtype)
         self.conv = [device.zeros((*slots, *shape), conv_dtype) for shape in conv_shapes]
 
-    def declared_geometry(self) -> tuple[PoolGeometry, ...]:
-        """Return what has to be mirrored on the host."""
+    def mirrored(self) -> tuple[MirroredPool, ...]:
+        """Return the states, which have to be mirrored on the host."""
         planes = tuple(
             PlaneGeometry(name=name, row_shape=tuple(buffer.shape[2:]), dtype=buffer.dtype)
             for name, buffer in self._planes().items()
         )
-        return (
-            PoolGeometry(
+        states = MirroredPool(
+            geometry=PoolGeometry(
                 pool=PoolName.MAMBA, planes=planes, slots_per_row=1, layer_num=self.layer_num
             ),
+            component=ComponentType.MAMBA,
+            device_pool=self,
+            layer_mapping={layer_id: index for index, layer_id in enumerate(self.mamba_layer_ids)},
+            read_layer=self.layer_states,
+            make_sidecar_host=None,
+        )
+        return (states,)
+
+    def layer_states(self, layer_id: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Return convolution states and temporal state of a global layer; does not wait.
+
+        Shape: each ``(size + 1, *state_shape)``.
+        """
+        index = self.mamba_layer_ids.index(layer_id)
+        return [conv[index] for conv in self.conv], self.temporal[index]
+
+    def make_host_pool(
+        self, arguments: HostPoolArguments, *, override_kv_cache_dim: int | None
+    ) -> HostKVCache:
+        """Build the host mirror; a page is one state, whatever ``page_size`` the anchor has.
+
+        Raises:
+            AssemblyError: a row width is given.
+            PoolError: the layout is unknown to the host pool, or it would not outgrow the device.
+            OutOfHostMemoryError: the host pool does not fit.
+        """
+        refuse_row_width(override_kv_cache_dim)
+        return MambaPoolHost(
+            device_pool=self,
+            host_to_device_ratio=arguments["host_to_device_ratio"],
+            host_size=arguments["host_size"],
+            layout=arguments["layout"],
+            pin_memory=arguments["pin_memory"],
+            device=arguments["device"],
+            allocator_type=arguments["allocator_type"],
         )
 
     def plane_buffer(self, *, plane: str, layer: int) -> torch.Tensor:

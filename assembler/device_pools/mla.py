@@ -4,12 +4,13 @@ import torch
 from typing_extensions import override
 
 from assembler.device.base import Device
-from assembler.device_pools.base import KVCache, unknown_plane
-from assembler.geometry import PlaneGeometry, PoolGeometry
-from assembler.names import PoolName
+from assembler.device_pools.base import TokenKVPool
+from assembler.geometry import PlaneGeometry, PoolLayers
+from assembler.host_pools.base import HostKVCache, HostPoolArguments
+from assembler.host_pools.mla import MLATokenToKVPoolHost
 
 
-class MLATokenToKVPool(KVCache):
+class MLATokenToKVPool(TokenKVPool):
     """Latent and rotary part of every token and layer, in one row.
 
     ``override_kv_cache_dim`` counts only for sparse attention in float8, where scales travel in the
@@ -22,11 +23,10 @@ class MLATokenToKVPool(KVCache):
         kv_cache_dim: elements of a row.
         kv_buffer: one tensor a layer, ``(size + page_size, 1, kv_cache_dim) store_dtype``.
 
-    Raises:
-        PoolError: ``end_layer - start_layer + 1`` is not ``layer_num``.
-
     Source: sglang 0.5.12 ``memory_pool.py:1618-1690``.
     """
+
+    use_mla = True
 
     def __init__(
         self,
@@ -43,16 +43,8 @@ class MLATokenToKVPool(KVCache):
         use_nsa: bool,
         override_kv_cache_dim: int | None,
     ) -> None:
-        super().__init__(
-            size=size,
-            page_size=page_size,
-            dtype=dtype,
-            layer_num=layer_num,
-            device=device,
-            start_layer=start_layer,
-            end_layer=end_layer,
-        )
-        self._check_layer_span()
+        layers = PoolLayers(layer_num=layer_num, start_layer=start_layer, end_layer=end_layer)
+        super().__init__(size=size, page_size=page_size, dtype=dtype, layers=layers, device=device)
         self.kv_lora_rank = kv_lora_rank
         self.qk_rope_head_dim = qk_rope_head_dim
         self.use_nsa = use_nsa
@@ -60,23 +52,26 @@ class MLATokenToKVPool(KVCache):
         scaled_fp8 = use_nsa and dtype == torch.float8_e4m3fn
         if scaled_fp8 and override_kv_cache_dim is not None:
             self.kv_cache_dim = override_kv_cache_dim
-        shape = (size + page_size, 1, self.kv_cache_dim)
-        self.kv_buffer = [device.zeros(shape, self.store_dtype) for _ in range(layer_num)]
+        self.kv_buffer = self._layers((1, self.kv_cache_dim), self.store_dtype)
+
+    @property
+    @override
+    def host_row_width(self) -> int | None:
+        return self.kv_cache_dim
 
     @override
-    def declared_geometry(self) -> tuple[PoolGeometry, ...]:
-        plane = PlaneGeometry(name="kv", row_shape=(1, self.kv_cache_dim), dtype=self.store_dtype)
-        return (
-            PoolGeometry(
-                pool=PoolName.KV, planes=(plane,), slots_per_row=1, layer_num=self.layer_num
-            ),
+    def _planes(self) -> dict[PlaneGeometry, list[torch.Tensor]]:
+        row_shape = (1, self.kv_cache_dim)
+        plane = PlaneGeometry(name="kv", row_shape=row_shape, dtype=self.store_dtype)
+        return {plane: self.kv_buffer}
+
+    @override
+    def make_host_pool(
+        self, arguments: HostPoolArguments, *, override_kv_cache_dim: int | None
+    ) -> HostKVCache:
+        return MLATokenToKVPoolHost(
+            device_pool=self, override_kv_cache_dim=override_kv_cache_dim, **arguments
         )
-
-    @override
-    def plane_buffer(self, *, plane: str, layer: int) -> torch.Tensor:
-        if plane == "kv":
-            return self.kv_buffer[layer]
-        raise unknown_plane(self, plane, ("kv",))
 
     @override
     def get_key_buffer(self, layer_id: int) -> torch.Tensor:

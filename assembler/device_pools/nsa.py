@@ -4,14 +4,18 @@ import torch
 from typing_extensions import override
 
 from assembler.device.base import Device
-from assembler.device_pools.base import unknown_plane
 from assembler.device_pools.mla import MLATokenToKVPool
 from assembler.errors import PoolError
-from assembler.geometry import PlaneGeometry, PoolGeometry
+from assembler.geometry import PlaneGeometry
+from assembler.host_pools.base import HostKVCache, HostPoolArguments
+from assembler.host_pools.indexer import (
+    QUANT_BLOCK_SIZE,
+    SCALE_BYTES,
+    NSAIndexerPoolHost,
+    index_row_bytes,
+)
+from assembler.host_pools.mirrored import MirroredPool
 from assembler.names import PoolName
-
-QUANT_BLOCK_SIZE = 128
-SCALE_BYTES = torch.float32.itemsize
 
 
 def nsa_kv_cache_dim(
@@ -39,17 +43,6 @@ def nsa_kv_cache_dim(
         )
     scales_bytes = kv_lora_rank // quant_block_size * SCALE_BYTES
     return kv_lora_rank + scales_bytes + qk_rope_head_dim * torch.bfloat16.itemsize
-
-
-def index_row_bytes(*, page_size: int, index_head_dim: int) -> int:
-    """Return the bytes of one index page of one layer.
-
-    A page holds first the float8 keys of all its tokens, then one float32 scale for each
-    quantisation block of each token: ``64 * (128 + 128 / 128 * 4) = 64 * 132`` for a page of 64.
-    Keys and scales of a token lie apart, so nothing smaller than a page can move.
-    """
-    scales_bytes = index_head_dim // QUANT_BLOCK_SIZE * SCALE_BYTES
-    return page_size * (index_head_dim + scales_bytes)
 
 
 class NSATokenToKVPool(MLATokenToKVPool):
@@ -116,24 +109,33 @@ class NSATokenToKVPool(MLATokenToKVPool):
         ]
 
     @override
-    def declared_geometry(self) -> tuple[PoolGeometry, ...]:
-        row_bytes = index_row_bytes(page_size=self.page_size, index_head_dim=self.index_head_dim)
-        plane = PlaneGeometry(name="index_k", row_shape=(row_bytes,), dtype=torch.uint8)
-        index = PoolGeometry(
-            pool=PoolName.INDEXER,
-            planes=(plane,),
+    def mirrored(self) -> tuple[MirroredPool, ...]:
+        index = self._mirrored(
+            PoolName.INDEXER,
+            planes=tuple(self._sidecar_planes()),
             slots_per_row=self.page_size,
-            layer_num=self.layer_num,
+            read_layer=self.get_index_k_with_scale_buffer,
+            make_sidecar_host=self._make_indexer_host,
         )
-        return (*super().declared_geometry(), index)
+        return (*super().mirrored(), index)
 
     @override
-    def plane_buffer(self, *, plane: str, layer: int) -> torch.Tensor:
-        if plane == "index_k":
-            return self.index_k_with_scale_buffer[layer]
-        if plane == "kv":
-            return self.kv_buffer[layer]
-        raise unknown_plane(self, plane, ("kv", "index_k"))
+    def _sidecar_planes(self) -> dict[PlaneGeometry, list[torch.Tensor]]:
+        row_bytes = index_row_bytes(page_size=self.page_size, index_head_dim=self.index_head_dim)
+        plane = PlaneGeometry(name="index_k", row_shape=(row_bytes,), dtype=torch.uint8)
+        return {plane: self.index_k_with_scale_buffer}
+
+    def _make_indexer_host(
+        self, anchor_host: HostKVCache, arguments: HostPoolArguments
+    ) -> HostKVCache:
+        return NSAIndexerPoolHost(
+            device_pool=self,
+            anchor_host=anchor_host,
+            layout=arguments["layout"],
+            pin_memory=arguments["pin_memory"],
+            device=arguments["device"],
+            allocator_type=arguments["allocator_type"],
+        )
 
     def get_index_k_with_scale_buffer(self, layer_id: int) -> torch.Tensor:
         """Return the index pages of a global layer, ``(page_num, page_size * 132) uint8``.

@@ -9,8 +9,9 @@ from assembler.device.base import Device
 from assembler.device_pools.base import KVCache, LayerTransferCounter
 from assembler.device_pools.mha import MHATokenToKVPool
 from assembler.errors import PoolError
-from assembler.geometry import PoolGeometry
-from assembler.names import PoolName
+from assembler.geometry import PoolLayers
+from assembler.host_pools.mirrored import MirroredPool
+from assembler.names import ComponentType, PoolName
 
 
 class SWAKVPool(KVCache):
@@ -25,11 +26,12 @@ class SWAKVPool(KVCache):
         layers_mapping: global layer id to ``(index in its pool, is_swa)``.
 
     Raises:
-        PoolError: the two lists of layer ids are not a partition of ``0..n-1``; a plane is asked
-            for here and not from an inner pool.
+        PoolError: the two lists of layer ids are not a partition of ``0..n-1``.
 
     Source: sglang 0.5.12 ``swa_memory_pool.py:29-116``.
     """
+
+    components = (ComponentType.FULL, ComponentType.SWA)
 
     def __init__(
         self,
@@ -53,16 +55,14 @@ class SWAKVPool(KVCache):
             size=size,
             page_size=page_size,
             dtype=dtype,
-            layer_num=layer_num,
+            layers=PoolLayers(layer_num=layer_num, start_layer=0, end_layer=layer_num - 1),
             device=device,
-            start_layer=0,
-            end_layer=layer_num - 1,
         )
         self.size_swa = size_swa
         self.layers_mapping = _layers_mapping(
             full_ids=full_attention_layer_ids, swa_ids=swa_attention_layer_ids
         )
-        self.full_kv_pool = self._inner_pool(
+        self._full_kv_pool = self._inner_pool(
             size=size,
             head_num=head_num,
             head_dim=head_dim,
@@ -77,6 +77,11 @@ class SWAKVPool(KVCache):
             layer_num=len(swa_attention_layer_ids),
         )
         self._full_to_swa_index_mapping: torch.Tensor | None = None
+
+    @property
+    @override
+    def full_kv_pool(self) -> MHATokenToKVPool:
+        return self._full_kv_pool
 
     @property
     def full_to_swa_index_mapping(self) -> torch.Tensor | None:
@@ -94,18 +99,20 @@ class SWAKVPool(KVCache):
         self.swa_kv_pool.register_layer_transfer_counter(None)
 
     @override
-    def declared_geometry(self) -> tuple[PoolGeometry, ...]:
-        (full,) = self.full_kv_pool.declared_geometry()
-        (swa,) = self.swa_kv_pool.declared_geometry()
-        return (full, replace(swa, pool=PoolName.SWA))
-
-    @override
-    def plane_buffer(self, *, plane: str, layer: int) -> torch.Tensor:
-        raise PoolError(
-            "SWAKVPool",
-            "rows are moved through the inner pools",
-            expected="full_kv_pool or swa_kv_pool",
-            got=f"plane {plane} of layer {layer}",
+    def mirrored(self) -> tuple[MirroredPool, ...]:
+        (full,) = self._full_kv_pool.mirrored()
+        (swa,) = self.swa_kv_pool.mirrored()
+        return (
+            replace(
+                full, layer_mapping=self._layers_of(is_swa=False), read_layer=self.get_kv_buffer
+            ),
+            replace(
+                swa,
+                geometry=replace(swa.geometry, pool=PoolName.SWA),
+                component=ComponentType.SWA,
+                layer_mapping=self._layers_of(is_swa=True),
+                read_layer=self.get_kv_buffer,
+            ),
         )
 
     @override
@@ -117,6 +124,11 @@ class SWAKVPool(KVCache):
     def get_value_buffer(self, layer_id: int) -> torch.Tensor:
         index, pool = self._inner(layer_id)
         return pool.get_value_buffer(index)
+
+    def _layers_of(self, *, is_swa: bool) -> dict[int, int]:
+        """Return layer index by global layer id for one of the inner pools."""
+        layers = self.layers_mapping.items()
+        return {layer_id: index for layer_id, (index, window) in layers if window is is_swa}
 
     def _inner(self, layer_id: int) -> tuple[int, MHATokenToKVPool]:
         """Wait for a global layer; return its index and the pool that has it."""

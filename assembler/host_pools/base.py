@@ -1,13 +1,13 @@
-"""What host pools share: slots, size, and moving rows layer by layer and plane by plane."""
+"""Base of the host pools: slots, size, and moving rows layer by layer and plane by plane."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, TypedDict
 
 import torch
 
 from assembler.allocators.free_pages import FreePageList
 from assembler.device.base import Device
-from assembler.device_pools.base import DevicePool
 from assembler.errors import PoolError, TransferError
 from assembler.geometry import PlaneGeometry, PoolGeometry
 from assembler.host_pools.sizing import check_host_memory
@@ -15,6 +15,98 @@ from assembler.names import Direction, HostLayout, IoBackend, PoolName
 from assembler.transfer.engine import move
 from assembler.transfer.rows import RowMap
 from assembler.transfer.windows import device_window, host_window
+
+
+class HostPoolArguments(TypedDict):
+    """Arguments that the constructor of every host pool takes under the same name.
+
+    Keys:
+        host_to_device_ratio: host slots for each device slot; counts when ``host_size`` is 0.
+        host_size: decimal gigabytes, or 0.
+        page_size: slots in a page.
+        layout: order of the axes of the buffers.
+        pin_memory: whether the buffers are page-locked.
+        device: the accelerator that must reach them.
+        allocator_type: name of the memory source.
+    """
+
+    host_to_device_ratio: float
+    host_size: float
+    page_size: int
+    layout: str
+    pin_memory: bool
+    device: Device
+    allocator_type: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostMemory:
+    """Where a host pool keeps its buffers, and in which order of axes.
+
+    Attributes:
+        layout: a :class:`~assembler.names.HostLayout` value.
+        pin_memory: whether the buffers are page-locked.
+        device: the accelerator that must reach them.
+        allocator_type: name of the memory source.
+    """
+
+    layout: str
+    pin_memory: bool
+    device: Device
+    allocator_type: str | None
+
+
+class DevicePool(Protocol):
+    """The role of a device pool that a host pool mirrors.
+
+    Attributes:
+        size: usable slots.
+        page_size: slots in a page.
+        layer_num: layers in the pool.
+        start_layer: first global layer id.
+        end_layer: last global layer id, inclusive.
+        store_dtype: type the elements are stored as.
+        device: the accelerator that holds the buffers.
+    """
+
+    size: int
+    page_size: int
+    layer_num: int
+    start_layer: int
+    end_layer: int
+    store_dtype: torch.dtype
+    device: Device
+
+    @property
+    def use_mla(self) -> bool:
+        """Whether keys and values share one latent row."""
+        ...
+
+    @property
+    def host_row_width(self) -> int | None:
+        """Elements of a latent row, for a host pool that cannot compute them; None elsewhere."""
+        ...
+
+    def plane_buffer(self, *, plane: str, layer: int) -> torch.Tensor:
+        """Return the rows of a plane in one layer, by index in the pool."""
+        ...
+
+    def make_host_pool(
+        self, arguments: HostPoolArguments, *, override_kv_cache_dim: int | None
+    ) -> "HostKVCache":
+        """Build the host mirror of the pool's own rows.
+
+        Args:
+            arguments: size, layout and memory of the host pool.
+            override_kv_cache_dim: elements of a latent row; None where rank and rotary part are
+                all of it, and for rows that are not latent.
+
+        Raises:
+            AssemblyError: the pool has no width to override.
+            PoolError: the layout is unknown to the host pool, or it would not outgrow the device.
+            OutOfHostMemoryError: the host pool does not fit.
+        """
+        ...
 
 
 class HostKVCache(ABC):
@@ -29,7 +121,7 @@ class HostKVCache(ABC):
         size: slots, ``page_num * page_size``; slot 0 is an ordinary one.
         layout: order of the axes of the buffers.
         pin_memory: whether the buffers are page-locked.
-        allocator_type: the memory source asked for. Only the plain one is built in: the field takes
+        allocator_type: name of the memory source. Only the plain one is built in: the field takes
             it too for any name it does not know.
         dtype: type the mirrored pool stores.
         layer_num: layers in the pool.
@@ -38,7 +130,6 @@ class HostKVCache(ABC):
         planes: the kinds of row, in the order in which they are moved.
         slots_per_row: slots that one row serves.
         size_per_token: bytes of a slot over all planes and layers.
-        row_map: which rows a slot means.
 
     Raises:
         PoolError: unknown layout, or one that this class of pool cannot have.
@@ -57,19 +148,16 @@ class HostKVCache(ABC):
         slots_per_row: int,
         page_num: int,
         page_size: int,
-        layout: str,
-        pin_memory: bool,
-        device: Device,
-        allocator_type: str | None,
+        memory: HostMemory,
     ) -> None:
         self.device_pool = device_pool
-        self.device = device
+        self.device = memory.device
         self.page_size = page_size
         self.page_num = page_num
         self.size = page_num * page_size
-        self.layout = self._checked_layout(layout)
-        self.pin_memory = pin_memory
-        self.allocator_type = allocator_type
+        self.layout = self._checked_layout(memory.layout)
+        self.pin_memory = memory.pin_memory
+        self.allocator_type = memory.allocator_type
         self.dtype = device_pool.store_dtype
         self.layer_num = device_pool.layer_num
         self.start_layer = device_pool.start_layer
@@ -77,7 +165,8 @@ class HostKVCache(ABC):
         self.planes = planes
         self.slots_per_row = slots_per_row
         self.size_per_token = bytes_per_slot(planes, slots_per_row, self.layer_num)
-        self.row_map = self._new_row_map()
+        # Before a subclass allocates: pinning pages that the host lacks makes the kernel swap or
+        # kill instead of raising.
         check_host_memory(
             subject=type(self).__name__, requested_bytes=self.size * self.size_per_token
         )
@@ -85,8 +174,17 @@ class HostKVCache(ABC):
             subject=type(self).__name__, first_page=0, page_num=page_num, page_size=page_size
         )
 
+    @property
+    @abstractmethod
+    def row_map(self) -> RowMap:
+        """Which rows a slot means in this layout."""
+
+    @abstractmethod
+    def plane_buffer(self, plane: str) -> torch.Tensor:
+        """Return the contiguous buffer that holds all layers of a plane."""
+
     def geometry(self, pool: PoolName) -> PoolGeometry:
-        """Return what this pool holds, by its own numbers, under the name ``pool``."""
+        """Return the rows of this pool, by its own numbers, under the name ``pool``."""
         return PoolGeometry(
             pool=pool,
             planes=self.planes,
@@ -191,7 +289,7 @@ class HostKVCache(ABC):
         backend = self._checked_backend(io_backend)
         self._check_layer(layer)
         for plane in self.planes:
-            buffer = self._plane_buffer(plane.name)
+            buffer = self.plane_buffer(plane.name)
             device_buffer = device_pool.plane_buffer(plane=plane.name, layer=layer)
             host = host_window(buffer=buffer, rows=self._layer_rows(buffer, layer))
             device = device_window(
@@ -212,20 +310,12 @@ class HostKVCache(ABC):
             )
 
     @abstractmethod
-    def _plane_buffer(self, plane: str) -> torch.Tensor:
-        """Return the contiguous buffer that holds all layers of a plane."""
-
-    @abstractmethod
     def _layer_rows(self, buffer: torch.Tensor, layer: int) -> torch.Tensor:
         """Return one layer's rows of a plane's buffer, the row axis first."""
 
     @abstractmethod
     def _device_rows(self, buffer: torch.Tensor) -> torch.Tensor:
         """Return the rows of a device buffer that pair with :meth:`_layer_rows`."""
-
-    @abstractmethod
-    def _new_row_map(self) -> RowMap:
-        """Return which rows a slot means in this layout."""
 
     def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         return self.device.host_empty(shape, dtype, pin_memory=self.pin_memory)

@@ -10,9 +10,8 @@ from typing import TypeAlias
 
 import torch
 
-from assembler.device_pools.base import DevicePool
 from assembler.errors import AssemblyError, TransferError
-from assembler.host_pools.base import HostKVCache
+from assembler.host_pools.base import DevicePool, HostKVCache
 from assembler.names import IoBackend, PoolHitPolicy, PoolName
 
 LayerMapper: TypeAlias = Callable[[int], int | None]

@@ -1,20 +1,43 @@
 """Host mirror of the index pages of sparse attention."""
 
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from typing_extensions import override
 
 from assembler.device.base import Device
-from assembler.device_pools.nsa import NSATokenToKVPool, index_row_bytes
 from assembler.geometry import PlaneGeometry
-from assembler.host_pools.base import HostKVCache
+from assembler.host_pools.base import DevicePool, HostKVCache, HostMemory
+from assembler.host_pools.pages import PageHostPool
 from assembler.names import HostLayout, IoBackend
-from assembler.transfer.rows import PageRows, RowMap
+
+QUANT_BLOCK_SIZE = 128
+SCALE_BYTES = torch.float32.itemsize
 
 
-class NSAIndexerPoolHost(HostKVCache):
-    """Index pages of a :class:`NSATokenToKVPool`, which follow the slots of an anchor pool.
+def index_row_bytes(*, page_size: int, index_head_dim: int) -> int:
+    """Return the bytes of one index page of one layer.
+
+    A page holds first the float8 keys of all its tokens, then one float32 scale for each
+    quantisation block of each token: ``64 * (128 + 128 / 128 * 4) = 64 * 132`` for a page of 64.
+    Keys and scales of a token lie apart, so nothing smaller than a page can move.
+    """
+    scales_bytes = index_head_dim // QUANT_BLOCK_SIZE * SCALE_BYTES
+    return page_size * (index_head_dim + scales_bytes)
+
+
+class IndexRows(DevicePool, Protocol):
+    """A device pool of index pages.
+
+    Attributes:
+        index_head_dim: elements of an index key.
+    """
+
+    index_head_dim: int
+
+
+class NSAIndexerPoolHost(PageHostPool):
+    """Index pages of a device pool, which follow the slots of an anchor pool.
 
     It is as large as its anchor and moves whole pages, because keys and scales of a token lie apart
     in a page. Slots come from the anchor; this pool's own ``alloc`` has no use in a group.
@@ -36,7 +59,7 @@ class NSAIndexerPoolHost(HostKVCache):
     def __init__(
         self,
         *,
-        device_pool: NSATokenToKVPool,
+        device_pool: IndexRows,
         anchor_host: HostKVCache,
         layout: str,
         pin_memory: bool,
@@ -52,35 +75,15 @@ class NSAIndexerPoolHost(HostKVCache):
             slots_per_row=page_size,
             page_num=anchor_host.page_num,
             page_size=page_size,
-            layout=layout,
-            pin_memory=pin_memory,
-            device=device,
-            allocator_type=allocator_type,
+            memory=HostMemory(
+                layout=layout, pin_memory=pin_memory, device=device, allocator_type=allocator_type
+            ),
         )
         self.dtype = torch.uint8
         self.anchor_host = anchor_host
         self.indexer_page_num = (self.size + page_size + 1) // page_size
-        self.index_k_with_scale_buffer = self._empty(self._buffer_shape(page_bytes), self.dtype)
-
-    def _buffer_shape(self, page_bytes: int) -> tuple[int, ...]:
-        if self.layout is HostLayout.LAYER_FIRST:
-            return (self.layer_num, self.indexer_page_num, page_bytes)
-        return (self.indexer_page_num, self.layer_num, 1, page_bytes)
+        self.index_k_with_scale_buffer = self._new_buffer(plane, row_num=self.indexer_page_num)
 
     @override
-    def _plane_buffer(self, plane: str) -> torch.Tensor:
+    def plane_buffer(self, plane: str) -> torch.Tensor:
         return self.index_k_with_scale_buffer
-
-    @override
-    def _layer_rows(self, buffer: torch.Tensor, layer: int) -> torch.Tensor:
-        if self.layout is HostLayout.LAYER_FIRST:
-            return buffer[layer]
-        return buffer[:, layer, 0]
-
-    @override
-    def _device_rows(self, buffer: torch.Tensor) -> torch.Tensor:
-        return buffer
-
-    @override
-    def _new_row_map(self) -> RowMap:
-        return PageRows(subject=type(self).__name__, page_size=self.page_size)

@@ -1,21 +1,32 @@
 """Host mirror of the states of linear layers."""
 
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from typing_extensions import override
 
 from assembler.device.base import Device
-from assembler.device_pools.mamba import MambaPool
 from assembler.geometry import PlaneGeometry
-from assembler.host_pools.base import HostKVCache, bytes_per_slot
-from assembler.host_pools.sizing import host_page_num
+from assembler.host_pools.base import DevicePool, HostMemory, bytes_per_slot
+from assembler.host_pools.pages import PageHostPool
+from assembler.host_pools.sizing import HostSize, host_page_num
 from assembler.names import HostLayout, IoBackend
-from assembler.transfer.rows import RowMap, SlotRows
 
 
-class MambaPoolHost(HostKVCache):
-    """States of a :class:`MambaPool`; a slot is a whole state and a page is one slot.
+class StateRows(DevicePool, Protocol):
+    """A device pool of recurrent states.
+
+    Attributes:
+        temporal: ``(layer_num, slots, *temporal_shape)``.
+        conv: a tensor for each convolution, ``(layer_num, slots, *conv_shape)``.
+    """
+
+    temporal: torch.Tensor
+    conv: list[torch.Tensor]
+
+
+class MambaPoolHost(PageHostPool):
+    """States of a device pool; a slot is a whole state and a page is one slot.
 
     Attributes:
         temporal_buffer: temporal states.
@@ -33,7 +44,7 @@ class MambaPoolHost(HostKVCache):
     def __init__(
         self,
         *,
-        device_pool: MambaPool,
+        device_pool: StateRows,
         host_to_device_ratio: float,
         host_size: float,
         layout: str,
@@ -42,54 +53,33 @@ class MambaPoolHost(HostKVCache):
         allocator_type: str | None,
     ) -> None:
         planes = _planes(device_pool)
+        size = HostSize(host_to_device_ratio=host_to_device_ratio, host_size=host_size, page_size=1)
         super().__init__(
             device_pool=device_pool,
             planes=planes,
             slots_per_row=1,
             page_num=host_page_num(
                 subject=type(self).__name__,
+                size=size,
                 device_size=device_pool.size,
-                host_to_device_ratio=host_to_device_ratio,
-                host_size=host_size,
-                page_size=1,
                 size_per_token=bytes_per_slot(planes, 1, device_pool.layer_num),
             ),
             page_size=1,
-            layout=layout,
-            pin_memory=pin_memory,
-            device=device,
-            allocator_type=allocator_type,
+            memory=HostMemory(
+                layout=layout, pin_memory=pin_memory, device=device, allocator_type=allocator_type
+            ),
         )
         temporal, *convolutions = planes
-        self.temporal_buffer = self._new_buffer(temporal)
-        self.conv_buffer = [self._new_buffer(plane) for plane in convolutions]
-
-    def _new_buffer(self, plane: PlaneGeometry) -> torch.Tensor:
-        if self.layout is HostLayout.LAYER_FIRST:
-            return self._empty((self.layer_num, self.size, *plane.row_shape), plane.dtype)
-        return self._empty((self.size, self.layer_num, 1, *plane.row_shape), plane.dtype)
+        self.temporal_buffer = self._new_buffer(temporal, row_num=self.size)
+        self.conv_buffer = [self._new_buffer(plane, row_num=self.size) for plane in convolutions]
 
     @override
-    def _plane_buffer(self, plane: str) -> torch.Tensor:
+    def plane_buffer(self, plane: str) -> torch.Tensor:
         names = [geometry.name for geometry in self.planes]
         return [self.temporal_buffer, *self.conv_buffer][names.index(plane)]
 
-    @override
-    def _layer_rows(self, buffer: torch.Tensor, layer: int) -> torch.Tensor:
-        if self.layout is HostLayout.LAYER_FIRST:
-            return buffer[layer]
-        return buffer[:, layer, 0]
 
-    @override
-    def _device_rows(self, buffer: torch.Tensor) -> torch.Tensor:
-        return buffer
-
-    @override
-    def _new_row_map(self) -> RowMap:
-        return SlotRows()
-
-
-def _planes(device_pool: MambaPool) -> tuple[PlaneGeometry, ...]:
+def _planes(device_pool: StateRows) -> tuple[PlaneGeometry, ...]:
     """Return the temporal plane and then the convolutions."""
     states = {"temporal": device_pool.temporal} | {
         f"conv_{index}": buffer for index, buffer in enumerate(device_pool.conv)

@@ -1,4 +1,6 @@
-"""How many pages a host pool gets, and whether they fit."""
+"""Sizes of host pools: the number of their pages, and the memory the host has for them."""
+
+from dataclasses import dataclass
 
 import psutil
 
@@ -9,23 +11,28 @@ RESERVE_BYTES = 10 * 1024**3
 RESERVE_SHARE = 10
 
 
-def host_page_num(
-    *,
-    subject: str,
-    device_size: int,
-    host_to_device_ratio: float,
-    host_size: float,
-    page_size: int,
-    size_per_token: int,
-) -> int:
-    """Return the pages of a host pool: those that were asked for, and always one more.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSize:
+    """The wanted size of a host pool.
 
-    Args:
-        subject: whose pool, for errors.
-        device_size: slots of the mirrored pool.
+    Attributes:
         host_to_device_ratio: host slots for each device slot; counts when ``host_size`` is 0.
         host_size: decimal gigabytes, or 0.
         page_size: slots in a page.
+    """
+
+    host_to_device_ratio: float
+    host_size: float
+    page_size: int
+
+
+def host_page_num(*, subject: str, size: HostSize, device_size: int, size_per_token: int) -> int:
+    """Return the pages of a host pool: those of the wanted size, and always one more.
+
+    Args:
+        subject: class of the pool, for errors.
+        size: the wanted size.
+        device_size: slots of the mirrored pool.
         size_per_token: bytes of a slot over all planes and layers.
 
     Raises:
@@ -33,17 +40,18 @@ def host_page_num(
 
     Source: sglang 0.5.12 ``memory_pool_host.py:175-189``.
     """
-    if host_size > 0:
-        wanted = int(host_size * BYTES_PER_GB // size_per_token)
+    if size.host_size > 0:
+        wanted = int(size.host_size * BYTES_PER_GB // size_per_token)
     else:
-        wanted = int(device_size * host_to_device_ratio)
-    page_num = wanted // page_size + 1
-    if page_num * page_size <= device_size:
+        wanted = int(device_size * size.host_to_device_ratio)
+    # The extra page replaces the padding page of the device, which the host does not mirror.
+    page_num = wanted // size.page_size + 1
+    if page_num * size.page_size <= device_size:
         raise PoolError(
             subject,
             "the host pool must be larger than the device pool",
             expected=f"more than {device_size} slots",
-            got=page_num * page_size,
+            got=page_num * size.page_size,
         )
     return page_num
 

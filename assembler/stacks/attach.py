@@ -10,25 +10,17 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import NotRequired, TypedDict
 
-from assembler.allocators.requests import HybridReqToTokenPool
-from assembler.device_pools.base import KVCache
-from assembler.device_pools.linear import HybridLinearKVPool
-from assembler.device_pools.mha import MHATokenToKVPool
-from assembler.device_pools.mla import MLATokenToKVPool
-from assembler.device_pools.nsa import NSATokenToKVPool
-from assembler.device_pools.swa import SWAKVPool
 from assembler.errors import AssemblyError
 from assembler.groups import ProcessGroup
-from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.group import SidecarPoolSpec
-from assembler.host_pools.indexer import NSAIndexerPoolHost
+from assembler.host_pools.mirrored import MirroredPool
 from assembler.names import ComponentType, PoolName
 from assembler.owner import EvictParams, StackOwner
 from assembler.params import CacheInitParams, ServerArgs
 from assembler.stacks.hybrid_mamba import build_hybrid_mamba_stack
 from assembler.stacks.hybrid_swa import build_hybrid_swa_stack
 from assembler.stacks.kv_only import build_kv_only_stack
-from assembler.stacks.parts import Stack, TokenPool
+from assembler.stacks.parts import Stack, mirrored_pools, sidecar_host_factory
 from assembler.stacks.shared_anchor import build_shared_anchor_stack
 
 
@@ -80,18 +72,10 @@ def attach_hybrid_pool_to_unified_cache(
         attn_cp_group=attn_cp_group,
         attn_tp_group=attn_tp_group,
     )
-    kv = params.token_to_kv_pool_allocator.get_kvcache()
-    if isinstance(kv, HybridLinearKVPool):
-        stack = _mamba_stack(cache, shared)
-    elif isinstance(kv, SWAKVPool):
-        stack = _swa_stack(cache, kv, shared)
-    elif isinstance(kv, NSATokenToKVPool):
-        stack = _sparse_stack(cache, kv, shared)
-    elif isinstance(kv, MHATokenToKVPool | MLATokenToKVPool):
-        stack = _plain_stack(kv, shared)
-    else:
-        raise _wrong_pool(expected=KVCache, got=kv)
-    cache.adopt(*stack)
+    components = params.token_to_kv_pool_allocator.get_kvcache().components
+    if components not in _STACKS:
+        raise _wrong_pools(params, expected=" or ".join(map(_name_of, _STACKS)))
+    cache.adopt(*_STACKS[components](cache, shared))
 
 
 def attach_hybrid_nsa_pool_to_hiradix_cache(
@@ -133,10 +117,9 @@ def attach_hybrid_nsa_pool_to_hiradix_cache(
         attn_tp_group=attn_tp_group,
     )
     shared = _with_storage(shared, extra_config, prefetch_threshold, enable_storage_metrics)
-    kv = params.token_to_kv_pool_allocator.get_kvcache()
-    if not isinstance(kv, NSATokenToKVPool):
-        raise _wrong_pool(expected=NSATokenToKVPool, got=kv)
-    radix_cache.adopt(*_sparse_stack(radix_cache, kv, shared))
+    if not has_sidecar(params):
+        raise _wrong_pools(params, expected="a pool with index keys")
+    radix_cache.adopt(*_full_stack(radix_cache, shared))
 
 
 def attach_hybrid_pool_to_mamba_cache(
@@ -188,7 +171,7 @@ def adopt_plain_stack(
     attach function for these pools, so this one is not recorded.
 
     Raises:
-        AssemblyError: the pool is of another family, or the stack would not mirror it.
+        AssemblyError: the stack would not mirror the pool.
     """
     shared = _without_storage(
         params,
@@ -198,10 +181,7 @@ def adopt_plain_stack(
         attn_tp_group=attn_tp_group,
     )
     shared = _with_storage(shared, extra_config, prefetch_threshold, enable_storage_metrics)
-    kv = params.token_to_kv_pool_allocator.get_kvcache()
-    if not isinstance(kv, MHATokenToKVPool | MLATokenToKVPool):
-        raise _wrong_pool(expected=MHATokenToKVPool, got=kv)
-    radix_cache.adopt(*_plain_stack(kv, shared))
+    radix_cache.adopt(*_full_stack(radix_cache, shared))
 
 
 def _without_storage(
@@ -245,42 +225,56 @@ def _with_storage(
     }
 
 
-def _plain_stack(kv: TokenPool, shared: SharedStackArguments) -> Stack:
-    """Build the stack of plain attention."""
-    return build_kv_only_stack(
-        **shared,
-        kv_pool=kv,
-        full_layer_mapping=_stage_layers(kv),
-        use_mla=isinstance(kv, MLATokenToKVPool),
-        override_kv_cache_dim=kv.kv_cache_dim if isinstance(kv, MLATokenToKVPool) else None,
-    )
+def has_sidecar(params: CacheInitParams) -> bool:
+    """Return whether the model's full KV has rows that share the anchor's slots."""
+    return any(not pool.owns_slots for pool in mirrored_pools(params))
 
 
-def _sparse_stack(owner: StackOwner, kv: NSATokenToKVPool, shared: SharedStackArguments) -> Stack:
-    """Build the stack of sparse attention and register its index."""
+def _sparse_stack(
+    owner: StackOwner, kv: MirroredPool, sidecar: MirroredPool, shared: SharedStackArguments
+) -> Stack:
+    """Build the stack of a pool with index keys and register them as its sidecar."""
+    name = sidecar.geometry.pool
     stack = build_shared_anchor_stack(
         **shared,
-        kv_pool=kv,
-        full_layer_mapping=_stage_layers(kv),
-        use_mla=True,
-        shared_pool_name=PoolName.INDEXER,
-        shared_host_pool_factory=_indexer_factory(kv, shared["server_args"]),
-        override_kv_cache_dim=kv.kv_cache_dim,
+        kv_pool=kv.device_pool,
+        full_layer_mapping=kv.layer_mapping,
+        use_mla=kv.device_pool.use_mla,
+        shared_pool_name=name,
+        shared_host_pool_factory=sidecar_host_factory(
+            sidecar, shared["server_args"], page_size=shared["page_size"]
+        ),
+        override_kv_cache_dim=kv.device_pool.host_row_width,
     )
-    owner.register_sidecar_pool(SidecarPoolSpec(PoolName.INDEXER, PoolName.KV))
+    owner.register_sidecar_pool(SidecarPoolSpec(name, PoolName.KV))
     return stack
 
 
-def _swa_stack(owner: StackOwner, kv: SWAKVPool, shared: SharedStackArguments) -> Stack:
+def _full_stack(owner: StackOwner, shared: SharedStackArguments) -> Stack:
+    """Build the stack of a pool whose only slots are the anchor's."""
+    kv, *sidecars = mirrored_pools(shared["params"])
+    if sidecars:
+        (sidecar,) = sidecars
+        return _sparse_stack(owner, kv, sidecar, shared)
+    return build_kv_only_stack(
+        **shared,
+        kv_pool=kv.device_pool,
+        full_layer_mapping=kv.layer_mapping,
+        use_mla=kv.device_pool.use_mla,
+        override_kv_cache_dim=kv.device_pool.host_row_width,
+    )
+
+
+def _swa_stack(owner: StackOwner, shared: SharedStackArguments) -> Stack:
     """Build the stack of full attention and sliding windows."""
-    layers = kv.layers_mapping.items()
+    full, swa = mirrored_pools(shared["params"])
     return build_hybrid_swa_stack(
         **shared,
-        full_kv_pool=kv.full_kv_pool,
-        swa_kv_pool=kv.swa_kv_pool,
-        full_layer_mapping={layer: index for layer, (index, is_swa) in layers if not is_swa},
-        swa_layer_mapping={layer: index for layer, (index, is_swa) in layers if is_swa},
-        use_mla=isinstance(kv.full_kv_pool, MLATokenToKVPool),
+        full_kv_pool=full.device_pool,
+        swa_kv_pool=swa.device_pool,
+        full_layer_mapping=full.layer_mapping,
+        swa_layer_mapping=swa.layer_mapping,
+        use_mla=full.device_pool.use_mla,
         host_swa_evict_fn=lambda num: owner.evict_host(num, ComponentType.SWA),
         device_swa_evict_fn=lambda num: owner.evict(EvictParams(swa_num_tokens=num)),
     )
@@ -288,53 +282,40 @@ def _swa_stack(owner: StackOwner, kv: SWAKVPool, shared: SharedStackArguments) -
 
 def _mamba_stack(owner: StackOwner, shared: SharedStackArguments) -> Stack:
     """Build the stack of attention and recurrent states."""
-    kv, requests = _linear_hybrid(shared["params"])
+    params = shared["params"]
+    kv = params.token_to_kv_pool_allocator.get_kvcache()
+    if kv.components != _LINEAR:
+        raise _wrong_pools(params, expected=_name_of(_LINEAR))
+    if params.req_to_token_pool is None:
+        raise AssemblyError("attach", _RULE, expected="HybridReqToTokenPool", got="none")
+    (states,) = params.req_to_token_pool.mirrored()
+    full, *_ = kv.mirrored()
     return build_hybrid_mamba_stack(
         **shared,
-        kv_pool=kv.full_kv_pool,
-        mamba_pool=requests.mamba_pool,
-        full_layer_mapping=kv.full_attention_layer_id_mapping,
-        mamba_layer_mapping=requests.mamba_map,
-        use_mla=kv.use_mla,
+        kv_pool=full.device_pool,
+        mamba_pool=states.device_pool,
+        full_layer_mapping=full.layer_mapping,
+        mamba_layer_mapping=states.layer_mapping,
+        use_mla=full.device_pool.use_mla,
         host_mamba_evict_fn=lambda num: owner.evict_host(num, ComponentType.MAMBA),
         device_mamba_evict_fn=lambda num: owner.evict(EvictParams(mamba_num=num)),
     )
 
 
-def _stage_layers(kv: KVCache) -> dict[int, int]:
-    """Return the layer mapping of a pool that has every layer of its stage."""
-    return {layer: layer - kv.start_layer for layer in range(kv.start_layer, kv.end_layer + 1)}
+_RULE = "the model's pools must suit the attach function"
+_LINEAR = (ComponentType.FULL, ComponentType.MAMBA)
+_STACKS: Mapping[tuple[ComponentType, ...], Callable[[StackOwner, SharedStackArguments], Stack]] = {
+    (ComponentType.FULL,): _full_stack,
+    (ComponentType.FULL, ComponentType.SWA): _swa_stack,
+    _LINEAR: _mamba_stack,
+}
 
 
-def _indexer_factory(
-    kv: NSATokenToKVPool, server_args: ServerArgs
-) -> Callable[[HostKVCache], HostKVCache]:
-    """Return the function that builds the index's host pool from the anchor's."""
-    return lambda anchor_host: NSAIndexerPoolHost(
-        device_pool=kv,
-        anchor_host=anchor_host,
-        layout=server_args.hicache_mem_layout,
-        pin_memory=True,
-        device=kv.device,
-        allocator_type=server_args.hicache_storage_backend,
-    )
+def _name_of(components: tuple[ComponentType, ...]) -> str:
+    return f"slots for {' and '.join(components)}"
 
 
-def _linear_hybrid(params: CacheInitParams) -> tuple[HybridLinearKVPool, HybridReqToTokenPool]:
-    """Return both pools of an attention and state hybrid, or raise AssemblyError."""
-    kvcache = params.token_to_kv_pool_allocator.get_kvcache()
-    if not isinstance(kvcache, HybridLinearKVPool):
-        raise _wrong_pool(expected=HybridLinearKVPool, got=kvcache)
-    if params.req_to_token_pool is None:
-        raise _wrong_pool(expected=HybridReqToTokenPool, got=None)
-    return kvcache, params.req_to_token_pool
-
-
-def _wrong_pool(*, expected: type, got: object) -> AssemblyError:
+def _wrong_pools(params: CacheInitParams, *, expected: str) -> AssemblyError:
     """Return the error for a model whose pools an attach function does not take."""
-    return AssemblyError(
-        "attach",
-        "the model's pools must suit the attach function",
-        expected=expected.__name__,
-        got="none" if got is None else type(got).__name__,
-    )
+    got = type(params.token_to_kv_pool_allocator.get_kvcache()).__name__
+    return AssemblyError("attach", _RULE, expected=expected, got=got)

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 
 from assembler.allocators.requests import HybridReqToTokenPool
 from assembler.controller.settings import ControllerSettings
-from assembler.device_pools.mamba import MambaPool
 from assembler.errors import AssemblyError
 from assembler.groups import ProcessGroup
+from assembler.host_pools.base import DevicePool
 from assembler.host_pools.group import EvictFn
-from assembler.host_pools.mamba import MambaPoolHost
 from assembler.names import PoolName
 from assembler.params import CacheInitParams, ServerArgs
 from assembler.stacks.parts import (
@@ -17,8 +16,8 @@ from assembler.stacks.parts import (
     EntrySlots,
     Stack,
     StageLayers,
-    TokenPool,
     finish_stack,
+    host_pool_arguments,
     mirror_token_pool,
 )
 
@@ -27,8 +26,8 @@ def build_hybrid_mamba_stack(
     *,
     params: CacheInitParams,
     server_args: ServerArgs,
-    kv_pool: TokenPool,
-    mamba_pool: MambaPool,
+    kv_pool: DevicePool,
+    mamba_pool: DevicePool,
     full_layer_mapping: Mapping[int, int],
     mamba_layer_mapping: Mapping[int, int],
     page_size: int,
@@ -71,7 +70,11 @@ def build_hybrid_mamba_stack(
     kv_host_pool = mirror_token_pool(
         kv_pool, settings=settings, use_mla=use_mla, override_kv_cache_dim=None
     )
-    state_host_pool = _mirror_states(mamba_pool, server_args)
+    # The anchor's ratio or size, counted in states.
+    state_host_pool = mamba_pool.make_host_pool(
+        host_pool_arguments(server_args, page_size=page_size, device=mamba_pool.device),
+        override_kv_cache_dim=None,
+    )
     state_slots = EntrySlots.own(
         _state_pool(params).mamba_allocator,
         host_evict_fn=host_mamba_evict_fn,
@@ -82,19 +85,6 @@ def build_hybrid_mamba_stack(
         PoolName.MAMBA, state_host_pool, mamba_pool, mamba_layer_mapping, state_slots
     )
     return finish_stack(entries=[kv, states], layers=layers, settings=settings)
-
-
-def _mirror_states(mamba_pool: MambaPool, server_args: ServerArgs) -> MambaPoolHost:
-    """Return the states' host pool: the anchor's ratio or size, counted in states."""
-    return MambaPoolHost(
-        device_pool=mamba_pool,
-        host_to_device_ratio=server_args.hicache_ratio,
-        host_size=server_args.hicache_size,
-        layout=server_args.hicache_mem_layout,
-        pin_memory=True,
-        device=mamba_pool.device,
-        allocator_type=server_args.hicache_storage_backend,
-    )
 
 
 def _state_pool(params: CacheInitParams) -> HybridReqToTokenPool:

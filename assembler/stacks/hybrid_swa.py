@@ -3,19 +3,19 @@
 import threading
 from collections.abc import Mapping
 
-from assembler.allocators.swa import SWATokenToKVPoolAllocator
 from assembler.controller.settings import ControllerSettings
+from assembler.device_pools.base import SlotAllocator
 from assembler.errors import AssemblyError
 from assembler.groups import ProcessGroup
+from assembler.host_pools.base import DevicePool
 from assembler.host_pools.group import EvictFn
-from assembler.names import PoolName
+from assembler.names import ComponentType, PoolName
 from assembler.params import CacheInitParams, ServerArgs
 from assembler.stacks.parts import (
     ANCHOR_SLOTS,
     EntrySlots,
     Stack,
     StageLayers,
-    TokenPool,
     finish_stack,
     mirror_token_pool,
 )
@@ -25,8 +25,8 @@ def build_hybrid_swa_stack(
     *,
     params: CacheInitParams,
     server_args: ServerArgs,
-    full_kv_pool: TokenPool,
-    swa_kv_pool: TokenPool,
+    full_kv_pool: DevicePool,
+    swa_kv_pool: DevicePool,
     full_layer_mapping: Mapping[int, int],
     swa_layer_mapping: Mapping[int, int],
     page_size: int,
@@ -71,7 +71,7 @@ def build_hybrid_swa_stack(
         for pool in (full_kv_pool, swa_kv_pool)
     )
     swa_slots = EntrySlots.own(
-        _swa_allocator(params).swa_attn_allocator,
+        _window_allocator(params),
         host_evict_fn=host_swa_evict_fn,
         device_evict_fn=device_swa_evict_fn,
     )
@@ -80,14 +80,15 @@ def build_hybrid_swa_stack(
     return finish_stack(entries=[full, swa], layers=layers, settings=settings)
 
 
-def _swa_allocator(params: CacheInitParams) -> SWATokenToKVPoolAllocator:
-    """Return the allocator of both attention kinds, or raise AssemblyError."""
+def _window_allocator(params: CacheInitParams) -> SlotAllocator:
+    """Return the allocator of window slots, or raise AssemblyError."""
     allocator = params.token_to_kv_pool_allocator
-    if not isinstance(allocator, SWATokenToKVPoolAllocator):
+    owner = allocator.slot_owners.get(ComponentType.SWA)
+    if owner is None:
         raise AssemblyError(
             "SWA",
             "window slots must have an allocator",
             expected="SWATokenToKVPoolAllocator",
             got=type(allocator).__name__,
         )
-    return allocator
+    return owner

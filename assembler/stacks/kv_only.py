@@ -5,13 +5,13 @@ from collections.abc import Mapping
 
 from assembler.controller.settings import ControllerSettings
 from assembler.groups import ProcessGroup
+from assembler.host_pools.base import DevicePool
 from assembler.names import PoolName
 from assembler.params import CacheInitParams, ServerArgs
 from assembler.stacks.parts import (
     ANCHOR_SLOTS,
     Stack,
     StageLayers,
-    TokenPool,
     finish_stack,
     mirror_token_pool,
 )
@@ -21,7 +21,7 @@ def build_kv_only_stack(
     *,
     params: CacheInitParams,
     server_args: ServerArgs,
-    kv_pool: TokenPool,
+    kv_pool: DevicePool,
     full_layer_mapping: Mapping[int, int],
     page_size: int,
     tp_group: ProcessGroup | None,

@@ -5,34 +5,28 @@ Nothing here has a default: a keyword that a builder forgets is a TypeError.
 Source: sglang 0.5.12 ``hybrid_pool_assembler.py:43-92``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self, TypeAlias
 
-from assembler.allocators.base import DeviceSlotAllocator
-from assembler.allocators.mamba import MambaSlotAllocator
 from assembler.controller.hybrid import HybridCacheController
 from assembler.controller.settings import ControllerSettings
-from assembler.device_pools.base import DevicePool
-from assembler.device_pools.mha import MHATokenToKVPool
-from assembler.device_pools.mla import MLATokenToKVPool
+from assembler.device.base import Device
+from assembler.device_pools.base import SlotAllocator
 from assembler.errors import AssemblyError
-from assembler.geometry import PoolGeometry
-from assembler.host_pools.base import HostKVCache
+from assembler.host_pools.base import DevicePool, HostKVCache, HostPoolArguments
 from assembler.host_pools.group import AllocFn, EvictFn, FreeFn, HostPoolGroup, PoolEntry
-from assembler.host_pools.mha import MHATokenToKVPoolHost
-from assembler.host_pools.mla import MLATokenToKVPoolHost
+from assembler.host_pools.mirrored import MirroredPool
 from assembler.names import PoolName
 from assembler.params import CacheInitParams, ServerArgs
 from assembler.validation import validate_stack
 
 Stack: TypeAlias = tuple[HostPoolGroup, HybridCacheController]
-TokenPool: TypeAlias = MHATokenToKVPool | MLATokenToKVPool
 
 
 def build_kv_host_pool(
     *,
-    kv_pool: TokenPool,
+    kv_pool: DevicePool,
     page_size: int,
     server_args: ServerArgs,
     use_mla: bool,
@@ -53,39 +47,49 @@ def build_kv_host_pool(
         PoolError: the layout is unknown to the pool, or the host would not outgrow the device.
         OutOfHostMemoryError: the pool does not fit.
     """
-    if isinstance(kv_pool, MLATokenToKVPool) is not use_mla:
+    if kv_pool.use_mla is not use_mla:
         raise AssemblyError(
             "KV", "use_mla must suit the pool", expected=not use_mla, got=f"use_mla={use_mla}"
         )
-    if isinstance(kv_pool, MLATokenToKVPool):
-        return MLATokenToKVPoolHost(
-            device_pool=kv_pool,
-            host_to_device_ratio=server_args.hicache_ratio,
-            host_size=server_args.hicache_size,
-            page_size=page_size,
-            layout=server_args.hicache_mem_layout,
-            pin_memory=True,
-            device=kv_pool.device,
-            allocator_type=server_args.hicache_storage_backend,
-            override_kv_cache_dim=override_kv_cache_dim,
-        )
-    if override_kv_cache_dim is not None:
-        raise AssemblyError(
-            "KV",
-            "only latent rows have a width to override",
-            expected="override_kv_cache_dim=None",
-            got=override_kv_cache_dim,
-        )
-    return MHATokenToKVPoolHost(
-        device_pool=kv_pool,
+    arguments = host_pool_arguments(server_args, page_size=page_size, device=kv_pool.device)
+    return kv_pool.make_host_pool(arguments, override_kv_cache_dim=override_kv_cache_dim)
+
+
+def host_pool_arguments(
+    server_args: ServerArgs, *, page_size: int, device: Device
+) -> HostPoolArguments:
+    """Return the arguments of a pinned host pool, sized and laid out by ``server_args``."""
+    return HostPoolArguments(
         host_to_device_ratio=server_args.hicache_ratio,
         host_size=server_args.hicache_size,
         page_size=page_size,
         layout=server_args.hicache_mem_layout,
         pin_memory=True,
-        device=kv_pool.device,
+        device=device,
         allocator_type=server_args.hicache_storage_backend,
     )
+
+
+def sidecar_host_factory(
+    sidecar: MirroredPool, server_args: ServerArgs, *, page_size: int
+) -> Callable[[HostKVCache], HostKVCache]:
+    """Return the function that builds a sidecar's host pool from the anchor's.
+
+    Raises:
+        AssemblyError: the rows have slots of their own.
+    """
+    make = sidecar.make_sidecar_host
+    if make is None:
+        raise AssemblyError(
+            sidecar.geometry.pool.name,
+            "a sidecar must share the anchor's slots",
+            expected="make_sidecar_host",
+            got="none",
+        )
+    arguments = host_pool_arguments(
+        server_args, page_size=page_size, device=sidecar.device_pool.device
+    )
+    return lambda anchor_host: make(anchor_host, arguments)
 
 
 def build_pool_entry(
@@ -157,7 +161,7 @@ class EntrySlots:
     @classmethod
     def own(
         cls,
-        allocator: DeviceSlotAllocator | MambaSlotAllocator,
+        allocator: SlotAllocator,
         *,
         host_evict_fn: EvictFn | None,
         device_evict_fn: EvictFn | None,
@@ -231,7 +235,7 @@ class StageLayers:
 
 
 def mirror_token_pool(
-    kv_pool: TokenPool,
+    kv_pool: DevicePool,
     *,
     settings: ControllerSettings,
     use_mla: bool,
@@ -259,7 +263,7 @@ def finish_stack(
     host_pool_group = HostPoolGroup(entries)
     validate_stack(
         group=host_pool_group,
-        declared=_declared_geometry(settings.params),
+        declared=[pool.geometry for pool in mirrored_pools(settings.params)],
         page_size=settings.page_size,
         transfer_layer_num=layers.layer_num,
     )
@@ -285,9 +289,8 @@ def finish_stack(
     return host_pool_group, cache_controller
 
 
-def _declared_geometry(params: CacheInitParams) -> tuple[PoolGeometry, ...]:
-    """Return everything the model's device pools need mirrored, whatever the entries cover."""
-    kv = params.token_to_kv_pool_allocator.get_kvcache().declared_geometry()
-    if params.req_to_token_pool is None:
-        return kv
-    return kv + params.req_to_token_pool.mamba_pool.declared_geometry()
+def mirrored_pools(params: CacheInitParams) -> tuple[MirroredPool, ...]:
+    """Return everything that the model's device pools declare, the anchor first."""
+    kv = params.token_to_kv_pool_allocator.get_kvcache().mirrored()
+    requests = params.req_to_token_pool
+    return kv if requests is None else kv + requests.mirrored()

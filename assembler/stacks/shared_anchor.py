@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from assembler.controller.settings import ControllerSettings
 from assembler.groups import ProcessGroup
-from assembler.host_pools.base import HostKVCache
+from assembler.host_pools.base import DevicePool, HostKVCache
 from assembler.names import PoolName
 from assembler.params import CacheInitParams, ServerArgs
 from assembler.stacks.parts import (
@@ -13,7 +13,6 @@ from assembler.stacks.parts import (
     SHARED_SLOTS,
     Stack,
     StageLayers,
-    TokenPool,
     finish_stack,
     mirror_token_pool,
 )
@@ -23,7 +22,7 @@ def build_shared_anchor_stack(
     *,
     params: CacheInitParams,
     server_args: ServerArgs,
-    kv_pool: TokenPool,
+    kv_pool: DevicePool,
     full_layer_mapping: Mapping[int, int],
     page_size: int,
     tp_group: ProcessGroup | None,

@@ -139,9 +139,12 @@ def mamba_params(device, *, start_layer=0, state_num=8, full_pool=None, **settin
 
 def buffers_of(pool):
     """Return every buffer of a device pool as (row, bytes), by plane and layer."""
-    names = [plane.name for geometry in pool.declared_geometry() for plane in geometry.planes]
-    layers = range(pool.layer_num)
-    return {(n, i): pool.plane_buffer(plane=n, layer=i) for n in names for i in layers}
+    return {
+        (plane.name, layer): buffer
+        for declared in pool.mirrored()
+        for plane in declared.geometry.planes
+        for layer, buffer in enumerate(declared.plane_buffers(plane.name))
+    }
 
 
 def rows_as_bytes(buffer):

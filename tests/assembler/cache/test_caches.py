@@ -118,7 +118,7 @@ def test_radix_cache_gives_packed_latent_rows_the_devices_width():
 
     cache.init_hicache(extra_config=None, prefetch_threshold=9)
 
-    assert cache.full_kv_pool_host.kv_cache_dim == 656
+    assert cache.full_kv_pool_host.kv_buffer.shape[-1] == 656
 
 
 def test_radix_cache_passes_groups_stage_and_backend():
@@ -178,11 +178,11 @@ def test_mamba_cache_builds_the_stack_of_its_pools():
 @pytest.mark.parametrize(
     ("cache_class", "make_params", "message"),
     [
-        (HiRadixCache, swa_params, "expected MHA, MLA or NSA, got SWAKVPool"),
+        (HiRadixCache, swa_params, "expected full, got full and swa of SWAKVPool"),
         (
             HiMambaRadixCache,
             lambda device: params_of(mha_pool(device)),
-            "expected HybridLinearKVPool, got MHATokenToKVPool",
+            "expected full and mamba, got full of MHATokenToKVPool",
         ),
     ],
 )

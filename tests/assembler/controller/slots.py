@@ -1,6 +1,6 @@
 """Slots that tests move, and how they read what arrived."""
 
-from tests.assembler.small_models import rows_as_bytes
+from tests.assembler.small_models import buffers_of, rows_as_bytes
 
 SOURCE, TARGET = [4, 5, 6, 7, 8, 9, 10, 11], [12, 13, 14, 15, 16, 17, 18, 19]
 
@@ -15,12 +15,7 @@ def take(params, slots):
 def read_all(device, pool):
     """Read every row on the current stream, after waiting for each layer as attention does."""
     rows = {}
-    for (plane, layer), buffer in [
-        ((plane.name, layer), pool.plane_buffer(plane=plane.name, layer=layer))
-        for geometry in pool.declared_geometry()
-        for plane in geometry.planes
-        for layer in range(pool.layer_num)
-    ]:
+    for (plane, layer), buffer in buffers_of(pool).items():
         pool.wait_for_layer(pool.start_layer + layer)
         rows[plane, layer] = device.read(rows_as_bytes(buffer))
     return rows

@@ -45,9 +45,20 @@ def test_latent_pools_can_be_wrapped(pools):
     pool = wrap(pools.nsa(), full_attention_layer_ids=[3, 7, 11], start_layer=0, end_layer=11)
 
     assert pool.use_mla
-    names = [geometry.pool for geometry in pool.declared_geometry()]
-    assert names == [PoolName.KV, PoolName.INDEXER]
-    assert pool.plane_buffer(plane="index_k", layer=0).shape == (7, 528)
+    rows, index = pool.mirrored()
+    assert (rows.geometry.pool, index.geometry.pool) == (PoolName.KV, PoolName.INDEXER)
+    assert rows.layer_mapping == index.layer_mapping == {3: 0, 7: 1, 11: 2}
+    assert [buffer.shape for buffer in index.plane_buffers("index_k")] == [(7, 528)] * 3
+
+
+def test_declared_rows_are_read_through_the_wrapper(pools):
+    inner, waits = pools.nsa(), Waits()
+    pool = wrap(inner, full_attention_layer_ids=[3, 7, 11], start_layer=0, end_layer=11)
+    pool.register_layer_transfer_counter(waits)
+    _, index = pool.mirrored()
+
+    assert index.read_layer(7) is inner.index_k_with_scale_buffer[1]
+    assert waits.layers == [7]
 
 
 def test_readers_wait_once_with_the_stage_local_layer(pools):

@@ -39,7 +39,8 @@ def test_states_have_one_slot_for_padding(pools):
 
 
 def test_declared_geometry_is_temporal_state_then_convolutions(pools):
-    (geometry,) = pools.mamba().declared_geometry()
+    (states,) = pools.mamba().mirrored()
+    geometry = states.geometry
 
     assert geometry.pool is PoolName.MAMBA
     assert [(plane.name, plane.row_bytes) for plane in geometry.planes] == [

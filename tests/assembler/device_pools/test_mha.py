@@ -92,7 +92,8 @@ def test_layer_range_must_hold_every_layer(pools):
 
 
 def test_declared_geometry_names_keys_and_values(pools):
-    (geometry,) = pools.mha(v_head_dim=4).declared_geometry()
+    (declared,) = pools.mha(v_head_dim=4).mirrored()
+    geometry = declared.geometry
 
     assert geometry.pool is PoolName.KV
     assert [(plane.name, plane.row_shape) for plane in geometry.planes] == [

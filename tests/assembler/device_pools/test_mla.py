@@ -45,7 +45,8 @@ def test_unknown_plane_raises(pools):
 
 
 def test_declared_geometry_is_one_plane(pools):
-    (geometry,) = pools.mla().declared_geometry()
+    (declared,) = pools.mla().mirrored()
+    geometry = declared.geometry
 
     assert geometry.pool is PoolName.KV
     assert [plane.name for plane in geometry.planes] == ["kv"]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from assembler.device_pools.nsa import NSATokenToKVPool, index_row_bytes, nsa_kv_cache_dim
+from assembler.device_pools.nsa import NSATokenToKVPool, nsa_kv_cache_dim
 from assembler.errors import PoolError
 from assembler.names import PoolName
 
@@ -30,10 +30,6 @@ def test_latent_part_must_be_whole_blocks():
         )
 
 
-def test_index_page_of_64_tokens_is_8448_bytes():
-    assert index_row_bytes(page_size=64, index_head_dim=128) == 8448  # 64 * (128 + 4)
-
-
 def test_float8_rows_are_656_bytes_with_index_pages_beside_them(pools):
     pool = pools.nsa()
 
@@ -50,13 +46,13 @@ def test_bfloat16_rows_are_1152_bytes(pools):
     pool = pools.nsa(dtype=torch.bfloat16, kv_cache_dim=576)
 
     assert pool.kv_cache_dim == 576
-    assert pool.declared_geometry()[0].planes[0].row_bytes == 1152
+    assert pool.mirrored()[0].geometry.planes[0].row_bytes == 1152
 
 
 def test_flat_float8_rows_are_576_bytes(pools):
     pool = pools.nsa(kv_cache_dim=576)
 
-    assert pool.declared_geometry()[0].planes[0].row_bytes == 576
+    assert pool.mirrored()[0].geometry.planes[0].row_bytes == 576
 
 
 def test_width_that_the_dtype_cannot_have_raises(pools):
@@ -85,7 +81,7 @@ def test_index_head_must_be_one_block(pools):
 
 
 def test_declared_geometry_is_rows_and_index_pages(pools):
-    rows, index = pools.nsa().declared_geometry()
+    rows, index = (declared.geometry for declared in pools.nsa().mirrored())
 
     assert (rows.pool, index.pool) == (PoolName.KV, PoolName.INDEXER)
     assert rows.planes[0].row_bytes == 656

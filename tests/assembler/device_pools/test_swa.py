@@ -3,7 +3,7 @@ import torch
 
 from assembler.device_pools.swa import SWAKVPool
 from assembler.errors import PoolError
-from assembler.names import PoolName
+from assembler.names import ComponentType, PoolName
 
 
 class Waits:
@@ -55,7 +55,7 @@ def test_readers_wait_once_with_the_global_layer(pools):
 
 
 def test_declared_geometry_is_full_and_window_pool(pools):
-    full, swa = pools.swa().declared_geometry()
+    full, swa = (declared.geometry for declared in pools.swa().mirrored())
 
     assert (full.pool, swa.pool) == (PoolName.KV, PoolName.SWA)
     assert (full.layer_num, swa.layer_num) == (2, 3)
@@ -82,9 +82,26 @@ def test_layers_must_be_every_layer_once(pools):
         )
 
 
-def test_rows_are_not_moved_through_the_wrapper(pools):
-    with pytest.raises(PoolError, match="full_kv_pool or swa_kv_pool"):
-        pools.swa().plane_buffer(plane="k", layer=0)
+def test_rows_are_moved_through_the_inner_pools(pools):
+    pool = pools.swa()
+    full, swa = pool.mirrored()
+
+    assert (full.device_pool, swa.device_pool) == (pool.full_kv_pool, pool.swa_kv_pool)
+    assert (full.component, swa.component) == (ComponentType.FULL, ComponentType.SWA)
+    assert full.layer_mapping == {1: 0, 3: 1}
+    assert swa.layer_mapping == {0: 0, 2: 1, 4: 2}
+    assert full.owns_slots
+    assert swa.owns_slots
+
+
+def test_declared_rows_are_read_through_the_wrapper(pools):
+    pool, waits = pools.swa(), Waits()
+    pool.register_layer_transfer_counter(waits)
+    full, swa = pool.mirrored()
+
+    assert full.read_layer(3)[0] is pool.full_kv_pool.k_buffer[1]
+    assert swa.read_layer(4)[1] is pool.swa_kv_pool.v_buffer[2]
+    assert waits.layers == [3, 3, 4, 4]
 
 
 def test_table_is_private_and_none_until_registered(pools):

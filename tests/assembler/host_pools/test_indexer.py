@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from assembler.errors import TransferError
+from assembler.host_pools.indexer import index_row_bytes
 from assembler.names import PoolName
 
 
@@ -42,6 +43,10 @@ def test_pool_is_as_large_as_its_anchor(pools):
     assert host.dtype == torch.uint8
 
 
+def test_index_page_of_64_tokens_is_8448_bytes():
+    assert index_row_bytes(page_size=64, index_head_dim=128) == 8448  # 64 * (128 + 4)
+
+
 def test_page_of_64_tokens_is_8448_bytes(pools):
     pool = pools.nsa(size=256, page_size=64)
     anchor = pools.mla_host(pool, override=656, page_size=64)
@@ -55,7 +60,7 @@ def test_page_of_64_tokens_is_8448_bytes(pools):
     )
 
     assert host.geometry(PoolName.INDEXER).planes[0].row_bytes == 8448
-    assert host.geometry(PoolName.INDEXER) == pool.declared_geometry()[1]
+    assert host.geometry(PoolName.INDEXER) == pool.mirrored()[1].geometry
 
 
 def test_whole_pages_move_with_the_anchors_slots(pools):

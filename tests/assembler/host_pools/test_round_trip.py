@@ -95,7 +95,7 @@ def device_bytes(pool, host):
 
 
 def host_buffers(host):
-    buffers = [host._plane_buffer(plane.name) for plane in host.planes]
+    buffers = [host.plane_buffer(plane.name) for plane in host.planes]
     return [buffer.view(-1).view(torch.uint8) for buffer in buffers]
 
 

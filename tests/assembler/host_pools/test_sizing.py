@@ -1,16 +1,14 @@
 import pytest
 
 from assembler.errors import OutOfHostMemoryError, PoolError
-from assembler.host_pools.sizing import check_host_memory, host_page_num
+from assembler.host_pools.sizing import HostSize, check_host_memory, host_page_num
 
 
 def pages(*, ratio=2.0, size_gb=0, page_size=16, device_size=256, size_per_token=1968):
     return host_page_num(
         subject="host",
+        size=HostSize(host_to_device_ratio=ratio, host_size=size_gb, page_size=page_size),
         device_size=device_size,
-        host_to_device_ratio=ratio,
-        host_size=size_gb,
-        page_size=page_size,
         size_per_token=size_per_token,
     )
 

@@ -75,7 +75,7 @@ def test_unified_attach_gives_sparse_rows_the_devices_width(fp8, width):
 
     attach_hybrid_pool_to_unified_cache(cache, params, ServerArgs(), load_cache_event=None)
 
-    assert cache.host_pool_group.get_pool(PoolName.KV).kv_cache_dim == width
+    assert cache.host_pool_group.get_pool(PoolName.KV).kv_buffer.shape[-1] == width
     assert cache.sidecar_pool_specs == [SidecarPoolSpec(PoolName.INDEXER, PoolName.KV)]
 
 
@@ -86,7 +86,7 @@ def test_unified_attach_gives_packed_latent_rows_the_devices_width():
 
     attach_hybrid_pool_to_unified_cache(cache, params, ServerArgs(), load_cache_event=None)
 
-    assert cache.host_pool_group.get_pool(PoolName.KV).kv_cache_dim == 656
+    assert cache.host_pool_group.get_pool(PoolName.KV).kv_buffer.shape[-1] == 656
 
 
 def attach_nsa(params, **server):
@@ -143,7 +143,9 @@ def test_nsa_attach_passes_everything_on():
 
 
 def test_nsa_attach_to_another_pool_raises():
-    with pytest.raises(AssemblyError, match="expected NSATokenToKVPool, got MLATokenToKVPool"):
+    with pytest.raises(
+        AssemblyError, match="expected a pool with index keys, got MLATokenToKVPool"
+    ):
         attach_nsa(params_of(mla_pool(CPU)))
 
 
@@ -236,15 +238,18 @@ def asked_by(monkeypatch, cache, name):
 def test_unified_attach_to_an_unknown_family_raises():
     params = params_of(mha_pool(CPU))
     cache = UnifiedRadixCache(params)
-    params.token_to_kv_pool_allocator._kvcache = object()
-    with pytest.raises(AssemblyError, match="expected KVCache, got object"):
+    params.token_to_kv_pool_allocator.get_kvcache().components = tuple(ComponentType)
+    expected = "slots for full or slots for full and swa or slots for full and mamba"
+    with pytest.raises(AssemblyError, match=f"expected {expected}, got MHATokenToKVPool"):
         attach_hybrid_pool_to_unified_cache(cache, params, ServerArgs(), load_cache_event=None)
 
 
 def test_mamba_attach_without_states_raises():
     params = params_of(mha_pool(CPU))
     cache = UnifiedRadixCache(params)
-    with pytest.raises(AssemblyError, match="expected HybridLinearKVPool, got MHATokenToKVPool"):
+    with pytest.raises(
+        AssemblyError, match="expected slots for full and mamba, got MHATokenToKVPool"
+    ):
         attach_hybrid_pool_to_mamba_cache(
             cache,
             params,

@@ -38,8 +38,8 @@ def test_kinds_of_rows_have_their_own_host_pools():
 def test_override_decides_the_width_of_a_latent_row():
     pool = nsa_pool(CPU)
 
-    assert host_pool_of(pool, use_mla=True, override=656).kv_cache_dim == 656
-    assert host_pool_of(pool, use_mla=True).kv_cache_dim == 576
+    assert host_pool_of(pool, use_mla=True, override=656).kv_buffer.shape[-1] == 656
+    assert host_pool_of(pool, use_mla=True).kv_buffer.shape[-1] == 576
 
 
 @pytest.mark.parametrize(("make_pool", "use_mla"), [(mha_pool, True), (mla_pool, False)])

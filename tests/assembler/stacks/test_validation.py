@@ -8,6 +8,7 @@ from assembler.errors import AssemblyError
 from assembler.geometry import PlaneGeometry
 from assembler.host_pools.group import HostPoolGroup, PoolEntry
 from assembler.names import PoolName
+from assembler.stacks.parts import mirrored_pools
 from assembler.validation import validate_stack, validation_disabled
 from tests.assembler.small_models import (
     mamba_params,
@@ -101,7 +102,7 @@ def test_sidecar_of_an_undeclared_name_is_surplus():
     message = message_of(
         validate_stack,
         group=HostPoolGroup([group.anchor_entry, surplus]),
-        declared=pool.declared_geometry(),
+        declared=[one.geometry for one in pool.mirrored()],
         page_size=4,
         transfer_layer_num=3,
     )
@@ -134,7 +135,7 @@ def test_page_size_that_is_not_the_host_pools_raises():
     message = message_of(
         validate_stack,
         group=group,
-        declared=params.token_to_kv_pool_allocator.get_kvcache().declared_geometry(),
+        declared=[one.geometry for one in mirrored_pools(params)],
         page_size=8,
         transfer_layer_num=3,
     )
@@ -191,7 +192,7 @@ def check_changed(change):
     """Check a right MHA group against a declaration that differs by ``change``."""
     params = params_of(mha_pool(CPU))
     group, _ = kv_only(params)
-    (kv,) = params.token_to_kv_pool_allocator.get_kvcache().declared_geometry()
+    (kv,) = (one.geometry for one in mirrored_pools(params))
     validate_stack(group=group, declared=[change(kv)], page_size=4, transfer_layer_num=3)
 
 

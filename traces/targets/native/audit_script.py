@@ -7,7 +7,6 @@ every slot.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import groupby
 
 import msgspec
@@ -16,7 +15,7 @@ from typing_extensions import override
 from assembler import PoolName
 from assembler.device import tensor_access
 from traces.schema.model import RoundTrip
-from traces.targets.common.content import RowBuffer, poison
+from traces.targets.common.content import poison
 from traces.targets.common.planes import SlotDomain, planes_of
 from traces.targets.native.round_trip import (
     BytesByPool,
@@ -24,6 +23,7 @@ from traces.targets.native.round_trip import (
     WrittenNode,
     compare_round_trips,
 )
+from traces.targets.native.rows import ComponentRows
 from traces.targets.native.scenarios import NativeScenario
 from traces.targets.native.script import NativeScript
 
@@ -34,7 +34,7 @@ class EveryBufferScript(NativeScript):
     @override
     def __init__(self, scenario: NativeScenario, *, device: str) -> None:
         super().__init__(scenario, device=device)
-        self._unlisted: list[RowBuffer] = []
+        self._unlisted: list[ComponentRows] = []
 
     @override
     def _build(self) -> None:
@@ -75,8 +75,16 @@ class EveryBufferScript(NativeScript):
         slot_num = max(buffer.tensor.shape[0] * buffer.slots_per_row for buffer in listed)
         domain = SlotDomain(name=name.name, slot_num=slot_num, page_size=self._scenario.page_size)
         found = [
-            # The layer only says when they are read: whatever loads them has come to its end.
-            replace(buffer, layer=max(one.layer for one in listed))
+            ComponentRows(
+                pool=buffer.pool,
+                plane=buffer.plane,
+                label=buffer.label,
+                # Read after the last layer that is listed: by then every load has ended.
+                layer=max(one.layer for one in listed),
+                tensor=buffer.tensor,
+                slots_per_row=buffer.slots_per_row,
+                component=listed[0].component,
+            )
             for plane in planes_of(name.name, owner, domain, host=None, taken=known)
             for buffer in plane.layers
         ]

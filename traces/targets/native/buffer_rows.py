@@ -16,7 +16,7 @@ def host_rows(pool: Any) -> RowLookup:  # noqa: ANN401 - the recorder knows no c
     table: dict[int, BufferRows] = {}
     addresses: dict[int, int] = {}
     for plane in pool.planes:
-        buffer = pool._plane_buffer(plane.name)  # noqa: SLF001 - there is no public way
+        buffer = pool.plane_buffer(plane.name)
         # Planes of equal width may lie in one buffer, one behind the other.
         address = addresses.setdefault(buffer.untyped_storage().data_ptr(), buffer.data_ptr())
         before = table.get(address)
@@ -33,18 +33,16 @@ def host_rows(pool: Any) -> RowLookup:  # noqa: ANN401 - the recorder knows no c
 def device_rows(pool: Any) -> RowLookup:  # noqa: ANN401 - the recorder knows no class of pool
     """Return the rows of a device pool's buffers.
 
-    The first geometry that a pool declares is its own; others are of pools that mirror a part.
+    The first rows that a pool declares are its own; others are of pools that mirror a part.
     """
     table: dict[int, BufferRows] = {}
     # Code under guard may declare what it does not have: then the rows are not known.
     with contextlib.suppress(Exception):
-        for number, geometry in enumerate(pool.declared_geometry()):
+        for number, declared in enumerate(pool.mirrored()):
+            geometry = declared.geometry
             owner = geometry.pool.name if number else ""
             for plane in geometry.planes:
-                layers = [
-                    pool.plane_buffer(plane=plane.name, layer=layer)
-                    for layer in range(geometry.layer_num)
-                ]
+                layers = declared.plane_buffers(plane.name)
                 for address, layer in _first_addresses(layers):
                     table[address] = BufferRows(
                         pool=owner,

@@ -1,4 +1,4 @@
-"""How a native scenario calls the stack builder it is about, every parameter a sentinel.
+"""Calls of the stack builders by native scenarios, every parameter a sentinel.
 
 A sentinel is a value that no default and no sibling argument has, so that a dropped or swapped
 keyword changes the trace.
@@ -12,8 +12,6 @@ from typing import TypeAlias
 from assembler import (
     CacheInitParams,
     HiRadixCache,
-    HostPoolGroup,
-    HybridCacheController,
     PoolName,
     ServerArgs,
     UnifiedRadixCache,
@@ -26,16 +24,11 @@ from assembler import (
     build_shared_anchor_stack,
 )
 from assembler.cache.mamba import HiMambaRadixCache
-from assembler.device_pools.linear import HybridLinearKVPool
-from assembler.device_pools.mha import MHATokenToKVPool
-from assembler.device_pools.mla import MLATokenToKVPool
-from assembler.device_pools.nsa import NSATokenToKVPool
-from assembler.device_pools.swa import SWAKVPool
-from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.group import SidecarPoolSpec
-from assembler.host_pools.indexer import NSAIndexerPoolHost
 from assembler.names import ComponentType
 from assembler.owner import EvictParams
+from assembler.stacks.attach import SharedStackArguments
+from assembler.stacks.parts import sidecar_host_factory
 from traces.targets.native.pools import NativeDevicePools, NativeGeometry, RankGroups
 from traces.targets.native.scenarios import GROUPS, NativeScenario
 
@@ -48,7 +41,7 @@ Cache: TypeAlias = UnifiedRadixCache | HiRadixCache | HiMambaRadixCache
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuilderInputs:
-    """Everything a builder call draws its arguments from."""
+    """Sources of the arguments of a builder call."""
 
     scenario: NativeScenario
     geometry: NativeGeometry
@@ -79,7 +72,7 @@ def make_params(
 
 
 def make_server_args(scenario: NativeScenario, *, host_gigabytes: float) -> ServerArgs:
-    """Return the server arguments of a scenario; 3.0 is nobody's default ratio."""
+    """Return the server arguments of a scenario; no default ratio is 3.0."""
     by_size = scenario.sizing == "gb"
     return ServerArgs(
         hicache_ratio=3.0,
@@ -94,7 +87,7 @@ def make_server_args(scenario: NativeScenario, *, host_gigabytes: float) -> Serv
 
 
 def make_cache(scenario: NativeScenario, params: CacheInitParams, server_args: ServerArgs) -> Cache:
-    """Return the cache the stack is attached to, or that plays a stack built directly."""
+    """Return the cache that the stack is attached to, or that a stack built directly runs in."""
     match scenario.builder:
         case "attach_hybrid_nsa_pool_to_hiradix_cache" | "HiRadixCache.init_hicache":
             return HiRadixCache(params, server_args)
@@ -110,120 +103,77 @@ def call_builder(plan: BuilderInputs, cache: Cache) -> None:
 
 
 def _kv_only(plan: BuilderInputs, cache: Cache) -> None:
-    pool = plan.side.kvcache
-    assert isinstance(pool, MHATokenToKVPool | MLATokenToKVPool)
-    is_mla = isinstance(pool, MLATokenToKVPool)
+    kv = plan.side.mirrored[PoolName.KV]
     stack = build_kv_only_stack(
-        params=plan.params,
-        server_args=plan.server_args,
-        kv_pool=pool,
-        full_layer_mapping=_identity_mapping(plan),
-        page_size=plan.params.page_size,
-        tp_group=plan.groups.tp,
-        load_cache_event=plan.load_cache_event,
-        attn_cp_group=plan.groups.attn_cp,
-        attn_tp_group=plan.groups.attn_tp,
-        storage_backend=plan.scenario.storage_backend,
-        use_mla=is_mla,
-        override_kv_cache_dim=pool.kv_cache_dim if isinstance(pool, MLATokenToKVPool) else None,
-        prefetch_threshold=PREFETCH_THRESHOLD,
-        model_name=MODEL_NAME,
-        storage_backend_extra_config=EXTRA_CONFIG,
-        pp_rank=plan.params.pp_rank,
-        pp_size=plan.params.pp_size,
-        enable_storage_metrics=True,
+        kv_pool=kv.device_pool,
+        full_layer_mapping=kv.layer_mapping,
+        use_mla=kv.device_pool.use_mla,
+        override_kv_cache_dim=kv.device_pool.host_row_width,
+        **_shared(plan),
     )
-    _adopt_stack(cache, stack)
+    cache.adopt(*stack)
 
 
 def _swa(plan: BuilderInputs, cache: Cache) -> None:
-    pool = plan.side.kvcache
-    assert isinstance(pool, SWAKVPool)
+    full, swa = plan.side.mirrored[PoolName.KV], plan.side.mirrored[PoolName.SWA]
     stack = build_hybrid_swa_stack(
-        params=plan.params,
-        server_args=plan.server_args,
-        full_kv_pool=pool.full_kv_pool,
-        swa_kv_pool=pool.swa_kv_pool,
-        full_layer_mapping=_layer_mapping(plan, plan.geometry.model.full_layers),
-        swa_layer_mapping=_layer_mapping(plan, plan.geometry.model.swa_layers),
-        page_size=plan.params.page_size,
-        tp_group=plan.groups.tp,
-        load_cache_event=plan.load_cache_event,
-        attn_cp_group=plan.groups.attn_cp,
-        attn_tp_group=plan.groups.attn_tp,
-        storage_backend=plan.scenario.storage_backend,
-        use_mla=False,
+        full_kv_pool=full.device_pool,
+        swa_kv_pool=swa.device_pool,
+        full_layer_mapping=full.layer_mapping,
+        swa_layer_mapping=swa.layer_mapping,
+        use_mla=full.device_pool.use_mla,
         host_swa_evict_fn=_host_evict(cache, ComponentType.SWA),
         device_swa_evict_fn=lambda need: cache.evict(EvictParams(swa_num_tokens=need)),
-        prefetch_threshold=PREFETCH_THRESHOLD,
-        model_name=MODEL_NAME,
-        storage_backend_extra_config=EXTRA_CONFIG,
-        pp_rank=plan.params.pp_rank,
-        pp_size=plan.params.pp_size,
-        enable_storage_metrics=True,
+        **_shared(plan),
     )
-    _adopt_stack(cache, stack)
+    cache.adopt(*stack)
 
 
 def _mamba(plan: BuilderInputs, cache: Cache) -> None:
-    pool, requests = plan.side.kvcache, plan.side.req_to_token_pool
-    assert isinstance(pool, HybridLinearKVPool)
-    assert requests is not None
+    full, states = plan.side.mirrored[PoolName.KV], plan.side.mirrored[PoolName.MAMBA]
     stack = build_hybrid_mamba_stack(
-        params=plan.params,
-        server_args=plan.server_args,
-        kv_pool=pool.full_kv_pool,
-        mamba_pool=requests.mamba_pool,
-        full_layer_mapping=_layer_mapping(plan, plan.geometry.model.full_layers),
-        mamba_layer_mapping=_layer_mapping(plan, plan.geometry.model.state_layers),
-        page_size=plan.params.page_size,
-        tp_group=plan.groups.tp,
-        load_cache_event=plan.load_cache_event,
-        attn_cp_group=plan.groups.attn_cp,
-        attn_tp_group=plan.groups.attn_tp,
-        storage_backend=plan.scenario.storage_backend,
-        use_mla=pool.use_mla,
+        kv_pool=full.device_pool,
+        mamba_pool=states.device_pool,
+        full_layer_mapping=full.layer_mapping,
+        mamba_layer_mapping=states.layer_mapping,
+        use_mla=full.device_pool.use_mla,
         host_mamba_evict_fn=_host_evict(cache, ComponentType.MAMBA),
         device_mamba_evict_fn=lambda need: cache.evict(EvictParams(mamba_num=need)),
-        prefetch_threshold=PREFETCH_THRESHOLD,
-        model_name=MODEL_NAME,
-        storage_backend_extra_config=EXTRA_CONFIG,
-        pp_rank=plan.params.pp_rank,
-        pp_size=plan.params.pp_size,
-        enable_storage_metrics=True,
+        **_shared(plan),
     )
-    _adopt_stack(cache, stack)
+    cache.adopt(*stack)
 
 
 def _shared_anchor(plan: BuilderInputs, cache: Cache) -> None:
-    pool = plan.side.kvcache
-    assert isinstance(pool, NSATokenToKVPool)
-
-    def indexer_host(anchor_host: HostKVCache) -> NSAIndexerPoolHost:
-        return NSAIndexerPoolHost(
-            device_pool=pool,
-            anchor_host=anchor_host,
-            layout=plan.server_args.hicache_mem_layout,
-            pin_memory=True,
-            device=pool.device,
-            allocator_type=plan.server_args.hicache_storage_backend,
-        )
-
+    kv = plan.side.mirrored[PoolName.KV]
+    [sidecar] = [pool for pool in plan.side.mirrored.values() if not pool.owns_slots]
+    name = sidecar.geometry.pool
     stack = build_shared_anchor_stack(
+        kv_pool=kv.device_pool,
+        full_layer_mapping=kv.layer_mapping,
+        use_mla=kv.device_pool.use_mla,
+        shared_pool_name=name,
+        shared_host_pool_factory=sidecar_host_factory(
+            sidecar, plan.server_args, page_size=plan.params.page_size
+        ),
+        override_kv_cache_dim=kv.device_pool.host_row_width,
+        **_shared(plan),
+    )
+    cache.register_sidecar_pool(SidecarPoolSpec(pool_name=name, indices_from_pool=PoolName.KV))
+    cache.adopt(*stack)
+
+
+def _shared(plan: BuilderInputs) -> SharedStackArguments:
+    """Return the arguments that every builder takes."""
+    return SharedStackArguments(
         params=plan.params,
         server_args=plan.server_args,
-        kv_pool=pool,
-        full_layer_mapping=_identity_mapping(plan),
         page_size=plan.params.page_size,
         tp_group=plan.groups.tp,
         load_cache_event=plan.load_cache_event,
         attn_cp_group=plan.groups.attn_cp,
         attn_tp_group=plan.groups.attn_tp,
         storage_backend=plan.scenario.storage_backend,
-        use_mla=True,
-        shared_pool_name=PoolName.INDEXER,
-        shared_host_pool_factory=indexer_host,
-        override_kv_cache_dim=pool.kv_cache_dim,
         prefetch_threshold=PREFETCH_THRESHOLD,
         model_name=MODEL_NAME,
         storage_backend_extra_config=EXTRA_CONFIG,
@@ -231,10 +181,6 @@ def _shared_anchor(plan: BuilderInputs, cache: Cache) -> None:
         pp_size=plan.params.pp_size,
         enable_storage_metrics=True,
     )
-    cache.register_sidecar_pool(
-        SidecarPoolSpec(pool_name=PoolName.INDEXER, indices_from_pool=PoolName.KV)
-    )
-    _adopt_stack(cache, stack)
 
 
 def _attach_unified(plan: BuilderInputs, cache: Cache) -> None:
@@ -299,21 +245,6 @@ BUILDER_CALLS: dict[str, Callable[[BuilderInputs, Cache], None]] = {
     "HiRadixCache.init_hicache": _init_other,
     "HiMambaRadixCache.init_hicache": _init_other,
 }
-
-
-def _adopt_stack(cache: Cache, stack: tuple[HostPoolGroup, HybridCacheController]) -> None:
-    group, controller = stack
-    cache.adopt(group, controller)
-
-
-def _identity_mapping(plan: BuilderInputs) -> dict[int, int]:
-    return _layer_mapping(plan, plan.geometry.model.full_layers)
-
-
-def _layer_mapping(plan: BuilderInputs, stage_local: tuple[int, ...]) -> dict[int, int]:
-    """Return global layer id to index in the pool."""
-    ids = plan.geometry.global_ids(stage_local)
-    return {layer_id: index for index, layer_id in enumerate(ids)}
 
 
 def _host_evict(cache: Cache, component: ComponentType) -> Callable[[int], object]:

@@ -2,21 +2,27 @@
 
 from dataclasses import dataclass, replace
 
-from assembler.device_pools.mha import MHATokenToKVPool
-from assembler.device_pools.mla import MLATokenToKVPool
+from assembler import PoolName
 from assembler.host_pools.base import HostKVCache
+from assembler.host_pools.mirrored import MirroredPool
 from assembler.stacks import build_kv_host_pool
 from traces.targets.native.builders import BuilderInputs, Cache
-from traces.targets.native.pools import draft_geometry, main_pool
+from traces.targets.native.models import FAMILIES
+from traces.targets.native.pools import consecutive_layers, make_token_pool
 
 DRAFT_LAYERS = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeDraftPools:
-    """The pools of a draft model."""
+    """The pools of a draft model.
 
-    device_pool: MHATokenToKVPool | MLATokenToKVPool
+    Attributes:
+        mirrored: its rows on the device.
+        host_pool: their mirror.
+    """
+
+    mirrored: MirroredPool
     host_pool: HostKVCache
 
 
@@ -28,12 +34,15 @@ def mirror_draft(plan: BuilderInputs, *, cache: Cache) -> NativeDraftPools:
 
     Raises:
         AssemblyError: the host pool does not mirror the device pool.
+        ValueError: the model of the scenario has no draft.
     """
-    geometry = draft_geometry(plan.geometry)
-    pool = main_pool(
-        geometry,
-        layer_num=DRAFT_LAYERS,
-        start_layer=geometry.start_layer,
+    family = FAMILIES[plan.geometry.model.family].draft
+    if family is None:
+        raise ValueError("scenario: a draft needs a family of pools; got none")
+    pool = make_token_pool(
+        plan.geometry,
+        family,
+        layers=consecutive_layers(DRAFT_LAYERS, start_layer=plan.geometry.start_layer),
         device=plan.side.kvcache.device,
     )
     ratio = cache.host_pool_group.size / pool.size
@@ -41,8 +50,10 @@ def mirror_draft(plan: BuilderInputs, *, cache: Cache) -> NativeDraftPools:
         kv_pool=pool,
         page_size=plan.params.page_size,
         server_args=replace(plan.server_args, hicache_ratio=ratio, hicache_size=0),
-        use_mla=isinstance(pool, MLATokenToKVPool),
-        override_kv_cache_dim=pool.kv_cache_dim if isinstance(pool, MLATokenToKVPool) else None,
+        use_mla=pool.use_mla,
+        override_kv_cache_dim=pool.host_row_width,
     )
     cache.cache_controller.set_draft_kv_pool(pool, host_pool)
-    return NativeDraftPools(device_pool=pool, host_pool=host_pool)
+    (rows_of_draft,) = pool.mirrored()
+    mirrored = replace(rows_of_draft, geometry=replace(rows_of_draft.geometry, pool=PoolName.DRAFT))
+    return NativeDraftPools(mirrored=mirrored, host_pool=host_pool)

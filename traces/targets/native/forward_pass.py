@@ -1,4 +1,4 @@
-"""What a forward pass does to a pool: it reads the rows of some nodes, layer by layer."""
+"""A forward pass over pools: it reads the rows of some nodes, layer by layer."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import torch
 from assembler import PoolName
 from assembler.device import Device
 from traces.targets.common.rows import launch_read
-from traces.targets.native.round_trip import COMPONENT_OF, BuffersByPool, ServedNode, WrittenNode
+from traces.targets.native.round_trip import BuffersByPool, ServedNode, WrittenNode
 
 
 class ForwardPass:
@@ -34,12 +34,12 @@ class ForwardPass:
                 if buffer.layer != layer:
                     continue
                 for written in self._nodes:
-                    slots = written.node.device[COMPONENT_OF[name]]
+                    slots = written.node.device[buffer.component]
                     read = launch_read(self._device, buffer, slots)
                     self._read[written.node.id, name, number] = read
 
     def served(self) -> list[ServedNode]:
-        """Return what was read; the host has synchronised with the device."""
+        """Return the rows that were read; the host has synchronised with the device."""
         return [
             ServedNode(
                 written=written,

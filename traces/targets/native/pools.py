@@ -1,6 +1,8 @@
 """Device side of a native scenario: pools, allocators and process groups of one rank."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 
@@ -10,14 +12,18 @@ from assembler.allocators.requests import HybridReqToTokenPool
 from assembler.allocators.swa import SWATokenToKVPoolAllocator
 from assembler.allocators.token import TokenToKVPoolAllocator
 from assembler.device.base import Device
-from assembler.device_pools.base import KVCache
+from assembler.device_pools.base import KVCache, SlotAllocator, TokenKVPool
 from assembler.device_pools.linear import HybridLinearKVPool
 from assembler.device_pools.mamba import MambaPool
 from assembler.device_pools.mha import MHATokenToKVPool
 from assembler.device_pools.mla import MLATokenToKVPool
 from assembler.device_pools.nsa import NSATokenToKVPool, nsa_kv_cache_dim
 from assembler.device_pools.swa import SWAKVPool
+from assembler.geometry import PoolLayers
 from assembler.groups import LocalGroup
+from assembler.host_pools.mirrored import MirroredPool
+from assembler.names import ComponentType, PoolName
+from assembler.params import KVSlotAllocator
 from traces.targets.common.geometry import RankGeometry
 from traces.targets.common.models import PoolFamily
 from traces.targets.native.models import MODELS
@@ -52,7 +58,7 @@ def geometry_of(scenario: NativeScenario) -> NativeGeometry:
     model, groups = MODELS[scenario.model], GROUPS[scenario.groups]
     heads_share = groups.attn_tp_size or groups.tp_size
     # Sliding-window stages are numbered from zero whatever the stage (their pool has no offset).
-    offset = 0 if model.family is PoolFamily.SWA else groups.pp_rank * model.layer_span
+    offset = 0 if model.swa_layers else groups.pp_rank * model.layer_span
     size, long_node, short_node = _slots(scenario)
     return NativeGeometry(
         model=model,
@@ -75,78 +81,112 @@ def _slots(scenario: NativeScenario) -> tuple[int, int, int]:
     return PAGES * page_size, 2 * page_size, page_size
 
 
-def draft_geometry(geometry: NativeGeometry) -> NativeGeometry:
-    """Return the sizes of a draft pool: the target's rows, but no index keys of its own."""
-    model = geometry.model
-    if model.family is PoolFamily.NSA:
-        is_packed = model.attention.dtype == "float8_e4m3fn"
-        family = PoolFamily.PACKED_MLA if is_packed else PoolFamily.MLA
-        return replace(geometry, model=replace(model, family=family))
-    return geometry
+class TokenPoolArguments(TypedDict):
+    """Arguments that the constructor of every token pool takes under the same name."""
+
+    size: int
+    page_size: int
+    dtype: torch.dtype
+    layer_num: int
+    start_layer: int
+    end_layer: int
+    device: Device
 
 
-def main_pool(
-    geometry: NativeGeometry, *, layer_num: int, start_layer: int, device: Device
-) -> MHATokenToKVPool | MLATokenToKVPool:
-    """Build the pool of the full attention layers.
+def make_token_pool(
+    geometry: NativeGeometry, family: PoolFamily, *, layers: PoolLayers, device: Device
+) -> TokenKVPool:
+    """Build the pool of full-attention layers, or of a draft.
 
     Args:
-        geometry: sizes; the family decides between MHA, MLA and NSA.
-        layer_num: layers the pool holds.
-        start_layer: global id of its first layer; 0 for a pool inside a hybrid one.
+        geometry: sizes.
+        family: kind of pool, a key of ``TOKEN_POOLS``.
+        layers: layers the pool holds; numbered from 0 inside a hybrid pool.
         device: where its buffers live.
     """
-    attention, page_size, size = geometry.model.attention, geometry.page_size, geometry.size
-    dtype: torch.dtype = getattr(torch, attention.dtype)
-    end_layer = start_layer + layer_num - 1
-    if attention.kv_heads:
-        return MHATokenToKVPool(
-            size=size,
-            page_size=page_size,
-            dtype=dtype,
-            layer_num=layer_num,
+    return TOKEN_POOLS[family](
+        geometry,
+        TokenPoolArguments(
+            size=geometry.size,
+            page_size=geometry.page_size,
+            dtype=getattr(torch, geometry.model.attention.dtype),
+            layer_num=layers.layer_num,
+            start_layer=layers.start_layer,
+            end_layer=layers.end_layer,
             device=device,
-            start_layer=start_layer,
-            end_layer=end_layer,
-            head_num=geometry.kv_heads,
-            head_dim=attention.head_dim,
-            v_head_dim=attention.v_head_dim,
-        )
-    width = nsa_kv_cache_dim(
+        ),
+    )
+
+
+def consecutive_layers(layer_num: int, *, start_layer: int) -> PoolLayers:
+    """Return ``layer_num`` layers from ``start_layer`` on."""
+    return PoolLayers(
+        layer_num=layer_num, start_layer=start_layer, end_layer=start_layer + layer_num - 1
+    )
+
+
+def _mha_pool(geometry: NativeGeometry, shared: TokenPoolArguments) -> TokenKVPool:
+    attention = geometry.model.attention
+    return MHATokenToKVPool(
+        head_num=geometry.kv_heads,
+        head_dim=attention.head_dim,
+        v_head_dim=attention.v_head_dim,
+        **shared,
+    )
+
+
+def _mla_pool(geometry: NativeGeometry, shared: TokenPoolArguments) -> TokenKVPool:
+    attention = geometry.model.attention
+    return MLATokenToKVPool(
         kv_lora_rank=attention.kv_lora_rank,
         qk_rope_head_dim=attention.qk_rope_head_dim,
-        dtype=dtype,
+        use_nsa=False,
+        override_kv_cache_dim=None,
+        **shared,
+    )
+
+
+def _packed_mla_pool(geometry: NativeGeometry, shared: TokenPoolArguments) -> TokenKVPool:
+    attention = geometry.model.attention
+    if shared["dtype"] != torch.float8_e4m3fn:
+        return _mla_pool(geometry, shared)
+    return MLATokenToKVPool(
+        kv_lora_rank=attention.kv_lora_rank,
+        qk_rope_head_dim=attention.qk_rope_head_dim,
+        use_nsa=True,
+        override_kv_cache_dim=_latent_width(geometry),
+        **shared,
+    )
+
+
+def _nsa_pool(geometry: NativeGeometry, shared: TokenPoolArguments) -> TokenKVPool:
+    attention = geometry.model.attention
+    return NSATokenToKVPool(
+        kv_lora_rank=attention.kv_lora_rank,
+        qk_rope_head_dim=attention.qk_rope_head_dim,
+        kv_cache_dim=_latent_width(geometry),
+        index_head_dim=INDEX_HEAD_DIM,
+        index_buf_size=geometry.size,
+        **shared,
+    )
+
+
+def _latent_width(geometry: NativeGeometry) -> int:
+    attention = geometry.model.attention
+    return nsa_kv_cache_dim(
+        kv_lora_rank=attention.kv_lora_rank,
+        qk_rope_head_dim=attention.qk_rope_head_dim,
+        dtype=getattr(torch, attention.dtype),
         quant_block_size=QUANT_BLOCK_SIZE,
     )
-    if geometry.model.family is PoolFamily.NSA:
-        return NSATokenToKVPool(
-            size=size,
-            page_size=page_size,
-            dtype=dtype,
-            layer_num=layer_num,
-            device=device,
-            start_layer=start_layer,
-            end_layer=end_layer,
-            kv_lora_rank=attention.kv_lora_rank,
-            qk_rope_head_dim=attention.qk_rope_head_dim,
-            kv_cache_dim=width,
-            index_head_dim=INDEX_HEAD_DIM,
-            index_buf_size=size,
-        )
-    is_packed = geometry.model.family is PoolFamily.PACKED_MLA
-    return MLATokenToKVPool(
-        size=size,
-        page_size=page_size,
-        dtype=dtype,
-        layer_num=layer_num,
-        device=device,
-        start_layer=start_layer,
-        end_layer=end_layer,
-        kv_lora_rank=attention.kv_lora_rank,
-        qk_rope_head_dim=attention.qk_rope_head_dim,
-        use_nsa=is_packed,
-        override_kv_cache_dim=width if is_packed else None,
-    )
+
+
+TOKEN_POOLS: dict[PoolFamily, Callable[[NativeGeometry, TokenPoolArguments], TokenKVPool]] = {
+    PoolFamily.MHA: _mha_pool,
+    PoolFamily.MLA: _mla_pool,
+    PoolFamily.PACKED_MLA: _packed_mla_pool,
+    PoolFamily.NSA: _nsa_pool,
+}
 
 
 def sliding_pool(geometry: NativeGeometry, *, device: Device) -> SWAKVPool:
@@ -199,31 +239,42 @@ class NativeDevicePools:
         req_to_token_pool: None unless the model has state.
     """
 
-    kvcache: MHATokenToKVPool | MLATokenToKVPool | SWAKVPool | HybridLinearKVPool
-    allocator: TokenToKVPoolAllocator | PagedTokenToKVPoolAllocator | SWATokenToKVPoolAllocator
+    kvcache: KVCache
+    allocator: KVSlotAllocator
     req_to_token_pool: HybridReqToTokenPool | None
+
+    @property
+    def mirrored(self) -> dict[PoolName, MirroredPool]:
+        """Everything that a stack must mirror, by name: pools with slots of their own first."""
+        requests = self.req_to_token_pool
+        pools = self.kvcache.mirrored() + (() if requests is None else requests.mirrored())
+        ordered = sorted(pools, key=lambda pool: not pool.owns_slots)
+        return {pool.geometry.pool: pool for pool in ordered}
+
+    @property
+    def slot_owners(self) -> dict[ComponentType, SlotAllocator]:
+        """Allocator of the device slots of each component."""
+        owners: dict[ComponentType, SlotAllocator] = dict(self.allocator.slot_owners)
+        if self.req_to_token_pool is not None:
+            owners[ComponentType.MAMBA] = self.req_to_token_pool.mamba_allocator
+        return owners
 
 
 def make_device_pools(geometry: NativeGeometry, *, device: Device) -> NativeDevicePools:
     """Build the pools and allocators a scenario's model needs."""
-    match geometry.model.family:
-        case PoolFamily.SWA:
-            return _make_sliding_pools(geometry, device=device)
-        case PoolFamily.LINEAR:
-            return _make_linear_pools(geometry, device=device)
-        case _:
-            pool = main_pool(
-                geometry,
-                layer_num=len(geometry.model.full_layers),
-                start_layer=geometry.start_layer,
-                device=device,
-            )
-            allocator = _allocator(geometry, pool, device=device)
-            return NativeDevicePools(kvcache=pool, allocator=allocator, req_to_token_pool=None)
+    model = geometry.model
+    if model.state_layers:
+        return _make_linear_pools(geometry, device=device)
+    if model.swa_layers:
+        return _make_sliding_pools(geometry, device=device)
+    layers = consecutive_layers(len(model.full_layers), start_layer=geometry.start_layer)
+    pool = make_token_pool(geometry, model.family, layers=layers, device=device)
+    allocator = _allocator(geometry, pool, device=device)
+    return NativeDevicePools(kvcache=pool, allocator=allocator, req_to_token_pool=None)
 
 
 def _allocator(
-    geometry: NativeGeometry, kvcache: KVCache | HybridLinearKVPool, *, device: Device
+    geometry: NativeGeometry, kvcache: KVCache, *, device: Device
 ) -> TokenToKVPoolAllocator | PagedTokenToKVPoolAllocator:
     dtype: torch.dtype = getattr(torch, geometry.model.attention.dtype)
     if geometry.page_size == 1:
@@ -255,8 +306,11 @@ def _make_sliding_pools(geometry: NativeGeometry, *, device: Device) -> NativeDe
 def _make_linear_pools(geometry: NativeGeometry, *, device: Device) -> NativeDevicePools:
     model = geometry.model
     pool = HybridLinearKVPool(
-        full_kv_pool=main_pool(
-            geometry, layer_num=len(model.full_layers), start_layer=0, device=device
+        full_kv_pool=make_token_pool(
+            geometry,
+            PoolFamily.MHA if model.attention.kv_heads else PoolFamily.MLA,
+            layers=consecutive_layers(len(model.full_layers), start_layer=0),
+            device=device,
         ),
         full_attention_layer_ids=geometry.global_ids(model.full_layers),
         start_layer=geometry.start_layer,
@@ -280,21 +334,17 @@ def _make_linear_pools(geometry: NativeGeometry, *, device: Device) -> NativeDev
 
 def host_gigabytes(side: NativeDevicePools, geometry: NativeGeometry) -> float:
     """Return a host size, in decimal gigabytes, that outgrows every device pool."""
-    declared = [(pool, geometry.size) for pool in side.kvcache.declared_geometry()]
-    if side.req_to_token_pool is not None:
-        states = side.req_to_token_pool.mamba_pool.declared_geometry()
-        declared += [(pool, MAMBA_SLOTS) for pool in states]
     needed = [
-        plane.row_bytes * pool.layer_num / pool.slots_per_row * slots * HOST_TO_DEVICE
-        for pool, slots in declared
-        for plane in pool.planes
+        pool.geometry.bytes_per_row / pool.geometry.slots_per_row * slots
+        for pool in side.mirrored.values()
+        for slots in [MAMBA_SLOTS if pool.component is ComponentType.MAMBA else geometry.size]
     ]
-    return round(sum(needed) / 1e9, 6)
+    return round(sum(needed) * HOST_TO_DEVICE / 1e9, 6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankGroups:
-    """Process groups of the playing rank; None where the shape has no such group."""
+    """Process groups of the recorded rank; None where the shape has no such group."""
 
     tp: LocalGroup
     attn_cp: LocalGroup | None

@@ -7,20 +7,12 @@ import torch
 
 from assembler import PoolName
 from assembler.cache.nodes import CacheNode
-from assembler.names import ComponentType
 from traces.schema.model import RoundTrip
-from traces.targets.common.content import RowBuffer, row_bytes
+from traces.targets.common.content import row_bytes
 from traces.targets.common.round_trip import RoundTripComparison
+from traces.targets.native.rows import ComponentRows
 
-COMPONENT_OF = {
-    PoolName.KV: ComponentType.FULL,
-    PoolName.INDEXER: ComponentType.FULL,
-    PoolName.DRAFT: ComponentType.FULL,
-    PoolName.SWA: ComponentType.SWA,
-    PoolName.MAMBA: ComponentType.MAMBA,
-}
-
-BuffersByPool = Mapping[PoolName, Sequence[RowBuffer]]
+BuffersByPool = Mapping[PoolName, Sequence[ComponentRows]]
 BytesByPool = Mapping[PoolName, Sequence[torch.Tensor]]
 
 
@@ -75,7 +67,7 @@ def compare_round_trips(
         for number, (buffer, old) in enumerate(zip(buffers, before[name], strict=True)):
             loaded = []
             for node in served:
-                own = buffer.rows_of(node.written.node.device[COMPONENT_OF[name]])
+                own = buffer.rows_of(node.written.node.device[buffer.component])
                 comparison.compare_rows(
                     buffer,
                     own,

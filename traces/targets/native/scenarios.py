@@ -1,6 +1,6 @@
 """Scenarios of the native target: every builder over every pool family it accepts, pairwise."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
@@ -24,7 +24,7 @@ from traces.targets.common.scenario import (
     WRITE_POLICIES,
     Scenario,
 )
-from traces.targets.native.models import MODELS
+from traces.targets.native.models import FAMILIES, MODELS, FamilyTraits
 
 GROUPS = {name: RANK_SHAPES[name] for name in ("tp1", "tp8pp2", "tp8cp2pp3", "tp4cp4pp5")}
 
@@ -74,8 +74,6 @@ AXES: dict[str, tuple[Any, ...]] = {
     "groups": tuple(GROUPS),
     "draft": (False, True),
 }
-
-_WITHOUT_DRAFT = (PoolFamily.SWA, PoolFamily.LINEAR, PoolFamily.PACKED_MLA)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,24 +126,25 @@ def scenario_of_config(config: Mapping[str, Any], name: str) -> NativeScenario:
     return NativeScenario(**config)
 
 
-def _models_of(*families: PoolFamily) -> list[str]:
-    return [name for name, model in MODELS.items() if model.family in families]
+def _models_with(trait: Callable[[FamilyTraits], bool]) -> list[str]:
+    return [name for name, model in MODELS.items() if trait(FAMILIES[model.family])]
 
 
 def _constraints() -> list[Row]:
     """Return the combinations of axis values that exist."""
-    mha, nsa, linear = (
-        _models_of(family) for family in (PoolFamily.MHA, PoolFamily.NSA, PoolFamily.LINEAR)
-    )
+    without_heads = _models_with(lambda traits: "page_head" not in traits.layouts)
+    in_pages_of_64 = _models_with(lambda traits: traits.page_sizes == (64,))
+    sharded = _models_with(lambda traits: traits.is_sharded)
+    without_draft = _models_with(lambda traits: traits.draft is None)
     return [
         *builder_constraints(BUILDERS),
         implies("layout", ["page_first_direct"], "io_backend", ["direct"]),
         implies("layout", ["page_head"], "io_backend", ["kernel"]),
-        implies("model", [name for name in MODELS if name not in mha], "layout", LAYOUTS[:3]),
-        implies("model", nsa, "page_size", [64]),
+        implies("model", without_heads, "layout", LAYOUTS[:3]),
+        implies("model", in_pages_of_64, "page_size", [64]),
         # Linear-attention state shapes are those of one of eight ranks.
-        implies("model", linear, "groups", [name for name in GROUPS if name != "tp1"]),
-        implies("model", _models_of(*_WITHOUT_DRAFT), "draft", [False]),
+        implies("model", sharded, "groups", [name for name in GROUPS if name != "tp1"]),
+        implies("model", without_draft, "draft", [False]),
         # Only init_hicache turns direct + page_first into a layout that can be moved.
         {
             "operator": "or",

@@ -11,11 +11,9 @@ from typing import TypeAlias
 import torch
 
 from assembler import HostPoolGroup, HybridCacheController, PoolName
-from assembler.allocators.base import DeviceSlotAllocator
-from assembler.allocators.mamba import MambaSlotAllocator
-from assembler.allocators.swa import SWATokenToKVPoolAllocator
 from assembler.cache.nodes import CacheNode
 from assembler.device import tensor_access
+from assembler.host_pools.mirrored import MirroredPool
 from assembler.names import ComponentType, WritePolicy
 from assembler.owner import EvictParams
 from traces.schema.model import Digest, DigestRecord, RoundTrip
@@ -30,12 +28,11 @@ from traces.targets.native.builders import (
     make_params,
     make_server_args,
 )
-from traces.targets.native.draft import DRAFT_LAYERS, NativeDraftPools, mirror_draft
+from traces.targets.native.draft import NativeDraftPools, mirror_draft
 from traces.targets.native.errors import NativeScenarioError
 from traces.targets.native.forward_pass import ForwardPass
 from traces.targets.native.pools import geometry_of, host_gigabytes, make_device_pools, rank_groups
 from traces.targets.native.round_trip import (
-    COMPONENT_OF,
     BytesByPool,
     ServedNode,
     WrittenNode,
@@ -50,7 +47,6 @@ from traces.targets.native.rows import (
 )
 from traces.targets.native.scenarios import NativeScenario
 
-INDEPENDENT_SIDECARS = (PoolName.SWA, PoolName.MAMBA)
 MAX_POLLS = 10_000_000
 USES_BEFORE_BACKUP = {
     WritePolicy.WRITE_THROUGH: 1,
@@ -59,7 +55,6 @@ USES_BEFORE_BACKUP = {
 }
 
 Step: TypeAlias = Callable[[], Iterable[RoundTrip] | None]
-ReservedAllocator: TypeAlias = DeviceSlotAllocator | SWATokenToKVPoolAllocator | MambaSlotAllocator
 
 
 class NativeScript:
@@ -106,7 +101,7 @@ class NativeScript:
     def _build(self) -> None:
         """Build device pools, call the builder, mirror a draft pool, poison everything."""
         self._device_pools = make_device_pools(self._geometry, device=self._device)
-        self._pools = device_pools_by_name(self._device_pools)
+        self._mirrored = self._device_pools.mirrored
         groups = rank_groups(self._scenario)
         params = make_params(self._scenario, self._device_pools, groups)
         server_args = make_server_args(
@@ -126,8 +121,9 @@ class NativeScript:
         self._register_counters()
         if self._scenario.draft:
             self._draft = mirror_draft(plan, cache=self._cache)
-            self._pools[PoolName.DRAFT] = self._draft.device_pool
-        self._rows = row_buffers(self._pools, model=self._geometry.model)
+            self._mirrored[PoolName.DRAFT] = self._draft.mirrored
+        self._pools = device_pools_by_name(self._mirrored)
+        self._rows = row_buffers(self._mirrored, start_layer=self._geometry.start_layer)
         self._poison("before", [pool for _, pool in self._owners()])
 
     def _back_up_nodes(self) -> None:
@@ -207,8 +203,8 @@ class NativeScript:
         slots = self._slots_for_node(length)
         content: dict[PoolName, list[torch.Tensor]] = {name: [] for name in self._rows}
         for name, buffers in self._rows.items():
-            own = slots[COMPONENT_OF[name]]
             for buffer in buffers:
+                own = slots[buffer.component]
                 rows = row_content(buffer, own, author=author)
                 launch_write(self._device, buffer, own, rows)
                 content[name].append(rows)
@@ -225,8 +221,8 @@ class NativeScript:
         if full is None:
             raise NativeScenarioError("device: a node needs slots; expected some free, got none")
         slots = {ComponentType.FULL: full}
-        if isinstance(allocator, SWATokenToKVPoolAllocator):
-            slots[ComponentType.SWA] = allocator.full_to_swa(full)
+        if allocator.window is not None:
+            slots[ComponentType.SWA] = allocator.window.full_to_swa(full)
         if self._device_pools.req_to_token_pool is not None:
             state = self._device_pools.req_to_token_pool.mamba_allocator.alloc(1)
             if state is None:
@@ -275,14 +271,11 @@ class NativeScript:
 
     def _enter_layer(self, layer: int) -> None:
         """Ask the pools for a layer's buffers, which waits for the layer to be loaded."""
-        model, requests = self._geometry.model, self._device_pools.req_to_token_pool
         layer_id = self._geometry.start_layer + layer
-        if layer in model.full_layers + model.swa_layers:
-            self._device_pools.kvcache.get_kv_buffer(layer_id)
-        if requests is not None and layer in model.state_layers:
-            requests.mamba2_layer_cache(layer_id)
-        if self._draft is not None and layer < DRAFT_LAYERS:
-            self._draft.device_pool.get_kv_buffer(layer_id)
+        for pool in self._mirrored.values():
+            # Attention asks once: what shares the slots of a pool is loaded with it.
+            if pool.owns_slots and layer_id in pool.layer_mapping:
+                pool.read_layer(layer_id)
 
     def _evict_all(self) -> None:
         """Free the device slots of every node; all are backed up."""
@@ -296,37 +289,30 @@ class NativeScript:
 
     def _reserve_host_slots(self) -> None:
         """Take every free host slot of the sidecars that have their own, else of the anchor."""
-        own = [entry for entry in self._group.entries if entry.name in INDEPENDENT_SIDECARS]
-        for entry in own or [self._group.anchor_entry]:
+        own = {name for name, pool in self._mirrored.items() if self._has_own_component(pool)}
+        entries = [entry for entry in self._group.entries if entry.name in own]
+        for entry in entries or [self._group.anchor_entry]:
             entry.host_pool.alloc(entry.host_pool.available_size())
 
     def _reserve_device_slots(self) -> None:
         """Take every free device slot of the sidecars that have their own, else of the anchor."""
-        allocator, requests = self._device_pools.allocator, self._device_pools.req_to_token_pool
-        hoarded: ReservedAllocator = allocator
-        if isinstance(allocator, SWATokenToKVPoolAllocator):
-            hoarded = allocator.swa_attn_allocator
-        elif requests is not None:
-            hoarded = requests.mamba_allocator
-        slots = hoarded.alloc(hoarded.available_size())
+        owners = self._device_pools.slot_owners
+        owner = owners[list(owners)[-1]]
+        slots = owner.alloc(owner.available_size())
         if slots is None:
             raise NativeScenarioError("device: free slots can be taken; expected slots, got none")
-        self._reserved = (hoarded, slots)
+        self._reserved = (owner, slots)
+
+    @staticmethod
+    def _has_own_component(pool: MirroredPool) -> bool:
+        return pool.component is not ComponentType.FULL
 
     def _free_slots(self) -> Iterator[tuple[str, int, int]]:
-        """Yield name, free slots and all slots of everything that hands out slots."""
-        allocator, requests = self._device_pools.allocator, self._device_pools.req_to_token_pool
-        if isinstance(allocator, SWATokenToKVPoolAllocator):
-            full, swa = allocator.full_attn_allocator, allocator.swa_attn_allocator
-            yield "device.KV", full.available_size(), allocator.size_full
-            yield "device.SWA", swa.available_size(), allocator.size_swa
-        else:
-            yield "device.KV", allocator.available_size(), allocator.size
-        if requests is not None:
-            states = requests.mamba_allocator
-            yield "device.MAMBA", states.available_size(), states.size
+        """Yield name, free slots and all slots of every allocator."""
+        for component, owner in self._device_pools.slot_owners.items():
+            yield f"device.{component}", owner.available_size(), owner.size
         for name, pool in host_pools_by_name(self._group).items():
-            if name is not PoolName.INDEXER:
+            if self._mirrored[name].owns_slots:
                 yield f"host.{name.name}", pool.available_size(), pool.size
 
     def _check_moved(self, written: WrittenNode) -> None:

@@ -1,12 +1,8 @@
-"""Reads rows out of host pools by the documented shapes, without the code that moves them."""
+"""Rows of host pools by the documented shapes, read without the code that moves them."""
 
 import torch
 
 from assembler.host_pools.base import HostKVCache
-from assembler.host_pools.indexer import NSAIndexerPoolHost
-from assembler.host_pools.mamba import MambaPoolHost
-from assembler.host_pools.mha import MHATokenToKVPoolHost
-from assembler.host_pools.mla import MLATokenToKVPoolHost
 from assembler.names import HostLayout
 
 
@@ -15,35 +11,21 @@ def host_content(pool: HostKVCache, slots: torch.Tensor) -> list[torch.Tensor]:
 
     The order is that of :func:`traces.targets.native.rows.row_buffers`.
     """
+    rows = slots[:: pool.slots_per_row] // pool.slots_per_row
     return [
-        _bytes_of(_rows(pool, buffer, slots, layer))
-        for buffer in _planes(pool)
+        _bytes_of(_rows(pool, pool.plane_buffer(plane.name), rows, layer))
+        for plane in pool.planes
         for layer in range(pool.layer_num)
     ]
 
 
-def _planes(pool: HostKVCache) -> list[torch.Tensor]:
-    match pool:
-        case MHATokenToKVPoolHost():
-            return [pool.k_buffer, pool.v_buffer]
-        case MLATokenToKVPoolHost():
-            return [pool.kv_buffer]
-        case MambaPoolHost():
-            return [pool.temporal_buffer, *pool.conv_buffer]
-        case NSAIndexerPoolHost():
-            return [pool.index_k_with_scale_buffer]
-        case _:
-            raise TypeError(f"host pool: a pool with known rows; got {type(pool).__name__}")
-
-
-def _rows(pool: HostKVCache, buffer: torch.Tensor, slots: torch.Tensor, layer: int) -> torch.Tensor:
-    if isinstance(pool, NSAIndexerPoolHost):
-        slots = slots[:: pool.page_size] // pool.page_size
+def _rows(pool: HostKVCache, buffer: torch.Tensor, rows: torch.Tensor, layer: int) -> torch.Tensor:
     if pool.layout is HostLayout.LAYER_FIRST:
-        return buffer[layer][slots]
-    if pool.layout is HostLayout.PAGE_FIRST or isinstance(pool, NSAIndexerPoolHost | MambaPoolHost):
-        return buffer[slots, layer]
-    pages, offsets = slots // pool.page_size, slots % pool.page_size
+        return buffer[layer][rows]
+    if pool.layout is HostLayout.PAGE_FIRST:
+        return buffer[rows, layer]
+    rows_per_page = pool.page_size // pool.slots_per_row
+    pages, offsets = rows // rows_per_page, rows % rows_per_page
     if pool.layout is HostLayout.PAGE_HEAD:
         return buffer[pages, :, offsets, layer]
     return buffer[pages, layer, offsets]

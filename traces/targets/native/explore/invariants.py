@@ -5,9 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from assembler.allocators.base import DeviceSlotAllocator
-from assembler.allocators.mamba import MambaSlotAllocator
 from assembler.cache.nodes import POOL_OF_COMPONENT
+from assembler.device_pools.base import SlotAllocator
 from assembler.host_pools.base import HostKVCache
 from traces.explore.subject import (
     BytesViolationError,
@@ -19,7 +18,6 @@ from traces.simulator import Race
 from traces.targets.native.explore.host_rows import host_content
 from traces.targets.native.explore.small_stack import SmallStack
 from traces.targets.native.explore.traffic_model import TrafficModel
-from traces.targets.native.round_trip import COMPONENT_OF
 
 _MAX_RACES_SHOWN = 2
 _GUARDED_PREFIX = "assembler/"
@@ -37,12 +35,13 @@ class StackInvariants:
         known = self._model.nodes[number]
         is_queued = number in self._model.queued
         for name, contents in known.content.items():
-            device = known.node.device.get(COMPONENT_OF[name])
+            component = self._stack.rows[name][0].component
+            device = known.node.device.get(component)
             if device is not None and not is_queued:
                 for buffer, content in zip(self._stack.rows[name], contents, strict=True):
                     who = f"node {number} on the device in {buffer.label}"
                     self.compare(who, buffer.tensor[buffer.rows_of(device)], content)
-            host = known.node.host.get(COMPONENT_OF[name])
+            host = known.node.host.get(component)
             if host is not None:
                 mirrored = host_content(self._stack.mirrors[name], host)
                 buffers = self._stack.rows[name]
@@ -100,7 +99,7 @@ class StackInvariants:
     def _check_owner(
         self,
         what: str,
-        owner: DeviceSlotAllocator | MambaSlotAllocator | HostKVCache,
+        owner: SlotAllocator | HostKVCache,
         taken: list[torch.Tensor],
     ) -> None:
         hoarded = [hoard.slots for hoard in self._model.reserved if hoard.owner is owner]

@@ -1,23 +1,17 @@
 """The small stacks that traffic runs on: a scenario's own rows and layers, but few pages."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-
-import torch
+from functools import partial
 
 from assembler import HostPoolGroup, HybridCacheController, PoolName
-from assembler.allocators.base import DeviceSlotAllocator
-from assembler.allocators.mamba import MambaSlotAllocator
-from assembler.allocators.requests import HybridReqToTokenPool
-from assembler.allocators.swa import SWATokenToKVPoolAllocator
-from assembler.device_pools.base import KVCache
-from assembler.device_pools.nsa import NSATokenToKVPool
+from assembler.device_pools.base import SlotAllocator
 from assembler.host_pools.base import HostKVCache
+from assembler.host_pools.mirrored import MirroredPool
 from assembler.names import ComponentType
 from traces.explore.config import TrafficConfig
 from traces.simulator import Schedule, SchedulePolicy, SimDevice
-from traces.targets.common.content import RowBuffer
 from traces.targets.native.builders import (
     BuilderInputs,
     Cache,
@@ -35,7 +29,7 @@ from traces.targets.native.pools import (
     make_device_pools,
     rank_groups,
 )
-from traces.targets.native.rows import device_pools_by_name, host_pools_by_name, row_buffers
+from traces.targets.native.rows import ComponentRows, host_pools_by_name, row_buffers
 from traces.targets.native.scenarios import NativeScenario
 
 PAGES = 6
@@ -74,7 +68,7 @@ class SmallStack:
     device: SimDevice
     side: NativeDevicePools
     cache: Cache
-    rows: dict[PoolName, list[RowBuffer]]
+    rows: dict[PoolName, list[ComponentRows]]
     mirrors: dict[PoolName, HostKVCache]
     reads: tuple[LayerRead, ...]
     tokens: int
@@ -90,31 +84,15 @@ class SmallStack:
         return self.cache.cache_controller
 
     @property
-    def device_slots(self) -> dict[ComponentType, DeviceSlotAllocator | MambaSlotAllocator]:
-        """Who owns the device slots of each component."""
-        return device_slot_owners(self.side)
+    def device_slots(self) -> dict[ComponentType, SlotAllocator]:
+        """Allocator of the device slots of each component."""
+        return self.side.slot_owners
 
 
 def open_simulated_device(config: TrafficConfig) -> SimDevice:
     """Return a new simulated device under the schedule of a traffic configuration."""
     schedule = Schedule(seed=config.seed, policy=SchedulePolicy(config.policy))
     return SimDevice(schedule=schedule, capacity_bytes=None, raise_races=False)
-
-
-def device_slot_owners(
-    side: NativeDevicePools,
-) -> dict[ComponentType, DeviceSlotAllocator | MambaSlotAllocator]:
-    """Return who owns the device slots of each component."""
-    allocator, requests = side.allocator, side.req_to_token_pool
-    owners: dict[ComponentType, DeviceSlotAllocator | MambaSlotAllocator] = {}
-    if isinstance(allocator, SWATokenToKVPoolAllocator):
-        owners[ComponentType.FULL] = allocator.full_attn_allocator
-        owners[ComponentType.SWA] = allocator.swa_attn_allocator
-    else:
-        owners[ComponentType.FULL] = allocator
-    if requests is not None:
-        owners[ComponentType.MAMBA] = requests.mamba_allocator
-    return owners
 
 
 def build_small_stack(
@@ -125,7 +103,7 @@ def build_small_stack(
     tokens = SLOTS_WITHOUT_PAGING if scenario.page_size == 1 else scenario.page_size
     geometry = replace(geometry_of(scenario), size=PAGES * tokens)
     side = make_device_pools(geometry, device=device)
-    for component, owner in device_slot_owners(side).items():
+    for component, owner in side.slot_owners.items():
         is_full = component is ComponentType.FULL
         faults.guard_allocator(owner, site="device" if is_full else "device sidecar")
     groups = rank_groups(scenario)
@@ -155,12 +133,12 @@ def _with_readers(
     for entry in cache.host_pool_group.entries:
         is_anchor = entry.is_primary_index_anchor
         faults.guard_allocator(entry.host_pool, site="host" if is_anchor else "host sidecar")
-    pools, mirrors = device_pools_by_name(plan.side), host_pools_by_name(cache.host_pool_group)
-    reads = _reads_of(plan)
+    mirrored, mirrors = plan.side.mirrored, host_pools_by_name(cache.host_pool_group)
+    reads = _reads_of(plan.geometry, mirrored)
     if plan.scenario.draft:
         draft = mirror_draft(plan, cache=cache)
-        pools[PoolName.DRAFT], mirrors[PoolName.DRAFT] = draft.device_pool, draft.host_pool
-        getter = _kv(draft.device_pool, draft.device_pool.start_layer)
+        mirrored[PoolName.DRAFT], mirrors[PoolName.DRAFT] = draft.mirrored, draft.host_pool
+        getter = partial(draft.mirrored.read_layer, plan.geometry.start_layer)
         reads.insert(0, LayerRead(pool=PoolName.DRAFT, layer=0, getter=getter))
     for mirror in mirrors.values():
         faults.guard_copies(mirror)
@@ -168,44 +146,30 @@ def _with_readers(
         device=device,
         side=plan.side,
         cache=cache,
-        rows=row_buffers(pools, model=plan.geometry.model),
+        rows=row_buffers(mirrored, start_layer=plan.geometry.start_layer),
         mirrors=mirrors,
         reads=tuple(reads),
         tokens=tokens,
     )
 
 
-def _reads_of(plan: BuilderInputs) -> list[LayerRead]:
+def _reads_of(
+    geometry: NativeGeometry, mirrored: Mapping[PoolName, MirroredPool]
+) -> list[LayerRead]:
     """Return the reads of the main model, layer by layer."""
     reads: list[LayerRead] = []
-    for layer in range(plan.geometry.model.layer_span):
-        found = list(_reads_at(plan.geometry, plan.side, layer))
-        # Whoever comes first waits for the others too, so each must come first somewhere.
+    for layer in range(geometry.model.layer_span):
+        found = list(_reads_at(mirrored, layer, layer_id=geometry.start_layer + layer))
+        # The first reader of a layer waits for the others too, so each must come first somewhere.
         reads += reversed(found) if layer % 2 else found
     return reads
 
 
-def _reads_at(geometry: NativeGeometry, side: NativeDevicePools, layer: int) -> Iterator[LayerRead]:
-    model, kvcache, requests = geometry.model, side.kvcache, side.req_to_token_pool
-    layer_id = geometry.start_layer + layer
-    if layer in model.full_layers:
-        if isinstance(kvcache, NSATokenToKVPool):
-            keys = _index_keys(kvcache, layer_id)
-            yield LayerRead(pool=PoolName.INDEXER, layer=layer, getter=keys)
-        yield LayerRead(pool=PoolName.KV, layer=layer, getter=_kv(kvcache, layer_id))
-    if layer in model.swa_layers:
-        yield LayerRead(pool=PoolName.SWA, layer=layer, getter=_kv(kvcache, layer_id))
-    if requests is not None and layer in model.state_layers:
-        yield LayerRead(pool=PoolName.MAMBA, layer=layer, getter=_states(requests, layer_id))
-
-
-def _kv(pool: KVCache, layer: int) -> Callable[[], object]:
-    return lambda: pool.get_kv_buffer(layer)
-
-
-def _index_keys(pool: NSATokenToKVPool, layer: int) -> Callable[[], torch.Tensor]:
-    return lambda: pool.get_index_k_with_scale_buffer(layer)
-
-
-def _states(requests: HybridReqToTokenPool, layer: int) -> Callable[[], object]:
-    return lambda: requests.mamba2_layer_cache(layer)
+def _reads_at(
+    mirrored: Mapping[PoolName, MirroredPool], layer: int, *, layer_id: int
+) -> Iterator[LayerRead]:
+    """Yield the reads of one layer: what shares the slots of the anchor comes before it."""
+    for name, pool in sorted(mirrored.items(), key=lambda item: item[1].owns_slots):
+        if layer_id in pool.layer_mapping:
+            getter = partial(pool.read_layer, layer_id)
+            yield LayerRead(pool=name, layer=layer, getter=getter)

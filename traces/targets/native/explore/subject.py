@@ -8,7 +8,6 @@ from typing import assert_never
 import torch
 
 from assembler import PoolName
-from assembler.allocators.swa import SWATokenToKVPoolAllocator
 from assembler.cache.nodes import POOL_OF_COMPONENT
 from assembler.errors import OutOfDeviceMemoryError, TransferError
 from assembler.names import ComponentType
@@ -40,7 +39,6 @@ from traces.targets.native.explore.traffic_model import (
     ReservedSlots,
     TrafficModel,
 )
-from traces.targets.native.round_trip import COMPONENT_OF
 from traces.targets.native.scenarios import scenario_of_config
 
 _COMPONENTS: dict[ComponentName, ComponentType] = {
@@ -172,8 +170,8 @@ class NativeTrafficSubject:
             if full is None:
                 return None
             slots[ComponentType.FULL] = full
-            if isinstance(allocator, SWATokenToKVPoolAllocator):
-                slots[ComponentType.SWA] = allocator.full_to_swa(full)
+            if allocator.window is not None:
+                slots[ComponentType.SWA] = allocator.window.full_to_swa(full)
             if requests is None:
                 return slots
             state = requests.mamba_allocator.alloc(1)
@@ -196,7 +194,7 @@ class NativeTrafficSubject:
         content: dict[PoolName, list[torch.Tensor]] = {}
         for name, buffers in self._stack.rows.items():
             content[name] = [
-                self._write_rows(author, buffer, slots[COMPONENT_OF[name]]) for buffer in buffers
+                self._write_rows(author, buffer, slots[buffer.component]) for buffer in buffers
             ]
         return content
 
@@ -286,7 +284,7 @@ class NativeTrafficSubject:
     def _read(self, number: int, read: LayerRead) -> None:
         """Copy a node's rows of one layer on the default stream, to be compared later."""
         known = self._model.nodes[number]
-        slots = known.node.device.get(COMPONENT_OF[read.pool])
+        slots = known.node.device.get(self._stack.rows[read.pool][0].component)
         if slots is None:
             return
         contents = known.content[read.pool]

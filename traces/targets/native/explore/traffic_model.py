@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 import torch
 
 from assembler import PoolName
-from assembler.allocators.base import DeviceSlotAllocator
-from assembler.allocators.mamba import MambaSlotAllocator
 from assembler.cache.nodes import CacheNode
+from assembler.device_pools.base import SlotAllocator
 from assembler.host_pools.base import HostKVCache
 
 
@@ -40,7 +39,7 @@ class PendingRead:
 class ReservedSlots:
     """Slots that traffic took away from one owner."""
 
-    owner: DeviceSlotAllocator | MambaSlotAllocator | HostKVCache
+    owner: SlotAllocator | HostKVCache
     slots: torch.Tensor
 
 
