@@ -83,7 +83,9 @@ class _Renamer:
                     tensor,
                     owner=self._owner(tensor.owner),
                     object=self._label(tensor.object),
+                    pool=self._label(tensor.pool),
                     name=self._buffer(tensor.name),
+                    planes=tuple(self._plane(plane) for plane in tensor.planes),
                     aliases=self._owner(tensor.aliases),
                 )
                 for tensor in trace.tensors
@@ -129,6 +131,7 @@ class _Renamer:
             call,
             call=self._label(call.call),
             parent=self._label(call.parent),
+            caller=self._label(call.caller),
             callee=callee,
             arguments=tuple(
                 Argument(

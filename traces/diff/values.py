@@ -1,6 +1,5 @@
 """Comparison of encoded values: with their types, and references by their objects."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -8,12 +7,10 @@ from typing import Any, TypeAlias
 import msgspec
 
 from traces.diff.index import made_label
-from traces.schema.model import Call
+from traces.schema.model import Call, name_of_label
 
 Value: TypeAlias = Any
 """An encoded value: None, bool, int, float, str, lists and dicts of these."""
-
-_REFERENCE = re.compile(rb'"ref":"([^"#]*)#\d+"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +59,8 @@ class ReferenceMap:
 
     def in_head(self, label: str) -> str:
         """Translate an object label of the base."""
-        callee, mark, ordinal = label.partition("#")
-        return self.to_head.get(label) or self.renamed.get(callee, callee) + mark + ordinal
+        name = name_of_label(label) or label
+        return self.to_head.get(label) or self.renamed.get(name, name) + label[len(name) :]
 
 
 IDENTICAL = ReferenceMap(to_head={}, to_base={}, renamed={})
@@ -87,11 +84,7 @@ def same_value(before: Value, after: Value, references: ReferenceMap) -> bool:
 
 def content_key(value: Value, renamed: Mapping[str, str]) -> bytes:
     """Return a key of a value in which objects count by their class only."""
-    spelled = {old.encode(): new.encode() for old, new in renamed.items()}
-    return _REFERENCE.sub(
-        lambda match: b'"ref":"%s"' % spelled.get(match[1], match[1]),
-        msgspec.json.encode(value, order="sorted"),
-    )
+    return msgspec.json.encode(_with_class_names(value, renamed), order="sorted")
 
 
 def dotted_fields(name: str, value: Value) -> Iterator[tuple[str, Value]]:
@@ -117,6 +110,18 @@ def references_in(value: Value) -> Iterator[str]:
 def is_informative(value: Value) -> bool:
     """Return whether two equal values are more than a coincidence: not None, not a truth value."""
     return value is not None and not isinstance(value, bool)
+
+
+def _with_class_names(value: Value, renamed: Mapping[str, str]) -> Value:
+    """Replace references by the classes of their objects."""
+    if isinstance(value, dict):
+        if value.keys() == {"ref"}:
+            name = name_of_label(value["ref"]) or value["ref"]
+            return {"ref": renamed.get(name, name)}
+        return {key: _with_class_names(inner, renamed) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_class_names(inner, renamed) for inner in value]
+    return value
 
 
 def _both_nan(before: Value, after: Value) -> bool:

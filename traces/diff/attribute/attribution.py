@@ -55,16 +55,16 @@ class Attribution:
         carried = {found.edge for hunk in hunks.values() if _moves_data(hunk) for found in hunk}
         explained: dict[str, Difference | None] = {}
         own: dict[EventFamily, Difference] = {}
-        affairs: dict[str, Difference] = {}
+        by_subject: dict[str, Difference] = {}
         sides = self.pairing
         readers = accessors_by_stream(sides.base.trace) | accessors_by_stream(sides.head.trace)
         for hunk in hunks.values():
             for found in sorted(hunk, key=lambda one: one.family):
                 accessors = accessors_of(found.event, readers)
-                own_affair = accessors[0] if accessors else self._storage_subject(found)
-                if own_affair:
-                    # Whether an accessor waits, and what is stored, follows from nothing else.
-                    affairs[own_affair] = self._give(found, affairs.get(own_affair))
+                subject = accessors[0] if accessors else self._storage_subject(found)
+                if subject:
+                    # The wait of an accessor, and what is stored, follow from nothing else.
+                    by_subject[subject] = self._give(found, by_subject.get(subject))
                     continue
                 if found.pool not in explained:
                     explained[found.pool] = self._cause_of_pool(found.pool) or self._nearest(
@@ -138,7 +138,7 @@ class Attribution:
         return max(proven, key=lambda cause: cause.rank, default=None)
 
     def _storage_subject(self, found: EventDifference) -> str:
-        """Return what a difference of storage is about; empty where something else may explain it.
+        """Return the subject of a difference of storage; empty where another cause may explain it.
 
         A side that opens no storage stores nothing, and one whose pool is missing or has other
         bytes does not store it as before: that follows from what was assembled.
@@ -223,6 +223,5 @@ def _opens_storage(side: RecordingIndex) -> bool:
 
 def _has_host_pool(side: RecordingIndex, pool: str) -> bool:
     return any(
-        tensor.owner.startswith("host.") and pool_of(tensor.owner) == pool
-        for tensor in side.trace.tensors
+        tensor.side == "host" and pool_of(tensor.owner) == pool for tensor in side.trace.tensors
     )

@@ -1,10 +1,10 @@
-"""Readings that only one side can make: what cannot be asked of both tells nothing about either.
+"""Removal of readings that only one side has.
 
 A package's pools hand their buffers out through accessors, and releases add and remove some. Each
-is read on a stream of its own.
+is read on a stream of its own. An accessor that one release lacks is no difference.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
@@ -20,18 +20,18 @@ from traces.schema.model import (
 
 
 def without_unshared_reads(base: Recording, head: Recording) -> tuple[Recording, Recording]:
-    """Return both recordings without the readings that only one of them made.
+    """Return both recordings without the readings that only one of them has.
 
-    Nothing is left out where neither made any, nor of a scenario that ended in an exception: that
-    one may not have come to them.
+    Nothing is left out where neither has any, nor of a scenario that ended in an exception: it may
+    have ended before them.
     """
     if not (base.trace.outcome.ok and head.trace.outcome.ok):
         return base, head
-    asked, asked_now = accessors_by_stream(base.trace), accessors_by_stream(head.trace)
-    if not (asked or asked_now):
+    old, new = accessors_by_stream(base.trace), accessors_by_stream(head.trace)
+    if not (old or new):
         return base, head
-    shared = set(asked.values()) & set(asked_now.values())
-    return _keep_shared(base, shared, asked), _keep_shared(head, shared, asked_now)
+    shared = {*old.values()} & {*new.values()}
+    return _keep_shared(base, shared, old), _keep_shared(head, shared, new)
 
 
 def accessors_by_stream(trace: Trace) -> dict[str, str]:
@@ -40,7 +40,7 @@ def accessors_by_stream(trace: Trace) -> dict[str, str]:
 
 
 def accessors_of(event: Event, readers: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the accessors whose wait an event is, or that a race is about."""
+    """Return the accessors on whose streams an event is, or that take part in a race."""
     if isinstance(event, EventAwaited | EventRecorded):
         return (readers[event.stream],) if event.stream in readers else ()
     if isinstance(event, Race):
@@ -48,13 +48,10 @@ def accessors_of(event: Event, readers: Mapping[str, str]) -> tuple[str, ...]:
     return ()
 
 
-def _keep_shared(
-    recording: Recording, shared: Iterable[str], readers: Mapping[str, str]
-) -> Recording:
+def _keep_shared(recording: Recording, shared: set[str], readers: Mapping[str, str]) -> Recording:
     trace, sites = recording.trace, recording.sites
-    wanted = set(shared)
     kept = [
-        i for i, event in enumerate(trace.events) if wanted.issuperset(accessors_of(event, readers))
+        i for i, event in enumerate(trace.events) if shared.issuperset(accessors_of(event, readers))
     ]
     return Recording(
         trace=msgspec.structs.replace(
@@ -63,7 +60,7 @@ def _keep_shared(
             digests=tuple(
                 one
                 for one in trace.digests
-                if not isinstance(one, Reading) or one.accessor in wanted
+                if not isinstance(one, Reading) or one.accessor in shared
             ),
         ),
         sites=None

@@ -21,7 +21,7 @@ from traces.schema.model import (
 from traces.schema.verdict import Kind, Level
 
 _IDENTIFYING_FIELDS = {"step", "pool", "plane", "accessor", "stream", "sequence", "phase"}
-_Keyed = dict[tuple[str, str, str, int], tuple[int, DigestRecord]]
+_KeyedDigests = dict[tuple[str, str, str, int], tuple[int, DigestRecord]]
 
 
 def returned_differences(pairing: CallPairing) -> Iterator[Difference]:
@@ -54,7 +54,7 @@ def digest_differences(pairing: CallPairing) -> Iterator[Difference]:
         if known is not None and _values(before) != _values(after):
             yield Difference(
                 kind=Kind.DIGEST_CHANGED,
-                where=_place(known),
+                where=with_step(_subject(known), known.step),
                 before=_values(before),
                 after=_values(after),
                 layer=DiffLayer.DIGESTS,
@@ -107,10 +107,10 @@ def _describe_outcome(outcome: Outcome) -> str:
     return with_step(describe_failure(outcome.failure) or "failed", outcome.failed_step)
 
 
-def _keyed(digests: tuple[DigestRecord, ...], renamed: Mapping[str, str]) -> _Keyed:
+def _keyed(digests: tuple[DigestRecord, ...], renamed: Mapping[str, str]) -> _KeyedDigests:
     """Key digests by what they are of; the last part counts repetitions."""
     counts: Counter[tuple[str, str, str]] = Counter()
-    keyed: _Keyed = {}
+    keyed: _KeyedDigests = {}
     for index, digest in enumerate(digests):
         key = _key(digest, renamed)
         keyed[(*key, counts[key])] = (index, digest)
@@ -125,7 +125,7 @@ def _key(digest: DigestRecord, renamed: Mapping[str, str]) -> tuple[str, str, st
 
 
 def _pool(digest: DigestRecord) -> str:
-    """Return the pool a digest is of; what follows its name tells its planes apart."""
+    """Return the pool of a digest; empty for none."""
     if isinstance(digest, Digest):
         return pool_of(digest.owner).partition(".")[0]
     return "" if isinstance(digest, TreeMatch) else digest.pool
@@ -141,10 +141,6 @@ def _subject(digest: DigestRecord) -> str:
             return f"reading of {digest.pool} by {digest.accessor}"
         case TreeMatch():
             return f"tree match {digest.sequence} {digest.phase}"
-
-
-def _place(digest: DigestRecord) -> str:
-    return with_step(_subject(digest), digest.step)
 
 
 def _values(digest: DigestRecord | None) -> Value:
