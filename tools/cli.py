@@ -10,26 +10,31 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import cast
+from typing import Annotated, cast
 
 import typer
 
 from tools.commands.audit import audit
+from tools.commands.backtest import backtest_catalogue
 from tools.commands.bench import bench
+from tools.commands.check import check
+from tools.commands.diff import diff
 from tools.commands.explore import explore_builders
-from tools.commands.gate import check, diff, gate
+from tools.commands.gate import gate
 from tools.commands.list import list_scenarios
 from tools.commands.mutate import mutate
 from tools.commands.parity import parity
-from tools.commands.record import record, regenerate
-from tools.commands.survey import backtest_catalogue, survey
+from tools.commands.record import record
+from tools.commands.regenerate import regenerate
+from tools.commands.survey import survey
 from tools.console import print_status
 from tools.errors import ToolError
 from tools.options import SessionFactory
-from tools.session import Session, open_session
-from tools.sides.origin import resolve_root
+from tools.session import open_session
+from tools.sides.origin import project_version, resolve_root
 from traces.errors import TraceError
 
 DEBUG_VARIABLE = "GOLDENTRACE_DEBUG"
@@ -65,6 +70,25 @@ app.command("backtest")(backtest_catalogue)
 app.add_typer(bench)
 
 
+def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer passes it by position
+    if asked:
+        print(f"goldentrace {project_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
@@ -73,19 +97,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
 
-    def judged() -> int:
+    def run() -> int:
         root = resolve_root(arguments=given, working_directory=Path.cwd(), execute=os.execve)
-        return run_command(given, open_session=_session_factory_for(root))
+        return run_command(given, open_session=partial(open_session, root))
 
-    return run_guarded(judged)
+    return run_guarded(run)
 
 
 def run_command(arguments: Sequence[str], *, open_session: SessionFactory) -> int:
-    """Run one verb and return the exit code.
+    """Run one command and return the exit code.
 
     Raises:
-        ToolError: the command line makes no sense, or the verb refuses.
-        TraceError: a trace is none.
+        ToolError: the command line is wrong, or the command refuses.
+        TraceError: a file is no trace.
     """
     try:
         code = app(
@@ -106,18 +130,18 @@ def run_command(arguments: Sequence[str], *, open_session: SessionFactory) -> in
     return code if isinstance(code, int) else 0
 
 
-def run_guarded(judged: Callable[[], int]) -> int:
+def run_guarded(run: Callable[[], int]) -> int:
     """Run something and return its exit code; any error becomes one line on stderr and exit 2."""
     try:
         with _sigterm_as_interrupt():
-            return judged()
+            return run()
     except (KeyboardInterrupt, typer.Abort):
         print_status("interrupted: nothing was changed")
         return EXIT_INTERRUPTED
     except (ToolError, TraceError) as error:
         return _report_error(str(error))
     except BrokenPipeError:
-        # Whoever read the result has gone; Python would complain again when it flushes.
+        # The reader of stdout is gone; without this Python would report that again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
     except Exception as error:  # noqa: BLE001 - no traceback for a user
@@ -136,7 +160,7 @@ def _report_error(message: str) -> int:
 
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let a termination unwind the stack, so that work trees, locks and drafts are cleaned up."""
+    """Turn SIGTERM into an interrupt, so that work trees, locks and temporary files are removed."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -146,13 +170,6 @@ def _sigterm_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _session_factory_for(root: Path) -> SessionFactory:
-    def opened(*, target: str, limit_seconds: float) -> Session:
-        return open_session(root, target=target, limit_seconds=limit_seconds)
-
-    return opened
 
 
 if __name__ == "__main__":

@@ -1,17 +1,21 @@
-"""Results go to stdout, everything else to stderr."""
+"""Output on stderr: status lines, durations and progress bars. Results go to stdout."""
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tools.errors import ToolError, one_line
-from tools.report.render import Format, render_verdict
-from traces.errors import TraceError
-from traces.schema.verdict import ScenarioCounts, Verdict
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-EXIT_CODES = {"pass": 0, "fail": 1, "error": 2}
+from tools.errors import one_line
 
 
 def print_status(text: str) -> None:
@@ -21,7 +25,7 @@ def print_status(text: str) -> None:
 
 @contextmanager
 def print_duration() -> Iterator[None]:
-    """Say how many seconds the block took, on stderr so that results stay comparable."""
+    """Print the seconds that the block took, on stderr so that results stay comparable."""
     start = time.perf_counter()
     try:
         yield
@@ -29,47 +33,23 @@ def print_duration() -> Iterator[None]:
         print_status(f"{time.perf_counter() - start:.1f} s")
 
 
-def print_verdict(verdict: Verdict, *, form: Format, strict: bool) -> None:
-    """Print a verdict in the form asked for."""
-    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    sys.stdout.write(render_verdict(verdict, form=form, coloured=coloured, strict=strict))
-    sys.stdout.flush()
+@contextmanager
+def progress(title: str, *, total: int, with_eta: bool = False) -> Iterator[Callable[[str], None]]:
+    """Show a bar on a terminal while the block runs; the yielded function takes each name done.
 
-
-def report_verdict(
-    judge: Callable[[], tuple[Verdict, tuple[str, ...]]], *, form: Format, target: str, strict: bool
-) -> int:
-    """Print the verdict that ``judge`` comes to and its notes; return the exit code.
-
-    When nothing can be judged, forms for machines still get a verdict.
-
-    Raises:
-        ToolError: nothing could be judged; the caller says so on stderr.
-        TraceError: as above.
+    ``with_eta`` shows the time that is left as well.
     """
-    try:
-        verdict, notes = judge()
-    except (ToolError, TraceError) as error:
-        if form is not Format.TEXT:
-            print_verdict(_error_verdict(str(error), target=target), form=form, strict=strict)
-        raise
-    for note in notes:
-        print_status(f"note: {note}")
-    print_verdict(verdict, form=form, strict=strict)
-    # On a terminal both streams meet: the problems stand in the verdict already.
-    if verdict.verdict == "error" and not (form is Format.TEXT and sys.stdout.isatty()):
-        for problem in verdict.problems:
-            print_status(problem)
-    return EXIT_CODES[verdict.verdict]
-
-
-def _error_verdict(problem: str, *, target: str) -> Verdict:
-    return Verdict(
-        verdict="error",
-        target=target,
-        base={},
-        head={},
-        scenarios=ScenarioCounts(played=0, unchanged=0, changed=0, names_changed=()),
-        causes=(),
-        problems=(problem,),
+    if not sys.stderr.isatty():
+        yield lambda _name: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        *((TimeRemainingColumn(),) if with_eta else ()),
+        TextColumn("[dim]{task.fields[last]}"),
     )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total, last="")
+        yield lambda name: bar.update(task, advance=1, last=name)

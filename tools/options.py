@@ -1,5 +1,6 @@
-"""Arguments and options that several verbs share."""
+"""Arguments and options that several commands share."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Protocol, TypeAlias
 
@@ -7,24 +8,43 @@ import typer
 
 from tools.errors import ToolError
 from tools.report.render import Format, parse_format
-from tools.session import DEVICES, Session
+from tools.session import Session
+from tools.sides.parse import Side
 from tools.sides.prepare import parse_python
 from tools.sides.targets import NATIVE, TARGETS, find_target
+from traces.explore import POLICIES
 
 DEFAULT_LIMIT_SECONDS = 120.0
+DEVICES = ("auto", "cpu", "sim", "cuda", "cuda:N")
+# `cuda:N` is one of several GPUs, `sim:POLICY:SEED` one schedule of the simulated device.
+_DEVICE_PATTERN = re.compile(rf"auto|cpu|sim|cuda(:[0-9]+)?|sim:({'|'.join(POLICIES)}):[0-9]+")
 
 
 class SessionFactory(Protocol):
-    """Gives a verb its desk; rides on the typer context."""
+    """A function that opens sessions, kept in the typer context."""
 
     def __call__(self, *, target: str, limit_seconds: float) -> Session:
-        """Return a desk for a target; a scenario may take ``limit_seconds``."""
+        """Return a session for a target; a scenario may take ``limit_seconds``."""
 
 
-def session_factory(context: typer.Context) -> SessionFactory:
-    """Return the function that opens desks."""
-    found: SessionFactory = context.obj
-    return found
+def start_session(
+    context: typer.Context, *, target: str, limit_seconds: float = DEFAULT_LIMIT_SECONDS
+) -> Session:
+    """Return a session for a target; a scenario may take ``limit_seconds``."""
+    factory: SessionFactory = context.obj
+    return factory(target=target, limit_seconds=limit_seconds)
+
+
+def parse_device(text: str) -> str:
+    """Return the device of that name.
+
+    Raises:
+        ToolError: there is none.
+    """
+    if _DEVICE_PATTERN.fullmatch(text) is None:
+        expected = ", ".join((*DEVICES, "sim:POLICY:SEED"))
+        raise ToolError("--device", "must be known", expected=expected, got=repr(text))
+    return text
 
 
 def _parse_seconds(text: str) -> float:
@@ -38,7 +58,7 @@ def _parse_seconds(text: str) -> float:
 
 
 def require_native(target: str) -> None:
-    """Refuse a package where only our own code can be worked on.
+    """Refuse a package in a command that works on our own code alone.
 
     Raises:
         ToolError: the target is unknown or not native.
@@ -48,31 +68,30 @@ def require_native(target: str) -> None:
         raise ToolError("--target", rule, expected=NATIVE, got=repr(target))
 
 
-def side_or_default(default: str, given: str | None, *, option: str, target: str) -> str:
-    """Return the side given, or the default of this repository's own code.
+def parse_code_side(
+    session: Session, given: str | None, *, option: str, python: str | None
+) -> Side:
+    """Return the side named by an option; the work tree of our own code when it was left out.
+
+    Args:
+        session: whose target the side belongs to.
+        given: the side, as on the command line.
+        option: its name, for messages.
+        python: ``--python``, as on the command line.
 
     Raises:
-        ToolError: a package's side was not given: it has no default.
+        ToolError: there is no such side, a package's was left out, or the interpreter is no
+            program or not to be chosen.
     """
-    if given is not None:
-        return given
-    known = find_target(target)
-    if known.name != NATIVE:
-        rule = f"must be given for target {target}"
-        raise ToolError(option, rule, expected=known.sides, got="none")
-    return default
-
-
-def parse_interpreter(given: str | None, *, target: str) -> Path | None:
-    """Return the interpreter given, for a target whose sides may have one of their own.
-
-    Raises:
-        ToolError: it is no program, or the target plays in ours.
-    """
-    if given is not None and find_target(target).name == NATIVE:
+    if given is None and session.target != NATIVE:
+        rule = f"must be given for target {session.target}"
+        expected = find_target(session.target).sides
+        raise ToolError(option, rule, expected=expected, got="none")
+    if python is not None and session.target == NATIVE:
         rule, expected = "must be left out for target native", "none"
-        raise ToolError("--python", rule, expected=expected, got=repr(given))
-    return parse_python(given)
+        raise ToolError("--python", rule, expected=expected, got=repr(python))
+    interpreter = parse_python(python)
+    return session.parse_side("worktree" if given is None else given, python=interpreter)
 
 
 ScenarioNames: TypeAlias = Annotated[

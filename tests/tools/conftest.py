@@ -139,6 +139,9 @@ class FakePool:
             return played
         return RunResult(text=render(played), sites=render_sites(build_sites()))
 
+    def shrink(self, size):
+        assert size == 1
+
     def call(self, task):
         match task:
             case ReplayScenario():
@@ -226,8 +229,8 @@ class Checkout:
             root=self.root,
             target=target,
             scenarios=scenarios,
-            open_runner=open_pool,
-            open_audit_runner=open_pool,
+            open_pool=open_pool,
+            open_audit_pool=open_pool,
         )
 
 

@@ -1,18 +1,12 @@
-"""``audit``: what one side's recordings tell against it; no golden and no second side."""
+"""``audit``: finds faults of one side without a golden or a second side."""
 
 import json
 from typing import Annotated, TypeAlias
 
 import typer
 
-from tools.console import print_duration, print_status, report_verdict
-from tools.gate.audit import (
-    AuditRun,
-    build_audit_verdict,
-    finding_keys,
-    run_for_audit,
-    write_lineage,
-)
+from tools.console import print_duration, print_status
+from tools.gate.audit import audit_side, run_for_audit, write_lineage
 from tools.options import (
     DEFAULT_LIMIT_SECONDS,
     DeviceOption,
@@ -21,13 +15,16 @@ from tools.options import (
     SideOption,
     TargetOption,
     TimeoutOption,
-    parse_interpreter,
+    parse_code_side,
+    parse_device,
     require_native,
-    session_factory,
-    side_or_default,
+    start_session,
 )
+from tools.report.output import report_verdict
 from tools.report.render import Format
-from traces.audit import CoverageCell, CoverageState, coverage_matrix
+from tools.sides.parse import Side
+from tools.sides.results import SideResults
+from traces.audit import CoverageCell, CoverageState, coverage_matrix, finding_key
 from traces.schema.verdict import Verdict
 
 SCHEMA = "goldentrace.coverage/1"
@@ -65,28 +62,25 @@ def audit(
     """
     if lineage:
         require_native(target)
-    desk = session_factory(context)(target=target, limit_seconds=timeout)
+    session = start_session(context, target=target, limit_seconds=timeout)
 
-    def played() -> AuditRun:
-        return run_for_audit(
-            desk,
-            side_or_default("worktree", side, option="--side", target=target),
-            python=parse_interpreter(python, target=target),
-            device=device,
-        )
+    def run() -> tuple[Side, SideResults]:
+        parsed = parse_code_side(session, side, option="--side", python=python)
+        return parsed, run_for_audit(session, parsed, device=parse_device(device))
 
-    def judged() -> tuple[Verdict, tuple[str, ...]]:
-        verdict, notes = build_audit_verdict(desk, played())
-        return verdict, (*notes, *(finding_keys(verdict) if show_keys else ()))
+    def judge() -> tuple[Verdict, tuple[str, ...]]:
+        verdict, notes = audit_side(session, *run())
+        keys = [finding_key(cause) for cause in verdict.causes] if show_keys else []
+        return verdict, (*notes, *keys)
 
     with print_duration():
         if show_matrix:
-            _print_matrix(coverage_matrix(played().recordings), form=form)
+            _print_matrix(coverage_matrix(run()[1].recordings), form=form)
             return
         if lineage:
-            print_status(f"written: {write_lineage(desk, played())}")
+            print_status(f"written: {write_lineage(session, run()[1])}")
             return
-        code = report_verdict(judged, form=form, target=target, strict=False)
+        code = report_verdict(judge, form=form, target=target, strict=False)
     raise typer.Exit(code)
 
 

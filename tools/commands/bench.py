@@ -1,24 +1,22 @@
-"""``bench gate``, ``bench recorder`` and ``bench devices``: what the net costs."""
+"""``bench gate``, ``bench recorder`` and ``bench devices``: measure the cost of the gate."""
 
 import json
-from collections.abc import Mapping
 from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from tools.bench.ratios import bench_devices, bench_gate, bench_recorder
-from tools.errors import ToolError
-from tools.goldens.files import select_scenarios
 from tools.options import (
-    DEFAULT_LIMIT_SECONDS,
     DeviceOption,
     JsonOption,
     ScenarioNames,
     TargetOption,
+    parse_device,
     require_native,
-    session_factory,
+    start_session,
 )
-from tools.session import parse_device
+from tools.session import Session
+from tools.sides.results import no_scenario_error
 from traces.targets.common.scenario import Scenario
 
 RoundsOption: TypeAlias = Annotated[
@@ -40,10 +38,10 @@ def measure_gate(
 ) -> None:
     """Time the whole gate against the bare playing of the same scenarios."""
     require_native(target)
-    desk = session_factory(context)(target=target, limit_seconds=DEFAULT_LIMIT_SECONDS)
+    session = start_session(context, target=target)
     found = bench_gate(
-        desk.root,
-        scenarios=_select(names, known=desk.scenarios),
+        session.root,
+        scenarios=_select(session, names),
         device=parse_device(device),
         rounds=rounds,
         arguments=names or [],
@@ -66,8 +64,8 @@ def measure_recorder(
     Without names the first scenario of every builder is played.
     """
     require_native(target)
-    desk = session_factory(context)(target=target, limit_seconds=DEFAULT_LIMIT_SECONDS)
-    scenarios = _select(names, known=desk.scenarios)
+    session = start_session(context, target=target)
+    scenarios = _select(session, names)
     if not names:
         scenarios = list({one.builder: one for one in reversed(scenarios)}.values())
     found = bench_recorder(scenarios=scenarios, device=parse_device(device), rounds=rounds)
@@ -83,16 +81,16 @@ def measure_devices(
     as_json: JsonOption = False,
 ) -> None:
     """Time the simulated accelerator against the eager CPU device, over all scenarios."""
-    desk = session_factory(context)(target="native", limit_seconds=DEFAULT_LIMIT_SECONDS)
-    scenarios = _select(names, known=desk.scenarios)
+    session = start_session(context, target="native")
+    scenarios = _select(session, names)
     _print_figures(bench_devices(scenarios=scenarios, rounds=rounds), as_json=as_json)
 
 
-def _select(names: list[str] | None, *, known: Mapping[str, Scenario]) -> list[Scenario]:
-    wanted = select_scenarios(names or [], known=known)
-    if not wanted:
-        raise ToolError("scenarios", "must be played", expected="at least one", got=0)
-    return [known[name] for name in wanted]
+def _select(session: Session, names: list[str] | None) -> list[Scenario]:
+    scenarios = list(session.select(names).scenarios)
+    if not scenarios:
+        raise no_scenario_error()
+    return scenarios
 
 
 def _print_figures(found: dict[str, Any], *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""``explore``: random traffic, schedules and failures against what every stack must keep."""
+"""``explore``: runs random traffic, schedules and failures against the invariants of all stacks."""
 
 import json
 from collections.abc import Sequence
@@ -7,16 +7,14 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from tools.console import print_duration
+from tools.console import print_duration, progress
 from tools.errors import ToolError
 from tools.options import (
-    DEFAULT_LIMIT_SECONDS,
     JsonOption,
     TargetOption,
     require_native,
-    session_factory,
+    start_session,
 )
-from tools.progress import progress
 from tools.report.phrases import pluralise
 from tools.workers.exploration import (
     Exploration,
@@ -71,19 +69,19 @@ def explore_builders(
     A violation is shrunk, printed, and kept in a file that ``--replay`` plays again.
     """
     require_native(target)
-    desk = session_factory(context)(target=target, limit_seconds=DEFAULT_LIMIT_SECONDS)
+    session = start_session(context, target=target)
     if replay is not None:
-        _rerun_file(replay, root=desk.root, as_json=as_json)
+        _rerun_file(replay, root=session.root, as_json=as_json)
         return
     run_num = runs if runs is not None else LONG_RUNS if long else RUNS
     exploration = Exploration(
-        root=desk.root,
-        scenarios=desk.scenarios,
+        root=session.root,
+        scenarios=session.scenarios,
         seed=seed,
         run_num=run_num,
         step_num=LONG_STEPS if long else STEPS,
         builders=_select(
-            builder, known=list(dict.fromkeys(desk.builders.values())), what="builder"
+            builder, known=list(dict.fromkeys(session.builders.values())), what="builder"
         ),
         policies=_select(policy, known=POLICIES, what="policy"),
     )

@@ -1,14 +1,12 @@
-"""``gate``, ``check`` and ``diff``: the verbs that come to a verdict and change nothing."""
+"""``gate``: judges a change before it is merged."""
 
-from pathlib import Path
-from typing import Annotated, TypeAlias
+from collections.abc import Callable
 
 import typer
 
-from tools.console import print_duration, report_verdict
+from tools.console import print_duration
 from tools.gate.gate import run_gate
-from tools.gate.request import build_verdict
-from tools.gate.trace_files import compare_paths
+from tools.gate.request import GateRequest
 from tools.options import (
     DEFAULT_LIMIT_SECONDS,
     DeviceOption,
@@ -19,16 +17,12 @@ from tools.options import (
     StrictOption,
     TargetOption,
     TimeoutOption,
-    parse_interpreter,
-    session_factory,
-    side_or_default,
+    parse_code_side,
+    parse_device,
+    start_session,
 )
+from tools.report.output import report_verdict
 from tools.report.render import Format
-from traces.schema.verdict import Verdict
-
-TracePathArgument: TypeAlias = Annotated[
-    Path, typer.Argument(help="A trace, or a directory of traces.")
-]
 
 
 def gate(
@@ -50,75 +44,36 @@ def gate(
     plays, determinism, round trips, and whether CHANGELOG.md declares every changed golden. The
     work tree is compared with the goldens unless sides are named; a package has no work tree.
     """
-    desk = session_factory(context)(target=target, limit_seconds=timeout)
-
-    def judged() -> tuple[Verdict, tuple[str, ...]]:
-        case = desk.build_request(
-            names or [],
-            base="golden" if base is None else base,
-            head=side_or_default("worktree", head, option="--head", target=target),
-            python=parse_interpreter(python, target=target),
-            device=device,
+    session = start_session(context, target=target, limit_seconds=timeout)
+    report_gate(
+        lambda: GateRequest(
+            session=session,
+            head=parse_code_side(session, head, option="--head", python=python),
+            base=parse_code_side(session, base or "golden", option="--base", python=python),
+            device=parse_device(device),
+            selection=session.select(names),
             pre_merge=True,
             strict=strict,
-        )
-        return run_gate(case, open_runner=desk.open_runner)
+        ),
+        target=target,
+        form=form,
+        strict=strict,
+    )
 
-    with print_duration():
-        code = report_verdict(judged, form=form, target=target, strict=strict)
-    raise typer.Exit(code)
 
-
-def check(
-    context: typer.Context,
-    names: ScenarioNames = None,
-    *,
-    head: SideOption = None,
-    target: TargetOption = "native",
-    python: PythonOption = None,
-    device: DeviceOption = "auto",
-    form: FormatOption = Format.TEXT,
-    strict: StrictOption = False,
-    timeout: TimeoutOption = DEFAULT_LIMIT_SECONDS,
+def report_gate(
+    build_request: Callable[[], GateRequest], *, target: str, form: Format, strict: bool
 ) -> None:
-    """Compare scenarios with their goldens."""
-    desk = session_factory(context)(target=target, limit_seconds=timeout)
+    """Run a gate, print its verdict and end the command with the verdict's exit code.
 
-    def judged() -> tuple[Verdict, tuple[str, ...]]:
-        case = desk.build_request(
-            names or [],
-            base="golden",
-            head=side_or_default("worktree", head, option="--head", target=target),
-            python=parse_interpreter(python, target=target),
-            device=device,
-            pre_merge=False,
-            strict=strict,
-        )
-        return run_gate(case, open_runner=desk.open_runner)
-
+    Args:
+        build_request: called when errors become a verdict, for forms that machines read.
+        target: for that verdict.
+        form: of the verdict.
+        strict: whether differences of the interface fail.
+    """
     with print_duration():
-        code = report_verdict(judged, form=form, target=target, strict=strict)
-    raise typer.Exit(code)
-
-
-def diff(
-    base: TracePathArgument,
-    head: TracePathArgument,
-    *,
-    target: TargetOption = "native",
-    form: FormatOption = Format.TEXT,
-    strict: StrictOption = False,
-) -> None:
-    """Explain two traces, or two directories of them."""
-
-    def judged() -> tuple[Verdict, tuple[str, ...]]:
-        verdict = build_verdict(
-            compare_paths(base, head),
-            target=target,
-            base={"side": str(base)},
-            head={"side": str(head)},
-            strict=strict,
+        code = report_verdict(
+            lambda: run_gate(build_request()), form=form, target=target, strict=strict
         )
-        return verdict, ()
-
-    raise typer.Exit(report_verdict(judged, form=form, target=target, strict=strict))
+    raise typer.Exit(code)

@@ -1,4 +1,4 @@
-"""``list``: what there is to play, and what nothing plays."""
+"""``list``: shows scenarios by builder, and builders that no scenario runs."""
 
 import json
 
@@ -6,14 +6,12 @@ import typer
 
 from tools.goldens.golden_set import count_coverage
 from tools.options import (
-    DEFAULT_LIMIT_SECONDS,
     JsonOption,
     PythonOption,
     SideOption,
     TargetOption,
-    parse_interpreter,
-    session_factory,
-    side_or_default,
+    parse_code_side,
+    start_session,
 )
 from tools.report.phrases import pluralise
 from tools.workers.protocol import ListBuilders
@@ -29,12 +27,12 @@ def list_scenarios(
     as_json: JsonOption = False,
 ) -> None:
     """Show scenarios by builder, and what nothing plays of the builders that a side has."""
-    desk = session_factory(context)(target=target, limit_seconds=DEFAULT_LIMIT_SECONDS)
-    named = side_or_default("worktree", side, option="--side", target=target)
-    with desk.open_side(named, python=parse_interpreter(python, target=target)) as troupe:
-        found = troupe.call(ListBuilders())
-    counts = count_coverage(found, registry=desk.builders)
-    scenarios = list(desk.scenarios.values())
+    session = start_session(context, target=target)
+    parsed = parse_code_side(session, side, option="--side", python=python)
+    with session.open_side(parsed) as opened:
+        builders = opened.pool.call(ListBuilders())
+    counts = count_coverage(builders, registry=session.builders)
+    scenarios = list(session.scenarios.values())
     if as_json:
         print(json.dumps(_scenarios_json(target, scenarios=scenarios, counts=counts), indent=2))
     else:

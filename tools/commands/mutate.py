@@ -13,12 +13,10 @@ from tools.options import (
     SideOption,
     TargetOption,
     TimeoutOption,
-    parse_interpreter,
-    session_factory,
-    side_or_default,
+    parse_code_side,
+    parse_device,
+    start_session,
 )
-from tools.session import parse_device
-from tools.sides.parse import parse_side
 from tools.sides.prepare import prepare_side
 from tools.sides.targets import NATIVE
 
@@ -108,12 +106,12 @@ def mutate(
     from tools.mutation.report.render import MutationReportFormat
     from tools.mutation.run import MutationRequest, run_mutation
 
-    session = session_factory(context)(target=target, limit_seconds=timeout)
-    named = side_or_default("worktree", side, option="--side", target=target)
+    session = start_session(context, target=target, limit_seconds=timeout)
+    parsed = parse_code_side(session, side, option="--side", python=python)
     request = MutationRequest(
         root=session.root,
         target=target,
-        side=named,
+        side=parsed.text,
         scenarios=session.scenarios,
         operators=tuple(operator or ()),
         file_part=file,
@@ -128,12 +126,7 @@ def mutate(
         workers=workers,
         form=MutationReportFormat(form),
     )
-    parsed = parse_side(named, root=session.root, target=target)
-    interpreter = parse_interpreter(python, target=target)
-    with (
-        print_duration(),
-        prepare_side(parsed, root=session.root, python=interpreter) as place,
-    ):
+    with print_duration(), prepare_side(parsed, root=session.root) as place:
         code, report = run_mutation(request, place)
     sys.stdout.write(report)
     raise typer.Exit(code)

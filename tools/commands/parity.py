@@ -1,4 +1,4 @@
-"""``parity``: whether a GPU plays what the goldens say."""
+"""``parity``: compares a GPU with the goldens byte for byte."""
 
 import os
 from contextlib import nullcontext
@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from tools.console import print_duration, report_verdict
+from tools.console import print_duration
 from tools.gate.parity import check_parity, require_certifiable, write_certificate
 from tools.gate.regenerate import lock_checkout
+from tools.gate.request import golden_request
 from tools.options import (
     DEFAULT_LIMIT_SECONDS,
     CommitOption,
@@ -17,9 +18,11 @@ from tools.options import (
     ScenarioNames,
     TargetOption,
     TimeoutOption,
+    parse_device,
     require_native,
-    session_factory,
+    start_session,
 )
+from tools.report.output import report_verdict
 from tools.report.render import Format
 from traces.pytest.golden_files import refuse_writing_in_ci
 from traces.schema.verdict import Verdict
@@ -46,25 +49,17 @@ def parity(
     if write:
         refuse_writing_in_ci(os.environ)
     require_native(target)
-    desk = session_factory(context)(target=target, limit_seconds=timeout)
+    session = start_session(context, target=target, limit_seconds=timeout)
 
-    def judged() -> tuple[Verdict, tuple[str, ...]]:
-        case = desk.build_request(
-            names or [],
-            base="golden",
-            head="worktree",
-            python=None,
-            device=device,
-            pre_merge=False,
-            strict=True,
-        )
+    def judge() -> tuple[Verdict, tuple[str, ...]]:
+        request = golden_request(session, names, device=parse_device(device))
         if write:
-            require_certifiable(case)
-        with lock_checkout(case.root) if write else nullcontext():
-            found = check_parity(case, open_runner=desk.open_runner)
-            written = (write_certificate(case, found, commit=commit),) if write else ()
+            require_certifiable(request)
+        with lock_checkout(session.root) if write else nullcontext():
+            found = check_parity(request)
+            written = (write_certificate(request, found, commit=commit),) if write else ()
         return found.verdict, (found.summary, *written)
 
     with print_duration():
-        code = report_verdict(judged, form=form, target=target, strict=True)
+        code = report_verdict(judge, form=form, target=target, strict=True)
     raise typer.Exit(code)

@@ -1,20 +1,14 @@
-"""The verdict on a change: what differs between two sides, and whether the goldens are in order."""
+"""The gate: runs both sides, compares them, and checks that the goldens are in order."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 
 from tools.errors import ToolError
 from tools.gate.audit_baseline import NO_FINDINGS, AuditFindings, audit_against_baseline
 from tools.gate.refine import RefineContext, refine_causes
 from tools.gate.request import GateRequest, GateResult, judge_sides
 from tools.gate.self_checks import new_failures, summarise_failures
-from tools.gate.severity import fails_gate
-from tools.gate.side_results import (
-    RunnerFactory,
-    SideResults,
-    load_goldens,
-    prepare_unless_golden,
-    run_side,
-)
 from tools.goldens.certificate import certificate_problem
 from tools.goldens.declaration import check_declaration
 from tools.goldens.golden_set import (
@@ -24,8 +18,10 @@ from tools.goldens.golden_set import (
     read_golden_set,
     uncovered_causes,
 )
+from tools.report.severity import fails_gate
+from tools.sides.open import OpenSide
 from tools.sides.parse import Side
-from tools.sides.prepare import PreparedSide
+from tools.sides.results import SideResults, no_scenario_error
 from tools.sides.targets import NATIVE, find_target, load_aliases
 from tools.workers.results import unplayable_notes
 from traces.diff import compare_sides
@@ -33,265 +29,241 @@ from traces.pytest.golden_files import orphans
 from traces.schema.model import Recording
 from traces.schema.verdict import Cause, Kind, Verdict
 
-# What round trips and outcomes say is held against the goldens, which may know it.
+# Round trips and outcomes are compared with the goldens, which may hold a known fault.
 _SELF_CHECK_KINDS = frozenset({Kind.STALE_AFTER_RESTORE, Kind.OUTCOME_CHANGED})
 
 
-def run_gate(
-    request: GateRequest, *, open_runner: RunnerFactory
-) -> tuple[Verdict, tuple[str, ...]]:
-    """Play and compare; return the verdict and notes on what was not asked.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Comparison:
+    """Both sides after their runs, and the goldens.
+
+    Attributes:
+        surplus: names of goldens without a scenario.
+        causes: differences between the sides.
+    """
+
+    request: GateRequest
+    base: SideResults
+    head: SideResults
+    golden_set: GoldenSet
+    surplus: tuple[str, ...]
+    causes: tuple[Cause, ...] = ()
+
+    @property
+    def failing(self) -> list[Cause]:
+        """The differences that fail the gate."""
+        return [cause for cause in self.causes if fails_gate(cause, strict=self.request.strict)]
+
+
+def run_gate(request: GateRequest) -> tuple[Verdict, tuple[str, ...]]:
+    """Run and compare both sides; return the verdict and notes on what was not checked.
 
     Raises:
-        ToolError: the target cannot be imported, a revision not be checked out, git not be asked.
+        ToolError: the target cannot be imported, a revision not be checked out, or git failed.
     """
-    evidence = collect_result(request, open_runner=open_runner)
-    return judge_sides(request, evidence), evidence.notes
+    result = collect_result(request)
+    return judge_sides(request, result), result.notes
 
 
-def collect_result(request: GateRequest, *, open_runner: RunnerFactory) -> GateResult:
-    """Play what must be played, read what must be read, and compare.
+def collect_result(request: GateRequest) -> GateResult:
+    """Run the sides, read the goldens, and compare.
 
     Raises:
-        ToolError: the target cannot be imported, a revision not be checked out, git not be asked.
+        ToolError: the target cannot be imported, a revision not be checked out, or git failed.
     """
-    surplus = orphans(request.folder, request.scenarios) if _checks_golden_set(request) else ()
-    stock = read_golden_set(request.folder, names=(*request.names, *surplus))
-    # Both first: a side that cannot be had is told before the other one is played.
+    whole, names = request.checks_golden_set, request.selection.names
+    surplus = orphans(request.folder, request.selection.known) if whole else ()
+    golden_set = read_golden_set(request.folder, names=(*names, *surplus))
+    # Both are opened first: a side that cannot be prepared is reported before the other one runs.
+    # They stay open for the second look, which runs scenarios again in warm workers.
     with (
-        prepare_unless_golden(request.head, root=request.root, python=request.python) as head_place,
-        prepare_unless_golden(request.base, root=request.root, python=request.python) as base_place,
+        _open_unless_golden(request.head, request) as open_head,
+        _open_unless_golden(request.base, request) as open_base,
     ):
-        head = _side_results(
-            request.head, head_place, request=request, golden_set=stock, open_runner=open_runner
+        head = _side_results(open_head, request=request, golden_set=golden_set)
+        base = _side_results(open_base, request=request, golden_set=golden_set)
+        comparison = _Comparison(
+            request=request, base=base, head=head, golden_set=golden_set, surplus=surplus
         )
-        base = _side_results(
-            request.base, base_place, request=request, golden_set=stock, open_runner=open_runner
+        causes, refine_notes = refine_causes(
+            _differences(comparison),
+            RefineContext(
+                request=request,
+                base=open_base,
+                head=open_head,
+                recordings=(base.recordings, head.recordings),
+            ),
         )
-    differences = _differences(request, base=base, head=head, golden_set=stock, surplus=surplus)
-    differences, looks = refine_causes(
-        differences,
-        RefineContext(
-            request=request,
-            recordings=(base.recordings, head.recordings),
-            open_runner=open_runner,
-        ),
-    )
-    unreadable = tuple(stock.problems.values()) if _needs_goldens(request) else ()
+    return _judge_comparison(replace(comparison, causes=causes), refine_notes=refine_notes)
+
+
+def _judge_comparison(comparison: _Comparison, *, refine_notes: tuple[str, ...]) -> GateResult:
+    """Return the differences together with everything else that is checked."""
+    request, base, head = comparison.request, comparison.base, comparison.head
+    goldens = comparison.golden_set if request.needs_goldens else GoldenSet(goldens={}, problems={})
     undeclared, notes = _undeclared_goldens(request)
-    findings = _audit_head(request, head=head, differences=differences)
+    findings = _audit_head(comparison)
     return GateResult(
         head=head.recordings,
         base_unplayable=base.unplayable,
         head_unplayable=head.unplayable,
         causes=(
-            *differences,
-            *(format_causes(stock, root=request.root) if _needs_goldens(request) else ()),
-            *uncovered_causes(
-                _new_builders(base=base, head=head), registry=_builders_reached(request, head)
-            ),
+            *comparison.causes,
+            *format_causes(goldens, root=request.session.root),
+            *_uncovered_builders(comparison),
             *findings.new,
         ),
         obstacles=(
-            *_empty_run_problems(request, base=base, head=head),
-            *unreadable,
+            *_empty_run_problems(comparison),
+            *goldens.problems.values(),
             *base.problems,
             *head.problems,
         ),
-        faults=(
-            *_failed_self_checks(
-                request, base=base, head=head, causes=differences, golden_set=stock
-            ),
-            *undeclared,
-            *findings.faults,
-        ),
+        faults=(*_failed_self_checks(comparison), *undeclared, *findings.faults),
         notes=(
             *notes,
-            *looks,
+            *refine_notes,
             *unplayable_notes(request.base.text, base.unplayable),
             *unplayable_notes(request.head.text, head.unplayable),
-            *_coverage_notes(request, base=base),
-            *_certificate_notes(request, golden_set=stock),
+            *_coverage_notes(comparison),
+            *_certificate_notes(comparison),
         ),
     )
 
 
-def _checks_golden_set(request: GateRequest) -> bool:
-    return _checks_builders(request) and request.has_goldens
+def _open_unless_golden(
+    side: Side, request: GateRequest
+) -> AbstractContextManager[OpenSide | None]:
+    return nullcontext() if side.kind == "golden" else request.session.open_side(side)
 
 
-def _checks_builders(request: GateRequest) -> bool:
-    return request.pre_merge and request.is_whole
+def _side_results(
+    opened: OpenSide | None, *, request: GateRequest, golden_set: GoldenSet
+) -> SideResults:
+    if opened is None:
+        return SideResults(recordings=golden_set.recordings)
+    # Our own head must cover all of its builders, a package those that its base lacks.
+    is_searched = opened.side is request.head or request.session.target != NATIVE
+    return opened.run(
+        request.selection.scenarios,
+        device=request.device,
+        lists_builders=request.checks_builders and is_searched,
+    )
 
 
-def _needs_goldens(request: GateRequest) -> bool:
-    by_golden = "golden" in (request.base.kind, request.head.kind)
-    return by_golden or (request.pre_merge and request.has_goldens)
+def _differences(comparison: _Comparison) -> tuple[Cause, ...]:
+    """Compare the scenarios of both sides; one that a side could not run is no difference."""
+    request, golden_set = comparison.request, comparison.golden_set
+    base, head = comparison.base.recordings, comparison.head.recordings
+    names = request.selection.names
+    lost = _scenarios_not_run(request.base, base, names=names)
+    lost |= _scenarios_not_run(request.head, head, names=names)
+    if request.is_against_golden:
+        lost |= golden_set.problems.keys()
+    compared = [name for name in (*names, *comparison.surplus) if name not in lost]
+    causes = compare_sides(
+        {name: base[name] for name in compared if name in base},
+        {name: head[name] for name in compared if name in head},
+        aliases=load_aliases(find_target(request.session.target)),
+    )
+    if request.is_against_golden or not request.checks_golden_set:
+        return causes
+    goldens = golden_set.recordings
+    missing = head.keys() - goldens.keys() - golden_set.problems.keys()
+    return (
+        *causes,
+        *compare_sides(
+            {name: goldens[name] for name in comparison.surplus if name in goldens},
+            {name: head[name] for name in names if name in missing},
+        ),
+    )
 
 
-def _empty_run_problems(
-    request: GateRequest, *, base: SideResults, head: SideResults
-) -> tuple[str, ...]:
-    if any(name not in {**base.unplayable, **head.unplayable} for name in request.names):
+def _scenarios_not_run(
+    side: Side, recordings: Mapping[str, Recording], *, names: tuple[str, ...]
+) -> frozenset[str]:
+    return frozenset() if side.kind == "golden" else frozenset(names) - recordings.keys()
+
+
+def _empty_run_problems(comparison: _Comparison) -> tuple[str, ...]:
+    unplayable = {**comparison.base.unplayable, **comparison.head.unplayable}
+    if any(name not in unplayable for name in comparison.request.selection.names):
         return ()
-    return (str(ToolError("scenarios", "must be played", expected="at least one", got=0)),)
+    return (str(no_scenario_error()),)
 
 
-def _audit_head(
-    request: GateRequest, *, head: SideResults, differences: Iterable[Cause]
-) -> AuditFindings:
-    """Audit a head that has nothing else against it: differences say more than what they break."""
-    is_whole = head.recordings.keys() == request.scenarios.keys() and request.head.kind != "golden"
-    fails_anyway = any(fails_gate(cause, strict=request.strict) for cause in differences)
-    if request.target != NATIVE or not _checks_golden_set(request) or not is_whole or fails_anyway:
+def _audit_head(comparison: _Comparison) -> AuditFindings:
+    """Audit a head without failing differences, which show more than their consequences do."""
+    request, head = comparison.request, comparison.head
+    session = request.session
+    is_run = head.recordings.keys() == session.scenarios.keys() and request.head.kind != "golden"
+    is_audited = session.target == NATIVE and request.checks_golden_set and is_run
+    if not is_audited or comparison.failing:
         return NO_FINDINGS
     return audit_against_baseline(
         head.recordings,
-        root=request.root,
-        target=request.target,
-        entries=request.builders.values(),
+        root=session.root,
+        target=session.target,
+        entries=session.builders.values(),
         extra=(),
         excluded_kinds=_SELF_CHECK_KINDS,
     )
 
 
-def _new_builders(*, base: SideResults, head: SideResults) -> tuple[str, ...]:
-    """Return builders of the head that its base did not have as well, as far as that was asked."""
-    return tuple(name for name in head.builders if name not in base.builders)
+def _uncovered_builders(comparison: _Comparison) -> tuple[Cause, ...]:
+    """Return a finding for each builder that only the head has and no scenario runs."""
+    base, head = comparison.base, comparison.head
+    new = tuple(name for name in head.builders if name not in base.builders)
+    return uncovered_causes(
+        new, registry={**comparison.request.session.builders, **head.called_builders}
+    )
 
 
-def _builders_reached(request: GateRequest, testimony: SideResults) -> dict[str, str]:
-    """Return what plays a builder: a scenario that is named for it, or one that really called it.
-
-    A package has builders that others call and strategies that are chosen; releases rename them.
-    """
-    reached = dict(request.builders)
-    for name, recording in testimony.recordings.items():
-        for call in recording.trace.calls:
-            if call.role == "builder":
-                reached[f"{name} {call.call}"] = call.callee.partition(".")[0]
-    return reached
-
-
-def _coverage_notes(request: GateRequest, *, base: SideResults) -> tuple[str, ...]:
-    if _checks_golden_set(request) and request.head.kind == "golden":
+def _coverage_notes(comparison: _Comparison) -> tuple[str, ...]:
+    request, base = comparison.request, comparison.base
+    if request.checks_golden_set and request.head.kind == "golden":
         return ("the head is golden: nothing was searched for builders that no scenario plays",)
-    uncovered = [
-        name
-        for name, number in count_coverage(
-            base.builders, registry=_builders_reached(request, base)
-        ).items()
-        if not number
-    ]
+    registry = {**request.session.builders, **base.called_builders}
+    counts = count_coverage(base.builders, registry=registry)
+    uncovered = [name for name, number in counts.items() if not number]
     if uncovered:
         return (f"no scenario plays {', '.join(uncovered)} of {request.base.text}",)
     return ()
 
 
-def _certificate_notes(request: GateRequest, *, golden_set: GoldenSet) -> tuple[str, ...]:
-    if not _checks_golden_set(request):
+def _certificate_notes(comparison: _Comparison) -> tuple[str, ...]:
+    if not comparison.request.checks_golden_set:
         return ()
-    contents = {name: golden.content for name, golden in golden_set.goldens.items()}
-    note = certificate_problem(request.folder, contents=contents)
+    contents = {name: golden.content for name, golden in comparison.golden_set.goldens.items()}
+    note = certificate_problem(comparison.request.folder, contents=contents)
     return (note,) if note else ()
 
 
-def _side_results(
-    side: Side,
-    place: PreparedSide | None,
-    *,
-    request: GateRequest,
-    golden_set: GoldenSet,
-    open_runner: RunnerFactory,
-) -> SideResults:
-    if place is None:
-        return load_goldens(golden_set)
-    return run_side(
-        side,
-        place,
-        scenarios=request.selected_scenarios,
-        device=request.device,
-        lists_builders=_checks_builders_of(side, request=request),
-        open_runner=open_runner,
-    )
+def _failed_self_checks(comparison: _Comparison) -> tuple[str, ...]:
+    """Return the failed checks of the head's own traces, unless known or in a failing scenario.
 
-
-def _checks_builders_of(side: Side, *, request: GateRequest) -> bool:
-    """Tell whether to search a side: our own code must cover all, a package what its base lacks."""
-    return _checks_builders(request) and (side is request.head or request.target != NATIVE)
-
-
-def _differences(
-    request: GateRequest,
-    *,
-    base: SideResults,
-    head: SideResults,
-    golden_set: GoldenSet,
-    surplus: tuple[str, ...],
-) -> tuple[Cause, ...]:
-    """Compare what both sides could tell; a scenario that one could not play is no difference."""
-    asked = (*request.names, *surplus)
-    lost = _scenarios_not_run(request.base, base, request) | _scenarios_not_run(
-        request.head, head, request
-    )
-    by_golden = "golden" in (request.base.kind, request.head.kind)
-    lost |= golden_set.problems.keys() if by_golden else frozenset()
-    causes = compare_sides(
-        {name: base.recordings[name] for name in asked if name in base.recordings.keys() - lost},
-        {name: head.recordings[name] for name in asked if name in head.recordings.keys() - lost},
-        aliases=load_aliases(find_target(request.target)),
-    )
-    if by_golden or not _checks_golden_set(request):
-        return causes
-    goldens = {name: golden for name, golden in golden_set.goldens.items() if name in surplus}
-    missing = head.recordings.keys() - golden_set.goldens.keys() - golden_set.problems.keys()
-    return (
-        *causes,
-        *compare_sides(
-            {name: Recording(trace=golden.trace, sites=None) for name, golden in goldens.items()},
-            {name: head.recordings[name] for name in request.names if name in missing},
-        ),
-    )
-
-
-def _scenarios_not_run(side: Side, testimony: SideResults, request: GateRequest) -> frozenset[str]:
-    if side.kind == "golden":
-        return frozenset()
-    return frozenset(request.names) - testimony.recordings.keys()
-
-
-def _failed_self_checks(
-    request: GateRequest,
-    *,
-    base: SideResults,
-    head: SideResults,
-    causes: Iterable[Cause],
-    golden_set: GoldenSet,
-) -> tuple[str, ...]:
-    """Return what the head itself says is wrong, unless it is known or the head fails anyway.
-
-    What the base cannot play comes last, and of many such lines only their number.
+    Those of scenarios that the base cannot run come last, and of many only their number.
     """
-    failing = [cause for cause in causes if fails_gate(cause, strict=request.strict)]
-    visible = {name for cause in failing for name in cause.scenarios}
-    known = {name: golden.trace for name, golden in golden_set.goldens.items()}
-    if request.target != NATIVE:
-        # A package's own faults are no news where its base has them too.
+    request, base, head = comparison.request, comparison.base, comparison.head
+    visible = {name for cause in comparison.failing for name in cause.scenarios}
+    known = {name: golden.trace for name, golden in comparison.golden_set.goldens.items()}
+    if request.session.target != NATIVE:
+        # Faults of a package are not new where its base has them too.
         known |= {name: recording.trace for name, recording in base.recordings.items()}
-    news = new_failures(
+    failures = new_failures(
         {name: head.recordings[name].trace for name in head.recordings if name not in visible},
         known=known,
     )
-    compared = [line for name in news if name not in base.unplayable for line in news[name]]
-    alone = {name: news[name] for name in news if name in base.unplayable}
-    side = (request.target, request.head.text)
+    compared = [line for name in failures if name not in base.unplayable for line in failures[name]]
+    alone = {name: failures[name] for name in failures if name in base.unplayable}
+    side = (request.session.target, request.head.text)
     return (*compared, *summarise_failures(alone, lacking=request.base.text, side=side))
 
 
 def _undeclared_goldens(request: GateRequest) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    if not request.pre_merge or not request.has_goldens:
+    if not request.pre_merge or not request.session.has_goldens:
         return (), ()
-    declaration = check_declaration(request.root, folder=request.folder)
+    declaration = check_declaration(request.session.root, folder=request.folder)
     rule = "a changed golden must be declared in CHANGELOG.md"
     expected = "`- NAME: reason` under Unreleased > Goldens"
     faults = tuple(

@@ -1,4 +1,4 @@
-"""Rewrites goldens on purpose: after showing why, with a reason, all of them or none."""
+"""Regeneration of goldens, on purpose and with a reason."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -12,20 +12,16 @@ from filelock import FileLock, Timeout
 from tools.errors import ToolError
 from tools.gate.request import GateRequest, GateResult
 from tools.gate.self_checks import failed_checks
-from tools.gate.side_results import RunnerFactory
 from tools.goldens import provenance
 from tools.goldens.changelog import add_changelog_entry
 from tools.goldens.declaration import CHANGELOG_NAME, changelog_text
 from tools.goldens.golden_set import GoldenSet, format_causes, read_golden_set
 from tools.goldens.transaction import Transaction
-from tools.progress import progress
-from tools.sides.prepare import local_side
 from tools.workers.protocol import ReadProvenance
-from tools.workers.results import RunResults, parse_recordings, run_scenarios
 from traces.diff import compare_sides
 from traces.pytest.golden_files import PROVENANCE, golden_path, orphans, refuse_writing_in_ci
 from traces.schema.canonical import render
-from traces.schema.model import Recording, Trace
+from traces.schema.model import Trace
 
 GoldenAction: TypeAlias = Literal["create", "fix", "update", "trim"]
 
@@ -39,8 +35,8 @@ class GoldenChange:
     """One golden to change.
 
     Attributes:
-        action: ``create`` a new one, ``fix`` one that says something else, ``update`` one that
-            says the same in other bytes, ``trim`` one whose scenario is gone.
+        action: ``create`` a new one, ``fix`` one with another trace, ``update`` one with the same
+            trace in other bytes, ``trim`` one whose scenario is gone.
         text: the new canonical text, empty for ``trim``.
     """
 
@@ -51,12 +47,12 @@ class GoldenChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegenerationPlan:
-    """What a regeneration would do, and why.
+    """Changes that a regeneration would make, and the differences behind them.
 
     Attributes:
-        evidence: the differences between the goldens and what was played.
-        steps: what would change, in registry order, removals last.
-        provenance: device and versions of what played.
+        result: the differences between the goldens and the work tree.
+        changes: in registry order, removals last.
+        provenance: device and versions of the workers, commit and date.
     """
 
     result: GateResult
@@ -98,40 +94,46 @@ def lock_checkout(root: Path) -> Iterator[None]:
         yield
 
 
-def plan_regeneration(
-    request: GateRequest, *, open_runner: RunnerFactory, commit: str | None
-) -> RegenerationPlan:
-    """Play the work tree and plan how the goldens come to say what it does.
+def plan_regeneration(request: GateRequest, *, commit: str | None) -> RegenerationPlan:
+    """Run the work tree and plan the changes that make the goldens equal to its traces.
 
-    Goldens without a scenario are removed only when every scenario is played. A commit that is None
-    is asked of git.
+    Goldens without a scenario are removed only when every scenario is run.
+
+    Args:
+        request: from :func:`~tools.gate.request.golden_request`.
+        commit: commit of the code that runs; None to read it from git.
 
     Raises:
-        ToolError: a scenario was not played to the end, is not deterministic, or complains about
-            itself in a way that its golden does not.
+        ToolError: a scenario was not run to its end, is not deterministic, or fails a check of its
+            own that its golden does not fail.
     """
-    surplus = orphans(request.folder, request.scenarios) if request.is_whole else ()
-    stock = read_golden_set(request.folder, names=(*request.names, *surplus))
-    with (
-        open_runner(local_side(request.root)) as troupe,
-        progress("playing worktree", total=len(request.names)) as on_played,
-    ):
-        playing = run_scenarios(
-            troupe, request.selected_scenarios, device=request.device, on_run=on_played
-        )
-        player = troupe.call(ReadProvenance(device=request.device))
-    _require_no_problems(playing)
-    recordings = parse_recordings(playing)
-    steps = [
-        step
-        for name, recording in recordings.items()
-        if (step := _plan_change(name, trace=recording.trace, golden_set=stock)) is not None
+    selection = request.selection
+    surplus = orphans(request.folder, selection.known) if selection.is_whole else ()
+    golden_set = read_golden_set(request.folder, names=(*selection.names, *surplus))
+    with request.session.open_side(request.head) as opened:
+        results = opened.run(selection.scenarios, device=request.device, lists_builders=False)
+        worker_info = opened.pool.call(ReadProvenance(device=request.device))
+    results.require_no_problems(
+        subject="regenerate", rule="every scenario must be played alike twice"
+    )
+    changes = [
+        change
+        for name, recording in results.recordings.items()
+        if (change := _plan_change(name, trace=recording.trace, golden_set=golden_set)) is not None
     ]
-    steps += [GoldenChange(name=name, action="trim", text="") for name in surplus]
+    changes += [GoldenChange(name=name, action="trim", text="") for name in surplus]
+    root = request.session.root
     return RegenerationPlan(
-        result=_gate_result(request, recordings=recordings, golden_set=stock),
-        changes=tuple(steps),
-        provenance=provenance.stamp_provenance(player, root=request.root, commit=commit),
+        result=GateResult(
+            head=results.recordings,
+            causes=(
+                *compare_sides(golden_set.recordings, results.recordings),
+                *format_causes(golden_set, root=root),
+            ),
+            notes=tuple(golden_set.problems.values()),
+        ),
+        changes=tuple(changes),
+        provenance=provenance.stamp_provenance(worker_info, root=root, commit=commit),
     )
 
 
@@ -141,38 +143,30 @@ def apply_plan(request: GateRequest, plan: RegenerationPlan, *, reason: str) -> 
     Raises:
         ToolError: something cannot be written; then every file is as it was.
     """
-    names = [step.name for step in plan.changes]
-    entry = add_changelog_entry(changelog_text(request.root), names=names, reason=reason)
-    removed = [step.name for step in plan.changes if step.action == "trim"]
+    root = request.session.root
+    names = [change.name for change in plan.changes]
+    entry = add_changelog_entry(changelog_text(root), names=names, reason=reason)
+    removed = [change.name for change in plan.changes if change.action == "trim"]
     written = {name: plan.provenance for name in names if name not in removed}
     try:
         request.folder.mkdir(parents=True, exist_ok=True)
         with Transaction() as transaction:
-            for step in plan.changes:
-                path = golden_path(request.folder, step.name)
-                if step.action == "trim":
+            for change in plan.changes:
+                path = golden_path(request.folder, change.name)
+                if change.action == "trim":
                     transaction.remove(path)
                 else:
-                    transaction.write(path, step.text.encode())
+                    transaction.write(path, change.text.encode())
             record = provenance.render_provenance(request.folder, written=written, removed=removed)
             transaction.write(request.folder / PROVENANCE, record.encode())
-            transaction.write(request.root / CHANGELOG_NAME, entry.encode())
+            transaction.write(root / CHANGELOG_NAME, entry.encode())
             transaction.commit()
     except OSError as error:
         raise _unwritable(request.folder, error) from error
 
 
-def _require_no_problems(results: RunResults) -> None:
-    if not results.problems:
-        return
-    more = len(results.problems) - 1
-    got = results.problems[0] + (f" (and {more} more)" if more else "")
-    rule = "every scenario must be played alike twice"
-    raise ToolError("regenerate", rule, expected="no problem", got=got)
-
-
 def _plan_change(name: str, *, trace: Trace, golden_set: GoldenSet) -> GoldenChange | None:
-    """Return how the golden must change; None when it says the same in the same bytes."""
+    """Return the change of one golden; None when it has the same trace in the same bytes."""
     golden = golden_set.goldens.get(name)
     known = () if golden is None else failed_checks(golden.trace)
     new = [line for line in failed_checks(trace) if line not in known]
@@ -188,24 +182,6 @@ def _plan_change(name: str, *, trace: Trace, golden_set: GoldenSet) -> GoldenCha
     if golden.trace != trace:
         return GoldenChange(name=name, action="fix", text=text)
     return None if golden.is_canonical else GoldenChange(name=name, action="update", text=text)
-
-
-def _gate_result(
-    request: GateRequest, *, recordings: Mapping[str, Recording], golden_set: GoldenSet
-) -> GateResult:
-    goldens = {
-        name: Recording(trace=golden.trace, sites=None)
-        for name, golden in golden_set.goldens.items()
-    }
-    return GateResult(
-        head=recordings,
-        base_unplayable={},
-        head_unplayable={},
-        causes=(*compare_sides(goldens, recordings), *format_causes(golden_set, root=request.root)),
-        obstacles=(),
-        faults=(),
-        notes=tuple(golden_set.problems.values()),
-    )
 
 
 def _unwritable(place: Path, error: OSError) -> ToolError:

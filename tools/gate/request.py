@@ -1,96 +1,113 @@
 """Request and result of a gate, and the verdict that follows from a result."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tools.gate.severity import fails_gate
-from tools.goldens.files import golden_folder, golden_names
+from tools.report.severity import fails_gate
+from tools.session import Session
 from tools.sides.parse import Side
-from tools.sides.targets import NATIVE
+from tools.sides.selection import Selection
 from tools.workers.results import group_by_reason
 from traces.schema.model import Recording
 from traces.schema.verdict import Cause, ScenarioCounts, Verdict
-from traces.targets.common.scenario import Scenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateRequest:
-    """What is to be judged.
+    """Two sides to compare, and the scenarios to compare them by.
 
     Attributes:
-        root: the checkout that is judged.
-        python: interpreter of source trees of a package; None for our own.
-        names: scenarios to play, in registry order.
-        is_whole: whether every scenario is played because none was named.
-        scenarios: every scenario there is, by name.
+        session: checkout and target.
+        selection: scenarios to run.
+        base: compared with.
+        head: what is judged.
+        device: as on the command line.
         pre_merge: whether the goldens as a set, their declaration and the coverage of builders are
             judged as well.
         strict: whether differences of the interface fail.
     """
 
-    root: Path
-    target: str
+    session: Session
+    selection: Selection
     base: Side
     head: Side
-    python: Path | None
     device: str
-    names: tuple[str, ...]
-    is_whole: bool
-    scenarios: Mapping[str, Scenario]
     pre_merge: bool
     strict: bool
 
     @property
-    def selected_scenarios(self) -> tuple[Scenario, ...]:
-        """The scenarios to play."""
-        return tuple(self.scenarios[name] for name in self.names)
-
-    @property
-    def builders(self) -> dict[str, str]:
-        """Builder of every scenario there is, by scenario name."""
-        return {name: scenario.builder for name, scenario in self.scenarios.items()}
-
-    @property
     def folder(self) -> Path:
         """The target's goldens."""
-        return golden_folder(self.root, target=self.target)
+        return self.session.golden_folder
 
     @property
-    def has_goldens(self) -> bool:
-        """Whether goldens are part of the target: always for our own code, else once written."""
-        return self.target == NATIVE or bool(golden_names(self.folder))
+    def checks_builders(self) -> bool:
+        """Whether builders that no scenario runs are searched for."""
+        return self.pre_merge and self.selection.is_whole
+
+    @property
+    def checks_golden_set(self) -> bool:
+        """Whether the goldens as a set are judged."""
+        return self.checks_builders and self.session.has_goldens
+
+    @property
+    def is_against_golden(self) -> bool:
+        """Whether one of the sides is golden."""
+        return "golden" in (self.base.kind, self.head.kind)
+
+    @property
+    def needs_goldens(self) -> bool:
+        """Whether the verdict depends on goldens."""
+        return self.is_against_golden or (self.pre_merge and self.session.has_goldens)
+
+
+def golden_request(session: Session, names: list[str] | None, *, device: str) -> GateRequest:
+    """Return the strict comparison of the work tree with its goldens.
+
+    Raises:
+        ToolError: a scenario is unknown.
+    """
+    return GateRequest(
+        session=session,
+        selection=session.select(names),
+        base=session.parse_side("golden"),
+        head=session.parse_side("worktree"),
+        device=device,
+        pre_merge=False,
+        strict=True,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult:
-    """What a judgement rests on.
+    """Everything a verdict depends on.
 
     Attributes:
         head: recordings of the head, by scenario.
-        base_unplayable: why, for scenarios that the base has no way to play.
+        base_unplayable: the reason, for scenarios that the base has no parts for.
         head_unplayable: the same of the head.
         causes: differences and findings.
         obstacles: one line for each thing that could not be judged.
         faults: one line for each thing that is wrong and has no cause.
-        notes: one line for each thing that was not asked, and why.
+        notes: one line for each thing that was not checked, and the reason.
     """
 
     head: Mapping[str, Recording]
-    base_unplayable: Mapping[str, str]
-    head_unplayable: Mapping[str, str]
+    base_unplayable: Mapping[str, str] = field(default_factory=dict)
+    head_unplayable: Mapping[str, str] = field(default_factory=dict)
     causes: tuple[Cause, ...]
-    obstacles: tuple[str, ...]
-    faults: tuple[str, ...]
-    notes: tuple[str, ...]
+    obstacles: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def judge_sides(request: GateRequest, result: GateResult) -> Verdict:
     """Return the verdict on the two sides of a request."""
     return build_verdict(
         result,
-        target=request.target,
+        target=request.session.target,
         base=_describe_side(request.base, unplayable=result.base_unplayable),
         head=_describe_side(request.head, unplayable=result.head_unplayable),
         strict=request.strict,
@@ -105,7 +122,7 @@ def build_verdict(
     head: Mapping[str, str],
     strict: bool,
 ) -> Verdict:
-    """Weigh the evidence.
+    """Return the verdict that follows from a result.
 
     ``base`` and ``head`` go into the verdict as they are, and have a ``side`` at least. When
     ``strict``, differences of the interface fail.

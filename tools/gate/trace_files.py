@@ -1,13 +1,12 @@
-"""Traces as files: writing what was played, and comparing what lies on disk."""
+"""Trace files outside the goldens: writing and comparing them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from tools.errors import ToolError
 from tools.gate.request import GateResult
 from tools.goldens.files import golden_names
 from tools.goldens.transaction import Transaction
-from tools.workers.results import RunResults, parse_recordings
 from traces.diff import compare_sides
 from traces.pytest.golden_files import golden_path
 from traces.schema.canonical import read_recording, render, render_sites, sites_path_of
@@ -15,7 +14,7 @@ from traces.schema.model import Recording
 
 
 def require_writable(folder: Path) -> None:
-    """Create a folder for traces, before time is spent on playing.
+    """Create a folder for traces, before time is spent on a run.
 
     Raises:
         ToolError: it cannot be created or written.
@@ -29,8 +28,8 @@ def require_writable(folder: Path) -> None:
         raise _unwritable(folder, error) from error
 
 
-def write_traces(results: RunResults, *, folder: Path) -> tuple[Path, ...]:
-    """Write every trace and its sites, all of them or none; return the traces' paths.
+def write_traces(recordings: Mapping[str, Recording], *, folder: Path) -> tuple[Path, ...]:
+    """Write every trace and its sites in one transaction; return the traces' paths.
 
     Raises:
         ToolError: the folder cannot be written.
@@ -38,7 +37,7 @@ def write_traces(results: RunResults, *, folder: Path) -> tuple[Path, ...]:
     paths: list[Path] = []
     try:
         with Transaction() as transaction:
-            for name, recording in parse_recordings(results).items():
+            for name, recording in recordings.items():
                 path = golden_path(folder, name)
                 paths.append(path)
                 transaction.write(path, render(recording.trace).encode())
@@ -68,15 +67,7 @@ def compare_paths(base: Path, head: Path) -> GateResult:
         # Two files are compared whatever they and their scenarios are called.
         [name] = (recording.trace.scenario.name for recording in heads.values())
         bases, heads = {name: bases[""]}, {name: heads[""]}
-    return GateResult(
-        head=heads,
-        base_unplayable={},
-        head_unplayable={},
-        causes=compare_sides(bases, heads),
-        obstacles=(),
-        faults=(),
-        notes=(),
-    )
+    return GateResult(head=heads, causes=compare_sides(bases, heads))
 
 
 def _read_traces(path: Path) -> Mapping[str, Recording]:
@@ -84,11 +75,7 @@ def _read_traces(path: Path) -> Mapping[str, Recording]:
         raise ToolError(str(path), "must exist", expected="a trace or a directory", got="nothing")
     if not path.is_dir():
         return {"": read_recording(path)}
-    return {name: read_recording(golden_path(path, name)) for name in _sorted_names(path)}
-
-
-def _sorted_names(folder: Path) -> Sequence[str]:
-    return sorted(golden_names(folder))
+    return {name: read_recording(golden_path(path, name)) for name in sorted(golden_names(path))}
 
 
 def _unwritable(folder: Path, error: OSError) -> ToolError:

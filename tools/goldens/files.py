@@ -1,8 +1,6 @@
-"""The committed goldens of a target: where they lie, what they hold, which are surplus."""
+"""The committed golden files of a target."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from tools.errors import ToolError
@@ -18,7 +16,7 @@ class Golden:
 
     Attributes:
         content: the bytes of the file.
-        trace: what they say.
+        trace: the trace in them.
     """
 
     path: Path
@@ -37,7 +35,7 @@ def golden_folder(root: Path, *, target: str) -> Path:
 
 
 def golden_names(folder: Path) -> frozenset[str]:
-    """Return the names of all goldens in a folder; sidecars are none."""
+    """Return the names of all goldens in a folder; sidecars are left out."""
     return frozenset(orphans(folder, ()))
 
 
@@ -61,19 +59,3 @@ def read_golden(folder: Path, name: str) -> Golden:
         rule, got = "must hold the scenario it is named after", trace.scenario.name
         raise ToolError(str(path), rule, expected=name, got=got)
     return Golden(path=path, content=content, trace=trace)
-
-
-def select_scenarios(names: Sequence[str], *, known: Iterable[str]) -> tuple[str, ...]:
-    """Return the scenarios to play, in registry order; all of them when none is named.
-
-    Raises:
-        ToolError: a name is unknown; the nearest known one is suggested.
-    """
-    everything = tuple(known)
-    for name in names:
-        if name not in everything:
-            near = get_close_matches(name, everything, n=1, cutoff=0.0)
-            expected = f"{near[0]} or another of `goldentrace list`" if near else "none"
-            raise ToolError("scenario", "must be known", expected=expected, got=name)
-    wanted = frozenset(names)
-    return tuple(name for name in everything if not names or name in wanted)

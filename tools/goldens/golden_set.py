@@ -1,4 +1,4 @@
-"""The goldens as a set: complete, readable, canonical; and builders that nothing plays."""
+"""The goldens of a target as a set, and builders that no scenario runs."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,10 +9,10 @@ from tools.errors import ToolError
 from tools.goldens.files import Golden, golden_names, read_golden
 from traces.errors import TraceError
 from traces.schema.canonical import render
-from traces.schema.model import Location
+from traces.schema.model import Location, Recording
 from traces.schema.verdict import Cause, Kind, Level
 
-# Behind every difference of a trace: those layers are 0 to 5.
+# Ranked after every difference of a trace, whose layers are 0 to 5.
 _FORMAT_LAYER = 6
 _FINDING_LAYER = 7
 
@@ -24,14 +24,21 @@ class GoldenSet:
     goldens: Mapping[str, Golden]
     problems: Mapping[str, str]
 
+    @property
+    def recordings(self) -> dict[str, Recording]:
+        """The goldens as recordings, which have no sites."""
+        return {
+            name: Recording(trace=golden.trace, sites=None) for name, golden in self.goldens.items()
+        }
+
 
 def read_golden_set(folder: Path, *, names: Iterable[str]) -> GoldenSet:
     """Read those of the named goldens that exist."""
     goldens: dict[str, Golden] = {}
     problems: dict[str, str] = {}
-    there = golden_names(folder)
+    present = golden_names(folder)
     for name in names:
-        if name not in there:
+        if name not in present:
             continue
         try:
             goldens[name] = read_golden(folder, name)
@@ -42,10 +49,10 @@ def read_golden_set(folder: Path, *, names: Iterable[str]) -> GoldenSet:
 
 def format_causes(golden_set: GoldenSet, *, root: Path) -> tuple[Cause, ...]:
     """Return one cause for all goldens whose bytes are not the canonical form of their trace."""
-    crooked = [golden for golden in golden_set.goldens.values() if not golden.is_canonical]
-    if not crooked:
+    wrong = [golden for golden in golden_set.goldens.values() if not golden.is_canonical]
+    if not wrong:
         return ()
-    first = crooked[0]
+    first = wrong[0]
     line, before, after = _first_non_canonical_line(first)
     place = first.path.relative_to(root).as_posix()
     return (
@@ -55,7 +62,7 @@ def format_causes(golden_set: GoldenSet, *, root: Path) -> tuple[Cause, ...]:
             before=before,
             after=after,
             location=Location(file=place, line=line),
-            scenarios=tuple(sorted(golden.trace.scenario.name for golden in crooked)),
+            scenarios=tuple(sorted(golden.trace.scenario.name for golden in wrong)),
             where=place,
             message="The bytes of a golden are not the canonical form of what it says.",
             rank=(_FORMAT_LAYER, 0),
@@ -64,13 +71,13 @@ def format_causes(golden_set: GoldenSet, *, root: Path) -> tuple[Cause, ...]:
 
 
 def count_coverage(builders: Sequence[str], *, registry: Mapping[str, str]) -> dict[str, int]:
-    """Return how many scenarios play each builder that the target has, in the order given."""
-    played = Counter(registry.values())
-    return {builder: played[builder] for builder in builders}
+    """Return the number of scenarios that run each builder of the target, in the order given."""
+    counts = Counter(registry.values())
+    return {builder: counts[builder] for builder in builders}
 
 
 def uncovered_causes(builders: Sequence[str], *, registry: Mapping[str, str]) -> tuple[Cause, ...]:
-    """Return one finding for each builder of the target that no scenario plays."""
+    """Return one finding for each builder of the target that no scenario runs."""
     counts = count_coverage(builders, registry=registry)
     return tuple(
         Cause(

@@ -1,8 +1,12 @@
-"""Several files changed as one: all of them, or none.
+"""Changes of several files that are undone together when one of them fails.
 
 New bytes go to temporary files beside their targets and reach the disk first. Only then are the
 targets replaced, each by one rename. An exception at any point, an interrupt included, puts every
 target back and removes every temporary file.
+
+A kill or a power cut between two renames leaves some targets new and the others old, each of them
+whole, and temporary files whose names end in ``.goldentrace-tmp``. Running the command again writes
+the rest.
 """
 
 import os
@@ -14,7 +18,7 @@ TEMPORARY_SUFFIX = ".goldentrace-tmp"
 
 
 class Transaction:
-    """Collects writes and removals in a ``with`` block; nothing happens before ``commit``."""
+    """Writes and removals collected in a ``with`` block; nothing happens before ``commit``."""
 
     def __init__(self) -> None:
         self._staged: dict[Path, Path | None] = {}
@@ -76,13 +80,6 @@ class Transaction:
             raise
         for folder in {path.parent for path in self._staged}:
             _sync_folder(folder)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace one file, or create it; a reader sees the old bytes or the new ones."""
-    with Transaction() as transaction:
-        transaction.write(path, content)
-        transaction.commit()
 
 
 def _content(path: Path) -> bytes | None:

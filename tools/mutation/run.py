@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.console import print_status
+from tools.console import print_status, progress
 from tools.errors import ToolError
 from tools.mutation.campaign.driver import (
     BaselineRun,
@@ -33,10 +33,9 @@ from tools.mutation.report.survivors import read_explained_survivors
 from tools.mutation.scopes import DEVICES, scope_of
 from tools.mutation.source.signatures import SourceTree
 from tools.mutation.source.source_tree import read_unit
-from tools.progress import progress
 from tools.sides.prepare import PreparedSide
 from tools.sides.targets import NATIVE
-from tools.workers.launch import IsolatedLauncher, SpawnLauncher, WorkerLauncher
+from tools.workers.launch import WorkerLauncher
 from tools.workers.pool import WorkerPool, core_count
 from tools.workers.protocol import TaskExecutor
 from traces.targets.common.scenario import Scenario
@@ -154,14 +153,9 @@ def _select_mutants(request: MutationRequest, mutants: list[Mutant]) -> list[Mut
 def _build_launcher(request: MutationRequest, place: PreparedSide) -> WorkerLauncher:
     is_native = request.target == NATIVE
     name = "NativeMutationWorker" if is_native else "SglangMutationWorker"
-    worker_class = f"tools.mutation.worker.worker:{name}"
-    if is_native and request.ray is None:
-        return SpawnLauncher(worker_class=worker_class, root=place.root)
-    # Not by multiprocessing, which would run the main program of a Ray worker again.
-    layers = () if is_native else place.layers
-    return IsolatedLauncher(
-        worker_class=worker_class, root=place.root, python=place.python, layers=layers
-    )
+    # A spawned process would run the main program of a Ray worker again.
+    isolated = not is_native or request.ray is not None
+    return place.launcher(f"tools.mutation.worker.worker:{name}", isolated=isolated)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Known faults played again: would the gate between good and bad side, or an audit, show them?"""
+"""Backtest of known faults: the gate between good and bad side, and an audit of the bad one."""
 
 import time
 import tomllib
@@ -11,7 +11,8 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from tools.errors import ToolError, one_line
-from tools.releases.survey import SurveyRun, behaviour_causes
+from tools.releases.survey import behaviour_causes
+from tools.sides.results import SideResults
 from traces.audit import audit, finding_key
 from traces.diff.aliases import Aliases
 from traces.schema.verdict import Cause, Kind
@@ -117,11 +118,11 @@ class BacktestResult:
 class AuditedRun:
     """One side with what an audit finds in it."""
 
-    side: SurveyRun
+    side: SideResults
     findings: tuple[Cause, ...]
 
 
-RunSide: TypeAlias = Callable[[str], SurveyRun]
+RunSide: TypeAlias = Callable[[str], SideResults]
 
 
 def read_catalogue(path: Path) -> FaultCatalogue:
@@ -139,18 +140,18 @@ def read_catalogue(path: Path) -> FaultCatalogue:
 
 
 def run_backtest(
-    faults: Sequence[KnownFault], *, play_side: RunSide, aliases: Aliases
+    faults: Sequence[KnownFault], *, run_side: RunSide, aliases: Aliases
 ) -> Iterator[BacktestResult]:
     """Play both sides of every fault and yield what the comparison shows; a side is played once."""
     played: dict[str, AuditedRun] = {}
     for fault in faults:
         for side in (fault.good, fault.bad):
             if side not in played:
-                played[side] = audit_run(play_side(side))
+                played[side] = audit_run(run_side(side))
         yield evaluate_fault(fault, good=played[fault.good], bad=played[fault.bad], aliases=aliases)
 
 
-def audit_run(side: SurveyRun) -> AuditedRun:
+def audit_run(side: SideResults) -> AuditedRun:
     """Audit a side that was played."""
     return AuditedRun(side=side, findings=audit(side.recordings, recorded={}))
 
@@ -165,7 +166,7 @@ def evaluate_fault(
 
 
 def _gate_fault(
-    fault: KnownFault, *, good: SurveyRun, bad: SurveyRun, aliases: Aliases
+    fault: KnownFault, *, good: SideResults, bad: SideResults, aliases: Aliases
 ) -> BacktestResult:
     start = time.perf_counter()
     common = good.recordings.keys() & bad.recordings.keys()
@@ -207,7 +208,7 @@ def _matching_finding(fault: KnownFault, *, good: AuditedRun, bad: AuditedRun) -
     return ""
 
 
-def _why_not_runnable(fault: KnownFault, *, good: SurveyRun, names: Iterable[str]) -> str:
+def _why_not_runnable(fault: KnownFault, *, good: SideResults, names: Iterable[str]) -> str:
     """Return why no scenario can show a fault; empty when one can."""
     if fault.outside:
         return fault.outside

@@ -1,7 +1,7 @@
 """Rendering of a verdict as workflow commands: annotations on the lines of a pull request."""
 
-from tools.gate.severity import fails_gate
 from tools.report import phrases
+from tools.report.severity import fails_gate
 from traces.schema.verdict import Cause, Verdict
 
 

@@ -9,8 +9,6 @@ from tools.report.markdown import render_markdown
 from tools.report.text import render_text
 from traces.schema.verdict import Verdict
 
-__all__ = ["Format", "parse_format", "render_text", "render_verdict"]
-
 
 class Format(StrEnum):
     """A format of the verdict on stdout."""

@@ -1,4 +1,4 @@
-"""Which copy of the project is judged: the checkout one stands in, whole and unmixed.
+"""Choice of the copy of the project that is judged: the checkout of the working directory.
 
 The three import names are generic (PyPI has a ``traces`` and a ``tools``), and an installed copy
 may be older than the checkout. A verdict about the wrong copy is worse than none.
@@ -7,7 +7,9 @@ may be older than the checkout. A verdict about the wrong copy is worse than non
 import os
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,6 +26,15 @@ Execute = Callable[[str, list[str], Mapping[str, str]], object]
 def imported_root() -> Path:
     """Return the directory that holds the running ``tools`` package."""
     return Path(__file__).resolve().parents[2]
+
+
+def project_version() -> str:
+    """Return the version of the running copy: of its checkout, or as it was installed."""
+    project = imported_root() / "pyproject.toml"
+    if not project.is_file():
+        return version("goldentrace")
+    found: str = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"]
+    return found
 
 
 def is_checkout(directory: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What is compared with what, as the command line names it.
+"""Sides of a comparison, as the command line names them.
 
 The native target has the committed goldens, the work tree and its revisions; a package target has
 published releases, source trees and revisions of other repositories.
@@ -32,6 +32,8 @@ class Side:
         release: version of a package where that is known, empty otherwise.
         place: the directory that holds a tree's package, or the repository of a ``git:`` side;
             None for the others.
+        python: interpreter of a source tree; None for our own, with the pinned dependencies where
+            it lacks them.
     """
 
     kind: SideKind
@@ -39,6 +41,7 @@ class Side:
     commit: str
     release: str
     place: Path | None
+    python: Path | None = None
 
     @property
     def described(self) -> dict[str, str]:

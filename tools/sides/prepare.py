@@ -1,4 +1,4 @@
-"""Sides made ready to be imported: a tree on disk, an interpreter, and what else it needs."""
+"""Preparation of sides: a tree on disk, an interpreter, and the dependencies it lacks."""
 
 import os
 import sys
@@ -19,19 +19,20 @@ from tools.sides.environments import (
     read_release,
 )
 from tools.sides.parse import Side
+from tools.workers.launch import IsolatedLauncher, SpawnLauncher, WorkerLauncher
 
 # An environment that has these was made for sglang; their dependencies came with them.
-_SGLANG_DEPENDENCIES = ("transformers", "torchvision", "compressed_tensors")
+SGLANG_DEPENDENCIES = ("transformers", "torchvision", "compressed_tensors")
 _PACKAGE_FOLDERS = ("python/sglang", "sglang")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedSide:
-    """A side that can be played.
+    """A side whose package can be imported.
 
     Attributes:
         root: directory that holds the side's package.
-        python: the interpreter that plays it.
+        python: the interpreter that runs it.
         layers: directories with what the package depends on, first on ``sys.path`` first; empty
             when the interpreter has everything.
     """
@@ -40,9 +41,17 @@ class PreparedSide:
     python: Path
     layers: tuple[Path, ...]
 
+    def launcher(self, worker_class: str, *, isolated: bool) -> WorkerLauncher:
+        """Return a launcher of workers: isolated ones see this side's packages first."""
+        if not isolated:
+            return SpawnLauncher(worker_class=worker_class, root=self.root)
+        return IsolatedLauncher(
+            worker_class=worker_class, root=self.root, python=self.python, layers=self.layers
+        )
+
 
 def local_side(root: Path) -> PreparedSide:
-    """Return a tree that our own interpreter plays as it is."""
+    """Return a tree that our own interpreter runs as it is."""
     return PreparedSide(root=root, python=Path(sys.executable), layers=())
 
 
@@ -62,18 +71,16 @@ def parse_python(text: str | None) -> Path | None:
 
 
 @contextmanager
-def prepare_side(side: Side, *, root: Path, python: Path | None) -> Iterator[PreparedSide]:
-    """Yield a side ready to be played; what was checked out for it is removed at the end.
+def prepare_side(side: Side, *, root: Path) -> Iterator[PreparedSide]:
+    """Yield a side whose package can be imported; a checkout made for it is removed at the end.
 
     Args:
-        side: what is to be played.
+        side: as on the command line.
         root: the checkout.
-        python: interpreter of source trees; None for our own, with the pinned dependencies where
-            it lacks them.
 
     Raises:
         ToolError: a revision cannot be checked out, an environment not be built, or the side
-            cannot be played.
+            is golden.
     """
     match side.kind:
         case "golden":
@@ -87,13 +94,13 @@ def prepare_side(side: Side, *, root: Path, python: Path | None) -> Iterator[Pre
         case "pypi":
             yield _prepare_release(side.release)
         case "dir":
-            yield _prepare_tree(_require_place(side), release=side.release, python=python)
+            yield _prepare_tree(_require_place(side), release=side.release, python=side.python)
         case "git":
             with checkout_commit(
                 _require_place(side), commit=side.commit, folder=_package_folder(side)
             ) as tree:
                 place = package_root(tree)
-                yield _prepare_tree(place, release=read_release(place) or "", python=python)
+                yield _prepare_tree(place, release=read_release(place) or "", python=side.python)
 
 
 def _prepare_release(release: str) -> PreparedSide:
@@ -105,7 +112,7 @@ def _prepare_release(release: str) -> PreparedSide:
 def _prepare_tree(root: Path, *, release: str, python: Path | None) -> PreparedSide:
     if python is not None:
         return PreparedSide(root=root, python=python, layers=())
-    if all(find_spec(name) is not None for name in _SGLANG_DEPENDENCIES):
+    if all(find_spec(name) is not None for name in SGLANG_DEPENDENCIES):
         return local_side(root)
     pinned_for = release or newest_release()
     if not release:

@@ -127,6 +127,11 @@ class WorkerPool:
             raise ToolError("target", rule, expected="a result", got=reply.result.reason)
         return reply.result
 
+    def shrink(self, size: int) -> None:
+        """End all but a few workers; others start again when needed."""
+        for worker in self._workers[size:]:
+            self._stop_worker(worker)
+
     def _run_tasks(
         self, tasks: Iterable[Task[Result]], *, seeds: tuple[int, ...], tries: int
     ) -> Iterator[TaskReply[Result]]:

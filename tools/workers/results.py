@@ -7,8 +7,6 @@ from typing import TypeAlias
 from tools.errors import ToolError
 from tools.workers.pool import WorkerPool
 from tools.workers.protocol import RunResult, RunScenario, TaskFailed, UnsupportedScenario
-from traces.schema.canonical import parse, parse_sites
-from traces.schema.model import Recording
 from traces.targets.common.scenario import Scenario
 
 HASH_SEEDS = (0, 4242)
@@ -19,11 +17,11 @@ _Reply: TypeAlias = RunResult | UnsupportedScenario | TaskFailed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResults:
-    """Results of running some scenarios on one side.
+    """Results of running some scenarios on one side, as they come from the workers.
 
     Attributes:
         by_scenario: in the order asked; only those with the same result under every hash seed.
-        unplayable: the reason, for those that the side has no parts for.
+        unplayable: the reason, for scenarios that the side has no parts for.
         problems: one line for each of the others.
     """
 
@@ -58,7 +56,7 @@ def run_scenarios(
 
 def _combine_replies(replies: Mapping[str, Mapping[int, _Reply]]) -> RunResults:
     """Return the results that agree under every hash seed, and a problem for everything else."""
-    results: dict[str, RunResult] = {}
+    agreed: dict[str, RunResult] = {}
     unplayable: dict[str, str] = {}
     problems: list[str] = []
     for name, by_seed in replies.items():
@@ -70,19 +68,8 @@ def _combine_replies(replies: Mapping[str, Mapping[int, _Reply]]) -> RunResults:
         elif (problem := _problem(name, by_seed)) is not None:
             problems.append(problem)
         elif isinstance(first, RunResult):
-            results[name] = first
-    return RunResults(by_scenario=results, unplayable=unplayable, problems=tuple(problems))
-
-
-def parse_recordings(results: RunResults) -> dict[str, Recording]:
-    """Return the results as recordings."""
-    return {
-        name: Recording(
-            trace=parse(result.text, subject=name),
-            sites=parse_sites(result.sites, subject=name) if result.sites else None,
-        )
-        for name, result in results.by_scenario.items()
-    }
+            agreed[name] = first
+    return RunResults(by_scenario=agreed, unplayable=unplayable, problems=tuple(problems))
 
 
 def unplayable_notes(side: str, unplayable: Mapping[str, str]) -> tuple[str, ...]:

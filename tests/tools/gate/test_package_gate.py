@@ -12,7 +12,7 @@ from tools.workers.protocol import UnsupportedScenario
 @pytest.fixture
 def package_gate(goldentrace, checkout, tmp_path, monkeypatch, capsys):
     """Judge the tree in the checkout against another; both need nothing but our interpreter."""
-    monkeypatch.setattr(prepare, "_SGLANG_DEPENDENCIES", ("json",))
+    monkeypatch.setattr(prepare, "SGLANG_DEPENDENCIES", ("json",))
     for root, version in ((checkout.root, "0.5.11"), (tmp_path / "base", "0.5.12")):
         (root / "sglang" / "srt").mkdir(parents=True)
         (root / "sglang" / "_version.py").write_text(f"__version__ = '{version}'\n")

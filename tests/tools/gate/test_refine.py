@@ -1,7 +1,6 @@
 """When the gate looks again, at which scenario, and what it says when it cannot."""
 
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,13 +11,14 @@ from twosided_stack import SOURCE, Version, effect
 
 from tools.errors import ToolError
 from tools.gate.refine import RefineContext, refine_causes
+from tools.sides.open import OpenSide
 from tools.sides.parse import Side
 from traces.schema.verdict import Level
 
 FAULT = ("row_bytes(width, 2)", "row_bytes(width, 3)")
 
 
-class ReplayingRunner:
+class ReplayingPool:
     """Replays a version of the small package, whatever the scenario."""
 
     def __init__(self, version):
@@ -36,8 +36,8 @@ def side(kind, release):
 
 
 @pytest.fixture
-def context(tmp_path, monkeypatch):
-    """Return what can be looked at: small, then large; the base has 2 bytes, the head 3."""
+def context(tmp_path):
+    """Return both sides: scenarios small and large; the base has 2 bytes, the head 3."""
 
     def seen(*, base="worktree", target="native", can_replay=True, releases=("", "")):
         tmp = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -45,84 +45,79 @@ def context(tmp_path, monkeypatch):
             Version(tmp / "base", SOURCE),
             Version(tmp / "head", SOURCE.replace(*FAULT)),
         ]
-        troupes = [ReplayingRunner(version if can_replay else None) for version in versions]
-        waiting, places = iter(troupes), iter(versions)
-
-        @contextmanager
-        def standing(_side, *, root, python):
-            yield SimpleNamespace(root=next(places).root)
-
-        monkeypatch.setattr("tools.gate.refine.prepare_side", standing)
-
-        @contextmanager
-        def opened(_place):
-            yield next(waiting)
-
+        pools = [ReplayingPool(version if can_replay else None) for version in versions]
+        opened = [
+            OpenSide(side=side("dir", ""), root=version.root, pool=pool)
+            for version, pool in zip(versions, pools, strict=True)
+        ]
         sizes = {"large": 9, "small": 1}
         recordings = {
             name: SimpleNamespace(trace=SimpleNamespace(calls=[0] * size, events=[]))
             for name, size in sizes.items()
         }
-        case = SimpleNamespace(
-            root=tmp,
-            target=target,
-            python=None,
+        request = SimpleNamespace(
+            session=SimpleNamespace(root=tmp, target=target),
             device="auto",
             base=side(base, releases[0]),
             head=side("worktree", releases[1]),
-            scenarios={name: name for name in sizes},
+            selection=SimpleNamespace(known={name: name for name in sizes}),
         )
-        found = RefineContext(request=case, recordings=(recordings, recordings), open_runner=opened)
-        return found, troupes
+        found = RefineContext(
+            request=request,
+            base=None if base == "golden" else opened[0],
+            head=opened[1],
+            recordings=(recordings, recordings),
+        )
+        return found, pools
 
     return seen
 
 
 def test_effect_is_looked_at_in_its_smallest_scenario(context):
-    seen, troupes = context()
+    seen, pools = context()
     [cause], notes = refine_causes([effect(scenarios=("large", "small"))], seen)
     assert (cause.callee, cause.parameter) == ("row_bytes", "size")
     assert cause.scenarios == ("large", "small")
-    assert {name for name, _ in troupes[0].asked} == {"small"}
+    assert {name for name, _ in pools[0].asked} == {"small"}
     assert notes == ()
 
 
 def test_our_own_code_is_looked_at_eagerly_first(context):
-    seen, troupes = context()
+    seen, pools = context()
     refine_causes([effect(scenarios=("small",))], seen)
-    assert {device for _, device in troupes[0].asked} == {"cpu"}
+    assert {device for _, device in pools[0].asked} == {"cpu"}
 
 
 def test_difference_of_the_interface_is_not_looked_at(context):
-    seen, troupes = context()
+    seen, pools = context()
     causes = [effect(scenarios=("small",), level=Level.INTERFACE)]
     assert refine_causes(causes, seen) == (tuple(causes), ())
-    assert troupes[0].asked == []
+    assert pools[0].asked == []
 
 
 def test_nothing_is_looked_at_between_releases(context):
-    seen, troupes = context(target="sglang", releases=("0.5.11", "0.5.12"))
+    seen, pools = context(target="sglang", releases=("0.5.11", "0.5.12"))
     causes = [effect(scenarios=("small",))]
     assert refine_causes(causes, seen) == (tuple(causes), ())
-    assert troupes[0].asked == []
+    assert pools[0].asked == []
 
 
 def test_package_of_one_release_is_looked_at_on_its_own_device(context):
-    seen, troupes = context(target="sglang", releases=("0.5.12", "0.5.12"))
+    seen, pools = context(target="sglang", releases=("0.5.12", "0.5.12"))
     [cause], _ = refine_causes([effect(scenarios=("small",))], seen)
     assert cause.parameter == "size"
-    assert {device for _, device in troupes[0].asked} == {"auto"}
+    assert {device for _, device in pools[0].asked} == {"auto"}
 
 
 def test_second_cause_is_looked_at_where_the_first_does_not_show(context):
-    seen, troupes = context()
+    seen, pools = context()
     causes = [
         effect(scenarios=("small",)),
         effect(scenarios=("large", "small"), where="host.KV in backup"),
     ]
     found, _ = refine_causes(causes, seen)
     assert [cause.parameter for cause in found] == ["size", "size"]
-    assert {name for name, _ in troupes[0].asked} == {"small", "large"}
+    assert {name for name, _ in pools[0].asked} == {"small", "large"}
 
 
 def test_side_that_cannot_be_played_again_leaves_causes_and_a_note(context):

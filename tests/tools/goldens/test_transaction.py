@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.goldens.transaction import Transaction, write_atomically
+from tools.goldens.transaction import Transaction
 
 
 def listing(folder: Path) -> dict[str, bytes]:
@@ -87,6 +87,8 @@ def test_permissions_are_kept(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"old")
     path.chmod(0o640)
-    write_atomically(path, b"new")
+    with Transaction() as transaction:
+        transaction.write(path, b"new")
+        transaction.commit()
     assert path.stat().st_mode & 0o777 == 0o640
     assert path.read_bytes() == b"new"

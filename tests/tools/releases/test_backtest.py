@@ -12,7 +12,7 @@ from tools.releases.backtest import (
     read_catalogue,
     run_backtest,
 )
-from tools.releases.survey import SurveyRun
+from tools.sides.results import SideResults
 from traces.audit.finding import finding_rank
 from traces.diff.aliases import NO_ALIASES
 from traces.schema.model import (
@@ -42,7 +42,7 @@ expected = { kinds = ["argument_changed"], parameter = "row*", callee = "Host" }
 
 def played(row, *, layout="x", playable=True):
     recordings = {"s": recording(row, "x"), "t": recording(656, layout)} if playable else {}
-    return SurveyRun(recordings=recordings, unplayable={}, builders=(), seconds=1.5)
+    return SideResults(recordings=recordings, seconds=1.5)
 
 
 def side(row, *, found=(), **more):
@@ -195,11 +195,11 @@ def test_finding_that_says_nothing_of_the_fault_does_not_count(fault, expects, g
 def test_every_side_is_played_once(fault):
     asked = []
 
-    def play_side(name):
+    def run_side(name):
         asked.append(name)
         return played(656 if name == "pypi:2" else 576)
 
-    found = list(run_backtest([fault, fault], play_side=play_side, aliases=NO_ALIASES))
+    found = list(run_backtest([fault, fault], run_side=run_side, aliases=NO_ALIASES))
 
     assert asked == ["pypi:2", "pypi:1"]
     assert [one.result for one in found] == ["caught", "caught"]

@@ -2,8 +2,9 @@
 
 import pytest
 
-from tools.releases.survey import SurveyRun, tabulate_coverage
+from tools.releases.survey import tabulate_coverage
 from tools.report.tables import markdown_table
+from tools.sides.results import SideResults
 from traces.schema.model import SCHEMA, Call, Outcome, Recording, ScenarioRecord, Trace
 
 
@@ -32,7 +33,7 @@ def played(*builders, has):
         outcome=Outcome(ok=True, failed_step="", failure=None),
     )
     recordings = {"s": Recording(trace=trace, sites=None)}
-    return SurveyRun(recordings=recordings, unplayable={}, builders=has, seconds=0.0)
+    return SideResults(recordings=recordings, builders=has)
 
 
 def test_builder_is_played_when_it_was_really_called_by_whatever_scenario():
@@ -59,11 +60,11 @@ def unplayed(monkeypatch):
     """Sides that are played."""
     asked = []
 
-    def play_side(session, side, **_):
-        asked.append(side)
+    def run_side(session, side, **_):
+        asked.append(side.text)
         return played(has=())
 
-    monkeypatch.setattr("tools.commands.survey.run_surveyed_side", play_side)
+    monkeypatch.setattr("tools.commands.survey.run_surveyed_side", run_side)
     return asked
 
 

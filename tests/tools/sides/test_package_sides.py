@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tools.errors import ToolError
-from tools.sides import prepare as standing_module
+from tools.sides import prepare as prepare_module
 from tools.sides.environments import Environment
 from tools.sides.parse import parse_side
 from tools.sides.prepare import local_side, parse_python, prepare_side
@@ -65,14 +66,14 @@ def layers_asked_for(monkeypatch):
         asked.append(release)
         return (Path("/layer"),), ""
 
-    monkeypatch.setattr(standing_module, "pinned_layers", pinned)
+    monkeypatch.setattr(prepare_module, "pinned_layers", pinned)
     return asked
 
 
 @pytest.fixture
 def lacking(monkeypatch):
     """Our environment has nothing that sglang needs."""
-    monkeypatch.setattr(standing_module, "_SGLANG_DEPENDENCIES", ("no_such_package",))
+    monkeypatch.setattr(prepare_module, "SGLANG_DEPENDENCIES", ("no_such_package",))
 
 
 @pytest.mark.parametrize("text", ["worktree", "HEAD", "0.5.12", "npm:1", ""])
@@ -131,7 +132,7 @@ def test_release_of_a_tree_is_read_from_metadata_when_it_has_no_version_file(che
 
 def test_tree_gets_the_dependencies_of_its_release(checkout, tmp_path, lacking, layers_asked_for):
     side = side_of(f"dir:{make_tree(tmp_path / 'a', version='0.5.11')}", checkout)
-    with prepare_side(side, root=checkout, python=None) as place:
+    with prepare_side(side, root=checkout) as place:
         assert (place.root, place.layers) == (tmp_path / "a", (Path("/layer"),))
     assert layers_asked_for == ["0.5.11"]
 
@@ -140,7 +141,7 @@ def test_tree_that_does_not_say_its_release_gets_the_newest_dependencies(
     checkout, tmp_path, lacking, layers_asked_for, capsys
 ):
     side = side_of(f"dir:{make_tree(tmp_path / 'a')}", checkout)
-    with prepare_side(side, root=checkout, python=None):
+    with prepare_side(side, root=checkout):
         pass
     assert layers_asked_for == ["0.5.23"]
     assert (
@@ -151,16 +152,16 @@ def test_tree_that_does_not_say_its_release_gets_the_newest_dependencies(
 def test_environment_that_has_the_dependencies_is_used_as_it_is(
     checkout, tmp_path, layers_asked_for, monkeypatch
 ):
-    monkeypatch.setattr(standing_module, "_SGLANG_DEPENDENCIES", ("json",))
+    monkeypatch.setattr(prepare_module, "SGLANG_DEPENDENCIES", ("json",))
     side = side_of(f"dir:{make_tree(tmp_path / 'a', version='0.5.11')}", checkout)
-    with prepare_side(side, root=checkout, python=None) as place:
+    with prepare_side(side, root=checkout) as place:
         assert place == local_side(tmp_path / "a")
     assert layers_asked_for == []
 
 
 def test_interpreter_given_is_used_as_it_is(checkout, tmp_path, lacking, layers_asked_for):
     side = side_of(f"dir:{make_tree(tmp_path / 'a', version='0.5.11')}", checkout)
-    with prepare_side(side, root=checkout, python=parse_python("/bin/sh")) as place:
+    with prepare_side(replace(side, python=parse_python("/bin/sh")), root=checkout) as place:
         assert (place.python, place.layers) == (Path("/bin/sh"), ())
     assert layers_asked_for == []
 
@@ -174,8 +175,8 @@ def test_release_is_played_in_its_environment(checkout, monkeypatch, capsys):
     environment = Environment(
         python=Path(sys.executable), tree=Path("/tree"), layers=(Path("/layer"),), note="older"
     )
-    monkeypatch.setattr(standing_module, "environment_for", {"0.5.12": environment}.__getitem__)
-    with prepare_side(side_of("pypi:0.5.12", checkout), root=checkout, python=None) as place:
+    monkeypatch.setattr(prepare_module, "environment_for", {"0.5.12": environment}.__getitem__)
+    with prepare_side(side_of("pypi:0.5.12", checkout), root=checkout) as place:
         assert (place.root, place.layers) == (Path("/tree"), (Path("/layer"),))
     assert capsys.readouterr().err == "goldentrace: note: older\n"
 
@@ -186,7 +187,7 @@ def test_revision_is_checked_out_with_its_package_alone_and_removed(
     commit = git(repository, "rev-parse", "HEAD~1").strip()
     side = side_of(f"git:{repository}@HEAD~1", checkout)
     assert side.described == {"side": f"git:{repository}@HEAD~1", "commit": commit}
-    with prepare_side(side, root=checkout, python=None) as place:
+    with prepare_side(side, root=checkout) as place:
         assert (place.root / "sglang" / "__init__.py").read_text() == "VALUE = 1\n"
         assert not (place.root.parent / "tools").exists()
     assert layers_asked_for == ["0.5.13"]  # from the tag
@@ -224,6 +225,6 @@ def test_revision_without_the_package_is_refused(checkout, repository):
     side = side_of(f"git:{repository}@HEAD", checkout)
     with (
         pytest.raises(ToolError, match=r"must hold sglang; expected python/sglang or sglang, got"),
-        prepare_side(side, root=checkout, python=None),
+        prepare_side(side, root=checkout),
     ):
         pass

@@ -63,7 +63,7 @@ def test_revision_outside_a_repository_is_refused(tmp_path):
 
 def test_revision_is_checked_out_with_its_assembler_alone_and_removed(repository):
     side = side_of("HEAD~1", root=repository)
-    with prepare_side(side, root=repository, python=None) as place:
+    with prepare_side(side, root=repository) as place:
         assert (place.root / "assembler" / "__init__.py").read_text() == "VALUE = 1\n"
         assert not (place.root / "traces").exists()
         assert worktrees(repository) == 2
@@ -76,7 +76,7 @@ def test_interrupt_removes_the_work_tree(repository):
     side = side_of("HEAD~1", root=repository)
     with (
         pytest.raises(KeyboardInterrupt),
-        prepare_side(side, root=repository, python=None) as place,
+        prepare_side(side, root=repository) as place,
     ):
         raise KeyboardInterrupt
     assert not place.root.exists()
@@ -89,7 +89,7 @@ def test_revision_without_assembler_is_refused_and_cleaned_up(repository):
     side = side_of("HEAD", root=repository)
     with (
         pytest.raises(ToolError, match=r"^git checkout: must succeed; .*'assembler'"),
-        prepare_side(side, root=repository, python=None),
+        prepare_side(side, root=repository),
     ):
         pass
     assert worktrees(repository) == 1
@@ -99,7 +99,7 @@ def test_hooks_do_not_run(repository, tmp_path):
     hook = repository / ".git" / "hooks" / "post-checkout"
     hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
     hook.chmod(0o755)
-    with prepare_side(side_of("HEAD", root=repository), root=repository, python=None):
+    with prepare_side(side_of("HEAD", root=repository), root=repository):
         pass
     assert not (tmp_path / "ran").exists()
 
@@ -111,13 +111,13 @@ def test_variables_of_a_running_hook_are_ignored(repository, monkeypatch, tmp_pa
 
 
 def test_worktree_is_played_where_it_is(repository):
-    with prepare_side(side_of("worktree", root=repository), root=repository, python=None) as place:
+    with prepare_side(side_of("worktree", root=repository), root=repository) as place:
         assert place == local_side(repository)
 
 
 def test_golden_cannot_be_played(repository):
     with (
         pytest.raises(ToolError, match=r"^side: must be playable"),
-        prepare_side(side_of("golden", root=repository), root=repository, python=None),
+        prepare_side(side_of("golden", root=repository), root=repository),
     ):
         pass

@@ -1,9 +1,9 @@
-"""A progress bar is for somebody before a terminal."""
+"""Progress bars are shown on a terminal only."""
 
 import io
 import sys
 
-from tools.progress import progress
+from tools.console import progress
 
 
 class Terminal(io.StringIO):

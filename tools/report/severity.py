@@ -1,4 +1,4 @@
-"""Which causes make a verdict ``fail``."""
+"""Severity of causes: those that make a verdict ``fail``."""
 
 from traces.schema.verdict import Cause, Kind, Level
 
@@ -16,7 +16,7 @@ FINDING_KINDS = frozenset(
 
 
 def fails_gate(cause: Cause, *, strict: bool) -> bool:
-    """Tell whether a cause alone makes the verdict ``fail``.
+    """Return whether a cause alone makes the verdict ``fail``.
 
     Differences of the interface do so only when ``strict``.
     """

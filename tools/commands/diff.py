@@ -1,0 +1,40 @@
+"""``diff``: explains the differences between trace files."""
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from tools.gate.request import build_verdict
+from tools.gate.trace_files import compare_paths
+from tools.options import FormatOption, StrictOption, TargetOption
+from tools.report.output import report_verdict
+from tools.report.render import Format
+from traces.schema.verdict import Verdict
+
+TracePathArgument: TypeAlias = Annotated[
+    Path, typer.Argument(help="A trace, or a directory of traces.")
+]
+
+
+def diff(
+    base: TracePathArgument,
+    head: TracePathArgument,
+    *,
+    target: TargetOption = "native",
+    form: FormatOption = Format.TEXT,
+    strict: StrictOption = False,
+) -> None:
+    """Explain two traces, or two directories of them."""
+
+    def judge() -> tuple[Verdict, tuple[str, ...]]:
+        verdict = build_verdict(
+            compare_paths(base, head),
+            target=target,
+            base={"side": str(base)},
+            head={"side": str(head)},
+            strict=strict,
+        )
+        return verdict, ()
+
+    raise typer.Exit(report_verdict(judge, form=form, target=target, strict=strict))

@@ -1,0 +1,70 @@
+"""Open sides: prepared, with a pool of workers that runs their scenarios."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from tools.console import progress
+from tools.sides.parse import Side
+from tools.sides.prepare import PreparedSide, prepare_side
+from tools.sides.results import SideResults, parse_results
+from tools.workers.pool import WorkerPool
+from tools.workers.protocol import ListBuilders
+from tools.workers.results import run_scenarios
+from traces.targets.common.scenario import Scenario
+
+PoolFactory: TypeAlias = Callable[[PreparedSide], AbstractContextManager[WorkerPool]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSide:
+    """One side with its workers, which start when needed.
+
+    Attributes:
+        root: directory that holds the side's package.
+        pool: workers under both hash seeds.
+    """
+
+    side: Side
+    root: Path
+    pool: WorkerPool
+
+    def run(
+        self, scenarios: Sequence[Scenario], *, device: str, lists_builders: bool = True
+    ) -> SideResults:
+        """Run scenarios and list the builders; one warm worker stays for what follows.
+
+        Args:
+            scenarios: to be run.
+            device: as on the command line.
+            lists_builders: whether the side is searched for builders.
+
+        Raises:
+            ToolError: the side cannot be imported.
+        """
+        start = time.perf_counter()
+        with progress(f"playing {self.side.text}", total=len(scenarios)) as on_run:
+            results = run_scenarios(self.pool, scenarios, device=device, on_run=on_run)
+        builders = self.pool.call(ListBuilders()) if lists_builders else ()
+        self.pool.shrink(1)
+        seconds = time.perf_counter() - start
+        return parse_results(results, builders=builders, seconds=seconds)
+
+
+@contextmanager
+def open_side(side: Side, *, root: Path, open_pool: PoolFactory) -> Iterator[OpenSide]:
+    """Yield a side that can run scenarios; its workers and checkouts end with the block.
+
+    Args:
+        side: as on the command line.
+        root: the checkout.
+        open_pool: returns the workers of a prepared side.
+
+    Raises:
+        ToolError: the side cannot be prepared.
+    """
+    with prepare_side(side, root=root) as prepared, open_pool(prepared) as pool:
+        yield OpenSide(side=side, root=prepared.root, pool=pool)

@@ -1,0 +1,79 @@
+"""Results of one side as recordings, run or read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tools.errors import ToolError
+from tools.workers.results import RunResults
+from traces.schema.canonical import parse, parse_sites
+from traces.schema.model import Recording
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideResults:
+    """Results of one side: its scenarios run, or its goldens read.
+
+    Attributes:
+        recordings: by scenario, in the order asked; only those with the same result under every
+            hash seed. Goldens have no sites.
+        texts: the canonical traces of the same scenarios; empty for goldens.
+        unplayable: the reason, for scenarios that the side has no parts for.
+        problems: one line for each of the others.
+        builders: the side's stack builders, if they were asked for.
+        seconds: time it took.
+    """
+
+    recordings: Mapping[str, Recording]
+    texts: Mapping[str, str] = field(default_factory=dict)
+    unplayable: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    builders: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def called_builders(self) -> dict[str, str]:
+        """The builders that were really called, each under a name of its own.
+
+        A package has builders that others call and strategies that are chosen; scenarios are named
+        for neither.
+        """
+        return {
+            f"{name} {call.call}": call.callee.partition(".")[0]
+            for name, recording in self.recordings.items()
+            for call in recording.trace.calls
+            if call.role == "builder"
+        }
+
+    def require_no_problems(self, *, subject: str, rule: str) -> None:
+        """Refuse results that lack a scenario.
+
+        Raises:
+            ToolError: a scenario was not run to its end, or is not deterministic.
+        """
+        if self.problems:
+            more = len(self.problems) - 1
+            got = self.problems[0] + (f" (and {more} more)" if more else "")
+            raise ToolError(subject, rule, expected="no problem", got=got)
+
+
+def parse_results(results: RunResults, *, builders: tuple[str, ...], seconds: float) -> SideResults:
+    """Return what the workers sent as recordings."""
+    return SideResults(
+        recordings={
+            name: Recording(
+                trace=parse(result.text, subject=name),
+                sites=parse_sites(result.sites, subject=name) if result.sites else None,
+            )
+            for name, result in results.by_scenario.items()
+        },
+        texts={name: result.text for name, result in results.by_scenario.items()},
+        unplayable=results.unplayable,
+        problems=results.problems,
+        builders=builders,
+        seconds=seconds,
+    )
+
+
+def no_scenario_error() -> ToolError:
+    """Return the error of a command that had nothing to run."""
+    return ToolError("scenarios", "must be played", expected="at least one", got=0)
