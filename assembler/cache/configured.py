@@ -3,38 +3,16 @@
 import threading
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from assembler.cache.hierarchical import HierarchicalCache
 from assembler.cache.layout import fix_direct_layout
 from assembler.errors import AssemblyError
-from assembler.groups import ProcessGroup
 from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.group import HostPoolGroup
 from assembler.names import ComponentType
-from assembler.owner import StackOwner
 from assembler.params import CacheInitParams, ServerArgs
-
-
-class AttachFunction(Protocol):
-    """A function that builds a stack with a storage tier and gives it to a cache."""
-
-    def __call__(
-        self,
-        cache: StackOwner,
-        params: CacheInitParams,
-        server_args: ServerArgs,
-        /,
-        *,
-        extra_config: Mapping[str, object] | None,
-        prefetch_threshold: int,
-        load_cache_event: threading.Event | None,
-        enable_storage_metrics: bool,
-        attn_cp_group: ProcessGroup | None,
-        attn_tp_group: ProcessGroup | None,
-    ) -> None:
-        """Build the stack of the model's pools and let ``cache`` adopt it."""
-        ...
+from assembler.stacks.attach import AttachArguments
 
 
 class ConfiguredCache(HierarchicalCache):
@@ -92,18 +70,17 @@ class ConfiguredCache(HierarchicalCache):
             AssemblyError: the stack would not mirror the device pools.
         """
         fix_direct_layout(self.server_args)
-        self._attach_function()(
-            self,
-            self.params,
-            self.server_args,
-            extra_config=extra_config,
-            prefetch_threshold=prefetch_threshold,
-            load_cache_event=self.load_cache_event,
-            enable_storage_metrics=self.params.enable_metrics,
-            attn_cp_group=self.params.attn_cp_cache_group,
-            attn_tp_group=self.params.attn_tp_cache_group,
+        self._attach(
+            AttachArguments(
+                extra_config=extra_config,
+                prefetch_threshold=prefetch_threshold,
+                enable_storage_metrics=self.params.enable_metrics,
+                load_cache_event=self.load_cache_event,
+                attn_cp_group=self.params.attn_cp_cache_group,
+                attn_tp_group=self.params.attn_tp_cache_group,
+            )
         )
 
     @abstractmethod
-    def _attach_function(self) -> AttachFunction:
-        """Return the function that builds the stack of this cache's pools."""
+    def _attach(self, arguments: AttachArguments) -> None:
+        """Build and adopt the stack of this cache's pools."""

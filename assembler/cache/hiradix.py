@@ -2,9 +2,10 @@
 
 from typing_extensions import override
 
-from assembler.cache.configured import AttachFunction, ConfiguredCache
+from assembler.cache.configured import ConfiguredCache
 from assembler.names import ComponentType
 from assembler.stacks.attach import (
+    AttachArguments,
     adopt_plain_stack,
     attach_hybrid_nsa_pool_to_hiradix_cache,
     has_sidecar,
@@ -20,7 +21,10 @@ class HiRadixCache(ConfiguredCache):
     components = (ComponentType.FULL,)
 
     @override
-    def _attach_function(self) -> AttachFunction:
+    def _attach(self, arguments: AttachArguments) -> None:
         if has_sidecar(self.params):
-            return attach_hybrid_nsa_pool_to_hiradix_cache
-        return adopt_plain_stack
+            attach_hybrid_nsa_pool_to_hiradix_cache(
+                self, self.params, self.server_args, **arguments
+            )
+        else:
+            adopt_plain_stack(self, self.params, self.server_args, arguments)

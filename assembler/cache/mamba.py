@@ -2,10 +2,10 @@
 
 from typing_extensions import override
 
-from assembler.cache.configured import AttachFunction, ConfiguredCache
+from assembler.cache.configured import ConfiguredCache
 from assembler.host_pools.base import HostKVCache
 from assembler.names import ComponentType, PoolName
-from assembler.stacks.attach import attach_hybrid_pool_to_mamba_cache
+from assembler.stacks.attach import AttachArguments, attach_hybrid_pool_to_mamba_cache
 
 
 class HiMambaRadixCache(ConfiguredCache):
@@ -22,5 +22,5 @@ class HiMambaRadixCache(ConfiguredCache):
         return self.host_pool_group.get_pool(PoolName.MAMBA)
 
     @override
-    def _attach_function(self) -> AttachFunction:
-        return attach_hybrid_pool_to_mamba_cache
+    def _attach(self, arguments: AttachArguments) -> None:
+        attach_hybrid_pool_to_mamba_cache(self, self.params, self.server_args, **arguments)

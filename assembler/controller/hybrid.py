@@ -1,8 +1,9 @@
-"""Moves the slots of all pools of a group between device and host, on streams of its own."""
+"""The cache controller: moves slots of all pools of a group between device and host."""
 
 import itertools
 import threading
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -21,23 +22,48 @@ from assembler.params import KVSlotAllocator
 from assembler.validation import validate_draft_pools
 
 
+class _Request(NamedTuple):
+    """Arguments that ``write`` and ``load`` have in common."""
+
+    node_id: int
+    priority: int | None
+    extra_pools: Sequence[PoolTransfer] | None
+
+
 class HybridCacheController:
-    """Backs up and loads slots for a cache, which decides what and when.
+    """A controller that backs up and loads slots for a cache, which decides what and when.
 
     Backups run on the stream ``write``, all layers in one operation. Loads run on ``load``, layer
     by layer, and readers of the device pool wait for their own layer only. The constructor
-    registers :attr:`layer_done_counter` on the allocator's (outer) device pool; whoever owns a
-    Mamba hybrid's request pool registers it there as well.
+    registers :attr:`layer_done_counter` on the allocator's (outer) device pool; the cache registers
+    it on a Mamba hybrid's request pool as well.
 
     A slot that takes part in an operation may be freed or overwritten only when the
     ``finish_event`` of its acknowledgement is done. A host slot just written may be loaded from
     then on too: the two streams are not ordered with each other.
 
+    Args:
+        token_to_kv_pool_allocator: hands out device slots and knows the device pool.
+        mem_pool_host: the host pools.
+        page_size: tokens of a page.
+        tp_group: the ranks that keep the same cache.
+        load_cache_event: the cache's signal that loads are wanted.
+        attn_cp_group: attention context-parallel ranks, as an object; the rank comes from it.
+        attn_tp_group: attention tensor-parallel ranks, likewise.
+        write_policy: a :class:`~assembler.names.WritePolicy` value.
+        io_backend: an :class:`~assembler.names.IoBackend` value.
+        pp_rank: pipeline stage, from 0.
+        pp_size: number of pipeline stages.
+        transfer_layer_num: stage-local layers of a load, over all pools; None for the device
+            pool's.
+        storage_backend, prefetch_threshold, model_name, storage_backend_extra_config,
+            enable_storage_metrics: kept and not used: this package has no storage tier yet.
+
     Attributes:
-        mem_pool_device_allocator: hands out device slots.
+        mem_pool_device_allocator: the argument ``token_to_kv_pool_allocator``.
         mem_pool_device: the allocator's device pool.
         layer_num: stage-local layers of a load, over all pools.
-        layer_done_counter: what readers of the device pool wait on.
+        layer_done_counter: the counter that readers of the device pool wait on.
         write_queue: operations waiting for ``start_writing``.
         load_queue: operations waiting for ``start_loading``.
         ack_write_queue: launched backups, oldest first.
@@ -45,8 +71,7 @@ class HybridCacheController:
         attn_cp_rank: place in ``attn_cp_group``, 0 without one.
         attn_cp_size: members of ``attn_cp_group``, 1 without one.
 
-    The other constructor arguments are attributes of the same name. Those of the storage tier are
-    kept and not used yet: there is no storage tier in this package.
+    The other arguments are attributes of the same name.
 
     Source: sglang 0.5.12 ``hybrid_cache_controller.py``, ``cache_controller.py``.
     """
@@ -71,26 +96,7 @@ class HybridCacheController:
         transfer_layer_num: int | None = None,
         enable_storage_metrics: bool = False,  # noqa: FBT001, FBT002 - the field's signature
     ) -> None:
-        """Prepare streams, queues and the layer counter.
-
-        Args:
-            token_to_kv_pool_allocator: hands out device slots and knows the device pool.
-            mem_pool_host: the host pools.
-            page_size: tokens of a page.
-            tp_group: the ranks that keep the same cache.
-            load_cache_event: the cache's signal that loads are wanted.
-            attn_cp_group: attention context-parallel ranks, as an object; the rank comes from it.
-            attn_tp_group: attention tensor-parallel ranks, likewise.
-            write_policy: a :class:`~assembler.names.WritePolicy` value.
-            io_backend: an :class:`~assembler.names.IoBackend` value.
-            storage_backend: name of the storage tier.
-            prefetch_threshold: tokens below which storage is not asked.
-            model_name: goes into storage keys.
-            storage_backend_extra_config: the storage tier's own settings.
-            pp_rank: pipeline stage, from 0, of ``pp_size``.
-            pp_size: number of pipeline stages.
-            transfer_layer_num: stage-local layers over all pools; None for the device pool's.
-            enable_storage_metrics: whether the storage tier counts what it does.
+        """Create streams, queues and the layer counter.
 
         Raises:
             AssemblyError: the write policy is unknown.
@@ -115,14 +121,13 @@ class HybridCacheController:
         self.pp_rank = pp_rank
         self.pp_size = pp_size
         self.enable_storage_metrics = enable_storage_metrics
-        self.device = self.mem_pool_device.device
-        self.layer_num = (
-            self.mem_pool_device.layer_num if transfer_layer_num is None else transfer_layer_num
-        )
-        self._open_queues()
+        self._open_queues(transfer_layer_num)
 
-    def _open_queues(self) -> None:
-        """Create what operations run through and make the device pool wait for loads."""
+    def _open_queues(self, transfer_layer_num: int | None) -> None:
+        """Create streams and queues, and make the device pool wait for loads."""
+        pool = self.mem_pool_device
+        self.device = pool.device
+        self.layer_num = pool.layer_num if transfer_layer_num is None else transfer_layer_num
         self.write_queue: list[CacheOperation] = []
         self.load_queue: list[CacheOperation] = []
         self.ack_write_queue: list[HiCacheAck] = []
@@ -130,7 +135,7 @@ class HybridCacheController:
         self.write_stream = self.device.new_stream("write")
         self.load_stream = self.device.new_stream("load")
         self.layer_done_counter = LayerDoneCounter(device=self.device, layer_num=self.layer_num)
-        self.mem_pool_device.register_layer_transfer_counter(self.layer_done_counter)
+        pool.register_layer_transfer_counter(self.layer_done_counter)
         self._copier = StackCopier(
             device=self.device, group=self.mem_pool_host, io_backend=self.io_backend
         )
@@ -188,15 +193,9 @@ class HybridCacheController:
         )
         if host_indices is None:
             return None
-        operation = self._admit(
-            grant=grant,
-            direction=Direction.BACKUP,
-            host_indices=host_indices,
-            device_indices=device_indices,
-            node_id=node_id,
-            priority=priority,
-            extra_pools=extra_pools,
-        )
+        request = _Request(node_id=node_id, priority=priority, extra_pools=extra_pools)
+        indices = (host_indices, device_indices)
+        operation = self._admit(grant, indices, Direction.BACKUP, request)
         if operation is None:
             return None
         self.write_queue.append(operation)
@@ -230,15 +229,9 @@ class HybridCacheController:
         )
         if device_indices is None:
             return None
-        operation = self._admit(
-            grant=grant,
-            direction=Direction.LOAD,
-            host_indices=host_indices,
-            device_indices=device_indices,
-            node_id=node_id,
-            priority=priority,
-            extra_pools=extra_pools,
-        )
+        request = _Request(node_id=node_id, priority=priority, extra_pools=extra_pools)
+        indices = (host_indices, device_indices)
+        operation = self._admit(grant, indices, Direction.LOAD, request)
         if operation is None:
             return None
         self.load_queue.append(operation)
@@ -255,6 +248,8 @@ class HybridCacheController:
         operation = merge_operations(self.write_queue)
         self.write_queue.clear()
         start, finish = self.device.new_event("write.start"), self.device.new_event("write.finish")
+        # Recorded before switching streams: the event stands for the caller's work, which wrote the
+        # rows and the slot numbers that the copies read.
         start.record(self.device.current_stream())
         try:
             with self.device.on(self.write_stream):
@@ -262,9 +257,12 @@ class HybridCacheController:
                 placed = self._copier.place(operation)
                 self._copier.backup(placed)
                 finish.record(self.write_stream)
+                # Held on the stream that reads them, both the cache's tensors and the copies that
+                # place() made: torch's allocator only knows the stream they were allocated on.
                 hold_operation(stream=self.write_stream, operation=operation)
                 hold_operation(stream=self.write_stream, operation=placed)
         except Exception:
+            # Copies launched before the error still use the slots: wait, then free them.
             self.write_stream.synchronize()
             operation.give_back()
             raise
@@ -295,6 +293,8 @@ class HybridCacheController:
                 self.load_stream.wait_event(events.start_event)
                 placed = self._copier.place(operation)
                 for layer in range(self.layer_num):
+                    # A layer's event is recorded before the next layer is launched, so that the
+                    # forward pass can start on layer 0 while later layers are still loading.
                     self._copier.load_layer(placed, layer=layer)
                     events.complete(layer=layer, stream=self.load_stream)
                 hold_operation(stream=self.load_stream, operation=operation)
@@ -350,17 +350,14 @@ class HybridCacheController:
 
     def _admit(
         self,
-        *,
         grant: Grant,
+        indices: tuple[torch.Tensor, torch.Tensor],
         direction: Direction,
-        host_indices: torch.Tensor,
-        device_indices: torch.Tensor,
-        node_id: int,
-        priority: int | None,
-        extra_pools: Sequence[PoolTransfer] | None,
+        request: _Request,
     ) -> CacheOperation | None:
         """Resolve the sidecars of a request, or give back everything it took and return None."""
-        transfers = tuple(extra_pools or ())
+        host_indices, device_indices = indices
+        transfers = tuple(request.extra_pools or ())
         try:
             is_resolved = resolve_transfers(
                 grant=grant,
@@ -380,8 +377,8 @@ class HybridCacheController:
         return CacheOperation(
             host_indices=host_indices,
             device_indices=device_indices,
-            node_ids=(node_id,),
-            priority=arrival if priority is None else priority,
+            node_ids=(request.node_id,),
+            priority=arrival if request.priority is None else request.priority,
             pool_transfers=transfers,
             grants=(grant,),
         )

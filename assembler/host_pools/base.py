@@ -12,7 +12,7 @@ from assembler.errors import PoolError, TransferError
 from assembler.geometry import PlaneGeometry, PoolGeometry
 from assembler.host_pools.sizing import check_host_memory
 from assembler.names import Direction, HostLayout, IoBackend, PoolName
-from assembler.transfer.engine import move
+from assembler.transfer.engine import LayerRows, move
 from assembler.transfer.rows import RowMap
 from assembler.transfer.windows import device_window, host_window
 
@@ -298,13 +298,17 @@ class HostKVCache(ABC):
                 row_bytes=host.row_bytes,
             )
             move(
+                self.device,
                 direction=direction,
                 backend=backend,
-                host_pool=self,
-                plane=plane.name,
-                layer=layer,
-                host=host,
-                device=device,
+                layer_rows=LayerRows(
+                    owner=self,
+                    plane=plane.name,
+                    layer=layer,
+                    row_map=self.row_map,
+                    host=host,
+                    device=device,
+                ),
                 host_indices=host_indices,
                 device_indices=device_indices,
             )

@@ -43,6 +43,17 @@ class SharedStackArguments(TypedDict):
     storage_backend_extra_config: NotRequired[Mapping[str, object] | None]
 
 
+class AttachArguments(TypedDict):
+    """Keywords of the attach functions of caches with a storage tier."""
+
+    extra_config: Mapping[str, object] | None
+    prefetch_threshold: int
+    enable_storage_metrics: bool
+    load_cache_event: threading.Event | None
+    attn_cp_group: ProcessGroup | None
+    attn_tp_group: ProcessGroup | None
+
+
 def attach_hybrid_pool_to_unified_cache(
     cache: StackOwner,
     params: CacheInitParams,
@@ -109,14 +120,15 @@ def attach_hybrid_nsa_pool_to_hiradix_cache(
     Source: sglang 0.5.12 ``hybrid_pool_assembler.py:907-963``; its ``override_kv_cache_dim`` is
         what 0.5.11 lost and #25022 restored.
     """
-    shared = _without_storage(
-        params,
-        server_args,
+    arguments = AttachArguments(
+        extra_config=extra_config,
+        prefetch_threshold=prefetch_threshold,
+        enable_storage_metrics=enable_storage_metrics,
         load_cache_event=load_cache_event,
         attn_cp_group=attn_cp_group,
         attn_tp_group=attn_tp_group,
     )
-    shared = _with_storage(shared, extra_config, prefetch_threshold, enable_storage_metrics)
+    shared = _with_storage(params, server_args, arguments)
     if not has_sidecar(params):
         raise _wrong_pools(params, expected="a pool with index keys")
     radix_cache.adopt(*_full_stack(radix_cache, shared))
@@ -142,14 +154,15 @@ def attach_hybrid_pool_to_mamba_cache(
     Raises:
         AssemblyError: the pools are no such hybrid, or the stack would not mirror them.
     """
-    shared = _without_storage(
-        params,
-        server_args,
+    arguments = AttachArguments(
+        extra_config=extra_config,
+        prefetch_threshold=prefetch_threshold,
+        enable_storage_metrics=enable_storage_metrics,
         load_cache_event=load_cache_event,
         attn_cp_group=attn_cp_group,
         attn_tp_group=attn_tp_group,
     )
-    shared = _with_storage(shared, extra_config, prefetch_threshold, enable_storage_metrics)
+    shared = _with_storage(params, server_args, arguments)
     mamba_cache.adopt(*_mamba_stack(mamba_cache, shared))
 
 
@@ -157,30 +170,16 @@ def adopt_plain_stack(
     radix_cache: StackOwner,
     params: CacheInitParams,
     server_args: ServerArgs,
-    *,
-    extra_config: Mapping[str, object] | None,
-    prefetch_threshold: int,
-    load_cache_event: threading.Event | None,
-    enable_storage_metrics: bool,
-    attn_cp_group: ProcessGroup | None,
-    attn_tp_group: ProcessGroup | None,
+    arguments: AttachArguments,
 ) -> None:
     """Build the stack of a pool of keys and values or latent rows for a radix cache.
 
-    The arguments are those of :func:`attach_hybrid_nsa_pool_to_hiradix_cache`. The field has no
-    attach function for these pools, so this one is not recorded.
+    The field has no attach function for these pools, so goldens do not record this one.
 
     Raises:
         AssemblyError: the stack would not mirror the pool.
     """
-    shared = _without_storage(
-        params,
-        server_args,
-        load_cache_event=load_cache_event,
-        attn_cp_group=attn_cp_group,
-        attn_tp_group=attn_tp_group,
-    )
-    shared = _with_storage(shared, extra_config, prefetch_threshold, enable_storage_metrics)
+    shared = _with_storage(params, server_args, arguments)
     radix_cache.adopt(*_full_stack(radix_cache, shared))
 
 
@@ -210,18 +209,22 @@ def _without_storage(
 
 
 def _with_storage(
-    shared: SharedStackArguments,
-    extra_config: Mapping[str, object] | None,
-    prefetch_threshold: int,
-    enable_storage_metrics: bool,  # noqa: FBT001 - private, three callers
+    params: CacheInitParams, server_args: ServerArgs, arguments: AttachArguments
 ) -> SharedStackArguments:
-    """Return shared arguments with those of the storage tier that ``server_args`` name."""
+    """Return the shared arguments of a stack with the storage tier of ``server_args``."""
+    shared = _without_storage(
+        params,
+        server_args,
+        load_cache_event=arguments["load_cache_event"],
+        attn_cp_group=arguments["attn_cp_group"],
+        attn_tp_group=arguments["attn_tp_group"],
+    )
     return {
         **shared,
-        "storage_backend": shared["server_args"].hicache_storage_backend,
-        "storage_backend_extra_config": extra_config,
-        "prefetch_threshold": prefetch_threshold,
-        "enable_storage_metrics": enable_storage_metrics,
+        "storage_backend": server_args.hicache_storage_backend,
+        "storage_backend_extra_config": arguments["extra_config"],
+        "prefetch_threshold": arguments["prefetch_threshold"],
+        "enable_storage_metrics": arguments["enable_storage_metrics"],
     }
 
 

@@ -1,1 +1,1 @@
-"""Moving rows between pools: what a row is, which rows a slot means, how bytes travel."""
+"""Row transfers between host pools and device pools, by address or by tensor slices."""

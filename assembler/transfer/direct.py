@@ -1,4 +1,4 @@
-"""The ``direct`` backend: slice copies of tensors, so that torch checks shapes."""
+"""The ``direct`` backend: slice copies of tensors, whose shapes torch checks."""
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -6,9 +6,10 @@ from itertools import pairwise
 import torch
 from typing_extensions import override
 
-from assembler.device.access import MemoryAccess, row_access
+from assembler.device.access import MemoryAccess, row_access, tensor_access
+from assembler.device.base import Device
 from assembler.errors import TransferError
-from assembler.transfer.mover import RowMover
+from assembler.transfer.mover import RowMover, SlotPairs
 from assembler.transfer.windows import RowWindow
 
 
@@ -19,6 +20,31 @@ class DirectRowMover(RowMover):
 
     Source: sglang ``sgl-kernel/csrc/kvcacheio/transfer.cu`` (``transfer_kv_direct``).
     """
+
+    @override
+    def admit(
+        self, accelerator: Device, slots: SlotPairs, *, host: RowWindow, label: str
+    ) -> tuple[MemoryAccess, ...]:
+        indices = (slots.host_indices, slots.device_indices)
+        for tensor in indices:
+            # Slice bounds are Python integers: reading them from device memory would make the host
+            # wait for the stream at every run of rows.
+            if not tensor.is_cpu:
+                raise TransferError(
+                    slots.subject,
+                    "direct needs slots in host memory",
+                    expected="cpu",
+                    got=tensor.device,
+                )
+        reads = tuple(tensor_access(tensor) for tensor in indices)
+        accelerator.host_access(label=f"{label}: read slots", reads=reads, writes=())
+        slots.check()
+        return ()
+
+    @override
+    def addressed(self, accelerator: Device, window: RowWindow) -> RowWindow:
+        # torch's copy finds the address of pinned memory itself; the tensor stays a host tensor.
+        return window
 
     @override
     def check(self, *, subject: str, src: RowWindow, dst: RowWindow) -> None:
@@ -33,6 +59,8 @@ class DirectRowMover(RowMover):
         _check_inside(dst, dst_rows)
         for start, stop in _runs(src=src, dst=dst, src_rows=src_rows, dst_rows=dst_rows):
             taken = _run_of(src, src_rows, start, stop)
+            # Without non_blocking the host would wait for each run. With pageable memory it may
+            # wait all the same: the driver stages such copies.
             _run_of(dst, dst_rows, start, stop).copy_(taken, non_blocking=True)
 
     @override
@@ -51,7 +79,8 @@ def _runs(
         breaks = ((src_rows.diff() != 1) | (dst_rows.diff() != 1)).nonzero().view(-1) + 1
         edges = [0, *breaks.tolist(), row_num]
     else:
-        # Several strided rows are no block of memory: torch would stage them in pageable memory.
+        # Strided rows are not one block of memory: torch would gather several of them into a
+        # pageable temporary first, and such a copy blocks the host. One row is one block.
         edges = list(range(row_num + 1))
     yield from pairwise(edges)
 

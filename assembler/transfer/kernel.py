@@ -5,9 +5,10 @@ from collections.abc import Callable
 import torch
 from typing_extensions import override
 
-from assembler.device.access import MemoryAccess, StridedRows
+from assembler.device.access import MemoryAccess, StridedRows, tensor_access
+from assembler.device.base import Device
 from assembler.errors import TransferError
-from assembler.transfer.mover import RowMover
+from assembler.transfer.mover import RowMover, SlotPairs
 from assembler.transfer.windows import RowWindow
 
 # The field's copy kernels move eight bytes at a time and refuse other row sizes.
@@ -22,6 +23,36 @@ class KernelRowMover(RowMover):
 
     Source: sglang ``sgl-kernel/csrc/kvcacheio/transfer.cu``.
     """
+
+    @override
+    def admit(
+        self, accelerator: Device, slots: SlotPairs, *, host: RowWindow, label: str
+    ) -> tuple[MemoryAccess, ...]:
+        # A kernel that gets a pageable address fails only when it runs, with an illegal memory
+        # access that makes the CUDA context unusable; here the pool can still be named.
+        if not accelerator.is_pinned(host.base):
+            raise TransferError(
+                slots.subject,
+                "kernel needs page-locked host memory",
+                expected="pinned",
+                got="pageable",
+            )
+        indices = (slots.host_indices, slots.device_indices)
+        for tensor in indices:
+            if tensor.device != accelerator.torch_device:
+                raise TransferError(
+                    slots.subject,
+                    "kernel needs slots in device memory",
+                    expected=accelerator.torch_device,
+                    got=tensor.device,
+                )
+        # The kernel reads the slots when it runs, so they must outlive the launch: declared reads
+        # are held until the stream has passed them.
+        return tuple(tensor_access(tensor) for tensor in indices)
+
+    @override
+    def addressed(self, accelerator: Device, window: RowWindow) -> RowWindow:
+        return window.mapped_by(accelerator)
 
     @override
     def check(self, *, subject: str, src: RowWindow, dst: RowWindow) -> None:
@@ -39,6 +70,8 @@ class KernelRowMover(RowMover):
     def move_rows(
         self, *, src: RowWindow, dst: RowWindow, src_rows: torch.Tensor, dst_rows: torch.Tensor
     ) -> None:
+        # index_select and index_copy_ run on the current stream and read the rows on the device;
+        # advanced indexing with a boolean mask, or item(), would synchronise.
         moved = _addressed(src).index_select(0, src_rows)
         _addressed(dst).index_copy_(0, dst_rows, moved)
 
@@ -55,6 +88,8 @@ class KernelRowMover(RowMover):
 
 def _addressed(window: RowWindow) -> torch.Tensor:
     """Return the rows by address as ``(row_num, row_bytes / 8) int64``."""
+    # as_strided checks the span against the storage, not the rows against the shape: the stride may
+    # be the other pool's, and then rows run into each other without an error, as in the field.
     past_first = window.base.numel() - window.offset_bytes - window.row_bytes
     row_num = past_first // window.stride_bytes + 1
     words = window.base[: window.base.numel() // WORD_BYTES * WORD_BYTES].view(torch.int64)

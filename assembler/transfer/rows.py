@@ -1,7 +1,4 @@
-"""Which rows a list of slots means, on the host side and on the device side.
-
-Slots are what a controller hands over; rows are what an engine moves.
-"""
+"""Row maps: from the slots of a controller to the rows that a transfer moves."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -13,10 +10,10 @@ from assembler.errors import TransferError
 
 
 class RowMap(ABC):
-    """Turns slots into rows.
+    """A map from slots to rows.
 
-    All methods but :meth:`check` are plain tensor arithmetic, asynchronous where the slots live on
-    a device.
+    All methods but :meth:`check` are tensor arithmetic, asynchronous where the slots live on a
+    device.
     """
 
     @abstractmethod
@@ -29,7 +26,7 @@ class RowMap(ABC):
 
     @abstractmethod
     def row_num(self, slot_num: int) -> int:
-        """Return how many rows that many slots are.
+        """Return the number of rows of that many slots.
 
         Raises:
             TransferError: the slots cannot be whole rows.
@@ -69,7 +66,7 @@ class PageRows(RowMap):
     """One row for each page: every ``page_size`` slots must be one aligned page.
 
     Attributes:
-        subject: whose transfers these are, for errors.
+        subject: the pool, for errors.
         page_size: slots in a page.
     """
 
@@ -148,4 +145,5 @@ class HeadRows(RowMap):
         del slots
 
     def _heads(self, slots: torch.Tensor) -> torch.Tensor:
+        # Created beside the slots: a host tensor here would be copied at every call, and wait.
         return torch.arange(self.head_num, device=slots.device)

@@ -1,4 +1,4 @@
-"""Two views of the rows of one plane and layer: as a tensor, and as addresses.
+"""Row windows: the rows of one plane and layer, as a tensor and as addresses.
 
 The ``direct`` backend slices the tensor, so torch checks shapes. The ``kernel`` backend works with
 offset, stride and row bytes, as the field's copy kernels do, so nothing checks shapes.
@@ -14,7 +14,7 @@ from assembler.device.base import Device
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowWindow:
-    """Where the rows of one plane and layer lie.
+    """Addresses of the rows of one plane and layer.
 
     Attributes:
         tensor: the rows, ``(row_num, *row_shape)``; may be strided along the first axis.
@@ -32,7 +32,7 @@ class RowWindow:
 
     @property
     def is_dense(self) -> bool:
-        """Whether consecutive rows touch, so that a run of rows is one block of memory."""
+        """True when consecutive rows touch, so that a run of rows is one block of memory."""
         return self.stride_bytes == self.row_bytes
 
     def mapped_by(self, device: Device) -> "RowWindow":
@@ -49,6 +49,8 @@ def host_window(*, buffer: torch.Tensor, rows: torch.Tensor) -> RowWindow:
     return RowWindow(
         tensor=rows,
         base=_flat_bytes(buffer),
+        # data_ptr counts from the storage's start plus the view's own offset, so the difference is
+        # right for any view of the buffer, also for one of a part of a larger tensor.
         offset_bytes=rows.data_ptr() - buffer.data_ptr(),
         stride_bytes=rows.stride(0) * item_bytes,
         row_bytes=math.prod(rows.shape[1:]) * item_bytes,

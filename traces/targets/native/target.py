@@ -223,13 +223,15 @@ def _draft_pool_namings(values: Values) -> Iterator[PoolNaming]:
 
 
 def _transfer_observation(values: Values, result: int) -> TransferObservation:
-    host_pool: HostKVCache = values["host_pool"]
+    layer_rows: engine.LayerRows = values["layer_rows"]
+    host_pool = layer_rows.owner
+    assert isinstance(host_pool, HostKVCache)
     return TransferObservation(
         direction=Direction(values["direction"]).value,
         host_pool=host_pool,
         device_pool=None,
-        plane=values["plane"],
-        layer=values["layer"],
+        plane=layer_rows.plane,
+        layer=layer_rows.layer,
         device_slots=values["device_indices"],
         host_slots=values["host_indices"],
         rows=values["device_indices"].numel() // host_pool.slots_per_row,
