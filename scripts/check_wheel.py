@@ -1,8 +1,6 @@
-"""Build the wheel, install it apart from the checkout, and play goldens out of it.
+"""Build the wheel and run the gate's check from it: `python scripts/check_wheel.py`.
 
-    .venv/bin/python scripts/check_wheel.py
-
-Fails when the wheel lacks a file, carries one it should not, or does not behave like the checkout.
+Fails when the wheel lacks a file, contains one it should not, or behaves unlike the checkout.
 """
 
 import os
@@ -17,7 +15,7 @@ TOP_LEVEL = {"assembler", "traces", "tools"}
 
 
 def run(*command: str, cwd: Path, **environment: str) -> str:
-    """Run a command and return what it prints; its failure is ours."""
+    """Run a command and return its output; its failure ends the script."""
     variables = {**os.environ, **environment}
     done = subprocess.run(
         command, cwd=cwd, env=variables, check=True, stdout=subprocess.PIPE, text=True
@@ -26,7 +24,7 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
 
 
 def check_contents(wheel: Path) -> None:
-    """Every tracked source and golden is in the wheel, and no other top-level name."""
+    """Require every source file and golden in the wheel, and no other top-level name."""
     names = set(zipfile.ZipFile(wheel).namelist())
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     if tops != TOP_LEVEL:
@@ -41,10 +39,11 @@ def check_contents(wheel: Path) -> None:
     }
     missing = sorted(wanted - names)
     if missing:
-        raise SystemExit(f"wheel: every source file is in it; expected {missing[0]}, got none")
+        raise SystemExit(f"wheel: every source file must be in it; expected {missing[0]}, got none")
 
 
 def main() -> None:
+    """Build, install and check the wheel."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         run(sys.executable, "-m", "build", "--wheel", "--outdir", scratch, str(ROOT), cwd=ROOT)
@@ -59,7 +58,7 @@ def main() -> None:
             PYTHONPATH=str(site),
         )
         if not Path(where.strip()).is_relative_to(site):
-            raise SystemExit(f"wheel: its own code is played; expected {site}, got {where.strip()}")
+            raise SystemExit(f"wheel: its own code must run; expected {site}, got {where.strip()}")
         verdict = run(
             *(sys.executable, "-m", "tools.cli", "check"), cwd=folder, PYTHONPATH=str(site)
         )

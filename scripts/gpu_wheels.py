@@ -1,7 +1,7 @@
-"""Wheels of one release of sglang for a machine with a GPU that can fetch nothing.
+"""Fill a directory with the wheels of an sglang release for a GPU machine without a network.
 
-`python -m scripts.gpu_wheels 0.5.12 --present names.txt` fills a directory with everything that the
-machine lacks: the release, its kernels for Hopper, its pinned dependencies and ours.
+Usage: `python -m scripts.gpu_wheels 0.5.12 --present names.txt`. The wheels are the release, its
+kernels for Hopper, its pinned dependencies and ours, without those that the machine has.
 """
 
 import argparse
@@ -55,7 +55,7 @@ Download = Callable[[Sequence[str], Path], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prepare the wheels of one release; print what they weigh."""
+    """Prepare the wheels of one release; print their number and size."""
     parser = argparse.ArgumentParser(prog="python -m scripts.gpu_wheels", description=__doc__)
     parser.add_argument("release", help="version of sglang")
     parser.add_argument(
@@ -114,7 +114,7 @@ def read_present(file: Path) -> frozenset[str]:
 
 
 def kernel_files(wheel: Path) -> list[str]:
-    """Return what a release asks for to run and to compile its kernels."""
+    """Return the requirements of a release that run and compile its kernels."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         wanted = Metadata.from_email(archive.read(name), validate=False).requires_dist or []
@@ -127,7 +127,7 @@ def kernel_files(wheel: Path) -> list[str]:
 
 
 def trim_wheel(wheel: Path, into: Path, *, keeps: KeepsFile) -> Path:
-    """Write a wheel of the same name that holds what ``keeps`` says, and the record of it."""
+    """Write a wheel of the same name with the files that ``keeps`` accepts, and their record."""
     target = into / wheel.name
     rows: list[tuple[str, str, str]] = []
     record = ""
@@ -149,21 +149,21 @@ def trim_wheel(wheel: Path, into: Path, *, keeps: KeepsFile) -> Path:
 
 
 def keeps_release(name: str) -> bool:
-    """Tell whether a file of sglang's wheel is kept."""
+    """Return whether a file of sglang's wheel is kept."""
     return not name.startswith(_UNUSED_FOLDERS)
 
 
 def keeps_kernels(name: str) -> bool:
-    """Tell whether a file of a kernel wheel is kept: Python, and what runs on Hopper."""
+    """Return whether a file of a kernel wheel is kept: Python, and binaries for Hopper."""
     own = name.startswith("sgl_kernel/")
     return own and (name.endswith(".py") or name.startswith(_HOPPER))
 
 
 def pip_download(requirements: Sequence[str], into: Path) -> None:
-    """Get wheels for the machine's Python.
+    """Download wheels for the machine's Python.
 
     Raises:
-        ToolError: pip failed; the message holds the last thing that it said.
+        ToolError: pip failed; the message holds its errors.
     """
     command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--only-binary", ":all:", "--implementation", "cp", "--python-version", PYTHON]
@@ -185,7 +185,7 @@ def pip_download(requirements: Sequence[str], into: Path) -> None:
 
 
 def _dependencies(release: str, present: frozenset[str]) -> list[str]:
-    """Return what travels: the release's own pins and ours, and what the machine lacks else."""
+    """Return the release's own pins and ours, and those of the others that the machine lacks."""
     own, *shared = pins_of(release).lists
     found = {
         canonicalize_name(one.name): one
@@ -210,7 +210,7 @@ def _lines(file: Path) -> list[str]:
 
 
 def _our_requirements() -> list[Requirement]:
-    """Return what this project itself needs, its tests included, as it is pinned for them."""
+    """Return the requirements of this project and its tests, as they are pinned."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]["test"]
     pinned = {
