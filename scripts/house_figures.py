@@ -60,10 +60,11 @@ LAYOUT_TOKENS = {
 NOT_PLACES = ("tests/", "traces/golden/")
 # What `--check` allows for now: rule and number; a rule that is not listed allows none.
 REMAINING = {
-    "module circles": 4,
-    "folder circles": 4,
-    "functions over 60 lines": 3,
-    "first docstring lines with a question word": 105,
+    "public class names in several modules": 2,
+    "module circles": 2,
+    "folder circles": 1,
+    "functions over 60 lines": 1,
+    "first docstring lines with a question word": 77,
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
