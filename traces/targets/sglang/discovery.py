@@ -198,7 +198,7 @@ def all_names_of(newest: str) -> tuple[str, ...]:
 
 @contextmanager
 def _refuse_compilation() -> Iterator[None]:
-    """Make modules that compile native code on import fail: it takes minutes."""
+    """Raise in modules that compile native code on import, which takes minutes."""
 
     def refuse(*_arguments: object, **_named: object) -> None:
         raise ImportError("compiles native code when it is imported")

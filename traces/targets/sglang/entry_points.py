@@ -330,5 +330,5 @@ def _ranks(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _indices(layers: tuple[int, ...]) -> dict[int, int]:
-    """Return stage-local layer ids with their places in a pool."""
+    """Return the place in a pool of each stage-local layer id."""
     return {layer: index for index, layer in enumerate(layers)}

@@ -187,7 +187,7 @@ class RankContexts:
         )
 
     def _set_token_hash(self) -> None:
-        """Make keys without the extension that some releases compile for it."""
+        """Replace the extension that some releases compile for the keys of storage."""
         if find_part(_NATIVE_HASH, _NATIVE_HASH_LOADER) is not None:
             module = importlib.import_module(_NATIVE_HASH)
             self._undo_stack.enter_context(patch.object(module, _NATIVE_HASH_LOADER, TokenHash))

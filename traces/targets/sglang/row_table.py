@@ -16,7 +16,7 @@ from traces.targets.sglang.memory_map import BufferLocation, MemoryMap
 
 # Rows of this layout lie head by head: no row is one piece of memory.
 _SPLIT_LAYOUT = "page_head"
-# What a host pool keeps beside its rows: views of device memory, and copies of what it was told.
+# Buffers of a host pool beside its rows: views of device memory, and copies of arguments.
 _NO_ROWS = ("device_", "decl.")
 
 
@@ -25,9 +25,9 @@ class MovedRows:
     """The device rows of one move.
 
     Attributes:
-        pool: whose rows they are; None where no plane of the stack holds them.
-        plane: their kind.
-        num: how many.
+        pool: name of the pool; None where no plane of the stack holds the rows.
+        plane: name of the plane.
+        num: number of rows.
     """
 
     pool: str | None
@@ -36,11 +36,7 @@ class MovedRows:
 
 
 class RowTable:
-    """The rows of all planes of the stack that is played.
-
-    Args:
-        memory: knows which buffer an address lies in.
-    """
+    """The rows of all planes of the current stack."""
 
     def __init__(self, memory: MemoryMap) -> None:
         self._memory = memory
@@ -49,7 +45,7 @@ class RowTable:
         self._host_names: dict[int, str] = {}
 
     def learn(self, planes: Iterable[Plane]) -> None:
-        """Make the rows of planes known."""
+        """Register the rows of planes."""
         for plane in planes:
             starts = {self._start(buffer) for buffer in plane.layers}
             for buffer in plane.layers:
@@ -64,7 +60,7 @@ class RowTable:
                 self._device.setdefault(self._start(buffer), rows)
 
     def name_host_pool(self, pool: object, name: str) -> None:
-        """Note that a host pool holds rows of the device pool of that name."""
+        """Record that a host pool holds rows of the device pool of that name."""
         self._host_names[id(pool)] = name
 
     def of_device_buffer(self, address: int) -> BufferRows | None:
@@ -102,7 +98,7 @@ class RowTable:
         return find
 
     def moved(self, place: BufferLocation, *, address: int, stride: int, num: int) -> MovedRows:
-        """Return which device rows a move is of.
+        """Return the device rows of a move.
 
         Args:
             place: buffer, plane and layer of the first row.
@@ -130,5 +126,5 @@ class RowTable:
 
 
 def _suffix_bytes(tensor: torch.Tensor) -> tuple[int, ...]:
-    """Return the bytes that the last axis holds, the last two, and so on without the first."""
+    """Return the bytes of the last axis, of the last two, and so on without the first."""
     return tuple(accumulate(reversed(tensor.shape[1:]), mul, initial=tensor.element_size()))[1:]

@@ -32,7 +32,7 @@ class SglangScenarioRunner:
 
     Args:
         root: directory that holds ``sglang/``; first on the path for it already.
-        device: see :func:`open_runtime`; copies run as late as allowed unless it says otherwise.
+        device: see :func:`open_runtime`.
 
     Attributes:
         target: the release as the recorder sees it.

@@ -1,7 +1,7 @@
-"""The scenario matrix of the sglang target: every entry over every family it accepts.
+"""Scenarios of the sglang target: every entry point over every family it accepts.
 
-Nothing here imports torch or sglang. Entries have one canonical name over all releases; whether a
-release has them is decided when a scenario is assembled.
+Nothing here imports torch or sglang. Entry points have one canonical name over all releases; a
+release without one is noticed when a scenario is assembled.
 """
 
 from dataclasses import dataclass
@@ -39,12 +39,12 @@ GROUPS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SglangScenario(Scenario):
-    """One named configuration that any release of sglang plays, or cannot.
+    """One named configuration for any release of sglang.
 
     Attributes:
-        builder: canonical name of the entry.
+        builder: canonical name of the entry point.
         storage_backend: name in the server's arguments, where it selects the host allocator;
-            stack builders are handed it as well, see ``opens_storage``.
+            stack builders take it as well, see ``opens_storage``.
         draft: ``none``, ``sidecar`` (pools of its own, beside the target's) or ``packed`` (rows
             appended to the target's host pools).
     """
@@ -58,7 +58,7 @@ class SglangScenario(Scenario):
 
     @property
     def opens_storage(self) -> bool:
-        """Whether the entry is told to open its storage backend."""
+        """True where the entry point opens the storage backend."""
         opens = self.builder.startswith("build_") or self.builder in _STORAGE_OPENING
         return self.storage_backend is not None and opens
 
@@ -115,11 +115,11 @@ BUILDERS: dict[str, tuple[str, ...]] = {
 }
 
 _UNIFIED = "attach_hybrid_pool_to_unified_cache"
-# Other entries would open the server's storage backend by themselves.
+# Other entry points would open the server's storage backend themselves.
 _STORAGE_NAME_ONLY = [name for name in BUILDERS if name.startswith("build_")]
 _STORAGE_NAME_ONLY.append(_UNIFIED)
 _UNDRAFTED_BUILDERS = ["DecodeKVCacheOffloadManager"]
-# Entries that open what the server's arguments name.
+# Entry points that open the backend that the server's arguments name.
 _STORAGE_OPENING = ["DecodeKVCacheOffloadManager"]
 _WITH_CACHE = [
     name for name in BUILDERS if not name.startswith("build_") and name not in _UNDRAFTED_BUILDERS
@@ -141,6 +141,8 @@ _PAGE_SIZES: dict[PoolFamily, list[int]] = {
     PoolFamily.MXFP8: [128],
     PoolFamily.DSV4: [256],
 }
+# Key of rows that took a hard row; no axis.
+_IS_HARD = "is_hard"
 
 # The order of the values is the order in which the covering array prefers them.
 AXES: dict[str, list[Any]] = {
@@ -162,7 +164,7 @@ def _except(axis: str, *values: str) -> list[Any]:
 
 
 def _constraints() -> list[Row]:
-    """Return which axis values go together."""
+    """Return the combinations of axis values that are allowed."""
     return [
         *builder_constraints(BUILDERS),
         *_model_constraints(),
@@ -178,7 +180,7 @@ def _constraints() -> list[Row]:
 
 
 def _model_constraints() -> list[Row]:
-    """Return what models exclude, models that exclude the same together."""
+    """Return the values that models exclude; models that exclude the same share a constraint."""
     alike: dict[tuple[str, tuple[Any, ...]], list[str]] = {}
     for model in AXES["model"]:
         for axis, values in _allowed(model).items():
@@ -190,7 +192,7 @@ def _model_constraints() -> list[Row]:
 
 
 def _allowed(name: str) -> dict[str, list[Any]]:
-    """Return the values of the axes with which a model can be played at all."""
+    """Return the values of the axes that a model supports."""
     model = MODELS[name]
     family, attention = model.family, model.attention
     layouts: list[str] = AXES["layout"]
@@ -199,7 +201,7 @@ def _allowed(name: str) -> dict[str, list[Any]]:
     if attention.head_dim != attention.v_head_dim or (
         model.state_layers and name not in _LAYER_FIRST_STATES
     ):
-        # The layouts in which later releases keep rows of two widths, or states.
+        # Later releases support rows of two widths, and states, in these layouts only.
         layouts = ["page_first", "page_first_direct"]
     layouts = ["page_first"] if family is PoolFamily.MXFP8 else layouts
     # Only the host pool of latent rows divides its slots over decode ranks.
@@ -219,10 +221,10 @@ def _allowed(name: str) -> dict[str, list[Any]]:
 
 
 def _presets() -> list[Row]:
-    """Return two rows for every entry and family, and the known hard cases.
+    """Return two rows for every entry point and family, and the combinations of hard rows.
 
     One of the two moves rows by kernel and the other one directly; both have groups. The other
-    axes turn from row to row, so that the rows cover pairs as well.
+    axes rotate from row to row, so that the rows cover pairs as well.
     """
     pairs: dict[tuple[str, PoolFamily], list[str]] = {}
     for builder, models in BUILDERS.items():
@@ -235,21 +237,21 @@ def _presets() -> list[Row]:
             if io_backend not in _allowed(model)["io_backend"]:
                 continue
             rows.append(_preset(builder, model, io_backend, 2 * number + turn))
-    for case in _hard_rows():
-        _place_row(rows, case)
+    for hard in _hard_rows():
+        _place_row(rows, hard)
     rows += _undrafted_rows()
-    return [{axis: row[axis] for axis in row if axis != "case"} for row in rows]
+    return [{axis: row[axis] for axis in row if axis != _IS_HARD} for row in rows]
 
 
-def _place_row(rows: list[Row], case: Row) -> None:
-    """Turn the first row that can be one into a hard case; add a row where none can."""
+def _place_row(rows: list[Row], hard: Row) -> None:
+    """Merge a hard row into the first row with the same fixed axes; append it without one."""
     for row in rows:
         fixed = ("builder", "model", "io_backend", "groups")
-        fits = all(case.get(axis, row[axis]) == row[axis] for axis in fixed)
-        if fits and "case" not in row:
-            row.update(case, case=True)
+        fits = all(hard.get(axis, row[axis]) == row[axis] for axis in fixed)
+        if fits and _IS_HARD not in row:
+            row.update({**hard, _IS_HARD: True})
             return
-    rows.append(dict(case, case=True))
+    rows.append({**hard, _IS_HARD: True})
 
 
 def _preset(builder: str, model: str, io_backend: str, turn: int) -> Row:
@@ -282,7 +284,7 @@ def _preset(builder: str, model: str, io_backend: str, turn: int) -> Row:
 
 
 def _undrafted_rows() -> list[Row]:
-    """Return rows without a draft, on one stage, for what every release since 0.5.10 can play."""
+    """Return rows without a draft on one pipeline stage; all releases since 0.5.10 support them."""
     kernel = {"layout": "layer_first", "io_backend": "kernel", "write_policy": "write_through"}
     whole = {"page_size": 64, "sizing": "ratio", "storage_backend": None, "groups": "tp8cp2"}
     return [
@@ -306,7 +308,7 @@ def _hard_rows() -> list[Row]:
         _row(_UNIFIED, "minimax_m3", "kernel", dynamic),
         # One budget for two host pools, and states that differ between ranks.
         _row(_UNIFIED, "kimi_linear", "direct", {"sizing": "gb"}),
-        # Draft rows beside a sliding window, beside states, and wider than the model says.
+        # Draft rows beside a sliding window, beside states, and wider than the model's.
         _row(_UNIFIED, "gpt_oss", "kernel", packed),
         _row(_UNIFIED, "gpt_oss", "direct", sidecar),
         _row(_UNIFIED, "qwen3_next", "kernel", packed),
@@ -326,7 +328,7 @@ def _row(builder: str, model: str, io_backend: str, axes: Row) -> Row:
 def registry() -> dict[str, SglangScenario]:
     """Return every scenario by name, in order of builder and name.
 
-    Those of :func:`extra_rows` come on top: as values of the axes they would move others.
+    :func:`extra_rows` are added after covering: as presets they would change other rows.
     """
     rows = covering_rows(AXES, constraints=_constraints(), presets=_presets())
     return scenarios_by_name([*rows, *extra_rows()], make=SglangScenario, builders=BUILDERS)

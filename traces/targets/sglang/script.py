@@ -181,7 +181,7 @@ class ScenarioScript:
         return range(number * _TOKENS, number * _TOKENS + len(node.host))
 
     def _drive_tree(self) -> Iterator[DigestRecord]:
-        """Make the tree back up, evict, match and load by its own policy."""
+        """Run the script of the tree, which backs up and loads by its own policy."""
         self._transfers.release_held()
         script = TreeScript(
             self._stack, device=self._device, rows=self._rows, transfers=self._transfers

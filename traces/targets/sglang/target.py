@@ -1,9 +1,9 @@
-"""The installed release of sglang as a target: its seams, types and pools.
+"""The installed release of sglang as a target: its probes, types and pools.
 
-What a call or a pool *means* is taken from published names that every release has (``PoolEntry``,
-``HostPoolGroup``, ``HiCacheController``); everything else is searched for, see
-:mod:`traces.targets.sglang.discovery`. Transfers are seen where bytes move, below every release's
-own way of asking for them.
+The meaning of calls and pools follows from published names that every release has (``PoolEntry``,
+``HostPoolGroup``, ``HiCacheController``); everything else is found by
+:mod:`traces.targets.sglang.discovery`. Transfers are recorded where bytes move, below each
+release's own interface for them.
 """
 
 import importlib
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 from types import FunctionType, SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -22,6 +22,7 @@ from traces.recording.probes import (
     AllocationObservation,
     CallProbe,
     EventProbe,
+    Observation,
     PoolNaming,
     PoolView,
     Probe,
@@ -56,7 +57,7 @@ class SglangTarget:
     """One release as it is imported in this process.
 
     Args:
-        release: what it has.
+        release: its modules.
         is_pinned: whether a host buffer is page-locked.
         group_tag: returns the role of a process group (``tp``), None for an unknown one.
         order_probes: returns a probe for every way to order work of the device.
@@ -85,7 +86,7 @@ class SglangTarget:
         self._device_pools = release.device_pools()
         self._states: object | None = None
         self._rows = RowTable(self.memory)
-        # What a release logs is no contract; the recorder insists on hearing warnings.
+        # The recorder captures warnings, whatever level the release sets for its logger.
         logging.getLogger(PACKAGE).setLevel(logging.WARNING)
 
     def builders(self) -> tuple[str, ...]:
@@ -93,27 +94,20 @@ class SglangTarget:
         return self._release.stack_builders()
 
     def probes(self) -> list[Probe]:
-        """Return everything that is to be watched, each function once."""
-        found: list[Probe] = [*self._builder_seams(), *self._constructor_seams()]
-        found += [*self._operation_seams(), *self._slot_seams(), *self._order_probes()]
-        found += self._device_pool_seams()
-        assert isinstance(report_copy, FunctionType)
-        assert isinstance(report_storage_use, FunctionType)
+        """Return a probe for every function to record, each function once."""
+        found = [
+            *self._call_probes(),
+            *self._slot_probes(),
+            *self._order_probes(),
+            *self._device_pool_probes(),
+            _event_probe(report_copy, "move", "every", self._observe_copy),
+            _event_probe(report_storage_use, "storage", "every", _observe_storage_use),
+        ]
+        assert isinstance(callback, FunctionType)
         found.append(
-            EventProbe(
-                function=report_copy, family="move", nesting="every", observe=self._observe_copy
-            )
+            CallProbe(function=callback, callee=CALLBACK, role="operation", method="", claims=None)
         )
-        found.append(
-            EventProbe(
-                function=report_storage_use,
-                family="storage",
-                nesting="every",
-                observe=_observe_storage_use,
-            )
-        )
-        found.append(_callback_seam())
-        return list({seam.function: seam for seam in found}.values())
+        return list({probe.function: probe for probe in found}.values())
 
     def register_types(self, encoder: Encoder) -> None:
         """Register the package's types: published dataclasses by value, the rest by reference."""
@@ -152,7 +146,7 @@ class SglangTarget:
         return None
 
     def learn_rows(self, planes: Iterable[Plane]) -> None:
-        """Make the rows of all device pools known; they are recorded with the buffers."""
+        """Register the rows of all device pools; they are recorded with the buffers."""
         self._rows.learn(planes)
 
     def _learn(self, pool: object) -> None:
@@ -167,65 +161,47 @@ class SglangTarget:
         )
 
     def _is_on_device(self, address: int) -> bool:
-        """Tell whether memory is a device pool's: host pools keep lists of what they mirror."""
+        """Return whether memory is a device pool's: host pools list the buffers they mirror."""
         found = self.memory.find(address)
         return found is not None and isinstance(found.pool, self._device_pools)
 
     def _referenced_types(self, pool: object) -> tuple[type, ...]:
-        """Return what a pool only refers to: a host pool knows the device pools it mirrors."""
+        """Return the types that a pool refers to without owning their memory."""
         is_host = isinstance(pool, self._host_pools)
         return (*self._device_pools, *self._host_pools) if is_host else ()
 
-    def _builder_seams(self) -> Iterator[Probe]:
-        for name, function in self._release.builder_functions().items():
+    def _call_probes(self) -> Iterator[Probe]:
+        release = self._release
+        for name, function in release.builder_functions().items():
             yield CallProbe(function=function, callee=name, role="builder", method="", claims=None)
-        for cls, function in method_definitions(self._release.strategies(), "build"):
+        for cls, function in method_definitions(release.strategies(), "build"):
             yield method_probe(cls, function, role="builder", claims=None)
-
-    def _constructor_seams(self) -> Iterator[Probe]:
-        entry, group = self._release.find("PoolEntry"), self._release.find("HostPoolGroup")
+        entry, group = release.find("PoolEntry"), release.find("HostPoolGroup")
         wiring = tuple(cls for cls in (entry, group) if cls is not None)
-        for cls, function in method_definitions(
-            (*self._host_pools, *self._release.controllers(), *wiring), "__init__"
-        ):
+        constructed = (*self._host_pools, *release.controllers(), *wiring)
+        for cls, function in method_definitions(constructed, "__init__"):
             claims = self._entry_claims if cls is entry else self._host_claims
             yield method_probe(cls, function, role="constructor", claims=claims)
-
-    def _operation_seams(self) -> Iterator[Probe]:
         for name in _OPERATIONS:
-            for cls, function in method_definitions(self._release.controllers(), name):
-                claims = self._draft_claims if name == "set_draft_kv_pool" else None
-                yield method_probe(cls, function, role="operation", claims=claims)
+            for cls, function in method_definitions(release.controllers(), name):
+                draft_claims = self._draft_claims if name == "set_draft_kv_pool" else None
+                yield method_probe(cls, function, role="operation", claims=draft_claims)
 
-    def _device_pool_seams(self) -> Iterator[Probe]:
-        """Yield seams that tell nothing: memory is a device pool's before a host pool lists it."""
+    def _device_pool_probes(self) -> Iterator[Probe]:
+        """Yield probes that record nothing, but register memory before host pools list it."""
         for _, function in method_definitions(self._device_pools, "__init__"):
-            yield EventProbe(
-                function=function,
-                family="device pool",
-                nesting="outermost",
-                observe=self._learn_constructed,
-            )
+            yield _event_probe(function, "device pool", "outermost", self._learn_constructed)
 
-    def _slot_seams(self) -> Iterator[Probe]:
-        owners = self._release.allocators()
-        for _, function in method_definitions(owners, "alloc"):
-            yield EventProbe(
-                function=function,
-                family="alloc",
-                nesting="innermost",
-                observe=self._observe_allocation,
-            )
-        frees = {
-            "free": self._observe_free,
-            "free_segment": self._observe_free,
-            "free_page_ids": self._observe_page_free,
-        }
-        for name, observe in frees.items():
-            for _, function in method_definitions(owners, name):
-                yield EventProbe(
-                    function=function, family="free", nesting="innermost", observe=observe
-                )
+    def _slot_probes(self) -> Iterator[Probe]:
+        observed = (
+            ("alloc", "alloc", self._observe_allocation),
+            ("free", "free", self._observe_free),
+            ("free_segment", "free", self._observe_free),
+            ("free_page_ids", "free", self._observe_page_free),
+        )
+        for name, family, observe in observed:
+            for _, function in method_definitions(self._release.allocators(), name):
+                yield _event_probe(function, family, "innermost", observe)
 
     def _entry_claims(self, values: Values) -> Iterator[PoolNaming]:
         name = values["name"]
@@ -251,7 +227,7 @@ class SglangTarget:
                 yield PoolNaming(side=view.side, pool=_DRAFT, holder=value)
 
     def _host_claims(self, values: Values) -> Iterator[PoolNaming]:
-        """A pool or controller may be used without any entry: learn what it was built from."""
+        """Register the pools among constructor arguments: a pool may be used without any entry."""
         for value in values.values():
             if self.view(value) is not None:
                 self._learn(value)
@@ -262,10 +238,10 @@ class SglangTarget:
         self._learn(next(iter(values.values())))
 
     def _observe_copy(self, values: Values, result: object) -> TransferObservation | None:
-        """Tell what was moved; None when device memory is on neither side, or on both.
+        """Return a copy between host and device; None for one within either.
 
         Raises:
-            RecorderError: one side is memory of no pool that is known.
+            RecorderError: one side is memory of no known pool.
         """
         del result
         source = self._locate(values, "source")
@@ -360,9 +336,14 @@ def _first_two(values: Values) -> tuple[Any, Any]:
     return allocator, argument
 
 
-def _callback_seam() -> CallProbe:
-    assert isinstance(callback, FunctionType)
-    return CallProbe(function=callback, callee=CALLBACK, role="operation", method="", claims=None)
+def _event_probe(
+    function: object,
+    family: str,
+    nesting: Literal["every", "outermost", "innermost"],
+    observe: Callable[[Values, Any], Observation | None],
+) -> EventProbe:
+    assert isinstance(function, FunctionType)
+    return EventProbe(function=function, family=family, nesting=nesting, observe=observe)
 
 
 def _encode_slice(value: slice, where: str) -> Plain:

@@ -331,7 +331,7 @@ class TreeScript:
         return {_MAMBA: torch.cat(taken)} if taken else {}
 
     def _acknowledge(self) -> None:
-        """Have the tree start deferred work and process finished work, as schedulers do."""
+        """Trigger deferred work and process finished work of the tree, as schedulers do."""
         for _ in range(_ACKNOWLEDGE_ROUNDS):
             self._device.synchronize()
             with _as_first_stage(self._cache):
@@ -341,10 +341,9 @@ class TreeScript:
 
 @contextmanager
 def _as_first_stage(cache: Any) -> Iterator[None]:  # noqa: ANN401 - a cache of the release
-    """Have a tree of a later pipeline stage count finished operations itself.
+    """Set pipeline rank 0 on the tree, so that it counts finished operations itself.
 
-    It would receive the count from the stage before it, which does not run here and would send the
-    same number.
+    Other ranks receive the number from the rank before them, which does not run here.
     """
     names = [name for name in ("pp_rank",) if getattr(cache, name, 0)]
     before = {name: getattr(cache, name) for name in names}

@@ -1,4 +1,4 @@
-"""How the transfer kernels address rows: where row 0 begins, the stride, the rows of an index.
+"""Addressings of the transfer kernels: address of row 0, stride, rows of an index.
 
 An addressing is a function of one plane and layer of a kernel call and one of its sides. The
 kernels' table (:mod:`.kernel_table`) gives each kernel two of them and a row width.
@@ -76,7 +76,7 @@ def layer_first(copy: PlaneCopy, side: Side, row_bytes: int) -> RowAddresses:
 
 
 def page_first(copy: PlaneCopy, side: Side, row_bytes: int) -> RowAddresses:
-    """Return slots that hold all layers; as far apart as the call says, or else as the tensor."""
+    """Return slots that hold all layers; with the call's stride, or else the tensor's."""
     stride = copy.given.get(f"{side}_layout_dim")
     if stride is None:
         stride = _axis_bytes(copy.operand(side), 0)
@@ -98,7 +98,7 @@ def page_head(copy: PlaneCopy, side: Side, row_bytes: int) -> RowAddresses:
 
 
 def own_stride(copy: PlaneCopy, side: Side, row_bytes: int) -> RowAddresses:
-    """Return rows of a tensor of one layer, as far apart as they are in it."""
+    """Return rows of a tensor of one layer with the tensor's stride."""
     # Both sides have the target's element size, as the kernel is compiled for one.
     item_bytes = copy.dst.element_size()
     rows = copy.operand(side).view(-1, row_bytes // item_bytes)
@@ -106,7 +106,7 @@ def own_stride(copy: PlaneCopy, side: Side, row_bytes: int) -> RowAddresses:
 
 
 def given_stride(copy: PlaneCopy, side: Side, row_bytes: int) -> RowAddresses:
-    """Return rows of one layer, as far apart as the call says."""
+    """Return rows of one layer with the call's stride."""
     del row_bytes
     return copy.rows(side, stride=_given_stride(copy, side))
 
