@@ -9,8 +9,12 @@ from traces.diff.attribute.attribution import Attribution
 from traces.diff.attribute.causes import CauseFinder, CauseIndex
 from traces.diff.attribute.chains import ArgumentChains
 from traces.diff.compare.arguments import argument_changes
-from traces.diff.compare.events import EventComparison, EventDifference, EventFamily
-from traces.diff.compare.optional_reads import without_unshared_reads
+from traces.diff.compare.events import (
+    EventComparison,
+    EventDifference,
+    EventFamily,
+    without_unshared_reads,
+)
 from traces.diff.compare.results import (
     digest_differences,
     ending_differences,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from traces.schema.model import Call, Failure, Location, Recording, Trace
+from traces.schema.model import Call, Failure, Location, Recording, Sites, Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,13 +13,15 @@ class RecordingIndex:
     """A recording and lookups into it.
 
     Attributes:
+        sites: empty for a trace without sites.
         calls: parents before children, siblings in the order of the trace.
         positions: call label to its index in ``calls``.
         children: call label to its direct calls.
         makers: object label to the call that constructed the object.
     """
 
-    recording: Recording
+    trace: Trace
+    sites: Sites
     calls: tuple[Call, ...]
     positions: dict[str, int]
     children: dict[str, tuple[Call, ...]]
@@ -28,22 +30,18 @@ class RecordingIndex:
     @classmethod
     def of(cls, recorded: Recording | Trace) -> "RecordingIndex":
         """Index a recording, or a trace without sites."""
-        if isinstance(recorded, Trace):
-            recorded = Recording(trace=recorded, sites=None)
-        children = _children(recorded.trace)
+        trace = recorded if isinstance(recorded, Trace) else recorded.trace
+        sites = None if isinstance(recorded, Trace) else recorded.sites
+        children = _children(trace)
         calls = tuple(_preorder(children))
         return cls(
-            recording=recorded,
+            trace=trace,
+            sites=sites or Sites(calls={}, definitions={}, events=()),
             calls=calls,
             positions={call.call: index for index, call in enumerate(calls)},
             children={label: tuple(made) for label, made in children.items()},
             makers={label: call for call in calls if (label := made_label(call))},
         )
-
-    @property
-    def trace(self) -> Trace:
-        """The trace of the recording."""
-        return self.recording.trace
 
     @property
     def failed(self) -> bool:
@@ -79,37 +77,25 @@ class RecordingIndex:
 
     def call_line(self, label: str) -> Location | None:
         """Return the line that made a call."""
-        sites = self.recording.sites
-        return None if sites is None else sites.calls.get(label)
+        return self.sites.calls.get(label)
 
     def definition(self, callee: str) -> Location | None:
         """Return the line on which a callee is defined."""
-        sites = self.recording.sites
-        return None if sites is None else sites.definitions.get(callee)
+        return self.sites.definitions.get(callee)
 
     def is_default(self, callee: str, parameter: str, value: Any) -> bool:  # noqa: ANN401
         """Return whether leaving a parameter out means the same as giving ``value``.
 
         ``True`` is not 1: a value of another type is another value.
         """
-        sites = self.recording.sites
-        defaults = {} if sites is None else sites.defaults.get(callee, {})
-        if parameter not in defaults:
-            return False
-        default = defaults[parameter]
-        return type(default) is type(value) and bool(default == value)
-
-    def failure_line(self) -> Location | None:
-        """Return the innermost line of the target that the final exception went through."""
-        sites = self.recording.sites
-        return None if sites is None else sites.failure
+        defaults = self.sites.defaults.get(callee, {})
+        default = defaults.get(parameter)
+        equal = type(default) is type(value) and bool(default == value)
+        return parameter in defaults and equal
 
     def event_line(self, index: int) -> Location | None:
         """Return the line an event came from."""
-        sites = self.recording.sites
-        if sites is None or not 0 <= index < len(sites.events):
-            return None
-        return sites.events[index]
+        return self.sites.events[index] if 0 <= index < len(self.sites.events) else None
 
 
 def made_label(call: Call) -> str:

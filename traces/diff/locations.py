@@ -65,8 +65,7 @@ class LocationFinder:
 
     def _known_lines(self) -> Iterator[tuple[Location | None, Location | None]]:
         """Yield lines of the base with the same lines of the head."""
-        sites = self.pairing.base.recording.sites
-        for callee in () if sites is None else sites.definitions:
+        for callee in self.pairing.base.sites.definitions:
             yield self.pairing.base.definition(callee), self.pairing.head.definition(callee)
         for i, j in self.events.alignment.pairs:
             yield self.pairing.base.event_line(i), self.pairing.head.event_line(j)
@@ -105,13 +104,10 @@ class LocationFinder:
 
     def function_at(self, line: Location | None) -> str | None:
         """Return the recorded callee whose definition is the last one above a line."""
-        sites = self.pairing.head.recording.sites
-        if line is None or sites is None:
-            return None
         above = [
             (site.line, callee)
-            for callee, site in sites.definitions.items()
-            if site.file == line.file and site.line <= line.line
+            for callee, site in self.pairing.head.sites.definitions.items()
+            if line is not None and site.file == line.file and site.line <= line.line
         ]
         return max(above, default=(0, None))[1]
 

@@ -111,7 +111,7 @@ class CauseWriter:
         if found.layer is DiffLayer.DIGESTS:
             return self._at_line(cause, self.locations.of_content(found))
         call = self._call(found)
-        line = self.pairing.head.failure_line() if found.layer is DiffLayer.OUTCOME else None
+        line = self.pairing.head.sites.failure if found.layer is DiffLayer.OUTCOME else None
         if call is None:
             ends = found.layer is DiffLayer.OUTCOME
             return self._at_line(cause, line or self.locations.of_end()) if ends else cause

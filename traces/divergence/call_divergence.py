@@ -14,7 +14,7 @@ DivergenceKind: TypeAlias = Literal[
     "argument", "parameter", "removed", "added", "reordered", "inside"
 ]
 
-CallPair: TypeAlias = tuple[CallNode, CallNode]
+NodePair: TypeAlias = tuple[CallNode, CallNode]
 """One call in the base and in the head."""
 
 _CALL_KINDS = {
@@ -40,29 +40,46 @@ class Divergence:
     """
 
     what: DivergenceKind
-    enclosing: CallPair | None
+    enclosing: NodePair | None
     base: CallNode | None
     head: CallNode | None
     name: str = ""
 
     @property
-    def before(self) -> ValueText | None:
-        """Value of the argument or parameter in the base."""
-        return None if self.base is None else self.base.inputs.get(self.name)
-
-    @property
-    def after(self) -> ValueText | None:
-        """Value of the argument or parameter in the head."""
-        return None if self.head is None else self.head.inputs.get(self.name)
-
-    @property
     def kind(self) -> Kind | None:
         """Kind of a cause; None when only the place is known."""
         if self.what == "parameter":
-            return Kind.PARAMETER_ADDED if self.before is None else Kind.PARAMETER_REMOVED
+            is_removed = self.base is not None and self.name in self.base.inputs
+            return Kind.PARAMETER_REMOVED if is_removed else Kind.PARAMETER_ADDED
         if self.what == "argument":
             return Kind.ARGUMENT_CHANGED if self.name else None
         return _CALL_KINDS.get(self.what)
+
+    @property
+    def callee(self) -> str:
+        """Function or class that is called; empty when only the place is known."""
+        call = (self.head or self.base) if self.name else (self.base or self.head)
+        return call.callee if call is not None and self.kind else ""
+
+    @property
+    def parameter(self) -> str | None:
+        """Name of the argument or parameter; None for none."""
+        return self.name or None
+
+    @property
+    def before(self) -> Any:  # noqa: ANN401 - any JSON
+        """Value of the argument or parameter in the base."""
+        return None if self.base is None else _parsed(self.base.inputs.get(self.name))
+
+    @property
+    def after(self) -> Any:  # noqa: ANN401 - any JSON
+        """Value of the argument or parameter in the head."""
+        return None if self.head is None else _parsed(self.head.inputs.get(self.name))
+
+    @property
+    def is_value(self) -> bool:
+        """True when a known argument has another value."""
+        return self.what == "argument" and bool(self.name)
 
     @property
     def enclosing_line(self) -> int:
@@ -93,7 +110,7 @@ class _LogComparison:
 
     def compare_children(
         self,
-        enclosing: CallPair | None,
+        enclosing: NodePair | None,
         base: Sequence[CallNode],
         head: Sequence[CallNode],
     ) -> Divergence | None:
@@ -160,7 +177,7 @@ class _LogComparison:
 
     def _classify(
         self,
-        enclosing: CallPair | None,
+        enclosing: NodePair | None,
         old: Sequence[CallNode],
         new: Sequence[CallNode],
     ) -> tuple[tuple[int, int], Divergence | None]:
@@ -191,7 +208,7 @@ class _LogComparison:
         return any(self._have_same_inputs(call, other) for other in others)
 
     def _other_argument(
-        self, enclosing: CallPair | None, base: CallNode, head: CallNode
+        self, enclosing: NodePair | None, base: CallNode, head: CallNode
     ) -> Divergence | None:
         """Return the input of a call that differs; None when its effect is the same."""
         if self._have_same_effect(base, head) and not self._leave_unequal_objects(base, head):
@@ -259,6 +276,16 @@ class _LogComparison:
         if names <= self.callables:
             return False
         return _without_callable_names(old) == _without_callable_names(new)
+
+
+def _parsed(text: ValueText | None) -> Any:  # noqa: ANN401 - any JSON
+    """Return the value of a text; of one too long to be kept whole the text."""
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _without_callable_names(text: ValueText) -> ValueText:

@@ -1,16 +1,15 @@
 """Move of a cause to the place where two sides, run again, first diverge."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
 from traces.divergence.call_divergence import Divergence, first_divergence
 from traces.divergence.line_divergence import LineDivergence, first_line_divergence
-from traces.divergence.logs import CallLog, LineLog, ValueText
-from traces.divergence.source_comparison import SourceComparison
+from traces.divergence.logs import CallLog, LineLog
+from traces.divergence.source_comparison import KeywordChange, SourceComparison
 from traces.schema.model import Location
 from traces.schema.verdict import Cause, Consequence, Kind, Level
 
@@ -38,26 +37,6 @@ class Replayer(Protocol):
         """Return the text of a file of the package, relative to its root; None for none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DivergenceFinding:
-    """The first divergence in terms of the head's source.
-
-    Attributes:
-        caller: function around it.
-        kind: of a cause; None when only the place is new.
-        callee: function or class that is called; empty for none.
-        parameter: None unless an argument is the fault.
-    """
-
-    caller: str
-    location: Location
-    kind: Kind | None
-    callee: str
-    parameter: str | None
-    before: Any
-    after: Any
-
-
 def locate_divergence(base: Replayer, head: Replayer, cause: Cause, *, scenario: str) -> Cause:
     """Return a cause with the place where the sides first diverge, or as it is when none is found.
 
@@ -78,11 +57,14 @@ def locate_divergence(base: Replayer, head: Replayer, cause: Cause, *, scenario:
     # What lies outside the package, the scenario's own call, is no better place than an effect.
     if location is None:
         return cause
-    finding = locator.finding(divergence, line_divergence, location)
-    if not _is_reported(finding, cause):
-        return _refine_cause(cause, finding)
-    is_made_elsewhere = line_divergence is not None and line_divergence.is_changed
-    return msgspec.structs.replace(cause, location=finding.location) if is_made_elsewhere else cause
+    line_is_changed = line_divergence is not None and line_divergence.is_changed
+    found: Divergence | KeywordChange = divergence
+    if line_is_changed and not divergence.name:
+        found = locator.sources.changed_argument(location.file, location.line) or divergence
+    caller = divergence.enclosing[1].function if divergence.enclosing else ""
+    if not _is_reported(found, location, cause):
+        return _refine_cause(cause, found, location=location, caller=caller)
+    return msgspec.structs.replace(cause, location=location) if line_is_changed else cause
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,42 +84,13 @@ class _Locator:
         old, new = divergence.enclosing
         if not old.file or old.file != new.file or self._touched_site(divergence) is not None:
             return None
-        is_value = divergence.what == "argument" and divergence.name
-        if is_value and not self.sources.is_function_touched(new.file, divergence.enclosing_line):
+        line = divergence.enclosing_line
+        if divergence.is_value and not self.sources.is_function_touched(new.file, line):
             return None
         return first_line_divergence(
             self.base.lines(self.scenario, function=old.function, number=old.number).stops,
             self.head.lines(self.scenario, function=new.function, number=new.number).stops,
             same_lines=self.sources.same_lines(old.file),
-        )
-
-    def finding(
-        self, divergence: Divergence, line_divergence: LineDivergence | None, location: Location
-    ) -> DivergenceFinding:
-        """Return the cause that a divergence is: a keyword of the changed line, if that differs."""
-        caller = divergence.enclosing[1].function if divergence.enclosing else ""
-        if not divergence.name and line_divergence is not None and line_divergence.is_changed:
-            change = self.sources.changed_argument(location.file, location.line)
-            if change is not None:
-                return DivergenceFinding(
-                    caller=caller,
-                    location=location,
-                    kind=change.kind,
-                    callee=change.callee,
-                    parameter=change.keyword,
-                    before=change.before,
-                    after=change.after,
-                )
-        calls = divergence.base, divergence.head
-        call = (calls[1] or calls[0]) if divergence.name else (calls[0] or calls[1])
-        return DivergenceFinding(
-            caller=caller,
-            location=location,
-            kind=divergence.kind,
-            callee=call.callee if call is not None and divergence.kind else "",
-            parameter=divergence.name or None,
-            before=_parsed(divergence.before),
-            after=_parsed(divergence.after),
         )
 
     def location(
@@ -147,12 +100,9 @@ class _Locator:
         base, head = divergence.base, divergence.head
         if divergence.enclosing is not None and line_divergence is not None:
             file, line = divergence.enclosing[1].file, line_divergence.line
-            is_value = divergence.what == "argument" and divergence.name
-            if not is_value or line_divergence.is_changed:
-                in_head = line_divergence.in_head
-                return Location(
-                    file=file, line=line if in_head else self.sources.line_in_head(file, line)
-                )
+            if not divergence.is_value or line_divergence.is_changed:
+                site = Location(file=file, line=line)
+                return site if line_divergence.in_head else self._in_head(site)
         if (touched := self._touched_site(divergence)) is not None:
             return touched
         if divergence.what in ("argument", "parameter", "added") and head is not None:
@@ -173,48 +123,41 @@ class _Locator:
         return Location(file=site.file, line=self.sources.line_in_head(site.file, site.line))
 
 
-def _is_reported(finding: DivergenceFinding, cause: Cause) -> bool:
-    """Return whether a cause already names the finding."""
-    if finding.parameter is None:
-        return cause.parameter is None and cause.location == finding.location
+def _is_reported(found: Divergence | KeywordChange, location: Location, cause: Cause) -> bool:
+    """Return whether a cause already names a divergence."""
+    if found.parameter is None:
+        return cause.parameter is None and cause.location == location
     callees = (cause.callee, cause.builder, *cause.path)
-    return finding.parameter in (cause.parameter or "").split(".") and finding.callee in callees
+    return found.parameter in (cause.parameter or "").split(".") and found.callee in callees
 
 
-def _parsed(text: ValueText | None) -> Any:  # noqa: ANN401
-    if text is None:
-        return None
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _refine_cause(cause: Cause, finding: DivergenceFinding) -> Cause:
+def _refine_cause(
+    cause: Cause, found: Divergence | KeywordChange, *, location: Location, caller: str
+) -> Cause:
     """Put a divergence in the place of a cause, which becomes the first thing it explains."""
-    what = f"{finding.callee} {finding.parameter or ''}".strip() or "the lines of the function"
-    where = f" in {finding.caller}" if finding.caller else ""
+    what = f"{found.callee} {found.parameter or ''}".strip() or "the lines of the function"
+    where = f" in {caller}" if caller else ""
     placed = msgspec.structs.replace(
         cause,
-        location=finding.location,
+        location=location,
         message=(
             f"run again, the sides first diverge{where}: {what}; "
             f"the traces show it as {cause.headline()}"
         ),
         variants=(),
     )
-    if finding.kind is None or (finding.parameter is None and cause.kind in _EVENT_KINDS):
+    if found.kind is None or (found.parameter is None and cause.kind in _EVENT_KINDS):
         return placed
     return msgspec.structs.replace(
         placed,
-        kind=finding.kind,
-        builder=finding.caller or cause.builder,
-        callee=finding.callee or None,
-        parameter=finding.parameter,
-        before=finding.before,
-        after=finding.after,
-        where="" if finding.parameter else f"{finding.callee} in {finding.caller}",
-        path=tuple(name for name in (finding.caller, finding.callee) if name),
+        kind=found.kind,
+        builder=caller or cause.builder,
+        callee=found.callee or None,
+        parameter=found.parameter,
+        before=found.before,
+        after=found.after,
+        where="" if found.parameter else f"{found.callee} in {caller}",
+        path=tuple(name for name in (caller, found.callee) if name),
         consequences=(*_effect(cause), *cause.consequences),
     )
 

@@ -18,7 +18,7 @@ class KeywordChange:
     """A keyword as the sources of both sides pass it; None where one does not."""
 
     callee: str
-    keyword: str
+    parameter: str
     before: str | None
     after: str | None
 
@@ -196,7 +196,7 @@ def _call_keyword_changes(old: ast.Call, new: ast.Call) -> Iterator[KeywordChang
             yield from inner or [
                 KeywordChange(
                     callee=ast.unparse(new.func),
-                    keyword=name,
+                    parameter=name,
                     before=None if one is None else ast.unparse(one),
                     after=None if other is None else ast.unparse(other),
                 )

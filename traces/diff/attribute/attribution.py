@@ -4,8 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from traces.diff.attribute.causes import CauseIndex
-from traces.diff.compare.events import EventDifference, EventFamily
-from traces.diff.compare.optional_reads import accessors_by_stream, accessors_of
+from traces.diff.compare.events import (
+    EventDifference,
+    EventFamily,
+    accessors_by_stream,
+    accessors_of,
+)
 from traces.diff.differences import SIGNATURE_KINDS, Difference, DiffLayer
 from traces.diff.index import RecordingIndex, pool_of
 from traces.diff.pairing import CallPairing
