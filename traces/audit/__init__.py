@@ -3,7 +3,7 @@
 Pure functions over recordings; each rule is a module and says what it can and cannot see.
 """
 
-from traces.audit.assembly_calls import Recordings
+from traces.audit.assembly_calls import Recordings, without_refusals
 from traces.audit.conservation import byte_mismatches
 from traces.audit.coverage import CoverageCell, CoverageState, blind_spots, coverage_matrix
 from traces.audit.failures import failed_scenarios
@@ -40,12 +40,13 @@ __all__ = [
 
 
 def audit(recordings: Recordings, *, recorded: Lineage) -> tuple[Cause, ...]:
-    """Return the findings of every rule, each once, the worst first.
+    """Return the findings of every rule, each once, the worst first; refusals are left out.
 
     Args:
         recordings: of one side, by scenario; with their sites, which name lines and defaults.
         recorded: where arguments came from when that was last looked at; empty for no opinion.
     """
+    recordings = without_refusals(recordings)
     return merge_findings(
         (
             *unrestored_rows(recordings),

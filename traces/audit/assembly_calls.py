@@ -16,6 +16,18 @@ CALLBACK = {"callable": True}
 ASSEMBLY_ROLES = ("builder", "constructor")
 
 
+def without_refusals(recordings: Recordings) -> Recordings:
+    """Return the recordings of scenarios that declare no ``mistake``.
+
+    An assembly that must be refused is no stack: its arguments are wrong on purpose.
+    """
+    return {
+        name: recording
+        for name, recording in recordings.items()
+        if "mistake" not in recording.trace.scenario.config
+    }
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssemblyCall:
     """One call of a builder or a constructor in one scenario.

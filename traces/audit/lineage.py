@@ -9,6 +9,7 @@ from traces.audit.assembly_calls import (
     AssemblyCall,
     Recordings,
     assembly_calls,
+    without_refusals,
 )
 from traces.audit.finding import entry_name, finding_rank
 from traces.audit.value_sources import fields_by_scenario, sources_of
@@ -23,7 +24,7 @@ def lineage_of(recordings: Recordings) -> dict[str, dict[str, tuple[str, ...]]]:
 
     Only constructors that the code under guard calls: what the player makes for it is its own.
     """
-    calls = list(assembly_calls(recordings))
+    calls = list(assembly_calls(without_refusals(recordings)))
     known = fields_by_scenario(calls)
     pairs: dict[tuple[str, str], list[tuple[AssemblyCall, Any]]] = {}
     for seen in calls:

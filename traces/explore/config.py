@@ -24,6 +24,10 @@ class TrafficScenario(Protocol):
     def config(self) -> dict[str, Any]:
         """Every axis with its value."""
 
+    @property
+    def has_traffic(self) -> bool:
+        """Whether random traffic may run on it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficConfig:
@@ -59,7 +63,7 @@ def draw_config(
     """
     label = f"{seed}/{builder}/{run}"
     chance = random.Random(hashlib.sha256(label.encode()).digest())
-    own = [scenario for scenario in scenarios.values() if scenario.builder == builder]
+    own = [one for one in scenarios.values() if one.builder == builder and one.has_traffic]
     return TrafficConfig(
         scenario=chance.choice(own),
         policy=chance.choice(list(policies)),

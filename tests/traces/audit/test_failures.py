@@ -1,5 +1,6 @@
 """Scenarios that end with an exception."""
 
+from traces.audit import audit
 from traces.audit.failures import failed_scenarios
 from traces.schema.model import Failure, Location, Outcome
 
@@ -28,3 +29,11 @@ def test_failures_that_differ_in_numbers_are_one(made):
         "b": made.recording("b", outcome=failed("row 640")),
     }
     assert {found.where for found in failed_scenarios(recordings)} == {"build: TypeError: row *"}
+
+
+def test_scenario_that_declares_a_mistake_is_left_out_of_the_audit(made):
+    failing = failed("no keyword 'pp_rank'")
+    refused = made.recording("a", config={"mistake": "row_bytes"}, outcome=failing)
+    audited = made.recording("b", outcome=failing)
+    [found] = audit({"a": refused, "b": audited}, recorded={})
+    assert found.scenarios == ("b",)

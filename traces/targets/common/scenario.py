@@ -87,6 +87,11 @@ class Scenario(ABC):
         """Last part of the scenario's name; empty without draft pools."""
 
     @property
+    def has_traffic(self) -> bool:
+        """Whether random traffic may run on it."""
+        return True
+
+    @property
     def name(self) -> str:
         """File name of the golden: every axis that the builder's name does not imply."""
         parts = [

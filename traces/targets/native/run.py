@@ -1,23 +1,36 @@
 """Runs of one scenario on the native target, recorded or not."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from traces.errors import RecorderError
 from traces.recording.recorder import Recorder
-from traces.schema.model import Recording
+from traces.schema.model import DigestRecord, Recording
 from traces.targets.common.scenario import Scenario
-from traces.targets.native.scenarios import NativeScenario, scenario_of_config
+from traces.targets.native.scenarios import (
+    NativeScenario,
+    RefusalScenario,
+    ScatteredScenario,
+    scenario_of_config,
+)
 
-if TYPE_CHECKING:
-    from traces.targets.native.script import NativeScript
+
+class ScenarioScript(Protocol):
+    """The steps of one scenario."""
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Names of the steps, in order."""
+
+    def run_step(self, step: str) -> Iterator[DigestRecord]:
+        """Run one of :attr:`steps` and yield its records."""
 
 
 def run_scenario(
     scenario: Scenario,
     *,
     device: str,
-    on_script: Callable[["NativeScript"], None] = lambda _: None,
+    on_script: Callable[[ScenarioScript], None] = lambda _: None,
 ) -> Recording:
     """Run ``scenario`` on the native target and return the recording.
 
@@ -33,10 +46,7 @@ def run_scenario(
         RecorderError: something could not be recorded.
         ValueError: this machine has no such device.
     """
-    # Imported late: only this path needs torch and the target.
-    from traces.targets.native.script import NativeScript
-
-    script = NativeScript(_as_native(scenario), device=device)
+    script = _open_script(_as_native(scenario), device=device)
     on_script(script)
     return _record_steps(scenario, script)
 
@@ -46,19 +56,35 @@ def run_scenario_on_every_buffer(scenario: Scenario, *, device: str) -> Recordin
 
     The recording is meant for an audit: it has more round trips than the golden.
     """
+    native = _as_native(scenario)
+    if not native.has_traffic:
+        return _record_steps(scenario, _open_script(native, device=device))
     from traces.targets.native.audit_script import EveryBufferScript
 
-    return _record_steps(scenario, EveryBufferScript(_as_native(scenario), device=device))
+    return _record_steps(scenario, EveryBufferScript(native, device=device))
 
 
 def run_unrecorded(scenario: Scenario, *, device: str) -> None:
     """Run ``scenario`` without a recorder, as the baseline that recording is measured against."""
-    from traces.targets.native.script import NativeScript
-
-    script = NativeScript(_as_native(scenario), device=device)
+    script = _open_script(_as_native(scenario), device=device)
     for step in script.steps:
         for _ in script.run_step(step):
             pass
+
+
+def _open_script(scenario: NativeScenario, *, device: str) -> ScenarioScript:
+    # Imported late: listing scenarios needs neither torch nor the target.
+    if isinstance(scenario, RefusalScenario):
+        from traces.targets.native.refusal_script import RefusalScript
+
+        return RefusalScript(scenario, device=device)
+    if isinstance(scenario, ScatteredScenario):
+        from traces.targets.native.scattered_script import ScatteredScript
+
+        return ScatteredScript(scenario, device=device)
+    from traces.targets.native.script import NativeScript
+
+    return NativeScript(scenario, device=device)
 
 
 def _as_native(scenario: Scenario) -> NativeScenario:
@@ -66,7 +92,7 @@ def _as_native(scenario: Scenario) -> NativeScenario:
     return scenario_of_config(scenario.config, scenario.name)
 
 
-def _record_steps(scenario: Scenario, script: "NativeScript") -> Recording:
+def _record_steps(scenario: Scenario, script: ScenarioScript) -> Recording:
     from traces.targets.native.target import NativeTarget
 
     recorder = Recorder(NativeTarget())

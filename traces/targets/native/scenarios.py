@@ -75,6 +75,41 @@ AXES: dict[str, tuple[Any, ...]] = {
     "draft": (False, True),
 }
 
+REFUSED: dict[str, dict[str, str]] = {
+    "build_kv_only_stack": {
+        "row_bytes": "dsv32_kv_fp8",
+        "row_dtype": "llama3_8b",
+        "row_shape": "llama3_8b",
+        "planes": "llama3_8b",
+        "layer_num": "llama3_8b",
+        "layer_unreached": "llama3_8b",
+        "layer_loaded_twice": "llama3_8b",
+        "missing_pool": "dsv32_fp8",
+        "draft_row_bytes": "llama3_8b",
+        "draft_pages": "llama3_8b",
+        "draft_slots": "llama3_8b",
+        "draft_layers": "llama3_8b",
+        "draft_missing_pool": "dsv3",
+    },
+    "build_shared_anchor_stack": {
+        "surplus_pool": "dsv3",
+        "slots_per_row": "dsv32_fp8",
+        "page_size": "dsv32_fp8",
+    },
+}
+"""Models by mistake, by builder that is called with it."""
+
+_VARIANT_AXES: Row = {
+    "layout": "layer_first",
+    "io_backend": "kernel",
+    "write_policy": "write_through_selective",
+    "page_size": 64,
+    "sizing": "ratio",
+    "storage_backend": None,
+    "groups": "tp8cp2pp3",
+    "draft": False,
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeScenario(Scenario):
@@ -98,11 +133,87 @@ class NativeScenario(Scenario):
         return "draft" if self.draft else ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusalScenario(NativeScenario):
+    """An assembly with one mistake, which a validation rule must refuse.
+
+    Attributes:
+        mistake: key of ``MISTAKES`` in :mod:`traces.targets.native.refusal_script`.
+    """
+
+    mistake: str
+
+    @property
+    @override
+    def name(self) -> str:
+        return f"refusal.{self.mistake}.{self.model}"
+
+    @property
+    @override
+    def has_traffic(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScatteredScenario(NativeScenario):
+    """A scenario whose free slots have gaps, are reversed and single, and that reads after a reset.
+
+    Attributes:
+        slots: order of the free slots, ``scattered``.
+    """
+
+    slots: str
+
+    @property
+    @override
+    def draft_name(self) -> str:
+        return self.slots
+
+    @property
+    @override
+    def has_traffic(self) -> bool:
+        return False
+
+
 @cache
 def registry() -> dict[str, NativeScenario]:
-    """Return every scenario by name, in order of builder and name."""
+    """Return every scenario by name: the covering array by builder and name, then the variants."""
+    named = covering_scenarios()
+    variants = {
+        scenario.name: scenario for scenario in (*refusal_scenarios(), *scattered_scenarios())
+    }
+    return {**named, **variants}
+
+
+@cache
+def covering_scenarios() -> dict[str, NativeScenario]:
+    """Return the scenarios of the covering array by name, in order of builder and name."""
     rows = covering_rows(AXES, constraints=_constraints(), presets=_presets())
     return scenarios_by_name(rows, make=NativeScenario, builders=BUILDERS)
+
+
+def refusal_scenarios() -> list[RefusalScenario]:
+    """Return one scenario for each mistake that a validation rule must refuse."""
+    return [
+        RefusalScenario(builder=builder, model=model, mistake=mistake, **_VARIANT_AXES)
+        for builder, models in REFUSED.items()
+        for mistake, model in models.items()
+    ]
+
+
+def scattered_scenarios() -> list[ScatteredScenario]:
+    """Return one scenario for each way of moving rows, and one with slots of states."""
+    by_slice: Row = {"io_backend": "direct", "write_policy": "write_back"}
+    axes = {**_VARIANT_AXES, "page_size": 1, "slots": "scattered"}
+    rows: list[tuple[str, str, Row]] = [
+        ("build_kv_only_stack", "llama3_8b", by_slice),
+        ("build_kv_only_stack", "dsv3", {"layout": "page_first"}),
+        ("build_hybrid_mamba_stack", "nemotron_h", by_slice),
+    ]
+    return [
+        ScatteredScenario(**{**axes, "builder": builder, "model": model, **changes})
+        for builder, model, changes in rows
+    ]
 
 
 def scenario_of_config(config: Mapping[str, Any], name: str) -> NativeScenario:
@@ -115,7 +226,12 @@ def scenario_of_config(config: Mapping[str, Any], name: str) -> NativeScenario:
     Raises:
         TraceFormatError: an axis is missing or surplus, or has a value that no table holds.
     """
-    axes = [field.name for field in fields(NativeScenario)]
+    kind: type[NativeScenario] = NativeScenario
+    if "mistake" in config:
+        kind = RefusalScenario
+    elif "slots" in config:
+        kind = ScatteredScenario
+    axes = [field.name for field in fields(kind)]
     if sorted(config) != sorted(axes):
         expected, got = ", ".join(axes), ", ".join(config)
         raise TraceFormatError(name, "must have every axis", expected=expected, got=got)
@@ -123,7 +239,7 @@ def scenario_of_config(config: Mapping[str, Any], name: str) -> NativeScenario:
         if config[axis] not in known:
             rule, expected = f"{axis} must be known", ", ".join(known)
             raise TraceFormatError(name, rule, expected=expected, got=config[axis])
-    return NativeScenario(**config)
+    return kind(**config)
 
 
 def _models_with(trait: Callable[[FamilyTraits], bool]) -> list[str]:

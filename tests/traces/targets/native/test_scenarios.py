@@ -6,11 +6,21 @@ import pytest
 
 from traces.targets.common.models import PoolFamily
 from traces.targets.native.models import MODELS
-from traces.targets.native.scenarios import AXES, BUILDERS, GROUPS, registry
+from traces.targets.native.refusal_script import MISTAKES
+from traces.targets.native.scenarios import (
+    AXES,
+    BUILDERS,
+    GROUPS,
+    covering_scenarios,
+    refusal_scenarios,
+    registry,
+    scattered_scenarios,
+    scenario_of_config,
+)
 
 
 def scenarios():
-    return list(registry().values())
+    return list(covering_scenarios().values())
 
 
 def is_possible(config):
@@ -46,8 +56,21 @@ def test_every_possible_pair_of_axis_values_is_played():
     assert covered - possible == set()
 
 
-def test_matrix_has_71_scenarios():
+def test_matrix_has_71_scenarios_and_19_variants():
     assert len(scenarios()) == 71
+    assert len(registry()) == 71 + 16 + 3
+
+
+def test_every_mistake_has_a_scenario_and_no_traffic():
+    assert sorted(s.mistake for s in refusal_scenarios()) == sorted(MISTAKES)
+    variants = [*refusal_scenarios(), *scattered_scenarios()]
+    assert {s.has_traffic for s in variants} == {False}
+    assert {s.has_traffic for s in scenarios()} == {True}
+
+
+@pytest.mark.parametrize("name", list(registry()))
+def test_scenario_is_rebuilt_from_its_axes(name):
+    assert scenario_of_config(registry()[name].config, name) == registry()[name]
 
 
 def test_every_builder_and_model_of_the_contract_is_played():
