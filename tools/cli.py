@@ -119,11 +119,11 @@ def run_command(arguments: Sequence[str], *, open_session: SessionFactory) -> in
             obj=open_session,
         )
     except _CommandLineError as error:
-        said = error.format_message().rstrip(".")
+        rule = error.format_message().rstrip(".")
         context = getattr(error, "ctx", None)
-        asked = "goldentrace" if context is None else context.command_path
-        expected = f"what `{asked} --help` shows"
-        raise ToolError("usage", said, expected=expected, got=" ".join(arguments)) from error
+        command = "goldentrace" if context is None else context.command_path
+        expected = f"what `{command} --help` shows"
+        raise ToolError("usage", rule, expected=expected, got=" ".join(arguments)) from error
     if code == EXIT_INTERRUPTED:
         # typer turns an interrupt into an exit code of its own.
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""What stops the command line: one line for the user, exit code 2."""
+"""Errors of the command line: one line for the user, exit code 2."""
 
 
 class ToolError(Exception):

@@ -1,4 +1,4 @@
-"""The few questions asked of git, each as one subprocess."""
+"""Calls of git, each as one subprocess."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ def git(root: Path, *arguments: str) -> str:
     """Run git in a directory and return what it prints.
 
     Raises:
-        ToolError: git is missing or failed; the message holds git's own words.
+        ToolError: git is missing or failed; the message holds its stderr.
     """
     done = _run(root, arguments)
     if done.returncode != 0:
@@ -39,10 +39,10 @@ def try_git(root: Path, *arguments: str) -> str | None:
 
 
 def is_repository(root: Path) -> bool:
-    """Tell whether a directory lies in a work tree.
+    """Return whether a directory lies in a work tree.
 
     Raises:
-        ToolError: there is a repository, but git is missing or refuses to read it.
+        ToolError: the repository exists, but git is missing or refuses to read it.
     """
     if not any((place / ".git").exists() for place in (root, *root.parents)):
         return False
@@ -56,7 +56,7 @@ def commit_of(root: Path, revision: str) -> str | None:
 
 
 def is_dirty(root: Path, *, excluding: Path) -> bool:
-    """Tell whether tracked or new files differ from the commit, other than those in one folder.
+    """Return whether tracked or new files differ from the commit, other than those in one folder.
 
     Raises:
         ToolError: git failed.

@@ -39,7 +39,7 @@ def parse_device(text: str) -> str:
     """Return the device of that name.
 
     Raises:
-        ToolError: there is none.
+        ToolError: there is no such device.
     """
     if _DEVICE_PATTERN.fullmatch(text) is None:
         expected = ", ".join((*DEVICES, "sim:POLICY:SEED"))
@@ -64,7 +64,7 @@ def require_native(target: str) -> None:
         ToolError: the target is unknown or not native.
     """
     if find_target(target).name != NATIVE:
-        rule = "must be our own code for this verb"
+        rule = "must be our own code for this command"
         raise ToolError("--target", rule, expected=NATIVE, got=repr(target))
 
 
@@ -122,7 +122,9 @@ StrictOption: TypeAlias = Annotated[
 CommitOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--commit", metavar="TEXT", help="Commit that plays; asked of git when not given."
+        "--commit",
+        metavar="TEXT",
+        help="Commit of the code that runs; read from git when not given.",
     ),
 ]
 SideOption: TypeAlias = Annotated[
@@ -135,7 +137,7 @@ SideOption: TypeAlias = Annotated[
 PythonOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--python", metavar="PATH", help="Interpreter that plays dir: and git: sides, as it is."
+        "--python", metavar="PATH", help="Interpreter of dir: and git: sides, used as it is."
     ),
 ]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]

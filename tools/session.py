@@ -45,7 +45,7 @@ class Session:
 
     @property
     def has_goldens(self) -> bool:
-        """Whether goldens are part of the target: always for our own code, else once written."""
+        """True for our own code, and for a package whose goldens were written."""
         return self.target == NATIVE or bool(golden_names(self.golden_folder))
 
     def select(self, names: Sequence[str] | None) -> Selection:
@@ -57,10 +57,10 @@ class Session:
         return select_scenarios(names, known=self.scenarios)
 
     def parse_side(self, text: str, *, python: Path | None = None) -> Side:
-        """Return the side a word on the command line stands for.
+        """Return the side that a word on the command line names.
 
         Raises:
-            ToolError: it stands for none.
+            ToolError: it names none.
         """
         return replace(parse_side(text, root=self.root, target=self.target), python=python)
 

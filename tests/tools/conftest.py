@@ -170,7 +170,7 @@ class Checkout:
     """A git repository with goldens, and what its scenarios play.
 
     ``traces`` is what the work tree plays, ``base_traces`` what any other root plays. ``gpu`` is
-    the name of the machine's GPU, empty when it has none.
+    the name of the machine's GPU, empty when it has none. ``opened`` holds the root of every pool.
     """
 
     root: Path
@@ -178,6 +178,7 @@ class Checkout:
     base_traces: dict[str, object] = field(default_factory=dict)
     builders: tuple[str, ...] = (BUILDER,)
     gpu: str = "NVIDIA H100"
+    opened: list[Path] = field(default_factory=list)
 
     @property
     def golden(self) -> Path:
@@ -218,6 +219,7 @@ class Checkout:
     def session(self, *, target: str, limit_seconds: float) -> Session:
         @contextmanager
         def open_pool(place):
+            self.opened.append(place.root)
             traces = self.traces if place.root == self.root else self.base_traces
             yield FakePool(traces=traces, known_builders=self.builders, gpu=self.gpu)
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -208,3 +209,9 @@ def test_checkout_one_stands_in_is_judged(tmp_path):
         check=True,
     )
     assert done.stdout == "other ['gate', 'x']\n"
+
+
+def test_version_is_that_of_the_checkout(goldentrace, capsys):
+    assert goldentrace("--version") == 0
+    found = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert capsys.readouterr() == (f"goldentrace {found}\n", "")

@@ -1,1 +1,1 @@
-"""TODO tools/bench."""
+"""Benchmarks of the gate, the recorder and the devices."""

@@ -1,4 +1,4 @@
-"""How fast the gate is and what recording costs, as ratios: seconds do not travel."""
+"""Speed of the gate and cost of recording, as ratios: seconds differ between machines."""
 
 import os
 import subprocess
@@ -34,20 +34,20 @@ def bench_gate(
     rounds: int,
     arguments: Sequence[str],
 ) -> dict[str, Any]:
-    """Time the whole gate against bare playing of the same scenarios, taking turns.
+    """Time the whole gate against bare runs of the same scenarios, in turns.
 
-    The gate plays everything twice and compares; bare playing is one process that starts, imports
-    the target and plays every scenario once without a recorder.
+    The gate runs everything twice and compares; a bare run is one process that starts, imports the
+    target and runs every scenario once without a recorder.
 
     Raises:
         ToolError: the gate could not judge.
     """
     gates: list[float] = []
     bares: list[float] = []
-    playing: list[float] = []
+    runs: list[float] = []
     for _ in range(rounds):
         start = time.perf_counter()
-        playing.append(run_in_new_process(unrecorded_seconds, list(scenarios), device))
+        runs.append(run_in_new_process(unrecorded_seconds, list(scenarios), device))
         bares.append(time.perf_counter() - start)
         gates.append(_gate_seconds(root, device=device, arguments=arguments))
     ratios = [gate / bare for gate, bare in zip(gates, bares, strict=True)]
@@ -58,7 +58,7 @@ def bench_gate(
         "gate_seconds": median(gates),
         "gate_seconds_per_scenario": median(gates) / len(scenarios),
         "bare_seconds": median(bares),
-        "bare_seconds_per_scenario": median(playing) / len(scenarios),
+        "bare_seconds_per_scenario": median(runs) / len(scenarios),
     }
 
 
@@ -85,7 +85,7 @@ def bench_recorder(*, scenarios: Sequence[Scenario], device: str, rounds: int) -
 
 
 def bench_devices(*, scenarios: Sequence[Scenario], rounds: int) -> dict[str, Any]:
-    """Time recorded playing on the simulated accelerator against the eager CPU device."""
+    """Time recorded runs on the simulated accelerator against the eager CPU device."""
     pairs = run_in_new_process(device_times, list(scenarios), "sim", "cpu", rounds)
     return {
         "rounds": rounds,

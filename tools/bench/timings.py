@@ -20,7 +20,7 @@ _WARM_UP_ROUNDS = 2
 
 
 class RecorderTimes(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds for playing all scenarios, one number a round.
+    """Seconds for running all scenarios, one number a round.
 
     Attributes:
         before: unrecorded, before anything was ever recorded in the process.
@@ -34,7 +34,7 @@ class RecorderTimes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def unrecorded_seconds(scenarios: Sequence[Scenario], device: str) -> float:
-    """Return the seconds that playing scenarios once takes, unrecorded, import not counted."""
+    """Return the seconds of running scenarios once, unrecorded, without the import."""
     from traces.targets.native.run import run_unrecorded
 
     _use_one_thread()
@@ -78,14 +78,14 @@ def device_times(
 
     _use_one_thread()
 
-    def playing(device: str) -> None:
+    def run_all(device: str) -> None:
         for scenario in scenarios:
             run_scenario(scenario, device=device)
 
-    playing(one)
-    playing(other)
+    run_all(one)
+    run_all(other)
     return [
-        (_seconds(partial(playing, one)), _seconds(partial(playing, other))) for _ in range(rounds)
+        (_seconds(partial(run_all, one)), _seconds(partial(run_all, other))) for _ in range(rounds)
     ]
 
 

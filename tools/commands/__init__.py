@@ -1,1 +1,1 @@
-"""The verbs of the command line, by what they do with the goldens."""
+"""The commands of ``goldentrace``, one module each."""

@@ -5,21 +5,9 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from tools import options
 from tools.console import print_duration, print_status
 from tools.gate.audit import audit_side, run_for_audit, write_lineage
-from tools.options import (
-    DEFAULT_LIMIT_SECONDS,
-    DeviceOption,
-    FormatOption,
-    PythonOption,
-    SideOption,
-    TargetOption,
-    TimeoutOption,
-    parse_code_side,
-    parse_device,
-    require_native,
-    start_session,
-)
 from tools.report.output import report_verdict
 from tools.report.render import Format
 from tools.sides.parse import Side
@@ -33,22 +21,23 @@ MatrixOption: TypeAlias = Annotated[
     bool, typer.Option("--matrix", help="Print builders and their parameters, and no verdict.")
 ]
 LineageOption: TypeAlias = Annotated[
-    bool, typer.Option("--write-lineage", help="Put on file where arguments come from.")
+    bool,
+    typer.Option("--write-lineage", help="Write the file that records where arguments come from."),
 ]
 KeysOption: TypeAlias = Annotated[
-    bool, typer.Option("--keys", help="Say on stderr under which keys findings can be made known.")
+    bool, typer.Option("--keys", help="Print the baseline keys of the findings to stderr.")
 ]
 
 
 def audit(
     context: typer.Context,
     *,
-    side: SideOption = None,
-    target: TargetOption = "native",
-    python: PythonOption = None,
-    device: DeviceOption = "auto",
-    form: FormatOption = Format.TEXT,
-    timeout: TimeoutOption = DEFAULT_LIMIT_SECONDS,
+    side: options.SideOption = None,
+    target: options.TargetOption = "native",
+    python: options.PythonOption = None,
+    device: options.DeviceOption = "auto",
+    form: options.FormatOption = Format.TEXT,
+    timeout: options.TimeoutOption = options.DEFAULT_LIMIT_SECONDS,
     show_matrix: MatrixOption = False,
     show_keys: KeysOption = False,
     lineage: LineageOption = False,
@@ -61,12 +50,12 @@ def audit(
     the target's baseline are known.
     """
     if lineage:
-        require_native(target)
-    session = start_session(context, target=target, limit_seconds=timeout)
+        options.require_native(target)
+    session = options.start_session(context, target=target, limit_seconds=timeout)
 
     def run() -> tuple[Side, SideResults]:
-        parsed = parse_code_side(session, side, option="--side", python=python)
-        return parsed, run_for_audit(session, parsed, device=parse_device(device))
+        parsed = options.parse_code_side(session, side, option="--side", python=python)
+        return parsed, run_for_audit(session, parsed, device=options.parse_device(device))
 
     def judge() -> tuple[Verdict, tuple[str, ...]]:
         verdict, notes = audit_side(session, *run())

@@ -6,16 +6,9 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from tools import options
 from tools.console import print_duration
 from tools.errors import ToolError
-from tools.options import (
-    DEFAULT_LIMIT_SECONDS,
-    DeviceOption,
-    JsonOption,
-    TimeoutOption,
-    parse_device,
-    start_session,
-)
 from tools.releases.backtest import CATALOGUE_PATH, read_catalogue, run_backtest
 from tools.releases.survey import run_surveyed_side
 from tools.releases.tables import findings_table, result_json
@@ -35,13 +28,13 @@ def backtest_catalogue(
     cases: FaultsArgument = None,
     *,
     catalogue: CatalogueOption = CATALOGUE_PATH,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
-    timeout: TimeoutOption = DEFAULT_LIMIT_SECONDS,
+    device: options.DeviceOption = "auto",
+    as_json: options.JsonOption = False,
+    timeout: options.TimeoutOption = options.DEFAULT_LIMIT_SECONDS,
 ) -> None:
-    """Play known faults again: would the gate between good and bad side, or an audit, show them?
+    """Run known faults again, through the gate between good and bad side and an audit.
 
-    Exit code 0 when every fault that can be played is caught, 1 when one is missed.
+    Exit code 0 when every fault that can be run is caught, 1 when one is missed.
     """
     known = read_catalogue(catalogue)
     faults = {fault.id: fault for fault in known.case}
@@ -50,9 +43,9 @@ def backtest_catalogue(
         raise ToolError(
             unknown[0], "must be in the catalogue", expected=", ".join(faults), got=unknown[0]
         )
-    session = start_session(context, target=known.target, limit_seconds=timeout)
+    session = options.start_session(context, target=known.target, limit_seconds=timeout)
     scenarios = tuple(session.scenarios.values())
-    used_device = parse_device(device)
+    used_device = options.parse_device(device)
 
     def run_side(text: str) -> SideResults:
         side = session.parse_side(text)

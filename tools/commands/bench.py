@@ -5,16 +5,8 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from tools import options
 from tools.bench.ratios import bench_devices, bench_gate, bench_recorder
-from tools.options import (
-    DeviceOption,
-    JsonOption,
-    ScenarioNames,
-    TargetOption,
-    parse_device,
-    require_native,
-    start_session,
-)
 from tools.session import Session
 from tools.sides.results import no_scenario_error
 from traces.targets.common.scenario import Scenario
@@ -29,20 +21,20 @@ bench = typer.Typer(name="bench", help="Throughput and overhead, as ratios.", ri
 @bench.command("gate")
 def measure_gate(
     context: typer.Context,
-    names: ScenarioNames = None,
+    names: options.ScenarioNames = None,
     *,
-    target: TargetOption = "native",
-    device: DeviceOption = "auto",
+    target: options.TargetOption = "native",
+    device: options.DeviceOption = "auto",
     rounds: RoundsOption = 3,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
-    """Time the whole gate against the bare playing of the same scenarios."""
-    require_native(target)
-    session = start_session(context, target=target)
+    """Time the whole gate against bare runs of the same scenarios."""
+    options.require_native(target)
+    session = options.start_session(context, target=target)
     found = bench_gate(
         session.root,
         scenarios=_select(session, names),
-        device=parse_device(device),
+        device=options.parse_device(device),
         rounds=rounds,
         arguments=names or [],
     )
@@ -52,36 +44,36 @@ def measure_gate(
 @bench.command("recorder")
 def measure_recorder(
     context: typer.Context,
-    names: ScenarioNames = None,
+    names: options.ScenarioNames = None,
     *,
-    target: TargetOption = "native",
-    device: DeviceOption = "auto",
+    target: options.TargetOption = "native",
+    device: options.DeviceOption = "auto",
     rounds: RoundsOption = 3,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Time recording against not recording, and how encoding and diffing grow.
 
-    Without names the first scenario of every builder is played.
+    Without names the first scenario of every builder is run.
     """
-    require_native(target)
-    session = start_session(context, target=target)
+    options.require_native(target)
+    session = options.start_session(context, target=target)
     scenarios = _select(session, names)
     if not names:
         scenarios = list({one.builder: one for one in reversed(scenarios)}.values())
-    found = bench_recorder(scenarios=scenarios, device=parse_device(device), rounds=rounds)
+    found = bench_recorder(scenarios=scenarios, device=options.parse_device(device), rounds=rounds)
     _print_figures(found, as_json=as_json)
 
 
 @bench.command("devices")
 def measure_devices(
     context: typer.Context,
-    names: ScenarioNames = None,
+    names: options.ScenarioNames = None,
     *,
     rounds: RoundsOption = 3,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Time the simulated accelerator against the eager CPU device, over all scenarios."""
-    session = start_session(context, target="native")
+    session = options.start_session(context, target="native")
     scenarios = _select(session, names)
     _print_figures(bench_devices(scenarios=scenarios, rounds=rounds), as_json=as_json)
 

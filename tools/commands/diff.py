@@ -5,9 +5,9 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from tools import options
 from tools.gate.request import build_verdict
 from tools.gate.trace_files import compare_paths
-from tools.options import FormatOption, StrictOption, TargetOption
 from tools.report.output import report_verdict
 from tools.report.render import Format
 from traces.schema.verdict import Verdict
@@ -21,9 +21,9 @@ def diff(
     base: TracePathArgument,
     head: TracePathArgument,
     *,
-    target: TargetOption = "native",
-    form: FormatOption = Format.TEXT,
-    strict: StrictOption = False,
+    target: options.TargetOption = "native",
+    form: options.FormatOption = Format.TEXT,
+    strict: options.StrictOption = False,
 ) -> None:
     """Explain two traces, or two directories of them."""
 

@@ -7,14 +7,9 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
+from tools import options
 from tools.console import print_duration, progress
 from tools.errors import ToolError
-from tools.options import (
-    JsonOption,
-    TargetOption,
-    require_native,
-    start_session,
-)
 from tools.report.phrases import pluralise
 from tools.workers.exploration import (
     Exploration,
@@ -44,7 +39,7 @@ RunsOption: TypeAlias = Annotated[
 ]
 LongOption: TypeAlias = Annotated[bool, typer.Option("--long", help="Many long runs, for nights.")]
 ReplayOption: TypeAlias = Annotated[
-    Path | None, typer.Option("--replay", metavar="FILE", help="Play a violation again.")
+    Path | None, typer.Option("--replay", metavar="FILE", help="Run a violation again.")
 ]
 ReplayFolderOption: TypeAlias = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Where replays go.")
@@ -61,15 +56,15 @@ def explore_builders(
     long: LongOption = False,
     replay: ReplayOption = None,
     out: ReplayFolderOption = Path(".goldentrace/replays"),
-    target: TargetOption = "native",
-    as_json: JsonOption = False,
+    target: options.TargetOption = "native",
+    as_json: options.JsonOption = False,
 ) -> None:
     """Run random traffic over every builder on the simulated device.
 
-    A violation is shrunk, printed, and kept in a file that ``--replay`` plays again.
+    A violation is shrunk, printed, and kept in a file that ``--replay`` runs again.
     """
-    require_native(target)
-    session = start_session(context, target=target)
+    options.require_native(target)
+    session = options.start_session(context, target=target)
     if replay is not None:
         _rerun_file(replay, root=session.root, as_json=as_json)
         return
@@ -128,7 +123,7 @@ def _select(wanted: list[str] | None, *, known: Sequence[str], what: str) -> tup
 
 
 def _require_folder(out: Path) -> None:
-    """Refuse before the work what could not be written after it."""
+    """Refuse a folder that could not be written, before the work is done."""
     nearest = next((path for path in (out, *out.parents) if path.exists()), out)
     if not nearest.is_dir():
         raise ToolError(str(out), "must be writable", expected="a directory", got=f"file {nearest}")
@@ -183,5 +178,5 @@ def _exploration_text(
         for finding, file in zip(findings, files, strict=True)
     ]
     builders = pluralise(len(exploration.builders), "builder")
-    asked = f"{builders}, {pluralise(exploration.run_num, 'run')} each, seed {exploration.seed}"
-    return "\n\n".join([*blocks, f"{asked}: {pluralise(len(findings), 'violation')}"])
+    settings = f"{builders}, {pluralise(exploration.run_num, 'run')} each, seed {exploration.seed}"
+    return "\n\n".join([*blocks, f"{settings}: {pluralise(len(findings), 'violation')}"])

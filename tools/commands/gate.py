@@ -4,53 +4,42 @@ from collections.abc import Callable
 
 import typer
 
+from tools import options
 from tools.console import print_duration
 from tools.gate.gate import run_gate
 from tools.gate.request import GateRequest
-from tools.options import (
-    DEFAULT_LIMIT_SECONDS,
-    DeviceOption,
-    FormatOption,
-    PythonOption,
-    ScenarioNames,
-    SideOption,
-    StrictOption,
-    TargetOption,
-    TimeoutOption,
-    parse_code_side,
-    parse_device,
-    start_session,
-)
 from tools.report.output import report_verdict
 from tools.report.render import Format
 
 
 def gate(
     context: typer.Context,
-    names: ScenarioNames = None,
+    names: options.ScenarioNames = None,
     *,
-    base: SideOption = None,
-    head: SideOption = None,
-    target: TargetOption = "native",
-    python: PythonOption = None,
-    device: DeviceOption = "auto",
-    form: FormatOption = Format.TEXT,
-    strict: StrictOption = False,
-    timeout: TimeoutOption = DEFAULT_LIMIT_SECONDS,
+    base: options.SideOption = None,
+    head: options.SideOption = None,
+    target: options.TargetOption = "native",
+    python: options.PythonOption = None,
+    device: options.DeviceOption = "auto",
+    form: options.FormatOption = Format.TEXT,
+    strict: options.StrictOption = False,
+    timeout: options.TimeoutOption = options.DEFAULT_LIMIT_SECONDS,
 ) -> None:
     """Judge a change before it is merged.
 
     Differences of head against base with their causes, the goldens as a set, builders that nothing
-    plays, determinism, round trips, and whether CHANGELOG.md declares every changed golden. The
+    runs, determinism, round trips, and whether CHANGELOG.md declares every changed golden. The
     work tree is compared with the goldens unless sides are named; a package has no work tree.
     """
-    session = start_session(context, target=target, limit_seconds=timeout)
+    session = options.start_session(context, target=target, limit_seconds=timeout)
     report_gate(
         lambda: GateRequest(
             session=session,
-            head=parse_code_side(session, head, option="--head", python=python),
-            base=parse_code_side(session, base or "golden", option="--base", python=python),
-            device=parse_device(device),
+            head=options.parse_code_side(session, head, option="--head", python=python),
+            base=options.parse_code_side(
+                session, "golden" if base is None else base, option="--base", python=python
+            ),
+            device=options.parse_device(device),
             selection=session.select(names),
             pre_merge=True,
             strict=strict,

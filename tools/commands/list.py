@@ -4,15 +4,8 @@ import json
 
 import typer
 
+from tools import options
 from tools.goldens.golden_set import count_coverage
-from tools.options import (
-    JsonOption,
-    PythonOption,
-    SideOption,
-    TargetOption,
-    parse_code_side,
-    start_session,
-)
 from tools.report.phrases import pluralise
 from tools.workers.protocol import ListBuilders
 from traces.targets.common.scenario import Scenario
@@ -21,14 +14,14 @@ from traces.targets.common.scenario import Scenario
 def list_scenarios(
     context: typer.Context,
     *,
-    side: SideOption = None,
-    target: TargetOption = "native",
-    python: PythonOption = None,
-    as_json: JsonOption = False,
+    side: options.SideOption = None,
+    target: options.TargetOption = "native",
+    python: options.PythonOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
-    """Show scenarios by builder, and what nothing plays of the builders that a side has."""
-    session = start_session(context, target=target)
-    parsed = parse_code_side(session, side, option="--side", python=python)
+    """Show scenarios by builder, and the builders of a side that no scenario runs."""
+    session = options.start_session(context, target=target)
+    parsed = options.parse_code_side(session, side, option="--side", python=python)
     with session.open_side(parsed) as opened:
         builders = opened.pool.call(ListBuilders())
     counts = count_coverage(builders, registry=session.builders)
@@ -57,7 +50,7 @@ def _scenarios_text(target: str, *, scenarios: list[Scenario], counts: dict[str,
     lines = [
         f"{target}: {pluralise(len(scenarios), 'scenario')}, {pluralise(len(counts), 'builder')}"
     ]
-    # A scenario may also play an entry point that is no builder by name, such as a cache's method.
+    # A scenario may also run an entry point that is no builder by name, such as a cache's method.
     for builder in dict.fromkeys([*counts, *(scenario.builder for scenario in scenarios)]):
         names = [scenario.name for scenario in scenarios if scenario.builder == builder]
         uncovered = "" if names else ", UNCOVERED"

@@ -6,17 +6,9 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from tools import options
 from tools.console import print_duration
 from tools.errors import ToolError
-from tools.options import (
-    PythonOption,
-    SideOption,
-    TargetOption,
-    TimeoutOption,
-    parse_code_side,
-    parse_device,
-    start_session,
-)
 from tools.sides.prepare import prepare_side
 from tools.sides.targets import NATIVE
 
@@ -89,12 +81,12 @@ def mutate(
     journal: JournalOption = None,
     workers: WorkersOption = None,
     ray: RayOption = None,
-    target: TargetOption = NATIVE,
-    side: SideOption = None,
-    python: PythonOption = None,
+    target: options.TargetOption = NATIVE,
+    side: options.SideOption = None,
+    python: options.PythonOption = None,
     form: ReportFormatOption = "text",
     device: RunDeviceOption = None,
-    timeout: TimeoutOption = SCENARIO_LIMIT_SECONDS,
+    timeout: options.TimeoutOption = SCENARIO_LIMIT_SECONDS,
 ) -> None:
     """Measure the gate with mutants: each has one small fault of the kind that refactors make.
 
@@ -106,8 +98,8 @@ def mutate(
     from tools.mutation.report.render import MutationReportFormat
     from tools.mutation.run import MutationRequest, run_mutation
 
-    session = start_session(context, target=target, limit_seconds=timeout)
-    parsed = parse_code_side(session, side, option="--side", python=python)
+    session = options.start_session(context, target=target, limit_seconds=timeout)
+    parsed = options.parse_code_side(session, side, option="--side", python=python)
     request = MutationRequest(
         root=session.root,
         target=target,
@@ -119,7 +111,7 @@ def mutate(
         seed=seed,
         scenarios_max=most,
         neutral=neutral,
-        device=None if device is None else parse_device(device),
+        device=None if device is None else options.parse_device(device),
         limit_seconds=timeout,
         journal=journal,
         ray=ray,

@@ -6,22 +6,11 @@ from typing import Annotated
 
 import typer
 
+from tools import options
 from tools.console import print_duration
 from tools.gate.parity import check_parity, require_certifiable, write_certificate
 from tools.gate.regenerate import lock_checkout
 from tools.gate.request import golden_request
-from tools.options import (
-    DEFAULT_LIMIT_SECONDS,
-    CommitOption,
-    DeviceOption,
-    FormatOption,
-    ScenarioNames,
-    TargetOption,
-    TimeoutOption,
-    parse_device,
-    require_native,
-    start_session,
-)
 from tools.report.output import report_verdict
 from tools.report.render import Format
 from traces.pytest.golden_files import refuse_writing_in_ci
@@ -30,29 +19,29 @@ from traces.schema.verdict import Verdict
 
 def parity(
     context: typer.Context,
-    names: ScenarioNames = None,
+    names: options.ScenarioNames = None,
     *,
-    device: DeviceOption = "cuda",
+    device: options.DeviceOption = "cuda",
     write: Annotated[
         bool, typer.Option("--write", help="Certify in PARITY.json that nothing differs.")
     ] = False,
-    commit: CommitOption = None,
-    target: TargetOption = "native",
-    form: FormatOption = Format.TEXT,
-    timeout: TimeoutOption = DEFAULT_LIMIT_SECONDS,
+    commit: options.CommitOption = None,
+    target: options.TargetOption = "native",
+    form: options.FormatOption = Format.TEXT,
+    timeout: options.TimeoutOption = options.DEFAULT_LIMIT_SECONDS,
 ) -> None:
-    """Play on a GPU and compare with the goldens byte for byte.
+    """Run on a GPU and compare with the goldens byte for byte.
 
     A certificate is refused in CI, off the GPU, and unless every scenario was played and equals
     its golden.
     """
     if write:
         refuse_writing_in_ci(os.environ)
-    require_native(target)
-    session = start_session(context, target=target, limit_seconds=timeout)
+    options.require_native(target)
+    session = options.start_session(context, target=target, limit_seconds=timeout)
 
     def judge() -> tuple[Verdict, tuple[str, ...]]:
-        request = golden_request(session, names, device=parse_device(device))
+        request = golden_request(session, names, device=options.parse_device(device))
         if write:
             require_certifiable(request)
         with lock_checkout(session.root) if write else nullcontext():

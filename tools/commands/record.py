@@ -4,44 +4,32 @@ from pathlib import Path
 
 import typer
 
+from tools import options
 from tools.console import print_duration, print_status
 from tools.gate.trace_files import require_writable, write_traces
-from tools.options import (
-    DEFAULT_LIMIT_SECONDS,
-    DeviceOption,
-    OutOption,
-    PythonOption,
-    ScenarioNames,
-    SideOption,
-    TargetOption,
-    TimeoutOption,
-    parse_code_side,
-    parse_device,
-    start_session,
-)
 from tools.sides.results import no_scenario_error
 from tools.workers.results import unplayable_notes
 
 
 def record(
     context: typer.Context,
-    names: ScenarioNames = None,
+    names: options.ScenarioNames = None,
     *,
-    side: SideOption = None,
-    target: TargetOption = "native",
-    python: PythonOption = None,
-    device: DeviceOption = "auto",
-    out: OutOption = Path(".goldentrace/traces"),
-    timeout: TimeoutOption = DEFAULT_LIMIT_SECONDS,
+    side: options.SideOption = None,
+    target: options.TargetOption = "native",
+    python: options.PythonOption = None,
+    device: options.DeviceOption = "auto",
+    out: options.OutOption = Path(".goldentrace/traces"),
+    timeout: options.TimeoutOption = options.DEFAULT_LIMIT_SECONDS,
 ) -> None:
-    """Play scenarios and write their traces.
+    """Run scenarios and write their traces.
 
     The source lines that the records come from are written beside each trace.
     """
-    session = start_session(context, target=target, limit_seconds=timeout)
+    session = options.start_session(context, target=target, limit_seconds=timeout)
     scenarios = session.select(names).scenarios
-    parsed = parse_code_side(session, side, option="--side", python=python)
-    used_device = parse_device(device)
+    parsed = options.parse_code_side(session, side, option="--side", python=python)
+    used_device = options.parse_device(device)
     require_writable(out)
     with print_duration(), session.open_side(parsed) as opened:
         results = opened.run(scenarios, device=used_device, lists_builders=False)

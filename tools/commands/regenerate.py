@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from tools import options
 from tools.console import print_duration, print_status
 from tools.gate.regenerate import (
     RegenerationPlan,
@@ -14,17 +15,6 @@ from tools.gate.regenerate import (
     require_permission,
 )
 from tools.gate.request import golden_request, judge_sides
-from tools.options import (
-    DEFAULT_LIMIT_SECONDS,
-    CommitOption,
-    DeviceOption,
-    ScenarioNames,
-    TargetOption,
-    TimeoutOption,
-    parse_device,
-    require_native,
-    start_session,
-)
 from tools.report.output import print_verdict
 from tools.report.render import Format
 
@@ -33,26 +23,26 @@ _PAST_TENSE = {"create": "created", "fix": "fixed", "update": "updated", "trim":
 
 def regenerate(
     context: typer.Context,
-    names: ScenarioNames = None,
+    names: options.ScenarioNames = None,
     *,
     reason: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Why; goes into CHANGELOG.md.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing.")] = False,
-    commit: CommitOption = None,
-    target: TargetOption = "native",
-    device: DeviceOption = "auto",
-    timeout: TimeoutOption = DEFAULT_LIMIT_SECONDS,
+    commit: options.CommitOption = None,
+    target: options.TargetOption = "native",
+    device: options.DeviceOption = "auto",
+    timeout: options.TimeoutOption = options.DEFAULT_LIMIT_SECONDS,
 ) -> None:
-    """Rewrite the goldens that differ, all or none.
+    """Rewrite the goldens that differ, in one transaction.
 
     The causes are shown first. The reason goes into CHANGELOG.md. Refuses in CI, when a scenario is
     not deterministic and when a round trip does not restore its rows.
     """
-    require_native(target)
+    options.require_native(target)
     why = require_permission(reason=reason)
-    session = start_session(context, target=target, limit_seconds=timeout)
-    request = golden_request(session, names, device=parse_device(device))
+    session = options.start_session(context, target=target, limit_seconds=timeout)
+    request = golden_request(session, names, device=options.parse_device(device))
     with print_duration(), lock_checkout(session.root):
         plan = plan_regeneration(request, commit=commit)
         for note in plan.result.notes:

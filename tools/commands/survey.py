@@ -6,19 +6,9 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from tools import options
 from tools.console import print_duration
 from tools.errors import ToolError
-from tools.options import (
-    DEFAULT_LIMIT_SECONDS,
-    DeviceOption,
-    JsonOption,
-    PythonOption,
-    TargetOption,
-    TimeoutOption,
-    parse_code_side,
-    parse_device,
-    start_session,
-)
 from tools.releases.survey import (
     KNOWN_CHANGES_PATH,
     UNEXPLAINED,
@@ -32,7 +22,7 @@ from tools.releases.tables import builders_table, steps_table, survey_json
 SidesArgument: TypeAlias = Annotated[list[str], typer.Argument(metavar="SIDE...", help="In order.")]
 ScenarioOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--scenario", metavar="NAME", help="Play only these; may be repeated."),
+    typer.Option("--scenario", metavar="NAME", help="Run only these; may be repeated."),
 ]
 KnownChangesOption: TypeAlias = Annotated[
     Path, typer.Option("--known", metavar="FILE", help="What is known of steps between sides.")
@@ -45,11 +35,11 @@ def survey(
     *,
     only: ScenarioOption = None,
     known_changes: KnownChangesOption = KNOWN_CHANGES_PATH,
-    target: TargetOption = "sglang",
-    python: PythonOption = None,
-    device: DeviceOption = "auto",
-    as_json: JsonOption = False,
-    timeout: TimeoutOption = DEFAULT_LIMIT_SECONDS,
+    target: options.TargetOption = "sglang",
+    python: options.PythonOption = None,
+    device: options.DeviceOption = "auto",
+    as_json: options.JsonOption = False,
+    timeout: options.TimeoutOption = options.DEFAULT_LIMIT_SECONDS,
 ) -> None:
     """Compare every side with the one before it, and list which builders each side has.
 
@@ -60,11 +50,13 @@ def survey(
         expected = "at least two, each once"
         raise ToolError("survey", "must have steps", expected=expected, got=" ".join(sides))
     known = read_known_changes(known_changes)
-    session = start_session(context, target=target, limit_seconds=timeout)
+    session = options.start_session(context, target=target, limit_seconds=timeout)
     scenarios = session.select(only).scenarios
     # A word that is no side is refused before the others are run.
-    parsed = [parse_code_side(session, side, option="SIDE", python=python) for side in sides]
-    used_device = parse_device(device)
+    parsed = [
+        options.parse_code_side(session, side, option="SIDE", python=python) for side in sides
+    ]
+    used_device = options.parse_device(device)
     with print_duration():
         results = {
             side.text: run_surveyed_side(session, side, scenarios=scenarios, device=used_device)

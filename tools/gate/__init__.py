@@ -1,1 +1,1 @@
-"""TODO tools/gate."""
+"""Comparison of sides and goldens, and everything that writes goldens."""

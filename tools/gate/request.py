@@ -44,22 +44,22 @@ class GateRequest:
 
     @property
     def checks_builders(self) -> bool:
-        """Whether builders that no scenario runs are searched for."""
+        """True if builders that no scenario runs are searched for."""
         return self.pre_merge and self.selection.is_whole
 
     @property
     def checks_golden_set(self) -> bool:
-        """Whether the goldens as a set are judged."""
+        """True if the goldens as a set are judged."""
         return self.checks_builders and self.session.has_goldens
 
     @property
     def is_against_golden(self) -> bool:
-        """Whether one of the sides is golden."""
+        """True if one of the sides is golden."""
         return "golden" in (self.base.kind, self.head.kind)
 
     @property
     def needs_goldens(self) -> bool:
-        """Whether the verdict depends on goldens."""
+        """True if the verdict depends on goldens."""
         return self.is_against_golden or (self.pre_merge and self.session.has_goldens)
 
 

@@ -1,4 +1,4 @@
-"""What a trace says against itself, without any other trace to compare it with."""
+"""Checks of one trace alone, without another one to compare it with."""
 
 from collections.abc import Mapping, Sequence
 
@@ -39,16 +39,16 @@ def failed_checks(trace: Trace) -> tuple[str, ...]:
                 pass
     if not trace.outcome.ok:
         failure = trace.outcome.failure
-        said = "no reason" if failure is None else f"{failure.type}: {failure.message}"
+        reason = "no reason" if failure is None else f"{failure.type}: {failure.message}"
         step = trace.outcome.failed_step
-        lines.append(_line(name, "must end well", "outcome ok", f"{said} in step {step!r}"))
+        lines.append(_line(name, "must end well", "outcome ok", f"{reason} in step {step!r}"))
     return tuple(lines)
 
 
 def new_failures(
     traces: Mapping[str, Trace], *, known: Mapping[str, Trace]
 ) -> dict[str, tuple[str, ...]]:
-    """Return the complaints of traces by scenario, less those of the known trace of each."""
+    """Return the failed checks by scenario, without those of the known trace of each."""
     found = {}
     for name, trace in traces.items():
         old = failed_checks(known[name]) if name in known else ()
@@ -61,20 +61,20 @@ def new_failures(
 def summarise_failures(
     alone: Mapping[str, Sequence[str]], *, lacking: str, side: tuple[str, str]
 ) -> tuple[str, ...]:
-    """Return one line at most for complaints that nothing was compared with.
+    """Return one line at most for failed checks of scenarios that only one side has.
 
     Args:
-        alone: complaints by scenario.
-        lacking: the side that cannot play these scenarios.
-        side: target and name of the side that complains.
+        alone: failed checks by scenario.
+        lacking: the side that cannot run these scenarios.
+        side: target and name of the other side.
     """
     lines = [line for own in alone.values() for line in own]
     if len(lines) <= 1:
         return tuple(lines)
     target, name = side
     rule = f"what {lacking} cannot play must end well and restore every row"
-    told = f"`goldentrace audit --target {target} --side {name}`"
-    got = f"{len(lines)} complaints in {pluralise(len(alone), 'scenario')}, which {told} shows"
+    command = f"`goldentrace audit --target {target} --side {name}`"
+    got = f"{len(lines)} complaints in {pluralise(len(alone), 'scenario')}, which {command} shows"
     return (_line("scenarios", rule, "no complaint", got),)
 
 

@@ -1,1 +1,1 @@
-"""TODO tools/goldens."""
+"""The committed goldens of a target, their sidecars and their declaration."""

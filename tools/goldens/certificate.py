@@ -1,4 +1,4 @@
-"""The parity certificate: which GPU gave exactly which goldens. A sidecar, never compared.
+"""The parity certificate, a sidecar that names the GPUs whose traces equal the goldens.
 
 It holds one entry for each model of GPU, on a line of its own, so that branches merge.
 """
@@ -18,11 +18,11 @@ _ADVICE = "run goldentrace parity --device cuda --write on"
 
 
 class CertificateEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """What one model of GPU was measured to give.
+    """Parity of one model of GPU.
 
     Attributes:
-        scenarios: how many were played: all there were.
-        differences: scenarios whose trace was not the golden's; a certificate knows only 0.
+        scenarios: number that was run: all of the target.
+        differences: number of traces that differ from their golden; only 0 is certified.
         goldens_sha256: see :func:`goldens_sha256`.
         dirty: whether files differed from the commit; None when git did not name the commit.
         date: in UTC, to the second.
@@ -76,11 +76,11 @@ def add_certificate_entry(folder: Path, entry: CertificateEntry) -> str:
 
 
 def certificate_problem(folder: Path, *, contents: Mapping[str, bytes]) -> str:
-    """Return what is wrong with a folder's certificate, in one line; empty when nothing is.
+    """Return the problem of a folder's certificate in one line; empty without one.
 
     Args:
-        folder: where the certificate lies.
-        contents: bytes of every golden there, by name.
+        folder: directory of the certificate.
+        contents: bytes of every golden in it, by name.
     """
     entries = read_certificate(folder)
     if not entries:

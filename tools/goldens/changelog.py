@@ -1,7 +1,7 @@
-"""The CHANGELOG's ``Unreleased`` > ``Goldens`` section: which golden changes a change declares.
+"""Entries of the CHANGELOG under ``Unreleased`` > ``Goldens``, which declare golden changes.
 
 Keep a Changelog, version 1.1. An entry reads ``- NAME, NAME: reason``; a name may be an
-``fnmatch`` pattern and may stand in backticks. Nothing else of the file is understood or touched.
+``fnmatch`` pattern and may stand in backticks. The rest of the file is neither parsed nor changed.
 """
 
 import re
@@ -34,7 +34,7 @@ class ChangelogEntry:
     reason: str
 
     def names(self, scenario: str) -> bool:
-        """Tell whether the entry declares a change of this scenario's golden."""
+        """Return whether the entry declares a change of this scenario's golden."""
         return any(fnmatchcase(scenario, pattern) for pattern in self.patterns)
 
 
@@ -46,7 +46,7 @@ def declared_entries(text: str) -> tuple[ChangelogEntry, ...]:
 
 
 def added_entries(before: str, after: str) -> tuple[ChangelogEntry, ...]:
-    """Return the entries that a change adds: an old entry is no excuse for a new difference."""
+    """Return the entries that a change adds; an old entry does not declare a new difference."""
     old = Counter(declared_entries(before))
     fresh: list[ChangelogEntry] = []
     for entry in declared_entries(after):

@@ -1,4 +1,4 @@
-"""Whether every golden that a change touches is declared in the CHANGELOG.
+"""Check that the CHANGELOG declares every golden that a change touches.
 
 A golden rewritten together with the code that broke it proves nothing; the entry makes the change
 visible to the reviewer in words.
@@ -22,13 +22,13 @@ _DEFAULT_BRANCHES = ("origin/HEAD", "origin/main", "main")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclarationCheck:
-    """What the comparison with the base branch says.
+    """Result of the comparison with the base branch.
 
     Attributes:
         changed: scenarios whose goldens differ from the merge base, uncommitted and untracked ones
             included, sorted.
         undeclared: those of them that no new CHANGELOG entry names.
-        note: why less than that was compared; empty in the usual case.
+        note: the reason when less was compared; empty in the usual case.
     """
 
     changed: tuple[str, ...]
@@ -44,7 +44,7 @@ def check_declaration(root: Path, *, folder: Path) -> DeclarationCheck:
         folder: the goldens, below the root.
 
     Raises:
-        ToolError: git cannot answer, or ``GOLDENTRACE_BASE_REF`` names no commit.
+        ToolError: git failed, or ``GOLDENTRACE_BASE_REF`` names no commit.
     """
     if not is_repository(root):
         return _unchecked("not a git repository: golden changes were not checked for declaration")
@@ -58,7 +58,7 @@ def check_declaration(root: Path, *, folder: Path) -> DeclarationCheck:
 
 
 def changelog_text(root: Path) -> str:
-    """Return the CHANGELOG of the work tree; empty when there is none.
+    """Return the CHANGELOG of the work tree; empty without one.
 
     Raises:
         ToolError: it cannot be read.

@@ -25,7 +25,7 @@ class Golden:
 
     @property
     def is_canonical(self) -> bool:
-        """Whether the bytes are the canonical form of the trace."""
+        """True if the bytes are the canonical form of the trace."""
         return is_canonical(self.content, self.trace)
 
 

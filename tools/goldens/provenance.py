@@ -1,4 +1,4 @@
-"""What each golden was written with: a sidecar beside the goldens, never compared.
+"""Provenance of each golden: a sidecar beside the goldens, never compared.
 
 One line a golden, so that branches which write different goldens merge.
 """
@@ -23,9 +23,9 @@ class _ProvenanceFile(msgspec.Struct):
 def stamp_provenance(
     worker_info: Mapping[str, str], *, root: Path, commit: str | None
 ) -> dict[str, str]:
-    """Return what played together with the commit it was played at and the date.
+    """Return a worker's device and versions together with the commit and the date.
 
-    Git is asked for a commit that is None; outside a checkout it is empty.
+    A commit that is None is read from git; outside a checkout it is empty.
     """
     if commit is None and is_repository(root):
         commit = commit_of(root, "HEAD")
@@ -43,10 +43,10 @@ def render_provenance(
 ) -> str:
     """Return the new text of a folder's sidecar.
 
-    Goldens that are gone drop out. It is never compared, so one that cannot be read is begun anew.
+    Entries of removed goldens are dropped. A sidecar that cannot be read is replaced.
     """
-    there = golden_names(folder) - frozenset(removed)
-    kept = {name: of for name, of in _read_entries(folder).items() if name in there}
+    present = golden_names(folder) - frozenset(removed)
+    kept = {name: of for name, of in _read_entries(folder).items() if name in present}
     new = {name: dict(of) for name, of in written.items()}
     lines = [f"{_json(name)}: {_json(of)}" for name, of in sorted({**kept, **new}.items())]
     body = ",\n".join(lines)

@@ -1,1 +1,1 @@
-"""TODO tools/releases."""
+"""Comparison of many releases: surveys and backtests."""

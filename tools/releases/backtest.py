@@ -23,7 +23,7 @@ FaultOutcome: TypeAlias = Literal["caught", "missed", "not playable"]
 
 
 class ExpectedCause(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the cause of a fault looks like.
+    """Pattern of the cause of a fault.
 
     Attributes:
         kinds: any of them.
@@ -61,9 +61,9 @@ class KnownFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     Attributes:
         evidence: which sides were run when the fault was catalogued.
-        audit: what a finding of the bad side alone looks like; None where no rule can see it.
-        scenarios: pattern for the scenarios that show it; the good side must play one to its end.
-        outside: why no scenario can show it, for what lies beyond stacks and transfers.
+        audit: pattern of a finding in the bad side alone; None where no rule can find it.
+        scenarios: pattern for the scenarios that show it; the good side must run one to its end.
+        outside: the reason why no scenario can show it, for faults outside stacks and transfers.
     """
 
     id: str
@@ -87,7 +87,7 @@ class FaultCatalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BacktestResult:
-    """What the net says of one fault.
+    """Result of one fault.
 
     Attributes:
         result: of gate and audit together.
@@ -95,11 +95,11 @@ class BacktestResult:
         audit: first finding that the bad side has, the good one has not, and that was expected;
             empty without one.
         is_first: whether the expected cause is the first of those that change behaviour.
-        place: how many causes come before it.
-        causes: how many there are.
+        place: number of causes before it.
+        causes: number of all.
         shown: headline of the expected cause; without one, the reason.
         location: ``file:line`` of it.
-        seconds: playing both sides and comparing.
+        seconds: time to run and compare both sides.
     """
 
     fault: KnownFault
@@ -116,7 +116,7 @@ class BacktestResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditedRun:
-    """One side with what an audit finds in it."""
+    """One side with the findings of an audit."""
 
     side: SideResults
     findings: tuple[Cause, ...]
@@ -129,7 +129,7 @@ def read_catalogue(path: Path) -> FaultCatalogue:
     """Read a catalogue file.
 
     Raises:
-        ToolError: there is none, or it is not one.
+        ToolError: there is no such file, or it is no catalogue.
     """
     try:
         return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), FaultCatalogue)
@@ -142,17 +142,17 @@ def read_catalogue(path: Path) -> FaultCatalogue:
 def run_backtest(
     faults: Sequence[KnownFault], *, run_side: RunSide, aliases: Aliases
 ) -> Iterator[BacktestResult]:
-    """Play both sides of every fault and yield what the comparison shows; a side is played once."""
-    played: dict[str, AuditedRun] = {}
+    """Yield the result of every fault; each side is run once."""
+    runs: dict[str, AuditedRun] = {}
     for fault in faults:
         for side in (fault.good, fault.bad):
-            if side not in played:
-                played[side] = audit_run(run_side(side))
-        yield evaluate_fault(fault, good=played[fault.good], bad=played[fault.bad], aliases=aliases)
+            if side not in runs:
+                runs[side] = audit_run(run_side(side))
+        yield evaluate_fault(fault, good=runs[fault.good], bad=runs[fault.bad], aliases=aliases)
 
 
 def audit_run(side: SideResults) -> AuditedRun:
-    """Audit a side that was played."""
+    """Audit a side that was run."""
     return AuditedRun(side=side, findings=audit(side.recordings, recorded={}))
 
 
@@ -198,7 +198,7 @@ def _gate_fault(
 
 
 def _matching_finding(fault: KnownFault, *, good: AuditedRun, bad: AuditedRun) -> str:
-    """Return the headline of the finding that gives a fault away; empty without one."""
+    """Return the headline of the expected finding in the bad side alone; empty without one."""
     if fault.audit is None:
         return ""
     also_good = {finding_key(found) for found in good.findings}
@@ -209,7 +209,7 @@ def _matching_finding(fault: KnownFault, *, good: AuditedRun, bad: AuditedRun) -
 
 
 def _why_not_runnable(fault: KnownFault, *, good: SideResults, names: Iterable[str]) -> str:
-    """Return why no scenario can show a fault; empty when one can."""
+    """Return the reason why no scenario can show a fault; empty when one can."""
     if fault.outside:
         return fault.outside
     failure = "no scenario in common"

@@ -46,7 +46,7 @@ class KnownChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         step: ``BASE to HEAD``, sides without what kind they are: ``0.5.11 to 0.5.12``.
         match: shell pattern for a cause's headline.
         what: ``fix``, ``fault``, ``intended`` or ``false alarm``.
-        reason: why, a short sentence; for fixes and faults with the case or pull request.
+        reason: a short sentence; for fixes and faults with the case or pull request.
     """
 
     step: str

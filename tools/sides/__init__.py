@@ -1,1 +1,1 @@
-"""TODO tools/sides."""
+"""Sides of a comparison: parsed, prepared and opened."""

@@ -38,7 +38,7 @@ def project_version() -> str:
 
 
 def is_checkout(directory: Path) -> bool:
-    """Tell whether a directory is the root of a goldentrace checkout."""
+    """Return whether a directory is the root of a goldentrace checkout."""
     project = directory / "pyproject.toml"
     if not all((directory / package / "__init__.py").is_file() for package in PACKAGES):
         return False
@@ -54,7 +54,7 @@ def checkout_above(directory: Path) -> Path | None:
 
 
 def resolve_root(*, arguments: Sequence[str], working_directory: Path, execute: Execute) -> Path:
-    """Return the root of the code under judgement, handing over to its own copy if need be.
+    """Return the root of the judged code; another checkout's own copy replaces this process.
 
     Args:
         arguments: the command line, passed on unchanged.

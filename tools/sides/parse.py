@@ -12,7 +12,8 @@ from typing import Literal, TypeAlias
 from tools.errors import ToolError
 from tools.git import commit_of, is_repository
 from tools.goldens.files import golden_folder, golden_names
-from tools.sides.environments import package_root, parse_release, read_release
+from tools.sides.environments.pins import parse_release
+from tools.sides.environments.trees import package_root, read_release
 from tools.sides.targets import NATIVE, TARGETS
 
 SideKind: TypeAlias = Literal["golden", "worktree", "revision", "pypi", "dir", "git"]
@@ -51,15 +52,15 @@ class Side:
 
 
 def parse_side(text: str, *, root: Path, target: str) -> Side:
-    """Return the side a word on the command line stands for.
+    """Return the side that a word on the command line names.
 
     Args:
         text: the word.
         root: the checkout.
-        target: name of the target; it decides which kinds there are.
+        target: name of the target; it decides which kinds are known.
 
     Raises:
-        ToolError: it stands for none.
+        ToolError: it names none.
     """
     side = _parse_native(text, root=root) if target == NATIVE else _parse_package(text, root=root)
     if side is None:

@@ -11,13 +11,9 @@ from pathlib import Path
 from tools.console import print_status
 from tools.errors import ToolError
 from tools.git import checkout_commit, try_git
-from tools.sides.environments import (
-    environment_for,
-    newest_release,
-    package_root,
-    pinned_layers,
-    read_release,
-)
+from tools.sides.environments.cache import environment_for, pinned_layers
+from tools.sides.environments.pins import newest_release
+from tools.sides.environments.trees import package_root, read_release
 from tools.sides.parse import Side
 from tools.workers.launch import IsolatedLauncher, SpawnLauncher, WorkerLauncher
 

@@ -19,7 +19,7 @@ class SideResults:
         texts: the canonical traces of the same scenarios; empty for goldens.
         unplayable: the reason, for scenarios that the side has no parts for.
         problems: one line for each of the others.
-        builders: the side's stack builders, if they were asked for.
+        builders: the side's stack builders; empty when they were not listed.
         seconds: time it took.
     """
 

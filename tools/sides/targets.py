@@ -1,4 +1,4 @@
-"""What can be guarded: the targets, their scenarios and who plays them."""
+"""Targets under guard, with their scenarios and worker classes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ SGLANG = "sglang"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSpec:
-    """One body of code under guard.
+    """One code base under guard.
 
     Attributes:
-        stage: ``module:class`` that its workers make.
-        audit_stage: the same for an audit, which looks at more than a golden holds.
+        worker_class: ``module:class`` of its workers.
+        audit_worker_class: the same for an audit, which looks at more than a golden holds.
         scenarios: module whose ``registry()`` returns its scenarios by name.
-        sides: how its sides are written, for messages.
-        aliases: module whose ``aliases()`` returns what the target renamed; empty for none.
+        sides: forms of its sides, for messages.
+        aliases: module whose ``aliases()`` returns names that the target changed; empty for none.
     """
 
     name: str

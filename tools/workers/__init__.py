@@ -1,1 +1,1 @@
-"""TODO tools/workers."""
+"""Worker processes: protocol, pool and worker classes."""

@@ -51,7 +51,7 @@ class Exploration:
 
     @property
     def batch_count(self) -> int:
-        """How often :func:`explore` reports progress."""
+        """Number of times that :func:`explore` reports progress."""
         return -(-self.run_num // RUNS_PER_BATCH) * len(self.builders)
 
 

@@ -33,8 +33,8 @@ def describe_hardware(device: str) -> dict[str, str]:
 
     kind, _, ordinal = device.partition(":")
     number = int(ordinal) if kind == "cuda" and ordinal else 0
-    there = kind in ("auto", "cuda") and number < torch.cuda.device_count()
-    if there:
+    is_present = kind in ("auto", "cuda") and number < torch.cuda.device_count()
+    if is_present:
         return {
             "device": "cuda",
             "device_name": torch.cuda.get_device_name(number),

@@ -297,3 +297,11 @@ def test_check_compares_the_scenarios_named(goldentrace, narrowed):
 
 def test_goldens_are_what_render_writes(checkout):
     assert (checkout.golden / "a.json").read_text() == render(checkout.traces["a"])
+
+
+def test_second_look_runs_in_the_sides_that_are_open(goldentrace, checkout, narrowed, capsys):
+    """A revision is checked out once, and no workers are started again."""
+    assert goldentrace("gate", "--base", "HEAD") == 1
+    assert "first causes are as the traces show them: a: must be real" in capsys.readouterr().err
+    assert len(checkout.opened) == 2
+    assert checkout.opened[0] == checkout.root

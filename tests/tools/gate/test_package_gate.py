@@ -194,7 +194,7 @@ def test_side_of_a_package_must_be_named(goldentrace, capsys, arguments, said, m
 )
 def test_verb_for_our_own_code_refuses_a_package(goldentrace, capsys, arguments):
     assert goldentrace(*arguments, "--target", "sglang") == 2
-    expected = "goldentrace: --target: must be our own code for this verb; expected native, got "
+    expected = "goldentrace: --target: must be our own code for this command; expected native, got "
     assert capsys.readouterr().err.startswith(expected)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tools.errors import ToolError
 from tools.sides import prepare as prepare_module
-from tools.sides.environments import Environment
+from tools.sides.environments.cache import Environment
 from tools.sides.parse import parse_side
 from tools.sides.prepare import local_side, parse_python, prepare_side
 

@@ -1,4 +1,4 @@
-"""Where environments lie, and what one is made of."""
+"""The cache of environments, and the composition of one."""
 
 import hashlib
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from tools.sides.environments.layers import PackageLayer, ensure_layer, ensure_layers
+from tools.sides.environments.layers import PackageLayer, ensure_layer
 from tools.sides.environments.pins import Pins, pins_of
 
 CACHE_VARIABLE = "GOLDENTRACE_CACHE"
@@ -19,13 +19,13 @@ _DIGEST_CHARACTERS = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """Everything that one release needs besides torch.
+    """All packages that one release needs besides torch.
 
     Attributes:
         python: the interpreter it was built for.
         tree: directory that holds the release's package.
         layers: directories that hold its dependencies, first on ``sys.path`` first.
-        note: what is not as asked; empty in the usual case.
+        note: the deviation from the pinned requirements; empty in the usual case.
     """
 
     python: Path
@@ -42,7 +42,7 @@ def cache_folder() -> Path:
 
 
 def environment_for(release: str) -> Environment:
-    """Return the environment of a published release; what is missing of it is downloaded.
+    """Return the environment of a published release; missing parts are downloaded.
 
     Raises:
         ToolError: it cannot be downloaded, or the cache cannot be written.
@@ -58,7 +58,7 @@ def environment_for(release: str) -> Environment:
 
 
 def pinned_layers(release: str) -> tuple[tuple[Path, ...], str]:
-    """Return the dependencies of a release, downloaded if need be, and what is not as asked.
+    """Return the dependencies of a release, downloaded if missing, and a note on deviations.
 
     Raises:
         ToolError: they cannot be downloaded, or the cache cannot be written.
@@ -72,7 +72,7 @@ def pinned_layers(release: str) -> tuple[tuple[Path, ...], str]:
         )
         for file in pins.lists
     ]
-    return ensure_layers(layers), pins.note
+    return tuple(ensure_layer(layer) for layer in layers), pins.note
 
 
 def _digest(file: Path) -> str:

@@ -1,12 +1,12 @@
-"""One layer: a directory that pip filled once, known to be whole, never changed again.
+"""Layers: directories of the cache that pip filled once and nothing changes afterwards.
 
-A layer is filled aside, its manifest is written last, and a rename puts it in place. What no
-manifest vouches for is built anew.
+A layer is filled in a temporary directory, its manifest is written last, and a rename puts it in
+place. A directory that does not match its manifest is built again.
 """
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +20,18 @@ from tools.sides.environments.pip import install
 
 MANIFEST = "goldentrace-manifest.json"
 
-# Written by whoever imports: no part of what was installed.
+# Written by any process that imports from the layer: no part of the installation.
 _BYTECODE = "__pycache__"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageLayer:
-    """What a directory of the cache must hold.
+    """One directory of the cache, with the packages that it must hold.
 
     Attributes:
-        path: where it lies.
+        path: the directory.
         requirements: for pip, as on its command line.
-        subject: what it is, for people.
+        subject: its name in messages.
     """
 
     path: Path
@@ -40,9 +40,9 @@ class PackageLayer:
 
 
 def ensure_layer(layer: PackageLayer) -> Path:
-    """Build a layer unless it is there and whole; return its directory.
+    """Build a layer unless it is complete; return its directory.
 
-    Others that want the same layer meanwhile wait for it.
+    Other processes that need the same layer wait for it.
 
     Raises:
         ToolError: pip could not install it, or the cache cannot be written.
@@ -60,7 +60,7 @@ def ensure_layer(layer: PackageLayer) -> Path:
 
 
 def is_complete(path: Path) -> bool:
-    """Tell whether every file that was installed is there with its size."""
+    """Return whether every installed file is present with its size."""
     try:
         sizes = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         return bool(sizes) and all(
@@ -78,22 +78,22 @@ def _build_layer(layer: PackageLayer) -> None:
     layer.path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in layer.path.parent.glob(f".{layer.path.name}-*"):  # of builds that were killed
         shutil.rmtree(leftover, ignore_errors=True)
-    draft = _temporary_beside(layer.path)
+    building = _temporary_beside(layer.path)
     try:
-        install(layer.requirements, into=draft, subject=layer.subject, cache=layer.path.parent)
-        (draft / MANIFEST).write_text(json.dumps(_sizes(draft)), encoding="utf-8")
-        _replace(layer.path, by=draft)
+        install(layer.requirements, into=building, subject=layer.subject, cache=layer.path.parent)
+        (building / MANIFEST).write_text(json.dumps(_sizes(building)), encoding="utf-8")
+        _replace(layer.path, by=building)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def _replace(path: Path, *, by: Path) -> None:
-    """Put a directory in the place of another, which may still be read: it is moved off first."""
+    """Put a directory in the place of another, which may still be read and is moved away first."""
     if path.exists():
-        grave = _temporary_beside(path)
-        path.rename(grave / "old")
+        replaced = _temporary_beside(path)
+        path.rename(replaced / "old")
         by.rename(path)
-        shutil.rmtree(grave, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
     else:
         by.rename(path)
     path.chmod(0o755)  # mkdtemp made it for its owner alone
@@ -124,12 +124,3 @@ def _layer_lock(layer: PackageLayer) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def ensure_layers(layers: Sequence[PackageLayer]) -> tuple[Path, ...]:
-    """Build what is missing of several layers; return their directories in order.
-
-    Raises:
-        ToolError: as :func:`ensure`.
-    """
-    return tuple(ensure_layer(layer) for layer in layers)

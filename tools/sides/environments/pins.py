@@ -1,4 +1,4 @@
-"""Which pinned requirement lists a release needs.
+"""Pinned requirement lists of the releases.
 
 The lists lie in ``traces/targets/sglang/requirements/``; ``releases.toml`` names those of every
 release.
@@ -36,7 +36,7 @@ def parse_release(text: str) -> str:
     """Return a version in its normal form.
 
     Raises:
-        ToolError: it is none.
+        ToolError: it is no version.
     """
     try:
         return str(Version(text))

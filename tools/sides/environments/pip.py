@@ -1,4 +1,4 @@
-"""pip, as one subprocess: it honours the user's own configuration, index and proxies."""
+"""Calls of pip in a subprocess, with the user's own configuration, index and proxies."""
 
 import os
 import re
@@ -16,21 +16,21 @@ _NO_CONNECTION = re.compile(
     r"connection broken by|Failed to establish a new connection|NameResolutionError|ConnectTimeout"
 )
 
-# Of a hundred versions the newest tells enough.
+# pip lists every version; the newest is enough for the message.
 _VERSIONS = re.compile(r"\(from versions: [^)]*, ([^,)]+)\)")
 
 
 def install(requirements: Sequence[str], *, into: Path, subject: str, cache: Path) -> None:
-    """Install exactly the named wheels, without what they depend on, into an empty directory.
+    """Install exactly the named wheels, without their dependencies, into an empty directory.
 
     Args:
         requirements: as on pip's command line.
         into: directory to fill.
         subject: what is installed, for the message.
-        cache: where the result will lie, for the message.
+        cache: directory of the result, for the message.
 
     Raises:
-        ToolError: pip is missing or failed; the message holds the last thing that pip said.
+        ToolError: pip is missing or failed; the message holds its last line.
     """
     command = [sys.executable, "-P", "-m", "pip", "install", "--quiet", "--no-deps"]
     command += ["--only-binary", ":all:", "--upgrade", "--target", str(into), *requirements]

@@ -1,4 +1,4 @@
-"""Source trees of sglang: where the package lies in one, and which release it is."""
+"""Source trees of sglang: location of the package and its release."""
 
 import re
 from pathlib import Path
@@ -31,9 +31,9 @@ def package_root(path: Path) -> Path:
 
 
 def read_release(root: Path) -> str | None:
-    """Return the release that a tree says it is, or None when it does not say.
+    """Return the release of a tree, or None when it is not recorded in it.
 
-    The package's own version file is asked first, then metadata beside it, then git's tags.
+    The package's own version file comes first, then metadata beside it, then git's tags.
     """
     for name in _VERSION_FILES:
         file = root / PACKAGE / name

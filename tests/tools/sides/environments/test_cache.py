@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tools.errors import ToolError
-from tools.sides.environments import cache, environment_for, layers, pins
+from tools.sides.environments import cache, layers, pins
+from tools.sides.environments.cache import environment_for
 from tools.sides.environments.layers import MANIFEST, PackageLayer, ensure_layer
 
 ROOT = Path(__file__).resolve().parents[4]
