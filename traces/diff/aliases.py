@@ -51,9 +51,9 @@ class Aliases:
         if self == NO_ALIASES:
             return recording, frozenset()
         used: set[tuple[str, str]] = set()
-        reader = _Renamer(aliases=self, used=used)
-        trace = reader.trace(recording.trace)
-        sites = None if recording.sites is None else reader.sites(recording.sites)
+        renamer = _Renamer(aliases=self, used=used)
+        trace = renamer.trace(recording.trace)
+        sites = None if recording.sites is None else renamer.sites(recording.sites)
         return Recording(trace=trace, sites=sites), frozenset(used)
 
 
@@ -65,7 +65,17 @@ def alias_causes(
 ) -> tuple[Cause, ...]:
     """Return a cause for every name that one side has only in its older form."""
     return tuple(
-        _renamed(old, new, backwards=(old, new) in head) for old, new in sorted(base ^ head)
+        Cause(
+            kind=Kind.RENAMED,
+            level=Level.INTERFACE,
+            before=before,
+            after=after,
+            where=new,
+            message=f"{before} is called {after}",
+            rank=(0, 0),
+        )
+        for old, new in sorted(base ^ head)
+        for before, after in [(new, old) if (old, new) in head else (old, new)]
     )
 
 
@@ -182,16 +192,3 @@ class _Renamer:
         if new != name:
             self.used.add((f"{callee}.{name}", f"{callee}.{new}"))
         return new
-
-
-def _renamed(old: str, new: str, *, backwards: bool) -> Cause:
-    before, after = (new, old) if backwards else (old, new)
-    return Cause(
-        kind=Kind.RENAMED,
-        level=Level.INTERFACE,
-        before=before,
-        after=after,
-        where=new,
-        message=f"{before} is called {after}",
-        rank=(0, 0),
-    )

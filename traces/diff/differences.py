@@ -151,7 +151,7 @@ class Difference:
 
     def raise_level(self, level: Level) -> None:
         """Raise the level to that of something the cause explains."""
-        self.level = min(self.level, level, key=lambda one: one.rank)
+        self.level = Level.worst((self.level, level))
 
 
 def side_labels(*, base_call: str, head_call: str) -> set[str]:
@@ -176,7 +176,7 @@ def count_consequences(differences: Iterable[Difference]) -> tuple[Consequence, 
             where=first.where if all(one.where == first.where for one in group) else first.pattern,
             before=first.before,
             after=first.after,
-            level=min((one.level for one in group), key=lambda level: level.rank),
+            level=Level.worst(one.level for one in group),
             count=len(group),
         )
         for group in grouped.values()

@@ -76,12 +76,11 @@ class RecordingIndex:
         return max(raising, key=lambda call: self.depth(call.call), default=None)
 
     def call_line(self, label: str) -> Location | None:
-        """Return the line that made a call."""
-        return self.sites.calls.get(label)
-
-    def definition(self, callee: str) -> Location | None:
-        """Return the line on which a callee is defined."""
-        return self.sites.definitions.get(callee)
+        """Return the line that made a call, else the definition of its callee."""
+        line = self.sites.calls.get(label)
+        if line is None and label in self.positions:
+            return self.sites.definitions.get(self.call(label).callee)
+        return line
 
     def is_default(self, callee: str, parameter: str, value: Any) -> bool:  # noqa: ANN401
         """Return whether leaving a parameter out means the same as giving ``value``.

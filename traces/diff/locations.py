@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from traces.diff.compare.events import EventComparison, EventDifference, event_family
 from traces.diff.differences import SIGNATURE_KINDS, ArgumentChange, Difference
-from traces.diff.index import RecordingIndex
 from traces.diff.pairing import CallPairing
 from traces.schema.model import Location, Transfer
 
@@ -22,29 +21,20 @@ class LocationFinder:
         head, base = change.pair.head, change.pair.base
         bound = head.raises is None or head.raises.type != "TypeError"
         in_signature = change.by_default or (change.kind in SIGNATURE_KINDS and bound)
-        line = self.pairing.head.definition(head.callee) if in_signature else None
-        return (
-            line
-            or self._of_call(self.pairing.head, head.call)
-            or self._of_call(self.pairing.base, base.call)
-        )
+        line = self.pairing.head.sites.definitions.get(head.callee) if in_signature else None
+        calls = self.pairing.head.call_line(head.call), self.pairing.base.call_line(base.call)
+        return line or calls[0] or calls[1]
 
-    def of_call(self, *, base_call: str, head_call: str) -> Location | None:
-        """Return the line of a call, in the side that has it."""
-        if head_call in self.pairing.head.positions:
-            return self._of_call(self.pairing.head, head_call)
-        return self._of_call(self.pairing.base, base_call)
-
-    @staticmethod
-    def _of_call(side: RecordingIndex, label: str) -> Location | None:
-        known = label in side.positions
-        return side.call_line(label) or (
-            side.definition(side.call(label).callee) if known else None
-        )
+    def of_call(self, found: Difference) -> Location | None:
+        """Return the line of the call of a difference, in the side that has it."""
+        if found.head_call in self.pairing.head.positions:
+            return self.pairing.head.call_line(found.head_call)
+        return self.pairing.base.call_line(found.base_call)
 
     def of_definition(self, callee: str) -> Location | None:
         """Return where a callee is defined."""
-        return self.pairing.head.definition(callee) or self.pairing.base.definition(callee)
+        old, new = (side.sites.definitions for side in (self.pairing.base, self.pairing.head))
+        return new.get(callee) or old.get(callee)
 
     def of_event(self, found: EventDifference) -> Location | None:
         """Return the line of an event.
@@ -65,15 +55,13 @@ class LocationFinder:
 
     def _known_lines(self) -> Iterator[tuple[Location | None, Location | None]]:
         """Yield lines of the base with the same lines of the head."""
-        for callee in self.pairing.base.sites.definitions:
-            yield self.pairing.base.definition(callee), self.pairing.head.definition(callee)
+        base, head = self.pairing.base, self.pairing.head
+        for callee, line in base.sites.definitions.items():
+            yield line, head.sites.definitions.get(callee)
         for i, j in self.events.alignment.pairs:
-            yield self.pairing.base.event_line(i), self.pairing.head.event_line(j)
+            yield base.event_line(i), head.event_line(j)
         for pair in self.pairing.pairs:
-            yield (
-                self.pairing.base.call_line(pair.base.call),
-                self.pairing.head.call_line(pair.head.call),
-            )
+            yield base.sites.calls.get(pair.base.call), head.sites.calls.get(pair.head.call)
 
     def _near(self, index: int) -> Iterator[Location]:
         lost = self.events.old[index]
@@ -99,8 +87,8 @@ class LocationFinder:
     def of_end(self) -> Location | None:
         """Return the last line that the head is known to have reached."""
         line = self.pairing.head.event_line(len(self.pairing.head.trace.events) - 1)
-        calls = reversed(self.pairing.head.calls)
-        return line or next((self._of_call(self.pairing.head, call.call) for call in calls), None)
+        last = self.pairing.head.calls[-1:]
+        return line or next((self.pairing.head.call_line(call.call) for call in last), None)
 
     def function_at(self, line: Location | None) -> str | None:
         """Return the recorded callee whose definition is the last one above a line."""

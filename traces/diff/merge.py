@@ -55,19 +55,18 @@ def upstream_first(causes: Iterable[Cause]) -> tuple[Cause, ...]:
     Of causes that change behaviour, those that show in buffers, events or results come before those
     that nothing follows from.
     """
-    return tuple(
-        sorted(
-            causes,
-            key=lambda cause: (
-                cause.level.rank,
-                not _is_material(cause),
-                cause.rank,
-                -len(cause.scenarios),
-                cause.parameter or "",
-                cause.where,
-                cause.scenarios,
-            ),
-        )
+    return tuple(sorted(causes, key=_cause_order))
+
+
+def _cause_order(cause: Cause) -> tuple[object, ...]:
+    return (
+        cause.level.rank,
+        not _is_material(cause),
+        cause.rank,
+        -len(cause.scenarios),
+        cause.parameter or "",
+        cause.where,
+        cause.scenarios,
     )
 
 
@@ -80,10 +79,7 @@ def _is_material(cause: Cause) -> bool:
 def _key(cause: Cause) -> _Key:
     if cause.kind in _SCENARIO_KINDS:
         return (cause.kind, cause.scenarios)
-    if cause.location is None:
-        place: _Key = (cause.builder, cause.callee, cause.where.partition(" in ")[0])
-    else:
-        place = (cause.location.file, cause.location.line)
+    place = cause.location or (cause.builder, cause.callee, cause.where.partition(" in ")[0])
     callee = cause.callee if cause.kind in _CALL_KINDS else None
     return (cause.kind, cause.parameter, callee, place)
 
@@ -94,7 +90,7 @@ def _merged(causes: Sequence[Cause]) -> Cause:
     shown = next(cause for cause in causes if cause.scenarios[0] in variants[0].scenarios)
     return msgspec.structs.replace(
         shown,
-        level=min((cause.level for cause in causes), key=lambda level: level.rank),
+        level=Level.worst(cause.level for cause in causes),
         scenarios=tuple(sorted({name for cause in causes for name in cause.scenarios})),
         consequences=_consequences(causes, shown),
         variants=variants if len(variants) > 1 else (),
@@ -141,7 +137,7 @@ def _consequences(causes: Sequence[Cause], shown: Cause) -> tuple[Consequence, .
     added = (
         msgspec.structs.replace(
             group[0],
-            level=min((one.level for one in group), key=lambda level: level.rank),
+            level=Level.worst(one.level for one in group),
             count=sum(one.count for one in group),
         )
         for group in groups.values()

@@ -116,9 +116,7 @@ class CauseWriter:
             ends = found.layer is DiffLayer.OUTCOME
             return self._at_line(cause, line or self.locations.of_end()) if ends else cause
         side = self.pairing.side(in_head=bool(found.head_call))
-        location = found.location or self.locations.of_call(
-            base_call=found.base_call, head_call=found.head_call
-        )
+        location = found.location or self.locations.of_call(found)
         operation = found.layer is DiffLayer.OPERATIONS and found.kind is Kind.OUTCOME_CHANGED
         if operation or found.layer in (DiffLayer.TENSORS, DiffLayer.OUTCOME):
             location = line or self.locations.of_definition(call.callee) or location

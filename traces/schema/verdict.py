@@ -1,5 +1,6 @@
 """The result of a comparison, ``goldentrace.verdict/1``: causes and their consequences."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -67,6 +68,11 @@ class Level(StrEnum):
     def rank(self) -> int:
         """Position in the order of severity, 0 for the worst."""
         return list(Level).index(self)
+
+    @classmethod
+    def worst(cls, levels: Iterable["Level"]) -> "Level":
+        """Return the worst of some levels."""
+        return min(levels, key=lambda level: level.rank)
 
 
 class Consequence(Record, frozen=True):

@@ -1,4 +1,4 @@
-"""Two versions of a small package, looked at."""
+"""Two versions of a small package."""
 
 import sys
 
@@ -10,7 +10,7 @@ from traces.divergence import locate_divergence
 
 @pytest.fixture
 def look(tmp_path):
-    """Return what a second look makes of an effect when pieces of the source are replaced."""
+    """Return a function that locates the divergence behind an effect of replaced source text."""
 
     def looked(*replacements, base=(), cause=None):
         texts = []

@@ -1,4 +1,4 @@
-"""Where two versions of a small package part first."""
+"""Places where two versions of a small package first diverge."""
 
 from twosided_stack import effect, line_of
 

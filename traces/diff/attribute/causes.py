@@ -302,9 +302,7 @@ class CauseFinder:
         cause = leader.difference(DiffLayer.ASSEMBLY)
         if leader.removed and leader.enclosing is not None:
             cause.location = self.locations.of_definition(leader.enclosing.head.callee)
-        cause.location = cause.location or self.locations.of_call(
-            base_call=cause.base_call, head_call=cause.head_call
-        )
+        cause.location = cause.location or self.locations.of_call(cause)
         for found in differences:
             if not found.calls <= cause.calls:
                 cause.add_consequences([found])

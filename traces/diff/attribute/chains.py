@@ -75,19 +75,16 @@ class ArgumentChains:
         value reached in the base.
         """
         top = root.pair.head
+        below = [one for one in members if top in self.pairing.head.ancestors(one.pair.head.call)]
         made = [
-            member
-            for member in members
-            if member.pair.head.role == "constructor"
-            and (
-                member.pair.head is top or top in self.pairing.head.ancestors(member.pair.head.call)
-            )
+            one
+            for one in members
+            if one.pair.head.role == "constructor" and (one.pair.head is top or one in below)
         ]
         if made:
             return max(made, key=lambda one: (_relation(root, one), self._depth(one))).pair.head
         if root.kind in _TAKEN and root.effective and (reached := self._reached(root)):
             return max(reached, key=lambda call: self.pairing.base.depth(call.call))
-        below = [one for one in members if top in self.pairing.head.ancestors(one.pair.head.call)]
         return max([root, *below], key=self._depth).pair.head
 
     def _depth(self, change: ArgumentChange) -> int:
@@ -105,11 +102,10 @@ class ArgumentChains:
 
     def path(self, root: ArgumentChange, consumer: Call) -> list[Call]:
         """Return the calls from the root's down to the consumer's, both included."""
-        in_head = consumer.call in self.pairing.head.positions
-        in_head = in_head and self.pairing.head.call(consumer.call) is consumer
-        side, top = (
-            (self.pairing.head, root.pair.head) if in_head else (self.pairing.base, root.pair.base)
-        )
+        head = self.pairing.head
+        in_head = consumer.call in head.positions and head.call(consumer.call) is consumer
+        side = self.pairing.side(in_head=in_head)
+        top = root.pair.head if in_head else root.pair.base
         if consumer is top:
             return [top]
         enclosing = list(side.ancestors(consumer.call))

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from traces.diff.differences import Difference, DiffLayer
 from traces.diff.index import RecordingIndex, argument_values, pool_of, renamed_owner
@@ -20,12 +21,11 @@ _INDEX = re.compile(r"\[\d+\]")
 _Key = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _IndexedTensor:
+class _IndexedTensor(NamedTuple):
     """A record with its place in the list of its side."""
 
+    position: int
     record: TensorRecord
-    index: int
 
 
 def tensor_differences(pairing: CallPairing) -> list[Difference]:
@@ -126,7 +126,7 @@ class _TensorComparison:
             before=values[0],
             after=values[1],
             layer=DiffLayer.TENSORS,
-            position=known.index,
+            position=known.position,
             pattern=_INDEX.sub("[*]", where),
             pool=pool_of(known.record.owner),
             base_call=_maker(base, old),
@@ -149,9 +149,7 @@ class _TensorComparison:
 
 def _keyed(side: RecordingIndex, renamed: Mapping[str, str]) -> dict[_Key, _IndexedTensor]:
     return {
-        (renamed_owner(tensor.owner, renamed), tensor.name): _IndexedTensor(
-            record=tensor, index=index
-        )
+        (renamed_owner(tensor.owner, renamed), tensor.name): _IndexedTensor(index, tensor)
         for index, tensor in enumerate(side.trace.tensors)
     }
 
