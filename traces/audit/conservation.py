@@ -49,33 +49,35 @@ def _wrong_transfers(name: str, recording: Recording) -> Iterator[Cause]:
 
 
 def _wrong_host_rows(name: str, recording: Recording) -> Iterator[Cause]:
-    """Yield device rows that the host pool of the same name has no rows for.
+    """Yield device rows that the host pool which mirrors them has no rows for.
 
-    Of a pool that moves nothing, one kind of row must fit: others may be mirrored elsewhere.
+    Of a pool that moved nothing before its stack failed, one kind of row at least must fit: others
+    may be mirrored elsewhere.
     """
-    moved = {(event.pool, event.plane) for event in _transfers(recording)}
+    moved: dict[str, set[_Plane]] = {}
+    for event in _transfers(recording):
+        moved.setdefault(event.pool, set()).add((event.device_pool, event.plane))
     device = _buffers_by_plane(recording, "device")
     for pool in sorted({tensor.pool for tensor in recording.trace.tensors}):
-        hosts = _host_buffers(recording, pool)
-        rows = {
-            plane: device[owner, plane][0].row_bytes for owner, plane in device if owner == pool
-        }
-        if not hosts or not rows:
-            continue
-        widths = [tensor.row_bytes for tensor in hosts]
+        widths = [tensor.row_bytes for tensor in _host_buffers(recording, pool)]
+        own = moved.get(pool) or {plane for plane in device if plane[0] == pool}
+        rows = {plane: device[plane][0].row_bytes for plane in own if plane in device}
         unfit = {plane: width for plane, width in rows.items() if width not in widths}
-        wrong = {plane: width for plane, width in unfit.items() if (pool, plane) in moved}
-        if len(unfit) == len(rows) and not wrong:
-            nearest = min(unfit, key=lambda plane: abs(unfit[plane] - widths[0]))
-            wrong = {nearest: unfit[nearest]}
-        for plane, width in sorted(wrong.items()):
+        if not widths or not unfit:
+            continue
+        if pool not in moved:
+            if recording.trace.outcome.ok or len(unfit) < len(rows):
+                continue
+            nearest = min(sorted(unfit), key=lambda plane: abs(unfit[plane] - widths[0]))
+            unfit = {nearest: unfit[nearest]}
+        for (owner, plane), width in sorted(unfit.items()):
             yield _mismatch(
                 name,
                 recording,
                 pool,
-                what=f"host.{pool}, rows of device.{pool}.{plane}",
+                what=f"host.{pool}, rows of device.{owner}.{plane}",
                 widths=(width, widths[0]),
-                message=f"A row of device.{pool}.{plane} has {width} bytes; "
+                message=f"A row of device.{owner}.{plane} has {width} bytes; "
                 f"host.{pool} has rows of {widths[0]}.",
             )
 
@@ -151,7 +153,9 @@ def _host_buffers(recording: Recording, pool: str) -> list[TensorRecord]:
 
 
 def _layer_num(buffers: Sequence[TensorRecord]) -> int:
-    """Return how many layers a plane has: one buffer holds all of them, or each its own."""
-    if len(buffers) == 1 and buffers[0].layer is None:
-        return buffers[0].shape[0]
-    return len(buffers)
+    """Return how many layers a plane has: one buffer holds all of them, or each its own.
+
+    A pool inside another one may list the same buffers again.
+    """
+    layers = {tensor.layer for tensor in buffers}
+    return buffers[0].shape[0] if None in layers else len(layers)

@@ -97,27 +97,36 @@ class RowTable:
 
         return find
 
-    def moved(self, place: BufferLocation, *, address: int, stride: int, num: int) -> MovedRows:
+    def moved(
+        self,
+        place: BufferLocation,
+        *,
+        address: int,
+        stride: int,
+        row_bytes: int,
+        rows: torch.Tensor,
+    ) -> MovedRows:
         """Return the device rows of a move.
 
         Args:
             place: buffer, plane and layer of the first row.
             address: of the first row.
-            stride: bytes from one of the move's rows to the next: a row of the buffer, some rows
-                (a page), or a part of one (a slot where a page is one row).
-            num: rows of the move.
+            stride: bytes from one of the move's rows to the next.
+            row_bytes: bytes of one of the move's rows: a row of the buffer, several (a page), or a
+                part of one (a slot where a page is one row).
+            rows: numbers of the move's rows.
         """
         known = self._by_address.get(address)
         if known is None:
-            return MovedRows(pool=None, plane=place.plane, num=num)
-        row_bytes = known.tensor[0].nbytes
-        whole, rest = divmod(num * stride, row_bytes)
-        is_multiple = stride % row_bytes == 0 or row_bytes % stride == 0
-        return MovedRows(
-            pool=known.pool,
-            plane=known.plane,
-            num=whole if is_multiple and not rest else num,
-        )
+            return MovedRows(pool=None, plane=place.plane, num=len(rows))
+        own, num = known.tensor[0].nbytes, len(rows)
+        pieces, rest = divmod(own, row_bytes)
+        per_row, remainder = divmod(row_bytes, own)
+        if not rest and stride == row_bytes and num % pieces == 0:
+            num //= pieces
+        elif not remainder and (stride == row_bytes or _are_starts(rows, per_row)):
+            num *= per_row
+        return MovedRows(pool=known.pool, plane=known.plane, num=num)
 
     def _start(self, buffer: RowBuffer) -> int:
         address = buffer.tensor.data_ptr()
@@ -128,3 +137,8 @@ class RowTable:
 def _suffix_bytes(tensor: torch.Tensor) -> tuple[int, ...]:
     """Return the bytes of the last axis, of the last two, and so on without the first."""
     return tuple(accumulate(reversed(tensor.shape[1:]), mul, initial=tensor.element_size()))[1:]
+
+
+def _are_starts(rows: torch.Tensor, per_row: int) -> bool:
+    """Return whether row numbers begin pieces of ``per_row`` rows; a GPU is not waited for."""
+    return rows.is_cuda or not (rows % per_row).any()

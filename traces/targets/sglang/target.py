@@ -253,7 +253,11 @@ class SglangTarget:
         place = source if is_backup else target
         device_rows = values[f"{device}_rows"]
         moved = self._rows.moved(
-            place, address=values[device], stride=values[f"{device}_stride"], num=len(device_rows)
+            place,
+            address=values[device],
+            stride=values[f"{device}_stride"],
+            row_bytes=values["row_bytes"],
+            rows=device_rows,
         )
         return TransferObservation(
             direction="backup" if is_backup else "load",

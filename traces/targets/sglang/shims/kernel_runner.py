@@ -7,6 +7,7 @@ import torch
 
 from assembler.device import Device, MemoryAccess, StridedRows, row_access, tensor_access
 from traces.simulator.memory import MemoryKind
+from traces.targets.common.labels import OperationLabel, place_of
 from traces.targets.sglang.shims.interception import InterceptionPause
 from traces.targets.sglang.shims.kernel_moves import (
     KernelMove,
@@ -74,7 +75,7 @@ class KernelRunner:
         slots = (tensor_access(own) for own in indices if self._buffers.is_device(own))
         self._device.launch(
             operation,
-            label=f"{name} {self._label(source)} to {self._label(target)}",
+            label=self._label(name, source, target),
             reads=(access(source, move.source, indices[0]), *slots),
             writes=(access(target, move.target, indices[1]),),
         )
@@ -101,7 +102,7 @@ class KernelRunner:
 
         self._device.launch(
             operation,
-            label=f"{name} {self._label(source)} to {self._label(target)}",
+            label=self._label(name, source, target),
             reads=tuple(_slice_accesses(move.source, source, source_rows)),
             writes=tuple(_slice_accesses(move.target, target, target_rows)),
         )
@@ -119,10 +120,9 @@ class KernelRunner:
                     for source, target in pages:
                         target.piece(page).copy_(source.piece(page))
 
-        between = f"{self._label(first_source.storage)} to {self._label(first_target.storage)}"
         self._device.launch(
             operation,
-            label=f"{name} {between}",
+            label=self._label(name, first_source.storage, first_target.storage),
             reads=tuple(source.access() for source, _ in pages),
             writes=tuple(target.access() for _, target in pages),
         )
@@ -166,9 +166,18 @@ class KernelRunner:
         if self._buffers.find(tensor) is None:
             self._buffers.add(tensor, name=name, kind=MemoryKind.DEVICE, is_pool=False)
 
-    def _label(self, tensor: torch.Tensor) -> str:
-        buffer = self._buffers.find(tensor)
-        return "unknown memory" if buffer is None else buffer.name
+    def _label(self, kernel: str, source: torch.Tensor, target: torch.Tensor) -> OperationLabel:
+        names = [
+            "unknown memory" if (buffer := self._buffers.find(tensor)) is None else buffer.name
+            for tensor in (source, target)
+        ]
+        is_backup = self._buffers.is_device(source)
+        is_between = is_backup is not self._buffers.is_device(target)
+        return OperationLabel(
+            f"{kernel} {names[0]} to {names[1]}",
+            operation=("backup" if is_backup else "load") if is_between else kernel,
+            place=place_of(names[0]) or place_of(names[1]),
+        )
 
 
 def _rows_at_address(

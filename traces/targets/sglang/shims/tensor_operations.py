@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from assembler.device import Device, MemoryAccess, tensor_access
 from traces.simulator.memory import MemoryKind
+from traces.targets.common.labels import OperationLabel, place_of
 from traces.targets.sglang.shims.element_origins import ElementOrigins
 from traces.targets.sglang.shims.footprint import footprint, written_operands
 from traces.targets.sglang.shims.interception import InterceptionPause
@@ -154,10 +155,14 @@ class StreamOperations(TorchDispatchMode):
                 lambda: None, label="result", reads=(), writes=tuple(map(tensor_access, new))
             )
 
-    def _label(self, func: torch._ops.OpOverload, writes: Sequence[MemoryAccess]) -> str:
+    def _label(self, func: torch._ops.OpOverload, writes: Sequence[MemoryAccess]) -> OperationLabel:
         buffers = [self._buffers.find(access.tensor) for access in writes]
         names = [buffer.name for buffer in buffers if buffer is not None]
-        return f"{func} to {names[0]}" if names else str(func)
+        return OperationLabel(
+            f"{func} to {names[0]}" if names else str(func),
+            operation=str(func),
+            place=place_of(names[0]) if names else None,
+        )
 
 
 def _is_tensor(value: object) -> bool:
