@@ -277,7 +277,7 @@ def _schema_error(subject: str, found: object) -> TraceFormatError:
     """Return the error for another schema; what an older version wrote can be written again."""
     if found not in _OLDER_SCHEMAS:
         return TraceFormatError(subject, "schema must be known", expected=SCHEMA, got=found)
-    renewal = "`goldentrace regenerate --reason TEXT` or `pytest --golden-update`"
+    renewal = "`goldentrace regenerate --reason TEXT` or `pytest --snapshot-update`"
     return TraceFormatError(
         subject,
         "schema must not be an older one",
