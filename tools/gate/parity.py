@@ -9,11 +9,11 @@ from tools.git import is_dirty
 from tools.goldens import provenance
 from tools.goldens.certificate import CertificateEntry, add_certificate_entry, goldens_sha256
 from tools.goldens.golden_set import GoldenSet, format_causes, read_golden_set
-from tools.goldens.transaction import Transaction
 from tools.sides.results import SideResults, no_scenario_error
 from tools.workers.protocol import ReadProvenance
 from traces.diff import compare_sides
 from traces.pytest.golden_files import PARITY, PROVENANCE, orphans
+from traces.schema.transaction import Transaction
 from traces.schema.verdict import Verdict
 
 

@@ -16,12 +16,12 @@ from tools.goldens import provenance
 from tools.goldens.changelog import add_changelog_entry
 from tools.goldens.declaration import CHANGELOG_NAME, changelog_text
 from tools.goldens.golden_set import GoldenSet, format_causes, read_golden_set
-from tools.goldens.transaction import Transaction
 from tools.workers.protocol import ReadProvenance
 from traces.diff import compare_sides
 from traces.pytest.golden_files import PROVENANCE, golden_path, orphans, refuse_writing_in_ci
 from traces.schema.canonical import render
 from traces.schema.model import Trace
+from traces.schema.transaction import Transaction
 
 GoldenAction: TypeAlias = Literal["create", "fix", "update", "trim"]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from tools.errors import ToolError
 from tools.gate.request import GateResult
 from tools.goldens.files import golden_names
-from tools.goldens.transaction import Transaction
 from traces.diff import compare_sides
 from traces.pytest.golden_files import golden_path
 from traces.schema.canonical import read_recording, render, render_sites, sites_path_of
 from traces.schema.model import Recording
+from traces.schema.transaction import Transaction
 
 
 def require_writable(folder: Path) -> None:

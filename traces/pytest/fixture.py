@@ -11,8 +11,8 @@ import pytest
 from traces import record
 from traces.errors import GoldenNameError, TraceError
 from traces.pytest import golden_files
-from traces.pytest.plugin import results_of_test, used_goldens
 from traces.pytest.snapshot import GoldenTraceExtension, find_causes
+from traces.pytest.stash import results_of_test, used_goldens
 from traces.recording.probes import Target
 from traces.recording.recorder import Recorder
 from traces.schema.canonical import parse

@@ -19,17 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from traces.pytest.stash import results_of_test, used_goldens
+
 if TYPE_CHECKING:
     from traces.pytest.fixture import GoldenTrace
     from traces.recording.probes import Target
 
 FIXTURE = "golden_trace"
-
-used_goldens = pytest.StashKey[dict[Path, str]]()
-"""On the config: golden files that tests of this session compared with, and which test did."""
-
-results_of_test = pytest.StashKey[list[Any]]()
-"""On the item: the ``AssertionResult`` objects that syrupy will report."""
 
 _has_failed = pytest.StashKey[bool]()
 _deselected = pytest.StashKey[int]()

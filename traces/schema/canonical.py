@@ -5,10 +5,8 @@ Numbers and strings are written by msgspec and by nothing else, so the bytes dep
 alone: integers stay integers, floats take their shortest form, NaN and infinity are refused.
 """
 
-import contextlib
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Iterator
 from enum import Enum
@@ -19,6 +17,7 @@ import msgspec
 
 from traces.errors import GoldenWriteError, TraceFormatError
 from traces.schema.model import SCHEMA, Record, Recording, Sites, Trace
+from traces.schema.transaction import Transaction
 
 SUFFIX = ".json"
 _OLDER_SCHEMAS = ("goldentrace.trace/1",)
@@ -161,17 +160,12 @@ def write_atomic(path: Path, text: str) -> None:
         GoldenWriteError: the directory cannot be written; nothing has changed.
     """
     target = path.resolve()
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(target)
+        with Transaction() as transaction:
+            transaction.write(target, text.encode())
+            transaction.commit()
     except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
         raise golden_write_error(path, error) from error
 
 

@@ -152,10 +152,11 @@ def test_error_outweighs_a_difference_elsewhere(goldentrace, checkout, make_trac
     [
         (b"", "must be one complete JSON document"),
         (b'{"schema": "other/1"}', "schema must be known"),
+        (b'{"schema": "goldentrace.trace/1"}', "as `goldentrace regenerate --reason TEXT` or"),
         (b"\xff\xfe", "must be readable"),
         (b"<<<<<<< ours\n{}\n=======\n{}\n>>>>>>> theirs\n", "must not hold a merge conflict"),
     ],
-    ids=["empty", "foreign", "no text", "conflict"],
+    ids=["empty", "foreign", "older", "no text", "conflict"],
 )
 def test_unreadable_golden_is_an_error(goldentrace, checkout, capsys, content, said):
     (checkout.golden / "a.json").write_bytes(content)

@@ -277,7 +277,7 @@ def test_folder_that_cannot_be_written_leaves_everything(
     def full(*_arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tools.goldens.transaction.Transaction.write", full)
+    monkeypatch.setattr("traces.schema.transaction.Transaction.write", full)
     before = checkout.files()
     assert goldentrace("parity", "--write") == 2
     assert "must be writable; expected a writable directory, got No space left" in (

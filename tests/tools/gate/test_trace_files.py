@@ -89,6 +89,7 @@ def test_diff_shows_traces_that_only_one_directory_has(goldentrace, tmp_path, ca
         ("folder", "a.json", "expected a directory, got a file"),
         ("empty", "empty", "must hold traces; expected at least one, got 0"),
         ("text.json", "a.json", "must be one complete JSON document"),
+        ("old.json", "a.json", "schema must not be an older one; expected goldentrace.trace/2, as"),
     ],
 )
 def test_diff_of_what_is_no_trace_is_refused(
@@ -100,6 +101,7 @@ def test_diff_of_what_is_no_trace_is_refused(
     for path in ("folder/a.json", "a.json"):
         (tmp_path / path).write_text(render(make_trace("a")))
     (tmp_path / "text.json").write_text("no trace")
+    (tmp_path / "old.json").write_text('{"schema": "goldentrace.trace/1"}')
     assert goldentrace("diff", base, head) == 2
     captured = capsys.readouterr()
     assert said in captured.err

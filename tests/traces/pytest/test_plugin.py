@@ -1,5 +1,7 @@
 """The fixture ``golden_trace``, and every trap of syrupy that it closes."""
 
+import os
+
 import pytest
 import syrupy
 
@@ -110,6 +112,24 @@ def test_golden_with_a_merge_conflict_fails_in_one_line(project):
     result.stdout.fnmatch_lines(["  golden: must not hold a merge conflict; expected a trace*"])
 
 
+def test_golden_of_an_older_schema_fails_with_what_renews_it(project):
+    project.test(ONE)
+    project.update()
+    path = project.golden / "one.json"
+    path.write_bytes(path.read_bytes().replace(b"trace/2", b"trace/1"))
+
+    result = project.run()
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "  golden: schema must not be an older one; *`pytest --snapshot-update` writes, got *trace/1"
+        ]
+    )
+    project.update().assert_outcomes(passed=1)
+    project.run().assert_outcomes(passed=1)
+
+
 @pytest.mark.parametrize("value", ["1", "true"])
 def test_nothing_is_written_in_ci(project, monkeypatch, value):
     monkeypatch.setenv("CI", value)
@@ -202,7 +222,7 @@ def test_directory_that_is_read_only_is_one_clear_error(project, monkeypatch):
     def refused(descriptor):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(snapshot.canonical.os, "fsync", refused)
+    monkeypatch.setattr(os, "fsync", refused)
     result = project.update()
 
     result.assert_outcomes(passed=1, errors=1)

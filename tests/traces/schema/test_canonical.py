@@ -1,10 +1,10 @@
+import os
 import time
 from enum import StrEnum
 
 import pytest
 
 from traces.errors import GoldenWriteError, TraceFormatError
-from traces.schema import canonical
 from traces.schema.canonical import (
     is_canonical,
     parse,
@@ -310,7 +310,7 @@ def test_interrupted_write_keeps_the_old_content(tmp_path, monkeypatch):
     def broken(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(canonical.os, "fsync", broken)
+    monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(GoldenWriteError) as caught:
         write_atomic(path, "new")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.goldens.transaction import Transaction
+from traces.schema.transaction import Transaction
 
 
 def listing(folder: Path) -> dict[str, bytes]:
