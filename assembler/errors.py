@@ -32,17 +32,9 @@ class OutOfDeviceMemoryError(HiCacheError, MemoryError):
     """Device memory cannot hold an allocation; nothing is allocated."""
 
 
-class RaceError(HiCacheError, RuntimeError):
-    """Two accesses to the same bytes, one of them a write, that nothing orders."""
-
-
-class ReplayError(HiCacheError, RuntimeError):
-    """A program asks for other decisions than those that were written down."""
-
-
 class DeadlockError(HiCacheError, RuntimeError):
-    """Something is waited for that can never happen."""
+    """A wait that can never end: no thread and no stream is able to run."""
 
 
 class HostThreadError(HiCacheError, RuntimeError):
-    """A host thread calls where it may not, or cannot be started."""
+    """A host thread that calls outside its group, or cannot be started."""

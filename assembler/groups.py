@@ -1,4 +1,4 @@
-"""Process groups as the stacks see them: an object with a rank and a size.
+"""Process groups: objects with a rank and a size.
 
 A ``torch.distributed.ProcessGroup`` satisfies :class:`ProcessGroup` as it is. A rank and a size are
 never passed as two loose numbers: a pair can be dropped or swapped, an object cannot.
@@ -18,7 +18,7 @@ class ProcessGroup(Protocol):
         ...
 
     def size(self) -> int:
-        """Return how many processes the group has."""
+        """Return the number of processes in the group."""
         ...
 
 
@@ -26,7 +26,7 @@ class LocalGroup:
     """A process group that exists in one process only: identity, members and own place.
 
     Attributes:
-        tag: what tells this group from another with the same members (``attn_cp``).
+        tag: the group's name; two groups may have the same members (``attn_cp``).
         ranks: global ranks of the members, in group order.
     """
 
@@ -57,7 +57,7 @@ class LocalGroup:
         return self._rank
 
     def size(self) -> int:
-        """Return how many processes the group has."""
+        """Return the number of processes in the group."""
         return len(self.ranks)
 
     @override

@@ -1,6 +1,7 @@
 """Base of the device allocators: pages of one device pool."""
 
 from collections.abc import Mapping
+from typing import Generic, TypeVar
 
 import torch
 
@@ -9,44 +10,29 @@ from assembler.device.base import Device
 from assembler.device_pools.base import KVCache, SlotAllocator
 from assembler.names import ComponentType
 
+PoolT = TypeVar("PoolT")
 
-class DeviceSlotAllocator:
+
+class PageAllocator(Generic[PoolT]):
     """Owner of the slots of one device pool; page 0 is never handed out.
 
     Attributes:
         size: slots that can be handed out.
         page_size: slots in a page.
-        dtype: type of the pool's elements.
         device: where index tensors live.
-
-    Source: sglang 0.5.12 ``allocator.py:35-118``. Pages come back at the end of the free list here,
-    so that the order is the same on every device.
     """
 
-    def __init__(
-        self, *, size: int, page_size: int, dtype: torch.dtype, device: Device, kvcache: KVCache
-    ) -> None:
+    def __init__(self, *, size: int, page_size: int, device: Device, pool: PoolT) -> None:
         self.size = size
         self.page_size = page_size
-        self.dtype = dtype
         self.device = device
-        self._kvcache = kvcache
+        self._pool = pool
         self._free_page_list = FreePageList(
             subject=type(self).__name__,
             first_page=1,
             page_num=size // page_size,
             page_size=page_size,
         )
-
-    @property
-    def slot_owners(self) -> Mapping[ComponentType, SlotAllocator]:
-        """Allocator of the slots of each component: this one, of the full KV."""
-        return {ComponentType.FULL: self}
-
-    @property
-    def window(self) -> None:
-        """Nothing: the model has no sliding-window slots."""
-        return None
 
     def alloc(self, need_size: int) -> torch.Tensor | None:
         """Return slots, or None when there are too few.
@@ -59,14 +45,16 @@ class DeviceSlotAllocator:
         Order: the result is ready for work launched on the current stream. An error of the device
         leaves the slots free.
         """
-        slots = self._free_page_list.take(need_size)
-        if slots is None:
+        taken = self._free_page_list.take(need_size)
+        if taken is None:
             return None
         try:
-            return self.device.to_device(slots)
+            slots = self.device.to_device(taken)
+            self._prepare(slots)
         except Exception:
-            self._free_page_list.give_back(slots)
+            self._free_page_list.give_back(taken)
             raise
+        return slots
 
     def free(self, free_index: torch.Tensor) -> None:
         """Take slots back.
@@ -83,10 +71,40 @@ class DeviceSlotAllocator:
         """Return the number of free slots."""
         return self._free_page_list.available()
 
-    def get_kvcache(self) -> KVCache:
-        """Return the pool whose slots these are."""
-        return self._kvcache
+    def get_kvcache(self) -> PoolT:
+        """Return the pool that has these slots."""
+        return self._pool
 
     def clear(self) -> None:
-        """Make all slots free."""
+        """Make all slots free. Rows keep their content."""
         self._free_page_list.clear()
+
+    def _prepare(self, slots: torch.Tensor) -> None:
+        """Make slots ready for a new owner."""
+
+
+class DeviceSlotAllocator(PageAllocator[KVCache]):
+    """Owner of the slots of one KV pool.
+
+    Attributes:
+        dtype: type of the pool's elements.
+
+    Source: sglang 0.5.12 ``allocator.py:35-118``. Pages come back at the end of the free list here,
+    so that the order is the same on every device.
+    """
+
+    def __init__(
+        self, *, size: int, page_size: int, dtype: torch.dtype, device: Device, kvcache: KVCache
+    ) -> None:
+        super().__init__(size=size, page_size=page_size, device=device, pool=kvcache)
+        self.dtype = dtype
+
+    @property
+    def slot_owners(self) -> Mapping[ComponentType, SlotAllocator]:
+        """Allocator of the slots of each component: this one, of the full KV."""
+        return {ComponentType.FULL: self}
+
+    @property
+    def window(self) -> None:
+        """Nothing: the model has no sliding-window slots."""
+        return None

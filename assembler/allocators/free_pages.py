@@ -1,4 +1,4 @@
-"""The book of free pages that device allocators and host pools keep."""
+"""The list of free pages of a device allocator or a host pool."""
 
 import threading
 
@@ -8,13 +8,13 @@ from assembler.errors import PoolError
 
 
 class FreePageList:
-    """Hands out whole pages first in, first out, and refuses what it did not hand out.
+    """A first-in-first-out list of free pages that refuses pages it did not hand out.
 
-    The book is kept in host memory, whatever the slots stand for: taking never waits for a device.
-    All methods may be called from any thread.
+    The list is kept in host memory, also for device slots: taking never waits for a device. All
+    methods may be called from any thread.
 
     Attributes:
-        subject: whose book it is, for errors.
+        subject: the allocator or pool, for errors.
         page_size: slots in a page.
     """
 
@@ -45,7 +45,7 @@ class FreePageList:
             PoolError: ``slot_num`` is negative or not whole pages.
         """
         if slot_num < 0 or slot_num % self.page_size:
-            raise self._error("only whole pages can be had", f"{self.page_size} * n", slot_num)
+            raise self._error("slots must be whole pages", f"{self.page_size} * n", slot_num)
         with self._lock:
             page_num = slot_num // self.page_size
             if page_num > self._free_pages.numel():

@@ -1,4 +1,4 @@
-"""Slots of sliding-window hybrids: a full slot and, while it is in the window, a window slot."""
+"""Slots of sliding-window hybrids: full slots, and window slots for tokens in the window."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ NO_SWA_SLOT = 0
 
 
 class SWATokenToKVPoolAllocator:
-    """Allocates on both sides and keeps the table from full slots to window slots.
+    """Allocator of full and window slots, with the table from the former to the latter.
 
     Attributes:
         size: slots of the smaller side.
@@ -128,7 +128,7 @@ class SWATokenToKVPoolAllocator:
         self._mapping[free_index] = NO_SWA_SLOT
 
     def set_full_to_swa_mapping(self, full: torch.Tensor, swa: torch.Tensor) -> None:
-        """Say which window slots full slots have, after both were allocated apart.
+        """Map full slots to window slots that were allocated apart.
 
         Raises:
             PoolError: different lengths.

@@ -1,4 +1,4 @@
-"""Gives a node's device slots back to their allocators, and maps its window slots."""
+"""The allocators behind a cache: freeing a node's device slots and mapping its window slots."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -52,13 +52,13 @@ class ComponentAllocators:
             del node.device[component]
 
     def map_window(self, node: CacheNode) -> None:
-        """Say which window slots the last tokens of a node have, if it has a window part."""
+        """Map the last full slots of a node to its window slots, if it has a window part."""
         if self._swa is not None and ComponentType.SWA in node.device:
             window = node.device[ComponentType.SWA]
             self._swa.set_full_to_swa_mapping(_last_full_slots(node, len(window)), window)
 
     def unmap_window(self, node: CacheNode) -> None:
-        """Forget the window slots of a node; they are not freed."""
+        """Remove the window slots of a node from the map; they are not freed."""
         if self._swa is not None and ComponentType.SWA in node.device:
             window = node.device[ComponentType.SWA]
             full = _last_full_slots(node, len(window))

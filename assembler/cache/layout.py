@@ -1,4 +1,4 @@
-"""A correction of the host layout that has to happen before any pool is built."""
+"""The correction of a host layout that the io backend cannot move."""
 
 import logging
 
@@ -9,7 +9,7 @@ logger = logging.getLogger(__name__)
 
 
 def fix_direct_layout(server_args: ServerArgs) -> None:
-    """Ask for ``page_first_direct`` where ``direct`` would have to move ``page_first``.
+    """Replace the layout ``page_first`` by ``page_first_direct`` for the io backend ``direct``.
 
     Changes ``server_args`` in place and logs a warning.
 

@@ -1,4 +1,4 @@
-"""What moves along with a node's full KV: its other components, and the sidecars of all of them."""
+"""Transfers of a node beside its full KV: its other components, and the sidecars of all."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""When a cache and a stack suit each other."""
+"""Validation of a cache against its parameters and its stack."""
 
 from collections.abc import Iterable
 
@@ -45,7 +45,7 @@ def validate_pool_coverage(
     components: Iterable[ComponentType],
     specs: Iterable[SidecarPoolSpec],
 ) -> None:
-    """Raise unless components and sidecars together are the pools of a group.
+    """Check that components and sidecars together are the pools of a group.
 
     Raises:
         AssemblyError: a pool would never be moved, or a component or sidecar has no pool.

@@ -1,4 +1,4 @@
-"""Copies a resolved operation between the host pools and their device pools."""
+"""The copies of a resolved operation between host pools and device pools."""
 
 from dataclasses import dataclass, replace
 
@@ -21,7 +21,7 @@ class DraftPools:
 
 
 class StackCopier:
-    """Moves all pools of a group, and a draft's, on whatever stream is current.
+    """Copies of all pools of a group, and a draft's, on the current stream.
 
     Attributes:
         draft: the draft model's pools, which move whenever the anchor does; None without a draft.
@@ -47,10 +47,12 @@ class StackCopier:
         """
         if self._io_backend is IoBackend.KERNEL:
             return self._device.to_device(host_indices), self._device.to_device(device_indices)
+        # to_host blocks for device tensors; that is what ``direct`` costs, and not a lost wait.
         host_indices = self._device.to_host(host_indices)
         device_indices = self._device.to_host(device_indices)
         if self._group.layout != HostLayout.LAYER_FIRST:
             return host_indices, device_indices
+        # The device slots take the same order, or rows would go to other tokens' slots.
         ascending, order = torch.sort(host_indices)
         return ascending, device_indices[order]
 

@@ -1,4 +1,4 @@
-"""How the reader of a layer waits for that layer's load, and for no other."""
+"""Load events by layer: a reader waits for the load of its own layer and for no other."""
 
 from assembler.device.base import Device, Event, Stream
 from assembler.errors import TransferError
@@ -59,6 +59,7 @@ class LayerDoneCounter:
             TransferError: the load that held this place has not finished.
         """
         index = (self.producer_index + 1) % self.num_counters
+        # An event that was never recorded counts as done, so an unused place is free.
         if not self._ring[index].finish_event.query():
             raise TransferError(
                 "load",
@@ -66,6 +67,8 @@ class LayerDoneCounter:
                 expected=f"at most {self.num_counters} loads in flight",
                 got=self.num_counters + 1,
             )
+        # Fresh events: recording the old ones again would move the mark that an acknowledgement in
+        # the queue still refers to.
         self._ring[index] = LayerLoadingEvent(device=self._device, layer_num=self.layer_num)
         self.producer_index = index
         return index
@@ -97,6 +100,6 @@ class LayerDoneCounter:
         self._device.current_stream().wait_event(event)
 
     def reset(self) -> None:
-        """Forget producer and consumer; nobody waits any more."""
+        """Reset producer and consumer; readers wait for no load from now on."""
         self.producer_index = -1
         self.consumer_index = -1

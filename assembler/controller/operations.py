@@ -1,4 +1,4 @@
-"""Transfers waiting in a queue, and how several of them become one."""
+"""Operations of the controller's queues, merging them, and their acknowledgements."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,12 +13,12 @@ from assembler.names import PoolName
 
 
 class HiCacheAck(NamedTuple):
-    """Tells that the operations of some nodes were launched together.
+    """Acknowledgement of the operations of some nodes, launched together.
 
     Attributes:
         start_event: the work that the copies wait for.
-        finish_event: the last copy; query it before freeing a slot that took part.
-        node_ids: whose operations they were.
+        finish_event: recorded after the last copy; query it before freeing a slot of these nodes.
+        node_ids: the nodes.
     """
 
     start_event: Event
@@ -33,10 +33,10 @@ class CacheOperation:
     Attributes:
         host_indices: ``(slots,) int64``, the anchor's host slots; may be empty.
         device_indices: ``(slots,) int64``, the anchor's device slots.
-        node_ids: whose request each was.
+        node_ids: the node of each request.
         priority: lower goes first.
         pool_transfers: what moves along in the sidecars.
-        grants: what was taken for it, to be given back when its copy fails.
+        grants: the slots taken for it, given back when its copy fails.
     """
 
     host_indices: torch.Tensor
@@ -53,7 +53,7 @@ class CacheOperation:
 
 
 def merge_operations(operations: Sequence[CacheOperation]) -> CacheOperation:
-    """Return one operation that does the work of all, by priority, then in order of arrival.
+    """Merge operations into one, by priority, then in order of arrival.
 
     A single operation is returned as it is. Transfers of the same pool and the same source of
     indices become one transfer, with the first one's hit policy.
@@ -83,6 +83,7 @@ def take_finished(acks: list[HiCacheAck], *, block: bool) -> list[int]:
     Order: with ``block`` the host waits for every one of them.
     """
     node_ids: list[int] = []
+    # Only leading ones: a later load that is done must not unlock its nodes before an earlier one.
     while acks and (block or acks[0].finish_event.query()):
         ack = acks.pop(0)
         if block:

@@ -1,7 +1,7 @@
-"""Which bytes an operation touches, in words that a race detector can check.
+"""Memory accesses: the bytes that an operation touches, for a race detector.
 
-An access names bytes of the tensor's *storage*, so that a copy by wrong addresses says what it
-really touches, not what it should.
+An access names bytes of the tensor's *storage*, so a copy by wrong addresses declares the bytes it
+really touches.
 """
 
 import math

@@ -158,7 +158,7 @@ class Device(ABC):
 
         Args:
             operation: moves bytes with tensor operations; must not touch the host otherwise.
-            label: what it does, for people (``load KV.kv layer 2``).
+            label: names the operation in races and traces (``load KV.kv layer 2``).
             reads: everything the operation reads.
             writes: everything the operation writes.
 
@@ -171,12 +171,12 @@ class Device(ABC):
     def host_access(
         self, *, label: str, reads: tuple[MemoryAccess, ...], writes: tuple[MemoryAccess, ...]
     ) -> None:
-        """Say that the host itself touches memory that device work may touch too.
+        """Declare that the host itself touches memory that device work may touch too.
 
-        Does nothing but on a device that looks for races. Call it just before the access.
+        Does nothing except on a device that detects races. Call it just before the access.
 
         Args:
-            label: what the host does, for people.
+            label: names the access in races.
             reads: everything it reads.
             writes: everything it writes.
         """
@@ -201,9 +201,9 @@ class Device(ABC):
         """Block the host until all work on all streams is done."""
 
     def threads(self) -> ThreadGroup:
-        """Return a block in which controllers may have host threads.
+        """Return a group in which controllers may have host threads.
 
-        On a device that looks for races or draws a schedule, the threads take turns at its calls;
-        elsewhere they run at once. Only threads of an open block may call such a device.
+        On a simulated device the threads take turns at its calls, and only threads of an open
+        group may call it; elsewhere they run concurrently.
         """
         return ThreadGroup(scheduler=OsThreadScheduler())

@@ -1,7 +1,6 @@
-"""The embedded device: host memory on both sides, every operation done when it is launched.
+"""The eager device: host memory on both sides, every operation executed at launch.
 
-It has real streams and events in the sense of the interface; because work is done at launch they
-never have anything to wait for.
+Streams and events keep to the interface; they never wait, because nothing is ever pending.
 """
 
 import threading

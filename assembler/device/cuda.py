@@ -30,6 +30,8 @@ class CudaStream(Stream):
 
     @override
     def hold(self, tensor: torch.Tensor) -> None:
+        # The caching allocator may hand freed memory to another tensor of the stream that allocated
+        # it, at once: it does not know that this stream still reads. Only CUDA tensors need it.
         if tensor.is_cuda:
             tensor.record_stream(self.torch_stream)
 
@@ -51,10 +53,13 @@ class CudaEvent(Event):
 
     def __init__(self, *, name: str) -> None:
         super().__init__(name=name)
+        # Timing makes every record slower; nothing here measures.
         self.torch_event = torch.cuda.Event(enable_timing=False)
 
     @override
     def _record(self, stream: Stream) -> None:
+        # Recording again moves the mark: waits enqueued before keep the old one, later waits and
+        # queries see the new one. An event that was never recorded counts as done.
         self.torch_event.record(_as_cuda_stream(stream).torch_stream)
 
     @override
@@ -97,6 +102,8 @@ class CudaDevice(Device):
 
     def __init__(self, *, ordinal: int) -> None:
         self.torch_device = torch.device("cuda", ordinal)
+        # torch creates streams non-blocking, so the default stream (the legacy one) orders nothing
+        # with them: every order between two streams needs an event.
         default = torch.cuda.default_stream(self.torch_device)
         self._state = _CurrentCudaStream(CudaStream(name="default", torch_stream=default))
 
@@ -131,6 +138,8 @@ class CudaDevice(Device):
                 expected="pinned memory",
                 got="pageable memory",
             )
+        # The result keeps the host tensor alive, but torch's pinned-memory allocator does not see
+        # kernels that use this address: the buffer must not be freed while one may run.
         storage = torch.as_tensor(_MappedHostBytes(tensor), device=self.torch_device)
         start = tensor.storage_offset()
         return storage.view(tensor.dtype).as_strided(tensor.shape, tensor.stride(), start)
@@ -148,7 +157,7 @@ class CudaDevice(Device):
         current = torch.cuda.current_stream(self.torch_device)
         if self._state.stream.torch_stream == current:
             return self._state.stream
-        # Someone switched with torch.cuda.stream: launches do go there, so say so.
+        # The stream was switched by torch.cuda.stream: launches go there, so it is returned.
         return CudaStream(name="foreign", torch_stream=current)
 
     @override
@@ -168,6 +177,8 @@ class CudaDevice(Device):
     ) -> None:
         del label
         operation()
+        # Slots and buffers may have been allocated on the caller's stream, and freed while this
+        # operation is still queued here.
         stream = self.current_stream()
         for access in (*reads, *writes):
             stream.hold(access.tensor)
@@ -176,11 +187,13 @@ class CudaDevice(Device):
     def to_device(self, indices: torch.Tensor) -> torch.Tensor:
         if indices.is_cuda:
             return indices
-        # A copy from pageable memory would first wait for the stream's earlier work.
+        # A copy from pageable memory would first wait for the stream's earlier work. The pinned
+        # temporary may go out of scope: torch's allocator keeps it until the copy is done.
         return indices.pin_memory().to(self.torch_device, non_blocking=True)
 
     @override
     def to_host(self, indices: torch.Tensor) -> torch.Tensor:
+        # Blocks until the current stream gets here, which must have waited for other writers.
         return indices.cpu()
 
     @override
@@ -190,7 +203,7 @@ class CudaDevice(Device):
 
 @contextmanager
 def _memory_errors(shape: tuple[int, ...], dtype: torch.dtype) -> Iterator[None]:
-    """Turn torch's error into ours."""
+    """Raise OutOfDeviceMemoryError for torch's error."""
     try:
         yield
     except torch.OutOfMemoryError as error:

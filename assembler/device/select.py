@@ -1,4 +1,4 @@
-"""Choose the device of this process by its name."""
+"""The devices of this process, by name."""
 
 import re
 from functools import cache

@@ -10,8 +10,9 @@ from typing_extensions import override
 from assembler.device.access import MemoryAccess, tensor_access
 from assembler.device.base import Device, Event, Stream
 from assembler.device.host_threads.thread_group import ThreadGroup
-from assembler.errors import PoolError, RaceError
+from assembler.errors import PoolError
 from traces.simulator.device_call_lock import DeviceCallLock
+from traces.simulator.errors import RaceError
 from traces.simulator.execution import QueueExecutor
 from traces.simulator.launch_sites import find_launch_site
 from traces.simulator.memory import MemoryKind, SimulatedMemory

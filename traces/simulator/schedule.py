@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from typing_extensions import override
 
-from assembler.errors import ReplayError
+from traces.simulator.errors import ReplayError
 
 # Queries of unfinished work after which that work runs: a host that polls must see progress some
 # day, as on a GPU.

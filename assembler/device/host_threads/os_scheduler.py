@@ -1,4 +1,4 @@
-"""Host threads as the operating system runs them, for devices that do not care."""
+"""The scheduler of eager and CUDA devices: threads run concurrently."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -15,10 +15,10 @@ from assembler.device.host_threads.thread_scheduler import (
 
 
 class OsThreadScheduler(ThreadScheduler):
-    """Threads that run at once; one lock guards what they hand to each other.
+    """Concurrent threads; one lock guards queues, flags and joins.
 
-    A thread is unwound when it next uses a queue, a flag or a thread: calls of the device do not
-    know about the block.
+    A thread is cancelled when it next uses a queue, a flag or a thread; calls of the device do not
+    check for it.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class OsThreadScheduler(ThreadScheduler):
     def wait(self, is_over: Callable[[], bool], *, what: str) -> None:
         member = self.calling_thread()
         member.waiting = ThreadWait(is_over=is_over, what=what)
-        # The opener looks whether anybody is left who can go on.
+        # Wakes the opener, which checks for a deadlock each time that a thread begins to wait.
         self.notify()
         try:
             self._condition.wait_for(

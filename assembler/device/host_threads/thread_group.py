@@ -1,4 +1,4 @@
-"""Host threads of a controller, and what they hand to each other, alike on every device."""
+"""Threads, queues and flags of a group, the same on every device."""
 
 from collections import deque
 from collections.abc import Callable
@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 class HostThread:
-    """A thread that was started.
+    """A started thread.
 
     Attributes:
-        name: for people.
+        name: appears in errors.
     """
 
     def __init__(self, *, member: GroupMember, scheduler: ThreadScheduler) -> None:
@@ -24,14 +24,14 @@ class HostThread:
 
     @property
     def is_finished(self) -> bool:
-        """Whether its work is over; orders nothing."""
+        """True when its work is over; orders nothing."""
         return self._member.is_finished
 
     def join(self) -> None:
         """Wait for its end and raise what it raised. Order: after everything it did.
 
         Raises:
-            DeadlockError: no thread of the block can go on.
+            DeadlockError: no thread of the group is runnable.
         """
         member = self._member
         with self._scheduler.exclusive():
@@ -43,10 +43,10 @@ class HostThread:
 
 
 class ThreadQueue(Generic[T]):
-    """A queue without limit between threads of one block.
+    """An unbounded queue between threads of one group.
 
     Attributes:
-        name: what is handed over, for people.
+        name: appears in errors.
     """
 
     def __init__(self, *, name: str, scheduler: ThreadScheduler) -> None:
@@ -56,7 +56,7 @@ class ThreadQueue(Generic[T]):
         self._closing: dict[int, int] | None = None
 
     def put(self, item: T) -> None:
-        """Add an item. Order: whoever gets it comes after what this thread did so far.
+        """Add an item. Order: ``get`` of it comes after what this thread did so far.
 
         Raises:
             ValueError: the queue is closed.
@@ -71,7 +71,7 @@ class ThreadQueue(Generic[T]):
         """Wait for an item; None when the queue is closed and empty.
 
         Raises:
-            DeadlockError: no thread of the block can go on.
+            DeadlockError: no thread of the group is runnable.
         """
         with self._scheduler.exclusive():
             self._scheduler.wait(
@@ -89,7 +89,7 @@ class ThreadQueue(Generic[T]):
             return self._taken()
 
     def close(self) -> None:
-        """Let no more items in. Order: whoever learns of it comes after this thread so far."""
+        """Refuse further items. Order: a ``get`` of None comes after this thread so far."""
         with self._scheduler.exclusive():
             if self._closing is None:
                 self._closing = self._scheduler.clock()
@@ -100,16 +100,16 @@ class ThreadQueue(Generic[T]):
             item, clock = self._items.popleft()
             self._scheduler.merge_clock(clock)
             return item
-        assert self._closing is not None, "only a closed queue has nothing to give"
+        assert self._closing is not None, "an open queue has an item here"
         self._scheduler.merge_clock(self._closing)
         return None
 
 
 class ThreadFlag:
-    """Something that happens once, between threads of one block.
+    """A one-way event between threads of one group.
 
     Attributes:
-        name: what happens, for people.
+        name: appears in errors.
     """
 
     def __init__(self, *, name: str, scheduler: ThreadScheduler) -> None:
@@ -118,14 +118,14 @@ class ThreadFlag:
         self._raised: dict[int, int] | None = None
 
     def set(self) -> None:
-        """Say that it happened; again does nothing. Order: before whoever learns of it."""
+        """Set the flag; again does nothing. Order: before every ``wait`` that returns."""
         with self._scheduler.exclusive():
             if self._raised is None:
                 self._raised = self._scheduler.clock()
             self._scheduler.notify()
 
     def is_set(self) -> bool:
-        """Return whether it happened, and if so come after it."""
+        """Return whether the flag is set. Order: after ``set`` when it is."""
         with self._scheduler.exclusive():
             if self._raised is None:
                 self._scheduler.poll()
@@ -134,10 +134,10 @@ class ThreadFlag:
             return True
 
     def wait(self) -> None:
-        """Wait until it happens and come after it.
+        """Wait until the flag is set. Order: after ``set``.
 
         Raises:
-            DeadlockError: no thread of the block can go on.
+            DeadlockError: no thread of the group is runnable.
         """
         with self._scheduler.exclusive():
             self._scheduler.wait(lambda: self._raised is not None, what=f"flag {self.name}")
@@ -146,12 +146,12 @@ class ThreadFlag:
 
 
 class ThreadGroup:
-    """The host threads of a block, ``with device.threads() as threads:``.
+    """A group of host threads, ``with device.threads() as threads:``.
 
     Leaving the block waits for every thread and raises the first error, in the order of starting,
-    that no ``join`` raised. When the block itself raises, or a thread failed, those that still run
-    are unwound: they end at their next call with an exception that ``except Exception`` does not
-    see, and their ``finally`` clauses run.
+    that no ``join`` raised. When the block raises, or a thread failed, the threads that still run
+    are cancelled: they end at their next call with ``ThreadCancelled``, which ``except Exception``
+    does not catch, and their ``finally`` clauses run.
 
     A thread starts on the default stream, whichever its starter had switched to. Locks of other
     kinds must not be held across calls of the device.
@@ -164,7 +164,7 @@ class ThreadGroup:
         """Run ``work`` in a thread of its own. Order: after what this thread did so far.
 
         Raises:
-            HostThreadError: another thread of the block has that name.
+            HostThreadError: another thread of the group has that name.
         """
         with self._scheduler.exclusive():
             return HostThread(
@@ -199,14 +199,14 @@ class ThreadGroup:
                 error.add_note(f"a host thread raised {failure!r}")
 
     def _wait_for_all(self) -> None:
-        turns = self._scheduler
-        with turns.exclusive():
-            turns.wait(
-                lambda: turns.first_unreported_error() is not None or turns.is_over,
+        scheduler = self._scheduler
+        with scheduler.exclusive():
+            scheduler.wait(
+                lambda: scheduler.first_unreported_error() is not None or scheduler.is_over,
                 what="the end of every thread",
             )
-            failure = turns.first_unreported_error()
+            failure = scheduler.first_unreported_error()
             if failure is not None:
                 raise failure
-            for other in turns.members[1:]:
-                turns.merge_clock(other.clock)
+            for other in scheduler.members[1:]:
+                scheduler.merge_clock(other.clock)

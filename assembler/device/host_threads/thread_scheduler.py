@@ -1,4 +1,4 @@
-"""Who may go on: what host threads wait for, and the rules that every kind of thread keeps."""
+"""The base of the thread schedulers: members of a group, their waits and their errors."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -12,16 +12,16 @@ from assembler.errors import DeadlockError, HostThreadError
 
 
 class ThreadCancelled(BaseException):
-    """Raised in a host thread that ends because its block ends; no error, like GeneratorExit."""
+    """Raised in a host thread whose group ends; not an ``Exception``, like ``GeneratorExit``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadWait:
-    """What a thread waits for.
+    """The condition that a thread waits for.
 
     Attributes:
-        is_over: says whether it may go on.
-        what: in words.
+        is_over: returns whether the thread may run again.
+        what: description in a deadlock error.
     """
 
     is_over: Callable[[], bool]
@@ -30,17 +30,17 @@ class ThreadWait:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class GroupMember:
-    """A host thread of a block.
+    """A host thread of a group.
 
     Attributes:
-        number: from 0, which is the thread that opened the block, in the order of starting.
-        name: for people.
-        waiting: what it waits for; None while it can go on.
-        is_finished: whether its work is over, in whichever way.
+        number: in the order of starting, from 0, the thread that opened the group.
+        name: appears in errors.
+        waiting: its condition; None while it is runnable.
+        is_finished: whether its work is over, returned or raised.
         error: what its work raised.
-        is_told: whether somebody who joined it knows the error.
-        clock: what had happened when it finished; empty where nobody looks for races.
-        gate: locked while it is not this thread's turn, where threads take turns.
+        is_error_reported: whether a ``join`` raised the error.
+        clock: vector clock at its end; empty on devices without race detection.
+        wake_lock: held while another thread has the turn, where threads take turns.
     """
 
     number: int
@@ -54,7 +54,7 @@ class GroupMember:
 
     @property
     def is_runnable(self) -> bool:
-        """Whether there is nothing that it waits for."""
+        """True when it waits for nothing."""
         return not self.is_finished and (self.waiting is None or self.waiting.is_over())
 
     @override
@@ -63,18 +63,20 @@ class GroupMember:
 
 
 class _CallingThread(threading.local):
-    """The calling thread as a member; None for a stranger."""
+    """The calling thread as a member; None for a thread outside the group."""
 
     member: GroupMember | None = None
 
 
 class ThreadScheduler(ABC):
-    """The threads of one block.
+    """The threads of one group.
+
+    "Call it exclusively" means inside ``with scheduler.exclusive()``.
 
     Attributes:
         members: in the order of starting.
         is_open: whether threads can be started.
-        is_ending: whether every thread but the first is to be unwound.
+        is_ending: whether every thread but the first is being cancelled.
     """
 
     def __init__(self) -> None:
@@ -85,19 +87,19 @@ class ThreadScheduler(ABC):
 
     @property
     def opener(self) -> GroupMember:
-        """The thread that opened the block."""
+        """The thread that opened the group."""
         return self.members[0]
 
     @property
     def is_over(self) -> bool:
-        """Whether only the opener is left."""
+        """True when only the opener is left."""
         return all(member.is_finished for member in self.members[1:])
 
     def calling_thread(self) -> GroupMember:
         """Return the calling thread.
 
         Raises:
-            HostThreadError: it is none of the block's.
+            HostThreadError: it is not a member of the group.
         """
         member = self._local.member
         if member is None:
@@ -113,7 +115,7 @@ class ThreadScheduler(ABC):
         """Make the calling thread the first one.
 
         Raises:
-            HostThreadError: it was open before, or another block is.
+            HostThreadError: it was opened before, or another group is open.
         """
         if self.is_open or self.is_ending:
             raise HostThreadError(
@@ -128,42 +130,42 @@ class ThreadScheduler(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Unwind every thread but the calling one, which opened the block."""
+        """Cancel every thread but the calling one, which opened the group."""
 
     @abstractmethod
     def exclusive(self) -> AbstractContextManager[object]:
-        """Let no other thread in, but while this one waits; another may go first."""
+        """Exclude other threads, except while this one waits; another may go first."""
 
     @abstractmethod
     def wait(self, is_over: Callable[[], bool], *, what: str) -> None:
-        """Let others go on until ``is_over``; call it exclusively.
+        """Let other threads run until ``is_over``; call it exclusively.
 
         Raises:
-            DeadlockError: nobody can go on, and this thread opened the block.
-            ThreadUnwound: the block ends, and another thread opened it.
+            DeadlockError: no thread is runnable, and this thread opened the group.
+            ThreadCancelled: the group ends, and another thread opened it.
         """
 
     @abstractmethod
     def notify(self) -> None:
-        """Say that somebody may be able to go on who was not; call it exclusively."""
+        """Wake waiting threads to check their conditions again; call it exclusively."""
 
     @abstractmethod
     def poll(self) -> None:
-        """Say that the calling thread asked in vain: others should go on; call it exclusively."""
+        """Let other threads run after a query without result; call it exclusively."""
 
     @abstractmethod
     def clock(self) -> dict[int, int]:
-        """Return what happened before the calling thread's next step; call it exclusively."""
+        """Return the calling thread's vector clock; call it exclusively."""
 
     @abstractmethod
     def merge_clock(self, clock: dict[int, int]) -> None:
-        """Order the calling thread after what a clock knows; call it exclusively."""
+        """Order the calling thread after a vector clock; call it exclusively."""
 
     def add(self, *, name: str) -> GroupMember:
         """Return a new member.
 
         Raises:
-            HostThreadError: the name is taken, or the block is not open.
+            HostThreadError: the name is taken, or the group is not open.
         """
         if not self.is_open:
             raise HostThreadError(
@@ -182,22 +184,22 @@ class ThreadScheduler(ABC):
         return member
 
     def run_as_member(self, member: GroupMember, work: Callable[[], None]) -> None:
-        """Do a thread's work as that member and keep what it raises."""
+        """Run a thread's work as that member and keep its error."""
         self._local.member = member
         try:
             work()
         except ThreadCancelled:
             pass
-        except BaseException as error:  # noqa: BLE001 - it is raised again by whoever joins
+        except BaseException as error:  # noqa: BLE001 - raised again by join
             member.error = error
 
     def first_unreported_error(self) -> BaseException | None:
-        """Return the first error of a thread that nobody knows yet."""
+        """Return the first error that no ``join`` raised."""
         errors = [member.error for member in self.members if not member.is_error_reported]
         return next((error for error in errors if error is not None), None)
 
     def deadlock(self) -> DeadlockError:
-        """Return the error that names every thread and what it waits for."""
+        """Return the error that names every thread and its condition."""
         waiting = [
             f"{member} waits for {member.waiting.what}"
             for member in self.members
@@ -205,8 +207,8 @@ class ThreadScheduler(ABC):
         ]
         error = DeadlockError(
             "host threads",
-            "somebody must be able to go on",
-            expected="a thread or a stream that can",
+            "a thread must be runnable",
+            expected="a runnable thread or stream",
             got=", ".join(waiting),
         )
         # A thread that failed is the likely reason.

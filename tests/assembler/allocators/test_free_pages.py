@@ -33,7 +33,7 @@ def test_taking_too_much_gives_none_and_takes_nothing(ledger):
 
 def test_taking_part_of_a_page_raises(ledger):
     with pytest.raises(
-        PoolError, match=r"^pool: only whole pages can be had; expected 4 \* n, got 6$"
+        PoolError, match=r"^pool: slots must be whole pages; expected 4 \* n, got 6$"
     ):
         ledger.take(6)
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from assembler.controller.hybrid import HybridCacheController
-from assembler.device import Device, ThreadQueue, tensor_access
+from assembler.device import Device, tensor_access
+from assembler.device.host_threads.thread_group import ThreadQueue
 from assembler.host_pools.group import HostPoolGroup, PoolTransfer
 from assembler.names import PoolName
 from tests.assembler.small_models import (

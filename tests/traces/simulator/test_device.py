@@ -10,9 +10,9 @@ from assembler.errors import (
     OutOfDeviceMemoryError,
     OutOfHostMemoryError,
     PoolError,
-    ReplayError,
 )
 from traces.simulator import ReplayedSchedule, Schedule, SchedulePolicy, SimDevice
+from traces.simulator.errors import ReplayError
 
 
 def new_device(policy="latest", *, seed=0, capacity_bytes=None, raise_races=False):

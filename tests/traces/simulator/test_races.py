@@ -7,10 +7,8 @@ import pytest
 import torch
 
 from assembler.device import row_access, tensor_access
-from assembler.errors import (
-    RaceError,
-)
 from tests.traces.simulator.test_device import copy, new_device, put, settled_zeros
+from traces.simulator.errors import RaceError
 
 
 @pytest.fixture

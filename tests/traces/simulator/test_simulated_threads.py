@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from assembler.device import tensor_access
-from assembler.errors import DeadlockError, HostThreadError, ReplayError
+from assembler.errors import DeadlockError, HostThreadError
 from tests.traces.simulator.enumeration import executions
 from tests.traces.simulator.test_device import copy, new_device, put, settled_zeros
 from tests.traces.simulator.test_thread_group import fail, in_block
 from traces.simulator import ReplayedSchedule, SchedulePolicy, SimDevice
+from traces.simulator.errors import ReplayError
 
 
 @pytest.fixture

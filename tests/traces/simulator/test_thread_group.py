@@ -191,8 +191,8 @@ def test_deadlock_names_everybody_and_what_is_waited_for(device):
 
     with pytest.raises(
         DeadlockError,
-        match=r"^host threads: somebody must be able to go on; "
-        r"expected a thread or a stream that can, "
+        match=r"^host threads: a thread must be runnable; "
+        r"expected a runnable thread or stream, "
         r"got the host waits for the end of thread prefetch, "
         r"thread prefetch waits for an item in queue wanted, "
         r"thread backup waits for flag stop$",
