@@ -153,9 +153,7 @@ def _select_mutants(request: MutationRequest, mutants: list[Mutant]) -> list[Mut
 def _build_launcher(request: MutationRequest, place: PreparedSide) -> WorkerLauncher:
     is_native = request.target == NATIVE
     name = "NativeMutationWorker" if is_native else "SglangMutationWorker"
-    # A spawned process would run the main program of a Ray worker again.
-    isolated = not is_native or request.ray is not None
-    return place.launcher(f"tools.mutation.worker.worker:{name}", isolated=isolated)
+    return place.launcher(f"tools.mutation.worker.worker:{name}", isolated=not is_native)
 
 
 @contextmanager

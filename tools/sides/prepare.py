@@ -15,7 +15,7 @@ from tools.sides.environments.cache import environment_for, pinned_layers
 from tools.sides.environments.pins import newest_release
 from tools.sides.environments.trees import package_root, read_release
 from tools.sides.parse import Side
-from tools.workers.launch import IsolatedLauncher, SpawnLauncher, WorkerLauncher
+from tools.workers.launch import WorkerLauncher
 
 # An environment that has these was made for sglang; their dependencies came with them.
 SGLANG_DEPENDENCIES = ("transformers", "torchvision", "compressed_tensors")
@@ -38,11 +38,13 @@ class PreparedSide:
     layers: tuple[Path, ...]
 
     def launcher(self, worker_class: str, *, isolated: bool) -> WorkerLauncher:
-        """Return a launcher of workers: isolated ones see this side's packages first."""
-        if not isolated:
-            return SpawnLauncher(worker_class=worker_class, root=self.root)
-        return IsolatedLauncher(
-            worker_class=worker_class, root=self.root, python=self.python, layers=self.layers
+        """Return a launcher of workers that import this side's package."""
+        return WorkerLauncher(
+            worker_class=worker_class,
+            root=self.root,
+            python=self.python,
+            layers=self.layers,
+            is_isolated=isolated,
         )
 
 

@@ -1,10 +1,10 @@
-"""Script that another interpreter runs as a worker process.
+"""Script that an interpreter runs as a worker process.
 
 Until the worker class is imported it needs the standard library alone. It is run by path, so that
-nothing of this project is on ``sys.path``; a finder locates our packages by name instead. The
-side's tree and its pinned dependencies come first, the interpreter's own packages last: what is
-installed beside this project cannot hide what the side has pinned, and the ``tools`` package in a
-wheel of sglang cannot hide ours.
+nothing of this project is on ``sys.path`` because of it; a finder locates our packages by name
+instead. The side's tree and its pinned dependencies come first, the interpreter's own packages
+last: what is installed beside this project cannot hide what the side has pinned, and the ``tools``
+package in a wheel of sglang cannot hide ours.
 """
 
 import sys
@@ -14,11 +14,18 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
 
-_OUR_PACKAGES = frozenset({"assembler", "tools", "traces"})
+_OURS = Path(__file__).resolve().parents[2]
 
 
 class _OurPackageFinder:
-    """A finder that locates our packages beside this file, whatever else has their names."""
+    """A finder of our packages beside this file, whatever else has their names.
+
+    A side that has an ``assembler`` keeps it: its root is first on ``sys.path``.
+    """
+
+    def __init__(self, root: Path) -> None:
+        is_native = (root / "assembler" / "__init__.py").is_file()
+        self._names = {"tools", "traces"} if is_native else {"assembler", "tools", "traces"}
 
     def find_spec(
         self,
@@ -28,9 +35,9 @@ class _OurPackageFinder:
         /,
     ) -> ModuleSpec | None:
         """Return the location of one of our packages; submodules are found as usual."""
-        if path is not None or fullname not in _OUR_PACKAGES:
+        if path is not None or fullname not in self._names:
             return None
-        return PathFinder.find_spec(fullname, [str(Path(__file__).resolve().parents[2])], target)
+        return PathFinder.find_spec(fullname, [str(_OURS)], target)
 
 
 def command_arguments(
@@ -40,7 +47,7 @@ def command_arguments(
 
     Args:
         descriptor: file descriptor of the connection, inherited.
-        worker_class: ``module:class`` of the stage.
+        worker_class: ``module:class`` of the worker object.
         root: directory that holds the side's package.
         layers: directories for ``sys.path`` after the root.
     """
@@ -50,11 +57,12 @@ def command_arguments(
 def main() -> None:
     """Serve one connection."""
     descriptor, worker_class, *paths = sys.argv[1:]
-    sys.meta_path.insert(0, _OurPackageFinder())
+    root = Path(paths[0])
+    sys.meta_path.insert(0, _OurPackageFinder(root))
     sys.path[:0] = paths
     from tools.workers.serve import serve
 
-    serve(Connection(int(descriptor)), worker_class=worker_class, root=Path(paths[0]))
+    serve(Connection(int(descriptor)), worker_class=worker_class, root=root)
 
 
 if __name__ == "__main__":

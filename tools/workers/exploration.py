@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from typing_extensions import override
 
 from tools.errors import ToolError
-from tools.workers.launch import SpawnLauncher
+from tools.workers.launch import WorkerLauncher
 from tools.workers.native import NativeWorker
 from tools.workers.pool import WorkerPool, core_count
 from tools.workers.protocol import Handlers, Task, TaskFailed
@@ -166,7 +166,7 @@ def explore(exploration: Exploration, *, on_batch: ProgressCallback) -> list[Exp
 
 def open_exploration_pool(root: Path, *, size: int) -> WorkerPool:
     """Return a pool whose workers run random traffic."""
-    launcher = SpawnLauncher(worker_class="tools.workers.exploration:ExplorationWorker", root=root)
+    launcher = WorkerLauncher(worker_class="tools.workers.exploration:ExplorationWorker", root=root)
     return WorkerPool(launcher=launcher, size=size, limit_seconds=BATCH_LIMIT_SECONDS)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tools.errors import ToolError
 from tools.workers import entry
-from tools.workers.launch import IsolatedLauncher
+from tools.workers.launch import WorkerLauncher
 from tools.workers.pool import WorkerPool
 from tools.workers.protocol import ListBuilders, ReadProvenance
 from tools.workers.results import HASH_SEEDS, run_scenarios
@@ -97,11 +97,12 @@ def scenario(side):
 
 
 def crew_of(side, *, limit_seconds=30.0, python=sys.executable):
-    launcher = IsolatedLauncher(
+    launcher = WorkerLauncher(
         worker_class="fake_worker:FakeWorker",
         root=side.tree,
         python=Path(python),
         layers=(side.layer,),
+        is_isolated=True,
     )
     return WorkerPool(launcher=launcher, size=1, limit_seconds=limit_seconds, seeds=HASH_SEEDS)
 

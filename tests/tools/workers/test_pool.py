@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tools.errors import ToolError
-from tools.workers.launch import SpawnLauncher
+from tools.workers.launch import WorkerLauncher
 from tools.workers.pool import WorkerPool
 from tools.workers.protocol import ListBuilders, ReadProvenance, TaskFailed
 from tools.workers.results import HASH_SEEDS, run_scenarios
@@ -56,7 +56,7 @@ def crew(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def make(root: str = "fine", limit_seconds: float = 30.0) -> WorkerPool:
-        launcher = SpawnLauncher(worker_class="fake_worker:FakeWorker", root=Path(root))
+        launcher = WorkerLauncher(worker_class="fake_worker:FakeWorker", root=Path(root))
         return WorkerPool(launcher=launcher, size=1, limit_seconds=limit_seconds, seeds=HASH_SEEDS)
 
     return make
@@ -200,7 +200,7 @@ def counting(tmp_path, monkeypatch):
     """Return the module of a worker class for tasks of our own, and a pool of such workers."""
     (tmp_path / "counting_worker.py").write_text(COUNTING)
     monkeypatch.syspath_prepend(str(tmp_path))
-    launcher = SpawnLauncher(worker_class="counting_worker:CountingWorker", root=tmp_path)
+    launcher = WorkerLauncher(worker_class="counting_worker:CountingWorker", root=tmp_path)
     with WorkerPool(launcher=launcher, size=2, limit_seconds=30.0) as pool:
         yield SimpleNamespace(
             pool=pool, module=importlib.import_module("counting_worker"), folder=tmp_path

@@ -3,7 +3,6 @@
 import importlib
 import os
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from tools.errors import ToolError
 from tools.mutation.campaign.driver import TRIES_MAX, run_tasks
 from tools.mutation.campaign.ray_executor import open_ray_executor
-from tools.workers.launch import IsolatedLauncher
+from tools.workers.launch import WorkerLauncher
 from tools.workers.pool import WorkerPool
 
 HERE = Path(__file__).parent
@@ -24,9 +23,7 @@ def launcher(monkeypatch):
     # Workers import the stage by name: this file's folder must be on their path.
     monkeypatch.syspath_prepend(str(HERE))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]))
-    return IsolatedLauncher(
-        worker_class="squares:Squares", root=HERE, python=Path(sys.executable), layers=()
-    )
+    return WorkerLauncher(worker_class="squares:Squares", root=HERE)
 
 
 def square(number, **options):
