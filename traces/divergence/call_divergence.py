@@ -4,24 +4,15 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from traces.divergence.logs import CallLog, CallNode, ValueText
 from traces.divergence.source_comparison import SourceComparison
 from traces.schema.verdict import Kind
 
-DivergenceKind: TypeAlias = Literal[
-    "argument", "parameter", "removed", "added", "reordered", "inside"
-]
-
 NodePair: TypeAlias = tuple[CallNode, CallNode]
 """One call in the base and in the head."""
 
-_CALL_KINDS = {
-    "removed": Kind.CALL_REMOVED,
-    "added": Kind.CALL_ADDED,
-    "reordered": Kind.CALL_REORDERED,
-}
 _CALLABLE = re.compile(r'"callable": "([^"]*)"')
 
 
@@ -30,30 +21,19 @@ class Divergence:
     """The place where two sides differ for the first time.
 
     Attributes:
-        what: ``argument``: a call is given something else; ``parameter``: a function lost or got a
-            parameter; ``removed``, ``added``, ``reordered``: a call; ``inside``: a function with
-            equal inputs does something else by its own lines.
+        kind: of a cause, for a call, an argument or a parameter; None when only the place is
+            known, as for a function with equal inputs that does something else by its own lines.
         enclosing: the call in which it happens, on both sides; None at the outermost level.
         base: the call of the base; None for one that was added.
         head: the call of the head; None for one that was removed.
         name: of the argument or parameter; empty for none.
     """
 
-    what: DivergenceKind
+    kind: Kind | None
     enclosing: NodePair | None
     base: CallNode | None
     head: CallNode | None
     name: str = ""
-
-    @property
-    def kind(self) -> Kind | None:
-        """Kind of a cause; None when only the place is known."""
-        if self.what == "parameter":
-            is_removed = self.base is not None and self.name in self.base.inputs
-            return Kind.PARAMETER_REMOVED if is_removed else Kind.PARAMETER_ADDED
-        if self.what == "argument":
-            return Kind.ARGUMENT_CHANGED if self.name else None
-        return _CALL_KINDS.get(self.what)
 
     @property
     def callee(self) -> str:
@@ -77,9 +57,9 @@ class Divergence:
         return None if self.head is None else _parsed(self.head.inputs.get(self.name))
 
     @property
-    def is_value(self) -> bool:
-        """True when a known argument has another value."""
-        return self.what == "argument" and bool(self.name)
+    def is_inside(self) -> bool:
+        """True for a function with equal inputs that does something else by its own lines."""
+        return self.enclosing == (self.base, self.head)
 
     @property
     def enclosing_line(self) -> int:
@@ -144,7 +124,7 @@ class _LogComparison:
         if self._have_same_effect(base, head):
             return found if found is not None and self._leave_unequal_objects(base, head) else None
         if found is None and not self._have_same_results(base, head):
-            found = Divergence(what="inside", enclosing=enclosing, base=base, head=head)
+            found = Divergence(kind=None, enclosing=enclosing, base=base, head=head)
         if found is not None and found.enclosing == enclosing:
             return self._unmatched_parameter(base, head) or found
         return found
@@ -195,12 +175,14 @@ class _LogComparison:
             is_known = any(other.function == call.function for call in old)
         both = is_kept and is_known and _has_effect(one) and _has_effect(other)
         if both:
-            return (1, 1), Divergence(what="reordered", enclosing=enclosing, base=one, head=other)
+            return (1, 1), Divergence(
+                kind=Kind.CALL_REORDERED, enclosing=enclosing, base=one, head=other
+            )
         if one is not None and (not is_kept or other is None):
-            found = Divergence(what="removed", enclosing=enclosing, base=one, head=None)
+            found = Divergence(kind=Kind.CALL_REMOVED, enclosing=enclosing, base=one, head=None)
             return (1, 0), found if _has_effect(one) else None
         if other is not None and (not is_known or one is None):
-            found = Divergence(what="added", enclosing=enclosing, base=None, head=other)
+            found = Divergence(kind=Kind.CALL_ADDED, enclosing=enclosing, base=None, head=other)
             return (0, 1), found if _has_effect(other) else None
         return (int(not _has_effect(one)), int(not _has_effect(other))), None
 
@@ -221,7 +203,8 @@ class _LogComparison:
             ),
             "",
         )
-        return Divergence(what="argument", enclosing=enclosing, base=base, head=head, name=name)
+        kind = Kind.ARGUMENT_CHANGED if name else None
+        return Divergence(kind=kind, enclosing=enclosing, base=base, head=head, name=name)
 
     def _unmatched_parameter(self, base: CallNode, head: CallNode) -> Divergence | None:
         """Return a parameter that one side lacks, unless the other side only names it otherwise."""
@@ -229,8 +212,8 @@ class _LogComparison:
         come = [name for name in head.inputs if name not in base.inputs]
         if len(gone) == len(come):
             return None
-        name = (gone or come)[0]
-        return Divergence(what="parameter", enclosing=None, base=base, head=head, name=name)
+        name, kind = (gone or come)[0], Kind.PARAMETER_REMOVED if gone else Kind.PARAMETER_ADDED
+        return Divergence(kind=kind, enclosing=None, base=base, head=head, name=name)
 
     def _visible(self, calls: Sequence[CallNode], *, in_head: bool) -> Iterator[CallNode]:
         for call in calls:
@@ -311,15 +294,15 @@ def _without_callables(value: Any) -> Any:  # noqa: ANN401 - any JSON
 def _as_reordered(found: Divergence, passed: Sequence[CallNode]) -> Divergence:
     """Return a call that came earlier, and did nothing there, as the same one at another place."""
     call = found.base or found.head
-    if call is None or found.what not in ("removed", "added"):
+    if call is None or found.kind not in (Kind.CALL_REMOVED, Kind.CALL_ADDED):
         return found
     earlier = [one for one in passed if one is not call and one.function == call.function]
     if not earlier:
         return found
-    is_gone = found.what == "removed"
+    is_gone = found.kind is Kind.CALL_REMOVED
     return replace(
         found,
-        what="reordered",
+        kind=Kind.CALL_REORDERED,
         base=call if is_gone else earlier[-1],
         head=earlier[-1] if is_gone else call,
     )

@@ -79,13 +79,14 @@ class _Locator:
 
     def line_divergence(self, divergence: Divergence) -> LineDivergence | None:
         """Compare the lines of the enclosing function, unless the line of the call is enough."""
-        if divergence.enclosing is None or divergence.what == "parameter":
+        if divergence.enclosing is None:
             return None
         old, new = divergence.enclosing
         if not old.file or old.file != new.file or self._touched_site(divergence) is not None:
             return None
         line = divergence.enclosing_line
-        if divergence.is_value and not self.sources.is_function_touched(new.file, line):
+        is_value = divergence.kind is Kind.ARGUMENT_CHANGED
+        if is_value and not self.sources.is_function_touched(new.file, line):
             return None
         return first_line_divergence(
             self.base.lines(self.scenario, function=old.function, number=old.number).stops,
@@ -100,21 +101,19 @@ class _Locator:
         base, head = divergence.base, divergence.head
         if divergence.enclosing is not None and line_divergence is not None:
             file, line = divergence.enclosing[1].file, line_divergence.line
-            if not divergence.is_value or line_divergence.is_changed:
+            if divergence.kind is not Kind.ARGUMENT_CHANGED or line_divergence.is_changed:
                 site = Location(file=file, line=line)
                 return site if line_divergence.in_head else self._in_head(site)
         if (touched := self._touched_site(divergence)) is not None:
             return touched
-        if divergence.what in ("argument", "parameter", "added") and head is not None:
-            return head.site
-        if divergence.what in ("removed", "reordered") and base is not None and base.site:
-            return self._in_head(base.site)
-        return None
+        if divergence.kind in (Kind.CALL_REMOVED, Kind.CALL_REORDERED):
+            return self._in_head(base.site) if base is not None and base.site else None
+        return None if head is None or divergence.is_inside else head.site
 
     def _touched_site(self, divergence: Divergence) -> Location | None:
         """Return the line of a call that stands there in one side only, or in another way."""
         for call, in_head in ((divergence.head, True), (divergence.base, False)):
-            site = None if call is None or divergence.what == "inside" else call.site
+            site = None if call is None or divergence.is_inside else call.site
             if site and self.sources.is_touched(site.file, site.line, in_head=in_head):
                 return site if in_head else self._in_head(site)
         return None
