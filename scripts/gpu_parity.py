@@ -9,11 +9,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from scripts.gpu_differences import GpuComparison, compare_with_gpu
 from tools.errors import ToolError
 from tools.goldens.files import golden_names
 from traces.pytest.golden_files import golden_path
 from traces.schema.canonical import read_recording
-from traces.targets.sglang.parity import GpuComparison, compare_with_gpu
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

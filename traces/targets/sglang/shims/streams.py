@@ -1,7 +1,7 @@
 """Streams and events of the accelerator behind the API of ``torch.cuda``."""
 
-import itertools
 import types
+from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -14,16 +14,6 @@ from assembler.device import Event as DeviceEvent
 from assembler.device import Stream as DeviceStream
 
 _CAPABILITY = (8, 0)
-
-
-class _NameCounter:
-    """Numbers streams and events in order of creation."""
-
-    def __init__(self) -> None:
-        self._counts: dict[str, itertools.count[int]] = {}
-
-    def next(self, what: str) -> str:
-        return f"{what} {next(self._counts.setdefault(what, itertools.count(1)))}"
 
 
 class ShimStream:
@@ -39,7 +29,7 @@ class ShimStream:
     def __init__(self, *_: object, priority: int = 0, **__: object) -> None:
         del priority
         owner = self.owner
-        self.stream: DeviceStream = owner.device.new_stream(owner.names.next("stream"))
+        self.stream: DeviceStream = owner.device.new_stream(owner.next_name("stream"))
         self.begin()
 
     def begin(self) -> None:
@@ -63,10 +53,7 @@ class ShimStream:
         """Number that identifies the stream."""
         return id(self.stream)
 
-    @property
-    def stream_id(self) -> int:
-        """Number that identifies the stream."""
-        return id(self.stream)
+    stream_id = cuda_stream
 
     def wait_event(self, event: "ShimEvent") -> None:
         """Order later work after an event."""
@@ -116,7 +103,7 @@ class ShimEvent:
         external: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
         del enable_timing, blocking, interprocess, external
-        self.event: DeviceEvent = self.owner.device.new_event(self.owner.names.next("event"))
+        self.event: DeviceEvent = self.owner.device.new_event(self.owner.next_name("event"))
 
     def record(self, stream: ShimStream | None = None) -> None:
         """Mark the work of a stream, the current one by default, so far."""
@@ -166,7 +153,6 @@ class StreamShims:
 
     Attributes:
         device: owner of the streams.
-        names: numbers streams and events.
         handles: the shim of each stream that is alive.
         stream_type: the class ``Stream``.
         event_type: the class ``Event``.
@@ -174,11 +160,16 @@ class StreamShims:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self.names = _NameCounter()
+        self._counts: Counter[str] = Counter()
         self.handles: WeakValueDictionary[DeviceStream, ShimStream] = WeakValueDictionary()
         self.stream_type: type[ShimStream] = type("Stream", (ShimStream,), {"owner": self})
         self.event_type: type[ShimEvent] = type("Event", (ShimEvent,), {"owner": self})
         self._default = device.current_stream()
+
+    def next_name(self, kind: str) -> str:
+        """Return a name for a new stream or event: its kind and number."""
+        self._counts[kind] += 1
+        return f"{kind} {self._counts[kind]}"
 
     def functions(self) -> dict[str, Any]:
         """Return the replacements for names of ``torch.cuda`` and ``torch.cpu``."""

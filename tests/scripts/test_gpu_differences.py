@@ -1,5 +1,6 @@
 import msgspec
 
+from scripts.gpu_differences import REFUSED, compare_with_gpu
 from traces.schema.model import (
     SCHEMA,
     Digest,
@@ -13,7 +14,6 @@ from traces.schema.model import (
     ScenarioRecord,
     Trace,
 )
-from traces.targets.sglang.parity import REFUSED, compare_with_gpu
 
 SIDES = {
     name: RaceAccess(operation=name, accessor="", on="stream", access="write")
