@@ -20,7 +20,7 @@ from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.normalise import normalise_recording
 from traces.targets.sglang.rank_context import RankContexts
 from traces.targets.sglang.runtime import open_runtime
-from traces.targets.sglang.script import TREE, ScenarioScript
+from traces.targets.sglang.script import TREE, SglangScript
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.target import SglangTarget
 
@@ -125,7 +125,7 @@ class ReleaseSession:
         recorder = Recorder(self.target)
         recorder.scenario(scenario.name, scenario.config)
         messages: list[Message | Race] = []
-        script: ScenarioScript | None = None
+        script: SglangScript | None = None
         try:
             with recorder:
                 with recorder.step("build"):
@@ -135,7 +135,7 @@ class ReleaseSession:
                 device = ScriptDevice(
                     self._runtime.device, pause_interception=self._runtime.pause_interception
                 )
-                script = ScenarioScript(stack, device=device)
+                script = SglangScript(stack, device=device)
                 self.target.learn_rows(script.planes)
                 for step in script.steps:
                     if step == TREE:

@@ -54,7 +54,7 @@ class BackedUpNode:
     extra: dict[str, torch.Tensor]
 
 
-class ScenarioScript:
+class SglangScript:
     """Steps of one scenario.
 
     Attributes:

@@ -24,7 +24,7 @@ import torch
 from assembler.device import Device
 from traces.simulator.memory import MemoryKind
 from traces.targets.sglang.shims import module_binding, triton_package
-from traces.targets.sglang.shims.host_memory import HostMemory
+from traces.targets.sglang.shims.host_memory import PageLockedMemory
 from traces.targets.sglang.shims.interception import InterceptionPause
 from traces.targets.sglang.shims.kernel_moves import report_copy
 from traces.targets.sglang.shims.kernel_observer import KernelObserver, observe_kernels
@@ -50,7 +50,7 @@ class Shims:
         self.device = device
         pause = InterceptionPause()
         self._buffers = StorageTable(device)
-        self._host_memory = HostMemory(device=device, buffers=self._buffers, pause=pause)
+        self._host_memory = PageLockedMemory(device=device, buffers=self._buffers, pause=pause)
         runner = KernelRunner(device=device, buffers=self._buffers, pause=pause)
         self.functions = {name: runner.shim_for(kernel) for name, kernel in KERNELS.items()}
         self._streams = StreamShims(device)

@@ -29,7 +29,7 @@ class _CudaRuntimeShim:
         return "no error"
 
 
-class HostMemory:
+class PageLockedMemory:
     """Allocates for host pools, and orders reads of device memory by the host."""
 
     def __init__(self, *, device: Device, buffers: StorageTable, pause: InterceptionPause) -> None:
