@@ -1,5 +1,9 @@
 """Errors of the command line: one line for the user, exit code 2."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class ToolError(Exception):
     """A request that cannot be carried out.
@@ -18,3 +22,17 @@ class ToolError(Exception):
 def one_line(text: str) -> str:
     """Return the text with every run of white space, line ends included, made one space."""
     return " ".join(text.split())
+
+
+@contextmanager
+def require_writable_path(path: Path, *, expected: str) -> Iterator[None]:
+    """Turn an ``OSError`` of the block into a :class:`ToolError` about a path.
+
+    Raises:
+        ToolError: something could not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        got = error.strerror or error
+        raise ToolError(str(path), "must be writable", expected=expected, got=got) from error

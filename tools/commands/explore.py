@@ -9,7 +9,7 @@ import typer
 
 from tools import options
 from tools.console import print_duration, progress
-from tools.errors import ToolError
+from tools.errors import ToolError, require_writable_path
 from tools.report.phrases import pluralise
 from tools.workers.exploration import (
     Exploration,
@@ -131,11 +131,9 @@ def _require_folder(out: Path) -> None:
 
 def _write_replay(replay: TrafficReplay, *, out: Path) -> Path:
     file = out / f"{replay.scenario}.{replay.seed}.json"
-    try:
+    with require_writable_path(out, expected="a directory"):
         out.mkdir(parents=True, exist_ok=True)
         file.write_text(render_replay(replay), encoding="utf-8")
-    except OSError as error:
-        raise ToolError(str(out), "must be writable", expected="a directory", got=error) from error
     return file
 
 

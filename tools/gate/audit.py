@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tools.errors import ToolError
+from tools.errors import ToolError, require_writable_path
 from tools.gate.audit_baseline import audit_against_baseline, lineage_path
 from tools.gate.request import GateResult, build_verdict
 from tools.goldens.golden_set import uncovered_causes
@@ -74,9 +74,7 @@ def write_lineage(session: Session, results: SideResults) -> Path:
     if results.problems:
         raise ToolError("lineage", "must be of all scenarios", expected="none lost", got="some")
     path = lineage_path(session.root, target=session.target)
-    try:
+    with require_writable_path(path, expected="a file"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(render_lineage(lineage_of(results.recordings)), encoding="utf-8")
-    except OSError as error:
-        raise ToolError(str(path), "must be writable", expected="a file", got=error) from error
     return path

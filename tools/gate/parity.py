@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tools.errors import ToolError
+from tools.errors import ToolError, require_writable_path
 from tools.gate.request import GateRequest, GateResult, build_verdict
 from tools.git import is_dirty
 from tools.goldens import provenance
@@ -125,19 +125,14 @@ def write_certificate(request: GateRequest, parity: ParityResult, *, commit: str
     known = provenance.recorded_devices(request.folder)
     new = {name: stamp for name in parity.equal if known.get(name) != "cuda"}
     record = provenance.render_provenance(request.folder, written=new, removed=())
-    try:
-        with Transaction() as transaction:
-            transaction.write(
-                request.folder / PARITY, add_certificate_entry(request.folder, entry).encode()
-            )
-            transaction.write(request.folder / PROVENANCE, record.encode())
-            transaction.commit()
-    except OSError as error:
-        got = error.strerror or error
-        expected = "a writable directory"
-        raise ToolError(
-            str(request.folder), "must be writable", expected=expected, got=got
-        ) from error
+    certificate = add_certificate_entry(request.folder, entry)
+    with (
+        require_writable_path(request.folder, expected="a writable directory"),
+        Transaction() as transaction,
+    ):
+        transaction.write(request.folder / PARITY, certificate.encode())
+        transaction.write(request.folder / PROVENANCE, record.encode())
+        transaction.commit()
     return f"parity: {PARITY} written for {entry.device_name}"
 
 

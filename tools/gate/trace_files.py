@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from tools.errors import ToolError
+from tools.errors import ToolError, require_writable_path
 from tools.gate.request import GateResult
 from tools.goldens.files import golden_names
 from traces.diff import compare_sides
@@ -19,13 +19,11 @@ def require_writable(folder: Path) -> None:
     Raises:
         ToolError: it cannot be created or written.
     """
-    try:
+    with require_writable_path(folder, expected="a writable directory"):
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".goldentrace-probe"
         probe.touch()
         probe.unlink()
-    except OSError as error:
-        raise _unwritable(folder, error) from error
 
 
 def write_traces(recordings: Mapping[str, Recording], *, folder: Path) -> tuple[Path, ...]:
@@ -35,17 +33,17 @@ def write_traces(recordings: Mapping[str, Recording], *, folder: Path) -> tuple[
         ToolError: the folder cannot be written.
     """
     paths: list[Path] = []
-    try:
-        with Transaction() as transaction:
-            for name, recording in recordings.items():
-                path = golden_path(folder, name)
-                paths.append(path)
-                transaction.write(path, render(recording.trace).encode())
-                if recording.sites is not None:
-                    transaction.write(sites_path_of(path), render_sites(recording.sites).encode())
-            transaction.commit()
-    except OSError as error:
-        raise _unwritable(folder, error) from error
+    with (
+        require_writable_path(folder, expected="a writable directory"),
+        Transaction() as transaction,
+    ):
+        for name, recording in recordings.items():
+            path = golden_path(folder, name)
+            paths.append(path)
+            transaction.write(path, render(recording.trace).encode())
+            if recording.sites is not None:
+                transaction.write(sites_path_of(path), render_sites(recording.sites).encode())
+        transaction.commit()
     return tuple(paths)
 
 
@@ -76,8 +74,3 @@ def _read_traces(path: Path) -> Mapping[str, Recording]:
     if not path.is_dir():
         return {"": read_recording(path)}
     return {name: read_recording(golden_path(path, name)) for name in sorted(golden_names(path))}
-
-
-def _unwritable(folder: Path, error: OSError) -> ToolError:
-    got = error.strerror or error
-    return ToolError(str(folder), "must be writable", expected="a writable directory", got=got)

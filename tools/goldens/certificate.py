@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from tools.goldens.files import render_sidecar
 from traces.pytest.golden_files import PARITY
 
 SCHEMA = "goldentrace.parity/1"
@@ -70,9 +71,7 @@ def read_certificate(folder: Path) -> dict[str, CertificateEntry]:
 def add_certificate_entry(folder: Path, entry: CertificateEntry) -> str:
     """Return the new text of a folder's certificate; entries of other devices are kept."""
     devices = {**read_certificate(folder), entry.device_name: entry}
-    lines = [f"{_json(name)}: {_json(of)}" for name, of in sorted(devices.items())]
-    body = ",\n".join(lines)
-    return f'{{\n"schema": {_json(SCHEMA)},\n"devices": {{\n{body}\n}}\n}}\n'
+    return render_sidecar(SCHEMA, "devices", devices)
 
 
 def certificate_problem(folder: Path, *, contents: Mapping[str, bytes]) -> str:
@@ -92,7 +91,3 @@ def certificate_problem(folder: Path, *, contents: Mapping[str, bytes]) -> str:
     if len(stale) == len(entries):
         return f"parity: certificate is older than the goldens; {_ADVICE} a GPU"
     return f"parity: certificate of {', '.join(stale)} is older than the goldens; {_ADVICE} one"
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()

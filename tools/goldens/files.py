@@ -1,7 +1,10 @@
 """The committed golden files of a target."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from tools.errors import ToolError
 from traces.errors import TraceFormatError
@@ -59,3 +62,13 @@ def read_golden(folder: Path, name: str) -> Golden:
         rule, got = "must hold the scenario it is named after", trace.scenario.name
         raise ToolError(str(path), rule, expected=name, got=got)
     return Golden(path=path, content=content, trace=trace)
+
+
+def render_sidecar(schema: str, key: str, entries: Mapping[str, object]) -> str:
+    """Return the text of a sidecar, one entry on a line, so that branches merge."""
+
+    def encode(value: object) -> str:
+        return msgspec.json.encode(value).decode()
+
+    lines = ",\n".join(f"{encode(name)}: {encode(of)}" for name, of in sorted(entries.items()))
+    return f'{{\n"schema": {encode(schema)},\n{encode(key)}: {{\n{lines}\n}}\n}}\n'

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from tools.git import commit_of, is_repository
-from tools.goldens.files import golden_names
+from tools.goldens.files import golden_names, render_sidecar
 from traces.pytest.golden_files import PROVENANCE
 
 SCHEMA = "goldentrace.provenance/1"
@@ -48,9 +48,7 @@ def render_provenance(
     present = golden_names(folder) - frozenset(removed)
     kept = {name: of for name, of in _read_entries(folder).items() if name in present}
     new = {name: dict(of) for name, of in written.items()}
-    lines = [f"{_json(name)}: {_json(of)}" for name, of in sorted({**kept, **new}.items())]
-    body = ",\n".join(lines)
-    return f'{{\n"schema": {_json(SCHEMA)},\n"goldens": {{\n{body}\n}}\n}}\n'
+    return render_sidecar(SCHEMA, "goldens", {**kept, **new})
 
 
 def _read_entries(folder: Path) -> dict[str, dict[str, str]]:
@@ -58,7 +56,3 @@ def _read_entries(folder: Path) -> dict[str, dict[str, str]]:
         return msgspec.json.decode((folder / PROVENANCE).read_bytes(), type=_ProvenanceFile).goldens
     except (OSError, msgspec.DecodeError):
         return {}
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()

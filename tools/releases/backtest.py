@@ -1,7 +1,6 @@
 """Backtest of known faults: the gate between good and bad side, and an audit of the bad one."""
 
 import time
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -10,7 +9,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from tools.errors import ToolError, one_line
+from tools.releases.files import read_toml
 from tools.releases.survey import behaviour_causes
 from tools.sides.results import SideResults
 from traces.audit import audit, finding_key
@@ -131,12 +130,7 @@ def read_catalogue(path: Path) -> FaultCatalogue:
     Raises:
         ToolError: there is no such file, or it is no catalogue.
     """
-    try:
-        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), FaultCatalogue)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ToolError(
-            str(path), "must be a catalogue", expected="faults", got=one_line(str(error))
-        ) from error
+    return read_toml(path, FaultCatalogue, rule="must be a catalogue", holds="faults")
 
 
 def run_backtest(

@@ -1,6 +1,5 @@
 """Releases side by side: the changes of each step between them, and their builders."""
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -11,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from tools.console import print_status
-from tools.errors import ToolError, one_line
+from tools.releases.files import read_toml
 from tools.session import Session
 from tools.sides.parse import Side
 from tools.sides.results import SideResults
@@ -70,14 +69,7 @@ def read_known_changes(path: Path) -> tuple[KnownChange, ...]:
     Raises:
         ToolError: there is no such file, or it has another form.
     """
-    try:
-        return msgspec.convert(
-            tomllib.loads(path.read_text(encoding="utf-8")), KnownChangesFile
-        ).change
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ToolError(
-            str(path), "must say what is known", expected="changes", got=one_line(str(error))
-        ) from error
+    return read_toml(path, KnownChangesFile, rule="must say what is known", holds="changes").change
 
 
 def explain_cause(

@@ -40,22 +40,12 @@ class _OurPackageFinder:
         return PathFinder.find_spec(fullname, [str(_OURS)], target)
 
 
-def command_arguments(
-    *, descriptor: int, worker_class: str, root: Path, layers: Sequence[Path]
-) -> tuple[str, ...]:
-    """Return the command line of this program.
-
-    Args:
-        descriptor: file descriptor of the connection, inherited.
-        worker_class: ``module:class`` of the worker object.
-        root: directory that holds the side's package.
-        layers: directories for ``sys.path`` after the root.
-    """
-    return (str(descriptor), worker_class, str(root), *map(str, layers))
-
-
 def main() -> None:
-    """Serve one connection."""
+    """Serve the connection whose inherited file descriptor is the first argument.
+
+    The second is ``module:class`` of the worker, the others go first on ``sys.path``: the root of
+    the side, then its layers.
+    """
     descriptor, worker_class, *paths = sys.argv[1:]
     root = Path(paths[0])
     sys.meta_path.insert(0, _OurPackageFinder(root))

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from tools.workers import entry
-
+ENTRY = Path(__file__).with_name("entry.py").resolve()
 # Python reads these when it starts; the user's would put other modules on ``sys.path``.
 _REMOVED_VARIABLES = frozenset({"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP"})
 _ISOLATED_VARIABLES = {
@@ -65,15 +64,10 @@ class WorkerLauncher:
         """Start a worker under a hash seed; return it and our end of the connection to it."""
         ours, theirs = multiprocessing.Pipe()
         with theirs:
-            arguments = entry.command_arguments(
-                descriptor=theirs.fileno(),
-                worker_class=self.worker_class,
-                root=self.root,
-                layers=self.layers,
-            )
+            paths = map(str, (self.root, *self.layers))
             # -P: a directory called tools/ beside the script or the user must not come first.
             process = subprocess.Popen(
-                [str(self.python), "-P", str(Path(entry.__file__).resolve()), *arguments],
+                [self.python, "-P", ENTRY, str(theirs.fileno()), self.worker_class, *paths],
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 pass_fds=[theirs.fileno()],

@@ -12,8 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from tools.errors import ToolError
-from tools.workers import entry
-from tools.workers.launch import WorkerLauncher
+from tools.workers.launch import ENTRY, WorkerLauncher
 from tools.workers.pool import WorkerPool
 from tools.workers.protocol import ListBuilders, ReadProvenance
 from tools.workers.results import HASH_SEEDS, run_scenarios
@@ -204,18 +203,15 @@ def test_worker_needs_the_standard_library_alone_before_its_stage(tmp_path):
         "foreign = known - set(sys.stdlib_module_names) - ours\n"
         "raise ImportError(f'foreign: {sorted(foreign)}')\n"
     )
-    launcher = entry.command_arguments(
-        descriptor=1, worker_class="stageless:Stage", root=tmp_path, layers=()
-    )
     program = (
         "import multiprocessing, subprocess, sys\n"
         "ours, theirs = multiprocessing.Pipe()\n"
-        "command = [sys.executable, '-I', '-S', sys.argv[1], str(theirs.fileno()), *sys.argv[3:]]\n"
+        "command = [sys.executable, '-I', '-S', sys.argv[1], str(theirs.fileno()), *sys.argv[2:]]\n"
         "subprocess.run(command, pass_fds=[theirs.fileno()], check=True)\n"
         "print(ours.recv().reason)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, entry.__file__, *launcher],
+        [sys.executable, "-c", program, ENTRY, "stageless:Stage", tmp_path],
         cwd=ROOT,
         capture_output=True,
         text=True,
