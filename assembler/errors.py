@@ -1,4 +1,4 @@
-"""Errors a caller can cause. Every message reads *subject: rule; expected X, got Y*."""
+"""Errors that a caller can cause. Every message reads *subject: rule; expected X, got Y*."""
 
 
 class HiCacheError(Exception):

@@ -51,10 +51,10 @@ class ReverseKeywords(cst.CSTTransformer):
     def leave_Call(self, original_node, updated_node):
         positional = [a for a in updated_node.args if a.keyword is None]
         keywords = [a for a in updated_node.args if a.keyword is not None]
+        if len(keywords) < 2:
+            return updated_node
         ordered = [*positional, *reversed(keywords)]
-        return updated_node.with_changes(
-            args=[a.with_changes(comma=cst.Comma()) for a in ordered] if ordered else []
-        )
+        return updated_node.with_changes(args=[a.with_changes(comma=cst.Comma()) for a in ordered])
 
 
 def test_keywords_in_another_order(checkout):
@@ -136,14 +136,14 @@ def test_explicit_argument_equal_to_the_default(checkout):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "parameter"),
+    ("file", "old", "new", "parameter"),
     [
-        ("        tp_group=tp_group,\n    ", "        tp_group=None,\n    ", "tp_group"),
-        ("full_layer_mapping, ANCHOR_SLOTS", "full_layer_mapping, SHARED_SLOTS", None),
+        ("shared_anchor", "        tp_group=tp_group,\n", "        tp_group=None,\n", "tp_group"),
+        ("parts", "is_anchor=name is PoolName.KV", "is_anchor=False", None),
     ],
 )
-def test_control_a_changed_value_is_an_alarm(checkout, old, new, parameter):
-    file = "assembler/stacks/shared_anchor.py"
+def test_control_a_changed_value_is_an_alarm(checkout, file, old, new, parameter):
+    file = f"assembler/stacks/{file}.py"
     text = checkout.read(file)
     assert old in text
     checkout.write(file, text.replace(old, new, 1))

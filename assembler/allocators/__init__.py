@@ -1,1 +1,1 @@
-"""Allocators: who owns which slots."""
+"""Allocators of device slots, and the request table."""

@@ -1,4 +1,4 @@
-"""Slots of state-space layers."""
+"""The allocator of recurrent states."""
 
 import torch
 from typing_extensions import override

@@ -1,4 +1,4 @@
-"""Slots by the page."""
+"""The allocator of pools with pages of several slots."""
 
 from assembler.allocators.base import DeviceSlotAllocator
 

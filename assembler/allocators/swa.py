@@ -155,11 +155,11 @@ class SWATokenToKVPoolAllocator:
         return self.swa_attn_allocator.available_size()
 
     def get_kvcache(self) -> SWAKVPool:
-        """Return the pool whose slots these are."""
+        """Return the pool that has these slots."""
         return self._kvcache
 
     def clear(self) -> None:
-        """Make all slots free and forget the table."""
+        """Make all slots free and clear the table."""
         self.full_attn_allocator.clear()
         self.swa_attn_allocator.clear()
         self._mapping[:-1] = NO_SWA_SLOT

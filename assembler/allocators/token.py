@@ -1,4 +1,4 @@
-"""Slots one at a time."""
+"""The allocator of pools with pages of one slot."""
 
 import torch
 

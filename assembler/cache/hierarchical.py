@@ -189,7 +189,7 @@ class HierarchicalCache:
         return True
 
     def load_back(self, node: CacheNode) -> torch.Tensor | None:
-        """Queue what the device lacks of a node for loading; evicts there once when space is short.
+        """Queue the components that the device lacks; evicts there once when space is short.
 
         Returns:
             ``(slots,) int64`` device slots of the full KV, to be read after :meth:`ready_to_load`;
@@ -292,7 +292,7 @@ class HierarchicalCache:
         return freed
 
     def reset(self) -> None:
-        """Wait for copies in flight, free every slot on both sides and forget every node.
+        """Wait for copies in flight, free every slot on both sides and remove every node.
 
         Call it before clearing the device allocators.
         """
@@ -368,7 +368,7 @@ class HierarchicalCache:
             self._nodes.remove(node)
 
     def _drop_from_host(self, node: CacheNode) -> None:
-        """Free a node's host slots; forget the node unless the device has all of it."""
+        """Free a node's host slots; remove the node unless the device has all of it."""
         is_whole = not node.missing_on_device()
         for component, indices in node.host.items():
             self.host_pool_group.get_pool(POOL_OF_COMPONENT[component]).free(indices)

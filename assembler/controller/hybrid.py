@@ -336,7 +336,7 @@ class HybridCacheController:
         return self.mem_pool_host.free(host_indices)
 
     def reset(self) -> None:
-        """Wait for the copies in flight, then forget every queue, acknowledgement and load.
+        """Wait for the copies in flight, then clear queues, acknowledgements and loads.
 
         Slots stay allocated: they belong to the cache.
         """

@@ -12,8 +12,8 @@ from assembler.host_pools.group import EvictFn
 from assembler.names import PoolName
 from assembler.params import CacheInitParams, ServerArgs
 from assembler.stacks.parts import (
-    ANCHOR_SLOTS,
-    EntrySlots,
+    GROUP_SLOTS,
+    SlotFunctions,
     Stack,
     StageLayers,
     finish_stack,
@@ -75,12 +75,14 @@ def build_hybrid_mamba_stack(
         host_pool_arguments(server_args, page_size=page_size, device=mamba_pool.device),
         override_kv_cache_dim=None,
     )
-    state_slots = EntrySlots.own(
-        _state_pool(params).mamba_allocator,
+    allocator = _state_pool(params).mamba_allocator
+    state_slots = SlotFunctions(
         host_evict_fn=host_mamba_evict_fn,
         device_evict_fn=device_mamba_evict_fn,
+        device_alloc_fn=allocator.alloc,
+        device_free_fn=allocator.free,
     )
-    kv = layers.entry(PoolName.KV, kv_host_pool, kv_pool, full_layer_mapping, ANCHOR_SLOTS)
+    kv = layers.entry(PoolName.KV, kv_host_pool, kv_pool, full_layer_mapping, GROUP_SLOTS)
     states = layers.entry(
         PoolName.MAMBA, state_host_pool, mamba_pool, mamba_layer_mapping, state_slots
     )

@@ -12,8 +12,8 @@ from assembler.host_pools.group import EvictFn
 from assembler.names import ComponentType, PoolName
 from assembler.params import CacheInitParams, ServerArgs
 from assembler.stacks.parts import (
-    ANCHOR_SLOTS,
-    EntrySlots,
+    GROUP_SLOTS,
+    SlotFunctions,
     Stack,
     StageLayers,
     finish_stack,
@@ -70,12 +70,14 @@ def build_hybrid_swa_stack(
         mirror_token_pool(pool, settings=settings, use_mla=use_mla, override_kv_cache_dim=None)
         for pool in (full_kv_pool, swa_kv_pool)
     )
-    swa_slots = EntrySlots.own(
-        _window_allocator(params),
+    allocator = _window_allocator(params)
+    swa_slots = SlotFunctions(
         host_evict_fn=host_swa_evict_fn,
         device_evict_fn=device_swa_evict_fn,
+        device_alloc_fn=allocator.alloc,
+        device_free_fn=allocator.free,
     )
-    full = layers.entry(PoolName.KV, full_host_pool, full_kv_pool, full_layer_mapping, ANCHOR_SLOTS)
+    full = layers.entry(PoolName.KV, full_host_pool, full_kv_pool, full_layer_mapping, GROUP_SLOTS)
     swa = layers.entry(PoolName.SWA, swa_host_pool, swa_kv_pool, swa_layer_mapping, swa_slots)
     return finish_stack(entries=[full, swa], layers=layers, settings=settings)
 

@@ -9,7 +9,7 @@ from assembler.host_pools.base import DevicePool
 from assembler.names import PoolName
 from assembler.params import CacheInitParams, ServerArgs
 from assembler.stacks.parts import (
-    ANCHOR_SLOTS,
+    GROUP_SLOTS,
     Stack,
     StageLayers,
     finish_stack,
@@ -62,5 +62,5 @@ def build_kv_only_stack(
         use_mla=use_mla,
         override_kv_cache_dim=override_kv_cache_dim,
     )
-    kv = layers.entry(PoolName.KV, kv_host_pool, kv_pool, full_layer_mapping, ANCHOR_SLOTS)
+    kv = layers.entry(PoolName.KV, kv_host_pool, kv_pool, full_layer_mapping, GROUP_SLOTS)
     return finish_stack(entries=[kv], layers=layers, settings=settings)

@@ -7,12 +7,11 @@ Source: sglang 0.5.12 ``hybrid_pool_assembler.py:43-92``.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self, TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 from assembler.controller.hybrid import HybridCacheController
 from assembler.controller.settings import ControllerSettings
 from assembler.device.base import Device
-from assembler.device_pools.base import SlotAllocator
 from assembler.errors import AssemblyError
 from assembler.host_pools.base import DevicePool, HostKVCache, HostPoolArguments
 from assembler.host_pools.group import AllocFn, EvictFn, FreeFn, HostPoolGroup, PoolEntry
@@ -134,50 +133,17 @@ def build_pool_entry(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntrySlots:
-    """Slots of an entry's pool: the group's own numbers, shared numbers, or numbers of its own.
+class SlotFunctions(NamedTuple):
+    """Functions that find slots for an entry's pool, see ``PoolEntry``."""
 
-    The functions are those of :class:`~assembler.host_pools.group.PoolEntry`.
-    """
-
-    is_anchor: bool
     host_evict_fn: EvictFn | None
     device_evict_fn: EvictFn | None
     device_alloc_fn: AllocFn | None
     device_free_fn: FreeFn | None
 
-    @classmethod
-    def group(cls, *, is_anchor: bool) -> Self:
-        """Return the group's slot numbers, which the anchor owns and the controller allocates."""
-        return cls(
-            is_anchor=is_anchor,
-            host_evict_fn=None,
-            device_evict_fn=None,
-            device_alloc_fn=None,
-            device_free_fn=None,
-        )
 
-    @classmethod
-    def own(
-        cls,
-        allocator: SlotAllocator,
-        *,
-        host_evict_fn: EvictFn | None,
-        device_evict_fn: EvictFn | None,
-    ) -> Self:
-        """Return slots of an allocator, and the functions that make room for them."""
-        return cls(
-            is_anchor=False,
-            host_evict_fn=host_evict_fn,
-            device_evict_fn=device_evict_fn,
-            device_alloc_fn=allocator.alloc,
-            device_free_fn=allocator.free,
-        )
-
-
-ANCHOR_SLOTS = EntrySlots.group(is_anchor=True)
-SHARED_SLOTS = EntrySlots.group(is_anchor=False)
+# The controller allocates the group's slot numbers, for the anchor and the pools that share them.
+GROUP_SLOTS = SlotFunctions(None, None, None, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,9 +182,9 @@ class StageLayers:
         host_pool: HostKVCache,
         device_pool: DevicePool,
         layer_mapping: Mapping[int, int],
-        slots: EntrySlots,
+        slots: SlotFunctions,
     ) -> PoolEntry:
-        """Return the entry of a pool that has some of these layers."""
+        """Return the entry of a pool that has some of these layers; ``KV`` is the anchor."""
         return build_pool_entry(
             name=name,
             host_pool=host_pool,
@@ -226,7 +192,7 @@ class StageLayers:
             layer_mapping=layer_mapping,
             start_layer=self.start_layer,
             transfer_layer_num=self.layer_num,
-            is_anchor=slots.is_anchor,
+            is_anchor=name is PoolName.KV,
             host_evict_fn=slots.host_evict_fn,
             device_evict_fn=slots.device_evict_fn,
             device_alloc_fn=slots.device_alloc_fn,

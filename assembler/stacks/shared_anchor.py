@@ -9,8 +9,7 @@ from assembler.host_pools.base import DevicePool, HostKVCache
 from assembler.names import PoolName
 from assembler.params import CacheInitParams, ServerArgs
 from assembler.stacks.parts import (
-    ANCHOR_SLOTS,
-    SHARED_SLOTS,
+    GROUP_SLOTS,
     Stack,
     StageLayers,
     finish_stack,
@@ -69,9 +68,9 @@ def build_shared_anchor_stack(
         use_mla=use_mla,
         override_kv_cache_dim=override_kv_cache_dim,
     )
-    kv = layers.entry(PoolName.KV, kv_host_pool, kv_pool, full_layer_mapping, ANCHOR_SLOTS)
+    kv = layers.entry(PoolName.KV, kv_host_pool, kv_pool, full_layer_mapping, GROUP_SLOTS)
     shared_host_pool = shared_host_pool_factory(kv_host_pool)
     shared = layers.entry(
-        shared_pool_name, shared_host_pool, kv_pool, full_layer_mapping, SHARED_SLOTS
+        shared_pool_name, shared_host_pool, kv_pool, full_layer_mapping, GROUP_SLOTS
     )
     return finish_stack(entries=[kv, shared], layers=layers, settings=settings)

@@ -14,7 +14,7 @@ from assembler.transfer.windows import RowWindow
 
 
 class DirectRowMover(RowMover):
-    """Copies runs of rows that advance by one on both sides, a slice at a time.
+    """Backend that copies runs of rows, contiguous on both sides, a slice at a time.
 
     Index tensors must be in host memory.
 
@@ -91,7 +91,7 @@ def _run_of(window: RowWindow, rows: torch.Tensor, start: int, stop: int) -> tor
 
 
 def _check_inside(window: RowWindow, rows: torch.Tensor) -> None:
-    """Refuse rows that slicing would cut off silently."""
+    """Raise TransferError for rows that slicing would cut off silently."""
     outside = rows[(rows < 0) | (rows >= window.tensor.shape[0])]
     if outside.numel():
         raise TransferError(

@@ -1,4 +1,4 @@
-"""The ``kernel`` backend: bytes by address, no shape check, asynchronous on a GPU."""
+"""The ``kernel`` backend: copies by address, without shape checks, asynchronous on a GPU."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ WORD_BYTES = 8
 
 
 class KernelRowMover(RowMover):
-    """Copies ``row_bytes`` at ``offset + row * stride`` for every row, on both sides.
+    """Backend that copies ``row_bytes`` at ``offset + row * stride`` for every row.
 
     Windows must hold ``base`` as the device addresses it, index tensors must be in device memory.
     Nothing in :meth:`move_rows` waits for the device.

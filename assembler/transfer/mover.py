@@ -54,7 +54,7 @@ class RowMover(ABC):
     def admit(
         self, accelerator: Device, slots: SlotPairs, *, host: RowWindow, label: str
     ) -> tuple[MemoryAccess, ...]:
-        """Check where slots and host rows lie; return what the launched copy reads of the slots.
+        """Check where slots and host rows lie; return the launched copy's reads of the slots.
 
         Raises:
             TransferError: the backend cannot reach them, or slots it reads now are not whole rows.
@@ -66,7 +66,7 @@ class RowMover(ABC):
 
     @abstractmethod
     def check(self, *, subject: str, src: RowWindow, dst: RowWindow) -> None:
-        """Raise, before anything is launched, what the backend can know without indices.
+        """Raise, before the launch, errors that the backend can find without indices.
 
         Raises:
             TransferError: kernel: a row that is not a multiple of eight bytes.
@@ -86,4 +86,4 @@ class RowMover(ABC):
 
     @abstractmethod
     def access(self, *, window: RowWindow, numbers: Callable[[], torch.Tensor]) -> MemoryAccess:
-        """Return what :meth:`move_rows` touches of ``window``, given its row numbers."""
+        """Return the access of :meth:`move_rows` to ``window``, given its row numbers."""
