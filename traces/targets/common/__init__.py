@@ -1,1 +1,1 @@
-"""TODO traces/targets/common."""
+"""Parts that the adapters of all targets share; nothing here knows a target."""

@@ -1,4 +1,4 @@
-"""Deterministic bytes for pools: fill, poison, digest, compare. Knows tensors, no target.
+"""Deterministic bytes for pools: fill, poison, digest, compare.
 
 The bytes come from PCG64's raw stream, whose values NumPy guarantees to be stable across releases,
 seeded with the SHA-256 of a label: no two rows of any plane of any layer are alike.

@@ -28,7 +28,7 @@ class PoolBuffer:
 
     @property
     def attribute(self) -> str:
-        """The name without what it is reached through and without numbers: ``temporal``."""
+        """The last attribute of the name, without numbers: ``temporal``."""
         return _NUMBER.sub("", self.name).rpartition(".")[2]
 
     @property

@@ -15,7 +15,7 @@ from traces.targets.common.labels import ATTENTION, BufferPlace, OperationLabel
 
 
 class DeviceLauncher(Protocol):
-    """What a device is asked for here; any ``assembler.device.Device`` is one."""
+    """The part of a device that launches of row reads and writes need."""
 
     torch_device: torch.device
 

@@ -1,1 +1,1 @@
-"""TODO traces/targets/native."""
+"""Target adapter of this repository's ``assembler``: scenarios, pools, scripts, probes."""

@@ -1,9 +1,8 @@
-"""The native stage for an audit: every buffer that can be reached takes part, listed or not.
+"""Script of an audit: every buffer that can be reached takes part, listed or not.
 
-What a scenario records for its golden is one round trip a pool, over the rows that the adapter
-knows. Here each kind of row has its own, and memory that nobody listed - a private attribute, a
-buffer of a new pool - is written, poisoned and compared with the rest wherever it has a row for
-every slot.
+A golden holds one round trip for each pool, over the rows that the adapter lists. An audit has one
+for each kind of row, and memory that is not listed (a private attribute, a buffer of a new pool) is
+written, poisoned and compared as well, wherever it has a row for every slot.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,7 +28,7 @@ from traces.targets.native.script import NativeScript
 
 
 class EveryBufferScript(NativeScript):
-    """Plays the steps of one scenario on every buffer that can be reached from a device pool."""
+    """Steps of one scenario over every buffer that can be reached from a device pool."""
 
     @override
     def __init__(self, scenario: NativeScenario, *, device: str) -> None:
@@ -70,7 +69,7 @@ class EveryBufferScript(NativeScript):
                 yield msgspec.structs.replace(trip, pool=plane[0], plane=plane[1])
 
     def _add_unlisted(self, name: PoolName, owner: object, *, known: set[int]) -> None:
-        """Let rows that slots number and the adapter does not know take part."""
+        """Add rows that slots number and the adapter does not list."""
         listed = self._rows[name]
         slot_num = max(buffer.tensor.shape[0] * buffer.slots_per_row for buffer in listed)
         domain = SlotDomain(name=name.name, slot_num=slot_num, page_size=self._scenario.page_size)

@@ -43,7 +43,7 @@ class ServedNode:
     """A loaded node and the bytes that a forward pass read for it.
 
     Attributes:
-        written: the node and what was written for it.
+        written: the node and the bytes written for it.
         content: by pool, the rows of each of its buffers in order of tokens.
     """
 
@@ -60,7 +60,7 @@ def compare_round_trips(
         step: the step to report.
         rows: device buffers by pool; the device must be idle.
         before: their bytes before the load.
-        served: what was read of the nodes that should be back.
+        served: bytes read of the nodes that were loaded.
     """
     for name, buffers in rows.items():
         comparison = RoundTripComparison()

@@ -1,4 +1,4 @@
-"""One rank of the native target playing one scenario: what happens in each step.
+"""Steps of one native scenario on one rank.
 
 A round trip back into the same slots proves nothing, so the device is poisoned after the backup,
 the load goes to other slots, and every row outside the destination must keep its poison.
@@ -58,10 +58,10 @@ Step: TypeAlias = Callable[[], Iterable[RoundTrip] | None]
 
 
 class NativeScript:
-    """Plays the steps of one scenario with real pools on a device.
+    """The steps of one scenario, run with real pools on a device.
 
     Args:
-        scenario: what to play.
+        scenario: configuration to run.
         device: see :func:`open_device`.
     """
 
@@ -127,10 +127,10 @@ class NativeScript:
         self._poison("before", [pool for _, pool in self._owners()])
 
     def _back_up_nodes(self) -> None:
-        """Write two nodes on the device, back both up, and bounce one back at once.
+        """Write two nodes on the device, back both up, and load one back at once.
 
-        The bounce reads host rows as soon as the backup is acknowledged and not a moment later: an
-        acknowledgement that comes too early shows.
+        The load reads host rows as soon as the backup is acknowledged, so an acknowledgement that
+        comes too early gives wrong bytes or a race.
         """
         tokens = (self._geometry.long_node, self._geometry.short_node)
         for author, length in zip(("first", "second"), tokens, strict=True):
@@ -233,7 +233,7 @@ class NativeScript:
         return slots
 
     def _use(self, written: WrittenNode) -> None:
-        """Use a node as often as its write policy wants before the host must have it.
+        """Use a node as often as its write policy requires before it is backed up.
 
         With ``write_back`` no use is enough: eviction backs the node up.
         """
@@ -247,7 +247,7 @@ class NativeScript:
             )
 
     def _finish_writing(self) -> None:
-        """Poll until every backup is acknowledged; nothing else tells the host it is done."""
+        """Poll until every backup is acknowledged, as a scheduler does."""
         for _ in range(MAX_POLLS):
             if not self._cache.ongoing_write_through:
                 return
@@ -270,7 +270,7 @@ class NativeScript:
         self._served = forward.served()
 
     def _enter_layer(self, layer: int) -> None:
-        """Ask the pools for a layer's buffers, which waits for the layer to be loaded."""
+        """Get a layer's buffers from the pools, which waits for the layer's load."""
         layer_id = self._geometry.start_layer + layer
         for pool in self._mirrored.values():
             # Attention asks once: what shares the slots of a pool is loaded with it.

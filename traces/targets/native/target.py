@@ -1,8 +1,8 @@
-"""This repository's own stacks as a target: the package is searched, not listed.
+"""This repository's own stacks as a target: probes and types are found by searching the package.
 
-The recorder's only module that imports ``assembler``. Everything public is found by what it is: a
-function by its name (``build_*``, ``attach_*``), a class by its base or its subpackage. A builder
-or pool that is added later is watched without a change here.
+Everything public is found by what it is: a function by its name (``build_*``, ``attach_*``), a
+class by its base or its subpackage. A builder or pool that is added later is recorded without a
+change here.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ from traces.targets.native.buffer_rows import device_rows, host_rows
 
 _BUILDER_PREFIXES = ("build_", "attach_")
 _CACHE_OPERATIONS = ("init_hicache", "evict", "evict_host", "write_backup", "load_back")
-# Computes where indices must lie; what it does shows in the transfers.
+# Computes in which memory indices must lie; the transfers show its effect.
 _NO_OPERATIONS = ("move_indices",)
 
 
@@ -62,7 +62,7 @@ class NativeTarget:
         return builders()
 
     def probes(self) -> list[Probe]:
-        """Return everything that is to be watched, each function once."""
+        """Return a probe for everything that is recorded, each function once."""
         found = [*_builder_probes(), *_constructor_probes(), *_operation_probes()]
         return [*found, *_slot_probes(), *stream_probes(), _transfer_probe()]
 
@@ -79,7 +79,7 @@ class NativeTarget:
         _register_group_types(encoder)
 
     def view(self, pool: object) -> PoolView | None:
-        """Return how to read ``pool``; None when it is no pool."""
+        """Return a description of how to read ``pool``; None when it is no pool."""
         if isinstance(pool, HostKVCache):
             return PoolView(
                 side="host",
@@ -110,7 +110,7 @@ def _modules() -> tuple[ModuleType, ...]:
 
 
 def _builder_functions() -> dict[str, FunctionType]:
-    """Return builders and what is between them; decorated ones by the name callers use."""
+    """Return builders and the functions they share; decorated ones by the name callers use."""
     names: dict[FunctionType, str] = {}
     for module in _modules():
         for name, value in vars(module).items():
@@ -259,7 +259,7 @@ def _allocator_and_argument(values: Values) -> tuple[Any, Any]:
 
 
 def _pool_of(allocator: Any) -> object:  # noqa: ANN401 - any class that allocates
-    """Return the pool whose slots an allocator hands out; a host pool hands out its own."""
+    """Return the pool whose slots an allocator allocates; a host pool allocates its own."""
     return allocator if isinstance(allocator, HostKVCache) else allocator.get_kvcache()
 
 

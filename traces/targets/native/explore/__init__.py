@@ -1,1 +1,1 @@
-"""TODO traces/targets/native/explore."""
+"""Random traffic on small native stacks: faults, a model of the cache, invariants."""

@@ -1,4 +1,4 @@
-"""Failures on demand, at every place where a native stack takes something that may be missing."""
+"""Injected failures at every place where a native stack allocates or copies."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,11 +13,11 @@ AnyCall: TypeAlias = Callable[..., Any]
 
 
 class InjectedFaultError(Exception):
-    """A copy that was told to fail."""
+    """The failure of a copy, raised by the injector."""
 
 
 class FaultInjector:
-    """At most one failure that is waiting to happen, and only while it is allowed to.
+    """At most one armed failure, which occurs only where it is allowed.
 
     Attributes:
         fired: whether something failed since the last :meth:`allowed` began.
@@ -31,16 +31,16 @@ class FaultInjector:
         self._allowed: tuple[FaultSite, ...] = ()
 
     def arm(self, site: FaultSite, *, after: int, times: int) -> None:
-        """Let ``site`` fail ``times`` times, after it worked ``after`` more times."""
+        """Make ``site`` fail ``times`` times, after it worked ``after`` more times."""
         self._site, self._after, self._times = site, after, times
 
     def disarm(self) -> None:
-        """Let nothing fail."""
+        """Cancel the armed failure."""
         self._site = None
 
     @contextmanager
     def allow(self, *sites: FaultSite) -> Iterator[None]:
-        """Let armed failures at ``sites`` happen in the block."""
+        """Allow armed failures at ``sites`` for the duration of the block."""
         self.fired = False
         self._allowed = sites
         try:
@@ -62,9 +62,9 @@ class FaultInjector:
         return True
 
     def guard_allocator(self, allocator: object, *, site: FaultSite) -> None:
-        """Let ``allocator.alloc`` find nothing when ``site`` fails.
+        """Make ``allocator.alloc`` return None when ``site`` fails.
 
-        Call it before a builder takes the bound method.
+        Call it before a builder stores the bound method.
         """
 
         def wrap(alloc: AnyCall) -> AnyCall:
@@ -73,7 +73,7 @@ class FaultInjector:
         _replace_method(allocator, "alloc", wrap)
 
     def guard_copies(self, host_pool: HostKVCache) -> None:
-        """Let the copies of a pool fail, before or after they are launched."""
+        """Make the copies of a pool fail, before or after they are launched."""
 
         def wrap(copy: AnyCall) -> AnyCall:
             def guarded(**arguments: object) -> object:
@@ -88,7 +88,7 @@ class FaultInjector:
             _replace_method(host_pool, name, wrap)
 
     def guard_memory(self, device: SimDevice) -> None:
-        """Let the allocations of index tensors fail."""
+        """Make the allocations of index tensors fail."""
 
         def wrap(allocate: AnyCall) -> AnyCall:
             def guarded(*arguments: object, **keywords: object) -> object:

@@ -1,4 +1,4 @@
-"""What no traffic may do to a native stack."""
+"""Invariants of a native stack under random traffic."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ _GUARDED_PREFIX = "assembler/"
 
 
 class StackInvariants:
-    """Compares a stack with the model; each check raises a violation or nothing."""
+    """Checks of a stack against the model; each raises a violation or returns."""
 
     def __init__(self, *, stack: SmallStack, state: TrafficModel) -> None:
         self._stack = stack
@@ -57,7 +57,7 @@ class StackInvariants:
             raise BytesViolationError(f"{who}: rows {wrong} of {len(content)} are wrong")
 
     def check_queues(self) -> None:
-        """Expect that no work is left; the device is idle and has been asked."""
+        """Expect that no work is left; the device is idle and acknowledgements were checked."""
         controller = self._stack.controller
         left = {
             "write_queue": len(controller.write_queue),
@@ -102,8 +102,8 @@ class StackInvariants:
         owner: SlotAllocator | HostKVCache,
         taken: list[torch.Tensor],
     ) -> None:
-        hoarded = [hoard.slots for hoard in self._model.reserved if hoard.owner is owner]
-        slots = [slot for part in (*taken, *hoarded) for slot in part.tolist()]
+        reserved = [one.slots for one in self._model.reserved if one.owner is owner]
+        slots = [slot for part in (*taken, *reserved) for slot in part.tolist()]
         if len(set(slots)) != len(slots):
             twice = sorted(slot for slot, times in Counter(slots).items() if times > 1)
             raise SlotsViolationError(f"{what}: slots {twice} have two owners")

@@ -38,7 +38,7 @@ SLOTS_WITHOUT_PAGING = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerRead:
-    """How a forward pass reads one layer of one pool.
+    """One read of a forward pass: one layer of one pool.
 
     Attributes:
         pool: whose rows.
@@ -80,7 +80,7 @@ class SmallStack:
 
     @property
     def controller(self) -> HybridCacheController:
-        """What copies."""
+        """The cache controller, which launches the copies."""
         return self.cache.cache_controller
 
     @property

@@ -1,4 +1,4 @@
-"""A native stack under random traffic, beside the plain model of what it must hold."""
+"""A native stack under random traffic, compared with a model of its contents."""
 
 import traceback
 from collections.abc import Iterator
@@ -291,9 +291,9 @@ class NativeTrafficSubject:
         for buffer, content in zip(self._stack.rows[read.pool], contents, strict=True):
             if buffer.layer == read.layer:
                 copied = launch_read(self._device, buffer, slots)
-                who = f"reader of node {number} in {buffer.label}"
+                reader_name = f"reader of node {number} in {buffer.label}"
                 self._model.pending_reads.append(
-                    PendingRead(who=who, copied=copied, content=content)
+                    PendingRead(reader=reader_name, copied=copied, content=content)
                 )
 
     def _evict(self, step: steps.Evict) -> None:
@@ -350,12 +350,12 @@ class NativeTrafficSubject:
             self._model.reserved.append(ReservedSlots(owner=owner, slots=slots))
 
     def _release_reserved(self) -> None:
-        for hoard in self._model.reserved:
-            hoard.owner.free(hoard.slots)
+        for reserved in self._model.reserved:
+            reserved.owner.free(reserved.slots)
         self._model.reserved.clear()
 
     def _reset(self) -> None:
-        """Reset the cache, which clears the host pools of what was hoarded there, too."""
+        """Reset the cache, which frees reserved host slots, too."""
         self._cache.reset()
         self._model.forget_cache()
 
@@ -365,8 +365,8 @@ class NativeTrafficSubject:
         self._cache.writing_check()
         self._cache.loading_check()
         self._invariants.check_queues()
-        for seen in self._model.pending_reads:
-            self._invariants.compare(seen.who, seen.copied, seen.content)
+        for read in self._model.pending_reads:
+            self._invariants.compare(read.reader, read.copied, read.content)
         self._model.pending_reads.clear()
         for number in self._model.nodes:
             self._invariants.check_node(number)

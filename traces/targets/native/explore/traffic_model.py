@@ -1,4 +1,4 @@
-"""The plain model that traffic on a native stack is compared with."""
+"""Model of the contents that traffic leaves in a native stack."""
 
 from dataclasses import dataclass, field
 
@@ -28,9 +28,9 @@ class LaunchedLoad:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingRead:
-    """What a reader copied, to be compared when the device is idle."""
+    """Bytes that a reader copied, to be compared when the device is idle."""
 
-    who: str
+    reader: str
     copied: torch.Tensor
     content: torch.Tensor
 
@@ -45,14 +45,14 @@ class ReservedSlots:
 
 @dataclass(slots=True, kw_only=True)
 class TrafficModel:
-    """The plain model: what traffic did so far, and what must come of it.
+    """The state that a stack must have after the traffic so far.
 
     Attributes:
         nodes: that exist, by number.
         queued: numbers of nodes whose load waits to be launched.
         launched: loads that wait for their forward pass, oldest first.
-        seen: what readers copied since the last comparison.
-        hoards: slots that traffic took away.
+        pending_reads: copies of readers since the last comparison.
+        reserved: slots that traffic took away.
     """
 
     nodes: dict[int, ModelNode] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class TrafficModel:
     reserved: list[ReservedSlots] = field(default_factory=list)
 
     def forget_dropped(self) -> None:
-        """Forget the nodes that the cache forgot."""
+        """Drop the nodes that the cache dropped."""
         self.nodes = {
             number: known
             for number, known in self.nodes.items()
@@ -70,10 +70,8 @@ class TrafficModel:
         }
 
     def forget_cache(self) -> None:
-        """Forget what a reset cache forgets, which clears the host pools of what was hoarded."""
+        """Drop the nodes of a reset cache, and the reserved host slots, which it frees."""
         self.nodes.clear()
         self.queued = []
         self.launched.clear()
-        self.reserved = [
-            hoard for hoard in self.reserved if not isinstance(hoard.owner, HostKVCache)
-        ]
+        self.reserved = [one for one in self.reserved if not isinstance(one.owner, HostKVCache)]
