@@ -26,6 +26,7 @@ from assembler.names import ComponentType, PoolName
 from assembler.params import KVSlotAllocator
 from traces.targets.common.geometry import RankGeometry
 from traces.targets.common.models import PoolFamily
+from traces.targets.native.entries import ENTRIES
 from traces.targets.native.models import MODELS
 from traces.targets.native.scenarios import GROUPS, INIT_HICACHE, NativeScenario
 
@@ -186,6 +187,7 @@ TOKEN_POOLS: dict[PoolFamily, Callable[[NativeGeometry, TokenPoolArguments], Tok
     PoolFamily.MLA: _mla_pool,
     PoolFamily.PACKED_MLA: _packed_mla_pool,
     PoolFamily.NSA: _nsa_pool,
+    **{family: entry.make_pool for family, entry in ENTRIES.items()},
 }
 
 

@@ -15,7 +15,7 @@ from traces.targets.common.covering import (
     implies,
     scenarios_by_name,
 )
-from traces.targets.common.models import PoolFamily
+from traces.targets.common.models import SHARED_MODELS, PoolFamily
 from traces.targets.common.scenario import (
     IO_BACKENDS,
     LAYOUTS,
@@ -24,7 +24,9 @@ from traces.targets.common.scenario import (
     WRITE_POLICIES,
     Scenario,
 )
-from traces.targets.native.models import FAMILIES, MODELS, FamilyTraits
+from traces.targets.native.entries import ENTRIES
+from traces.targets.native.family import FamilyTraits
+from traces.targets.native.models import FAMILIES, MODELS
 
 GROUPS = {name: RANK_SHAPES[name] for name in ("tp1", "tp8pp2", "tp8cp2pp3", "tp4cp4pp5")}
 
@@ -64,7 +66,8 @@ BUILDERS: dict[str, tuple[str, ...]] = {
 # The order of the values is the order in which the covering array prefers them.
 AXES: dict[str, tuple[Any, ...]] = {
     "builder": tuple(BUILDERS),
-    "model": tuple(MODELS),
+    # Families with entries of their own bring their scenarios along.
+    "model": tuple(SHARED_MODELS),
     "layout": LAYOUTS,
     "io_backend": IO_BACKENDS,
     "write_policy": tuple(WRITE_POLICIES),
@@ -177,12 +180,10 @@ class ScatteredScenario(NativeScenario):
 
 @cache
 def registry() -> dict[str, NativeScenario]:
-    """Return every scenario by name: the covering array by builder and name, then the variants."""
+    """Return every scenario by name: the covering array by builder and name, then others."""
     named = covering_scenarios()
-    variants = {
-        scenario.name: scenario for scenario in (*refusal_scenarios(), *scattered_scenarios())
-    }
-    return {**named, **variants}
+    others = (*family_scenarios(), *refusal_scenarios(), *scattered_scenarios())
+    return {**named, **{scenario.name: scenario for scenario in others}}
 
 
 @cache
@@ -190,6 +191,11 @@ def covering_scenarios() -> dict[str, NativeScenario]:
     """Return the scenarios of the covering array by name, in order of builder and name."""
     rows = covering_rows(AXES, constraints=_constraints(), presets=_presets())
     return scenarios_by_name(rows, make=NativeScenario, builders=BUILDERS)
+
+
+def family_scenarios() -> list[NativeScenario]:
+    """Return the scenarios of the families that have an entry of their own."""
+    return [NativeScenario(**row) for entry in ENTRIES.values() for row in entry.scenario_rows()]
 
 
 def refusal_scenarios() -> list[RefusalScenario]:
@@ -243,7 +249,7 @@ def scenario_of_config(config: Mapping[str, Any], name: str) -> NativeScenario:
 
 
 def _models_with(trait: Callable[[FamilyTraits], bool]) -> list[str]:
-    return [name for name, model in MODELS.items() if trait(FAMILIES[model.family])]
+    return [name for name, model in SHARED_MODELS.items() if trait(FAMILIES[model.family])]
 
 
 def _constraints() -> list[Row]:

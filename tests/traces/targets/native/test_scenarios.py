@@ -5,6 +5,7 @@ from itertools import combinations, product
 import pytest
 
 from traces.targets.common.models import PoolFamily
+from traces.targets.native.entries import ENTRIES
 from traces.targets.native.models import MODELS
 from traces.targets.native.refusal_script import MISTAKES
 from traces.targets.native.scenarios import (
@@ -12,6 +13,7 @@ from traces.targets.native.scenarios import (
     BUILDERS,
     GROUPS,
     covering_scenarios,
+    family_scenarios,
     refusal_scenarios,
     registry,
     scattered_scenarios,
@@ -56,9 +58,9 @@ def test_every_possible_pair_of_axis_values_is_played():
     assert covered - possible == set()
 
 
-def test_matrix_has_71_scenarios_and_19_variants():
+def test_matrix_has_71_scenarios_and_19_variants_beside_those_of_entries():
     assert len(scenarios()) == 71
-    assert len(registry()) == 71 + 16 + 3
+    assert len(registry()) == 71 + 16 + 3 + len(family_scenarios())
 
 
 def test_every_mistake_has_a_scenario_and_no_traffic():
@@ -71,6 +73,27 @@ def test_every_mistake_has_a_scenario_and_no_traffic():
 @pytest.mark.parametrize("name", list(registry()))
 def test_scenario_is_rebuilt_from_its_axes(name):
     assert scenario_of_config(registry()[name].config, name) == registry()[name]
+
+
+def test_scenarios_of_an_entry_are_ones_that_its_pools_can_have():
+    for entry in ENTRIES.values():
+        own = [s for s in family_scenarios() if s.model == entry.model_name]
+        assert 3 <= len(own) == len(entry.rows) <= 6
+        for scenario in own:
+            direct_page_first = (scenario.io_backend, scenario.layout) == ("direct", "page_first")
+            assert scenario.layout in entry.traits.layouts
+            assert scenario.page_size in entry.traits.page_sizes
+            assert not scenario.draft or entry.traits.draft is not None
+            assert scenario.layout != "page_first_direct" or scenario.io_backend == "direct"
+            assert not direct_page_first or scenario.builder.endswith(".init_hicache")
+
+
+@pytest.mark.parametrize("axis", ["layout", "io_backend", "write_policy", "sizing", "draft"])
+def test_scenarios_of_an_entry_have_every_value_of_an_axis_that_its_pools_can_have(axis):
+    for entry in ENTRIES.values():
+        possible = entry.traits.layouts if axis == "layout" else AXES[axis]
+        own = [s for s in family_scenarios() if s.model == entry.model_name]
+        assert {getattr(s, axis) for s in own} == set(possible)
 
 
 def test_every_builder_and_model_of_the_contract_is_played():
@@ -86,12 +109,13 @@ def test_every_builder_and_model_of_the_contract_is_played():
         "HiRadixCache.init_hicache",
         "HiMambaRadixCache.init_hicache",
     }
-    assert {s.model for s in scenarios()} == set(MODELS)
+    assert {s.model for s in [*scenarios(), *family_scenarios()]} == set(MODELS)
 
 
 def test_every_builder_plays_every_family_with_groups_and_stages_that_no_default_has():
-    played = {(s.builder, MODELS[s.model].family): set() for s in scenarios()}
-    for scenario in scenarios():
+    every = [*scenarios(), *family_scenarios()]
+    played = {(s.builder, MODELS[s.model].family): set() for s in every}
+    for scenario in every:
         shape = GROUPS[scenario.groups]
         said = played[scenario.builder, MODELS[scenario.model].family]
         said |= {"cp"} if shape.attn_cp_size else set()

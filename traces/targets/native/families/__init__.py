@@ -1,0 +1,1 @@
+"""Scenario entries of pool families, one module each; found by their place."""

@@ -1,0 +1,69 @@
+"""Pool families of the native target: their traits, and what an entry of one holds.
+
+Nothing here imports torch or a target, so that listing scenarios is instant.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from traces.targets.common.covering import Row
+from traces.targets.common.models import ModelShape, PoolFamily
+from traces.targets.common.scenario import LAYOUTS
+
+if TYPE_CHECKING:
+    from assembler.device_pools.base import TokenKVPool
+    from traces.targets.native.pools import NativeGeometry, TokenPoolArguments
+
+AXES_OF_A_ROW = (
+    "builder",
+    "layout",
+    "io_backend",
+    "write_policy",
+    "page_size",
+    "sizing",
+    "storage_backend",
+    "groups",
+    "draft",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilyTraits:
+    """Axis values that the device pools of one family can have.
+
+    Attributes:
+        draft: family of the draft model's pool; None where scenarios have no draft.
+        layouts: host layouts.
+        page_sizes: tokens a page.
+        is_sharded: whether row shapes are those of one of several ranks.
+    """
+
+    draft: PoolFamily | None = None
+    layouts: tuple[str, ...] = LAYOUTS[:3]
+    page_sizes: tuple[int, ...] = (16, 64, 1)
+    is_sharded: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilyEntry:
+    """A family with a model and scenarios of its own, beside the covering array.
+
+    Attributes:
+        model_name: key of the model.
+        model: published dimensions.
+        traits: axis values that its pools can have.
+        rows: values of ``AXES_OF_A_ROW`` for each of its scenarios.
+        make_pool: builds its device pool.
+    """
+
+    model_name: str
+    model: ModelShape
+    traits: FamilyTraits
+    rows: tuple[tuple[Any, ...], ...]
+    make_pool: "Callable[[NativeGeometry, TokenPoolArguments], TokenKVPool]"
+
+    def scenario_rows(self) -> list[Row]:
+        """Return the axes of its scenarios."""
+        model = {"model": self.model_name}
+        return [model | dict(zip(AXES_OF_A_ROW, row, strict=True)) for row in self.rows]
