@@ -1,0 +1,55 @@
+"""MXFP8 keys and values: four planes on the same slots."""
+
+from typing import TYPE_CHECKING
+
+from traces.targets.common.models import ModelShape, PoolFamily, mha_rows
+from traces.targets.native.family import FamilyEntry, FamilyTraits
+
+if TYPE_CHECKING:
+    from assembler.device_pools.base import TokenKVPool
+    from traces.targets.native.pools import NativeGeometry, TokenPoolArguments
+
+
+def make_pool(geometry: "NativeGeometry", shared: "TokenPoolArguments") -> "TokenKVPool":
+    """Return the device pool; 8 heads of 128 over the ranks, 4 scales a head."""
+    # Imported late: listing scenarios needs no torch.
+    from assembler.device_pools.mxfp8 import MHATokenToKVPoolMXFP8
+
+    attention = geometry.model.attention
+    return MHATokenToKVPoolMXFP8(
+        head_num=geometry.kv_heads,
+        head_dim=attention.head_dim,
+        v_head_dim=attention.v_head_dim,
+        **shared,
+    )
+
+
+ENTRY = FamilyEntry(
+    model_name="llama3_mxfp8",
+    model=ModelShape(
+        family=PoolFamily.MXFP8,
+        attention=mha_rows(8, 128, 128, "float8_e4m3fn"),
+        full_layers=(0, 1),
+    ),
+    traits=FamilyTraits(draft=PoolFamily.MXFP8),
+    rows=(
+        # One head a rank has 4 bytes of scales: only direct copies can move them.
+        *(
+            ("build_kv_only_stack", *axes)
+            for axes in (
+                ("page_first", "kernel", "write_back", 16, "gb", "file", "tp8cp2pp3", False),
+                ("layer_first", "kernel", "write_through", 1, "ratio", None, "tp1", True),
+                ("page_first_direct", "direct", "write_back", 64, "ratio", "file", "tp8pp2", True),
+            )
+        ),
+        (
+            *("attach_hybrid_pool_to_unified_cache", "layer_first", "direct"),
+            *("write_through_selective", 64, "gb", None, "tp8cp2pp3", False),
+        ),
+        (
+            *("HiRadixCache.init_hicache", "page_first", "kernel"),
+            *("write_through", 16, "ratio", "file", "tp8cp2pp3", True),
+        ),
+    ),
+    make_pool=make_pool,
+)
