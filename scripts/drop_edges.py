@@ -1,8 +1,9 @@
 """Leave out every record, wait and synchronisation, one at a time: `python scripts/drop_edges.py`.
 
-`goldentrace mutate` finds the first cause of each, on the simulated device; `goldentrace explore`
-runs random traffic on each, in a clone of HEAD. Exit code 1 when a first cause is not the lost
-edge, or when random traffic does not find one that no scenario reaches.
+`goldentrace mutate` finds the first cause of each, on the eager device, where a lost edge raises
+nothing; `goldentrace explore` runs random traffic on the simulated one, in a clone of HEAD. Exit
+code 1 when a first cause is not the lost edge, or when random traffic does not find an edge that no
+scenario reaches.
 """
 
 import argparse
@@ -28,10 +29,10 @@ PAGE = """\
 
 `scripts/drop_edges.py --runs {runs} --markdown docs/order_edges.md` wrote this page. It leaves out
 every record, wait and synchronisation of controller, transfer, pools and cache, one at a time. The
-first cause is that of `goldentrace mutate --operator drop_edge --device sim`, the last column that
-of `goldentrace explore --runs {runs}` on two builders. Of {edges} edges {caused} are the first
-cause, and {explored} are found by random traffic. No scenario has a failing copy: edges that matter
-only then are found by random traffic alone.
+first cause is that of `goldentrace mutate --operator drop_edge`, the last column that of
+`goldentrace explore --runs {runs}` on two builders. Of {edges} edges {caused} are the first cause,
+and {explored} are found by random traffic. No scenario has a failing copy: edges that matter only
+then are found by random traffic alone.
 
 | edge left out | first cause | random traffic |
 |---|---|---|
@@ -47,8 +48,7 @@ def goldentrace(root: Path, *arguments: str) -> str:
 def first_causes(scratch: Path) -> dict[str, tuple[str, str]]:
     """Return verdict and first cause of every mutant, by id."""
     journal = scratch / "journal.jsonl"
-    options = ("--operator", "drop_edge", "--device", "sim", "--journal", str(journal))
-    goldentrace(ROOT, "mutate", *options)
+    goldentrace(ROOT, "mutate", "--operator", "drop_edge", "--journal", str(journal))
     results = map(json.loads, journal.read_text(encoding="utf-8").splitlines()[1:])
     return {one["id"]: (one["verdict"], one["headline"]) for one in results}
 

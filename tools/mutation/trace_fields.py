@@ -1,8 +1,7 @@
-"""Which fields of two traces differ: what would have to be left out for a mutant to survive."""
+"""Fields in which two traces differ: a mutant would survive if they were left out."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-import msgspec
+from typing import Any
 
 from traces.schema.model import Call, Record, Trace
 
@@ -12,17 +11,17 @@ SECTIONS = ("calls", "tensors", "events", "digests", "outcome")
 INTERFACE_FIELDS = frozenset({"calls.arguments.given", "calls.parent", "calls.arguments.order"})
 """Fields whose difference alone never fails the gate."""
 
+_DIGEST_KEY = ("step", "owner", "pool", "plane", "accessor", "sequence", "phase")
+
 
 def differing_fields(base: Trace, head: Trace) -> frozenset[str]:
     """Return the dotted fields in which two traces of one scenario differ."""
     return frozenset(
         (
             *_calls(base.calls, head.calls),
-            *_keyed(
-                "tensors", _by(base.tensors, "owner", "name"), _by(head.tensors, "owner", "name")
-            ),
+            *_keyed("tensors", *(_by(one.tensors, "owner", "name") for one in (base, head))),
             *_events(base.events, head.events),
-            *_keyed("digests", _digests(base), _digests(head)),
+            *_keyed("digests", *(_by(one.digests, *_DIGEST_KEY) for one in (base, head))),
             *_differing("outcome", base.outcome, head.outcome),
         )
     )
@@ -34,40 +33,24 @@ def sections_of(fields: Iterable[str]) -> frozenset[str]:
 
 
 def _calls(base: Sequence[Call], head: Sequence[Call]) -> Iterator[str]:
-    old, new = _by(base, "call"), _by(head, "call")
-    yield from _keyed("calls", old, new, skip=("arguments",))
+    old, new = ({call.call: call for call in calls} for calls in (base, head))
+    yield from _keyed("calls", old, new, skip="arguments")
     for label in old.keys() & new.keys():
-        yield from _arguments(old[label], new[label])
-
-
-def _arguments(base: Record, head: Record) -> Iterator[str]:
-    assert isinstance(base, Call)
-    assert isinstance(head, Call)
-    old = {argument.name: argument for argument in base.arguments}
-    new = {argument.name: argument for argument in head.arguments}
-    if old.keys() != new.keys():
-        yield "calls.arguments.name"
-    elif list(old) != list(new):
-        yield "calls.arguments.order"
-    for name in old.keys() & new.keys():
-        yield from _differing("calls.arguments", old[name], new[name])
+        arguments = ({one.name: one for one in side[label].arguments} for side in (old, new))
+        yield from _keyed("calls.arguments", *arguments, missing="name")
 
 
 def _events(base: Sequence[Record], head: Sequence[Record]) -> Iterator[str]:
     """Yield fields by kind of event; then, if nothing else differs, their order."""
-    kinds = dict.fromkeys(_kind(event) for event in (*base, *head))
-    found = False
-    for kind in kinds:
-        old = [event for event in base if _kind(event) == kind]
-        new = [event for event in head if _kind(event) == kind]
+    found: set[str] = set()
+    for kind in dict.fromkeys(map(_kind, (*base, *head))):
+        old, new = ([event for event in side if _kind(event) == kind] for side in (base, head))
         if len(old) != len(new):
-            found = True
-            yield f"events.{kind}.number"
-            continue
-        for one, other in zip(old, new, strict=True):
-            for field in _differing(f"events.{kind}", one, other):
-                found = True
-                yield field
+            found.add(f"events.{kind}.number")
+        else:
+            for one, other in zip(old, new, strict=True):
+                found.update(_differing(f"events.{kind}", one, other))
+    yield from found
     if not found and list(base) != list(head):
         yield "events.order"
 
@@ -76,37 +59,28 @@ def _kind(event: Record) -> str:
     return str(type(event).__struct_config__.tag)
 
 
-def _digests(trace: Trace) -> dict[tuple[object, ...], Record]:
-    return {
-        (_kind(digest), digest.step, getattr(digest, "owner", getattr(digest, "pool", ""))): digest
-        for digest in trace.digests
-    }
-
-
-def _by(records: Sequence[Record], *names: str) -> dict[tuple[object, ...], Record]:
-    return {tuple(getattr(record, name) for name in names): record for record in records}
+def _by(records: Sequence[Record], *names: str) -> dict[object, Record]:
+    return {tuple(getattr(record, name, "") for name in names): record for record in records}
 
 
 def _keyed(
     section: str,
-    base: Mapping[tuple[object, ...], Record],
-    head: Mapping[tuple[object, ...], Record],
+    base: Mapping[Any, Record],
+    head: Mapping[Any, Record],
     *,
-    skip: tuple[str, ...] = (),
+    skip: str = "",
+    missing: str = "number",
 ) -> Iterator[str]:
     if base.keys() != head.keys():
-        yield f"{section}.number"
+        yield f"{section}.{missing}"
     elif list(base) != list(head):
         yield f"{section}.order"
     for key in base.keys() & head.keys():
         yield from _differing(section, base[key], head[key], skip=skip)
 
 
-def _differing(
-    section: str, base: Record, head: Record, *, skip: tuple[str, ...] = ()
-) -> Iterator[str]:
-    if base == head:
-        return
-    for name in (field.name for field in msgspec.structs.fields(base)):
-        if name not in skip and getattr(base, name) != getattr(head, name):
-            yield f"{section}.{name}"
+def _differing(section: str, base: Record, head: Record, *, skip: str = "") -> Iterator[str]:
+    if base != head:
+        for name in base.__struct_fields__:
+            if name != skip and getattr(base, name) != getattr(head, name, None):
+                yield f"{section}.{name}"

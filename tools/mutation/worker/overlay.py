@@ -1,10 +1,11 @@
-"""Puts mutated text in the place of modules: in those imported, or in a copy of the package."""
+"""Installation of mutated text: in imported modules, or in a copy of the package."""
 
 import importlib
 import inspect
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -26,36 +27,37 @@ def copy_tree(root: Path, texts: Mapping[str, str], *, package: str, to: Path) -
 
 
 def reimport_from(root: Path, *, packages: Sequence[str]) -> None:
-    """Forget packages, so that they are imported again, from another root if they are there."""
+    """Unload packages, so that they are imported again, from another root if they are there."""
     for name in list(sys.modules):
         if any(name == package or name.startswith(f"{package}.") for package in packages):
             del sys.modules[name]
-    # Before every other finder: that of a worker in another interpreter knows where we lie.
+    # Before the finder of a worker in another interpreter, which finds our unchanged packages.
     sys.meta_path.insert(0, _RootFinder(root, packages))
     importlib.invalidate_caches()
 
 
+@dataclass(frozen=True, slots=True)
 class _RootFinder:
-    """Finds packages under a root, whoever else has some of the same names."""
+    """Finder of packages under a root, before other packages of the same names."""
 
-    def __init__(self, root: Path, packages: Sequence[str]) -> None:
-        self._root = root
-        self._packages = packages
+    root: Path
+    packages: Sequence[str]
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
     ) -> ModuleSpec | None:
-        """Return where one of the packages lies under the root; None for all else."""
-        if path is not None or fullname not in self._packages:
+        """Return the location of one of the packages; None for everything else."""
+        if path is not None or fullname not in self.packages:
             return None
-        return PathFinder.find_spec(fullname, [str(self._root)], target)
+        return PathFinder.find_spec(fullname, [str(self.root)], target)
 
 
 def swap_code(root: Path, texts: Mapping[str, str]) -> bool:
-    """Give imported modules another text: their functions keep their identity and get new code.
+    """Give the functions of imported modules the code of another text.
 
-    Everything that holds a function, by whatever import, has the mutated one from then on. Returns
-    False, with nothing changed, when more than functions differ or one closes over other names.
+    The functions stay the same objects, so every reference to one, by any import, runs the mutated
+    code. Returns False, with nothing changed, when more than functions differ or when one closes
+    over other names.
     """
     swaps: list[tuple[FunctionType, FunctionType]] = []
     for file, text in texts.items():
@@ -76,22 +78,19 @@ def swap_code(root: Path, texts: Mapping[str, str]) -> bool:
 def _function_pairs(
     module: ModuleType, file: Path, text: str
 ) -> list[tuple[FunctionType, FunctionType]] | None:
-    # The code must lie where the module does: the recorder's places are relative to it.
+    # Under the path of the module: recorded locations are relative to its root.
     path = module.__file__ or str(file)
     new = compile(text, path, "exec", dont_inherit=True)
     old = compile(file.read_bytes(), path, "exec", dont_inherit=True)
     fresh = ModuleType(module.__name__)
     fresh.__file__, fresh.__package__ = module.__file__, module.__package__
-    # Dataclasses look their module up by name.
+    # The decorator of a dataclass looks its module up in sys.modules.
     sys.modules[module.__name__] = fresh
     try:
         exec(new, fresh.__dict__)
     finally:
         sys.modules[module.__name__] = module
-    ours, theirs = (
-        _functions(vars(module), module.__name__),
-        _functions(vars(fresh), module.__name__),
-    )
+    ours, theirs = (_functions(vars(one), module.__name__) for one in (module, fresh))
     before = _function_codes(old)
     changed = {
         name
@@ -131,7 +130,7 @@ def _unwrap_function(value: object) -> FunctionType | None:
 
 
 def _function_codes(module: CodeType) -> dict[str, CodeType]:
-    """Return the code of every function that stands in a module or in a class of it."""
+    """Return the code of every function of a module and of its classes."""
     found: dict[str, CodeType] = {}
     for code in (constant for constant in module.co_consts if isinstance(constant, CodeType)):
         if code.co_flags & inspect.CO_OPTIMIZED:

@@ -1,7 +1,7 @@
-"""The full state of a played stack as one digest: every object reachable from it, and its bytes.
+"""The full state of a stack as one digest: every object reachable from it, and its bytes.
 
-Two mutants with equal traces may still differ in what no trace shows: an attribute that is kept and
-never used, a free list in another order. Equal fingerprints rule that out for what was played.
+Two mutants with equal traces may still differ in what no trace shows: an attribute that is set and
+never used, a free list in another order. Equal fingerprints rule that out for the scenarios run.
 """
 
 import itertools
@@ -28,15 +28,14 @@ _ADDRESS_DTYPES = (torch.int64, torch.uint64)
 def fingerprint(roots: Mapping[str, object]) -> str:
     """Return the digest of everything reachable from some objects.
 
-    Objects are numbered as they are found, so that shared ones stay shared and addresses do not
-    matter: one that a number or a table holds is told by the storage it lies in. When something was
-    done, and from which line, does not count either. Of functions their name and what they close
-    over counts, not their code.
+    Objects are numbered in the order of the walk, so that shared objects stay shared and their
+    addresses do not count. An integer that is an address counts as the storage and offset it points
+    to. Times, source lines and the code of functions do not count; names of functions and the
+    values they close over do.
     """
-    # The first walk finds the storages, in an order of its own.
-    return _walk_roots(
-        roots, addresses=_walk_roots(roots, addresses=_StorageAddresses()).addresses()
-    ).digest()
+    # Two walks: addresses can be told from other integers only when every storage is known.
+    first = _walk_roots(roots, addresses=_StorageAddresses())
+    return _walk_roots(roots, addresses=_StorageAddresses(first.storages)).digest()
 
 
 def _walk_roots(roots: Mapping[str, object], *, addresses: "_StorageAddresses") -> "_ObjectWalk":
@@ -48,11 +47,7 @@ def _walk_roots(roots: Mapping[str, object], *, addresses: "_StorageAddresses") 
 
 
 class _StorageAddresses:
-    """Tells which numbers are addresses, and where they point to.
-
-    Args:
-        storages: first address and bytes of each, by number.
-    """
+    """Table of the storages that an address can point to; first address and bytes of each."""
 
     def __init__(self, storages: Sequence[tuple[int, int]] = ()) -> None:
         self._ranges = sorted(
@@ -60,7 +55,7 @@ class _StorageAddresses:
         )
 
     def __call__(self, value: int) -> str:
-        """Return the place that a number points to, or the number."""
+        """Return the storage and offset that a number points to, or the number."""
         index = bisect_right(self._ranges, value, key=itemgetter(0)) - 1
         if index >= 0:
             first, end, number = self._ranges[index]
@@ -77,17 +72,13 @@ class _ObjectWalk:
         self._kept: list[object] = []
         self._waiting: deque[object] = deque()
         self._addresses = addresses
-        self._found: list[tuple[int, int]] = []
-
-    def addresses(self) -> _StorageAddresses:
-        """Return where everything lies that was found."""
-        return _StorageAddresses(self._found)
+        self.storages: list[tuple[int, int]] = []
 
     def hash_text(self, text: str) -> None:
         self._sha.update(text.encode() + b"\0")
 
     def visit(self, root: object) -> None:
-        """Tell a root, then everything found on the way, breadth first."""
+        """Hash a root, then everything reachable from it, breadth first."""
         self._refer(root)
         while self._waiting:
             value = self._waiting.popleft()
@@ -117,7 +108,7 @@ class _ObjectWalk:
         if isinstance(value, torch.Tensor):
             self._describe_tensor(value)
         elif isinstance(value, StorageWeakRef):
-            # All it holds is the address of the storage it stands for.
+            # It contains nothing but the address of its storage.
             self._hash_storage(value.cdata)
         elif isinstance(value, itertools.count):
             self.hash_text(repr(value))
@@ -144,10 +135,10 @@ class _ObjectWalk:
         if key not in self._numbers or storage.nbytes() == 0:
             self._numbers[key] = len(self._numbers)
             if tensor.device.type == "cpu" and storage.nbytes() <= _BUFFER_LIMIT:
-                self._found.append((key, storage.nbytes()))
+                self.storages.append((key, storage.nbytes()))
                 self._hash_content(tensor, storage)
         self.hash_text(f"storage {self._numbers[key]}")
-        self._hash_storage(storage._cdata)  # noqa: SLF001 - what a weak reference holds
+        self._hash_storage(storage._cdata)  # noqa: SLF001 - the content of a weak reference
 
     def _hash_content(self, tensor: torch.Tensor, storage: torch.UntypedStorage) -> None:
         if tensor.dtype in _ADDRESS_DTYPES and storage.nbytes() <= _TABLE_LIMIT:
@@ -176,7 +167,7 @@ class _ObjectWalk:
 
 
 def _is_source_line(value: object) -> bool:
-    """Tell whether a value is a line of a source file: of whoever called, for a message."""
+    """Return whether a value is a file and a line, which pools keep of their callers."""
     return (
         isinstance(value, tuple)
         and [type(item) for item in value] == [str, int]
@@ -185,7 +176,7 @@ def _is_source_line(value: object) -> bool:
 
 
 def _is_time(value: float) -> bool:
-    """Tell whether a clock has shown a number since this process began."""
+    """Return whether a clock has shown a number since this process began."""
     return any(
         start <= value <= clock() for clock, start in zip(_CLOCKS, _CLOCK_STARTS, strict=True)
     )
@@ -205,7 +196,7 @@ def _cell_content(cell: Any) -> object:  # noqa: ANN401
 def _attributes(value: object) -> Iterator[tuple[str, object]]:
     own = getattr(value, "__dict__", None)
     if isinstance(own, dict):
-        # In what order attributes were set means nothing.
+        # The order of a dictionary is the order in which attributes were set.
         yield from sorted(own.items())
     for kind in type(value).__mro__:
         slots = kind.__dict__.get("__slots__", ())
