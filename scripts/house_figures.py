@@ -60,11 +60,9 @@ LAYOUT_TOKENS = {
 NOT_PLACES = ("tests/", "traces/golden/")
 # What `--check` allows for now: rule and number; a rule that is not listed allows none.
 REMAINING = {
-    "public class names in several modules": 2,
-    "module circles": 2,
+    "public class names in several modules": 1,
     "folder circles": 1,
-    "functions over 60 lines": 1,
-    "first docstring lines with a question word": 77,
+    "first docstring lines with a question word": 43,
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
