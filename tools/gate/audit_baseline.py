@@ -1,12 +1,11 @@
-"""What is known about a target's audit: findings with reasons, and where arguments come from."""
+"""Audit findings less the known ones, which ``traces/baseline`` holds with their reasons."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tools.errors import ToolError
 from traces.audit import (
-    Lineage,
     Recordings,
     audit,
     outdated_keys,
@@ -18,26 +17,13 @@ from traces.schema.verdict import Cause, Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AuditBaseline:
-    """What is on file for one target; empty where there is no file.
-
-    Attributes:
-        baseline: reason of each known finding, by its key.
-        lineage: where arguments came from.
-    """
-
-    baseline: Mapping[str, str]
-    lineage: Lineage
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFindings:
-    """What an audit came to.
+    """The result of an audit.
 
     Attributes:
         new: findings that are not known.
-        known_num: how many are known.
-        faults: one line for each known finding that is none any more.
+        known_count: number of known ones.
+        faults: one line for each known finding that no longer occurs.
     """
 
     new: tuple[Cause, ...]
@@ -49,38 +35,13 @@ NO_FINDINGS = AuditFindings(new=(), known_count=0, faults=())
 
 
 def baseline_path(root: Path, *, target: str) -> Path:
-    """Return where the known findings of a target are kept."""
+    """Return the file with the known findings of a target."""
     return root / "traces" / "baseline" / f"{target}.toml"
 
 
 def lineage_path(root: Path, *, target: str) -> Path:
-    """Return where the lineage of a target is kept."""
+    """Return the file with the lineage of a target."""
     return root / "traces" / "lineage" / f"{target}.toml"
-
-
-def read_audit_baseline(root: Path, *, target: str, entries: Iterable[str]) -> AuditBaseline:
-    """Read what is on file for a target.
-
-    Args:
-        root: the checkout.
-        target: its name.
-        entries: builders that scenarios play.
-
-    Raises:
-        ToolError: a file cannot be read.
-        TraceFormatError: a file is not what it should be.
-    """
-    baseline, lineage = baseline_path(root, target=target), lineage_path(root, target=target)
-    reasons = _read_text(baseline)
-    sources = _read_text(lineage)
-    return AuditBaseline(
-        baseline=parse_baseline(reasons, subject=_relative_path(baseline, root)) if reasons else {},
-        lineage=(
-            parse_lineage(sources, subject=_relative_path(lineage, root), entries=entries)
-            if sources
-            else {}
-        ),
-    )
 
 
 def audit_against_baseline(
@@ -92,28 +53,28 @@ def audit_against_baseline(
     extra: tuple[Cause, ...],
     excluded_kinds: frozenset[Kind],
 ) -> AuditFindings:
-    """Audit recordings and leave out what is known.
+    """Audit recordings and leave out known findings.
 
     Args:
         recordings: of one side, whole: of fewer scenarios every parameter is a blind spot.
-        root: the checkout, which holds what is on file.
-        target: whose side it is.
-        entries: builders that scenarios play.
-        extra: findings that recordings cannot tell.
-        excluded_kinds: kinds of findings that are not asked for.
+        root: the checkout, which holds baseline and lineage; a target may have neither.
+        target: name of the target.
+        entries: builders that scenarios call.
+        extra: findings that do not come from recordings.
+        excluded_kinds: kinds of findings to leave out.
 
     Raises:
         ToolError: a file cannot be read.
-        TraceFormatError: a file is not what it should be.
+        TraceFormatError: a file does not have its format.
     """
-    known = read_audit_baseline(root, target=target, entries=entries)
-    subject = _relative_path(baseline_path(root, target=target), root)
-    found = (*audit(recordings, recorded=known.lineage), *extra)
+    reasons, subject = _read_text(baseline_path(root, target=target), root)
+    sources, lineage = _read_text(lineage_path(root, target=target), root)
+    recorded = parse_lineage(sources, subject=lineage, entries=entries) if sources else {}
+    known = parse_baseline(reasons, subject=subject) if reasons else {}
+    found = (*audit(recordings, recorded=recorded), *extra)
     causes = tuple(cause for cause in found if cause.kind not in excluded_kinds)
     baseline = {
-        key: reason
-        for key, reason in known.baseline.items()
-        if key.partition(" ")[0] not in excluded_kinds
+        key: reason for key, reason in known.items() if key.partition(" ")[0] not in excluded_kinds
     }
     new = unknown_findings(causes, baseline=baseline)
     rule = "a known finding must still be one"
@@ -127,14 +88,10 @@ def audit_against_baseline(
     )
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, root: Path) -> tuple[str, str]:
+    """Return the text of a file, empty without one, and its name for messages."""
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise ToolError(str(path), "must be readable", expected="a file", got=error) from error
-
-
-def _relative_path(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+    return text, path.relative_to(root).as_posix()

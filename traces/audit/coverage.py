@@ -1,4 +1,4 @@
-"""Parameter coverage: which arguments the scenarios would notice if they went wrong.
+"""Parameter coverage: the arguments whose faults the scenarios would show.
 
 The matrix has one cell for each parameter of each builder and constructor. A value is *distinctive*
 when it is neither the callee's default nor the value of another argument of the same call: dropping
@@ -24,9 +24,11 @@ from traces.audit.finding import finding_rank
 from traces.schema.model import Argument, Location
 from traces.schema.verdict import Cause, Kind
 
+_Passed = tuple[AssemblyCall, Argument]
+
 
 class CoverageState(StrEnum):
-    """How much the scenarios ask of one parameter; the last is the best."""
+    """How well the scenarios cover one parameter; the last is the best."""
 
     NEVER_SET = "never set"
     DEFAULT_ONLY = "default only"
@@ -41,9 +43,9 @@ class CoverageCell:
     Attributes:
         callee: builder or constructor.
         parameter: its name.
-        state: the best that any call does.
-        value: the most telling value that was seen.
-        value_num: how many different values were seen.
+        state: the best of any call.
+        value: the value with that state.
+        value_num: number of different values.
         scenarios: that call the callee.
         location: first line that calls it.
     """
@@ -59,13 +61,14 @@ class CoverageCell:
 
 def coverage_matrix(recordings: Recordings) -> tuple[CoverageCell, ...]:
     """Return one cell for each parameter of each callee, in order of callee and signature."""
-    by_callee: dict[str, list[AssemblyCall]] = {}
+    cells: dict[str, dict[str, list[_Passed]]] = {}
     for seen in assembly_calls(recordings):
-        by_callee.setdefault(seen.call.callee, []).append(seen)
+        for item in seen.call.arguments:
+            cells.setdefault(seen.call.callee, {}).setdefault(item.name, []).append((seen, item))
     return tuple(
-        _cell(callee, parameter, calls)
-        for callee, calls in sorted(by_callee.items())
-        for parameter in _parameters(calls)
+        _cell(parameter, pairs)
+        for _, parameters in sorted(cells.items())
+        for parameter, pairs in parameters.items()
     )
 
 
@@ -76,7 +79,8 @@ def blind_spots(recordings: Recordings) -> tuple[Cause, ...]:
             kind=Kind.PARAMETER_BLIND_SPOT,
             rank=finding_rank(Kind.PARAMETER_BLIND_SPOT),
             where=f"{cell.callee}.{cell.parameter}",
-            message=_message(cell),
+            message=f"{cell.parameter} of {cell.callee} {_shortcoming(cell)}: "
+            "a wrong one would not show.",
             callee=cell.callee,
             parameter=cell.parameter,
             before=CoverageState.DISTINCTIVE,
@@ -89,14 +93,7 @@ def blind_spots(recordings: Recordings) -> tuple[Cause, ...]:
     )
 
 
-def _parameters(calls: Sequence[AssemblyCall]) -> list[str]:
-    return list(dict.fromkeys(item.name for seen in calls for item in seen.call.arguments))
-
-
-def _cell(callee: str, parameter: str, calls: Sequence[AssemblyCall]) -> CoverageCell:
-    pairs = [
-        (seen, item) for seen in calls for item in seen.call.arguments if item.name == parameter
-    ]
+def _cell(parameter: str, pairs: Sequence[_Passed]) -> CoverageCell:
     values = {encode_value(item.value) for _, item in pairs}
     default = _default(pairs)
     graded = [
@@ -104,20 +101,19 @@ def _cell(callee: str, parameter: str, calls: Sequence[AssemblyCall]) -> Coverag
         for seen, item in pairs
     ]
     state, value = max(graded, key=lambda grade: list(CoverageState).index(grade[0]))
-    places = [seen.location for seen, _ in pairs if seen.location is not None]
     return CoverageCell(
-        callee=callee,
+        callee=pairs[0][0].call.callee,
         parameter=parameter,
         state=state,
         value=value,
         value_num=len(values),
         scenarios=tuple(sorted({seen.scenario for seen, _ in pairs})),
-        location=places[0] if places else None,
+        location=next((seen.location for seen, _ in pairs if seen.location), None),
     )
 
 
-def _default(pairs: Sequence[tuple[AssemblyCall, Argument]]) -> bytes | None:
-    """Return what leaving the parameter out means; None where that is not allowed."""
+def _default(pairs: Sequence[_Passed]) -> bytes | None:
+    """Return the value that leaving the parameter out means; None where that is not allowed."""
     for seen, item in pairs:
         if item.name in seen.defaults:
             return encode_value(seen.defaults[item.name])
@@ -134,18 +130,17 @@ def _state(
         return CoverageState.DEFAULT_ONLY if item.given else CoverageState.NEVER_SET
     if has_few_values(item.value):
         is_enough = default is not None or value_num > 1
-        return CoverageState.DISTINCTIVE if is_enough else CoverageState.NON_DEFAULT
-    others = {encode_value(other.value) for other in seen.call.arguments if other.name != item.name}
-    return CoverageState.NON_DEFAULT if value in others else CoverageState.DISTINCTIVE
+    else:
+        others = (other for other in seen.call.arguments if other.name != item.name)
+        is_enough = value not in {encode_value(other.value) for other in others}
+    return CoverageState.DISTINCTIVE if is_enough else CoverageState.NON_DEFAULT
 
 
-def _message(cell: CoverageCell) -> str:
-    told = {
-        CoverageState.NEVER_SET: "is never given",
-        CoverageState.DEFAULT_ONLY: "only ever gets its default",
-        CoverageState.NON_DEFAULT: "has one value in every scenario"
-        if cell.value_num == 1
-        else "always has the value of another argument",
-        CoverageState.DISTINCTIVE: "is distinctive",
-    }
-    return f"{cell.parameter} of {cell.callee} {told[cell.state]}: a wrong one would not show."
+def _shortcoming(cell: CoverageCell) -> str:
+    if cell.state is CoverageState.NEVER_SET:
+        return "is never given"
+    if cell.state is CoverageState.DEFAULT_ONLY:
+        return "only ever gets its default"
+    if cell.value_num == 1:
+        return "has one value in every scenario"
+    return "always has the value of another argument"

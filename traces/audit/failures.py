@@ -1,4 +1,4 @@
-"""Scenarios that did not end well: a stack that cannot be built or used needs no second side."""
+"""Scenarios that ended with an exception: a stack that fails needs no second side to compare."""
 
 import re
 
@@ -11,24 +11,24 @@ _NUMBER = re.compile(r"\d+")
 
 
 def failed_scenarios(recordings: Recordings) -> tuple[Cause, ...]:
-    """Return one finding for each way in which scenarios ended with an exception."""
+    """Return one finding for each scenario that failed; equal failures but for numbers are one."""
     found = []
     for name, recording in recordings.items():
         outcome = recording.trace.outcome
         if outcome.ok or outcome.failure is None:
             continue
-        failure, origin = outcome.failure, stack_origin(recording)
+        origin, failure = stack_origin(recording), outcome.failure
+        text = f"{failure.type}: {failure.message}"
         line = None if recording.sites is None else own_location(recording.sites.failure)
-        said = f"{failure.type}: {failure.message}"
         found.append(
             Cause(
                 kind=Kind.OUTCOME_CHANGED,
                 rank=finding_rank(Kind.OUTCOME_CHANGED),
-                where=f"{outcome.failed_step}: {_NUMBER.sub('*', said)}",
+                where=f"{outcome.failed_step}: {_NUMBER.sub('*', text)}",
                 message=f"The scenario ends in step {outcome.failed_step}.",
                 builder=origin.builder,
                 before="ok",
-                after=said,
+                after=text,
                 location=line or origin.location,
                 scenarios=(name,),
             )

@@ -1,6 +1,6 @@
 """Value lineage: the field that each constructor argument comes from, entry by entry."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from traces.audit.assembly_calls import (
@@ -9,7 +9,6 @@ from traces.audit.assembly_calls import (
     AssemblyCall,
     Recordings,
     assembly_calls,
-    without_refusals,
 )
 from traces.audit.finding import entry_name, finding_rank
 from traces.audit.value_sources import fields_by_scenario, sources_of
@@ -18,27 +17,18 @@ from traces.schema.verdict import Cause, Kind
 Lineage = Mapping[str, Mapping[str, tuple[str, ...]]]
 """By ``callee.parameter``, then by entry: the fields whose value it has in every scenario."""
 
+_Calls = Mapping[tuple[str, str], Sequence[tuple[AssemblyCall, Any]]]
+
 
 def lineage_of(recordings: Recordings) -> dict[str, dict[str, tuple[str, ...]]]:
     """Return where the arguments of every constructor come from, sorted by name.
 
-    Only constructors that the code under guard calls: what the player makes for it is its own.
+    Only constructors that the code under guard calls count, not those of the scenario itself.
     """
-    calls = list(assembly_calls(without_refusals(recordings)))
-    known = fields_by_scenario(calls)
-    pairs: dict[tuple[str, str], list[tuple[AssemblyCall, Any]]] = {}
-    for seen in calls:
-        if seen.call.role != "constructor" or seen.caller == SCENARIO_CALLER:
-            continue
-        for item in seen.call.arguments:
-            if item.value == CALLBACK:
-                continue
-            name = f"{seen.subject}.{item.name}"
-            pairs.setdefault((name, entry_name(seen.recording)), []).append((seen, item.value))
+    known = fields_by_scenario(assembly_calls(recordings))
     lineage: dict[str, dict[str, tuple[str, ...]]] = {}
-    for name, entry in sorted(pairs):
-        found = sources_of(pairs[name, entry], known=known)
-        lineage.setdefault(name, {})[entry] = found
+    for (name, entry), pairs in sorted(_constructor_arguments(recordings).items()):
+        lineage.setdefault(name, {})[entry] = sources_of(pairs, known=known).names
     return lineage
 
 
@@ -48,8 +38,7 @@ def changed_sources(recordings: Recordings, *, recorded: Lineage) -> tuple[Cause
     Fields that merely stopped being equal by chance are no change: one of those on record must
     still hold. Arguments and entries that the record does not know are not judged.
     """
-    current = lineage_of(recordings)
-    calls = list(assembly_calls(recordings))
+    current, calls = lineage_of(recordings), _constructor_arguments(recordings)
     return tuple(
         _change(name, entry, before=before, after=after, calls=calls)
         for name, entries in recorded.items()
@@ -58,30 +47,31 @@ def changed_sources(recordings: Recordings, *, recorded: Lineage) -> tuple[Cause
     )
 
 
+def _constructor_arguments(recordings: Recordings) -> _Calls:
+    """Return calls and values by argument and entry."""
+    found: dict[tuple[str, str], list[tuple[AssemblyCall, Any]]] = {}
+    for seen in assembly_calls(recordings):
+        if seen.call.role == "constructor" and seen.caller != SCENARIO_CALLER:
+            for item in seen.call.arguments:
+                if item.value != CALLBACK:
+                    key = (f"{seen.subject}.{item.name}", entry_name(seen.recording))
+                    found.setdefault(key, []).append((seen, item.value))
+    return found
+
+
 def _change(
-    name: str,
-    entry: str,
-    *,
-    before: tuple[str, ...],
-    after: tuple[str, ...],
-    calls: Iterable[AssemblyCall],
+    name: str, entry: str, *, before: tuple[str, ...], after: tuple[str, ...], calls: _Calls
 ) -> Cause:
-    subject, _, parameter = name.rpartition(".")
-    own = [
-        seen
-        for seen in calls
-        if seen.subject == subject
-        and seen.caller != SCENARIO_CALLER
-        and entry_name(seen.recording) == entry
-    ]
-    told_before, told_after = " or ".join(before), " or ".join(after)
+    own = [seen for seen, _ in calls[name, entry]]
+    parameter = name.removeprefix(f"{own[0].subject}.")
     return Cause(
         kind=Kind.ARGUMENT_CHANGED,
         rank=finding_rank(Kind.ARGUMENT_CHANGED),
         where=f"{entry}: {name}",
-        message=f"{parameter} of {subject} came from {told_before}; now it is {told_after}.",
+        message=f"{parameter} of {own[0].subject} came from {' or '.join(before)}; "
+        f"now it is {' or '.join(after)}.",
         builder=own[0].caller,
-        callee=subject,
+        callee=own[0].subject,
         parameter=parameter,
         before=list(before),
         after=list(after),

@@ -15,12 +15,12 @@ from traces.audit.assembly_calls import (
     encode_value,
 )
 from traces.audit.finding import finding_rank
-from traces.audit.value_sources import Fields, fields_by_scenario, is_field, is_literal, sources_of
-from traces.schema.model import Location
+from traces.audit.value_sources import Fields, fields_by_scenario, sources_of
+from traces.schema.model import Argument
 from traces.schema.verdict import Cause, Kind
 
-_Pairs = list[tuple[AssemblyCall, Any, bool]]
-_ByCaller = Mapping[str, _Pairs]
+_Passed = Sequence[tuple[AssemblyCall, Argument]]
+_ByCaller = Mapping[str, _Passed]
 
 
 def sibling_disagreements(recordings: Recordings) -> tuple[Cause, ...]:
@@ -31,108 +31,88 @@ def sibling_disagreements(recordings: Recordings) -> tuple[Cause, ...]:
     """
     calls = list(assembly_calls(recordings))
     known = fields_by_scenario(calls)
+    passed: dict[tuple[str, str], dict[str, list[tuple[AssemblyCall, Argument]]]] = {}
+    for seen in calls:
+        for item in seen.call.arguments:
+            callers = passed.setdefault((seen.subject, item.name), {})
+            callers.setdefault(seen.caller, []).append((seen, item))
     return tuple(
         cause
-        for (subject, parameter), callers in _passed_by_caller(calls).items()
-        for cause in (
-            *_left_out(subject, parameter, callers),
-            *_constant_beside_fields(subject, parameter, callers, known=known),
-        )
+        for callers in passed.values()
+        for cause in (*_left_out(callers), *_constant_beside_fields(callers, known))
     )
 
 
-def _passed_by_caller(calls: Sequence[AssemblyCall]) -> dict[tuple[str, str], dict[str, _Pairs]]:
-    """Return by callee and parameter who passes what: value, and whether it was given."""
-    wirings: dict[tuple[str, str], dict[str, _Pairs]] = {}
-    for seen in calls:
-        for item in seen.call.arguments:
-            callers = wirings.setdefault((seen.subject, item.name), {})
-            callers.setdefault(seen.caller, []).append((seen, item.value, item.given))
-    return wirings
-
-
-def _left_out(subject: str, parameter: str, callers: _ByCaller) -> Iterator[Cause]:
-    passing = {
-        caller: pairs for caller, pairs in callers.items() if _passes(pairs, parameter=parameter)
-    }
-    if not passing:
-        return
-    for caller, pairs in callers.items():
-        if caller == SCENARIO_CALLER or any(given for _, _, given in pairs):
+def _left_out(callers: _ByCaller) -> Iterator[Cause]:
+    passing = {caller: pairs for caller, pairs in callers.items() if any(map(_passes, pairs))}
+    for caller, pairs in callers.items() if passing else ():
+        if caller == SCENARIO_CALLER or any(item.given for _, item in pairs):
             continue
         yield _disagreement(
-            subject,
-            parameter,
-            caller=caller,
-            pairs=pairs,
-            before=_sibling_value(passing, pairs=pairs),
-            message=f"{caller} leaves {parameter} of {subject} out; "
+            pairs,
+            before=_sibling_value(passing, pairs),
+            message=f"{caller} leaves {_argument(pairs)} out; "
             f"{_list_callers(passing)} {'passes' if len(passing) == 1 else 'pass'} it.",
         )
 
 
-def _constant_beside_fields(
-    subject: str, parameter: str, callers: _ByCaller, *, known: Mapping[str, Fields]
-) -> Iterator[Cause]:
+def _constant_beside_fields(callers: _ByCaller, known: Mapping[str, Fields]) -> Iterator[Cause]:
     sources = {
-        caller: sources_of([(seen, value) for seen, value, _ in pairs], known=known)
+        caller: sources_of([(seen, item.value) for seen, item in pairs], known=known)
         for caller, pairs in callers.items()
         if caller != SCENARIO_CALLER
     }
-    from_fields = {caller: names for caller, names in sources.items() if is_field(names[0])}
-    for caller, names in sources.items():
-        given = any(given for _, _, given in callers[caller])
-        others = {other: from_fields[other] for other in from_fields if other != caller}
-        if not is_literal(names[0]) or not given or not others:
+    for caller, own in sources.items():
+        others = {name: one.fields for name, one in sources.items() if one.fields}
+        given = any(item.given for _, item in callers[caller])
+        if not own.is_literal or not given or not others:
             continue
+        fields = sorted({name for names in others.values() for name in names})
         yield _disagreement(
-            subject,
-            parameter,
-            caller=caller,
-            pairs=callers[caller],
-            before=sorted({name for fields in others.values() for name in fields}),
-            message=f"{caller} always passes {names[0].removeprefix('constant ')} as {parameter} "
-            f"of {subject}; {_list_callers({other: callers[other] for other in others})} "
-            f"{'takes' if len(others) == 1 else 'take'} it from {_list_fields(others)}.",
+            callers[caller],
+            before=fields,
+            message=f"{caller} always passes {own.constant} as {_argument(callers[caller])}; "
+            f"{_list_callers({other: callers[other] for other in others})} "
+            f"{'takes' if len(others) == 1 else 'take'} it from {', '.join(fields)}.",
         )
 
 
-def _passes(pairs: _Pairs, *, parameter: str) -> bool:
-    """Tell whether a function passes an argument: gives it, and not always the default."""
-    return any(
-        given
-        and (
-            parameter not in seen.defaults
-            or encode_value(value) != encode_value(seen.defaults[parameter])
-        )
-        for seen, value, given in pairs
+def _passes(pair: tuple[AssemblyCall, Argument]) -> bool:
+    """Return whether a call passes an argument: gives it, and not its default."""
+    seen, item = pair
+    is_default = item.name in seen.defaults and (
+        encode_value(item.value) == encode_value(seen.defaults[item.name])
     )
+    return item.given and not is_default
 
 
-def _sibling_value(passing: _ByCaller, *, pairs: _Pairs) -> Any:  # noqa: ANN401 - any encoded value
+def _sibling_value(passing: _ByCaller, own: _Passed) -> Any:  # noqa: ANN401 - any encoded value
     """Return a value that a sibling passes and that is not what this one gets instead."""
-    own = {encode_value(value) for _, value, _ in pairs}
-    values = [value for group in passing.values() for _, value, given in group if given]
-    return next((value for value in values if encode_value(value) not in own), values[0])
+    unlike = {encode_value(item.value) for _, item in own}
+    values = [item.value for pairs in passing.values() for _, item in pairs if item.given]
+    return next((value for value in values if encode_value(value) not in unlike), values[0])
 
 
-def _disagreement(
-    subject: str, parameter: str, *, caller: str, pairs: _Pairs, before: object, message: str
-) -> Cause:
-    places = [seen.location for seen, _, _ in pairs if seen.location is not None]
+def _disagreement(pairs: _Passed, *, before: object, message: str) -> Cause:
+    seen, item = pairs[0]
     return Cause(
         kind=Kind.SIBLING_DISAGREEMENT,
         rank=finding_rank(Kind.SIBLING_DISAGREEMENT),
-        where=f"{caller} -> {subject}.{parameter}",
+        where=f"{seen.caller} -> {seen.subject}.{item.name}",
         message=message,
-        builder=caller,
-        callee=subject,
-        parameter=parameter,
+        builder=seen.caller,
+        callee=seen.subject,
+        parameter=item.name,
         before=before,
-        after=pairs[0][1],
-        location=places[0] if places else None,
-        scenarios=tuple(sorted({seen.scenario for seen, _, _ in pairs})),
+        after=item.value,
+        location=next((one.location for one, _ in pairs if one.location), None),
+        scenarios=tuple(sorted({one.scenario for one, _ in pairs})),
     )
+
+
+def _argument(pairs: _Passed) -> str:
+    seen, item = pairs[0]
+    return f"{item.name} of {seen.subject}"
 
 
 def _list_callers(callers: _ByCaller) -> str:
@@ -140,12 +120,8 @@ def _list_callers(callers: _ByCaller) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _with_line(caller: str, pairs: _Pairs) -> str:
-    if caller == SCENARIO_CALLER:
+def _with_line(caller: str, pairs: _Passed) -> str:
+    line = next((seen.location for seen, _ in pairs if seen.location), None)
+    if caller == SCENARIO_CALLER or line is None:
         return caller
-    place: Location | None = next((seen.location for seen, _, _ in pairs if seen.location), None)
-    return caller if place is None else f"{caller} ({place.file}:{place.line})"
-
-
-def _list_fields(others: Mapping[str, tuple[str, ...]]) -> str:
-    return ", ".join(sorted({name for fields in others.values() for name in fields}))
+    return f"{caller} ({line.file}:{line.line})"

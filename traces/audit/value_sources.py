@@ -1,6 +1,7 @@
-"""Where values come from: since sentinels are unique, equal in all scenarios means from there."""
+"""Sources of argument values: sentinels are unique, so equal in all scenarios means from there."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from traces.audit.assembly_calls import (
@@ -12,53 +13,57 @@ from traces.audit.assembly_calls import (
     without_object_numbers,
 )
 
-COMPUTED = "computed"
 Fields = Mapping[str, bytes]
 """Encoded values by name of the field."""
 
-_CONSTANT = "constant "
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueSources:
+    """Where the value of one argument comes from.
+
+    Attributes:
+        fields: every field that has the value in all calls, sorted: ``config.page_size``,
+            ``entry.model_name``, ``MLATokenToKVPool.kv_lora_rank``.
+        constant: text of a value that never changes and that no field has; empty for none.
+        is_literal: whether that value is no object.
+    """
+
+    fields: tuple[str, ...] = ()
+    constant: str = ""
+    is_literal: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields; without any ``constant X`` or ``computed``."""
+        return self.fields or (f"constant {self.constant}" if self.constant else "computed",)
 
 
 def sources_of(
     pairs: Iterable[tuple[AssemblyCall, Any]], *, known: Mapping[str, Fields]
-) -> tuple[str, ...]:
-    """Return every field whose value some argument has in all calls, sorted.
+) -> ValueSources:
+    """Return the sources of an argument's value.
 
     Args:
         pairs: calls and the argument's value in each.
         known: fields by scenario.
-
-    Returns:
-        ``config.page_size``, ``entry.model_name``, ``MLATokenToKVPool.kv_lora_rank``; one
-        ``constant X`` where the value never changes and no field has it; otherwise ``computed``.
     """
     values: list[Any] = []
     surviving: set[str] | None = None
-    telling: set[str] = set()
+    distinctive: set[str] = set()
     for seen, value in pairs:
         plain = without_object_numbers(value)
         values.append(plain)
-        fields = known[seen.scenario]
-        names = {name for name, other in fields.items() if other == encode_value(plain)}
-        if _is_distinctive(value):
-            telling |= names
+        names = {name for name, own in known[seen.scenario].items() if own == encode_value(plain)}
+        # Flags, callbacks and the smallest numbers are equal by chance.
+        if not has_few_values(value) and value not in (0, 1):
+            distinctive |= names
         surviving = names if surviving is None else surviving & names
-    found = sorted((surviving or set()) & telling)
-    if found:
-        return tuple(found)
+    if fields := tuple(sorted((surviving or set()) & distinctive)):
+        return ValueSources(fields=fields)
     if len({encode_value(value) for value in values}) == 1:
-        return (f"{_CONSTANT}{value_text(values[0])}",)
-    return (COMPUTED,)
-
-
-def is_field(source: str) -> bool:
-    """Tell whether a source is a field, and neither a value that never changes nor unknown."""
-    return source != COMPUTED and not source.startswith(_CONSTANT)
-
-
-def is_literal(source: str) -> bool:
-    """Tell whether a source is a value that never changes and is no object."""
-    return source.startswith(_CONSTANT) and not source.removeprefix(_CONSTANT).startswith("{")
+        text = value_text(values[0])
+        return ValueSources(constant=text, is_literal=not isinstance(values[0], dict))
+    return ValueSources()
 
 
 def fields_by_scenario(calls: Iterable[AssemblyCall]) -> dict[str, dict[str, bytes]]:
@@ -73,16 +78,8 @@ def fields_by_scenario(calls: Iterable[AssemblyCall]) -> dict[str, dict[str, byt
             config = seen.recording.trace.scenario.config
             known[seen.scenario] = {f"config.{name}": encode_value(config[name]) for name in config}
         if seen.caller == SCENARIO_CALLER:
-            known[seen.scenario].update(_arguments(seen))
+            owner = "entry" if seen.call.role == "builder" else seen.call.callee
+            for item in seen.call.arguments:
+                value = encode_value(without_object_numbers(item.value))
+                known[seen.scenario][f"{owner}.{item.name}"] = value
     return known
-
-
-def _arguments(seen: AssemblyCall) -> Iterator[tuple[str, bytes]]:
-    owner = "entry" if seen.call.role == "builder" else seen.call.callee
-    for item in seen.call.arguments:
-        yield f"{owner}.{item.name}", encode_value(without_object_numbers(item.value))
-
-
-def _is_distinctive(value: Any) -> bool:  # noqa: ANN401 - any encoded value
-    """Tell whether a value is more than a flag or a callback: those are equal by chance."""
-    return not has_few_values(value) and value not in (0, 1)
