@@ -1,4 +1,4 @@
-"""The one text form of a trace: what is compared, hashed, reviewed and committed.
+"""The one text form of a trace, in which it is compared, hashed, reviewed and committed.
 
 UTF-8 JSON with LF, keys in schema order, one record a line inside lists, a newline at the end.
 Numbers and strings are written by msgspec and by nothing else, so the bytes depend on the trace
@@ -135,17 +135,6 @@ def read_recording(path: Path) -> Recording:
     if sites_path.exists():
         sites = parse_sites(read_text(sites_path), subject=str(sites_path))
     return Recording(trace=read_trace(path), sites=sites)
-
-
-def write_recording(path: Path, recording: Recording) -> None:
-    """Write a recorded trace, and its sites beside it. Goldens never have sites.
-
-    Raises:
-        GoldenWriteError: the directory cannot be written.
-    """
-    write_atomic(path, render(recording.trace))
-    if recording.sites is not None:
-        write_atomic(sites_path_of(path), render_sites(recording.sites))
 
 
 def sites_path_of(path: Path) -> Path:

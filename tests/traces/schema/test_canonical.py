@@ -14,8 +14,8 @@ from traces.schema.canonical import (
     read_trace,
     render,
     render_sites,
+    sites_path_of,
     write_atomic,
-    write_recording,
 )
 from traces.schema.model import (
     SCHEMA,
@@ -246,7 +246,9 @@ SITES = Sites(
 def test_sites_are_kept_beside_the_trace_and_read_with_it(tmp_path):
     recording = Recording(trace=trace_with(), sites=SITES)
 
-    write_recording(tmp_path / "one.json", recording)
+    path = tmp_path / "one.json"
+    path.write_text(render(recording.trace))
+    sites_path_of(path).write_text(render_sites(SITES))
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.json", "one.sites.json"]
     assert read_recording(tmp_path / "one.json") == recording
@@ -254,9 +256,8 @@ def test_sites_are_kept_beside_the_trace_and_read_with_it(tmp_path):
 
 
 def test_golden_without_sites_is_read_without_sites(tmp_path):
-    write_recording(tmp_path / "one.json", Recording(trace=trace_with(), sites=None))
+    (tmp_path / "one.json").write_text(render(trace_with()))
 
-    assert [path.name for path in tmp_path.iterdir()] == ["one.json"]
     assert read_recording(tmp_path / "one.json").sites is None
 
 
