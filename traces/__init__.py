@@ -30,7 +30,7 @@ except ModuleNotFoundError as error:
         raise
 
     def _diff(base: Recording | Trace, head: Recording | Trace) -> "tuple[Cause, ...]":
-        """Stand in where only recording is possible: in a target's own environment."""
+        """Refuse: in a target's own environment only recording is possible."""
         del base, head
         raise ModuleNotFoundError("diff: needs patiencediff; expected it installed, got none")
 

@@ -1,4 +1,4 @@
-"""What this package refuses, in one line each: *subject: rule; expected X, got Y*."""
+"""Errors of this package, one line each: *subject: rule; expected X, got Y*."""
 
 from typing_extensions import override
 
@@ -8,7 +8,7 @@ class TraceError(Exception):
 
     Attributes:
         subject: what is wrong: a file, a callable, the recorder.
-        rule: what it had to obey.
+        rule: the rule it breaks.
     """
 
     def __init__(self, subject: str, rule: str, *, expected: object, got: object) -> None:
@@ -18,7 +18,7 @@ class TraceError(Exception):
 
     @override
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        """Let the error travel between processes as the line it is."""
+        """Pickle the error as its line."""
         return _rebuild_error, (type(self), str(self), self.subject, self.rule)
 
 

@@ -44,7 +44,7 @@ def audit(recordings: Recordings, *, recorded: Lineage) -> tuple[Cause, ...]:
 
     Args:
         recordings: of one side, by scenario; with their sites, which name lines and defaults.
-        recorded: where arguments came from when that was last looked at; empty for no opinion.
+        recorded: the lineage on file; empty for none.
     """
     recordings = without_refusals(recordings)
     return merge_findings(

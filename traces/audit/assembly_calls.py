@@ -1,4 +1,4 @@
-"""What the rules ask recordings for: the calls that assemble, and the lines they stand on."""
+"""Calls that assemble stacks, with their lines, as the rules read them from recordings."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class AssemblyCall:
         scenario: its name.
         recording: where it was recorded.
         call: the call.
-        caller: callee of the recorded call it was made from; :data:`SCRIPT` at the top.
+        caller: callee of the recorded call it was made from; :data:`SCENARIO_CALLER` at the top.
         defaults: what leaving out the callee's parameters means, as far as that is plain.
     """
 
@@ -48,7 +48,7 @@ class AssemblyCall:
 
     @property
     def location(self) -> Location | None:
-        """The line that makes the call; the callee's definition when the player makes it."""
+        """The line that makes the call; the callee's definition when the scenario makes it."""
         sites = self.recording.sites
         site = None if sites is None else sites.calls.get(self.call.call)
         if self.caller == SCENARIO_CALLER:
@@ -57,7 +57,7 @@ class AssemblyCall:
 
     @property
     def subject(self) -> str:
-        """The callee, with the pool where the callee is told for which pool it works."""
+        """The callee, with the pool that it gets as its argument ``name``."""
         first = self.call.arguments[0] if self.call.arguments else None
         if first is not None and first.name == "name" and isinstance(first.value, str):
             return f"{self.call.callee}[{first.value}]"
@@ -96,7 +96,7 @@ def without_object_numbers(value: Any) -> Any:  # noqa: ANN401 - any encoded val
 
 
 def has_few_values(value: Any) -> bool:  # noqa: ANN401 - any encoded value
-    """Tell whether a value is of a kind that has too few values to be unlike all others."""
+    """Return whether a value is of a kind that has too few values to be unlike all others."""
     return value is None or isinstance(value, bool) or value == CALLBACK
 
 

@@ -1,4 +1,4 @@
-"""Files beside an audit: findings that are known, with reasons, and where arguments come from."""
+"""Files of an audit: the baseline of known findings with reasons, and the lineage of arguments."""
 
 import json
 import tomllib

@@ -1,4 +1,4 @@
-"""What an audit finds: a cause without a second side, merged over scenarios."""
+"""Findings of an audit: causes without a second side, merged over scenarios."""
 
 from collections.abc import Iterable, Sequence
 
@@ -59,13 +59,13 @@ def own_location(site: Location | None) -> Location | None:
 
 
 def definition_location(recording: Recording, callee: str) -> Location | None:
-    """Return where a callee is defined."""
+    """Return the line where a callee is defined."""
     sites = recording.sites
     return None if sites is None else own_location(sites.definitions.get(callee))
 
 
 def entry_name(recording: Recording) -> str:
-    """Return what a scenario plays: what its configuration says, else the first builder called."""
+    """Return the entry of a scenario: by its configuration, else the first builder called."""
     named = recording.trace.scenario.config.get("builder")
     if isinstance(named, str):
         return named

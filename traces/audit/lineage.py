@@ -21,7 +21,7 @@ _Calls = Mapping[tuple[str, str], Sequence[tuple[AssemblyCall, Any]]]
 
 
 def lineage_of(recordings: Recordings) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Return where the arguments of every constructor come from, sorted by name.
+    """Return the sources of the arguments of every constructor, sorted by name.
 
     Only constructors that the code under guard calls count, not those of the scenario itself.
     """

@@ -1,4 +1,4 @@
-"""Which call of the assembly a pool or a whole stack is due to."""
+"""Calls of the assembly that made a pool or a whole stack."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ _CONTROLLER = "Controller"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssemblyOrigin:
-    """Who assembled something: the function, what it called, and the line."""
+    """A call of the assembly: the calling function, the callee and the line."""
 
     builder: str
     callee: str | None
@@ -19,7 +19,7 @@ class AssemblyOrigin:
 
 
 def stack_origin(recording: Recording) -> AssemblyOrigin:
-    """Return who decided which pools a stack has: the call that makes the group.
+    """Return the call that decides which pools a stack has: the one that makes the group.
 
     Without a group it is the call that makes the controller, and without either the entry.
     """
@@ -32,7 +32,7 @@ def stack_origin(recording: Recording) -> AssemblyOrigin:
 
 
 def host_pool_origin(recording: Recording, pool: str) -> AssemblyOrigin:
-    """Return which call made the host pool of that name; what made the stack without one."""
+    """Return the call that made the host pool of a name; without one that of the stack."""
     labels = [
         tensor.object
         for tensor in recording.trace.tensors

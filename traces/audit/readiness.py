@@ -67,7 +67,7 @@ def _accessors(name: str, recording: Recording) -> Iterator[Cause]:
 
 
 def _races(name: str, recording: Recording) -> Iterator[Cause]:
-    """Yield what the simulated device reported: two accesses that no event orders."""
+    """Yield the races of the simulated device: two accesses that no event orders."""
     first_of: dict[str, Race] = {}
     for event in recording.trace.events:
         if isinstance(event, Race):
@@ -83,7 +83,7 @@ def _races(name: str, recording: Recording) -> Iterator[Cause]:
 
 
 def _race_subject(race: Race) -> str:
-    """Return what a race is about: ``KV.v_buffer: backup and attention writes``."""
+    """Return buffer and operations of a race: ``KV.v_buffer: backup and attention writes``."""
     sides = sorted((race.first, race.second), key=lambda side: side.operation == _ATTENTION)
     operations = " and ".join(map(_operation, sides))
     return f"{race.pool}.{race.buffer}: {operations}" if race.pool else operations

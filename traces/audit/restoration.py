@@ -1,4 +1,4 @@
-"""Declared against assembled: what a poisoned round trip did not bring back."""
+"""Rows that a poisoned round trip did not restore: never moved, or stale."""
 
 from collections.abc import Iterator
 

@@ -19,7 +19,7 @@ Fields = Mapping[str, bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValueSources:
-    """Where the value of one argument comes from.
+    """The sources of the value of one argument.
 
     Attributes:
         fields: every field that has the value in all calls, sorted: ``config.page_size``,

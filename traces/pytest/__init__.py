@@ -1,1 +1,1 @@
-"""TODO traces/pytest."""
+"""The pytest plug-in: fixture ``golden_trace``, golden files, inventory."""

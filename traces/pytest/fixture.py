@@ -1,4 +1,4 @@
-"""What the fixture ``golden_trace`` gives to a test. Imported when the fixture is used."""
+"""The object behind the fixture ``golden_trace``; imported when the fixture is used."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,7 +70,7 @@ class GoldenTrace:
         self._compare(name, msgspec.structs.replace(recording, trace=trace))
 
     def _claim(self, name: str) -> None:
-        """Let no two tests share a golden, on file systems that ignore case either."""
+        """Reserve a golden for the running test, on file systems that ignore case as well."""
         self.is_used = True
         config, test = self._request.config, self._request.node.nodeid
         location = self._assertion.test_location
@@ -135,13 +135,13 @@ def _cause_lines(cause: Cause) -> list[str]:
 
 
 def _require_round_trips(name: str, trace: Trace) -> None:
-    """Fail when a round trip did: neither compared nor written, a golden can only be right."""
-    for record_ in trace.digests:
-        if not isinstance(record_, RoundTrip):
+    """Fail the test when a round trip failed: such a trace is neither compared nor written."""
+    for trip in trace.digests:
+        if not isinstance(trip, RoundTrip):
             continue
-        if record_.foreign_slots or not record_.equal:
+        if trip.foreign_slots or not trip.equal:
             pytest.fail(
-                f"golden_trace {name}: round trip of {record_.rows} must restore every row; "
-                f"expected equal, got slots {record_.wrong_slots or record_.foreign_slots}",
+                f"golden_trace {name}: round trip of {trip.rows} must restore every row; "
+                f"expected equal, got slots {trip.wrong_slots or trip.foreign_slots}",
                 pytrace=False,
             )

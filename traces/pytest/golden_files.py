@@ -1,4 +1,4 @@
-"""Rules for golden files: their names, their inventory, and when they may be written."""
+"""Names and inventory of golden files, and the refusal to write them in CI."""
 
 import os
 import re
@@ -34,7 +34,7 @@ def check_name(name: str) -> str:
 
 
 def golden_path(directory: Path, name: str) -> Path:
-    """Return where the golden of a name is kept.
+    """Return the path of the golden of a name.
 
     Raises:
         GoldenNameError: see :func:`check_name`.
@@ -58,7 +58,7 @@ def is_sidecar(file: str) -> bool:
 
 
 def refuse_writing_in_ci(environment: Mapping[str, str] = os.environ) -> None:
-    """Let nobody write a golden where nobody reviews it.
+    """Refuse to write goldens in CI, where they are not reviewed.
 
     Raises:
         GoldenWriteError: the variable ``CI`` is set to anything but ``0`` or ``false``.

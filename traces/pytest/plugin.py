@@ -1,4 +1,4 @@
-"""pytest plugin: the fixture ``golden_trace``.
+"""The pytest plug-in with the fixture ``golden_trace``.
 
 .. code-block:: python
 
@@ -53,7 +53,7 @@ def golden_trace_target() -> "str | Target":
 def golden_trace(
     request: pytest.FixtureRequest, golden_trace_target: "str | Target"
 ) -> "Iterator[GoldenTrace]":
-    """Give ``golden_trace(name)``, which records a block and compares it with its golden.
+    """Provide ``golden_trace(name)``, which records a block and compares it with its golden.
 
     A test that has this fixture must use it.
     """
@@ -91,7 +91,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
-    """Count what does not run: the inventory cannot be judged then."""
+    """Count the tests that do not run: the inventory is not checked then."""
     for item in items:
         stash = item.config.stash
         stash[_deselected] = stash.get(_deselected, 0) + 1
@@ -99,12 +99,12 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - a class of pytest-xdist
-    """Collect what a worker of pytest-xdist used."""
+    """Collect the goldens that a worker of pytest-xdist used."""
     output = node.workeroutput.get(_WORKER_KEY, {}) if hasattr(node, "workeroutput") else {}
     stash = node.config.stash
     used = {Path(path): test for path, test in output.get("used", {}).items()}
     stash.setdefault(used_goldens, {}).update(used)
-    # A worker that says nothing has crashed: the inventory is not complete then.
+    # A worker without output has crashed: the inventory is not complete then.
     stash[_deselected] = stash.get(_deselected, 0) + output.get("deselected", 1)
 
 
@@ -137,7 +137,7 @@ def pytest_terminal_summary(
 
 
 def _write_or_discard(item: pytest.Item, report: pytest.TestReport) -> None:
-    """Write what the test staged, or forget it."""
+    """Write the pending goldens of a test that passed, and discard others."""
     if not item.config.pluginmanager.hasplugin("syrupy"):
         return
     from traces.errors import GoldenWriteError

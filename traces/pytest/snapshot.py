@@ -1,6 +1,6 @@
 """A syrupy extension that keeps traces as goldens: exact text, safe names, no silent writes.
 
-What syrupy's own extensions do otherwise, and why it is closed here:
+Differences from syrupy's own extensions:
 
 * keys that are no text vanish, unknown objects become a ``repr``: only traces are taken, and
   :mod:`traces.schema.canonical` refuses what it cannot write;
@@ -50,7 +50,7 @@ class PendingWrites:
         self._texts: dict[Path, str] = {}
 
     def add(self, path: Path, text: str) -> None:
-        """Remember what shall be written."""
+        """Add a file to write."""
         self._texts[path] = text
 
     def commit(self) -> None:
@@ -64,7 +64,7 @@ class PendingWrites:
             canonical.write_atomic(path, text)
 
     def discard(self) -> tuple[Path, ...]:
-        """Forget everything and return what is not going to be written."""
+        """Drop everything and return the files that are not written."""
         staged, self._texts = self._texts, {}
         return tuple(staged)
 

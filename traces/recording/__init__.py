@@ -1,1 +1,1 @@
-"""TODO traces/recording."""
+"""The recorder: probes on functions of a target, and what they observe as records of a trace."""

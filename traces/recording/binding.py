@@ -1,4 +1,4 @@
-"""Tell apart what a caller gave and what a default filled in, fast enough to do on every call."""
+"""Binding of arguments that distinguishes given ones from defaults, cheap enough for every call."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ class BoundArgument:
 
 
 class ArgumentBinder:
-    """Binds calls of one function; ``inspect.signature`` is asked once, not on every call.
+    """Binds calls of one function; ``inspect.signature`` is computed once.
 
     Args:
         function: must not be instrumented yet.
@@ -49,7 +49,7 @@ class ArgumentBinder:
 
     @cached_property
     def plain_defaults(self) -> dict[str, Any]:
-        """The defaults that are plain values, as a trace has them: what leaving them out means.
+        """The defaults that are plain values, in the form that a trace has.
 
         An empty tuple is an empty list there, a member of an enumeration its value. No other
         default is compared with anything: it may be of a foreign type.

@@ -1,4 +1,4 @@
-"""The hooks behind the seams: what they saw, in order, in all threads.
+"""Hooks of the probes, which record calls and events in order, in all threads.
 
 Everything a hook does for the record runs under one lock with the thread marked busy, so that what
 the record itself calls is not recorded. An exception in there is kept for the end of the recording.
@@ -52,7 +52,7 @@ class _OpenCall:
     parent: str
     caller: str
     step: str
-    seam: CallProbe
+    probe: CallProbe
     callee: str
     site: RawSite
     subject: object
@@ -64,7 +64,7 @@ class _OpenCall:
 
 
 class _ThreadState(threading.local):
-    """What is going on in the running thread."""
+    """Calls and nesting of the running thread."""
 
     def __init__(self) -> None:
         self.is_busy = False
@@ -74,12 +74,12 @@ class _ThreadState(threading.local):
 
 
 class CallRecorder:
-    """Collects what the seams of one target see.
+    """Collects the calls, buffers and events that the probes of one target observe.
 
     Attributes:
         step: name of the current step, for all threads.
-        is_open: hooks pass calls through unseen while it is false.
-        problems: what went wrong while recording.
+        is_open: hooks pass calls through while it is false.
+        problems: errors of the recorder itself.
     """
 
     def __init__(self, target: Target, *, hidden: frozenset[str]) -> None:
@@ -104,12 +104,12 @@ class CallRecorder:
         self._event_sites: list[RawSite] = []
 
     def hooks(self) -> dict[FunctionType, Hook]:
-        """Learn the target's types and return a hook for each of its seams."""
+        """Register the target's types and return a hook for each of its probes."""
         self._target.register_types(self._encoder)
-        return {seam.function: self._hook(seam) for seam in self._target.probes()}
+        return {probe.function: self._hook(probe) for probe in self._target.probes()}
 
     def close(self) -> None:
-        """Let every later call pass unseen, those in other threads included."""
+        """Pass every later call through, those in other threads included."""
         with self._lock:
             self.is_open = False
 
@@ -120,7 +120,7 @@ class CallRecorder:
             self._guarded(self._add_message, message)
 
     def settle(self) -> None:
-        """Finish what could not be finished at once. Call it when the watch is closed.
+        """Finish what could not be finished at once. Call it after :meth:`close`.
 
         Raises:
             RecorderError: a call is still running in some thread.
@@ -140,7 +140,7 @@ class CallRecorder:
                 parent=call.parent,
                 caller=call.caller,
                 step=call.step,
-                role=call.seam.role,
+                role=call.probe.role,
                 callee=call.callee,
                 arguments=tuple(call.arguments),
                 returns=call.returns,
@@ -158,12 +158,12 @@ class CallRecorder:
         return self._events.events()
 
     def sites(self, error: BaseException | None) -> Sites:
-        """Return where all of this came from. Call it when the seams are no longer hooked.
+        """Return the source lines of calls and events. Call it when no probe is hooked any more.
 
         Args:
             error: the exception that ended it, if any.
         """
-        failed = None if error is None else self._source_sites.failed(error)
+        failed = None if error is None else self._source_sites.failure_site(error)
         definitions: dict[str, Location] = {}
         for callee, (function, owner) in self._owners_of_callees.items():
             raw = self._source_sites.definition_site(function, owner)
@@ -177,24 +177,24 @@ class CallRecorder:
             defaults=dict(self._defaults),
         )
 
-    def _hook(self, seam: Probe) -> Hook:
-        if isinstance(seam, CallProbe):
-            binder = ArgumentBinder(seam.function, skip_first=bool(seam.method))
-            return partial(self._on_call, seam, binder)
-        return partial(self._on_event, seam, ArgumentBinder(seam.function, skip_first=False))
+    def _hook(self, probe: Probe) -> Hook:
+        if isinstance(probe, CallProbe):
+            binder = ArgumentBinder(probe.function, skip_first=bool(probe.method))
+            return partial(self._on_call, probe, binder)
+        return partial(self._on_event, probe, ArgumentBinder(probe.function, skip_first=False))
 
     def _on_call(
         self,
-        seam: CallProbe,
+        probe: CallProbe,
         binder: ArgumentBinder,
         original: Callable[..., object],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> object:
         thread = self._thread
-        if thread.is_busy or not self.is_open or _is_super_call(thread.calls, seam, args):
+        if thread.is_busy or not self.is_open or _is_super_call(thread.calls, probe, args):
             return original(*args, **kwargs)
-        call = self._guarded(self._open_call, seam, binder, args, kwargs)
+        call = self._guarded(self._open_call, probe, binder, args, kwargs)
         try:
             result = original(*args, **kwargs)
         except BaseException as error:
@@ -205,26 +205,26 @@ class CallRecorder:
 
     def _on_event(
         self,
-        seam: EventProbe,
+        probe: EventProbe,
         binder: ArgumentBinder,
         original: Callable[..., object],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> object:
-        thread, family = self._thread, seam.family
-        is_inner = seam.nesting == "outermost" and thread.depth[family] > 0
+        thread, family = self._thread, probe.family
+        is_inner = probe.nesting == "outermost" and thread.depth[family] > 0
         if thread.is_busy or not self.is_open or is_inner:
             return original(*args, **kwargs)
-        told_before = thread.observed[family]
+        observed_before = thread.observed[family]
         thread.depth[family] += 1
         try:
             result = original(*args, **kwargs)
         finally:
             thread.depth[family] -= 1
-        if seam.nesting == "innermost" and thread.observed[family] != told_before:
+        if probe.nesting == "innermost" and thread.observed[family] != observed_before:
             return result
         thread.observed[family] += 1
-        self._guarded(self._observe, seam, binder, args, kwargs, result)
+        self._guarded(self._observe, probe, binder, args, kwargs, result)
         return result
 
     def _guarded(self, work: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R | None:
@@ -240,10 +240,14 @@ class CallRecorder:
                 thread.is_busy = False
 
     def _open_call(
-        self, seam: CallProbe, binder: ArgumentBinder, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        probe: CallProbe,
+        binder: ArgumentBinder,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> _OpenCall:
-        subject = args[0] if seam.method and args else None
-        callee = self._callee(seam, subject)
+        subject = args[0] if probe.method and args else None
+        callee = self._callee(probe, subject)
         self._call_counts[callee] += 1
         calls = self._thread.calls
         call = _OpenCall(
@@ -251,7 +255,7 @@ class CallRecorder:
             parent=calls[-1].label if calls else "",
             caller=calls[-1].callee if calls else "",
             step=self.step,
-            seam=seam,
+            probe=probe,
             callee=callee,
             site=self._source_sites.current_site(),
             subject=subject,
@@ -259,10 +263,10 @@ class CallRecorder:
         )
         self._calls.append(call)
         calls.append(call)
-        self._owners_of_callees.setdefault(callee, (seam.function, _class_of(seam, subject)))
+        self._owners_of_callees.setdefault(callee, (probe.function, _class_of(probe, subject)))
         self._defaults.setdefault(callee, binder.plain_defaults)
-        if seam.method == _CONSTRUCTOR:
-            # Labelled before it is seen anywhere: its buffers are read when it is complete.
+        if probe.method == _CONSTRUCTOR:
+            # Labelled before anything refers to it: its buffers are read when it is complete.
             self._label(subject, callee)
         call.arguments = [self._argument(callee, argument) for argument in call.bound]
         return call
@@ -279,15 +283,15 @@ class CallRecorder:
         if error is not None:
             call.raises = Failure(type=type(error).__name__, message=str(error))
             return
-        if call.seam.method == _CONSTRUCTOR:
+        if call.probe.method == _CONSTRUCTOR:
             self._close_constructor(call, subject, bound)
         else:
             call.returns = self._encode(result, f"{call.callee}.return")
-        if call.seam.claims is not None:
+        if call.probe.names_pools is not None:
             values = {argument.name: argument.value for argument in bound}
-            for claim in call.seam.claims(values):
-                label = self._label_object(claim.holder)
-                self._owners.claim(label, side=claim.side, pool=claim.pool)
+            for naming in call.probe.names_pools(values):
+                label = self._label_object(naming.holder)
+                self._owners.name(label, side=naming.side, pool=naming.pool)
 
     def _close_constructor(
         self, call: _OpenCall, subject: object, bound: tuple[BoundArgument, ...]
@@ -307,25 +311,25 @@ class CallRecorder:
         return Argument(name=argument.name, value=value, given=argument.given)
 
     def _encode(self, value: object, where: str) -> Plain:
-        """Encode a value; a problem with one value does not hide those of the others."""
+        """Return the encoded value; a problem with one value does not hide those of the others."""
         try:
             return self._encoder.encode(value, where)
         except Exception as problem:  # noqa: BLE001 - raised when the recording ends
             self.problems.append(problem)
             return None
 
-    def _callee(self, seam: CallProbe, subject: object) -> str:
-        """Return the seam's name with the class that the object really has."""
-        name = self._labels.name_of(type(subject)) if seam.method else None
+    def _callee(self, probe: CallProbe, subject: object) -> str:
+        """Return the probe's name with the class that the object really has."""
+        name = self._labels.name_of(type(subject)) if probe.method else None
         if name is None:
-            return seam.callee
-        return name if seam.method == _CONSTRUCTOR else f"{name}.{seam.method}"
+            return probe.callee
+        return name if probe.method == _CONSTRUCTOR else f"{name}.{probe.method}"
 
     def _label(self, thing: object, otherwise: str) -> str:
         return self._labels.label(thing, self._labels.name_of(type(thing)) or otherwise)
 
     def _label_object(self, thing: object) -> str:
-        """Label an object; a pool that was made before the recording is read now."""
+        """Return the label of an object; a pool made before the recording is read now."""
         is_new = not self._labels.has_label(thing)
         label = self._label(thing, type(thing).__name__)
         if is_new:
@@ -334,7 +338,7 @@ class CallRecorder:
 
     def _observe(
         self,
-        seam: EventProbe,
+        probe: EventProbe,
         binder: ArgumentBinder,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -342,9 +346,9 @@ class CallRecorder:
     ) -> None:
         values = binder.values(args, kwargs)
         assert values is not None, "a call that returned did bind"
-        seen = seam.observe(values, result)
-        if seen is not None:
-            self._events.add(seen, step=self.step)
+        observation = probe.observe(values, result)
+        if observation is not None:
+            self._events.add(observation, step=self.step)
             self._event_sites.append(self._source_sites.current_site())
 
     def _add_message(self, message: Message) -> None:
@@ -352,17 +356,17 @@ class CallRecorder:
         self._event_sites.append(self._source_sites.current_site())
 
 
-def _is_super_call(calls: list[_OpenCall], seam: CallProbe, args: tuple[Any, ...]) -> bool:
+def _is_super_call(calls: list[_OpenCall], probe: CallProbe, args: tuple[Any, ...]) -> bool:
     """Return whether this is the overridden method, called by the method that overrides it."""
-    if not (calls and seam.method and args):
+    if not (calls and probe.method and args):
         return False
     last = calls[-1]
     return (
         last.subject is args[0]
-        and last.seam.method == seam.method
-        and last.seam.function is not seam.function
+        and last.probe.method == probe.method
+        and last.probe.function is not probe.function
     )
 
 
-def _class_of(seam: CallProbe, subject: object) -> type | None:
-    return type(subject) if seam.method else None
+def _class_of(probe: CallProbe, subject: object) -> type | None:
+    return type(subject) if probe.method else None

@@ -1,6 +1,6 @@
-"""Values of a running program as plain JSON: a closed world.
+"""Encoding of a running program's values as plain JSON, for a closed list of types.
 
-What is not listed here or registered by the target is an error that names the type and the place.
+A type that is neither listed here nor registered by the target is an error.
 A ``repr`` is never taken: it would hide what it leaves out and show addresses.
 
 ========================  ==========================================================
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import torch
 
 Plain: TypeAlias = Any
-"""What :mod:`traces.schema.canonical` can write."""
+"""A value that :mod:`traces.schema.canonical` can write."""
 
 Handler: TypeAlias = Callable[[Any, str], Plain]
 """Encodes a value of one registered class; the second argument is the place, for errors."""
@@ -57,7 +57,7 @@ FACTORY_DEFAULT: object = inspect.signature(_WithFactory).parameters["field"].de
 
 
 class Encoder:
-    """Encodes values; what a target adds is registered before the first call.
+    """Encodes values; a target registers its types before the first call.
 
     Args:
         labels: names objects that are encoded as references.
@@ -83,7 +83,7 @@ class Encoder:
         self.register(kind, self._reference)
 
     def register_package(self, package: str) -> None:
-        """Encode objects of every class of a package by reference that nothing else is said of."""
+        """Encode objects of all other classes of a package by reference."""
         self._packages += (f"{package}.",)
 
     def register_value(self, kind: type) -> None:

@@ -1,4 +1,4 @@
-"""Observations become events: read at once, named when all names are known."""
+"""Events from observations: values are read at once, names are filled in at the end."""
 
 from collections.abc import Callable
 
@@ -30,7 +30,7 @@ class EventLog:
     """The events of a recording in the order in which they were over.
 
     Args:
-        target: tells on which side a pool is.
+        target: knows on which side a pool is.
         encoder: reads slots and labels events.
         owners: knows the pools' names at the end.
         label: returns the label of a pool.
@@ -51,9 +51,9 @@ class EventLog:
         self._unfinished: list[Callable[[], Event]] = []
         self._loaded_layers: dict[str, int] = {}
 
-    def add(self, seen: Observation, *, step: str) -> None:
+    def add(self, observation: Observation, *, step: str) -> None:
         """Read an observation. What it refers to may change afterwards."""
-        self._unfinished.append(self._read(seen, step))
+        self._unfinished.append(self._read(observation, step))
 
     def add_message(self, message: Message) -> None:
         """Add a message as it is."""
@@ -63,43 +63,43 @@ class EventLog:
         """Return all events. Call it when all pools are named and all slots are settled."""
         return tuple(finish() for finish in self._unfinished)
 
-    def _read(self, seen: Observation, step: str) -> Callable[[], Event]:
-        match seen:
+    def _read(self, observation: Observation, step: str) -> Callable[[], Event]:
+        match observation:
             case TransferObservation():
-                return self._transfer(seen, step)
+                return self._transfer(observation, step)
             case AllocationObservation():
-                return self._allocation(seen, step)
+                return self._allocation(observation, step)
             case ReleaseObservation():
-                return self._release(seen, step)
+                return self._release(observation, step)
             case StorageObservation():
                 used = StorageAccess(
                     step=step,
-                    operation=seen.operation,
-                    pool=seen.pool,
-                    key=seen.key,
-                    bytes=seen.bytes,
+                    operation=observation.operation,
+                    pool=observation.pool,
+                    key=observation.key,
+                    bytes=observation.bytes,
                 )
                 return lambda: used
             case EventRecordObservation():
-                name = self._encoder.label(seen.event, seen.name)
-                layer = self._loaded_layers.pop(seen.stream, None)
-                marked = EventRecorded(step=step, name=name, stream=seen.stream, layer=layer)
+                name = self._encoder.label(observation.event, observation.name)
+                layer = self._loaded_layers.pop(observation.stream, None)
+                marked = EventRecorded(step=step, name=name, stream=observation.stream, layer=layer)
                 return lambda: marked
             case EventWaitObservation():
-                name = f"stream:{seen.name}"
-                if seen.event is not None:
-                    name = self._encoder.label(seen.event, seen.name)
-                waited = EventAwaited(step=step, name=name, stream=seen.stream)
+                name = f"stream:{observation.name}"
+                if observation.event is not None:
+                    name = self._encoder.label(observation.event, observation.name)
+                waited = EventAwaited(step=step, name=name, stream=observation.stream)
                 return lambda: waited
 
-    def _transfer(self, seen: TransferObservation, step: str) -> Callable[[], Event]:
+    def _transfer(self, observation: TransferObservation, step: str) -> Callable[[], Event]:
         # The observation holds the pool and the slots, so it must not outlive this call.
-        pool = self._label(seen.host_pool)
-        named, rows = seen.device_pool, seen.rows
-        device_slots = self._encoder.slots(seen.device_slots)
-        host_slots = self._encoder.slots(seen.host_slots)
-        direction, plane, layer = seen.direction, seen.plane, seen.layer
-        moved_bytes, backend, stream = seen.bytes, seen.backend, seen.stream
+        pool = self._label(observation.host_pool)
+        named, rows = observation.device_pool, observation.rows
+        device_slots = self._encoder.slots(observation.device_slots)
+        host_slots = self._encoder.slots(observation.host_slots)
+        direction, plane, layer = observation.direction, observation.plane, observation.layer
+        moved_bytes, backend, stream = observation.bytes, observation.backend, observation.stream
         if direction == "load":
             self._loaded_layers[stream] = layer
         return lambda: Transfer(
@@ -118,15 +118,15 @@ class EventLog:
             stream=stream,
         )
 
-    def _allocation(self, seen: AllocationObservation, step: str) -> Callable[[], Event]:
-        owner, need = self._owner(seen.pool), seen.need
-        slots = None if seen.slots is None else self._encoder.slots(seen.slots)
+    def _allocation(self, observation: AllocationObservation, step: str) -> Callable[[], Event]:
+        owner, need = self._owner(observation.pool), observation.need
+        slots = None if observation.slots is None else self._encoder.slots(observation.slots)
         return lambda: Allocation(
             step=step, owner=owner(), need=need, slots=None if slots is None else slots["slots"]
         )
 
-    def _release(self, seen: ReleaseObservation, step: str) -> Callable[[], Event]:
-        owner, slots = self._owner(seen.pool), self._encoder.slots(seen.slots)
+    def _release(self, observation: ReleaseObservation, step: str) -> Callable[[], Event]:
+        owner, slots = self._owner(observation.pool), self._encoder.slots(observation.slots)
         return lambda: Release(step=step, owner=owner(), slots=slots["slots"])
 
     def _owner(self, pool: object) -> Callable[[], str]:

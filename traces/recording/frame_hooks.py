@@ -9,15 +9,17 @@ from typing import Any, Protocol
 
 
 class FrameHook(Protocol):
-    """What the interpreter calls; see :func:`sys.settrace` for what it returns."""
+    """A profile or trace function; see :func:`sys.settrace` for its result."""
 
     def __call__(self, frame: FrameType, event: str, argument: Any, /) -> Any:  # noqa: ANN401
-        """Look at a frame."""
+        """Handle one event of a frame."""
 
 
 @contextmanager
 def profile_frames(hook: FrameHook) -> Iterator[None]:
-    """Have a hook told of every call and return; what was there before comes back."""
+    """Call a hook for every call and return; afterwards the previous hooks are back."""
+    # sys.setprofile reaches the calling thread only, threading.setprofile only threads that start
+    # later: threads that run already are not watched.
     here, elsewhere = sys.getprofile(), threading.getprofile()
     threading.setprofile(hook)
     sys.setprofile(hook)
@@ -30,7 +32,8 @@ def profile_frames(hook: FrameHook) -> Iterator[None]:
 
 @contextmanager
 def trace_frames(hook: FrameHook) -> Iterator[None]:
-    """Have a hook told of every call, and of lines as it asks; what was there before comes back."""
+    """Call a hook for every call, and for lines on request; the previous hooks come back."""
+    # As above; a debugger or coverage that was active gets no events meanwhile.
     here, elsewhere = sys.gettrace(), threading.gettrace()
     threading.settrace(hook)
     sys.settrace(hook)

@@ -1,4 +1,4 @@
-"""See every call of a Python function, however the caller got hold of it.
+"""Hooks on Python functions that no way of calling them escapes.
 
 A function object is what every reference to it shares: an attribute of a module or class, a
 ``from x import f`` copy, an entry of a registry, the inside of a ``functools.partial``, a bound
@@ -43,12 +43,12 @@ _active: dict[int, "_ReplacedFunction"] = {}
 
 
 class Hook(Protocol):
-    """Called in place of an instrumented function; decides whether and how to call it."""
+    """A replacement for an instrumented function, which decides whether and how to call it."""
 
     def __call__(
         self, original: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> object:
-        """Return what the caller shall get.
+        """Return the result for the caller.
 
         Args:
             original: the function as it was; calling it is not seen again, its own recursion is.
@@ -72,7 +72,7 @@ def instrumented(hooks: Mapping[FunctionType, Hook]) -> Iterator[None]:
 
     Raises:
         InstrumentError: something is not a plain Python function, or is instrumented already;
-            nothing was changed then. On leaving: somebody else replaced the code meanwhile.
+            nothing was changed then. On leaving: other code replaced the trampoline meanwhile.
     """
     for function in hooks:
         require_plain_function(function)
@@ -84,7 +84,7 @@ def instrumented(hooks: Mapping[FunctionType, Hook]) -> Iterator[None]:
 
 
 def require_plain_function(function: object) -> None:
-    """Refuse what a trampoline cannot stand in for.
+    """Check that a trampoline can replace a function.
 
     Raises:
         InstrumentError: not a function written in Python, or one whose body can be suspended.
@@ -126,6 +126,7 @@ def _replace(hooks: Mapping[FunctionType, Hook]) -> list[_ReplacedFunction]:
             _active[id(entry.function)] = entry
             if entry.signature is not None:
                 entry.function.__signature__ = entry.signature  # type: ignore[attr-defined]
+            # Frames that run already keep the old code object; only later calls are hooked.
             entry.function.__code__ = entry.trampoline
         return prepared
 

@@ -1,7 +1,7 @@
-"""Listen to the warnings and log records of one package.
+"""Capture of the warnings and log records of one package.
 
-Warnings are seen where they are issued, so that neither the filters nor the once-only registry
-decides about them. What filters and handlers then do is as without a recorder.
+Warnings are captured where they are issued, before filters and the once-only registry. Filters and
+handlers then work as without a recorder.
 """
 
 import logging
@@ -19,24 +19,24 @@ MessageSink: TypeAlias = Callable[[Literal["warning", "error"], str], None]
 
 
 @contextmanager
-def capture_messages(package: str, tell: MessageSink, *, hidden: frozenset[str]) -> Iterator[None]:
+def capture_messages(package: str, sink: MessageSink, *, hidden: frozenset[str]) -> Iterator[None]:
     """Pass on every warning and log record of ``package`` for the duration of the block.
 
     Args:
-        package: import name; its modules and their loggers are heard.
-        tell: gets level and text; called in the thread that issued the message.
+        package: import name; its modules and their loggers are captured.
+        sink: receives level and text; called in the thread that issued the message.
         hidden: source files that a ``stacklevel`` must not count.
 
     Raises:
-        RecorderError: the package's logger does not let warnings through; or something else took
-            the place of ``warnings.warn`` during the block.
+        RecorderError: the package's logger does not let warnings through; or other code
+            replaced ``warnings.warn`` during the block.
     """
-    with _capture_logs(package, tell), _capture_warnings(package, tell, hidden):
+    with _capture_logs(package, sink), _capture_warnings(package, sink, hidden):
         yield
 
 
 @contextmanager
-def _capture_logs(package: str, tell: MessageSink) -> Iterator[None]:
+def _capture_logs(package: str, sink: MessageSink) -> Iterator[None]:
     logger = logging.getLogger(package)
     if not logger.isEnabledFor(logging.WARNING):
         level = logging.getLevelName(logger.getEffectiveLevel())
@@ -45,13 +45,13 @@ def _capture_logs(package: str, tell: MessageSink) -> Iterator[None]:
             f"logger {package}", "must let warnings through", expected="WARNING", got=got
         )
 
-    def heard(record: logging.LogRecord) -> bool:
-        tell("error" if record.levelno >= logging.ERROR else "warning", record.getMessage())
+    def forward(record: logging.LogRecord) -> bool:
+        sink("error" if record.levelno >= logging.ERROR else "warning", record.getMessage())
         return False
 
     # A filter is asked before the handler takes its lock; the recorder has a lock of its own.
     handler = logging.Handler(logging.WARNING)
-    handler.addFilter(heard)
+    handler.addFilter(forward)
     logger.addHandler(handler)
     try:
         yield
@@ -60,7 +60,7 @@ def _capture_logs(package: str, tell: MessageSink) -> Iterator[None]:
 
 
 @contextmanager
-def _capture_warnings(package: str, tell: MessageSink, hidden: frozenset[str]) -> Iterator[None]:
+def _capture_warnings(package: str, sink: MessageSink, hidden: frozenset[str]) -> Iterator[None]:
     original = warnings.warn
     skipped = hidden | {TRAMPOLINE_FILE}
 
@@ -73,7 +73,7 @@ def _capture_warnings(package: str, tell: MessageSink, hidden: frozenset[str]) -
     ) -> None:
         caller = sys._getframe(1)  # noqa: SLF001 - the interpreter's own way
         if _is_within(caller.f_globals.get("__name__", ""), package):
-            tell("warning", str(message))
+            sink("warning", str(message))
         level = 1 + _real_stacklevel(caller, stacklevel, skipped)
         original(message, category, level, *args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""Names for things that have no name of their own: objects, events, owners of buffers.
+"""Labels of objects and events, and names of the pools that own buffers.
 
 Numbers are given in order of first sight, so two runs of one program give the same names; addresses
 and hashes never show.
@@ -46,24 +46,24 @@ class ObjectIds:
 
 
 class OwnerNames:
-    """Resolves object labels to owners, ``host.KV``, once all claims are in.
+    """Resolves object labels to owners, ``host.KV``, once all names are known.
 
-    The first claim to an object counts. A second object under the same name gets ``#2``.
+    The first name of an object counts. A second object under the same name gets ``#2``.
     """
 
     def __init__(self) -> None:
-        self._claimed: dict[str, str] = {}
+        self._names: dict[str, str] = {}
         self._resolved: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
 
-    def claim(self, label: str, *, side: PoolSide, pool: str) -> None:
-        """Name an object; a later claim to the same object is ignored."""
-        self._claimed.setdefault(label, f"{side}.{pool}")
+    def name(self, label: str, *, side: PoolSide, pool: str) -> None:
+        """Name an object; a later name of the same object is ignored."""
+        self._names.setdefault(label, f"{side}.{pool}")
 
     def resolve(self, label: str, *, side: PoolSide) -> str:
-        """Return the owner name of an object; without a claim its class stands for the pool."""
+        """Return the owner name of an object; without a name its class stands for the pool."""
         if label not in self._resolved:
-            name = self._claimed.get(label, f"{side}.{name_of_label(label)}")
+            name = self._names.get(label, f"{side}.{name_of_label(label)}")
             self._counts[name] += 1
             ordinal = self._counts[name]
             self._resolved[label] = name if ordinal == 1 else object_label(name, ordinal)
@@ -75,10 +75,10 @@ class OwnerNames:
 
 
 def object_ref(thing: object) -> ObjectRef:
-    """Return what gives the object back, None once it is gone.
+    """Return a reference that gives the object back, None once it is gone.
 
-    It keeps an identity from being reused unnoticed, and memory alive only where it must: for
-    objects that cannot be referred to weakly.
+    An ``id`` is reused once its object is freed, so a label must notice that. Only objects that
+    cannot be referred to weakly are kept alive.
     """
     try:
         return weakref.ref(thing)

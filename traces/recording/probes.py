@@ -1,7 +1,7 @@
-"""What a target exposes to the recorder: the callables to watch and how to read them.
+"""Interface between a target and the recorder: probes, observations, views of pools.
 
-A seam is one function object. :class:`CallSeam` makes a call record of every call; the functions
-behind an :class:`EventSeam` run thousands of times and are reduced to one observation each.
+A probe is one function object. :class:`CallProbe` records every call with its arguments; the
+functions of an :class:`EventProbe` run thousands of times, and each call gives one observation.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ Values: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolNaming:
-    """Says that ``holder`` is the pool called ``pool`` (``KV``) on one side."""
+    """The name of a pool: ``holder`` is called ``pool`` (``KV``) on one side."""
 
     side: PoolSide
     pool: str
@@ -55,13 +55,13 @@ RowLookup: TypeAlias = Callable[[int], BufferRows | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolView:
-    """How to read the buffers of a pool.
+    """Instructions for reading the buffers of a pool.
 
     Attributes:
         layout: host layout; empty on the device side.
         is_pinned: whether a buffer lies in page-locked memory.
         tensors: yields the buffers by attribute path; None for every public tensor attribute.
-        rows: returns what tells the rows of the pool's buffers; None where slots number none.
+        rows: returns a lookup of the rows of the pool's buffers; None where slots number none.
     """
 
     side: PoolSide
@@ -96,7 +96,7 @@ class TransferObservation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllocationObservation:
-    """A pool was asked for ``need`` slots; ``slots`` is None when it had too few."""
+    """A request for ``need`` slots of a pool; ``slots`` is None when it had too few."""
 
     pool: object
     need: int
@@ -157,18 +157,18 @@ class CallProbe:
     own: a constructor is recorded once an object, with what the caller gave.
 
     Attributes:
-        function: what is watched.
+        function: the function to watch.
         callee: ``build_kv_only_stack``, ``HybridCacheController.write``; for a method the class is
             replaced by that of the object.
         method: name of the method, ``__init__`` for a constructor; empty for a plain function.
-        claims: names the pools that a successful call has made known.
+        names_pools: returns the names of pools that a successful call has given.
     """
 
     function: FunctionType
     callee: str
     role: Role
     method: str
-    claims: Callable[[Values], Iterable[PoolNaming]] | None
+    names_pools: Callable[[Values], Iterable[PoolNaming]] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,11 +176,11 @@ class EventProbe:
     """A function that is reduced to one observation a call.
 
     Attributes:
-        function: what is watched.
-        family: seams of one family are told apart from no others by ``nesting``.
+        function: the function to watch.
+        family: probes of one family are told apart from no others by ``nesting``.
         nesting: ``every`` call counts; only the ``outermost`` of nested calls; only the
             ``innermost`` (an allocator made of allocators is not counted beside its parts).
-        observe: reads the bound parameters and the result; None for nothing to tell.
+        observe: reads the bound parameters and the result; None for no observation.
     """
 
     function: FunctionType
@@ -208,7 +208,7 @@ class Target(Protocol):
         """Directory that holds the package; source places are relative to it."""
 
     def probes(self) -> Sequence[Probe]:
-        """Return everything that is to be watched, each function once."""
+        """Return everything to watch, each function once."""
 
     def builders(self) -> tuple[str, ...]:
         """Return the names of all stack builders, sorted."""
@@ -217,4 +217,4 @@ class Target(Protocol):
         """Register the target's own types."""
 
     def view(self, pool: object) -> PoolView | None:
-        """Return how to read ``pool``; None when it is no pool."""
+        """Return the view of ``pool``; None when it is no pool."""

@@ -36,7 +36,7 @@ _recorder_lock = threading.Lock()
 
 
 class Recorder:
-    """A recording while it is made, and when it is done.
+    """Records a ``with`` block, and afterwards holds the recording.
 
     Attributes:
         target: the code under guard.
@@ -92,7 +92,7 @@ class Recorder:
                 return
         failure = _incomplete_error(problems)
         if error is not None and not isinstance(error, Exception):
-            # An interrupt goes on; the recording is missed where somebody asks for it.
+            # An interrupt is not replaced; reading the recording then raises.
             error.add_note(str(failure))
             return
         raise failure from (error or problems[0])
@@ -111,7 +111,7 @@ class Recorder:
             self._call_recorder.step = outer
 
     def scenario(self, name: str, config: dict[str, Any]) -> None:
-        """Say what is played; ``config`` is plain JSON, enum members and tuples allowed.
+        """Set the scenario; ``config`` is plain JSON, enum members and tuples allowed.
 
         Raises:
             TraceFormatError: a value of ``config`` is not plain.
@@ -119,7 +119,7 @@ class Recorder:
         self._scenario = ScenarioRecord(name=name, config=canonical.plain_config(config))
 
     def outcome(self, outcome: Outcome) -> None:
-        """Say how the scenario ended; otherwise the block's own end decides."""
+        """Set the outcome; by default the end of the block decides it."""
         self._outcome = outcome
 
     def digest(self, record: DigestRecord) -> None:
@@ -181,7 +181,7 @@ class Recorder:
         return Recording(trace=trace, sites=self._call_recorder.sites(error))
 
     def _block_outcome(self, error: BaseException | None) -> Outcome:
-        """Return how the block itself ended."""
+        """Return the outcome of the block itself."""
         if error is None:
             return Outcome(ok=True, failed_step="", failure=None)
         failed, step = self._failed_step

@@ -1,4 +1,4 @@
-"""Where a record came from: the nearest line of the target's own code."""
+"""Source lines of records: the nearest line of the target's own code."""
 
 import inspect
 import os
@@ -10,19 +10,19 @@ from traces.recording.instrument import TRAMPOLINE_FILE
 from traces.schema.model import Location
 
 _PROJECT_ROOT = Path(__file__).resolve().parents[2]
-"""What calls a package target from outside it is this project."""
+"""Callers outside a package target belong to this project."""
 
 RawSite = tuple[str, int]
 """File as the interpreter names it, and line."""
 
 
 class SourceSites:
-    """Finds and names source places.
+    """Finds source lines and names their files.
 
     Args:
         root: places under it are named relative to it, with ``/``.
         package: import name of the target, a directory or module under ``root``.
-        hidden: source files of the machinery, never the place of anything.
+        hidden: source files of the recorder, whose lines are never returned.
     """
 
     def __init__(self, *, root: Path, package: str, hidden: frozenset[str]) -> None:
@@ -43,10 +43,10 @@ class SourceSites:
                     return file, frame.f_lineno
                 caller = caller or (file, frame.f_lineno)
             frame = frame.f_back
-        assert caller is not None, "somebody called"
+        assert caller is not None, "a frame calls this"
         return caller
 
-    def failed(self, error: BaseException) -> RawSite | None:
+    def failure_site(self, error: BaseException) -> RawSite | None:
         """Return the innermost line of the target that an exception went through, if any."""
         place: RawSite | None = None
         passed = error.__traceback__
@@ -58,7 +58,7 @@ class SourceSites:
         return place
 
     def definition_site(self, function: FunctionType, owner: type | None) -> RawSite | None:
-        """Return where a function is defined; None for generated code without a class.
+        """Return the line where a function is defined; None for generated code without a class.
 
         Args:
             function: not instrumented.

@@ -1,1 +1,1 @@
-"""TODO traces/schema."""
+"""Formats of traces and verdicts: records, canonical text, files."""

@@ -247,7 +247,7 @@ def _decode(text: str, kind: type[_ParsedT], subject: str) -> _ParsedT:
 
 
 def _refuse_foreign(text: str, kind: type[Trace] | type[Sites], subject: str) -> None:
-    """Say that a text is something else altogether before naming its first wrong field."""
+    """Raise for another schema, before the first wrong field is named."""
     if kind is not Trace:
         return
     loose = msgspec.json.decode(text)

@@ -153,7 +153,7 @@ class Transfer(Record, frozen=True, tag_field="event", tag="transfer"):
 
 
 class Allocation(Record, frozen=True, tag_field="event", tag="alloc"):
-    """Slots handed out; ``slots`` is None when the pool was too full to answer."""
+    """Slots handed out; ``slots`` is None when the pool was too full."""
 
     step: str
     owner: str
@@ -170,7 +170,7 @@ class Release(Record, frozen=True, tag_field="event", tag="free"):
 
 
 class StorageAccess(Record, frozen=True, tag_field="event", tag="storage"):
-    """The storage tier was opened, or asked for one page of one pool.
+    """An access to the storage tier: it was opened, or one page of one pool was accessed.
 
     Attributes:
         operation: ``open``; ``query``: is the page there; ``store``; ``fetch``: into host memory;
@@ -269,7 +269,7 @@ class Digest(Record, frozen=True, tag_field="digest", tag="content"):
 
 
 class RoundTrip(Record, frozen=True, tag_field="digest", tag="round_trip"):
-    """What came back after a backup, a poisoned device and a load into other slots.
+    """Comparison of rows after a backup, a poisoned device and a load into other slots.
 
     Attributes:
         pool: pool name, ``KV``.
@@ -288,7 +288,7 @@ class RoundTrip(Record, frozen=True, tag_field="digest", tag="round_trip"):
 
     @property
     def rows(self) -> str:
-        """What was compared, for people: ``KV``, ``KV.kv``."""
+        """The rows compared, for people: ``KV``, ``KV.kv``."""
         return f"{self.pool}.{self.plane}" if self.plane else self.pool
 
 
@@ -312,11 +312,11 @@ class Reading(Record, frozen=True, tag_field="digest", tag="reading"):
 
 
 class TreeMatch(Record, frozen=True, tag_field="digest", tag="tree_match"):
-    """What a tree found of a token sequence.
+    """The tokens of a sequence that a tree found.
 
     Attributes:
         sequence: which one: ``first``.
-        phase: after what it was looked for: ``inserted``, ``evicted``, ``loaded``.
+        phase: the step after which it was looked for: ``inserted``, ``evicted``, ``loaded``.
         found: whether every token was found where it must be.
         missing: positions of the tokens that were not.
         elsewhere: positions of the tokens that were found on the other side.
@@ -334,7 +334,7 @@ DigestRecord: TypeAlias = Digest | RoundTrip | Reading | TreeMatch
 
 
 class Outcome(Record, frozen=True):
-    """How the scenario ended."""
+    """The end of a scenario."""
 
     ok: bool
     failed_step: str
@@ -368,7 +368,7 @@ class Location(Record, frozen=True):
 
 
 class Sites(Record, frozen=True):
-    """Where the records of a trace came from; never part of a golden, never compared.
+    """Source lines of the records of a trace; never part of a golden, never compared.
 
     Attributes:
         calls: call label to the line that made the call.

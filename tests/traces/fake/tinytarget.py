@@ -1,4 +1,4 @@
-"""The seams of the miniature stack."""
+"""The probes of the miniature stack."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class TinyTarget:
                 callee=f"{cls.__name__}.write",
                 role="operation",
                 method="write",
-                claims=None,
+                names_pools=None,
             )
             for cls in (stack.Controller, stack.EagerController)
         ]
@@ -94,7 +94,7 @@ class TinyTarget:
 
 def _builder(function) -> CallProbe:
     return CallProbe(
-        function=function, callee=function.__name__, role="builder", method="", claims=None
+        function=function, callee=function.__name__, role="builder", method="", names_pools=None
     )
 
 
@@ -104,7 +104,7 @@ def _constructor(cls) -> CallProbe:
         callee=cls.__name__,
         role="constructor",
         method="__init__",
-        claims=_claims if cls is stack.PoolEntry else None,
+        names_pools=_namings if cls is stack.PoolEntry else None,
     )
 
 
@@ -112,7 +112,7 @@ def _order(function, observe) -> EventProbe:
     return EventProbe(function=function, family="order", nesting="outermost", observe=observe)
 
 
-def _claims(values: Values) -> list[PoolNaming]:
+def _namings(values: Values) -> list[PoolNaming]:
     return [
         PoolNaming(side="host", pool=values["name"], holder=values["host_pool"]),
         PoolNaming(side="device", pool=values["name"], holder=values["device_pool"]),

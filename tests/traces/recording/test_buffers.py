@@ -30,7 +30,7 @@ def test_public_tensors_are_read_in_order_with_shape_memory_and_alias():
     pool = Nested()
     buffers.snapshot(pool, "Nested#1")
     owners = OwnerNames()
-    owners.claim("Nested#1", side="host", pool="KV")
+    owners.name("Nested#1", side="host", pool="KV")
 
     records = buffers.records(owners)
 

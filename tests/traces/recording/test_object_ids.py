@@ -46,15 +46,15 @@ def test_name_is_that_of_the_nearest_registered_class():
     assert labels.name_of(int) is None
 
 
-def test_owner_is_the_first_claim():
+def test_owner_is_its_first_name():
     owners = OwnerNames()
-    owners.claim("NSA#1", side="device", pool="KV")
-    owners.claim("NSA#1", side="device", pool="INDEXER")
+    owners.name("NSA#1", side="device", pool="KV")
+    owners.name("NSA#1", side="device", pool="INDEXER")
 
     assert owners.resolve("NSA#1", side="device") == "device.KV"
 
 
-def test_owner_without_a_claim_is_named_by_its_class():
+def test_owner_without_a_name_is_named_by_its_class():
     owners = OwnerNames()
 
     assert owners.resolve("SWAKVPool#3", side="device") == "device.SWAKVPool"
@@ -64,8 +64,8 @@ def test_owner_without_a_claim_is_named_by_its_class():
 
 def test_second_pool_of_one_name_gets_a_number():
     owners = OwnerNames()
-    owners.claim("Host#1", side="host", pool="KV")
-    owners.claim("Host#2", side="host", pool="KV")
+    owners.name("Host#1", side="host", pool="KV")
+    owners.name("Host#2", side="host", pool="KV")
 
     assert owners.resolve("Host#1", side="host") == "host.KV"
     assert owners.resolve("Host#2", side="host") == "host.KV#2"

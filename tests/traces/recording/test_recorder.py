@@ -151,7 +151,7 @@ def test_builder_is_seen_however_it_is_reached(tiny, call):
     assert callees(recorder).count("build_stack") == 1
 
 
-def test_class_methods_and_static_methods_can_be_seams(tiny):
+def test_class_methods_and_static_methods_can_be_probes(tiny):
     from traces.recording.probes import CallProbe
 
     class WithMore(type(tiny)):
@@ -164,14 +164,14 @@ def test_class_methods_and_static_methods_can_be_seams(tiny):
                     callee="Group.of_one",
                     role="builder",
                     method="of_one",
-                    claims=None,
+                    names_pools=None,
                 ),
                 CallProbe(
                     function=stack.Group.describe,
                     callee="Group.describe",
                     role="builder",
                     method="",
-                    claims=None,
+                    names_pools=None,
                 ),
             ]
 

@@ -110,7 +110,7 @@ def test_interrupt_goes_on_with_a_note_about_the_problem(tiny):
     assert "record: must see everything" in caught.value.__notes__[0]
 
 
-def test_exception_inside_a_seam_description_is_an_error_at_the_end(tiny):
+def test_exception_inside_a_probe_description_is_an_error_at_the_end(tiny):
     class Broken(type(tiny)):
         def view(self, pool):
             raise LookupError("no view today")

@@ -24,7 +24,7 @@ INNER = "def outer():\n    inner()\n\ndef inner():\n    raise ValueError('boom')
 def test_failure_is_the_innermost_line_of_the_target(places, tmp_path):
     error = raised(tmp_path / "stacks" / "build.py", INNER)
 
-    failed = places.failed(error)
+    failed = places.failure_site(error)
 
     assert failed is not None
     assert places.site(failed).file == "stacks/build.py"
@@ -32,4 +32,4 @@ def test_failure_is_the_innermost_line_of_the_target(places, tmp_path):
 
 
 def test_failure_outside_the_target_has_no_line(places, tmp_path):
-    assert places.failed(raised(tmp_path / "elsewhere.py", INNER)) is None
+    assert places.failure_site(raised(tmp_path / "elsewhere.py", INNER)) is None

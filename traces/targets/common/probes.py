@@ -21,12 +21,14 @@ def method_probe(
     function: FunctionType,
     *,
     role: Role,
-    claims: Callable[[Values], Iterator[PoolNaming]] | None,
+    names_pools: Callable[[Values], Iterator[PoolNaming]] | None,
 ) -> CallProbe:
     """Return a probe of a method, named ``Class`` for a constructor, else ``Class.method``."""
     name = function.__name__
     callee = cls.__name__ if name == "__init__" else f"{cls.__name__}.{name}"
-    return CallProbe(function=function, callee=callee, role=role, method=name, claims=claims)
+    return CallProbe(
+        function=function, callee=callee, role=role, method=name, names_pools=names_pools
+    )
 
 
 def register_device_types(encoder: Encoder) -> None:

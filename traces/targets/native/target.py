@@ -157,15 +157,15 @@ def _methods(classes: tuple[type, ...], name: str) -> Iterator[tuple[type, Funct
 
 def _builder_probes() -> Iterator[Probe]:
     for name, function in _builder_functions().items():
-        yield CallProbe(function=function, callee=name, role="builder", method="", claims=None)
+        yield CallProbe(function=function, callee=name, role="builder", method="", names_pools=None)
 
 
 def _constructor_probes() -> Iterator[Probe]:
     kinds = (HostKVCache, HostPoolGroup, PoolEntry, HybridCacheController, *_device_pools())
     classes = tuple(cls for cls in _classes() if issubclass(cls, kinds))
     for cls, function in _methods(classes, "__init__"):
-        claims = _entry_pool_namings if issubclass(cls, PoolEntry) else None
-        yield method_probe(cls, function, role="constructor", claims=claims)
+        names_pools = _entry_pool_namings if issubclass(cls, PoolEntry) else None
+        yield method_probe(cls, function, role="constructor", names_pools=names_pools)
 
 
 def _operation_probes() -> Iterator[Probe]:
@@ -183,8 +183,8 @@ def _operation_probes() -> Iterator[Probe]:
     ):
         for name in operations:
             for cls, function in _methods(classes, name):
-                claims = _draft_pool_namings if name == "set_draft_kv_pool" else None
-                yield method_probe(cls, function, role="operation", claims=claims)
+                names_pools = _draft_pool_namings if name == "set_draft_kv_pool" else None
+                yield method_probe(cls, function, role="operation", names_pools=names_pools)
 
 
 def _slot_probes() -> Iterator[Probe]:

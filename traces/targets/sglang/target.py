@@ -105,7 +105,9 @@ class SglangTarget:
         ]
         assert isinstance(callback, FunctionType)
         found.append(
-            CallProbe(function=callback, callee=CALLBACK, role="operation", method="", claims=None)
+            CallProbe(
+                function=callback, callee=CALLBACK, role="operation", method="", names_pools=None
+            )
         )
         return list({probe.function: probe for probe in found}.values())
 
@@ -173,19 +175,21 @@ class SglangTarget:
     def _call_probes(self) -> Iterator[Probe]:
         release = self._release
         for name, function in release.builder_functions().items():
-            yield CallProbe(function=function, callee=name, role="builder", method="", claims=None)
+            yield CallProbe(
+                function=function, callee=name, role="builder", method="", names_pools=None
+            )
         for cls, function in method_definitions(release.strategies(), "build"):
-            yield method_probe(cls, function, role="builder", claims=None)
+            yield method_probe(cls, function, role="builder", names_pools=None)
         entry, group = release.find("PoolEntry"), release.find("HostPoolGroup")
         wiring = tuple(cls for cls in (entry, group) if cls is not None)
         constructed = (*self._host_pools, *release.controllers(), *wiring)
         for cls, function in method_definitions(constructed, "__init__"):
-            claims = self._entry_claims if cls is entry else self._host_claims
-            yield method_probe(cls, function, role="constructor", claims=claims)
+            names_pools = self._entry_namings if cls is entry else self._host_namings
+            yield method_probe(cls, function, role="constructor", names_pools=names_pools)
         for name in _OPERATIONS:
             for cls, function in method_definitions(release.controllers(), name):
-                draft_claims = self._draft_claims if name == "set_draft_kv_pool" else None
-                yield method_probe(cls, function, role="operation", claims=draft_claims)
+                names_draft = self._draft_namings if name == "set_draft_kv_pool" else None
+                yield method_probe(cls, function, role="operation", names_pools=names_draft)
 
     def _device_pool_probes(self) -> Iterator[Probe]:
         """Yield probes that record nothing, but register memory before host pools list it."""
@@ -203,7 +207,7 @@ class SglangTarget:
             for _, function in method_definitions(self._release.allocators(), name):
                 yield _event_probe(function, family, "innermost", observe)
 
-    def _entry_claims(self, values: Values) -> Iterator[PoolNaming]:
+    def _entry_namings(self, values: Values) -> Iterator[PoolNaming]:
         name = values["name"]
         pool = str(getattr(name, "value", name)).upper()
         for side, key in (("host", "host_pool"), ("device", "device_pool")):
@@ -219,14 +223,14 @@ class SglangTarget:
             self._learn(draft)
             yield PoolNaming(side="device", pool=_DRAFT, holder=draft)
 
-    def _draft_claims(self, values: Values) -> Iterator[PoolNaming]:
+    def _draft_namings(self, values: Values) -> Iterator[PoolNaming]:
         for value in values.values():
             view = self.view(value)
             if view is not None:
                 self._learn(value)
                 yield PoolNaming(side=view.side, pool=_DRAFT, holder=value)
 
-    def _host_claims(self, values: Values) -> Iterator[PoolNaming]:
+    def _host_namings(self, values: Values) -> Iterator[PoolNaming]:
         """Register the pools among constructor arguments: a pool may be used without any entry."""
         for value in values.values():
             if self.view(value) is not None:

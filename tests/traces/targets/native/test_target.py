@@ -54,9 +54,9 @@ def nsa_fp8():
     return run_scenario(played, device="cpu")
 
 
-def seams_by_callee() -> dict[str, CallProbe]:
-    seams = NativeTarget().probes()
-    return {seam.callee: seam for seam in seams if isinstance(seam, CallProbe)}
+def probes_by_callee() -> dict[str, CallProbe]:
+    probes = NativeTarget().probes()
+    return {probe.callee: probe for probe in probes if isinstance(probe, CallProbe)}
 
 
 def test_builders_are_found_by_their_names():
@@ -83,18 +83,18 @@ def test_builder_added_later_is_found_and_watched(monkeypatch):
     monkeypatch.setattr(assembler.stacks, "attach_decorated", wrapper, raising=False)
 
     assert {"build_new_stack", "attach_decorated"} <= set(builders())
-    assert seams_by_callee()["attach_decorated"].function is wrapper
+    assert probes_by_callee()["attach_decorated"].function is wrapper
 
 
-def test_every_seam_is_one_plain_function():
-    seams = NativeTarget().probes()
+def test_every_probe_is_one_plain_function():
+    probes = NativeTarget().probes()
 
-    assert all(isinstance(seam.function, FunctionType) for seam in seams)
-    assert max(Counter(seam.function for seam in seams).values()) == 1
+    assert all(isinstance(probe.function, FunctionType) for probe in probes)
+    assert max(Counter(probe.function for probe in probes).values()) == 1
 
 
-def test_everything_the_contract_names_is_a_seam():
-    callees = seams_by_callee()
+def test_everything_the_contract_names_is_a_probe():
+    callees = probes_by_callee()
 
     assert {
         "build_kv_host_pool",
