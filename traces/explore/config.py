@@ -26,7 +26,7 @@ class TrafficScenario(Protocol):
 
     @property
     def has_traffic(self) -> bool:
-        """Whether random traffic may run on it."""
+        """True where random traffic may run on the scenario."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,8 +62,8 @@ class QueueExecutor:
             if not self.force(queue):
                 raise DeadlockError(
                     "host",
-                    "what it waits for must be able to happen",
-                    expected="a stream that can go on",
+                    "awaited work must be able to finish",
+                    expected="a stream that can continue",
                     got="none",
                 )
 

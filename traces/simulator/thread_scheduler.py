@@ -156,10 +156,10 @@ class SimulatedThreadScheduler(ThreadScheduler):
         if self._idle_poll_num > _MAX_IDLE_POLLS:
             raise DeadlockError(
                 "host threads",
-                "what they ask for must be able to happen",
-                expected=f"something in {_MAX_IDLE_POLLS} questions",
+                "polled work must be able to finish",
+                expected=f"progress within {_MAX_IDLE_POLLS} polls",
                 got=", ".join(
-                    f"{member} asks" for member in self.members if member in self._polling
+                    f"{member} polls" for member in self.members if member in self._polling
                 ),
             )
         if self._idle_poll_num % (POLLS_BEFORE_PROGRESS * len(self.members)) == 0:

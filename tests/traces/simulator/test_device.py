@@ -160,8 +160,8 @@ def test_polling_host_sees_progress_some_day(device):
 def test_waiting_for_what_cannot_happen_raises(device):
     with pytest.raises(
         DeadlockError,
-        match=r"^host: what it waits for must be able to happen; "
-        r"expected a stream that can go on, got none$",
+        match=r"^host: awaited work must be able to finish; "
+        r"expected a stream that can continue, got none$",
     ):
         device._execution.blocked_until(lambda: False, queue=None)
 

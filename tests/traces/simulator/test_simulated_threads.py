@@ -232,8 +232,8 @@ def test_asking_for_what_cannot_happen_raises(device):
 
     with pytest.raises(
         DeadlockError,
-        match=r"^host threads: what they ask for must be able to happen; "
-        r"expected something in 1000 questions, got the host asks$",
+        match=r"^host threads: polled work must be able to finish; "
+        r"expected progress within 1000 polls, got the host polls$",
     ):
         in_block(device, work)
 

@@ -88,7 +88,7 @@ class Scenario(ABC):
 
     @property
     def has_traffic(self) -> bool:
-        """Whether random traffic may run on it."""
+        """True where random traffic may run on the scenario."""
         return True
 
     @property
