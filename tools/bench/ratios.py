@@ -49,7 +49,7 @@ def bench_gate(
         start = time.perf_counter()
         runs.append(run_in_new_process(unrecorded_seconds, list(scenarios), device))
         bares.append(time.perf_counter() - start)
-        gates.append(_gate_seconds(root, device=device, arguments=arguments))
+        gates.append(gate_seconds(root, device=device, arguments=arguments))
     ratios = [gate / bare for gate, bare in zip(gates, bares, strict=True)]
     return {
         "rounds": rounds,
@@ -105,7 +105,12 @@ def run_in_new_process(
         return pool.submit(work, *arguments, **options).result()
 
 
-def _gate_seconds(root: Path, *, device: str, arguments: Sequence[str]) -> float:
+def gate_seconds(root: Path, *, device: str, arguments: Sequence[str]) -> float:
+    """Return the seconds of one ``goldentrace gate``.
+
+    Raises:
+        ToolError: it could not judge.
+    """
     command = [sys.executable, "-P", "-m", "tools.cli", "gate", "--device", device, *arguments]
     paths = [str(root), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}

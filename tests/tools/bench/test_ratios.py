@@ -53,7 +53,7 @@ def test_devices_are_compared_round_by_round(monkeypatch):
 def test_gate_is_measured_against_bare_playing(made_up, monkeypatch, tmp_path):
     ticks = iter([0.0, 10.0, 20.0, 30.0])
     monkeypatch.setattr(ratios.time, "perf_counter", lambda: next(ticks))
-    monkeypatch.setattr(ratios, "_gate_seconds", lambda *_root, **_options: 25.0)
+    monkeypatch.setattr(ratios, "gate_seconds", lambda *_root, **_options: 25.0)
     found = ratios.bench_gate(
         tmp_path, scenarios=["a", "b"], device="cpu", rounds=2, arguments=["a", "b"]
     )
@@ -65,7 +65,7 @@ def test_gate_is_measured_against_bare_playing(made_up, monkeypatch, tmp_path):
 def test_gate_that_cannot_judge_is_not_timed(tmp_path):
     """Scenario: an empty directory, where no command line can be imported."""
     with pytest.raises(ToolError, match=r"^gate: must come to a verdict; expected exit code 0 or"):
-        ratios._gate_seconds(tmp_path, device="cpu", arguments=["no such scenario"])
+        ratios.gate_seconds(tmp_path, device="cpu", arguments=["no such scenario"])
 
 
 def test_work_runs_in_another_process_and_its_noise_stays_off_stdout(capfd):

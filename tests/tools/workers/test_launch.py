@@ -95,7 +95,7 @@ def scenario(side):
     del sys.modules["fake_scenarios"]
 
 
-def crew_of(side, *, limit_seconds=30.0, python=sys.executable):
+def pool_of(side, *, limit_seconds=30.0, python=sys.executable):
     launcher = WorkerLauncher(
         worker_class="fake_worker:FakeWorker",
         root=side.tree,
@@ -106,15 +106,15 @@ def crew_of(side, *, limit_seconds=30.0, python=sys.executable):
     return WorkerPool(launcher=launcher, size=1, limit_seconds=limit_seconds, seeds=HASH_SEEDS)
 
 
-def play(crew, *scenarios):
-    with crew:
-        return run_scenarios(crew, scenarios, device="cpu", on_run=lambda _name: None)
+def run(pool, *scenarios):
+    with pool:
+        return run_scenarios(pool, scenarios, device="cpu", on_run=lambda _name: None)
 
 
 def test_tree_and_layers_come_before_everything_and_our_packages_from_here(side, scenario, capfd):
-    playing = play(crew_of(side), scenario("a"))
-    assert playing.problems == ()
-    seen = json.loads(playing.by_scenario["a"].text)
+    results = run(pool_of(side), scenario("a"))
+    assert results.problems == ()
+    seen = json.loads(results.by_scenario["a"].text)
     assert seen["root"] == str(side.tree)
     assert seen["subject"] == str(side.tree / "subject.py")
     assert seen["pinned"] == "layer"
@@ -131,16 +131,16 @@ def test_tree_and_layers_come_before_everything_and_our_packages_from_here(side,
 
 
 def test_what_a_side_cannot_play_is_no_problem_but_has_its_reason(side, scenario):
-    playing = play(crew_of(side), scenario("unplayable"), scenario("a"))
-    assert list(playing.by_scenario) == ["a"]
-    assert playing.unplayable == {"unplayable": "no such builder"}
-    assert playing.problems == ()
+    results = run(pool_of(side), scenario("unplayable"), scenario("a"))
+    assert list(results.by_scenario) == ["a"]
+    assert results.unplayable == {"unplayable": "no such builder"}
+    assert results.problems == ()
 
 
 def test_what_only_one_hash_seed_can_play_is_a_problem(side, scenario):
-    playing = play(crew_of(side), scenario("halfplayable"))
-    assert playing.unplayable == {}
-    [problem] = playing.problems
+    results = run(pool_of(side), scenario("halfplayable"))
+    assert results.unplayable == {}
+    [problem] = results.problems
     assert problem == (
         "halfplayable: must be played to the end (PYTHONHASHSEED=0); "
         "expected a trace, got no such builder"
@@ -148,36 +148,36 @@ def test_what_only_one_hash_seed_can_play_is_a_problem(side, scenario):
 
 
 def test_dying_worker_names_its_scenario_and_is_replaced(side, scenario):
-    playing = play(crew_of(side), scenario("crash"), scenario("a"))
-    assert list(playing.by_scenario) == ["a"]
-    assert "a worker that ended with code 9" in playing.problems[0]
+    results = run(pool_of(side), scenario("crash"), scenario("a"))
+    assert list(results.by_scenario) == ["a"]
+    assert "a worker that ended with code 9" in results.problems[0]
 
 
 def test_worker_answers_about_the_target_too(side):
-    with crew_of(side) as troupe:
-        assert troupe.call(ListBuilders()) == ("build_a",)
-        assert troupe.call(ReadProvenance(device="cpu")) == {"python": sys.executable}
+    with pool_of(side) as pool:
+        assert pool.call(ListBuilders()) == ("build_a",)
+        assert pool.call(ReadProvenance(device="cpu")) == {"python": sys.executable}
 
 
 def test_side_that_cannot_be_imported_is_refused(side):
     (side.tree / "subject.py").write_text("import no_such_module\n")
     refused = r"^target: must be importable; .*'no_such_module'$"
-    with crew_of(side) as troupe, pytest.raises(ToolError, match=refused):
-        troupe.call(ListBuilders())
+    with pool_of(side) as pool, pytest.raises(ToolError, match=refused):
+        pool.call(ListBuilders())
 
 
 def test_program_that_is_no_python_is_refused(side):
     with (
-        crew_of(side, python="/bin/false") as troupe,
+        pool_of(side, python="/bin/false") as pool,
         pytest.raises(ToolError, match=r"^worker: must start; "),
     ):
-        troupe.call(ListBuilders())
+        pool.call(ListBuilders())
 
 
 def test_children_of_a_worker_end_with_it(side, scenario, tmp_path, monkeypatch):
     monkeypatch.setenv("CHILD", str(tmp_path / "children"))
-    playing = play(crew_of(side, limit_seconds=1.0), scenario("child"))
-    assert "gave none in time" in playing.problems[0]
+    results = run(pool_of(side, limit_seconds=1.0), scenario("child"))
+    assert "gave none in time" in results.problems[0]
     children = [int(line) for line in (tmp_path / "children").read_text().split()]
     assert len(children) == 2
     deadline = time.monotonic() + 5

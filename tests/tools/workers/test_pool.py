@@ -51,7 +51,7 @@ class FakeWorker:
 
 
 @pytest.fixture
-def crew(tmp_path, monkeypatch):
+def make_pool(tmp_path, monkeypatch):
     (tmp_path / "fake_worker.py").write_text(WORKER)
     monkeypatch.syspath_prepend(str(tmp_path))
 
@@ -66,93 +66,93 @@ def scenarios(*names):
     return [SimpleNamespace(name=name) for name in names]
 
 
-def play(crew, *names):
-    with crew:
-        return run_scenarios(crew, scenarios(*names), device="cpu", on_run=lambda _name: None)
+def run(pool, *names):
+    with pool:
+        return run_scenarios(pool, scenarios(*names), device="cpu", on_run=lambda _name: None)
 
 
-def test_scenarios_come_back_in_the_order_asked(crew):
-    playing = play(crew(), "b", "a")
-    assert list(playing.by_scenario) == ["b", "a"]
-    assert playing.by_scenario["a"].text == "a on cpu"
-    assert playing.problems == ()
+def test_scenarios_come_back_in_the_order_asked(make_pool):
+    results = run(make_pool(), "b", "a")
+    assert list(results.by_scenario) == ["b", "a"]
+    assert results.by_scenario["a"].text == "a on cpu"
+    assert results.problems == ()
 
 
-def test_result_that_depends_on_the_hash_seed_is_a_problem(crew):
-    playing = play(crew(), "seeded", "a")
-    assert list(playing.by_scenario) == ["a"]
-    [problem] = playing.problems
+def test_result_that_depends_on_the_hash_seed_is_a_problem(make_pool):
+    results = run(make_pool(), "seeded", "a")
+    assert list(results.by_scenario) == ["a"]
+    [problem] = results.problems
     assert problem.startswith(
         "seeded: must be deterministic over PYTHONHASHSEED=0 and 4242; expected line 2 `"
     )
 
 
-def test_workers_use_one_thread_and_leave_our_environment_alone(crew, monkeypatch):
+def test_workers_use_one_thread_and_leave_our_environment_alone(make_pool, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("PYTHONHASHSEED", "77")
-    assert play(crew(), "seed").by_scenario["seed"].text == "1"
+    assert run(make_pool(), "seed").by_scenario["seed"].text == "1"
     assert "OMP_NUM_THREADS" not in os.environ
     assert os.environ["PYTHONHASHSEED"] == "77"
 
 
-def test_exception_names_its_scenario_and_the_others_are_played(crew):
-    playing = play(crew(), "raise", "a")
-    assert list(playing.by_scenario) == ["a"]
-    [problem] = playing.problems
+def test_exception_names_its_scenario_and_the_others_are_played(make_pool):
+    results = run(make_pool(), "raise", "a")
+    assert list(results.by_scenario) == ["a"]
+    [problem] = results.problems
     assert problem == (
         "raise: must be played to the end (PYTHONHASHSEED=0); "
         "expected a trace, got ValueError: bad value"
     )
 
 
-def test_dying_worker_names_its_scenario_and_is_replaced(crew):
-    playing = play(crew(), "a", "crash", "b")
-    assert list(playing.by_scenario) == ["a", "b"]
-    [problem] = playing.problems
+def test_dying_worker_names_its_scenario_and_is_replaced(make_pool):
+    results = run(make_pool(), "a", "crash", "b")
+    assert list(results.by_scenario) == ["a", "b"]
+    [problem] = results.problems
     assert problem == (
         "crash: must be played to the end (PYTHONHASHSEED=0); "
         "expected a trace, got a worker that ended with code 9"
     )
 
 
-def test_hanging_worker_names_its_scenario_and_is_replaced(crew):
-    playing = play(crew(limit_seconds=0.5), "a", "hang", "b")
-    assert list(playing.by_scenario) == ["a", "b"]
-    [problem] = playing.problems
+def test_hanging_worker_names_its_scenario_and_is_replaced(make_pool):
+    results = run(make_pool(limit_seconds=0.5), "a", "hang", "b")
+    assert list(results.by_scenario) == ["a", "b"]
+    [problem] = results.problems
     assert problem == (
         "hang: must be played to the end (PYTHONHASHSEED=0); "
         "expected a trace, got a worker that gave none in time"
     )
 
 
-def test_target_that_cannot_be_imported_is_refused(crew):
+def test_target_that_cannot_be_imported_is_refused(make_pool):
     with pytest.raises(
         ToolError,
         match=r"^target: must be importable; expected broken, got ImportError: no such thing$",
     ):
-        play(crew("broken"), "a")
+        run(make_pool("broken"), "a")
 
 
-def test_worker_that_dies_while_starting_is_refused(crew):
+def test_worker_that_dies_while_starting_is_refused(make_pool):
     with pytest.raises(ToolError, match=r"^worker: must start; .* ended with code 7$"):
-        play(crew("dying"), "a")
+        run(make_pool("dying"), "a")
 
 
-def test_each_scenario_is_reported_once(crew):
+def test_each_scenario_is_reported_once(make_pool):
     heard = []
-    with crew() as troupe:
-        run_scenarios(troupe, scenarios("a", "b"), device="cpu", on_run=heard.append)
+    with make_pool() as pool:
+        run_scenarios(pool, scenarios("a", "b"), device="cpu", on_run=heard.append)
     assert sorted(heard) == ["a", "b"]
 
 
-def test_workers_answer_about_the_target_too(crew):
-    with crew() as troupe:
-        assert troupe.call(ListBuilders()) == ("build_a", "build_b")
-        assert troupe.call(ReadProvenance(device="cpu")) == {"device": "cpu"}
+def test_workers_answer_about_the_target_too(make_pool):
+    with make_pool() as pool:
+        assert pool.call(ListBuilders()) == ("build_a", "build_b")
+        assert pool.call(ReadProvenance(device="cpu")) == {"device": "cpu"}
 
 
-def test_what_scenarios_print_does_not_reach_stdout(crew, capfd):
-    play(crew(), "a")
+def test_what_scenarios_print_does_not_reach_stdout(make_pool, capfd):
+    run(make_pool(), "a")
     assert capfd.readouterr().out == ""
 
 
