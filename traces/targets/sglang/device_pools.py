@@ -83,7 +83,9 @@ class DevicePoolBuilder:
         inner = _INNER_POOLS.get(family, {"KV": None})
         pools = {key: getattr(pool, name, None) if name else pool for key, name in inner.items()}
         if geometry.model.state_layers:
-            pools["MAMBA"] = requests.mamba_pool
+            # Before INDEXER, whose pool may reach the states: poison of the last pool stays.
+            index = pools.pop("INDEXER", None)
+            pools |= {"MAMBA": requests.mamba_pool, "INDEXER": index}
         is_part = {"FULL": True, "SWA": family in _WINDOWED, "MAMBA": "MAMBA" in pools}
         return SglangDevicePools(
             geometry=geometry,
