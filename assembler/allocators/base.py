@@ -5,9 +5,9 @@ from typing import Generic, TypeVar
 
 import torch
 
-from assembler.allocators.free_pages import FreePageList
 from assembler.device.base import Device
 from assembler.device_pools.base import KVCache, SlotAllocator
+from assembler.free_pages import FreePageList
 from assembler.names import ComponentType
 
 PoolT = TypeVar("PoolT")

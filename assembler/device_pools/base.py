@@ -65,6 +65,7 @@ class LayerLoadWaiter:
     def wait_for_layer(self, layer_id: int) -> None:
         """Order the current stream after the load of global layer ``layer_id``."""
         if self.layer_transfer_counter is not None:
+            # Counters number the layers of a stage from 0, attention those of the model.
             self.layer_transfer_counter.wait_until(layer_id - self.start_layer)
 
 
@@ -134,6 +135,7 @@ class KVCache(LayerLoadWaiter, ABC):
     def _layer_index(self, layer_id: int) -> int:
         """Wait for a global layer and return its index in the pool."""
         self._check_layer(layer_id)
+        # Before the buffer is handed out: what is launched after this is behind the load.
         self.wait_for_layer(layer_id)
         return layer_id - self.start_layer
 
@@ -250,10 +252,13 @@ class TokenKVPool(KVCache):
 
     def _layers(self, row_shape: tuple[int, ...], dtype: torch.dtype) -> list[torch.Tensor]:
         """Return zeroed rows for every slot, one tensor a layer."""
+        # Zeros, not empty: padded tokens read rows that were never written, and a NaN would spread
+        # from a masked position through the softmax.
         shape = (self.size + self.page_size, *row_shape)
         return [self.device.zeros(shape, dtype) for _ in range(self.layer_num)]
 
     def _as_computed(self, buffer: torch.Tensor) -> torch.Tensor:
+        # A view of the same bytes; a copy would not see rows that are loaded later.
         return buffer.view(self.dtype) if self.store_dtype != self.dtype else buffer
 
 

@@ -62,6 +62,7 @@ class HybridLinearKVPool(KVCache):
     @override
     def register_layer_transfer_counter(self, counter: LayerTransferCounter | None) -> None:
         super().register_layer_transfer_counter(counter)
+        # The inner pool numbers layers from 0 and would wait for a wrong one.
         self.full_kv_pool.register_layer_transfer_counter(None)
 
     @property

@@ -132,6 +132,7 @@ class MambaPool:
             for buffer in buffers:
                 buffer.index_fill_(1, slots, 0)
 
+        # A slot of one layer is one block, so each layer is a range of rows of its own.
         states = [state for buffer in buffers for state in buffer]
         self.device.launch(
             operation,

@@ -19,7 +19,6 @@ class MLATokenToKVPool(TokenKVPool):
     Attributes:
         kv_lora_rank: elements of the latent part.
         qk_rope_head_dim: elements of the rotary part.
-        use_nsa: whether the model attends sparsely.
         kv_cache_dim: elements of a row.
         kv_buffer: one tensor a layer, ``(size + page_size, 1, kv_cache_dim) store_dtype``.
 
@@ -47,7 +46,6 @@ class MLATokenToKVPool(TokenKVPool):
         super().__init__(size=size, page_size=page_size, dtype=dtype, layers=layers, device=device)
         self.kv_lora_rank = kv_lora_rank
         self.qk_rope_head_dim = qk_rope_head_dim
-        self.use_nsa = use_nsa
         self.kv_cache_dim = kv_lora_rank + qk_rope_head_dim
         scaled_fp8 = use_nsa and dtype == torch.float8_e4m3fn
         if scaled_fp8 and override_kv_cache_dim is not None:
@@ -80,4 +78,5 @@ class MLATokenToKVPool(TokenKVPool):
     @override
     def get_value_buffer(self, layer_id: int) -> torch.Tensor:
         """Return the latent part of the rows; otherwise as the base class says."""
+        # A strided view: kernels that need contiguous rows must take the key buffer.
         return self.get_key_buffer(layer_id)[..., : self.kv_lora_rank]

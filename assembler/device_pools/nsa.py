@@ -50,7 +50,6 @@ class NSATokenToKVPool(MLATokenToKVPool):
 
     Attributes:
         index_head_dim: elements of an index key.
-        index_buf_size: slots the index covers.
         index_k_with_scale_buffer: one tensor a layer,
             ``((index_buf_size + page_size + 1) // page_size, page_size * 132) uint8``.
 
@@ -101,7 +100,7 @@ class NSATokenToKVPool(MLATokenToKVPool):
                 got=kv_cache_dim,
             )
         self.index_head_dim = index_head_dim
-        self.index_buf_size = index_buf_size
+        # Row 0 is the padding page, as in the rows of tokens.
         page_num = (index_buf_size + page_size + 1) // page_size
         shape = (page_num, index_row_bytes(page_size=page_size, index_head_dim=index_head_dim))
         self.index_k_with_scale_buffer = [

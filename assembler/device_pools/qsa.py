@@ -72,6 +72,7 @@ class QSATokenToKVPool(MHATokenToKVPool):
         self.index_head_dim = index_head_dim
         self.compress_ratio = compress_ratio
         self.index_dtype = index_dtype
+        # With the padding page of the tokens, so that slot // ratio needs no offset.
         shape = ((size + page_size) // compress_ratio, 1, index_head_dim)
         self.index_k_buffer = [device.zeros(shape, index_dtype) for _ in range(layer_num)]
 

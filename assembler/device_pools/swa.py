@@ -20,7 +20,6 @@ class SWAKVPool(KVCache):
     Readers wait at this wrapper, once; the inner pools have no counter.
 
     Attributes:
-        size_swa: usable slots of the window pool.
         full_kv_pool: pool of the full-attention layers, ``size`` slots.
         swa_kv_pool: pool of the window layers, ``size_swa`` slots, with its own head dimensions.
         layers_mapping: global layer id to ``(index in its pool, is_swa)``.
@@ -58,7 +57,6 @@ class SWAKVPool(KVCache):
             layers=PoolLayers(layer_num=layer_num, start_layer=0, end_layer=layer_num - 1),
             device=device,
         )
-        self.size_swa = size_swa
         self.layers_mapping = _layers_mapping(
             full_ids=full_attention_layer_ids, swa_ids=swa_attention_layer_ids
         )
@@ -95,6 +93,8 @@ class SWAKVPool(KVCache):
     @override
     def register_layer_transfer_counter(self, counter: LayerTransferCounter | None) -> None:
         super().register_layer_transfer_counter(counter)
+        # The wrapper has waited; the inner pools number layers otherwise and would wait for a wrong
+        # one.
         self.full_kv_pool.register_layer_transfer_counter(None)
         self.swa_kv_pool.register_layer_transfer_counter(None)
 

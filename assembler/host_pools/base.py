@@ -6,9 +6,9 @@ from typing import ClassVar, Protocol, TypedDict
 
 import torch
 
-from assembler.allocators.free_pages import FreePageList
 from assembler.device.base import Device
 from assembler.errors import PoolError, TransferError
+from assembler.free_pages import FreePageList
 from assembler.geometry import PlaneGeometry, PoolGeometry
 from assembler.host_pools.sizing import check_host_memory
 from assembler.names import Direction, HostLayout, IoBackend, PoolName
@@ -63,8 +63,6 @@ class DevicePool(Protocol):
         size: usable slots.
         page_size: slots in a page.
         layer_num: layers in the pool.
-        start_layer: first global layer id.
-        end_layer: last global layer id, inclusive.
         store_dtype: type the elements are stored as.
         device: the accelerator that holds the buffers.
     """
@@ -72,8 +70,6 @@ class DevicePool(Protocol):
     size: int
     page_size: int
     layer_num: int
-    start_layer: int
-    end_layer: int
     store_dtype: torch.dtype
     device: Device
 
@@ -123,10 +119,7 @@ class HostKVCache(ABC):
         pin_memory: whether the buffers are page-locked.
         allocator_type: name of the memory source. Only the plain one is built in: the field takes
             it too for any name it does not know.
-        dtype: type the mirrored pool stores.
         layer_num: layers in the pool.
-        start_layer: first global layer id.
-        end_layer: last global layer id, inclusive.
         planes: the kinds of row, in the order in which they are moved.
         slots_per_row: slots that one row serves.
         size_per_token: bytes of a slot over all planes and layers.
@@ -158,10 +151,7 @@ class HostKVCache(ABC):
         self.layout = self._checked_layout(memory.layout)
         self.pin_memory = memory.pin_memory
         self.allocator_type = memory.allocator_type
-        self.dtype = device_pool.store_dtype
         self.layer_num = device_pool.layer_num
-        self.start_layer = device_pool.start_layer
-        self.end_layer = device_pool.end_layer
         self.planes = planes
         self.slots_per_row = slots_per_row
         self.size_per_token = bytes_per_slot(planes, slots_per_row, self.layer_num)
@@ -210,6 +200,7 @@ class HostKVCache(ABC):
 
         Order: blocks until the content of ``indices`` is known.
         """
+        # Slots may come from the device: reading them waits for the work that computes them.
         return self._free_page_list.give_back(self.device.to_host(indices))
 
     def available_size(self) -> int:
@@ -240,6 +231,8 @@ class HostKVCache(ABC):
 
         Order: launched on the current stream.
         """
+        # A launch a layer and plane. One event behind the last launch covers them all, because
+        # work of one stream runs in order.
         for layer in range(self.layer_num):
             self._move_layer(
                 direction=Direction.BACKUP,
@@ -288,6 +281,8 @@ class HostKVCache(ABC):
     ) -> None:
         backend = self._checked_backend(io_backend)
         self._check_layer(layer)
+        # Planes of a layer are copied one after the other on one stream: an error in the second
+        # leaves the first copied, so nothing may rely on a half.
         for plane in self.planes:
             buffer = self.plane_buffer(plane.name)
             device_buffer = device_pool.plane_buffer(plane=plane.name, layer=layer)
@@ -325,6 +320,7 @@ class HostKVCache(ABC):
         return self.device.host_empty(shape, dtype, pin_memory=self.pin_memory)
 
     def _checked_layout(self, layout: str) -> HostLayout:
+        # Every layout that some backend moves; which backend is known only when rows are moved.
         possible = {choice for choices in self.layouts.values() for choice in choices}
         if layout not in possible:
             raise PoolError(
@@ -365,4 +361,5 @@ class HostKVCache(ABC):
 
 def bytes_per_slot(planes: tuple[PlaneGeometry, ...], slots_per_row: int, layer_num: int) -> int:
     """Return the bytes of a slot over all planes and layers."""
+    # The rows of a group divide evenly among its slots.
     return sum(plane.row_bytes for plane in planes) // slots_per_row * layer_num

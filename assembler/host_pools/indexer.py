@@ -43,10 +43,8 @@ class NSAIndexerPoolHost(PageHostPool):
     in a page. Slots come from the anchor; this pool's own ``alloc`` has no use in a group.
 
     Attributes:
-        anchor_host: the pool whose slots are used here.
-        indexer_page_num: pages of the buffers, one more than the anchor has.
-        index_k_with_scale_buffer: ``(layer_num, indexer_page_num, page_bytes) uint8`` for
-            ``layer_first``, else ``(indexer_page_num, layer_num, 1, page_bytes) uint8``.
+        index_k_with_scale_buffer: ``(layer_num, page_num + 1, page_bytes) uint8`` for
+            ``layer_first``, else ``(page_num + 1, layer_num, 1, page_bytes) uint8``.
 
     Source: sglang 0.5.12 ``memory_pool_host.py:2306-2592``.
     """
@@ -79,10 +77,9 @@ class NSAIndexerPoolHost(PageHostPool):
                 layout=layout, pin_memory=pin_memory, device=device, allocator_type=allocator_type
             ),
         )
-        self.dtype = torch.uint8
-        self.anchor_host = anchor_host
-        self.indexer_page_num = (self.size + page_size + 1) // page_size
-        self.index_k_with_scale_buffer = self._new_buffer(plane, row_num=self.indexer_page_num)
+        # One page more than the anchor: the field rounds up behind the padding slot.
+        row_num = (self.size + page_size + 1) // page_size
+        self.index_k_with_scale_buffer = self._new_buffer(plane, row_num=row_num)
 
     @override
     def plane_buffer(self, plane: str) -> torch.Tensor:

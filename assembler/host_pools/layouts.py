@@ -1,4 +1,4 @@
-"""Where a row lies in a host buffer, for pools of token rows.
+"""Addresses of rows in a host buffer, for pools of token rows.
 
 ``L`` layers, ``N`` pages of ``P`` slots, ``S = N * P`` slots, ``row`` the shape of one row:
 
@@ -40,6 +40,7 @@ def token_buffer_shape(
         case HostLayout.PAGE_FIRST_DIRECT:
             return (page_num, layer_num, page_size, *row_shape)
         case HostLayout.PAGE_HEAD:
+            # Layers lie inside a slot of a head, so one rank's heads of a page are one block.
             head_num, head_dim = row_shape
             return (page_num, head_num, page_size, layer_num, head_dim)
         case _:
@@ -58,6 +59,8 @@ def layer_rows(*, buffer: torch.Tensor, layout: HostLayout, layer: int) -> torch
         case HostLayout.PAGE_FIRST | HostLayout.PAGE_FIRST_DIRECT:
             return buffer[:, layer]
         case HostLayout.PAGE_HEAD:
+            # Still a view: the strides of page, head and slot are one after the other, so flatten
+            # need not copy. A copy would be moved instead of the buffer.
             return buffer[:, :, :, layer].flatten(0, 2)
         case _:
             assert_never(layout)
@@ -73,6 +76,7 @@ def device_rows(*, buffer: torch.Tensor, layout: HostLayout, page_size: int) -> 
         case HostLayout.LAYER_FIRST | HostLayout.PAGE_FIRST:
             return buffer
         case HostLayout.PAGE_FIRST_DIRECT:
+            # Device buffers have a padding page, and not always a whole one: view() must divide.
             page_num = buffer.shape[0] // page_size
             return buffer[: page_num * page_size].view(page_num, page_size, *buffer.shape[1:])
         case HostLayout.PAGE_HEAD:

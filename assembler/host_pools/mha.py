@@ -105,6 +105,7 @@ class MHATokenToKVPoolHost(TokenHostPool):
     def _new_pair(self, k: PlaneGeometry, v: PlaneGeometry) -> torch.Tensor | list[torch.Tensor]:
         """Return the buffers of two planes: one tensor where they have the same shape."""
         k_shape, v_shape = self._buffer_shape(k), self._buffer_shape(v)
+        # Indexing the first axis gives contiguous views, as kernels need them.
         if k_shape == v_shape:
             return self._empty((2, *k_shape), k.dtype)
         return [self._empty(k_shape, k.dtype), self._empty(v_shape, v.dtype)]

@@ -83,7 +83,7 @@ class MLATokenToKVPoolHost(TokenHostPool):
                 layout=layout, pin_memory=pin_memory, device=device, allocator_type=allocator_type
             ),
         )
-        self.kv_buffer = self._empty(self._buffer_shape(plane), self.dtype)
+        self.kv_buffer = self._empty(self._buffer_shape(plane), plane.dtype)
 
     @override
     def plane_buffer(self, plane: str) -> torch.Tensor:

@@ -56,6 +56,7 @@ class QSAIndexerPoolHost(TokenHostPool):
     ) -> None:
         row_shape = (1, device_pool.index_head_dim)
         plane = PlaneGeometry(name="index_k", row_shape=row_shape, dtype=device_pool.index_dtype)
+        # Slots start at a page, and a page is whole groups: slot // ratio is exact on both sides.
         super().__init__(
             device_pool=device_pool,
             planes=(plane,),

@@ -53,6 +53,7 @@ class Grant:
 
     def give_back(self) -> None:
         """Free everything taken, each with its own function, and restore the transfers."""
+        # Newest first: a transfer that was filled twice must get its first indices back.
         while self._filled:
             transfer, host_indices, device_indices = self._filled.pop()
             transfer.host_indices = host_indices

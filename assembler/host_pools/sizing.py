@@ -41,6 +41,7 @@ def host_page_num(*, subject: str, size: HostSize, device_size: int, size_per_to
     Source: sglang 0.5.12 ``memory_pool_host.py:175-189``.
     """
     if size.host_size > 0:
+        # The width that is declared decides: a row taken for narrower buys too many slots.
         wanted = int(size.host_size * BYTES_PER_GB // size_per_token)
     else:
         wanted = int(device_size * size.host_to_device_ratio)
@@ -66,6 +67,7 @@ def check_host_memory(*, subject: str, requested_bytes: int) -> None:
 
     Source: sglang 0.5.12 ``memory_pool_host.py:191-201``.
     """
+    # "available", not "free": the page cache gives its pages back, pinned memory does not.
     memory = psutil.virtual_memory()
     reserve_bytes = min(RESERVE_BYTES, memory.total // RESERVE_SHARE)
     free_bytes = memory.available - reserve_bytes

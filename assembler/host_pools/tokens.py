@@ -19,9 +19,11 @@ class TokenHostPool(HostKVCache):
     @property
     @override
     def row_map(self) -> RowMap:
+        # Pages before groups: where a page is one block, nothing smaller than a page moves.
         if self.layout is HostLayout.PAGE_FIRST_DIRECT:
             return PageRows(subject=type(self).__name__, page_size=self.page_size)
         if self.layout is HostLayout.PAGE_HEAD:
+            # Every plane of such a pool has the same heads; only their widths may differ.
             head_num, _ = self.planes[0].row_shape
             return HeadRows(head_num=head_num, page_size=self.page_size)
         if self.slots_per_row > 1:

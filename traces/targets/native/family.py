@@ -5,15 +5,18 @@ Nothing here imports torch or a target, so that listing scenarios is instant.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from traces.targets.common.covering import Row
+from traces.targets.common.geometry import RankGeometry
 from traces.targets.common.models import ModelShape, PoolFamily
 from traces.targets.common.scenario import LAYOUTS
 
 if TYPE_CHECKING:
+    import torch
+
+    from assembler.device.base import Device
     from assembler.device_pools.base import TokenKVPool
-    from traces.targets.native.pools import NativeGeometry, TokenPoolArguments
 
 AXES_OF_A_ROW = (
     "builder",
@@ -26,6 +29,18 @@ AXES_OF_A_ROW = (
     "groups",
     "draft",
 )
+
+
+class TokenPoolArguments(TypedDict):
+    """Arguments that the constructor of every token pool takes under the same name."""
+
+    size: int
+    page_size: int
+    dtype: "torch.dtype"
+    layer_num: int
+    start_layer: int
+    end_layer: int
+    device: "Device"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +76,7 @@ class FamilyEntry:
     model: ModelShape
     traits: FamilyTraits
     rows: tuple[tuple[Any, ...], ...]
-    make_pool: "Callable[[NativeGeometry, TokenPoolArguments], TokenKVPool]"
+    make_pool: "Callable[[RankGeometry, TokenPoolArguments], TokenKVPool]"
 
     def scenario_rows(self) -> list[Row]:
         """Return the axes of its scenarios."""

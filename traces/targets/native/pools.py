@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypedDict
 
 import torch
 
@@ -27,6 +26,7 @@ from assembler.params import KVSlotAllocator
 from traces.targets.common.geometry import RankGeometry
 from traces.targets.common.models import PoolFamily
 from traces.targets.native.entries import ENTRIES
+from traces.targets.native.family import TokenPoolArguments
 from traces.targets.native.models import MODELS
 from traces.targets.native.scenarios import GROUPS, INIT_HICACHE, NativeScenario
 
@@ -82,18 +82,6 @@ def _slots(scenario: NativeScenario) -> tuple[int, int, int]:
     return PAGES * page_size, 2 * page_size, page_size
 
 
-class TokenPoolArguments(TypedDict):
-    """Arguments that the constructor of every token pool takes under the same name."""
-
-    size: int
-    page_size: int
-    dtype: torch.dtype
-    layer_num: int
-    start_layer: int
-    end_layer: int
-    device: Device
-
-
 def make_token_pool(
     geometry: NativeGeometry, family: PoolFamily, *, layers: PoolLayers, device: Device
 ) -> TokenKVPool:
@@ -126,7 +114,7 @@ def consecutive_layers(layer_num: int, *, start_layer: int) -> PoolLayers:
     )
 
 
-def _mha_pool(geometry: NativeGeometry, shared: TokenPoolArguments) -> TokenKVPool:
+def _mha_pool(geometry: RankGeometry, shared: TokenPoolArguments) -> TokenKVPool:
     attention = geometry.model.attention
     return MHATokenToKVPool(
         head_num=geometry.kv_heads,
@@ -136,7 +124,7 @@ def _mha_pool(geometry: NativeGeometry, shared: TokenPoolArguments) -> TokenKVPo
     )
 
 
-def _mla_pool(geometry: NativeGeometry, shared: TokenPoolArguments) -> TokenKVPool:
+def _mla_pool(geometry: RankGeometry, shared: TokenPoolArguments) -> TokenKVPool:
     attention = geometry.model.attention
     return MLATokenToKVPool(
         kv_lora_rank=attention.kv_lora_rank,
@@ -147,7 +135,7 @@ def _mla_pool(geometry: NativeGeometry, shared: TokenPoolArguments) -> TokenKVPo
     )
 
 
-def _packed_mla_pool(geometry: NativeGeometry, shared: TokenPoolArguments) -> TokenKVPool:
+def _packed_mla_pool(geometry: RankGeometry, shared: TokenPoolArguments) -> TokenKVPool:
     attention = geometry.model.attention
     if shared["dtype"] != torch.float8_e4m3fn:
         return _mla_pool(geometry, shared)
@@ -160,7 +148,7 @@ def _packed_mla_pool(geometry: NativeGeometry, shared: TokenPoolArguments) -> To
     )
 
 
-def _nsa_pool(geometry: NativeGeometry, shared: TokenPoolArguments) -> TokenKVPool:
+def _nsa_pool(geometry: RankGeometry, shared: TokenPoolArguments) -> TokenKVPool:
     attention = geometry.model.attention
     return NSATokenToKVPool(
         kv_lora_rank=attention.kv_lora_rank,
@@ -172,7 +160,7 @@ def _nsa_pool(geometry: NativeGeometry, shared: TokenPoolArguments) -> TokenKVPo
     )
 
 
-def _latent_width(geometry: NativeGeometry) -> int:
+def _latent_width(geometry: RankGeometry) -> int:
     attention = geometry.model.attention
     return nsa_kv_cache_dim(
         kv_lora_rank=attention.kv_lora_rank,
@@ -182,7 +170,7 @@ def _latent_width(geometry: NativeGeometry) -> int:
     )
 
 
-TOKEN_POOLS: dict[PoolFamily, Callable[[NativeGeometry, TokenPoolArguments], TokenKVPool]] = {
+TOKEN_POOLS: dict[PoolFamily, Callable[[RankGeometry, TokenPoolArguments], TokenKVPool]] = {
     PoolFamily.MHA: _mha_pool,
     PoolFamily.MLA: _mla_pool,
     PoolFamily.PACKED_MLA: _packed_mla_pool,

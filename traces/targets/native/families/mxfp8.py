@@ -2,15 +2,15 @@
 
 from typing import TYPE_CHECKING
 
+from traces.targets.common.geometry import RankGeometry
 from traces.targets.common.models import ModelShape, PoolFamily, mha_rows
-from traces.targets.native.family import FamilyEntry, FamilyTraits
+from traces.targets.native.family import FamilyEntry, FamilyTraits, TokenPoolArguments
 
 if TYPE_CHECKING:
     from assembler.device_pools.base import TokenKVPool
-    from traces.targets.native.pools import NativeGeometry, TokenPoolArguments
 
 
-def make_pool(geometry: "NativeGeometry", shared: "TokenPoolArguments") -> "TokenKVPool":
+def make_pool(geometry: RankGeometry, shared: TokenPoolArguments) -> "TokenKVPool":
     """Return the device pool; 8 heads of 128 over the ranks, 4 scales a head."""
     # Imported late: listing scenarios needs no torch.
     from assembler.device_pools.mxfp8 import MHATokenToKVPoolMXFP8

@@ -2,17 +2,17 @@
 
 from typing import TYPE_CHECKING
 
+from traces.targets.common.geometry import RankGeometry
 from traces.targets.common.models import ModelShape, PoolFamily, mha_rows
-from traces.targets.native.family import FamilyEntry, FamilyTraits
+from traces.targets.native.family import FamilyEntry, FamilyTraits, TokenPoolArguments
 
 if TYPE_CHECKING:
     from assembler.device_pools.base import TokenKVPool
-    from traces.targets.native.pools import NativeGeometry, TokenPoolArguments
 
 COMPRESS_RATIO = 4
 
 
-def make_pool(geometry: "NativeGeometry", shared: "TokenPoolArguments") -> "TokenKVPool":
+def make_pool(geometry: RankGeometry, shared: TokenPoolArguments) -> "TokenKVPool":
     """Return the device pool; the index has one head on every rank."""
     # Imported late: listing scenarios needs no torch.
     import torch

@@ -3,8 +3,8 @@ import threading
 import pytest
 import torch
 
-from assembler.allocators.free_pages import FreePageList
 from assembler.errors import PoolError
+from assembler.free_pages import FreePageList
 
 
 @pytest.fixture
