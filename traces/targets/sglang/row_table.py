@@ -27,11 +27,13 @@ class MovedRows:
     Attributes:
         pool: name of the pool; None where no plane of the stack holds the rows.
         plane: name of the plane.
+        layer: index in the pool.
         num: number of rows.
     """
 
     pool: str | None
     plane: str
+    layer: int
     num: int
 
 
@@ -118,7 +120,7 @@ class RowTable:
         """
         known = self._by_address.get(address)
         if known is None:
-            return MovedRows(pool=None, plane=place.plane, num=len(rows))
+            return MovedRows(pool=None, plane=place.plane, layer=place.layer, num=len(rows))
         own, num = known.tensor[0].nbytes, len(rows)
         pieces, rest = divmod(own, row_bytes)
         per_row, remainder = divmod(row_bytes, own)
@@ -126,7 +128,7 @@ class RowTable:
             num //= pieces
         elif not remainder and (stride == row_bytes or _are_starts(rows, per_row)):
             num *= per_row
-        return MovedRows(pool=known.pool, plane=known.plane, num=num)
+        return MovedRows(pool=known.pool, plane=known.plane, layer=known.layer, num=num)
 
     def _start(self, buffer: RowBuffer) -> int:
         address = buffer.tensor.data_ptr()

@@ -268,7 +268,7 @@ class SglangTarget:
             host_pool=(target if is_backup else source).buffer.pool,
             device_pool=moved.pool,
             plane=moved.plane,
-            layer=place.layer,
+            layer=moved.layer,
             device_slots=device_rows,
             host_slots=values[f"{host}_rows"],
             rows=moved.num,
