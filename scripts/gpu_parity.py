@@ -33,10 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def compare_folders(simulated: Path, real: Path) -> dict[str, GpuComparison]:
-    """Compare every scenario that was played on the GPU.
+    """Compare every scenario that was run on the GPU.
 
     Raises:
-        ToolError: there is none, or the simulation has not played one of them.
+        ToolError: there is none, or the simulation has not run one of them.
     """
     names, known = sorted(golden_names(real)), golden_names(simulated)
     if not names:

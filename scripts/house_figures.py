@@ -61,8 +61,9 @@ NOT_PLACES = ("tests/", "traces/golden/")
 # What `--check` allows for now: rule and number; a rule that is not listed allows none.
 REMAINING = {
     "public class names in several modules": 1,
-    "folder circles": 1,
-    "first docstring lines with a question word": 43,
+    "module circles": 1,
+    "folder circles": 2,
+    "first docstring lines with a question word": 16,
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

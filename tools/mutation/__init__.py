@@ -1,1 +1,1 @@
-"""Measures the net: faults that a refactor can make, one at a time, and harmless refactors."""
+"""Mutation tests of the gate: small faults, one at a time, and harmless refactors."""

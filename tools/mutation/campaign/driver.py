@@ -98,7 +98,7 @@ def run_baseline(
         else:
             results[result.name] = result
     if not results:
-        raise ToolError("scenarios", "must be played", expected="at least one", got=unsupported)
+        raise ToolError("scenarios", "must be run", expected="at least one", got=unsupported)
     # First the cheapest scenario of every builder, then the second cheapest of each, and so on.
     turns: dict[str, int] = {}
     ranked = []
