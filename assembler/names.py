@@ -1,4 +1,4 @@
-"""Closed vocabularies; the values are the strings of sglang 0.5.12 (``hicache_storage.py``)."""
+"""Closed sets of names; the values are the strings of sglang 0.5.12 (``hicache_storage.py``)."""
 
 from enum import StrEnum
 
@@ -23,14 +23,14 @@ class HostLayout(StrEnum):
 
 
 class IoBackend(StrEnum):
-    """How bytes travel: address arithmetic without shape checks, or tensor slice copies."""
+    """A transfer backend: address arithmetic without shape checks, or tensor slice copies."""
 
     KERNEL = "kernel"
     DIRECT = "direct"
 
 
 class WritePolicy(StrEnum):
-    """When a device page is backed up to the host."""
+    """The moment when a device page is backed up to the host."""
 
     WRITE_THROUGH = "write_through"
     WRITE_THROUGH_SELECTIVE = "write_through_selective"
@@ -38,7 +38,7 @@ class WritePolicy(StrEnum):
 
 
 class PoolHitPolicy(StrEnum):
-    """Which pages of a prefix a pool needs: every one, or only the last ones."""
+    """The pages of a prefix that a pool needs: every one, or only the last ones."""
 
     ALL_PAGES = "all_pages"
     TRAILING_PAGES = "trailing_pages"

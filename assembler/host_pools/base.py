@@ -41,7 +41,7 @@ class HostPoolArguments(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostMemory:
-    """Where a host pool keeps its buffers, and in which order of axes.
+    """The memory of a host pool, and the order of axes in it.
 
     Attributes:
         layout: a :class:`~assembler.names.HostLayout` value.
@@ -75,7 +75,7 @@ class DevicePool(Protocol):
 
     @property
     def use_mla(self) -> bool:
-        """Whether keys and values share one latent row."""
+        """True where keys and values share one latent row."""
         ...
 
     @property
@@ -167,7 +167,7 @@ class HostKVCache(ABC):
     @property
     @abstractmethod
     def row_map(self) -> RowMap:
-        """Which rows a slot means in this layout."""
+        """Translation of slots into rows of this layout."""
 
     @abstractmethod
     def plane_buffer(self, plane: str) -> torch.Tensor:

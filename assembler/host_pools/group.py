@@ -22,7 +22,7 @@ EvictFn: TypeAlias = Callable[[int], object]
 
 @dataclass(frozen=True, slots=True)
 class PoolEntry:
-    """One host pool of a group, the device pool it mirrors, and how their slots are had.
+    """One host pool of a group, the device pool it mirrors, and the functions for its slots.
 
     Attributes:
         name: the pool's name, unique in its group.
@@ -30,7 +30,7 @@ class PoolEntry:
         device_pool: where the rows come from and go to.
         layer_mapper: stage-local layer to layer index in the pool; None where it has no layer.
         is_primary_index_anchor: whether this pool owns the group's slot numbers.
-        host_evict_fn: asked once, with the whole number of slots, when the host pool is full.
+        host_evict_fn: called once, with the whole number of slots, when the host pool is full.
         device_evict_fn: the same when the device pool is full.
         device_alloc_fn: takes device slots for a load; None when another pool's are used.
         device_free_fn: gives them back.
@@ -49,7 +49,7 @@ class PoolEntry:
 
 @dataclass(slots=True, eq=False)
 class PoolTransfer:
-    """What one operation moves of one sidecar. Controllers write the missing indices into it.
+    """The part of one operation that moves a sidecar. Controllers write missing indices into it.
 
     Attributes:
         name: the pool.

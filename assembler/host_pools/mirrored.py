@@ -38,7 +38,7 @@ class MirroredPool:
 
     @property
     def owns_slots(self) -> bool:
-        """Whether the rows have slots of their own."""
+        """True for rows that have slots of their own."""
         return self.make_sidecar_host is None
 
     def plane_buffers(self, plane: str) -> list[torch.Tensor]:

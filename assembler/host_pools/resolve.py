@@ -1,4 +1,4 @@
-"""Turns transfers that lack indices into transfers that can move, or leaves no trace at all."""
+"""Resolution of transfers that lack indices: all of their slots are taken, or none."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ class Grant:
         """Allocate ``need`` slots, after one eviction of ``need`` slots when there are too few.
 
         Returns:
-            The slots, or None when they are not to be had.
+            The slots, or None when there are too few.
         """
         slots = alloc(need)
         if slots is None and evict is not None:
