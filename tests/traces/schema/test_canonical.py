@@ -1,5 +1,4 @@
 import os
-import time
 from enum import StrEnum
 
 import pytest
@@ -222,18 +221,10 @@ def test_lone_surrogates_are_refused():
         render(trace_with(value="\ud800"))
 
 
-def test_hundred_thousand_events_render_and_parse_in_about_a_second():
+def test_hundred_thousand_events_come_back():
     trace = trace_with(events=(RECORD,) * 100_000)
 
-    start = time.perf_counter()
-    text = render(trace)
-    rendered = time.perf_counter()
-    assert len(parse(text).events) == 100_000
-    parsed = time.perf_counter()
-
-    # Measured 0.06 s and 0.2 s; the limits leave room for a busy machine.
-    assert rendered - start < 1.0
-    assert parsed - rendered < 2.0
+    assert parse(render(trace)).events == trace.events
 
 
 SITES = Sites(
