@@ -25,7 +25,9 @@ def render(text: str, root: Path) -> str:
     head, marker, _ = text.partition(MARKER)
     if not marker:
         raise ValueError(f"docs/structure.md: marker; expected {MARKER.strip()}, got none")
-    return head + marker + "".join(line for name in PACKAGES for line in _package(root / name, root))
+    return (
+        head + marker + "".join(line for name in PACKAGES for line in _package(root / name, root))
+    )
 
 
 def _package(folder: Path, root: Path) -> Iterator[str]:
