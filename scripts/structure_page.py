@@ -1,7 +1,7 @@
 """Renew the list of modules in docs/structure.md: `python scripts/structure_page.py [--check]`.
 
-The text above the marker is written by hand; below it stands one line for every module, taken from the
-first line of its docstring. `--check` writes nothing and exits with 1 when the list is stale.
+The text above the marker is written by hand; below it stands one line for every module, taken from
+the first line of its docstring. `--check` writes nothing and exits with 1 when the list is stale.
 """
 
 import argparse
