@@ -39,6 +39,7 @@ from traces.targets.sglang.discovery import PACKAGE, SglangRelease, method_defin
 from traces.targets.sglang.memory_map import BufferLocation, MemoryMap
 from traces.targets.sglang.row_table import RowTable
 from traces.targets.sglang.shims import report_copy
+from traces.targets.sglang.shims.kernel_moves import CopiedRows
 from traces.targets.sglang.storage import report_storage_use
 
 _DRAFT = "DRAFT"
@@ -255,13 +256,13 @@ class SglangTarget:
             return None
         host, device = ("target", "source") if is_backup else ("source", "target")
         place = source if is_backup else target
-        device_rows = values[f"{device}_rows"]
+        copied: CopiedRows = values[device]
         moved = self._rows.moved(
             place,
-            address=values[device],
-            stride=values[f"{device}_stride"],
+            address=copied.address,
+            stride=copied.stride,
             row_bytes=values["row_bytes"],
-            rows=device_rows,
+            rows=copied.rows,
         )
         return TransferObservation(
             direction="backup" if is_backup else "load",
@@ -269,16 +270,17 @@ class SglangTarget:
             device_pool=moved.pool,
             plane=moved.plane,
             layer=moved.layer,
-            device_slots=device_rows,
-            host_slots=values[f"{host}_rows"],
+            device_slots=copied.rows,
+            host_slots=values[host].rows,
             rows=moved.num,
-            bytes=values["row_bytes"] * values["source_rows"].numel(),
+            bytes=values["row_bytes"] * copied.rows.numel(),
             backend=values["backend"],
             stream=values["stream"],
         )
 
     def _locate(self, values: Values, side: str) -> BufferLocation:
-        place = self.memory.place(values[side], row_stride=values[f"{side}_stride"])
+        copied: CopiedRows = values[side]
+        place = self.memory.place(copied.address, row_stride=copied.stride)
         if place is None:
             backend = values["backend"]
             raise RecorderError(

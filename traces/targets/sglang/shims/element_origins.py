@@ -10,7 +10,7 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from traces.targets.sglang.shims.footprint import picked_axis
-from traces.targets.sglang.shims.kernel_moves import report_copy
+from traces.targets.sglang.shims.kernel_moves import CopiedRows, report_copy
 from traces.targets.sglang.shims.tracked_storage import StorageTable
 
 _aten = torch.ops.aten
@@ -93,17 +93,11 @@ class ElementOrigins:
         for length in lengths.unique().tolist():
             chosen = starts[lengths == length]
             row_bytes = length * item_bytes
-            source, source_stride, source_rows = _as_rows(origins[chosen], row_bytes)
-            target, target_stride, target_rows = _as_rows(places[chosen], row_bytes)
             report_copy(
                 kernel=kernel,
                 backend="torch",
-                source=source,
-                target=target,
-                source_rows=source_rows,
-                target_rows=target_rows,
-                source_stride=source_stride,
-                target_stride=target_stride,
+                source=_as_rows(origins[chosen], row_bytes),
+                target=_as_rows(places[chosen], row_bytes),
                 row_bytes=row_bytes,
                 stream=stream,
             )
@@ -136,9 +130,9 @@ class ElementOrigins:
         self._origins = {**living, StorageWeakRef(storage): (item_bytes, flat)}
 
 
-def _as_rows(addresses: torch.Tensor, row_bytes: int) -> tuple[int, int, torch.Tensor]:
-    """Return first address, stride and row numbers of runs that begin at some addresses."""
+def _as_rows(addresses: torch.Tensor, row_bytes: int) -> CopiedRows:
+    """Return runs that begin at some addresses as rows of one stride."""
     first = int(addresses.min())
     stride = math.gcd(*(addresses - first).tolist())
     stride = row_bytes if stride == 0 else stride
-    return first, stride, (addresses - first) // stride
+    return CopiedRows(address=first, stride=stride, rows=(addresses - first) // stride)

@@ -36,6 +36,10 @@ class RowAddresses:
         """Return the current row numbers."""
         return self.numbers(self.indices)
 
+    def copied(self) -> "CopiedRows":
+        """Return the rows of a copy that is launched now."""
+        return CopiedRows(address=self.address, stride=self.stride, rows=self.rows())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class KernelMove:
@@ -46,16 +50,24 @@ class KernelMove:
     row_bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CopiedRows:
+    """Row numbers of one side of a copy: row ``r`` begins at ``address + r * stride``.
+
+    ``rows`` is the caller's own index tensor wherever a row is one index.
+    """
+
+    address: int
+    stride: int
+    rows: torch.Tensor
+
+
 def report_copy(
     *,
     kernel: str,
     backend: str,
-    source: int,
-    target: int,
-    source_rows: torch.Tensor,
-    target_rows: torch.Tensor,
-    source_stride: int,
-    target_stride: int,
+    source: CopiedRows,
+    target: CopiedRows,
     row_bytes: int,
     stream: str,
 ) -> None:
@@ -66,18 +78,12 @@ def report_copy(
     Args:
         kernel: name of a kernel, or torch's name of an operation.
         backend: ``kernel`` by address, ``direct`` by slices, ``torch`` by tensor operations.
-        source: address of row 0 on the side that is read.
-        target: address of row 0 on the side that is written.
-        source_rows: row ``r`` begins at ``source + r * source_stride``; the caller's own index
-            tensor wherever a row is one index.
-        target_rows: the same of the other side.
-        source_stride: bytes from one row to the next.
-        target_stride: the same of the other side.
+        source: rows that are read.
+        target: rows that are written, in the same order.
         row_bytes: bytes of a row.
         stream: name of the stream.
     """
-    del kernel, backend, source, target, source_rows, target_rows
-    del source_stride, target_stride, row_bytes, stream
+    del kernel, backend, source, target, row_bytes, stream
 
 
 def report_kernel_move(move: KernelMove, *, kernel: str, backend: str, stream: str) -> None:
@@ -85,12 +91,8 @@ def report_kernel_move(move: KernelMove, *, kernel: str, backend: str, stream: s
     report_copy(
         kernel=kernel,
         backend=backend,
-        source=move.source.address,
-        target=move.target.address,
-        source_rows=move.source.rows(),
-        target_rows=move.target.rows(),
-        source_stride=move.source.stride,
-        target_stride=move.target.stride,
+        source=move.source.copied(),
+        target=move.target.copied(),
         row_bytes=move.row_bytes,
         stream=stream,
     )

@@ -92,8 +92,8 @@ def test_observed_kernel_reports_what_it_moves(name: str, monkeypatch: pytest.Mo
     for report in calls:
         assert report["backend"] == KERNELS[name].backend
         for side in ("source", "target"):
-            rows = report[f"{side}_rows"].cpu()
-            first = report[side] + int(rows.min()) * report[f"{side}_stride"]
+            rows = report[side].rows.cpu()
+            first = report[side].address + int(rows.min()) * report[side].stride
             assert any(start <= first < stop for start, stop in starts)
 
 

@@ -77,7 +77,7 @@ def test_reports_the_bytes_that_change(
             assert call["kernel"] == name
             assert call["backend"] == ("direct" if "direct" in name else "kernel")
             assert call["stream"] == "default"
-            moved_bytes = call["source_rows"].numel() * call["row_bytes"]
+            moved_bytes = call["source"].rows.numel() * call["row_bytes"]
             assert (
                 moved_bytes == len(kernel_expectations.DEVICE_SLOTS) * kernel_expectations.ROW_BYTES
             )
@@ -86,14 +86,12 @@ def test_reports_the_bytes_that_change(
 
 
 def _carry_out(call: dict[str, Any]) -> None:
-    for source, target in zip(
-        call["source_rows"].tolist(), call["target_rows"].tolist(), strict=True
-    ):
-        ctypes.memmove(
-            call["target"] + target * call["target_stride"],
-            call["source"] + source * call["source_stride"],
-            call["row_bytes"],
-        )
+    sources, targets = (
+        (call[side].address + call[side].rows * call[side].stride).tolist()
+        for side in ("source", "target")
+    )
+    for source, target in zip(sources, targets, strict=True):
+        ctypes.memmove(target, source, call["row_bytes"])
 
 
 def _rows(installed: shims.Shims, *, width: int, pin_memory: bool) -> torch.Tensor:

@@ -126,8 +126,9 @@ def test_copies_by_way_of_results_are_reported(
     (call,) = reported
     assert (call["kernel"], call["backend"]) == ("aten.index_copy_.default", "torch")
     assert call["row_bytes"] == 32
-    sources = call["source"] + call["source_rows"] * call["source_stride"]
-    targets = call["target"] + call["target_rows"] * call["target_stride"]
+    sources, targets = (
+        call[side].address + call[side].rows * call[side].stride for side in ("source", "target")
+    )
     assert (sources - pool.data_ptr()).tolist() == [
         (layer * 8 + slot) * 32 for slot in (6, 1) for layer in range(3)
     ]
