@@ -57,14 +57,14 @@ def test_load_has_one_event_for_each_layer(stack):
 
 def test_host_pool_reports_the_layers_of_its_device_pool(stack):
     for host in stack.mirrors.values():
-        assert layers(host) == layers(host.device_pool)
+        assert host.layer_num == host.device_pool.layer_num
 
 
 def test_host_pool_counts_the_bytes_it_holds(stack):
     for host in stack.mirrors.values():
         held = sum(tensor.nbytes for tensor in tensors_of(host))
-        # A row of index keys stands for a page, and the page of slot 0 has one as well.
-        spare_slots = host.page_size if host.slots_per_row > 1 else 0
+        # Where a row of index keys stands for a page, the page of slot 0 has one as well.
+        spare_slots = host.page_size if 1 < host.slots_per_row == host.page_size else 0
         assert held == (host.size + spare_slots) * host.size_per_token
 
 
