@@ -31,10 +31,7 @@ def implies(field: str, values: Sequence[Any], other: str, allowed: Sequence[Any
     """Return the constraint: where ``field`` is one of ``values``, ``other`` is in ``allowed``."""
     premise = {"operator": "in", "left": field, "values": list(values)}
     conclusion = {"operator": "in", "left": other, "values": list(allowed)}
-    return {
-        "operator": "or",
-        "conditions": [{"operator": "not", "condition": premise}, conclusion],
-    }
+    return {"operator": "or", "conditions": [{"operator": "not", "condition": premise}, conclusion]}
 
 
 def builder_constraints(builders: Mapping[str, Sequence[str]]) -> list[Row]:

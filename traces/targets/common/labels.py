@@ -95,8 +95,5 @@ def _access(accessor: Accessor, access: AccessKind) -> RaceAccess:
     if not isinstance(label, OperationLabel):
         label = OperationLabel(label, operation=label, place=None)
     return RaceAccess(
-        operation=label.operation,
-        accessor=label.accessor,
-        on=accessor.timeline.kind,
-        access=access,
+        operation=label.operation, accessor=label.accessor, on=accessor.timeline.kind, access=access
     )

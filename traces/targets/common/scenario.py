@@ -9,11 +9,7 @@ from typing import Any
 
 LAYOUTS = ("layer_first", "page_first", "page_first_direct", "page_head")
 IO_BACKENDS = ("kernel", "direct")
-WRITE_POLICIES = {
-    "write_through_selective": "wts",
-    "write_back": "wb",
-    "write_through": "wt",
-}
+WRITE_POLICIES = {"write_through_selective": "wts", "write_back": "wb", "write_through": "wt"}
 """Write policies in the order in which covering arrays prefer them, with their short names."""
 SIZINGS = ("ratio", "gb")
 

@@ -20,12 +20,7 @@ from traces.targets.common.models import AttentionShape, PoolFamily
 from traces.targets.common.runtime import open_device
 from traces.targets.native.builders import make_params, make_server_args
 from traces.targets.native.errors import NativeScenarioError
-from traces.targets.native.pools import (
-    NativeGeometry,
-    geometry_of,
-    make_device_pools,
-    rank_groups,
-)
+from traces.targets.native.pools import NativeGeometry, geometry_of, make_device_pools, rank_groups
 from traces.targets.native.scenarios import RefusalScenario
 
 AnyPool: TypeAlias = Any

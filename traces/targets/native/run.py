@@ -27,10 +27,7 @@ class ScenarioScript(Protocol):
 
 
 def run_scenario(
-    scenario: Scenario,
-    *,
-    device: str,
-    on_script: Callable[[ScenarioScript], None] = lambda _: None,
+    scenario: Scenario, *, device: str, on_script: Callable[[ScenarioScript], None] = lambda _: None
 ) -> Recording:
     """Run ``scenario`` on the native target and return the recording.
 

@@ -97,10 +97,7 @@ class StackInvariants:
             self._check_owner(f"host {component}", pool, taken)
 
     def _check_owner(
-        self,
-        what: str,
-        owner: SlotAllocator | HostKVCache,
-        taken: list[torch.Tensor],
+        self, what: str, owner: SlotAllocator | HostKVCache, taken: list[torch.Tensor]
     ) -> None:
         reserved = [one.slots for one in self._model.reserved if one.owner is owner]
         slots = [slot for part in (*taken, *reserved) for slot in part.tolist()]
