@@ -7,6 +7,7 @@ really touches.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 
@@ -42,17 +43,18 @@ class MemoryAccess:
     rows: StridedRows | None
 
 
+Accesses: TypeAlias = tuple[MemoryAccess, ...]
+
+
 def tensor_access(tensor: torch.Tensor) -> MemoryAccess:
     """Return the access to every element of ``tensor``."""
     return MemoryAccess(tensor=tensor, rows=None)
 
 
 def row_access(tensor: torch.Tensor, numbers: Callable[[], torch.Tensor]) -> MemoryAccess:
-    """Return the access to some rows along the first axis of ``tensor``.
+    """Return the access to some contiguous rows of ``tensor``: ``(row_num, *row_shape)``.
 
-    Args:
-        tensor: ``(row_num, *row_shape)``, each row contiguous.
-        numbers: returns the row numbers; called when the operation runs.
+    ``numbers`` returns the row numbers; it is called when the operation runs.
     """
     item_bytes = tensor.element_size()
     rows = StridedRows(

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 
 import torch
 
-from assembler.device.access import MemoryAccess
+from assembler.device.access import Accesses
 from assembler.device.host_threads.os_scheduler import OsThreadScheduler
 from assembler.device.host_threads.thread_group import ThreadGroup
 
@@ -147,20 +147,15 @@ class Device(ABC):
 
     @abstractmethod
     def launch(
-        self,
-        operation: Callable[[], None],
-        *,
-        label: str,
-        reads: tuple[MemoryAccess, ...],
-        writes: tuple[MemoryAccess, ...],
+        self, operation: Callable[[], None], *, label: str, reads: Accesses, writes: Accesses
     ) -> None:
         """Enqueue ``operation`` on the current stream.
 
         Args:
             operation: moves bytes with tensor operations; must not touch the host otherwise.
             label: names the operation in races and traces (``load KV.kv layer 2``).
-            reads: everything the operation reads.
-            writes: everything the operation writes.
+            reads: all memory that it reads.
+            writes: all memory that it writes.
 
         Order: takes effect after the current stream's earlier work, at a time of the device's
         choosing; the caller may rely on it only after synchronising. Where pageable host memory is
@@ -168,17 +163,10 @@ class Device(ABC):
         is read at launch, and writing to it is done when this returns.
         """
 
-    def host_access(
-        self, *, label: str, reads: tuple[MemoryAccess, ...], writes: tuple[MemoryAccess, ...]
-    ) -> None:
-        """Declare that the host itself touches memory that device work may touch too.
+    def host_access(self, *, label: str, reads: Accesses, writes: Accesses) -> None:
+        """Declare, just before it, that the host touches memory that device work may touch too.
 
-        Does nothing except on a device that detects races. Call it just before the access.
-
-        Args:
-            label: names the access in races.
-            reads: everything it reads.
-            writes: everything it writes.
+        Does nothing except on a device that detects races, which are named by ``label``.
         """
         del label, reads, writes
 

@@ -10,7 +10,7 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from typing_extensions import override
 
-from assembler.device.access import MemoryAccess
+from assembler.device.access import Accesses
 from assembler.device.base import Device, Event, Stream
 
 
@@ -111,12 +111,7 @@ class CpuDevice(Device):
 
     @override
     def launch(
-        self,
-        operation: Callable[[], None],
-        *,
-        label: str,
-        reads: tuple[MemoryAccess, ...],
-        writes: tuple[MemoryAccess, ...],
+        self, operation: Callable[[], None], *, label: str, reads: Accesses, writes: Accesses
     ) -> None:
         del label, reads, writes
         operation()

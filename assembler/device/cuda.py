@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from typing_extensions import override
 
-from assembler.device.access import MemoryAccess
+from assembler.device.access import Accesses
 from assembler.device.base import Device, Event, Stream
 from assembler.errors import OutOfDeviceMemoryError, PoolError
 
@@ -168,12 +168,7 @@ class CudaDevice(Device):
 
     @override
     def launch(
-        self,
-        operation: Callable[[], None],
-        *,
-        label: str,
-        reads: tuple[MemoryAccess, ...],
-        writes: tuple[MemoryAccess, ...],
+        self, operation: Callable[[], None], *, label: str, reads: Accesses, writes: Accesses
     ) -> None:
         del label
         operation()

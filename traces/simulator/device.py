@@ -7,24 +7,18 @@ from collections.abc import Callable
 import torch
 from typing_extensions import override
 
-from assembler.device.access import MemoryAccess, tensor_access
+from assembler.device.access import Accesses, MemoryAccess, tensor_access
 from assembler.device.base import Device, Event, Stream
 from assembler.device.host_threads.thread_group import ThreadGroup
 from assembler.errors import PoolError
-from traces.simulator.device_call_lock import DeviceCallLock
-from traces.simulator.errors import RaceError
-from traces.simulator.execution import QueueExecutor
-from traces.simulator.launch_sites import find_launch_site
 from traces.simulator.memory import MemoryKind, SimulatedMemory
-from traces.simulator.ordering import StreamOrder
-from traces.simulator.queues import QueuedOperation
+from traces.simulator.queues import QueuedOperation, QueueExecutor
 from traces.simulator.race_detector import RaceDetector
-from traces.simulator.races import Accessor, Race
+from traces.simulator.races import Accessor, Race, RaceError, find_launch_site
 from traces.simulator.schedule import Schedule
-from traces.simulator.streams import SimEvent, SimStream, require_stream
-from traces.simulator.thread_scheduler import SimulatedThreadScheduler
-from traces.simulator.timelines import TimelineRegistry
-from traces.simulator.vector_clocks import Timeline, VectorClock
+from traces.simulator.streams import SimEvent, SimStream, StreamOrder, require_stream
+from traces.simulator.thread_scheduler import DeviceCallLock, SimulatedThreadScheduler
+from traces.simulator.vector_clocks import Timeline, TimelineRegistry, VectorClock
 
 
 class _CurrentSimStream(threading.local):
@@ -60,10 +54,6 @@ class SimDevice(Device):
         schedule: decides what runs when.
         capacity_bytes: of device memory; None for no limit.
         raise_races: whether to raise a race when it is found.
-
-    Attributes:
-        schedule: the decisions so far.
-        memory: allocated storages; makes allocations fail.
     """
 
     kind = "sim"
@@ -79,7 +69,7 @@ class SimDevice(Device):
         self._calls = DeviceCallLock()
         self._timelines = TimelineRegistry()
         self._launches = itertools.count()
-        self._execution = QueueExecutor(schedule=schedule, check=self._check_operation)
+        self._execution = QueueExecutor(schedule=schedule, check=self._check)
         self._order = StreamOrder(
             calls=self._calls, execution=self._execution, timelines=self._timelines
         )
@@ -100,7 +90,7 @@ class SimDevice(Device):
     def zeros(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         with self._calls:
             tensor = self.memory.allocate(shape, dtype, kind=MemoryKind.DEVICE).zero_()
-            self._enqueue_done(label="fill with zeros", reads=(), writes=(tensor_access(tensor),))
+            self._enqueue_written(tensor, label="fill with zeros")
             return tensor
 
     @override
@@ -147,12 +137,7 @@ class SimDevice(Device):
 
     @override
     def launch(
-        self,
-        operation: Callable[[], None],
-        *,
-        label: str,
-        reads: tuple[MemoryAccess, ...],
-        writes: tuple[MemoryAccess, ...],
+        self, operation: Callable[[], None], *, label: str, reads: Accesses, writes: Accesses
     ) -> None:
         with self._calls:
             # cudaMemcpyAsync stages pageable memory through a pinned buffer: the host has read the
@@ -171,9 +156,7 @@ class SimDevice(Device):
             self._execution.offer()
 
     @override
-    def host_access(
-        self, *, label: str, reads: tuple[MemoryAccess, ...], writes: tuple[MemoryAccess, ...]
-    ) -> None:
+    def host_access(self, *, label: str, reads: Accesses, writes: Accesses) -> None:
         with self._calls:
             self._execution.offer()
             self._touch(label=label, reads=reads, writes=writes)
@@ -189,7 +172,7 @@ class SimDevice(Device):
             # torch would compute with the indices before the simulated copy ran: copy the bytes
             # now, and record only the ordering.
             copied.copy_(indices)
-            self._enqueue_done(label="copy indices", reads=(), writes=(tensor_access(copied),))
+            self._enqueue_written(copied, label="copy indices")
             return copied
 
     @override
@@ -237,38 +220,33 @@ class SimDevice(Device):
     def _current(self) -> SimStream:
         return self._default_stream if self._thread.stream is None else self._thread.stream
 
-    def _enqueue_done(
-        self, *, label: str, reads: tuple[MemoryAccess, ...], writes: tuple[MemoryAccess, ...]
-    ) -> None:
-        """Enqueue work whose bytes are already in place."""
-        self._enqueue(lambda: None, label=label, reads=reads, writes=writes)
+    def _enqueue_written(self, tensor: torch.Tensor, *, label: str) -> None:
+        """Enqueue work whose bytes are already in place in ``tensor``."""
+        self._enqueue(lambda: None, label=label, reads=(), writes=(tensor_access(tensor),))
         self._execution.offer()
 
     def _enqueue(
-        self,
-        run: Callable[[], object],
-        *,
-        label: str,
-        reads: tuple[MemoryAccess, ...],
-        writes: tuple[MemoryAccess, ...],
+        self, run: Callable[[], object], *, label: str, reads: Accesses, writes: Accesses
     ) -> VectorClock:
         queue = self._current().queue
         clock = self._order.advance(queue)
-        timeline = queue.timeline
-        accessor = self._new_accessor(timeline, step=clock[timeline.number], label=label)
-        operation = QueuedOperation(
-            run=run, accessor=accessor, clock=clock, reads=reads, writes=writes
+        accessor = self._new_accessor(
+            queue.timeline, step=clock[queue.timeline.number], label=label
         )
-        queue.push(operation)
+        queue.push(
+            QueuedOperation(run=run, accessor=accessor, clock=clock, reads=reads, writes=writes)
+        )
         return clock
 
-    def _touch(
-        self, *, label: str, reads: tuple[MemoryAccess, ...], writes: tuple[MemoryAccess, ...]
-    ) -> None:
+    def _touch(self, *, label: str, reads: Accesses, writes: Accesses) -> None:
         """Check an access by this host thread for races."""
         host = self._timelines.host()
         accessor = self._new_accessor(host, step=host.step(), label=label)
-        self._check(accessor, host.clock, reads, writes)
+        self._check(
+            QueuedOperation(
+                run=lambda: None, accessor=accessor, clock=host.clock, reads=reads, writes=writes
+            )
+        )
 
     def _new_accessor(self, timeline: Timeline, *, step: int, label: str) -> Accessor:
         order = next(self._launches)
@@ -276,22 +254,11 @@ class SimDevice(Device):
             timeline=timeline, step=step, order=order, label=label, site=find_launch_site()
         )
 
-    def _check(
-        self,
-        accessor: Accessor,
-        clock: VectorClock,
-        reads: tuple[MemoryAccess, ...],
-        writes: tuple[MemoryAccess, ...],
-    ) -> None:
-        found = self._detector.check(accessor=accessor, clock=clock, reads=reads, writes=writes)
+    def _check(self, operation: QueuedOperation) -> None:
+        found = self._detector.check(operation)
         if found and self._raise_races:
-            race = found[0]
-            raise RaceError(
-                "race", "conflicting accesses must be ordered", expected="an edge", got=race
-            )
-
-    def _check_operation(self, operation: QueuedOperation) -> None:
-        self._check(operation.accessor, operation.clock, operation.reads, operation.writes)
+            rule = "conflicting accesses must be ordered"
+            raise RaceError("race", rule, expected="an edge", got=found[0])
 
     def _reset_clocks(self) -> None:
         """Forget the past: all of it happened before anything that follows."""

@@ -7,6 +7,7 @@ to test whether each earlier access is known to have happened before.
 from assembler.device.access import MemoryAccess
 from traces.simulator.byte_spans import byte_spans_of
 from traces.simulator.memory import SimulatedMemory
+from traces.simulator.queues import QueuedOperation
 from traces.simulator.races import AccessKind, Accessor, Race
 from traces.simulator.shadow_memory import ByteState, ShadowMemory
 from traces.simulator.vector_clocks import VectorClock, has_happened
@@ -25,27 +26,13 @@ class RaceDetector:
         self._shadows: dict[int, ShadowMemory] = {}
         self._reported: set[tuple[int, ...]] = set()
 
-    def check(
-        self,
-        *,
-        accessor: Accessor,
-        clock: VectorClock,
-        reads: tuple[MemoryAccess, ...],
-        writes: tuple[MemoryAccess, ...],
-    ) -> list[Race]:
-        """Record the accesses of ``accessor`` and return the races it is part of.
-
-        Args:
-            accessor: the operation or host access.
-            clock: steps that happened before it, its own included.
-            reads: memory it reads.
-            writes: memory it writes.
-        """
+    def check(self, operation: QueuedOperation) -> list[Race]:
+        """Record the accesses of an operation and return the races it is part of."""
         found: list[Race] = []
-        for access in reads:
-            self._visit(access, "read", accessor, clock, found)
-        for access in writes:
-            self._visit(access, "write", accessor, clock, found)
+        for access in operation.reads:
+            self._visit(access, "read", operation, found)
+        for access in operation.writes:
+            self._visit(access, "write", operation, found)
         self.races.extend(found)
         return found
 
@@ -55,13 +42,9 @@ class RaceDetector:
         self._reported.clear()
 
     def _visit(
-        self,
-        access: MemoryAccess,
-        verb: AccessKind,
-        accessor: Accessor,
-        clock: VectorClock,
-        found: list[Race],
+        self, access: MemoryAccess, verb: AccessKind, operation: QueuedOperation, found: list[Race]
     ) -> None:
+        accessor, clock = operation.accessor, operation.clock
         number = self._memory.number(access.tensor)
         shadow = self._shadow(number)
 
@@ -76,17 +59,17 @@ class RaceDetector:
                     pair = sorted(
                         [(earlier, earlier_verb), (accessor, verb)], key=lambda side: side[0].order
                     )
-                    (first, first_verb), (second, second_verb) = pair
-                    race = Race(
-                        first=first,
-                        first_kind=first_verb,
-                        second=second,
-                        second_kind=second_verb,
-                        buffer=self._memory.describe(access.tensor),
-                        first_byte=first_byte,
-                        stop_byte=stop_byte,
+                    found.append(
+                        Race(
+                            first=pair[0][0],
+                            first_kind=pair[0][1],
+                            second=pair[1][0],
+                            second_kind=pair[1][1],
+                            buffer=self._memory.describe(access.tensor),
+                            first_byte=first_byte,
+                            stop_byte=stop_byte,
+                        )
                     )
-                    found.append(race)
             # An ordered write makes earlier accesses irrelevant; unordered ones stay, so that a
             # third access is compared with both.
             if verb == "write":

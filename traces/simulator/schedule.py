@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from typing_extensions import override
 
-from traces.simulator.errors import ReplayError
+from assembler.errors import HiCacheError
 
 # Queries of unfinished work after which that work runs: a host that polls must see progress some
 # day, as on a GPU.
@@ -20,6 +20,10 @@ _DecisionT = TypeVar("_DecisionT")
 _NO_STREAM = "-"
 _THREAD_PREFIX = "@"
 _DECISION = re.compile(r"(-|@?[0-9]+)(?:\*([0-9]+))?")
+
+
+class ReplayError(HiCacheError, RuntimeError):
+    """A program asks for other decisions than the log of a schedule has."""
 
 
 class SchedulePolicy(StrEnum):

@@ -1,8 +1,8 @@
-"""Host threads that take turns: one runs at a time, the schedule chooses the next."""
+"""Host threads that take turns at the calls of a device: the schedule chooses the next."""
 
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from typing_extensions import override
 
@@ -13,15 +13,51 @@ from assembler.device.host_threads.thread_scheduler import (
     ThreadWait,
 )
 from assembler.errors import DeadlockError, HiCacheError, HostThreadError
-from traces.simulator.device_call_lock import DeviceCallLock
-from traces.simulator.execution import QueueExecutor
-from traces.simulator.queues import StreamQueue
+from traces.simulator.queues import QueueExecutor, StreamQueue
 from traces.simulator.schedule import POLLS_BEFORE_PROGRESS, Schedule
-from traces.simulator.timelines import TimelineRegistry
-from traces.simulator.vector_clocks import VectorClock
+from traces.simulator.vector_clocks import TimelineRegistry, VectorClock
 
 # Queries in a row, with no other call in between, that count as a deadlock.
 _MAX_IDLE_POLLS = 1000
+
+
+class DeviceCallLock:
+    """Lets one host thread at a time in: by a lock, or by a scheduler while one is set.
+
+    Entering may nest. With a scheduler, another thread may run first at the outermost entry.
+
+    Attributes:
+        scheduler: of the open thread group; None without one.
+    """
+
+    def __init__(self) -> None:
+        self.scheduler: SimulatedThreadScheduler | None = None
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        scheduler = self.scheduler
+        if scheduler is not None:
+            # The scheduled thread needs no lock, and must not keep one while others run.
+            self._lock.release()
+            scheduler.enter()
+
+    def __exit__(self, *_: object) -> None:
+        if self.scheduler is None:
+            self._lock.release()
+        else:
+            self.scheduler.leave()
+
+    @contextmanager
+    def without_scheduling(self) -> Iterator[None]:
+        """Run a read-only query under the lock, without a scheduling point."""
+        with self._lock:
+            yield
+
+    def poll(self) -> None:
+        """Report that the calling thread queried work that is not done."""
+        if self.scheduler is not None:
+            self.scheduler.poll()
 
 
 class SimulatedThreadScheduler(ThreadScheduler):

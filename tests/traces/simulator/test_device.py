@@ -12,7 +12,7 @@ from assembler.errors import (
     PoolError,
 )
 from traces.simulator import ReplayedSchedule, Schedule, SchedulePolicy, SimDevice
-from traces.simulator.errors import ReplayError
+from traces.simulator.schedule import ReplayError
 
 
 def new_device(policy="latest", *, seed=0, capacity_bytes=None, raise_races=False):

@@ -8,7 +8,7 @@ import torch
 
 from assembler.device import row_access, tensor_access
 from tests.traces.simulator.test_device import copy, new_device, put, settled_zeros
-from traces.simulator.errors import RaceError
+from traces.simulator.races import RaceError
 
 
 @pytest.fixture

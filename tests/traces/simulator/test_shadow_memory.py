@@ -2,8 +2,7 @@ import random
 
 import numpy as np
 
-from traces.simulator.launch_sites import LaunchSite
-from traces.simulator.races import Accessor
+from traces.simulator.races import Accessor, LaunchSite
 from traces.simulator.shadow_memory import ByteState, ShadowMemory
 from traces.simulator.vector_clocks import Timeline
 

@@ -12,7 +12,7 @@ from tests.traces.simulator.enumeration import executions
 from tests.traces.simulator.test_device import copy, new_device, put, settled_zeros
 from tests.traces.simulator.test_thread_group import fail, in_block
 from traces.simulator import ReplayedSchedule, SchedulePolicy, SimDevice
-from traces.simulator.errors import ReplayError
+from traces.simulator.schedule import ReplayError
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from assembler.device import MemoryAccess, row_access
+from assembler.device import Accesses, row_access
 from traces.targets.common.content import RowBuffer
 from traces.targets.common.labels import ATTENTION, BufferPlace, OperationLabel
 
@@ -23,12 +23,7 @@ class DeviceLauncher(Protocol):
         """Return an index tensor in device memory."""
 
     def launch(
-        self,
-        operation: Callable[[], None],
-        *,
-        label: str,
-        reads: tuple[MemoryAccess, ...],
-        writes: tuple[MemoryAccess, ...],
+        self, operation: Callable[[], None], *, label: str, reads: Accesses, writes: Accesses
     ) -> None:
         """Enqueue an operation on the current stream."""
 
