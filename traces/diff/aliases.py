@@ -5,27 +5,17 @@ rename is one cause and hides no other.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from traces.schema.model import (
-    Argument,
-    Call,
-    Digest,
-    DigestRecord,
-    Event,
-    Race,
-    Recording,
-    RoundTrip,
-    Sites,
-    Trace,
-    Transfer,
-)
+from traces.schema import model
+from traces.schema.model import Call, Recording, Sites, Trace
 from traces.schema.verdict import Cause, Kind, Level
 
+_R = TypeVar("_R", bound=msgspec.Struct)
 _LABEL = re.compile(r"([A-Za-z_]\w*)((?:\.\w+)?(?:#\d+)?)")
 _OWNER = re.compile(r"(device|host)\.([A-Za-z_]\w*)(.*)", re.DOTALL)
 
@@ -88,47 +78,24 @@ class _Renamer:
         return msgspec.structs.replace(
             trace,
             calls=tuple(self._call(call) for call in trace.calls),
-            tensors=tuple(
-                msgspec.structs.replace(
-                    tensor,
-                    owner=self._owner(tensor.owner),
-                    object=self._label(tensor.object),
-                    pool=self._label(tensor.pool),
-                    name=self._buffer(tensor.name),
-                    planes=tuple(self._plane(plane) for plane in tensor.planes),
-                    aliases=self._owner(tensor.aliases),
-                )
-                for tensor in trace.tensors
-            ),
-            events=tuple(self._event(event) for event in trace.events),
-            digests=tuple(self._digest(digest) for digest in trace.digests),
+            tensors=tuple(map(self._record, trace.tensors)),
+            events=tuple(map(self._record, trace.events)),
+            digests=tuple(map(self._record, trace.digests)),
         )
 
-    def _event(self, event: Event) -> Event:
-        match event:
-            case Transfer():
-                return msgspec.structs.replace(event, plane=self._plane(event.plane))
-            case Race():
-                text, buffer = self._plane(event.text), self._plane(event.buffer)
-                return msgspec.structs.replace(event, text=text, buffer=buffer)
-            case _:
-                return event
-
-    def _digest(self, digest: DigestRecord) -> DigestRecord:
-        if isinstance(digest, RoundTrip):
-            return msgspec.structs.replace(digest, plane=self._plane(digest.plane))
-        if not isinstance(digest, Digest):
-            return digest
-        return msgspec.structs.replace(digest, owner=self._plane(digest.owner))
+    def _record(self, record: _R) -> _R:
+        rules = _NAME_FIELDS.get(type(record), {})
+        renamed = {name: rule(self, getattr(record, name)) for name, rule in rules.items()}
+        return msgspec.structs.replace(record, **renamed) if renamed else record
 
     def sites(self, sites: Sites) -> Sites:
         return msgspec.structs.replace(
             sites,
-            calls={self._label(label): site for label, site in sites.calls.items()},
-            definitions={self._label(name): site for name, site in sites.definitions.items()},
+            calls={self.label(label): site for label, site in sites.calls.items()},
+            definitions={self.label(name): site for name, site in sites.definitions.items()},
             defaults={
-                self._label(callee): {
-                    self._parameter(self._label(callee), name): value
+                self.label(callee): {
+                    self._parameter(self.label(callee), name): value
                     for name, value in defaults.items()
                 }
                 for callee, defaults in sites.defaults.items()
@@ -136,33 +103,24 @@ class _Renamer:
         )
 
     def _call(self, call: Call) -> Call:
-        callee = self._label(call.callee)
-        return msgspec.structs.replace(
-            call,
-            call=self._label(call.call),
-            parent=self._label(call.parent),
-            caller=self._label(call.caller),
-            callee=callee,
-            arguments=tuple(
-                Argument(
-                    name=self._parameter(callee, argument.name),
-                    value=self._value(argument.value),
-                    given=argument.given,
-                )
-                for argument in call.arguments
-            ),
-            returns=self._value(call.returns),
+        named = self._record(call)
+        arguments = tuple(
+            msgspec.structs.replace(
+                item, name=self._parameter(named.callee, item.name), value=self.value(item.value)
+            )
+            for item in call.arguments
         )
+        return msgspec.structs.replace(named, arguments=arguments)
 
-    def _value(self, value: Any) -> Any:  # noqa: ANN401 - plain JSON
+    def value(self, value: Any) -> Any:  # noqa: ANN401 - plain JSON
         if isinstance(value, dict):
             return {
-                key: self._label(item) if key == "ref" else self._value(item)
+                key: self.label(item) if key == "ref" else self.value(item)
                 for key, item in value.items()
             }
-        return [self._value(item) for item in value] if isinstance(value, list) else value
+        return [self.value(item) for item in value] if isinstance(value, list) else value
 
-    def _label(self, label: str) -> str:
+    def label(self, label: str) -> str:
         found = _LABEL.fullmatch(label)
         if found is None or found[1] not in self.aliases.callees:
             return label
@@ -170,21 +128,22 @@ class _Renamer:
         self.used.add((found[1], new))
         return f"{new}{found[2]}"
 
-    def _owner(self, owner: str) -> str:
+    def owner(self, owner: str) -> str:
         found = _OWNER.fullmatch(owner)
         if found is None:
             return owner
         name = self.aliases.callees.get(found[2], found[2])
         return f"{found[1]}.{name}{found[3]}"
 
-    def _buffer(self, name: str) -> str:
+    def buffer(self, name: str) -> str:
         return re.sub(r"\w+", lambda word: self.aliases.buffers.get(word[0], word[0]), name)
 
-    def _plane(self, text: str) -> str:
-        def newest(word: re.Match[str]) -> str:
-            return self.aliases.buffers.get(word[0], word[0]).rpartition(".")[2]
+    def plane(self, text: str) -> str:
+        newest = self.aliases.buffers
+        return re.sub(r"\w+", lambda word: newest.get(word[0], word[0]).rpartition(".")[2], text)
 
-        return re.sub(r"\w+", newest, text)
+    def planes(self, planes: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(self.plane, planes))
 
     def _parameter(self, callee: str, name: str) -> str:
         known = self.aliases.parameters
@@ -192,3 +151,27 @@ class _Renamer:
         if new != name:
             self.used.add((f"{callee}.{name}", f"{callee}.{new}"))
         return new
+
+
+_NAME_FIELDS: Mapping[type, Mapping[str, Callable[[_Renamer, Any], Any]]] = {
+    Call: {
+        "call": _Renamer.label,
+        "parent": _Renamer.label,
+        "caller": _Renamer.label,
+        "callee": _Renamer.label,
+        "returns": _Renamer.value,
+    },
+    model.TensorRecord: {
+        "owner": _Renamer.owner,
+        "object": _Renamer.label,
+        "pool": _Renamer.label,
+        "name": _Renamer.buffer,
+        "planes": _Renamer.planes,
+        "aliases": _Renamer.owner,
+    },
+    model.Transfer: {"plane": _Renamer.plane},
+    model.Race: {"text": _Renamer.plane, "buffer": _Renamer.plane},
+    model.RoundTrip: {"plane": _Renamer.plane},
+    model.Digest: {"owner": _Renamer.plane},
+}
+"""The fields of records that hold names, with their translation."""

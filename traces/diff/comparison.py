@@ -15,11 +15,7 @@ from traces.diff.compare.events import (
     EventFamily,
     without_unshared_reads,
 )
-from traces.diff.compare.results import (
-    digest_differences,
-    ending_differences,
-    returned_differences,
-)
+from traces.diff.compare.results import digest_differences, ending_differences, returned_differences
 from traces.diff.compare.structure import calls_with_new_caller, reordered_calls
 from traces.diff.compare.tensors import tensor_differences
 from traces.diff.differences import Difference, DiffLayer
@@ -46,28 +42,19 @@ def diff(base: Recording | Trace, head: Recording | Trace) -> tuple[Cause, ...]:
 
 
 def compare_sides(
-    base: Mapping[str, Recording],
-    head: Mapping[str, Recording],
-    *,
-    aliases: Aliases = NO_ALIASES,
+    base: Mapping[str, Recording], head: Mapping[str, Recording], *, aliases: Aliases = NO_ALIASES
 ) -> tuple[Cause, ...]:
     """Return the causes why two sides differ, merged over their scenarios.
 
-    A scenario that only one side has is ``scenario_added`` or ``scenario_removed``.
-
-    Args:
-        base: recordings by scenario.
-        head: recordings by scenario.
-        aliases: names of the target that changed from release to release.
+    A scenario that only one side has is ``scenario_added`` or ``scenario_removed``. Both sides are
+    brought to the newest names of ``aliases``.
     """
     causes: dict[str, tuple[Cause, ...]] = {}
     for name in sorted(base.keys() & head.keys()):
         old, old_names = aliases.applied(base[name])
         new, new_names = aliases.applied(head[name])
-        causes[name] = (
-            *diff(*without_unshared_reads(old, new)),
-            *alias_causes(old_names, new_names),
-        )
+        renames = alias_causes(old_names, new_names)
+        causes[name] = (*diff(*without_unshared_reads(old, new)), *renames)
     for name in sorted(base.keys() ^ head.keys()):
         causes[name] = (_unmatched_scenario(name, removed=name in base),)
     return merge_causes(causes)

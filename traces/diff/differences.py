@@ -9,6 +9,8 @@ from traces.schema.model import Location
 from traces.schema.verdict import Consequence, Kind, Level
 
 SIGNATURE_KINDS = (Kind.PARAMETER_ADDED, Kind.PARAMETER_REMOVED)
+TAKEN_KINDS = (Kind.ARGUMENT_DROPPED, Kind.PARAMETER_REMOVED)
+GIVEN_KINDS = (Kind.ARGUMENT_ADDED, Kind.PARAMETER_ADDED)
 
 
 class DiffLayer(IntEnum):
@@ -29,8 +31,6 @@ class ArgumentChange:
     Attributes:
         name: as the head spells it; as the base does when the head lacks it.
         parameter: ``name``, dotted down to the one field that differs.
-        before: None for absent.
-        after: None for absent.
         effective: whether the callee gets another value; false when only *given* or *defaulted*
             differ, or for a parameter that came or went and was never given.
         by_default: whether the callee's default filled in both values: the default differs.
@@ -58,9 +58,8 @@ class ArgumentChange:
 
     def has_values_of(self, other: "ArgumentChange", references: ReferenceMap) -> bool:
         """Return whether both values are those of another change."""
-        return same_value(self.before, other.before, references) and same_value(
-            self.after, other.after, references
-        )
+        both = ((self.before, other.before), (self.after, other.after))
+        return all(same_value(mine, its, references) for mine, its in both)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -75,7 +74,6 @@ class Difference:
             patterns are counted together.
         pool: pool name it belongs to, ``KV``; empty for none.
         base_call: label of the call of the base it concerns, or whose object; empty for none.
-        head_call: as ``base_call``, in the head.
         truncated: whether it is missing only because the other side ended early.
         argument: the fault, when it is an argument; None for another kind of fault.
         can_explain: whether differences of behaviour may follow from it.
@@ -118,12 +116,10 @@ class Difference:
         """Fill in what follows from the other fields."""
         self.pattern = self.pattern or self.where
         self.can_explain = self.can_explain or self.level is Level.BEHAVIOUR
-        self.calls |= side_labels(base_call=self.base_call, head_call=self.head_call)
+        self.calls |= side_labels(self.base_call, self.head_call)
 
     @classmethod
-    def of_argument(
-        cls, change: ArgumentChange, *, position: int, layer: DiffLayer
-    ) -> "Difference":
+    def of_argument(cls, change: ArgumentChange, position: int, layer: DiffLayer) -> "Difference":
         """Return the difference that a changed argument is."""
         return cls(
             kind=change.kind,
@@ -145,18 +141,14 @@ class Difference:
 
     def add_consequences(self, differences: Iterable["Difference"]) -> None:
         """Add consequences."""
-        for found in differences:
-            self.consequences.append(found)
-            self.raise_level(found.level)
-
-    def raise_level(self, level: Level) -> None:
-        """Raise the level to that of something the cause explains."""
-        self.level = Level.worst((self.level, level))
+        added = list(differences)
+        self.consequences += added
+        self.level = Level.worst((self.level, *(found.level for found in added)))
 
 
-def side_labels(*, base_call: str, head_call: str) -> set[str]:
-    """Return call labels that cannot be mistaken for labels of the other side."""
-    labels = (("base", base_call), ("head", head_call))
+def side_labels(base: str, head: str) -> set[str]:
+    """Return labels that cannot be mistaken for labels of the other side, empty ones left out."""
+    labels = (("base", base), ("head", head))
     return {f"{side} {label}" for side, label in labels if label}
 
 

@@ -103,15 +103,7 @@ class LocationFinder:
 def _carried_over(
     old: Location, known: Iterable[tuple[Location | None, Location | None]]
 ) -> Location | None:
-    """Translate a line of the base by the nearest line above it that both sides know.
-
-    Args:
-        old: line of the base.
-        known: lines of the base with the same lines of the head, or None.
-
-    Returns:
-        None when no line of that file is known.
-    """
+    """Translate a line of the base by the nearest line above it that both sides know, if any."""
     same_file = [(one, new) for one, new in known if one and new and one.file == old.file]
     above = [pair for pair in same_file if pair[0].line <= old.line] or same_file
     if not above:

@@ -4,33 +4,22 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from traces.diff.differences import GIVEN_KINDS, TAKEN_KINDS
 from traces.diff.values import Value
 from traces.schema.verdict import Cause, Consequence, Kind, Level, Variant
 
 _Key = tuple[object, ...]
 _CALL_KINDS = (Kind.CALL_ADDED, Kind.CALL_REMOVED, Kind.RENAMED)
 _SCENARIO_KINDS = (Kind.SCENARIO_ADDED, Kind.SCENARIO_REMOVED)
-
-
-_ARGUMENT_KINDS = frozenset(
-    (
-        Kind.ARGUMENT_DROPPED,
-        Kind.ARGUMENT_ADDED,
-        Kind.ARGUMENT_CHANGED,
-        Kind.PARAMETER_REMOVED,
-        Kind.PARAMETER_ADDED,
-    )
-)
-_BUFFER_KINDS = frozenset(
-    (
-        Kind.SHAPE_CHANGED,
-        Kind.DTYPE_CHANGED,
-        Kind.STRIDE_CHANGED,
-        Kind.BYTES_CHANGED,
-        Kind.LAYERS_CHANGED,
-        Kind.POOL_ADDED,
-        Kind.POOL_REMOVED,
-    )
+_ARGUMENT_KINDS = (*GIVEN_KINDS, *TAKEN_KINDS, Kind.ARGUMENT_CHANGED)
+_BUFFER_KINDS = (
+    Kind.SHAPE_CHANGED,
+    Kind.DTYPE_CHANGED,
+    Kind.STRIDE_CHANGED,
+    Kind.BYTES_CHANGED,
+    Kind.LAYERS_CHANGED,
+    Kind.POOL_ADDED,
+    Kind.POOL_REMOVED,
 )
 
 
@@ -59,21 +48,10 @@ def upstream_first(causes: Iterable[Cause]) -> tuple[Cause, ...]:
 
 
 def _cause_order(cause: Cause) -> tuple[object, ...]:
-    return (
-        cause.level.rank,
-        not _is_material(cause),
-        cause.rank,
-        -len(cause.scenarios),
-        cause.parameter or "",
-        cause.where,
-        cause.scenarios,
-    )
-
-
-def _is_material(cause: Cause) -> bool:
-    if cause.kind not in _ARGUMENT_KINDS:
-        return True
-    return any(one.level is Level.BEHAVIOUR for one in cause.consequences)
+    shows = any(one.level is Level.BEHAVIOUR for one in cause.consequences)
+    is_unseen = cause.kind in _ARGUMENT_KINDS and not shows
+    names = (cause.parameter or "", cause.where, cause.scenarios)
+    return (cause.level.rank, is_unseen, cause.rank, -len(cause.scenarios), *names)
 
 
 def _key(cause: Cause) -> _Key:
@@ -91,7 +69,7 @@ def _merged(causes: Sequence[Cause]) -> Cause:
     return msgspec.structs.replace(
         shown,
         level=Level.worst(cause.level for cause in causes),
-        scenarios=tuple(sorted({name for cause in causes for name in cause.scenarios})),
+        scenarios=_scenarios(causes),
         consequences=_consequences(causes, shown),
         variants=variants if len(variants) > 1 else (),
         count=max(cause.count for cause in causes),
@@ -115,13 +93,13 @@ def _variants(causes: Sequence[Cause]) -> tuple[Variant, ...]:
         ),
     )
     return tuple(
-        Variant(
-            before=group[0].before,
-            after=group[0].after,
-            scenarios=tuple(sorted({name for cause in group for name in cause.scenarios})),
-        )
+        Variant(before=group[0].before, after=group[0].after, scenarios=_scenarios(group))
         for group in ordered
     )
+
+
+def _scenarios(causes: Iterable[Cause]) -> tuple[str, ...]:
+    return tuple(sorted({name for cause in causes for name in cause.scenarios}))
 
 
 def _consequences(causes: Sequence[Cause], shown: Cause) -> tuple[Consequence, ...]:
@@ -134,19 +112,14 @@ def _consequences(causes: Sequence[Cause], shown: Cause) -> tuple[Consequence, .
     for cause in (shown, *(cause for cause in causes if cause is not shown)):
         for one in cause.consequences:
             groups.setdefault((one.kind, one.where), []).append(one)
-    added = (
-        msgspec.structs.replace(
-            group[0],
-            level=Level.worst(one.level for one in group),
-            count=sum(one.count for one in group),
-        )
-        for group in groups.values()
-    )
+    added = []
+    for group in groups.values():
+        level, count = Level.worst(one.level for one in group), sum(one.count for one in group)
+        added.append(msgspec.structs.replace(group[0], level=level, count=count))
     return tuple(sorted(added, key=_consequence_order))
 
 
 def _consequence_order(consequence: Consequence) -> int:
-    """Return a smaller number for a more important consequence."""
     if consequence.kind in _BUFFER_KINDS:
         return 0
     if consequence.kind is Kind.OUTCOME_CHANGED:

@@ -12,13 +12,7 @@ from difflib import SequenceMatcher
 
 from traces.diff.align import AlignmentKeys, align, longest_increasing
 from traces.diff.index import RecordingIndex, argument_values
-from traces.diff.values import (
-    CallPair,
-    ReferenceMap,
-    content_key,
-    is_informative,
-    same_value,
-)
+from traces.diff.values import CallPair, ReferenceMap, content_key, is_informative, same_value
 from traces.schema.model import Argument, Call
 
 _ROLES = ({"constructor", "operation"}, {"builder"})
@@ -37,8 +31,7 @@ class CallPairing:
         removed: calls of the base without partner, in order.
         added: calls of the head without partner, in order.
         moved: the pairs whose order differs from that of the others.
-        by_base_call: base label to its pair.
-        by_head_call: head label to its pair.
+        by_base_call: label to its pair; ``by_head_call`` likewise.
     """
 
     base: RecordingIndex
@@ -59,11 +52,20 @@ class CallPairing:
         """Return the pairs by the label of the head or of the base."""
         return self.by_head_call if in_head else self.by_base_call
 
-    def enclosing(self, label: str, *, in_head: bool) -> CallPair | None:
-        """Return the nearest enclosing call that has a partner; None at the top."""
+    def call(self, *, base: str, head: str) -> Call | None:
+        """Return the call of the head's label, else of the base's; None when both are empty."""
+        label = head or base
+        return self.side(in_head=bool(head)).call(label) if label else None
+
+    def paired_ancestors(self, label: str, *, in_head: bool) -> Iterator[CallPair]:
+        """Yield the enclosing calls that have a partner, innermost first."""
         paired = self.by_call(in_head=in_head)
         above = self.side(in_head=in_head).ancestors(label)
-        return next((paired[call.call] for call in above if call.call in paired), None)
+        return (paired[call.call] for call in above if call.call in paired)
+
+    def enclosing(self, label: str, *, in_head: bool) -> CallPair | None:
+        """Return the nearest enclosing call that has a partner; None at the top."""
+        return next(self.paired_ancestors(label, in_head=in_head), None)
 
 
 def pair_calls(base: RecordingIndex, head: RecordingIndex) -> CallPairing:
@@ -98,12 +100,8 @@ def _likeness(base: Call, head: Call, renamed: Mapping[str, str]) -> float:
     """Return 1 to 2.5 for two calls of the same callee, by equal arguments and equal caller."""
     old, new = argument_values(base), argument_values(head)
     names = old.keys() | new.keys()
-    equal = sum(
-        name in old
-        and name in new
-        and content_key(old[name], renamed) == content_key(new[name], renamed)
-        for name in names
-    )
+    shared = old.keys() & new.keys()
+    equal = sum(content_key(old[one], renamed) == content_key(new[one], renamed) for one in shared)
     share = equal / len(names) if names else 1.0
     return 1.0 + share + 0.5 * (base.caller == head.caller)
 
@@ -113,11 +111,8 @@ def _paired(
 ) -> Iterator[CallPair]:
     old = [call for call in base.calls if call.role in roles]
     new = [call for call in head.calls if call.role in roles]
-    alignment = align(
-        _keys(old, renamed),
-        _keys(new, {}),
-        likeness=lambda i, j: _likeness(old[i], new[j], renamed),
-    )
+    keys = _keys(old, renamed), _keys(new, {})
+    alignment = align(*keys, likeness=lambda i, j: _likeness(old[i], new[j], renamed))
     yield from (CallPair(base=old[i], head=new[j]) for i, j in alignment.pairs)
     left = [old[i] for hunk in alignment.hunks for i in hunk.base]
     over = [new[j] for hunk in alignment.hunks for j in hunk.head]
@@ -254,10 +249,10 @@ def _renamed_callees(base: RecordingIndex, head: RecordingIndex) -> dict[str, st
 
 def _only_in(side: RecordingIndex, other: RecordingIndex) -> dict[str, list[Call]]:
     known = {call.callee for call in other.calls}
-    calls: dict[str, list[Call]] = {}
+    calls: dict[str, list[Call]] = defaultdict(list)
     for call in side.calls:
         if call.callee not in known:
-            calls.setdefault(call.callee, []).append(call)
+            calls[call.callee].append(call)
     return calls
 
 
@@ -276,10 +271,8 @@ def _similarity(old: Sequence[Call], new: Sequence[Call]) -> float:
 
 def _equal_values(old: Call, new: Call) -> Iterator[bool]:
     values = argument_values(new)
-    for item in old.arguments:
-        yield item.name in values and content_key(item.value, {}) == content_key(
-            values[item.name], {}
-        )
+    for name, value in argument_values(old).items():
+        yield name in values and content_key(value, {}) == content_key(values[name], {})
 
 
 def _missing_arguments(call: Call, other: Call) -> list[Argument]:
@@ -291,9 +284,8 @@ def _missing_arguments(call: Call, other: Call) -> list[Argument]:
 def _is_same_argument(old: Argument, new: Argument, pair: CallPair, pairing: CallPairing) -> bool:
     if old.given != new.given or not same_value(old.value, new.value, pairing.references):
         return False
-    if is_informative(old.value) or _resemblance(old.name, new.name) >= _SIMILAR_NAMES:
-        return True
-    return pair.base.arguments.index(old) == pair.head.arguments.index(new)
+    is_like = is_informative(old.value) or _resemblance(old.name, new.name) >= _SIMILAR_NAMES
+    return is_like or pair.base.arguments.index(old) == pair.head.arguments.index(new)
 
 
 def _one_to_one(names: Iterable[tuple[str, str]]) -> dict[str, str]:

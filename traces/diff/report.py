@@ -13,7 +13,6 @@ from traces.diff.differences import ArgumentChange, Difference, DiffLayer, count
 from traces.diff.index import argument_values
 from traces.diff.locations import LocationFinder
 from traces.diff.pairing import CallPairing
-from traces.diff.values import CallPair
 from traces.schema.model import Call, Location
 from traces.schema.verdict import Cause, Kind
 
@@ -86,9 +85,7 @@ class CauseWriter:
         enclosing = list(head.ancestors(root.pair.head.call))
         others = [
             Difference.of_argument(
-                member,
-                position=2 * head.positions[member.pair.head.call] + 1,
-                layer=DiffLayer.ASSEMBLY,
+                member, 2 * head.positions[member.pair.head.call] + 1, DiffLayer.ASSEMBLY
             )
             for member in found.members
             if member is not root and not _repeats(member, root)
@@ -110,7 +107,7 @@ class CauseWriter:
             return self._at_line(cause, self.locations.of_event(found))
         if found.layer is DiffLayer.DIGESTS:
             return self._at_line(cause, self.locations.of_content(found))
-        call = self._call(found)
+        call = self.pairing.call(base=found.base_call, head=found.head_call)
         line = self.pairing.head.sites.failure if found.layer is DiffLayer.OUTCOME else None
         if call is None:
             ends = found.layer is DiffLayer.OUTCOME
@@ -133,7 +130,8 @@ class CauseWriter:
         name = next((name for name in (*error.missing, error.unexpected) if name), "")
         if not name:
             return cause
-        consumer = self._call_with_argument(self._call(found), name)
+        origin = self.pairing.call(base=found.base_call, head=found.head_call)
+        consumer = self._call_with_argument(origin, name)
         callee = error.function if consumer is None else consumer.callee
         itself = replace(found, consequences=[])
         return msgspec.structs.replace(
@@ -162,19 +160,13 @@ class CauseWriter:
 
     def _at_line(self, cause: Cause, location: Location | None) -> Cause:
         calls = self.pairing.head.calls or self.pairing.base.calls
+        builders = [call.callee for call in calls if call.role == "builder"]
         return msgspec.structs.replace(
             cause,
             location=location,
             callee=self.locations.function_at(location),
-            builder=responsible_builder(
-                (), [call.callee for call in calls if call.role == "builder"]
-            ),
+            builder=responsible_builder((), builders),
         )
-
-    def _call(self, found: Difference) -> Call | None:
-        if found.head_call:
-            return self.pairing.head.call(found.head_call)
-        return self.pairing.base.call(found.base_call) if found.base_call else None
 
 
 def _argument_message(
@@ -196,8 +188,6 @@ def _argument_message(
 
 def _repeats(member: ArgumentChange, root: ArgumentChange) -> bool:
     """Return whether a member is the root once more: the same line, run again."""
-    return member.kind is root.kind and _callees(member.pair) == _callees(root.pair)
-
-
-def _callees(pair: CallPair) -> Sequence[str]:
-    return (pair.head.callee, pair.head.caller)
+    one, other = member.pair.head, root.pair.head
+    names = (one.callee, one.caller) == (other.callee, other.caller)
+    return member.kind is root.kind and names

@@ -26,8 +26,7 @@ class ReferenceMap:
     """The objects of one side and the same objects of the other.
 
     Attributes:
-        to_head: object label of the base to that of the head; None when the head lacks it.
-        to_base: the inverse.
+        to_head: object label of the base to that of the head, None for none; ``to_base`` inverse.
         renamed: callee of the base to callee of the head.
     """
 

@@ -89,10 +89,7 @@ class _LogComparison:
     _effects_by_call: dict[int, tuple[CallNode, ...]] = field(default_factory=dict)
 
     def compare_children(
-        self,
-        enclosing: NodePair | None,
-        base: Sequence[CallNode],
-        head: Sequence[CallNode],
+        self, enclosing: NodePair | None, base: Sequence[CallNode], head: Sequence[CallNode]
     ) -> Divergence | None:
         """Compare what one call made on both sides."""
         old = list(self._visible(base, in_head=False))
@@ -156,10 +153,7 @@ class _LogComparison:
         return any(not any(self._equal(one, other) for other in new) for one in old)
 
     def _classify(
-        self,
-        enclosing: NodePair | None,
-        old: Sequence[CallNode],
-        new: Sequence[CallNode],
+        self, enclosing: NodePair | None, old: Sequence[CallNode], new: Sequence[CallNode]
     ) -> tuple[tuple[int, int], Divergence | None]:
         """Return how many of the next calls of each side are passed, and how they differ."""
         one, other = (old[0] if old else None), (new[0] if new else None)

@@ -1,6 +1,6 @@
 """Attribution of every difference that is no argument to the cause that explains it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from traces.diff.attribute.causes import CauseIndex
@@ -34,15 +34,17 @@ class Attribution:
         """
         own: dict[str, Difference] = {}
         for found in differences:
+            sides = self.pairing
             cause = (
                 self._touching(found.calls)
                 or self.cause_index.by_made_object(
-                    base=self.pairing.base.call(found.base_call) if found.base_call else None,
-                    head=self.pairing.head.call(found.head_call) if found.head_call else None,
+                    base=sides.call(base=found.base_call, head=""),
+                    head=sides.call(base="", head=found.head_call),
                 )
                 or self._nearest(found, before=(DiffLayer.TENSORS, 0))
             )
-            callee = self._callee(found)
+            call = sides.call(base=found.base_call, head=found.head_call)
+            callee = call.callee if call is not None else found.pool
             given = self._give(found, cause or own.get(callee))
             if cause is None:
                 own[callee] = given
@@ -56,7 +58,12 @@ class Attribution:
         hunks: dict[int, list[EventDifference]] = {}
         for found in differences:
             hunks.setdefault(found.hunk, []).append(found)
-        carried = {found.edge for hunk in hunks.values() if _moves_data(hunk) for found in hunk}
+        carried = {
+            found.edge
+            for hunk in hunks.values()
+            if any(found.family is EventFamily.DATA for found in hunk)
+            for found in hunk
+        }
         explained: dict[str, Difference | None] = {}
         own: dict[EventFamily, Difference] = {}
         by_subject: dict[str, Difference] = {}
@@ -76,7 +83,8 @@ class Attribution:
                     )
                 free = found.family is EventFamily.ORDER and found.edge not in carried
                 allowed = [EventFamily.ORDER] if free else [*EventFamily][: found.family + 1]
-                cause = explained[found.pool] or _first(own, allowed)
+                first = next((own[family] for family in allowed if family in own), None)
+                cause = explained[found.pool] or first
                 given = self._give(found, cause)
                 if cause is None:
                     own[found.family] = given
@@ -92,12 +100,7 @@ class Attribution:
     def assign_ending(
         self, differences: Sequence[Difference], truncated: Sequence[Difference]
     ) -> None:
-        """Assign the end of the scenario, and all that is missing because of it.
-
-        Args:
-            differences: calls that raise on one side only, then the outcome.
-            truncated: what one side never came to.
-        """
+        """Assign calls that raise on one side only, the outcome, and what a side never came to."""
         cause = self._cause_of_ending(differences)
         for found in (*reversed(differences), *truncated):
             if cause is None:
@@ -118,8 +121,7 @@ class Attribution:
         if cause is None:
             self.cause_index.causes.append(found)
             return found
-        fault = (cause.layer, cause.kind, cause.pattern)
-        if fault == (found.layer, found.kind, found.pattern):
+        if (cause.layer, cause.kind, cause.pattern) == (found.layer, found.kind, found.pattern):
             cause.count += 1
         else:
             cause.add_consequences([found])
@@ -170,10 +172,9 @@ class Attribution:
 
     def _touching(self, calls: set[str]) -> Difference | None:
         """Return the latest capable cause that shows in one of some calls."""
-        able = [
-            cause for cause in self.cause_index.causes if cause.can_explain and cause.calls & calls
-        ]
-        return max(able, key=lambda cause: cause.rank, default=None)
+        able = (cause for cause in self.cause_index.causes if cause.can_explain)
+        touching = (cause for cause in able if cause.calls & calls)
+        return max(touching, key=lambda cause: cause.rank, default=None)
 
     def _cause_of_ending(self, differences: Sequence[Difference]) -> Difference | None:
         """Return the cause nearest to the call that the exception left first."""
@@ -188,24 +189,9 @@ class Attribution:
         rank = (DiffLayer.OUTCOME, 0)
         return self._nearest(differences[-1], before=rank) if differences else None
 
-    def _callee(self, found: Difference) -> str:
-        if found.head_call:
-            return self.pairing.head.call(found.head_call).callee
-        return self.pairing.base.call(found.base_call).callee if found.base_call else found.pool
-
 
 def _has_changed_buffers(cause: Difference) -> bool:
     return any(found.layer is DiffLayer.TENSORS for found in cause.consequences)
-
-
-def _moves_data(hunk: Sequence[EventDifference]) -> bool:
-    return any(found.family is EventFamily.DATA for found in hunk)
-
-
-def _first(
-    own: Mapping[EventFamily, Difference], allowed: Iterable[EventFamily]
-) -> Difference | None:
-    return next((own[family] for family in allowed if family in own), None)
 
 
 def _reaches(cause: Difference, found: Difference) -> bool:
@@ -219,13 +205,9 @@ def _reaches(cause: Difference, found: Difference) -> bool:
 
 
 def _opens_storage(side: RecordingIndex) -> bool:
-    return any(
-        isinstance(event, StorageAccess) and event.operation == "open"
-        for event in side.trace.events
-    )
+    accesses = (event for event in side.trace.events if isinstance(event, StorageAccess))
+    return any(access.operation == "open" for access in accesses)
 
 
 def _has_host_pool(side: RecordingIndex, pool: str) -> bool:
-    return any(
-        tensor.side == "host" and pool_of(tensor.owner) == pool for tensor in side.trace.tensors
-    )
+    return any(one.side == "host" and pool_of(one.owner) == pool for one in side.trace.tensors)

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from traces.diff.attribute.chains import ArgumentChains
 from traces.diff.compare.structure import UnmatchedCall, group_calls, unmatched_calls
 from traces.diff.differences import (
+    GIVEN_KINDS,
     SIGNATURE_KINDS,
+    TAKEN_KINDS,
     ArgumentChange,
     Difference,
     DiffLayer,
@@ -17,7 +19,7 @@ from traces.diff.locations import LocationFinder
 from traces.diff.pairing import CallPairing
 from traces.diff.values import IDENTICAL, CallPair, ReferenceMap, references_in, same_value
 from traces.schema.model import Call, Location
-from traces.schema.verdict import Kind, Level
+from traces.schema.verdict import Level
 
 _Key = tuple[object, ...]
 
@@ -44,8 +46,8 @@ class CauseIndex:
     def join(self, change: ArgumentChange, cause: Difference) -> None:
         """Make a difference a member of a cause: the same argument, handed down."""
         cause.members.append(change)
-        cause.raise_level(change.level)
-        cause.calls |= side_labels(base_call=change.pair.base.call, head_call=change.pair.head.call)
+        cause.level = Level.worst((cause.level, change.level))
+        cause.calls |= side_labels(change.pair.base.call, change.pair.head.call)
         self.assign(change, cause)
 
     def root(
@@ -69,6 +71,11 @@ class CauseIndex:
                 cause.before, cause.after = change.before, change.after
         self.join(change, cause)
         return cause
+
+    def by_context(self, *, base: Call | None, head: Call | None) -> Difference | None:
+        """Return the cause that changed the nearest enclosing call, else an object a call gets."""
+        above = self.by_enclosing_call(base=base, head=head)
+        return above or self.by_argument_object(base=base, head=head)
 
     def by_enclosing_call(self, *, base: Call | None, head: Call | None) -> Difference | None:
         """Return the cause that changed the nearest enclosing call, of the head if possible."""
@@ -119,12 +126,11 @@ class CauseIndex:
     def mark_dependents(self, pair: CallPair, changes: Sequence[ArgumentChange]) -> None:
         """Note what depends on a cause after a call: the calls inside, the object it made."""
         held = [cause for one in changes if (cause := self.by_change(one)) and cause.can_explain]
-        for mark in side_labels(base_call=pair.base.call, head_call=pair.head.call) if held else ():
+        for mark in side_labels(pair.base.call, pair.head.call) if held else ():
             self._by_call[mark] = held[0]
         cause = held[0] if held else self.by_argument_object(base=None, head=pair.head)
         if cause is not None:
-            made = side_labels(base_call=made_label(pair.base), head_call=made_label(pair.head))
-            for mark in made:
+            for mark in side_labels(made_label(pair.base), made_label(pair.head)):
                 self._by_object.setdefault(mark, cause)
 
     def mark_dependents_of_unmatched(self, unmatched: UnmatchedCall, cause: Difference) -> None:
@@ -166,9 +172,8 @@ class CauseFinder:
         """Visit every difference of the calls, most upstream first."""
         unmatched = unmatched_calls(self.pairing)
         # What was never reached lies downstream of the buffers that were built.
-        self.truncated += [
-            one.difference(DiffLayer.OPERATIONS) for one in unmatched if one.truncated
-        ]
+        cut = [one for one in unmatched if one.truncated]
+        self.truncated += [one.difference(DiffLayer.OPERATIONS) for one in cut]
         groups = group_calls(self.pairing, [one for one in unmatched if not one.truncated])
         visits: list[tuple[int, CallPair | list[UnmatchedCall]]] = [
             *((self._visit_position(group), group) for group in groups),
@@ -190,10 +195,10 @@ class CauseFinder:
         made = {(one.removed, label) for one in group if (label := made_label(one.call))}
         for changes in self.chains.changes.values() if made else ():
             for change in changes:
-                taken = change.kind in (Kind.ARGUMENT_DROPPED, Kind.PARAMETER_REMOVED)
-                new = change.kind in (Kind.ARGUMENT_ADDED, Kind.PARAMETER_ADDED)
+                taken = change.kind in TAKEN_KINDS
                 value = change.before if taken else change.after
-                if (taken or new) and made & {(taken, label) for label in references_in(value)}:
+                labels = {(taken, label) for label in references_in(value)}
+                if change.kind in (*TAKEN_KINDS, *GIVEN_KINDS) and made & labels:
                     return change
         return None
 
@@ -227,10 +232,8 @@ class CauseFinder:
             explained.add_consequences([self._difference(change)])
             self.cause_index.assign(change, explained)
             return explained
-        location = self.locations.of_argument(change)
-        return self.cause_index.root(
-            change, location=location, position=self._position(change.pair)
-        )
+        location, position = self.locations.of_argument(change), self._position(change.pair)
+        return self.cause_index.root(change, location=location, position=position)
 
     def _is_deferred(self, change: ArgumentChange) -> bool:
         """Return whether an operation's argument may have been decided by the events before it."""
@@ -249,8 +252,7 @@ class CauseFinder:
         if not change.value_only or self.chains.is_unchanged_above(change):
             return None
         explained = (
-            self.cause_index.by_enclosing_call(base=pair.base, head=pair.head)
-            or self.cause_index.by_argument_object(base=pair.base, head=pair.head)
+            self.cause_index.by_context(base=pair.base, head=pair.head)
             or self.cause_index.with_same_values(change)
             or self.cause_index.configuration()
         )
@@ -276,11 +278,8 @@ class CauseFinder:
         cause = self.cause_index.by_change(self._argument_made_for(group))
         if cause is None and not leader.is_builder:
             cause = self._group_explanation(leader, layer)
-        if (
-            cause is None
-            and layer is DiffLayer.OPERATIONS
-            and leader.call.step in self.changed_steps
-        ):
+        late = layer is DiffLayer.OPERATIONS and leader.call.step in self.changed_steps
+        if cause is None and late:
             self.deferred += differences
             return
         if cause is None:
@@ -292,8 +291,7 @@ class CauseFinder:
 
     def _group_explanation(self, leader: UnmatchedCall, layer: DiffLayer) -> Difference | None:
         base, head = (leader.call, None) if leader.removed else (None, leader.call)
-        explained = self.cause_index.by_enclosing_call(base=base, head=head)
-        explained = explained or self.cause_index.by_argument_object(base=base, head=head)
+        explained = self.cause_index.by_context(base=base, head=head)
         if layer is DiffLayer.OPERATIONS:
             explained = explained or self.cause_index.latest_capable()
         return explained or self.cause_index.configuration()
@@ -334,9 +332,8 @@ def _values_swapped(
     change: ArgumentChange, other: ArgumentChange, references: ReferenceMap
 ) -> bool:
     """Return whether two arguments got each other's values."""
-    return same_value(change.before, other.after, references) and same_value(
-        other.before, change.after, references
-    )
+    both = ((change.before, other.after), (other.before, change.after))
+    return all(same_value(before, after, references) for before, after in both)
 
 
 def _swapped_with(

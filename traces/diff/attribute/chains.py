@@ -4,17 +4,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from traces.diff.differences import ArgumentChange
+from traces.diff.differences import TAKEN_KINDS, ArgumentChange
 from traces.diff.index import argument_values, last_name
 from traces.diff.pairing import CallPairing
 from traces.diff.values import IDENTICAL, CallPair, Value, dotted_fields, is_informative, same_value
 from traces.schema.model import Call
-from traces.schema.verdict import Kind
 
 _STACK_BUILDER = re.compile(r"build_.*_stack")
 _ATTACH = re.compile(r"attach_.*")
-_TAKEN = (Kind.ARGUMENT_DROPPED, Kind.PARAMETER_REMOVED)
-
 _BY_NAME, _BY_VALUES, _BY_OLD_VALUE, _UNRELATED = 3, 2, 1, 0
 
 
@@ -49,15 +46,9 @@ class ArgumentChains:
 
     def _enclosing(self, pair: CallPair) -> Iterator[CallPair]:
         """Yield the paired calls around a call, innermost first: of the head, then of the base."""
-        of_head, of_base = self.pairing.by_head_call, self.pairing.by_base_call
-        labels: set[str] = set()
-        for above in self.pairing.head.ancestors(pair.head.call):
-            if above.call in of_head:
-                labels.add(above.call)
-                yield of_head[above.call]
-        for above in self.pairing.base.ancestors(pair.base.call):
-            if above.call in of_base and of_base[above.call].head.call not in labels:
-                yield of_base[above.call]
+        head = self.pairing.paired_ancestors(pair.head.call, in_head=True)
+        base = self.pairing.paired_ancestors(pair.base.call, in_head=False)
+        yield from {above.head.call: above for above in (*head, *base)}.values()
 
     def _keeps(self, above: CallPair, change: ArgumentChange) -> bool:
         old, new = _fields(above.base), _fields(above.head)
@@ -76,15 +67,11 @@ class ArgumentChains:
         """
         top = root.pair.head
         below = [one for one in members if top in self.pairing.head.ancestors(one.pair.head.call)]
-        made = [
-            one
-            for one in members
-            if one.pair.head.role == "constructor" and (one.pair.head is top or one in below)
-        ]
-        if made:
+        reached = [one for one in members if one.pair.head is top or one in below]
+        if made := [one for one in reached if one.pair.head.role == "constructor"]:
             return max(made, key=lambda one: (_relation(root, one), self._depth(one))).pair.head
-        if root.kind in _TAKEN and root.effective and (reached := self._reached(root)):
-            return max(reached, key=lambda call: self.pairing.base.depth(call.call))
+        if root.kind in TAKEN_KINDS and root.effective and (got := self._reached(root)):
+            return max(got, key=lambda call: self.pairing.base.depth(call.call))
         return max([root, *below], key=self._depth).pair.head
 
     def _depth(self, change: ArgumentChange) -> int:
@@ -117,9 +104,7 @@ class ArgumentChains:
 def responsible_builder(enclosing: Sequence[Call], path: Sequence[str]) -> str | None:
     """Return the innermost stack builder, else attach function, else builder, on a path.
 
-    Args:
-        enclosing: the calls around the place of the fault, innermost first.
-        path: callees from the place of the fault down to the final consumer.
+    The path leads from the calls around a fault, innermost first, to the final consumer.
     """
     names = [*(call.callee for call in reversed(enclosing)), *path]
     for rule in (_STACK_BUILDER, _ATTACH):
@@ -152,19 +137,15 @@ def _relation(above: ArgumentChange, below: ArgumentChange) -> int:
         return _BY_NAME if named else _UNRELATED
     if any(_equal(pair, below) for pair in _value_pairs(above)):
         return _BY_VALUES
-    fed = above.kind in _TAKEN and below.value_only and is_informative(below.before)
-    return (
-        _BY_OLD_VALUE if fed and same_value(above.before, below.before, IDENTICAL) else _UNRELATED
-    )
+    fed = above.kind in TAKEN_KINDS and below.value_only and is_informative(below.before)
+    is_equal = fed and same_value(above.before, below.before, IDENTICAL)
+    return _BY_OLD_VALUE if is_equal else _UNRELATED
 
 
 def _equal(pair: tuple[Value, Value], below: ArgumentChange) -> bool:
-    telling = below.value_only or any(is_informative(value) for value in pair)
-    return (
-        telling
-        and same_value(pair[0], below.before, IDENTICAL)
-        and same_value(pair[1], below.after, IDENTICAL)
-    )
+    both = zip(pair, (below.before, below.after), strict=True)
+    is_telling = below.value_only or any(map(is_informative, pair))
+    return is_telling and all(same_value(above, value, IDENTICAL) for above, value in both)
 
 
 def _value_pairs(change: ArgumentChange) -> Iterator[tuple[Value, Value]]:

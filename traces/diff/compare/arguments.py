@@ -54,10 +54,7 @@ def argument_changes(
 ) -> list[ArgumentChange]:
     """Return the differences of the arguments of one call, in signature order.
 
-    Args:
-        pair: the call on both sides.
-        pairing: all calls.
-        parameters: parameter of the base to its new name in the head.
+    Parameters of the base have their new name in the head.
     """
     call = _CallComparison(
         pair=pair,
@@ -79,12 +76,7 @@ def argument_changes(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CallComparison:
-    """Comparison of the arguments of one call.
-
-    Attributes:
-        base_error: the bind error of the call of the base; None when it bound.
-        head_error: as ``base_error``, in the head.
-    """
+    """Comparison of the arguments of one call; its bind errors are None when it bound."""
 
     pair: CallPair
     pairing: CallPairing
@@ -96,9 +88,8 @@ class _CallComparison:
     ) -> ArgumentChange | None:
         if old is not None and new is not None:
             return self._both(name, old, new)
-        if old is not None:
-            return self._only_base(name, old)
-        return self._only_head(name, new) if new is not None else None
+        found = old or new
+        return None if found is None else self._one_sided(name, found, in_head=old is None)
 
     def newly_required(self) -> Iterator[ArgumentChange]:
         """Yield parameters that the head's callee requires and that were never given."""
@@ -111,8 +102,8 @@ class _CallComparison:
     def _both(self, name: str, old: Argument, new: Argument) -> ArgumentChange | None:
         references = self.pairing.references
         equal = same_value(old.value, new.value, references)
-        head_error = self.head_error
-        if self.base_error is None and head_error is not None and name == head_error.unexpected:
+        error = self.head_error
+        if self.base_error is None and error is not None and name == error.unexpected:
             return self._made(Kind.PARAMETER_REMOVED, name, old.value, None)
         if equal and old.given == new.given:
             return None
@@ -128,23 +119,19 @@ class _CallComparison:
             by_default=not old.given and not new.given,
         )
 
-    def _only_base(self, name: str, old: Argument) -> ArgumentChange | None:
-        if self.head_error is not None and not old.given:
+    def _one_sided(self, name: str, found: Argument, *, in_head: bool) -> ArgumentChange | None:
+        call, side = (
+            (self.pair.head, self.pairing.head) if in_head else (self.pair.base, self.pairing.base)
+        )
+        if (self.base_error if in_head else self.head_error) is not None and not found.given:
             return None
-        if self.head_error is not None or self.base_error is not None or _is_extra(name):
-            return self._made(Kind.ARGUMENT_DROPPED, name, old.value, None)
-        default = self.pairing.base.is_default(self.pair.base.callee, name, old.value)
-        effective = old.given and not default
-        return self._made(Kind.PARAMETER_REMOVED, name, old.value, None, effective=effective)
-
-    def _only_head(self, name: str, new: Argument) -> ArgumentChange | None:
-        if self.base_error is not None and not new.given:
-            return None
+        before, after = (None, found.value) if in_head else (found.value, None)
         if self.base_error is not None or self.head_error is not None or _is_extra(name):
-            return self._made(Kind.ARGUMENT_ADDED, name, None, new.value)
-        default = self.pairing.head.is_default(self.pair.head.callee, name, new.value)
-        effective = new.given and not default
-        return self._made(Kind.PARAMETER_ADDED, name, None, new.value, effective=effective)
+            kind = Kind.ARGUMENT_ADDED if in_head else Kind.ARGUMENT_DROPPED
+            return self._made(kind, name, before, after)
+        kind = Kind.PARAMETER_ADDED if in_head else Kind.PARAMETER_REMOVED
+        effective = found.given and not side.is_default(call.callee, name, found.value)
+        return self._made(kind, name, before, after, effective=effective)
 
     def _made(
         self, kind: Kind, name: str, before: Value, after: Value, *, effective: bool = True
@@ -161,13 +148,7 @@ class _CallComparison:
 
 
 def _call_bind_error(call: Call, side: RecordingIndex, *, partner: Call) -> BindError | None:
-    """Return the bind error of a call itself; None when it bound, whatever happened inside.
-
-    Args:
-        call: may have raised.
-        side: the side it belongs to.
-        partner: the same call on the other side.
-    """
+    """Return the bind error of a call itself; None when it bound, whatever happened inside."""
     error = bind_error_of(call.raises)
     if error is None or side.children.get(call.call):
         return None
