@@ -18,7 +18,6 @@ from tools.goldens.golden_set import (
     read_golden_set,
     uncovered_causes,
 )
-from tools.report.severity import fails_gate
 from tools.sides.open import OpenSide
 from tools.sides.parse import Side
 from tools.sides.results import SideResults, no_scenario_error
@@ -52,7 +51,7 @@ class _Comparison:
     @property
     def failing(self) -> list[Cause]:
         """The differences that fail the gate."""
-        return [cause for cause in self.causes if fails_gate(cause, strict=self.request.strict)]
+        return [cause for cause in self.causes if cause.fails(strict=self.request.strict)]
 
 
 def run_gate(request: GateRequest) -> tuple[Verdict, tuple[str, ...]]:

@@ -15,7 +15,8 @@ from tools.git import is_repository
 from tools.sides.open import OpenSide
 from tools.sides.targets import NATIVE
 from tools.workers.protocol import ReplayScenario
-from traces.divergence import CallLog, LineLog, locate_divergence
+from traces.divergence.locate import locate_divergence
+from traces.divergence.logs import CallLog, LineLog
 from traces.schema.model import Recording
 from traces.schema.verdict import Cause, Kind, Level
 from traces.targets.common.scenario import Scenario
@@ -47,7 +48,7 @@ class RefineContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ReplayedSide:
-    """One side as :func:`~traces.divergence.locate_divergence` uses it, on one device."""
+    """One side as :func:`~traces.divergence.locate.locate_divergence` uses it, on one device."""
 
     opened: OpenSide
     device: str

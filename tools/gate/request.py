@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tools.report.severity import fails_gate
 from tools.session import Session
 from tools.sides.parse import Side
 from tools.sides.selection import Selection
@@ -153,6 +152,6 @@ def _describe_side(side: Side, *, unplayable: Mapping[str, str]) -> dict[str, st
 def _verdict_word(result: GateResult, *, strict: bool) -> Literal["pass", "fail", "error"]:
     if result.obstacles:
         return "error"
-    if result.faults or any(fails_gate(cause, strict=strict) for cause in result.causes):
+    if result.faults or any(cause.fails(strict=strict) for cause in result.causes):
         return "fail"
     return "pass"

@@ -1,7 +1,6 @@
 """Rendering of a verdict as workflow commands: annotations on the lines of a pull request."""
 
 from tools.report import phrases
-from tools.report.severity import fails_gate
 from traces.schema.verdict import Cause, Verdict
 
 
@@ -17,7 +16,7 @@ def render_github(verdict: Verdict, *, strict: bool) -> str:
 
 
 def _annotation(cause: Cause, *, strict: bool) -> str:
-    severity = "error" if fails_gate(cause, strict=strict) else "warning"
+    severity = "error" if cause.fails(strict=strict) else "warning"
     location = cause.location
     place = "" if location is None else f"file={_property(location.file)},line={location.line},"
     lines = [
@@ -27,7 +26,7 @@ def _annotation(cause: Cause, *, strict: bool) -> str:
         *phrases.consequence_lines(cause, written=str),
         phrases.scenarios_text(cause, written=str),
     ]
-    return _command(severity, place, cause.kind, "\n".join(line for line in lines if line))
+    return _command(severity, place, cause.kind, "\n".join(filter(None, lines)))
 
 
 def _command(severity: str, place: str, title: str, message: str) -> str:

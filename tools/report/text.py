@@ -1,5 +1,7 @@
 """Rendering of a verdict as text for a terminal."""
 
+from itertools import groupby
+
 from rich.color import ColorSystem
 from rich.style import Style
 
@@ -15,28 +17,16 @@ def render_text(verdict: Verdict, *, coloured: bool) -> str:
     """Return headline, counts, then causes, the most upstream one first, and problems."""
     headline = _styled(_HEADLINES[verdict.verdict], _COLOURS[verdict.verdict], coloured=coloured)
     start = f"{headline}  {phrases.sides_line(verdict)}\n{phrases.counts_line(verdict)}"
-    causes = [
-        _cause_text(number, cause, coloured=coloured)
-        for number, cause in enumerate(verdict.causes, start=1)
-    ]
-    problems = [
-        f"{_styled('problem', 'bold yellow', coloured=coloured)}  {problem}"
-        for problem in verdict.problems
-    ]
+    causes = [_cause_text(*one, coloured=coloured) for one in enumerate(verdict.causes, start=1)]
+    mark = _styled("problem", "bold yellow", coloured=coloured)
+    problems = [f"{mark}  {problem}" for problem in verdict.problems]
     return "\n\n".join([start, *_join_blocks(causes), *_join_blocks(problems)]) + "\n"
 
 
 def _join_blocks(blocks: list[str]) -> list[str]:
     """Join neighbouring blocks of one line each, without empty lines between them."""
-    gathered: list[str] = []
-    alone = False
-    for block in blocks:
-        if alone and "\n" not in block:
-            gathered[-1] += f"\n{block}"
-        else:
-            gathered.append(block)
-        alone = "\n" not in block
-    return gathered
+    runs = groupby(blocks, key=lambda block: "\n" in block)
+    return [one for is_long, run in runs for one in (run if is_long else ["\n".join(run)])]
 
 
 def _cause_text(number: int, cause: Cause, *, coloured: bool) -> str:
@@ -49,8 +39,7 @@ def _cause_text(number: int, cause: Cause, *, coloured: bool) -> str:
     if phrases.is_about_a_scenario(cause):
         return lines[0]
     lines += [painted(phrases.place_text(cause), "underline")] if phrases.place_text(cause) else []
-    lines += [phrases.chain_text(cause)] if phrases.chain_text(cause) else []
-    lines += [cause.message] if cause.message else []
+    lines += filter(None, (phrases.chain_text(cause), cause.message))
     lines += [painted(phrases.scenarios_text(cause, written=str), "dim")] if cause.scenarios else []
     lines += [painted(f"  {line}", "dim") for line in phrases.consequence_lines(cause, written=str)]
     return f"\n{' ' * len(f'{number}. ')}".join(lines)

@@ -19,7 +19,7 @@ from tools.workers.protocol import (
 )
 
 if TYPE_CHECKING:
-    from traces.divergence import CallLog, LineLog
+    from traces.divergence.logs import CallLog, LineLog
     from traces.schema.model import Recording
 
 
@@ -63,7 +63,7 @@ class NativeWorker:
 
     def replay_scenario(self, task: ReplayScenario) -> "CallLog | LineLog":
         """Run one scenario again and return the log of its calls, or of the lines of one."""
-        from traces.divergence import log_run
+        from traces.divergence.tracer import log_run
         from traces.targets import get_target
         from traces.targets.native.run import run_scenario
 

@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from traces.divergence import CallLog, LineLog  # noqa: F401 - named in a string
+    from traces.divergence.logs import CallLog, LineLog  # noqa: F401 - named in a string
     from traces.targets.common.scenario import Scenario
 
 Result = TypeVar("Result")

@@ -18,7 +18,7 @@ from tools.workers.protocol import (
 from traces.targets.common.fork import run_in_fork
 
 if TYPE_CHECKING:
-    from traces.divergence import CallLog, LineLog
+    from traces.divergence.logs import CallLog, LineLog
     from traces.targets.sglang.scenario_runner import SglangScenarioRunner
 
 _AUTO = "auto"

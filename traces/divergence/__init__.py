@@ -5,19 +5,3 @@ its effect. When a scenario can be run again on both sides, every call of the pa
 functions is logged, with inputs, result and the state it leaves, and the two logs are compared call
 by call.
 """
-
-from traces.divergence.locate import Replayer, locate_divergence
-from traces.divergence.logs import CallLog, CallNode, LineLog, LineStop
-from traces.divergence.tracer import log_calls, log_lines, log_run
-
-__all__ = [
-    "CallLog",
-    "CallNode",
-    "LineLog",
-    "LineStop",
-    "Replayer",
-    "locate_divergence",
-    "log_calls",
-    "log_lines",
-    "log_run",
-]

@@ -13,6 +13,7 @@ from traces.schema.verdict import Kind
 NodePair: TypeAlias = tuple[CallNode, CallNode]
 """One call in the base and in the head."""
 
+_Attribute: TypeAlias = tuple[str, str]
 _CALLABLE = re.compile(r'"callable": "([^"]*)"')
 
 
@@ -75,11 +76,9 @@ def first_divergence(
     A function that one side does not define is no call of its own: what it calls is its caller's.
     """
     comparison = _LogComparison(sources=sources, callables=base.callables & head.callables)
-    for old, new in zip(base.threads, head.threads, strict=False):
-        found = comparison.compare_children(None, old, new)
-        if found is not None:
-            return found
-    return None
+    threads = zip(base.threads, head.threads, strict=False)
+    found = (comparison.compare_children(None, old, new) for old, new in threads)
+    return next(filter(None, found), None)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,11 +125,9 @@ class _LogComparison:
             return self._unmatched_parameter(base, head) or found
         return found
 
-    def _left_values(
-        self, call: CallNode, *, in_head: bool
-    ) -> dict[tuple[str, str], set[ValueText]]:
+    def _left_values(self, call: CallNode, *, in_head: bool) -> dict[_Attribute, set[ValueText]]:
         """Return every value of every attribute that a call and those in it left, by function."""
-        found: dict[tuple[str, str], set[ValueText]] = {}
+        found: dict[_Attribute, set[ValueText]] = {}
         pending = [call]
         while pending:
             one = pending.pop()
@@ -167,11 +164,9 @@ class _LogComparison:
             # By name alone: a later call may be given other things because of this.
             is_kept = any(one.function == call.function for call in new)
             is_known = any(other.function == call.function for call in old)
-        both = is_kept and is_known and _has_effect(one) and _has_effect(other)
-        if both:
-            return (1, 1), Divergence(
-                kind=Kind.CALL_REORDERED, enclosing=enclosing, base=one, head=other
-            )
+        kind = Kind.CALL_REORDERED
+        if is_kept and is_known and _has_effect(one) and _has_effect(other):
+            return (1, 1), Divergence(kind=kind, enclosing=enclosing, base=one, head=other)
         if one is not None and (not is_kept or other is None):
             found = Divergence(kind=Kind.CALL_REMOVED, enclosing=enclosing, base=one, head=None)
             return (1, 0), found if _has_effect(one) else None
@@ -189,14 +184,9 @@ class _LogComparison:
         """Return the input of a call that differs; None when its effect is the same."""
         if self._have_same_effect(base, head) and not self._leave_unequal_objects(base, head):
             return None
-        name = next(
-            (
-                name
-                for name, value in base.inputs.items()
-                if name in head.inputs and not self._equal(value, head.inputs[name])
-            ),
-            "",
-        )
+        old, new = base.inputs, head.inputs
+        shared = (name for name in old if name in new)
+        name = next((name for name in shared if not self._equal(old[name], new[name])), "")
         kind = Kind.ARGUMENT_CHANGED if name else None
         return Divergence(kind=kind, enclosing=enclosing, base=base, head=head, name=name)
 
@@ -228,9 +218,8 @@ class _LogComparison:
 
     def _have_same_effect(self, base: CallNode, head: CallNode) -> bool:
         """Return whether results, objects and side effects of two calls are equal."""
-        return self._have_same_results(base, head) and self._have_same_side_effects(base, head)
-
-    def _have_same_side_effects(self, base: CallNode, head: CallNode) -> bool:
+        if not self._have_same_results(base, head):
+            return False
         old, new = self._side_effects(base), self._side_effects(head)
         return len(old) == len(new) and all(
             one.function == other.function and self._agree(one.inputs, other.inputs)
@@ -250,9 +239,8 @@ class _LogComparison:
         if old == new:
             return True
         names = {*_CALLABLE.findall(old), *_CALLABLE.findall(new)}
-        if names <= self.callables:
-            return False
-        return _without_callable_names(old) == _without_callable_names(new)
+        is_known = names <= self.callables
+        return not is_known and _without_callable_names(old) == _without_callable_names(new)
 
 
 def _parsed(text: ValueText | None) -> Any:  # noqa: ANN401 - any JSON
@@ -304,8 +292,7 @@ def _as_reordered(found: Divergence, passed: Sequence[CallNode]) -> Divergence:
 
 def _same_call_count(function: str, old: Sequence[CallNode], new: Sequence[CallNode]) -> bool:
     """Return whether both sides call a function as often as each other."""
-    base_num, head_num = (sum(call.function == function for call in calls) for calls in (old, new))
-    return base_num == head_num
+    return len({sum(call.function == function for call in calls) for calls in (old, new)}) == 1
 
 
 def _has_effect(call: CallNode | None) -> bool:

@@ -3,7 +3,7 @@
 import inspect
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from functools import partial
 from hashlib import sha256
@@ -68,26 +68,23 @@ class ValueFormatter:
         if depth > _DEPTH_MAX:
             return _type_name(value)
         if isinstance(value, MethodType):
-            return self._callable(
-                value.__func__.__qualname__, self._plain(value.__self__, depth + 1)
-            )
+            owner = self._plain(value.__self__, depth + 1)
+            return self._callable(value.__func__.__qualname__, owner)
         if isinstance(value, FunctionType):
-            return self._callable(
-                _function_name(inspect.unwrap(value)), *self._closed_over(value, depth)
-            )
+            name = _function_name(inspect.unwrap(value))
+            return self._callable(name, *self._closed_over(value, depth))
         if isinstance(value, partial):
-            inside = [self._plain(item, depth + 1) for item in (value.func, *value.args)]
-            return {"partial": inside}
+            return {"partial": self._items((value.func, *value.args), depth)}
         if isinstance(value, list | tuple | deque):
-            return [self._plain(item, depth + 1) for item in value]
+            return self._items(value, depth)
         if isinstance(value, dict):
-            pairs = [
-                [self._plain(key, depth + 1), self._plain(item, depth + 1)]
-                for key, item in value.items()
-            ]
+            pairs = [self._items(pair, depth) for pair in value.items()]
             # The order in which a dictionary was filled is no difference.
             return {"map": sorted(pairs, key=lambda pair: json.dumps(pair, default=_type_name))}
         return self._registered(value)
+
+    def _items(self, values: Iterable[Any], depth: int) -> list[Plain]:
+        return [self._plain(value, depth + 1) for value in values]
 
     def _registered(self, value: object) -> Plain:
         if type(value).__module__.startswith(self._package) and isinstance(value, type):

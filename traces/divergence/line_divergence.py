@@ -32,12 +32,8 @@ def first_line_divergence(
     """Return the first line that explains why two executions of a function differ.
 
     That is the last changed line before values differ, else the line before they do; where only
-    the order of lines differs, the line before it does. None when neither happens.
-
-    Args:
-        base: stops of the base.
-        head: stops of the head.
-        same_lines: line of the head for lines of the base, where both have the line.
+    the order of lines differs, the line before it does. None when neither happens. The same lines
+    are those of the head for lines of the base, where both have the line.
     """
     # Both end with a stop of line 0, when the function returns.
     lines = {**same_lines, 0: 0}
@@ -47,8 +43,7 @@ def first_line_divergence(
     changed: list[LineDivergence] = []
     while i < len(base) and j < len(head):
         if lines.get(base[i].line) == head[j].line:
-            name = _difference(base[i], head[j])
-            if name is not None:
+            if (name := _difference(base[i], head[j])) is not None:
                 return _blame(changed, last, name)
             last = head[j]
             i, j = i + 1, j + 1
@@ -81,14 +76,8 @@ def _blame(
 
 def _difference(base: LineStop, head: LineStop) -> str | None:
     """Return the first name that both have with different values."""
-    return next(
-        (
-            name
-            for name, value in base.values.items()
-            if name in head.values and head.values[name] != value
-        ),
-        None,
-    )
+    shared = (name for name in base.values if name in head.values)
+    return next((name for name in shared if base.values[name] != head.values[name]), None)
 
 
 def _next_common(

@@ -13,14 +13,12 @@ from traces.divergence.source_comparison import KeywordChange, SourceComparison
 from traces.schema.model import Location
 from traces.schema.verdict import Cause, Consequence, Kind, Level
 
-_EVENT_KINDS = frozenset(
-    {
-        Kind.TRANSFER_ADDED,
-        Kind.TRANSFER_REMOVED,
-        Kind.TRANSFER_CHANGED,
-        Kind.ORDER_EDGE_ADDED,
-        Kind.ORDER_EDGE_REMOVED,
-    }
+_EVENT_KINDS = (
+    Kind.TRANSFER_ADDED,
+    Kind.TRANSFER_REMOVED,
+    Kind.TRANSFER_CHANGED,
+    Kind.ORDER_EDGE_ADDED,
+    Kind.ORDER_EDGE_REMOVED,
 )
 
 
@@ -40,16 +38,11 @@ class Replayer(Protocol):
 def locate_divergence(base: Replayer, head: Replayer, cause: Cause, *, scenario: str) -> Cause:
     """Return a cause with the place where the sides first diverge, or as it is when none is found.
 
-    Args:
-        base: runs the base.
-        head: runs the head.
-        cause: a difference of behaviour.
-        scenario: in which it shows.
+    It is a difference of behaviour, and shows in the scenario.
     """
     locator = _Locator(base=base, head=head, scenario=scenario)
-    divergence = first_divergence(
-        base.calls(scenario), head.calls(scenario), sources=locator.sources
-    )
+    logs = base.calls(scenario), head.calls(scenario)
+    divergence = first_divergence(*logs, sources=locator.sources)
     if divergence is None:
         return cause
     line_divergence = locator.line_divergence(divergence)
@@ -136,15 +129,9 @@ def _refine_cause(
     """Put a divergence in the place of a cause, which becomes the first thing it explains."""
     what = f"{found.callee} {found.parameter or ''}".strip() or "the lines of the function"
     where = f" in {caller}" if caller else ""
-    placed = msgspec.structs.replace(
-        cause,
-        location=location,
-        message=(
-            f"run again, the sides first diverge{where}: {what}; "
-            f"the traces show it as {cause.headline()}"
-        ),
-        variants=(),
-    )
+    message = f"run again, the sides first diverge{where}: {what}; "
+    message += f"the traces show it as {cause.headline()}"
+    placed = msgspec.structs.replace(cause, location=location, message=message, variants=())
     if found.kind is None or (found.parameter is None and cause.kind in _EVENT_KINDS):
         return placed
     return msgspec.structs.replace(

@@ -55,13 +55,7 @@ def log_calls(target: Target) -> Iterator[CallLog]:
 
 @contextmanager
 def log_lines(target: Target, *, function: str, number: int) -> Iterator[LineLog]:
-    """Log every line of one call of one function while the block runs.
-
-    Args:
-        target: whose functions.
-        function: as :class:`CallNode` has it.
-        number: as :class:`CallNode` has it.
-    """
+    """Log every line of one call, named as :class:`CallNode` does, while the block runs."""
     log = LineLog(stops=[])
     tracer = _LineTracer(target, log, function=function, number=number)
     with trace_frames(tracer):
@@ -73,10 +67,7 @@ def log_run(
 ) -> CallLog | LineLog:
     """Run something and return the log of all calls, or of the lines of one.
 
-    Args:
-        target: whose functions.
-        call: function and number of the one call whose lines are logged.
-        run: what is logged.
+    The one call is given by its function and number.
     """
     if call is None:
         with log_calls(target) as calls:
@@ -104,13 +95,9 @@ class _PackageFunctions:
         if code.co_filename == _GENERATED_FILE:
             return self._generated(frame)
         if code not in self._names:
-            is_own = (
-                code.co_filename.startswith(self._package_root)
-                and not code.co_flags & _UNLOGGED_FLAGS
-            )
-            is_own = is_own and code.co_name not in _INLINE_NAMES
-            is_logged = is_own or code in self._watched
-            self._names[code] = code.co_qualname if is_logged else None
+            is_named = not code.co_flags & _UNLOGGED_FLAGS and code.co_name not in _INLINE_NAMES
+            is_own = is_named and code.co_filename.startswith(self._package_root)
+            self._names[code] = code.co_qualname if is_own or code in self._watched else None
         name = self._names[code]
         return None if name is None or _is_read_by_recorder(frame) else name
 
@@ -122,18 +109,13 @@ class _PackageFunctions:
     def file(self, frame: FrameType) -> str:
         """Return the file of a frame, relative to the root; empty for none of the package."""
         path = frame.f_code.co_filename
-        return (
-            Path(path[len(self._root) :]).as_posix() if path.startswith(self._package_root) else ""
-        )
+        is_own = path.startswith(self._package_root)
+        return Path(path[len(self._root) :]).as_posix() if is_own else ""
 
     def site(self, frame: FrameType) -> tuple[str, int]:
         """Return the nearest line of the package that called a frame."""
-        caller = frame.f_back
-        while caller is not None:
-            if file := self.file(caller):
-                return file, caller.f_lineno
-            caller = caller.f_back
-        return "", 0
+        sites = ((self.file(caller), caller.f_lineno) for caller in _callers(frame))
+        return next((site for site in sites if site[0]), ("", 0))
 
     def _generated(self, frame: FrameType) -> str | None:
         """Name the constructor that a dataclass or a named tuple of the package has made."""
@@ -264,10 +246,8 @@ class _LineTracer:
 
 def _arguments(frame: FrameType) -> dict[str, Any]:
     code = frame.f_code
-    number = code.co_argcount + code.co_kwonlyargcount
-    number += bool(code.co_flags & inspect.CO_VARARGS) + bool(
-        code.co_flags & inspect.CO_VARKEYWORDS
-    )
+    stars = (code.co_flags & flag for flag in (inspect.CO_VARARGS, inspect.CO_VARKEYWORDS))
+    number = code.co_argcount + code.co_kwonlyargcount + sum(map(bool, stars))
     found = frame.f_locals
     return {name: found[name] for name in code.co_varnames[:number] if name in found}
 
@@ -279,9 +259,11 @@ def _without_integers(values: dict[str, Any]) -> dict[str, Any]:
 
 def _is_read_by_recorder(frame: FrameType) -> bool:
     """Return whether the recorder called it, to encode something: no call of the program."""
+    return any(caller.f_code is _RECORDER_GUARD for caller in _callers(frame))
+
+
+def _callers(frame: FrameType) -> Iterator[FrameType]:
     caller = frame.f_back
     while caller is not None:
-        if caller.f_code is _RECORDER_GUARD:
-            return True
+        yield caller
         caller = caller.f_back
-    return False

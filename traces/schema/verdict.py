@@ -145,14 +145,16 @@ class Cause(Record, frozen=True, kw_only=True):
     message: str
     rank: tuple[int, int]
 
+    def fails(self, *, strict: bool) -> bool:
+        """Return whether it makes a verdict ``fail``; interface changes only when ``strict``."""
+        return strict or self.level is not Level.INTERFACE
+
     def headline(self) -> str:
         """Return one line: kind, what, old and new value, place, number of scenarios."""
-        parts = [f"{self.kind}: {self.parameter or self.where}{self._change()}"]
-        if place := self._place():
-            parts.append(f"in {place}")
-        number = len(self.scenarios)
-        parts.append(f"{number} scenario" if number == 1 else f"{number} scenarios")
-        return ", ".join(parts)
+        place = f"in {self._place()}" if self._place() else ""
+        number = f"{len(self.scenarios)} scenario{'s' if len(self.scenarios) != 1 else ''}"
+        start = f"{self.kind}: {self.parameter or self.where}{self._change()}"
+        return ", ".join(filter(None, (start, place, number)))
 
     def _change(self) -> str:
         before = _shorten(self.before, absent=self.kind.endswith("_added"))
@@ -163,9 +165,9 @@ class Cause(Record, frozen=True, kw_only=True):
         return f" {before} -> {after}"
 
     def _place(self) -> str:
-        names = list(dict.fromkeys(name for name in (self.builder, self.callee) if name))
+        names = dict.fromkeys(filter(None, (self.builder, self.callee)))
         line = "" if self.location is None else f"({self.location.file}:{self.location.line})"
-        return " ".join(part for part in (" -> ".join(names), line) if part)
+        return " ".join(filter(None, (" -> ".join(names), line)))
 
 
 class ScenarioCounts(Record, frozen=True):

@@ -180,7 +180,7 @@ def test_interface_difference_is_a_warning_unless_strict():
 
 
 def test_finding_without_a_place_is_an_error():
-    finding = msgspec.structs.replace(INTERFACE, kind=Kind.UNCOVERED_BUILDER, location=None)
+    finding = msgspec.structs.replace(CAUSE, kind=Kind.UNCOVERED_BUILDER, location=None)
     verdict = msgspec.structs.replace(FAIL, causes=(finding,))
     assert text(verdict, Format.GITHUB).startswith("::error title=uncovered_builder::")
 

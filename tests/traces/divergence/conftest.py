@@ -5,7 +5,7 @@ import sys
 import pytest
 from twosided_stack import PACKAGE, SOURCE, Version, effect
 
-from traces.divergence import locate_divergence
+from traces.divergence.locate import locate_divergence
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from traces.divergence import log_calls, log_run
+from traces.divergence.tracer import log_calls, log_run
 from traces.targets import get_target
 from traces.targets.native.run import run_scenario
 from traces.targets.native.scenarios import registry

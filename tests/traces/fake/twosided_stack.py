@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
 
-from traces.divergence import log_run
+from traces.divergence.tracer import log_run
 from traces.recording.probes import EventProbe
 from traces.schema.model import Location
 from traces.schema.verdict import Cause, Kind, Level

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from tools.errors import ToolError
 from tools.mutation.worker.overlay import copy_tree, reimport_from, swap_code
 from tools.mutation.worker.state_fingerprint import fingerprint
-from traces.divergence import CallLog, LineLog, log_run
+from traces.divergence.logs import CallLog, LineLog
+from traces.divergence.tracer import log_run
 from traces.schema.model import Recording
 from traces.targets.common.scenario import Scenario
 

@@ -36,7 +36,8 @@ from tools.mutation.worker.runners import (
 )
 from tools.workers.protocol import Handlers
 from traces.diff import compare_sides
-from traces.divergence import CallLog, LineLog, locate_divergence
+from traces.divergence.locate import locate_divergence
+from traces.divergence.logs import CallLog, LineLog
 from traces.schema.model import Recording
 from traces.schema.verdict import Cause
 from traces.targets.common.fork import run_in_fork

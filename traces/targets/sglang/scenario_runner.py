@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import torch
 
-from traces.divergence import CallLog, LineLog, log_run
+from traces.divergence.logs import CallLog, LineLog
+from traces.divergence.tracer import log_run
 from traces.errors import RecorderError
 from traces.recording.recorder import Recorder
 from traces.schema.model import Message, Race, Recording
