@@ -34,7 +34,6 @@ class TrafficConfig:
     """One run of random traffic.
 
     Attributes:
-        scenario: the configuration of the stack.
         seed: of the traffic, its bytes and the schedule.
         policy: of the simulated device's schedule, one of ``POLICIES``.
     """
@@ -54,12 +53,7 @@ def draw_config(
 ) -> TrafficConfig:
     """Return the configuration of one run of a builder; the same arguments give the same one.
 
-    Args:
-        scenarios: of all builders, by name.
-        builder: of the run; at least one scenario has it.
-        seed: of the whole exploration.
-        run: number of the run, from 0.
-        policies: to choose from.
+    ``seed`` is that of the whole exploration; at least one scenario has the builder.
     """
     label = f"{seed}/{builder}/{run}"
     chance = random.Random(hashlib.sha256(label.encode()).digest())

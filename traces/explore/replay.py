@@ -20,7 +20,6 @@ class TrafficReplay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     Attributes:
         scenario: name of the scenario, for people.
-        config: every axis of the scenario.
         seed: of the bytes and the schedule.
         policy: of the schedule, whose decisions follow from seed, policy and steps.
         steps: in order; afterwards all queued work is finished.
@@ -53,12 +52,7 @@ def render_replay(replay: TrafficReplay) -> str:
 
 
 def parse_replay(text: str, *, name: str, scenario_of: ScenarioOf) -> TrafficReplay:
-    """Return the replay in a file's text.
-
-    Args:
-        text: content of the file.
-        name: of the file, for messages.
-        scenario_of: of the target under traffic.
+    """Return the replay in a file's text; ``name`` is the file's, for messages.
 
     Raises:
         TraceFormatError: it is none of this schema, or the target has no such scenario.

@@ -4,7 +4,7 @@ A step that cannot be applied, such as the backup of a node that was dropped, do
 of a list of steps is a list of steps.
 """
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -12,6 +12,7 @@ ComponentName: TypeAlias = Literal["full", "swa", "mamba"]
 FaultSite: TypeAlias = Literal[
     "host", "host sidecar", "device", "device sidecar", "indices", "copy"
 ]
+FAULT_SITES: tuple[FaultSite, ...] = get_args(FaultSite)
 
 
 class _TrafficStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do"):

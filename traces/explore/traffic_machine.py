@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal, get_args
 
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from traces.explore import steps
 from traces.explore.config import TrafficConfig
 from traces.explore.reduction import reduce_replay
 from traces.explore.replay import TrafficReplay
-from traces.explore.steps import ComponentName, FaultSite, TrafficStep
+from traces.explore.steps import FAULT_SITES, ComponentName, FaultSite, TrafficStep
 from traces.explore.subject import OpenSubject, Subject, ViolationError
 
 DEFAULT_STEP_NUM = 20
@@ -21,18 +22,9 @@ _BACKEND = "goldentrace"
 # Hypothesis tries the simplest traffic first, which is no traffic; the second one is drawn.
 _EXAMPLES = 2
 
-_COMPONENT_NAMES: tuple[ComponentName, ...] = ("full", "swa", "mamba")
-_FAULT_SITES: tuple[FaultSite, ...] = (
-    "host",
-    "host sidecar",
-    "device",
-    "device sidecar",
-    "indices",
-    "copy",
-)
 _pages = st.integers(1, 2)
 _places = st.integers(0, 7)
-_parts = st.sampled_from(_COMPONENT_NAMES)
+_parts = st.sampled_from(get_args(ComponentName))
 
 
 class _UniformProvider(HypothesisProvider):
@@ -141,7 +133,7 @@ class TrafficMachine(RuleBasedStateMachine):
         self._apply(steps.Launch())
 
     @precondition(lambda self: self.has_nodes())
-    @rule(place=_places, site=st.sampled_from(_FAULT_SITES), after=st.integers(0, 4))
+    @rule(place=_places, site=st.sampled_from(FAULT_SITES), after=st.integers(0, 4))
     def fail_to_load(self, place: int, site: FaultSite, after: int) -> None:
         """Load a node while something fails."""
         self._apply(steps.InjectFault(site=site, after=after, times=1))
@@ -204,20 +196,16 @@ class TrafficMachine(RuleBasedStateMachine):
         self._apply(steps.EvictHost(part=part, pages=pages))
 
     @rule(side=st.sampled_from(["device", "host"]), part=_parts, spare=st.integers(0, 2))
-    def hoard(self, side: str, part: ComponentName, spare: int) -> None:
+    def hoard(self, side: Literal["device", "host"], part: ComponentName, spare: int) -> None:
         """Make a pool full."""
-        self._apply(
-            steps.ReserveSlots(
-                side="device" if side == "device" else "host", part=part, spare=spare
-            )
-        )
+        self._apply(steps.ReserveSlots(side=side, part=part, spare=spare))
 
     @rule()
     def give_back(self) -> None:
         """Make room in full pools."""
         self._apply(steps.ReleaseReserved())
 
-    @rule(site=st.sampled_from(_FAULT_SITES), after=st.integers(0, 4), times=st.integers(1, 2))
+    @rule(site=st.sampled_from(FAULT_SITES), after=st.integers(0, 4), times=st.integers(1, 2))
     def inject(self, site: FaultSite, after: int, times: int) -> None:
         """Prepare a failure."""
         self._apply(steps.InjectFault(site=site, after=after, times=times))
@@ -259,39 +247,24 @@ class TrafficMachine(RuleBasedStateMachine):
         self._subject = subject
 
 
-class _MachineFactory:
-    """Factory of the machines of one run; keeps the steps of the last, which is the shrunk one."""
-
-    def __init__(self, config: TrafficConfig, *, open_subject: OpenSubject) -> None:
-        self._config = config
-        self._open_subject = open_subject
-        self.steps: list[TrafficStep] = []
-
-    def __call__(self) -> TrafficMachine:
-        machine = TrafficMachine(self._config, open_subject=self._open_subject)
-        self.steps = machine.steps
-        return machine
-
-
 def find_violation(
     config: TrafficConfig, *, open_subject: OpenSubject, step_num: int, shrinks: bool
 ) -> TrafficReplay | None:
-    """Run random traffic once; return the reduced violation, or None.
+    """Run ``step_num`` steps of random traffic; return the reduced violation, or None.
 
-    The same arguments give the same result in every process.
-
-    Args:
-        config: scenario, seed and policy.
-        open_subject: opens a fresh subject for each attempt.
-        step_num: steps to draw.
-        shrinks: whether Hypothesis simplifies a violation, which takes some seconds; steps that
-            are not needed are dropped in any case.
+    The same arguments give the same result in every process. Where ``shrinks`` is set, Hypothesis
+    simplifies a violation, which takes some seconds; steps that are not needed are dropped in any
+    case.
     """
-    factory = _MachineFactory(config, open_subject=open_subject)
+    drawn: list[TrafficStep] = []
 
     # Hypothesis names its seed attribute on the function, which a bound instance cannot take.
     def make() -> TrafficMachine:
-        return factory()
+        nonlocal drawn
+        machine = TrafficMachine(config, open_subject=open_subject)
+        # The last machine is that of the shrunk traffic.
+        drawn = machine.steps
+        return machine
 
     try:
         with _uniform_draws():
@@ -303,7 +276,7 @@ def find_violation(
             config=config.scenario.config,
             seed=config.seed,
             policy=config.policy,
-            steps=tuple(factory.steps),
+            steps=tuple(drawn),
             invariant=violation.invariant,
             message=str(violation),
         )

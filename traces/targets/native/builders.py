@@ -27,9 +27,15 @@ from assembler.cache.mamba import HiMambaRadixCache
 from assembler.host_pools.group import SidecarPoolSpec
 from assembler.names import ComponentType
 from assembler.owner import EvictParams
-from assembler.stacks.attach import SharedStackArguments
+from assembler.stacks.attach import AttachArguments, SharedStackArguments
 from assembler.stacks.parts import sidecar_host_factory
-from traces.targets.native.pools import NativeDevicePools, NativeGeometry, RankGroups
+from traces.targets.native.pools import (
+    NativeDevicePools,
+    NativeGeometry,
+    RankGroups,
+    host_gigabytes,
+    rank_groups,
+)
 from traces.targets.native.scenarios import GROUPS, NativeScenario
 
 PREFETCH_THRESHOLD = 771
@@ -52,12 +58,12 @@ class BuilderInputs:
     load_cache_event: threading.Event
 
 
-def make_params(
-    scenario: NativeScenario, side: NativeDevicePools, groups: RankGroups
-) -> CacheInitParams:
-    """Return the cache parameters of a scenario."""
-    shape = GROUPS[scenario.groups]
-    return CacheInitParams(
+def builder_inputs(
+    scenario: NativeScenario, geometry: NativeGeometry, side: NativeDevicePools
+) -> BuilderInputs:
+    """Return the sources of a scenario's arguments; no default host ratio is 3.0."""
+    groups, shape = rank_groups(scenario), GROUPS[scenario.groups]
+    params = CacheInitParams(
         disable=False,
         req_to_token_pool=side.req_to_token_pool,
         token_to_kv_pool_allocator=side.allocator,
@@ -69,14 +75,9 @@ def make_params(
         pp_rank=shape.pp_rank,
         pp_size=shape.pp_size,
     )
-
-
-def make_server_args(scenario: NativeScenario, *, host_gigabytes: float) -> ServerArgs:
-    """Return the server arguments of a scenario; no default ratio is 3.0."""
-    by_size = scenario.sizing == "gb"
-    return ServerArgs(
+    server_args = ServerArgs(
         hicache_ratio=3.0,
-        hicache_size=host_gigabytes if by_size else 0,
+        hicache_size=host_gigabytes(side, geometry) if scenario.sizing == "gb" else 0,
         hicache_write_policy=scenario.write_policy,
         hicache_io_backend=scenario.io_backend,
         hicache_mem_layout=scenario.layout,
@@ -84,22 +85,28 @@ def make_server_args(scenario: NativeScenario, *, host_gigabytes: float) -> Serv
         served_model_name=MODEL_NAME,
         enable_metrics=True,
     )
+    return BuilderInputs(
+        scenario=scenario,
+        geometry=geometry,
+        side=side,
+        groups=groups,
+        params=params,
+        server_args=server_args,
+        load_cache_event=threading.Event(),
+    )
 
 
-def make_cache(scenario: NativeScenario, params: CacheInitParams, server_args: ServerArgs) -> Cache:
-    """Return the cache that the stack is attached to, or that a stack built directly runs in."""
-    match scenario.builder:
+def build_stack(plan: BuilderInputs) -> Cache:
+    """Call the scenario's builder and return the cache that works on the new stack."""
+    match plan.scenario.builder:
         case "attach_hybrid_nsa_pool_to_hiradix_cache" | "HiRadixCache.init_hicache":
-            return HiRadixCache(params, server_args)
+            cache: Cache = HiRadixCache(plan.params, plan.server_args)
         case "attach_hybrid_pool_to_mamba_cache" | "HiMambaRadixCache.init_hicache":
-            return HiMambaRadixCache(params, server_args)
+            cache = HiMambaRadixCache(plan.params, plan.server_args)
         case _:
-            return UnifiedRadixCache(params)
-
-
-def call_builder(plan: BuilderInputs, cache: Cache) -> None:
-    """Call the scenario's builder; afterwards ``cache`` works on the new stack."""
+            cache = UnifiedRadixCache(plan.params)
     BUILDER_CALLS[plan.scenario.builder](plan, cache)
+    return cache
 
 
 def _kv_only(plan: BuilderInputs, cache: Cache) -> None:
@@ -195,28 +202,22 @@ def _attach_unified(plan: BuilderInputs, cache: Cache) -> None:
 
 
 def _attach_nsa(plan: BuilderInputs, cache: Cache) -> None:
-    attach_hybrid_nsa_pool_to_hiradix_cache(
-        cache,
-        plan.params,
-        plan.server_args,
-        extra_config=EXTRA_CONFIG,
-        prefetch_threshold=PREFETCH_THRESHOLD,
-        enable_storage_metrics=True,
-        load_cache_event=plan.load_cache_event,
-        attn_cp_group=plan.groups.attn_cp,
-        attn_tp_group=plan.groups.attn_tp,
-    )
+    arguments = _with_storage(plan)
+    attach_hybrid_nsa_pool_to_hiradix_cache(cache, plan.params, plan.server_args, **arguments)
 
 
 def _attach_mamba(plan: BuilderInputs, cache: Cache) -> None:
-    attach_hybrid_pool_to_mamba_cache(
-        cache,
-        plan.params,
-        plan.server_args,
+    arguments = _with_storage(plan)
+    attach_hybrid_pool_to_mamba_cache(cache, plan.params, plan.server_args, **arguments)
+
+
+def _with_storage(plan: BuilderInputs) -> AttachArguments:
+    """Return the keywords of the attach functions of caches with a storage tier."""
+    return AttachArguments(
         extra_config=EXTRA_CONFIG,
         prefetch_threshold=PREFETCH_THRESHOLD,
-        load_cache_event=plan.load_cache_event,
         enable_storage_metrics=True,
+        load_cache_event=plan.load_cache_event,
         attn_cp_group=plan.groups.attn_cp,
         attn_tp_group=plan.groups.attn_tp,
     )

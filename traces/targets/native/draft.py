@@ -1,6 +1,6 @@
 """The draft model of a native stack: one layer, mirrored on the anchor's slots."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from assembler import PoolName
 from assembler.host_pools.base import HostKVCache
@@ -13,24 +13,11 @@ from traces.targets.native.pools import consecutive_layers, make_token_pool
 DRAFT_LAYERS = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NativeDraftPools:
-    """The pools of a draft model.
-
-    Attributes:
-        mirrored: its rows on the device.
-        host_pool: their mirror.
-    """
-
-    mirrored: MirroredPool
-    host_pool: HostKVCache
-
-
-def mirror_draft(plan: BuilderInputs, *, cache: Cache) -> NativeDraftPools:
+def mirror_draft(plan: BuilderInputs, *, cache: Cache) -> tuple[MirroredPool, HostKVCache]:
     """Build both pools of a draft and hand them to the controller of ``cache``.
 
-    The host pool is sized by the anchor's, whatever the scenario's own sizing: it lives on the
-    anchor's slots.
+    Returns the rows on the device, and the host pool. That is sized by the anchor's, whatever the
+    scenario's own sizing: it lives on the anchor's slots.
 
     Raises:
         AssemblyError: the host pool does not mirror the device pool.
@@ -54,6 +41,5 @@ def mirror_draft(plan: BuilderInputs, *, cache: Cache) -> NativeDraftPools:
         override_kv_cache_dim=pool.host_row_width,
     )
     cache.cache_controller.set_draft_kv_pool(pool, host_pool)
-    (rows_of_draft,) = pool.mirrored()
-    mirrored = replace(rows_of_draft, geometry=replace(rows_of_draft.geometry, pool=PoolName.DRAFT))
-    return NativeDraftPools(mirrored=mirrored, host_pool=host_pool)
+    (rows,) = pool.mirrored()
+    return replace(rows, geometry=replace(rows.geometry, pool=PoolName.DRAFT)), host_pool

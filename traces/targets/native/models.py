@@ -1,9 +1,23 @@
-"""Models of the native target, and the traits of their families of pools."""
+"""Models of the native target, and their families of pools, with or without an own module."""
+
+import importlib
+import pkgutil
 
 from traces.targets.common.models import SHARED_MODELS, ModelShape, PoolFamily
 from traces.targets.common.scenario import LAYOUTS
-from traces.targets.native.entries import ENTRIES
-from traces.targets.native.family import FamilyTraits
+from traces.targets.native import families
+from traces.targets.native.family import FamilyEntry, FamilyTraits
+
+
+def _entries() -> dict[PoolFamily, FamilyEntry]:
+    """Return the ``ENTRY`` of every module in ``families``, by family."""
+    names = sorted(info.name for info in pkgutil.iter_modules(families.__path__))
+    modules = [importlib.import_module(f"{families.__name__}.{name}") for name in names]
+    entries: list[FamilyEntry] = [module.ENTRY for module in modules]
+    return {entry.model.family: entry for entry in entries}
+
+
+ENTRIES = _entries()
 
 FAMILIES: dict[PoolFamily, FamilyTraits] = {
     PoolFamily.MHA: FamilyTraits(draft=PoolFamily.MHA, layouts=LAYOUTS),

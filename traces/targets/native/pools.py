@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -25,9 +26,8 @@ from assembler.names import ComponentType, PoolName
 from assembler.params import KVSlotAllocator
 from traces.targets.common.geometry import RankGeometry
 from traces.targets.common.models import PoolFamily
-from traces.targets.native.entries import ENTRIES
 from traces.targets.native.family import TokenPoolArguments
-from traces.targets.native.models import MODELS
+from traces.targets.native.models import ENTRIES, MODELS
 from traces.targets.native.scenarios import GROUPS, INIT_HICACHE, NativeScenario
 
 MAMBA_SLOTS = 5
@@ -43,12 +43,7 @@ INDEX_HEAD_DIM = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeGeometry(RankGeometry):
-    """Sizes of one scenario's pools and nodes on one rank.
-
-    Attributes:
-        long_node: tokens of the longer kind of node.
-        short_node: tokens of the shorter kind.
-    """
+    """Sizes of one scenario's pools and nodes on one rank; nodes have two lengths, in tokens."""
 
     long_node: int
     short_node: int
@@ -85,14 +80,7 @@ def _slots(scenario: NativeScenario) -> tuple[int, int, int]:
 def make_token_pool(
     geometry: NativeGeometry, family: PoolFamily, *, layers: PoolLayers, device: Device
 ) -> TokenKVPool:
-    """Build the pool of full-attention layers, or of a draft.
-
-    Args:
-        geometry: sizes.
-        family: kind of pool, a key of ``TOKEN_POOLS``.
-        layers: layers the pool holds; numbered from 0 inside a hybrid pool.
-        device: where its buffers live.
-    """
+    """Build the pool of full-attention layers, numbered from 0 in a hybrid pool, or of a draft."""
     return TOKEN_POOLS[family](
         geometry,
         TokenPoolArguments(
@@ -124,26 +112,16 @@ def _mha_pool(geometry: RankGeometry, shared: TokenPoolArguments) -> TokenKVPool
     )
 
 
-def _mla_pool(geometry: RankGeometry, shared: TokenPoolArguments) -> TokenKVPool:
+def _mla_pool(
+    geometry: RankGeometry, shared: TokenPoolArguments, *, packs_fp8: bool
+) -> TokenKVPool:
     attention = geometry.model.attention
+    is_packed = packs_fp8 and shared["dtype"] == torch.float8_e4m3fn
     return MLATokenToKVPool(
         kv_lora_rank=attention.kv_lora_rank,
         qk_rope_head_dim=attention.qk_rope_head_dim,
-        use_nsa=False,
-        override_kv_cache_dim=None,
-        **shared,
-    )
-
-
-def _packed_mla_pool(geometry: RankGeometry, shared: TokenPoolArguments) -> TokenKVPool:
-    attention = geometry.model.attention
-    if shared["dtype"] != torch.float8_e4m3fn:
-        return _mla_pool(geometry, shared)
-    return MLATokenToKVPool(
-        kv_lora_rank=attention.kv_lora_rank,
-        qk_rope_head_dim=attention.qk_rope_head_dim,
-        use_nsa=True,
-        override_kv_cache_dim=_latent_width(geometry),
+        use_nsa=is_packed,
+        override_kv_cache_dim=_latent_width(geometry) if is_packed else None,
         **shared,
     )
 
@@ -172,51 +150,11 @@ def _latent_width(geometry: RankGeometry) -> int:
 
 TOKEN_POOLS: dict[PoolFamily, Callable[[RankGeometry, TokenPoolArguments], TokenKVPool]] = {
     PoolFamily.MHA: _mha_pool,
-    PoolFamily.MLA: _mla_pool,
-    PoolFamily.PACKED_MLA: _packed_mla_pool,
+    PoolFamily.MLA: partial(_mla_pool, packs_fp8=False),
+    PoolFamily.PACKED_MLA: partial(_mla_pool, packs_fp8=True),
     PoolFamily.NSA: _nsa_pool,
     **{family: entry.make_pool for family, entry in ENTRIES.items()},
 }
-
-
-def sliding_pool(geometry: NativeGeometry, *, device: Device) -> SWAKVPool:
-    """Build the pool of a sliding-window hybrid: full and windowed sub-pools."""
-    attention = geometry.model.attention
-    return SWAKVPool(
-        size=geometry.size,
-        size_swa=sliding_size(geometry),
-        page_size=geometry.page_size,
-        dtype=getattr(torch, attention.dtype),
-        head_num=geometry.kv_heads,
-        head_dim=attention.head_dim,
-        v_head_dim=attention.v_head_dim,
-        swa_head_num=geometry.kv_heads,
-        swa_head_dim=attention.head_dim,
-        swa_v_head_dim=attention.v_head_dim,
-        swa_attention_layer_ids=geometry.global_ids(geometry.model.swa_layers),
-        full_attention_layer_ids=geometry.global_ids(geometry.model.full_layers),
-        device=device,
-    )
-
-
-def sliding_size(geometry: NativeGeometry) -> int:
-    """Return the slots of the windowed sub-pool: a share of the full one, whole pages."""
-    pages = int(geometry.size * SWA_SHARE) // geometry.page_size
-    return pages * geometry.page_size
-
-
-def state_pool(geometry: NativeGeometry, *, device: Device) -> MambaPool:
-    """Build the state pool of a linear-attention hybrid; one slot a request."""
-    model = geometry.model
-    return MambaPool(
-        size=MAMBA_SLOTS,
-        conv_shapes=model.conv_shapes,
-        temporal_shape=model.temporal_shape,
-        conv_dtype=torch.bfloat16,
-        temporal_dtype=torch.float32,
-        mamba_layer_ids=geometry.global_ids(model.state_layers),
-        device=device,
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,13 +163,12 @@ class NativeDevicePools:
 
     Attributes:
         kvcache: the pool attention reads from; a wrapper for the hybrids.
-        allocator: hands out its slots.
         req_to_token_pool: None unless the model has state.
     """
 
     kvcache: KVCache
     allocator: KVSlotAllocator
-    req_to_token_pool: HybridReqToTokenPool | None
+    req_to_token_pool: HybridReqToTokenPool | None = None
 
     @property
     def mirrored(self) -> dict[PoolName, MirroredPool]:
@@ -259,42 +196,54 @@ def make_device_pools(geometry: NativeGeometry, *, device: Device) -> NativeDevi
         return _make_sliding_pools(geometry, device=device)
     layers = consecutive_layers(len(model.full_layers), start_layer=geometry.start_layer)
     pool = make_token_pool(geometry, model.family, layers=layers, device=device)
-    allocator = _allocator(geometry, pool, device=device)
-    return NativeDevicePools(kvcache=pool, allocator=allocator, req_to_token_pool=None)
+    return NativeDevicePools(kvcache=pool, allocator=_allocator(geometry, pool, device=device))
 
 
-def _allocator(
-    geometry: NativeGeometry, kvcache: KVCache, *, device: Device
-) -> TokenToKVPoolAllocator | PagedTokenToKVPoolAllocator:
+def _allocator(geometry: NativeGeometry, kvcache: KVCache, *, device: Device) -> KVSlotAllocator:
     dtype: torch.dtype = getattr(torch, geometry.model.attention.dtype)
-    if geometry.page_size == 1:
-        return TokenToKVPoolAllocator(
-            size=geometry.size, dtype=dtype, device=device, kvcache=kvcache
-        )
+    size, page_size = geometry.size, geometry.page_size
+    if page_size == 1:
+        return TokenToKVPoolAllocator(size=size, dtype=dtype, device=device, kvcache=kvcache)
     return PagedTokenToKVPoolAllocator(
-        size=geometry.size,
-        page_size=geometry.page_size,
-        dtype=dtype,
-        device=device,
-        kvcache=kvcache,
+        size=size, page_size=page_size, dtype=dtype, device=device, kvcache=kvcache
     )
 
 
 def _make_sliding_pools(geometry: NativeGeometry, *, device: Device) -> NativeDevicePools:
-    pool = sliding_pool(geometry, device=device)
+    """Build full and windowed sub-pools; the windowed one has a share of the slots, whole pages."""
+    attention, page_size = geometry.model.attention, geometry.page_size
+    size_swa = int(geometry.size * SWA_SHARE) // page_size * page_size
+    dtype: torch.dtype = getattr(torch, attention.dtype)
+    pool = SWAKVPool(
+        size=geometry.size,
+        size_swa=size_swa,
+        page_size=page_size,
+        dtype=dtype,
+        head_num=geometry.kv_heads,
+        head_dim=attention.head_dim,
+        v_head_dim=attention.v_head_dim,
+        swa_head_num=geometry.kv_heads,
+        swa_head_dim=attention.head_dim,
+        swa_v_head_dim=attention.v_head_dim,
+        swa_attention_layer_ids=geometry.global_ids(geometry.model.swa_layers),
+        full_attention_layer_ids=geometry.global_ids(geometry.model.full_layers),
+        device=device,
+    )
     allocator = SWATokenToKVPoolAllocator(
         size=geometry.size,
-        size_swa=sliding_size(geometry),
-        page_size=geometry.page_size,
-        dtype=getattr(torch, geometry.model.attention.dtype),
+        size_swa=size_swa,
+        page_size=page_size,
+        dtype=dtype,
         device=device,
         kvcache=pool,
     )
-    return NativeDevicePools(kvcache=pool, allocator=allocator, req_to_token_pool=None)
+    return NativeDevicePools(kvcache=pool, allocator=allocator)
 
 
 def _make_linear_pools(geometry: NativeGeometry, *, device: Device) -> NativeDevicePools:
+    """Build the pools of attention and of states; a request has one slot of states."""
     model = geometry.model
+    state_layers = geometry.global_ids(model.state_layers)
     pool = HybridLinearKVPool(
         full_kv_pool=make_token_pool(
             geometry,
@@ -306,30 +255,34 @@ def _make_linear_pools(geometry: NativeGeometry, *, device: Device) -> NativeDev
         start_layer=geometry.start_layer,
         end_layer=geometry.end_layer,
     )
-    mamba_pool = state_pool(geometry, device=device)
+    mamba_pool = MambaPool(
+        size=MAMBA_SLOTS,
+        conv_shapes=model.conv_shapes,
+        temporal_shape=model.temporal_shape,
+        conv_dtype=torch.bfloat16,
+        temporal_dtype=torch.float32,
+        mamba_layer_ids=state_layers,
+        device=device,
+    )
     requests = HybridReqToTokenPool(
         size=MAMBA_SLOTS,
         mamba_pool=mamba_pool,
         mamba_allocator=MambaSlotAllocator(size=MAMBA_SLOTS, pool=mamba_pool, device=device),
-        mamba_layer_ids=geometry.global_ids(model.state_layers),
+        mamba_layer_ids=state_layers,
         start_layer=geometry.start_layer,
         device=device,
     )
-    return NativeDevicePools(
-        kvcache=pool,
-        allocator=_allocator(geometry, pool, device=device),
-        req_to_token_pool=requests,
-    )
+    allocator = _allocator(geometry, pool, device=device)
+    return NativeDevicePools(kvcache=pool, allocator=allocator, req_to_token_pool=requests)
 
 
 def host_gigabytes(side: NativeDevicePools, geometry: NativeGeometry) -> float:
     """Return a host size, in decimal gigabytes, that outgrows every device pool."""
-    needed = [
-        pool.geometry.bytes_per_row / pool.geometry.slots_per_row * slots
-        for pool in side.mirrored.values()
-        for slots in [MAMBA_SLOTS if pool.component is ComponentType.MAMBA else geometry.size]
-    ]
-    return round(sum(needed) * HOST_TO_DEVICE / 1e9, 6)
+    needed = 0.0
+    for pool in side.mirrored.values():
+        slots = MAMBA_SLOTS if pool.component is ComponentType.MAMBA else geometry.size
+        needed += pool.geometry.bytes_per_row / pool.geometry.slots_per_row * slots
+    return round(needed * HOST_TO_DEVICE / 1e9, 6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

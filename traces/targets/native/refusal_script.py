@@ -1,6 +1,5 @@
 """Script of an assembly that must be refused; the builder's exception is part of the trace."""
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -16,25 +15,21 @@ from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.indexer import NSAIndexerPoolHost
 from assembler.stacks import build_kv_host_pool
 from traces.schema.model import DigestRecord
-from traces.targets.common.models import AttentionShape, PoolFamily
+from traces.targets.common.models import PoolFamily, mla_rows
 from traces.targets.common.runtime import open_device
-from traces.targets.native.builders import make_params, make_server_args
+from traces.targets.native.builders import builder_inputs
 from traces.targets.native.errors import NativeScenarioError
-from traces.targets.native.pools import NativeGeometry, geometry_of, make_device_pools, rank_groups
+from traces.targets.native.pools import geometry_of, make_device_pools
 from traces.targets.native.scenarios import RefusalScenario
 
 AnyPool: TypeAlias = Any
 """A device pool of any family."""
 Mistake: TypeAlias = Callable[["RefusalScript"], object]
+_LATENT = {"family": PoolFamily.MLA, "attention": mla_rows("bfloat16")}
 
 
 class RefusalScript:
-    """Calls one builder with one mistake and expects it to raise AssemblyError.
-
-    Args:
-        scenario: configuration and mistake.
-        device: see :func:`open_device`.
-    """
+    """Calls one builder with one mistake and expects it to raise AssemblyError."""
 
     steps = ("refuse",)
 
@@ -51,9 +46,7 @@ class RefusalScript:
         """
         del step
         pools = make_device_pools(self._geometry, device=self._device)
-        groups = rank_groups(self._scenario)
-        self._params = make_params(self._scenario, pools, groups)
-        self._server_args = make_server_args(self._scenario, host_gigabytes=0)
+        self._plan = builder_inputs(self._scenario, self._geometry, pools)
         self._kv_pool: AnyPool = pools.kvcache
         try:
             MISTAKES[self._scenario.mistake](self)
@@ -77,37 +70,28 @@ class RefusalScript:
             shared_host_pool_factory=make_host,
         )
 
-    def other_pool(self, **attention: Any) -> AnyPool:  # noqa: ANN401
-        """Return the device pool of a model with other attention rows."""
-        model = self._geometry.model
-        rows = replace(model.attention, **attention)
-        heads = self._geometry.kv_heads * rows.kv_heads // max(1, model.attention.kv_heads)
-        return self._pool_of(
-            replace(self._geometry, kv_heads=heads, model=replace(model, attention=rows))
-        )
+    def other_pool(self, **changes: Any) -> AnyPool:  # noqa: ANN401
+        """Return the device pool of the scenario's model with ``changes``."""
+        model = replace(self._geometry.model, **changes)
+        old_heads = self._geometry.model.attention.kv_heads
+        heads = self._geometry.kv_heads * model.attention.kv_heads // max(1, old_heads)
+        geometry = replace(self._geometry, kv_heads=heads, model=model)
+        return make_device_pools(geometry, device=self._device).kvcache
 
-    def latent_pool(self) -> AnyPool:
-        """Return a device pool of latent rows."""
-        rows = AttentionShape(kv_lora_rank=512, qk_rope_head_dim=64, dtype="bfloat16")
-        model = replace(self._geometry.model, family=PoolFamily.MLA, attention=rows)
-        return self._pool_of(replace(self._geometry, model=model))
+    def pool_of_rows(self, **attention: Any) -> AnyPool:  # noqa: ANN401
+        """Return the device pool of a model with other attention rows."""
+        return self.other_pool(attention=replace(self._geometry.model.attention, **attention))
 
     def pool_of_layers(self, layer_num: int) -> AnyPool:
         """Return the device pool of a model of another depth."""
-        model = replace(self._geometry.model, full_layers=tuple(range(layer_num)))
-        return self._pool_of(replace(self._geometry, model=model))
-
-    def sparse_pool(self) -> AnyPool:
-        """Return a device pool that has index keys beside its rows."""
-        model = replace(self._geometry.model, family=PoolFamily.NSA)
-        return self._pool_of(replace(self._geometry, model=model))
+        return self.other_pool(full_layers=tuple(range(layer_num)))
 
     def index_host(self, anchor: HostKVCache) -> HostKVCache:
         """Return the right host pool of the index keys."""
         return NSAIndexerPoolHost(
             device_pool=self._kv_pool,
             anchor_host=anchor,
-            layout=self._server_args.hicache_mem_layout,
+            layout=self._plan.server_args.hicache_mem_layout,
             pin_memory=True,
             device=self._device,
             allocator_type=None,
@@ -123,11 +107,8 @@ class RefusalScript:
     ) -> None:
         """Build a right stack, then register a draft pool with a host pool that may not fit.
 
-        Args:
-            pool: device pool of the draft.
-            mirrored: device pool that the host pool mirrors; None for the draft's own.
-            page_size: of the host pool; None for the stack's.
-            size_share: slots of the host pool as a share of the anchor's.
+        The host pool mirrors ``mirrored``, or the draft's own pool; ``size_share`` is its share of
+        the anchor's slots.
         """
         controller = self.build_kv_only()
         ratio = controller.mem_pool_host.size / self._kv_pool.size * size_share
@@ -135,8 +116,8 @@ class RefusalScript:
         width = getattr(source, "kv_cache_dim", None)
         host_pool = build_kv_host_pool(
             kv_pool=source,
-            page_size=page_size or self._params.page_size,
-            server_args=replace(self._server_args, hicache_ratio=ratio, hicache_size=0),
+            page_size=page_size or self._plan.params.page_size,
+            server_args=replace(self._plan.server_args, hicache_ratio=ratio, hicache_size=0),
             use_mla=width is not None,
             override_kv_cache_dim=width,
         )
@@ -146,20 +127,16 @@ class RefusalScript:
         """Return a mapping from the stage's global layer ids to layer indices."""
         return {self._geometry.start_layer + at: index for at, index in enumerate(indices)}
 
-    def _pool_of(self, geometry: NativeGeometry) -> AnyPool:
-        return make_device_pools(geometry, device=self._device).kvcache
-
     def _arguments(self) -> dict[str, Any]:
         width = getattr(self._kv_pool, "kv_cache_dim", None)
-        groups = rank_groups(self._scenario)
         return {
-            "params": self._params,
-            "server_args": self._server_args,
+            "params": self._plan.params,
+            "server_args": self._plan.server_args,
             "kv_pool": self._kv_pool,
             "full_layer_mapping": self.mapping(*range(len(self._geometry.model.full_layers))),
-            "page_size": self._params.page_size,
-            "tp_group": groups.tp,
-            "load_cache_event": threading.Event(),
+            "page_size": self._plan.params.page_size,
+            "tp_group": self._plan.groups.tp,
+            "load_cache_event": self._plan.load_cache_event,
             "storage_backend": None,
             "use_mla": width is not None,
             "override_kv_cache_dim": width,
@@ -182,11 +159,13 @@ def _with_other_pages(script: RefusalScript, anchor: HostKVCache) -> HostKVCache
 MISTAKES: Mapping[str, Mistake] = {
     # The width that attach functions must pass on; see sglang #25022.
     "row_bytes": lambda script: script.build_kv_only(override_kv_cache_dim=None),
-    "row_dtype": lambda script: script.build_kv_only(kv_pool=script.other_pool(dtype="float16")),
+    "row_dtype": lambda script: script.build_kv_only(kv_pool=script.pool_of_rows(dtype="float16")),
     "row_shape": lambda script: script.build_kv_only(
-        kv_pool=script.other_pool(kv_heads=16, head_dim=64, v_head_dim=64)
+        kv_pool=script.pool_of_rows(kv_heads=16, head_dim=64, v_head_dim=64)
     ),
-    "planes": lambda script: script.build_kv_only(kv_pool=script.latent_pool(), use_mla=True),
+    "planes": lambda script: script.build_kv_only(
+        kv_pool=script.other_pool(**_LATENT), use_mla=True
+    ),
     "layer_num": lambda script: script.build_kv_only(kv_pool=script.pool_of_layers(3)),
     "layer_unreached": lambda script: script.build_kv_only(
         full_layer_mapping={
@@ -205,13 +184,13 @@ MISTAKES: Mapping[str, Mistake] = {
         lambda anchor: _with_other_pages(script, anchor)
     ),
     "draft_row_bytes": lambda script: script.register_draft(
-        script.other_pool(head_dim=64), mirrored=script.pool_of_layers(1)
+        script.pool_of_rows(head_dim=64), mirrored=script.pool_of_layers(1)
     ),
     "draft_pages": lambda script: script.register_draft(script.pool_of_layers(1), page_size=32),
     "draft_slots": lambda script: script.register_draft(script.pool_of_layers(1), size_share=0.5),
     "draft_layers": lambda script: script.register_draft(script.pool_of_layers(5)),
     "draft_missing_pool": lambda script: script.register_draft(
-        script.sparse_pool(), mirrored=script.latent_pool()
+        script.other_pool(family=PoolFamily.NSA), mirrored=script.other_pool(**_LATENT)
     ),
 }
 """Calls with one mistake each, by the rule that must refuse it."""

@@ -24,9 +24,8 @@ from traces.targets.common.scenario import (
     WRITE_POLICIES,
     Scenario,
 )
-from traces.targets.native.entries import ENTRIES
 from traces.targets.native.family import FamilyTraits
-from traces.targets.native.models import FAMILIES, MODELS
+from traces.targets.native.models import ENTRIES, FAMILIES, MODELS
 
 GROUPS = {name: RANK_SHAPES[name] for name in ("tp1", "tp8pp2", "tp8cp2pp3", "tp4cp4pp5")}
 

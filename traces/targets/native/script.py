@@ -4,16 +4,14 @@ A round trip back into the same slots proves nothing, so the device is poisoned 
 the load goes to other slots, and every row outside the destination must keep its poison.
 """
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 import torch
 
 from assembler import HostPoolGroup, HybridCacheController, PoolName
-from assembler.cache.nodes import CacheNode
 from assembler.device import tensor_access
-from assembler.host_pools.mirrored import MirroredPool
+from assembler.host_pools.base import HostKVCache
 from assembler.names import ComponentType, WritePolicy
 from assembler.owner import EvictParams
 from traces.schema.model import Digest, DigestRecord, RoundTrip
@@ -21,17 +19,11 @@ from traces.simulator import SimDevice
 from traces.targets.common.content import digest, poison, row_content
 from traces.targets.common.rows import launch_write
 from traces.targets.common.runtime import open_device
-from traces.targets.native.builders import (
-    BuilderInputs,
-    call_builder,
-    make_cache,
-    make_params,
-    make_server_args,
-)
-from traces.targets.native.draft import NativeDraftPools, mirror_draft
+from traces.targets.native.builders import build_stack, builder_inputs
+from traces.targets.native.draft import mirror_draft
 from traces.targets.native.errors import NativeScenarioError
 from traces.targets.native.forward_pass import ForwardPass
-from traces.targets.native.pools import geometry_of, host_gigabytes, make_device_pools, rank_groups
+from traces.targets.native.pools import geometry_of, make_device_pools
 from traces.targets.native.round_trip import (
     BytesByPool,
     ServedNode,
@@ -58,12 +50,7 @@ Step: TypeAlias = Callable[[], Iterable[RoundTrip] | None]
 
 
 class NativeScript:
-    """The steps of one scenario, run with real pools on a device.
-
-    Args:
-        scenario: configuration to run.
-        device: see :func:`open_device`.
-    """
+    """The steps of one scenario, run with real pools on a device, see :func:`open_device`."""
 
     def __init__(self, scenario: NativeScenario, *, device: str) -> None:
         self._scenario = scenario
@@ -71,7 +58,7 @@ class NativeScript:
         self._geometry = geometry_of(scenario)
         self._written: list[WrittenNode] = []
         self._served: list[ServedNode] = []
-        self._draft: NativeDraftPools | None = None
+        self._draft_host: HostKVCache | None = None
         self._steps: dict[str, Step] = {
             "build": self._build,
             "backup": self._back_up_nodes,
@@ -102,26 +89,12 @@ class NativeScript:
         """Build device pools, call the builder, mirror a draft pool, poison everything."""
         self._device_pools = make_device_pools(self._geometry, device=self._device)
         self._mirrored = self._device_pools.mirrored
-        groups = rank_groups(self._scenario)
-        params = make_params(self._scenario, self._device_pools, groups)
-        server_args = make_server_args(
-            self._scenario, host_gigabytes=host_gigabytes(self._device_pools, self._geometry)
-        )
-        self._cache = make_cache(self._scenario, params, server_args)
-        plan = BuilderInputs(
-            scenario=self._scenario,
-            geometry=self._geometry,
-            side=self._device_pools,
-            groups=groups,
-            params=params,
-            server_args=server_args,
-            load_cache_event=threading.Event(),
-        )
-        call_builder(plan, self._cache)
+        plan = builder_inputs(self._scenario, self._geometry, self._device_pools)
+        self._cache = build_stack(plan)
         self._register_counters()
         if self._scenario.draft:
-            self._draft = mirror_draft(plan, cache=self._cache)
-            self._mirrored[PoolName.DRAFT] = self._draft.mirrored
+            draft, self._draft_host = mirror_draft(plan, cache=self._cache)
+            self._mirrored[PoolName.DRAFT] = draft
         self._pools = device_pools_by_name(self._mirrored)
         self._rows = row_buffers(self._mirrored, start_layer=self._geometry.start_layer)
         self._poison("before", [pool for _, pool in self._owners()])
@@ -137,8 +110,7 @@ class NativeScript:
             self._use(self._write(author, length))
         self._finish_writing()
         self._evict_all()
-        first = self._written[0]
-        self._require_success(first, rule="an evicted node can be loaded", on=self._cache.load_back)
+        self._load(self._written[0], rule="an evicted node can be loaded")
         self._finish_loading()
 
     def _reload_nodes(self) -> Iterator[RoundTrip]:
@@ -147,9 +119,7 @@ class NativeScript:
         self._poison("after", list(self._pools.values()))
         before = self._snapshot()
         for written in self._written:
-            self._require_success(
-                written, rule="a roomy device takes a load", on=self._cache.load_back
-            )
+            self._load(written, rule="a roomy device takes a load")
             self._check_moved(written)
         self._finish_loading()
         yield from self._compare_round_trips("reload", before)
@@ -166,16 +136,12 @@ class NativeScript:
         self._use(third)
         self._finish_writing()
         self._evict_all()
-        self._require_success(
-            second, rule="an evicted node can be loaded", on=self._cache.load_back
-        )
+        self._load(second, rule="an evicted node can be loaded")
         self._finish_loading()
         self._reserve_device_slots()
         self._written = [third]
         before = self._snapshot()
-        self._require_success(
-            third, rule="a full device evicts for a load", on=self._cache.load_back
-        )
+        self._load(third, rule="a full device evicts for a load")
         self._finish_loading()
         yield from self._compare_round_trips("pressure", before)
 
@@ -185,10 +151,7 @@ class NativeScript:
         allocator, slots = self._reserved
         allocator.free(slots)
         for name, left, size in self._free_slots():
-            if left != size:
-                raise NativeScenarioError(
-                    f"{name}: no slot may leak; expected {size} free, got {left}"
-                )
+            _require(left == size, f"{name}: no slot may leak; expected {size} free, got {left}")
 
     def _register_counters(self) -> None:
         """Make readers wait for the stack's loads, as the scheduler does after a direct build."""
@@ -226,9 +189,8 @@ class NativeScript:
         if self._device_pools.req_to_token_pool is not None:
             state = self._device_pools.req_to_token_pool.mamba_allocator.alloc(1)
             if state is None:
-                raise NativeScenarioError(
-                    "device: a node needs a state slot; expected one free, got none"
-                )
+                rule = "a node needs a state slot; expected one free, got none"
+                raise NativeScenarioError(f"device: {rule}")
             slots[ComponentType.MAMBA] = state
         return slots
 
@@ -237,14 +199,13 @@ class NativeScript:
 
         With ``write_back`` no use is enough: eviction backs the node up.
         """
-        policy = WritePolicy(self._scenario.write_policy)
+        node, policy = written.node, WritePolicy(self._scenario.write_policy)
         for _ in range(USES_BEFORE_BACKUP[policy]):
-            self._cache.record_hit(written.node)
-        if written.node.is_backed_up is (policy is WritePolicy.WRITE_BACK):
-            raise NativeScenarioError(
-                f"node {written.node.id}: {policy} decides when it is backed up; "
-                f"expected {policy is not WritePolicy.WRITE_BACK}, got {written.node.is_backed_up}"
-            )
+            self._cache.record_hit(node)
+        expected = policy is not WritePolicy.WRITE_BACK
+        rule = f"{policy} decides when it is backed up"
+        got = node.is_backed_up
+        _require(got is expected, f"node {node.id}: {rule}; expected {expected}, got {got}")
 
     def _finish_writing(self) -> None:
         """Poll until every backup is acknowledged, as a scheduler does."""
@@ -252,9 +213,8 @@ class NativeScript:
             if not self._cache.ongoing_write_through:
                 return
             self._cache.writing_check()
-        raise NativeScenarioError(
-            f"backup: must finish; expected it within {MAX_POLLS} polls, got none"
-        )
+        expected = f"expected it within {MAX_POLLS} polls, got none"
+        raise NativeScenarioError(f"backup: must finish; {expected}")
 
     def _finish_loading(self) -> None:
         """Launch the queued loads and run a forward pass over every loaded node."""
@@ -281,15 +241,13 @@ class NativeScript:
         """Free the device slots of every node; all are backed up."""
         self._cache.evict(EvictParams(num_tokens=self._geometry.size))
         for written in self._written:
-            if not written.node.is_evicted:
-                raise NativeScenarioError(
-                    f"node {written.node.id}: an unlocked node can be evicted; "
-                    "expected no device slots, got some"
-                )
+            rule = "an unlocked node can be evicted; expected no device slots, got some"
+            _require(written.node.is_evicted, f"node {written.node.id}: {rule}")
 
     def _reserve_host_slots(self) -> None:
         """Take every free host slot of the sidecars that have their own, else of the anchor."""
-        own = {name for name, pool in self._mirrored.items() if self._has_own_component(pool)}
+        full = ComponentType.FULL
+        own = {name for name, pool in self._mirrored.items() if pool.component is not full}
         entries = [entry for entry in self._group.entries if entry.name in own]
         for entry in entries or [self._group.anchor_entry]:
             entry.host_pool.alloc(entry.host_pool.available_size())
@@ -303,10 +261,6 @@ class NativeScript:
             raise NativeScenarioError("device: free slots can be taken; expected slots, got none")
         self._reserved = (owner, slots)
 
-    @staticmethod
-    def _has_own_component(pool: MirroredPool) -> bool:
-        return pool.component is not ComponentType.FULL
-
     def _free_slots(self) -> Iterator[tuple[str, int, int]]:
         """Yield name, free slots and all slots of every allocator."""
         for component, owner in self._device_pools.slot_owners.items():
@@ -318,20 +272,13 @@ class NativeScript:
     def _check_moved(self, written: WrittenNode) -> None:
         """Check that a load goes elsewhere: back into its own slots it would prove nothing."""
         back = torch.isin(written.node.device[ComponentType.FULL].cpu(), written.slots)
-        if bool(back.any()):
-            raise NativeScenarioError(
-                "reload: a load goes to other slots; expected none of its own, got some"
-            )
+        rule = "a load goes to other slots; expected none of its own, got some"
+        _require(not back.any(), f"reload: {rule}")
 
-    @staticmethod
-    def _require_success(
-        written: WrittenNode, *, rule: str, on: Callable[[CacheNode], object]
-    ) -> None:
-        answer = on(written.node)
-        if answer is None or answer is False:
-            raise NativeScenarioError(
-                f"node {written.node.id}: {rule}; expected success, got {answer}"
-            )
+    def _load(self, written: WrittenNode, *, rule: str) -> None:
+        answer = self._cache.load_back(written.node)
+        if answer is None:
+            raise NativeScenarioError(f"node {written.node.id}: {rule}; expected success, got None")
 
     def _check_races(self) -> None:
         """Raise the first race that a simulated device found."""
@@ -355,8 +302,8 @@ class NativeScript:
             yield f"device.{name.name}", pool
         for name, pool in host_pools_by_name(self._group).items():
             yield f"host.{name.name}", pool
-        if self._draft is not None:
-            yield f"host.{PoolName.DRAFT.name}", self._draft.host_pool
+        if self._draft_host is not None:
+            yield f"host.{PoolName.DRAFT.name}", self._draft_host
 
     def _poison(self, label: str, pools: list[object]) -> None:
         """Overwrite the pools from the host, with the device idle."""
@@ -373,3 +320,8 @@ class NativeScript:
     @property
     def _controller(self) -> HybridCacheController:
         return self._cache.cache_controller
+
+
+def _require(condition: object, message: str) -> None:
+    if not condition:
+        raise NativeScenarioError(message)

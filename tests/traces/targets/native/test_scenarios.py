@@ -5,8 +5,7 @@ from itertools import combinations, product
 import pytest
 
 from traces.targets.common.models import PoolFamily
-from traces.targets.native.entries import ENTRIES
-from traces.targets.native.models import MODELS
+from traces.targets.native.models import ENTRIES, MODELS
 from traces.targets.native.refusal_script import MISTAKES
 from traces.targets.native.scenarios import (
     AXES,

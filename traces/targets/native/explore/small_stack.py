@@ -1,6 +1,5 @@
 """The small stacks that traffic runs on: a scenario's own rows and layers, but few pages."""
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,14 +11,7 @@ from assembler.host_pools.mirrored import MirroredPool
 from assembler.names import ComponentType
 from traces.explore.config import TrafficConfig
 from traces.simulator import Schedule, SchedulePolicy, SimDevice
-from traces.targets.native.builders import (
-    BuilderInputs,
-    Cache,
-    call_builder,
-    make_cache,
-    make_params,
-    make_server_args,
-)
+from traces.targets.native.builders import BuilderInputs, Cache, build_stack, builder_inputs
 from traces.targets.native.draft import mirror_draft
 from traces.targets.native.explore.faults import FaultInjector
 from traces.targets.native.pools import (
@@ -27,7 +19,6 @@ from traces.targets.native.pools import (
     NativeGeometry,
     geometry_of,
     make_device_pools,
-    rank_groups,
 )
 from traces.targets.native.rows import ComponentRows, host_pools_by_name, row_buffers
 from traces.targets.native.scenarios import NativeScenario
@@ -38,12 +29,9 @@ SLOTS_WITHOUT_PAGING = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerRead:
-    """One read of a forward pass: one layer of one pool.
+    """One read of a forward pass: one layer, by its stage-local id, of one pool.
 
-    Attributes:
-        pool: whose rows.
-        layer: stage-local layer.
-        getter: returns the buffers and makes the current stream wait for the layer.
+    ``getter`` returns the buffers and makes the current stream wait for the layer.
     """
 
     pool: PoolName
@@ -56,9 +44,6 @@ class SmallStack:
     """A stack under traffic.
 
     Attributes:
-        device: where it is.
-        side: device pools and allocators.
-        cache: the cache that works on the stack.
         rows: rows of every device pool, the draft's included, by pool.
         mirrors: host pool of every device pool, by pool.
         reads: what a forward pass reads, in order.
@@ -106,22 +91,10 @@ def build_small_stack(
     for component, owner in side.slot_owners.items():
         is_full = component is ComponentType.FULL
         faults.guard_allocator(owner, site="device" if is_full else "device sidecar")
-    groups = rank_groups(scenario)
-    params = make_params(scenario, side, groups)
-    server_args = replace(
-        make_server_args(scenario, host_gigabytes=0), hicache_ratio=1.0, hicache_size=0
-    )
-    cache = make_cache(scenario, params, server_args)
-    plan = BuilderInputs(
-        scenario=scenario,
-        geometry=geometry,
-        side=side,
-        groups=groups,
-        params=params,
-        server_args=server_args,
-        load_cache_event=threading.Event(),
-    )
-    call_builder(plan, cache)
+    plan = builder_inputs(scenario, geometry, side)
+    small_host = replace(plan.server_args, hicache_ratio=1.0, hicache_size=0)
+    plan = replace(plan, server_args=small_host)
+    cache = build_stack(plan)
     # Nodes are short here; how long they must be is not what traffic is about.
     cache.load_back_threshold = 0
     return _with_readers(plan, cache=cache, device=device, faults=faults, tokens=tokens)
@@ -136,9 +109,9 @@ def _with_readers(
     mirrored, mirrors = plan.side.mirrored, host_pools_by_name(cache.host_pool_group)
     reads = _reads_of(plan.geometry, mirrored)
     if plan.scenario.draft:
-        draft = mirror_draft(plan, cache=cache)
-        mirrored[PoolName.DRAFT], mirrors[PoolName.DRAFT] = draft.mirrored, draft.host_pool
-        getter = partial(draft.mirrored.read_layer, plan.geometry.start_layer)
+        draft, mirrors[PoolName.DRAFT] = mirror_draft(plan, cache=cache)
+        mirrored[PoolName.DRAFT] = draft
+        getter = partial(draft.read_layer, plan.geometry.start_layer)
         reads.insert(0, LayerRead(pool=PoolName.DRAFT, layer=0, getter=getter))
     for mirror in mirrors.values():
         faults.guard_copies(mirror)
@@ -171,5 +144,4 @@ def _reads_at(
     """Yield the reads of one layer: what shares the slots of the anchor comes before it."""
     for name, pool in sorted(mirrored.items(), key=lambda item: item[1].owns_slots):
         if layer_id in pool.layer_mapping:
-            getter = partial(pool.read_layer, layer_id)
-            yield LayerRead(pool=name, layer=layer, getter=getter)
+            yield LayerRead(pool=name, layer=layer, getter=partial(pool.read_layer, layer_id))

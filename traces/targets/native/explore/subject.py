@@ -14,7 +14,7 @@ from assembler.names import ComponentType
 from assembler.owner import EvictParams
 from traces.explore import steps
 from traces.explore.config import TrafficConfig
-from traces.explore.steps import ComponentName, FaultSite, TrafficStep
+from traces.explore.steps import FAULT_SITES, TrafficStep
 from traces.explore.subject import (
     QueueViolationError,
     RefusalViolationError,
@@ -41,29 +41,11 @@ from traces.targets.native.explore.traffic_model import (
 )
 from traces.targets.native.scenarios import scenario_of_config
 
-_COMPONENTS: dict[ComponentName, ComponentType] = {
-    "full": ComponentType.FULL,
-    "swa": ComponentType.SWA,
-    "mamba": ComponentType.MAMBA,
-}
-_FAULT_SITES: tuple[FaultSite, ...] = (
-    "host",
-    "host sidecar",
-    "device",
-    "device sidecar",
-    "indices",
-    "copy",
-)
 _MAX_LOADS_IN_FLIGHT = 3
 
 
 class NativeTrafficSubject:
-    """One stack, its simulated device, and the model.
-
-    Args:
-        config: scenario, seed and policy.
-        device: shared with other subjects; None for one of its own.
-    """
+    """One stack, its simulated device, perhaps shared with other subjects, and the model."""
 
     def __init__(self, config: TrafficConfig, device: SimDevice | None = None) -> None:
         self._seed = config.seed
@@ -191,12 +173,10 @@ class NativeTrafficSubject:
         self, author: str, slots: dict[ComponentType, torch.Tensor]
     ) -> dict[PoolName, list[torch.Tensor]]:
         """Write fresh bytes on the default stream and return them."""
-        content: dict[PoolName, list[torch.Tensor]] = {}
-        for name, buffers in self._stack.rows.items():
-            content[name] = [
-                self._write_rows(author, buffer, slots[buffer.component]) for buffer in buffers
-            ]
-        return content
+        return {
+            name: [self._write_rows(author, buffer, slots[buffer.component]) for buffer in buffers]
+            for name, buffers in self._stack.rows.items()
+        }
 
     def _write_rows(self, author: str, buffer: RowBuffer, slots: torch.Tensor) -> torch.Tensor:
         content = row_content(buffer, slots, author=f"{self._seed}/{author}")
@@ -205,7 +185,7 @@ class NativeTrafficSubject:
 
     def _backup(self, number: int) -> None:
         node = self._model.nodes[number].node
-        with self._faults.allow(*_FAULT_SITES), self._injected_only():
+        with self._faults.allow(*FAULT_SITES), self._injected_only():
             if self._cache.write_backup(node) or self._faults.fired:
                 return
             room = {
@@ -217,7 +197,7 @@ class NativeTrafficSubject:
     def _load(self, number: int) -> None:
         node = self._model.nodes[number].node
         missing = node.missing_on_device()
-        with self._faults.allow(*_FAULT_SITES), self._injected_only():
+        with self._faults.allow(*FAULT_SITES), self._injected_only():
             if self._cache.load_back(node) is not None:
                 if missing:
                     self._cache.inc_lock_ref(node)
@@ -239,7 +219,7 @@ class NativeTrafficSubject:
 
     def _launch(self) -> None:
         queued = self._model.queued
-        with self._faults.allow(*_FAULT_SITES), self._injected_only():
+        with self._faults.allow(*FAULT_SITES), self._injected_only():
             producer = self._launched_at()
             if producer is None:
                 return
@@ -297,13 +277,13 @@ class NativeTrafficSubject:
                 )
 
     def _evict(self, step: steps.Evict) -> None:
-        component = _COMPONENTS[step.part]
+        component = ComponentType(step.part)
         owners = self._stack.device_slots
         if component not in owners:
             return
         wanted = {component: self._slots_of(component, step.pages)}
         before = {part: owner.available_size() for part, owner in owners.items()}
-        with self._faults.allow(*_FAULT_SITES), self._injected_only():
+        with self._faults.allow(*FAULT_SITES), self._injected_only():
             freed = self._cache.evict(
                 EvictParams(
                     num_tokens=wanted.get(ComponentType.FULL, 0),
@@ -324,7 +304,7 @@ class NativeTrafficSubject:
                     )
 
     def _evict_host(self, step: steps.EvictHost) -> None:
-        component = _COMPONENTS[step.part]
+        component = ComponentType(step.part)
         if component not in self._stack.device_slots:
             return
         pool = self._stack.group.get_pool(POOL_OF_COMPONENT[component])
@@ -338,7 +318,7 @@ class NativeTrafficSubject:
         return pages if component is ComponentType.MAMBA else pages * self._stack.tokens
 
     def _reserve_slots(self, step: steps.ReserveSlots) -> None:
-        component = _COMPONENTS[step.part]
+        component = ComponentType(step.part)
         owners = self._stack.device_slots
         if component not in owners:
             return
