@@ -3,8 +3,7 @@
 These names are the contract; everything else may change.
 """
 
-from assembler.cache.hiradix import HiRadixCache
-from assembler.cache.mamba import HiMambaRadixCache
+from assembler.cache.hiradix import HiMambaRadixCache, HiRadixCache
 from assembler.cache.unified import UnifiedRadixCache
 from assembler.controller.hybrid import HybridCacheController
 from assembler.host_pools.group import HostPoolGroup, PoolEntry, PoolTransfer

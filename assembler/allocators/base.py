@@ -1,12 +1,14 @@
-"""Base of the device allocators: pages of one device pool."""
+"""Allocators of the slots of one device pool, in whole pages."""
 
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 import torch
+from typing_extensions import override
 
 from assembler.device.base import Device
 from assembler.device_pools.base import KVCache, SlotAllocator
+from assembler.device_pools.mamba import MambaPool
 from assembler.free_pages import FreePageList
 from assembler.names import ComponentType
 
@@ -108,3 +110,36 @@ class DeviceSlotAllocator(PageAllocator[KVCache]):
     def window(self) -> None:
         """Nothing: the model has no sliding-window slots."""
         return None
+
+
+class TokenToKVPoolAllocator(DeviceSlotAllocator):
+    """Allocator for pools with pages of one slot: slots 1 to ``size``.
+
+    Source: sglang 0.5.12 ``allocator.py:121-190``.
+    """
+
+    def __init__(self, *, size: int, dtype: torch.dtype, device: Device, kvcache: KVCache) -> None:
+        super().__init__(size=size, page_size=1, dtype=dtype, device=device, kvcache=kvcache)
+
+
+class PagedTokenToKVPoolAllocator(DeviceSlotAllocator):
+    """Allocator of ``size // page_size`` whole pages, the first slot of which is ``page_size``.
+
+    Source: sglang 0.5.12 ``allocator.py:362-530``. Token-wise extension of a partly filled page
+    belongs to the scheduler and is not offered.
+    """
+
+
+class MambaSlotAllocator(PageAllocator[MambaPool]):
+    """Owner of the state slots 1 to ``size``; a new slot holds a zero state.
+
+    Source: sglang 0.5.13 ``allocator/mamba.py``; 0.5.12 ``memory_pool.py:343-384``.
+    """
+
+    def __init__(self, *, size: int, pool: MambaPool, device: Device) -> None:
+        super().__init__(size=size, page_size=1, device=device, pool=pool)
+
+    @override
+    def _prepare(self, slots: torch.Tensor) -> None:
+        # Launched on the current stream, like the reads that follow: no event is needed.
+        self._pool.clear_slots(slots)

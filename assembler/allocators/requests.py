@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from assembler.allocators.mamba import MambaSlotAllocator
+from assembler.allocators.base import MambaSlotAllocator
 from assembler.device.base import Device
 from assembler.device_pools.base import LayerLoadWaiter
 from assembler.device_pools.mamba import MambaPool

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 
 import torch
 
-from assembler.allocators.base import DeviceSlotAllocator
-from assembler.allocators.paged import PagedTokenToKVPoolAllocator
-from assembler.allocators.token import TokenToKVPoolAllocator
+from assembler.allocators.base import (
+    DeviceSlotAllocator,
+    PagedTokenToKVPoolAllocator,
+    TokenToKVPoolAllocator,
+)
 from assembler.device.base import Device
 from assembler.device_pools.base import KVCache, SlotAllocator
 from assembler.device_pools.swa import SWAKVPool

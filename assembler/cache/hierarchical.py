@@ -6,8 +6,14 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from assembler.cache.device_slots import ComponentAllocators
-from assembler.cache.node_transfers import backup_transfers, load_transfers, sidecar_transfers
-from assembler.cache.nodes import POOL_OF_COMPONENT, CacheNode, LruNodes
+from assembler.cache.nodes import (
+    POOL_OF_COMPONENT,
+    CacheNode,
+    LruNodes,
+    backup_transfers,
+    load_transfers,
+    sidecar_transfers,
+)
 from assembler.cache.validation import validate_components, validate_params, validate_pool_coverage
 from assembler.controller.hybrid import HybridCacheController
 from assembler.controller.operations import take_finished
@@ -317,10 +323,7 @@ class HierarchicalCache:
         host_indices = self.cache_controller.write(
             node.device[ComponentType.FULL],
             node_id=node.id,
-            extra_pools=[
-                *parts.values(),
-                *sidecar_transfers(self.sidecar_pool_specs, node.device),
-            ],
+            extra_pools=[*parts.values(), *sidecar_transfers(self.sidecar_pool_specs, node.device)],
         )
         if host_indices is None:
             return None

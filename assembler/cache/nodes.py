@@ -1,17 +1,18 @@
-"""Nodes of a cache, in order of last use: blocks of tokens and the slots that hold them.
+"""Nodes of a cache, in order of last use: blocks of tokens, their slots and their transfers.
 
 A node has no parent and no key: matching prefixes, splitting nodes and hashing tokens come with the
 radix tree, which this package does not have yet.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from assembler.errors import AssemblyError
-from assembler.names import ComponentType, PoolName
+from assembler.host_pools.group import PoolTransfer, SidecarPoolSpec
+from assembler.names import ComponentType, PoolHitPolicy, PoolName
 
 POOL_OF_COMPONENT = {
     ComponentType.FULL: PoolName.KV,
@@ -97,3 +98,48 @@ class LruNodes:
     def clear(self) -> None:
         """Remove every node; ids are not used again."""
         self._nodes.clear()
+
+
+def backup_transfers(node: CacheNode) -> dict[ComponentType, PoolTransfer]:
+    """Return a transfer for each component beside the full KV; host slots are still missing."""
+    return {
+        component: PoolTransfer(
+            name=POOL_OF_COMPONENT[component],
+            device_indices=indices,
+            hit_policy=PoolHitPolicy.TRAILING_PAGES,
+        )
+        for component, indices in node.device.items()
+        if component is not ComponentType.FULL
+    }
+
+
+def load_transfers(
+    node: CacheNode, missing: Sequence[ComponentType]
+) -> dict[ComponentType, PoolTransfer]:
+    """Return a transfer for each missing component beside the full KV, without device slots."""
+    return {
+        component: PoolTransfer(
+            name=POOL_OF_COMPONENT[component],
+            host_indices=node.host[component],
+            hit_policy=PoolHitPolicy.TRAILING_PAGES,
+            nodes_to_load=[node],
+        )
+        for component in missing
+        if component is not ComponentType.FULL
+    }
+
+
+def sidecar_transfers(
+    specs: Iterable[SidecarPoolSpec], components: Iterable[ComponentType]
+) -> list[PoolTransfer]:
+    """Return a fresh transfer for each sidecar whose source is among the moving components."""
+    moving = {POOL_OF_COMPONENT[component] for component in components}
+    return [
+        PoolTransfer(
+            name=spec.pool_name,
+            hit_policy=spec.hit_policy,
+            indices_from_pool=spec.indices_from_pool,
+        )
+        for spec in specs
+        if spec.indices_from_pool in moving
+    ]

@@ -4,7 +4,7 @@ import logging
 import threading
 
 from assembler.cache.hierarchical import HierarchicalCache
-from assembler.cache.layout import fix_direct_layout
+from assembler.cache.validation import fix_direct_layout
 from assembler.params import CacheInitParams, ServerArgs
 from assembler.stacks.attach import attach_hybrid_pool_to_unified_cache
 

@@ -1,12 +1,15 @@
 """Validation of a cache against its parameters and its stack."""
 
+import logging
 from collections.abc import Iterable
 
 from assembler.cache.nodes import POOL_OF_COMPONENT
 from assembler.errors import AssemblyError
 from assembler.host_pools.group import HostPoolGroup, SidecarPoolSpec
-from assembler.names import ComponentType
-from assembler.params import CacheInitParams
+from assembler.names import ComponentType, HostLayout, IoBackend
+from assembler.params import CacheInitParams, ServerArgs
+
+logger = logging.getLogger(__name__)
 
 
 def validate_params(params: CacheInitParams) -> None:
@@ -40,10 +43,7 @@ def validate_components(
 
 
 def validate_pool_coverage(
-    *,
-    group: HostPoolGroup,
-    components: Iterable[ComponentType],
-    specs: Iterable[SidecarPoolSpec],
+    *, group: HostPoolGroup, components: Iterable[ComponentType], specs: Iterable[SidecarPoolSpec]
 ) -> None:
     """Check that components and sidecars together are the pools of a group.
 
@@ -63,4 +63,20 @@ def validate_pool_coverage(
     for name in sorted(moved - set(group.entry_map)):
         raise AssemblyError(
             name.name, "a part of the cache must have a pool", expected="an entry", got="none"
+        )
+
+
+def fix_direct_layout(server_args: ServerArgs) -> None:
+    """Replace the layout ``page_first`` by ``page_first_direct`` for the io backend ``direct``.
+
+    Changes ``server_args`` in place and logs a warning.
+
+    Source: sglang 0.5.12 ``unified_radix_cache.py:298-336``.
+    """
+    moved = (server_args.hicache_io_backend, server_args.hicache_mem_layout)
+    if moved == (IoBackend.DIRECT, HostLayout.PAGE_FIRST):
+        server_args.hicache_mem_layout = HostLayout.PAGE_FIRST_DIRECT.value
+        logger.warning(
+            "the io backend direct cannot move the host layout page_first; "
+            "using page_first_direct instead"
         )

@@ -11,7 +11,7 @@ from assembler.controller.copier import DraftPools, StackCopier, hold_operation
 from assembler.controller.layer_done import LayerDoneCounter
 from assembler.controller.operations import CacheOperation, HiCacheAck, merge_operations
 from assembler.controller.settings import parse_io_backend, parse_write_policy
-from assembler.device_pools.base import TokenKVPool
+from assembler.device_pools.base import SlotAllocator, TokenKVPool
 from assembler.errors import TransferError
 from assembler.groups import ProcessGroup
 from assembler.host_pools.base import HostKVCache
@@ -23,8 +23,9 @@ from assembler.validation import validate_draft_pools
 
 
 class _Request(NamedTuple):
-    """Arguments that ``write`` and ``load`` have in common."""
+    """Arguments of ``write`` and ``load``; ``indices`` are the slots to copy from."""
 
+    indices: torch.Tensor
     node_id: int
     priority: int | None
     extra_pools: Sequence[PoolTransfer] | None
@@ -184,23 +185,13 @@ class HybridCacheController:
         Order: the copy waits for the current stream's work so far. An error while copying gives
         every slot back and leaves the queue empty.
         """
-        grant = Grant()
-        host_indices = grant.take(
-            need=len(device_indices),
-            alloc=self.mem_pool_host.alloc,
-            free=self.mem_pool_host.free,
-            evict=None,
-        )
-        if host_indices is None:
-            return None
-        request = _Request(node_id=node_id, priority=priority, extra_pools=extra_pools)
-        indices = (host_indices, device_indices)
-        operation = self._admit(grant, indices, Direction.BACKUP, request)
+        request = _Request(device_indices, node_id, priority, extra_pools)
+        operation = self._admit(request, Direction.BACKUP, self.mem_pool_host)
         if operation is None:
             return None
         self.write_queue.append(operation)
         self.start_writing()
-        return host_indices
+        return operation.host_indices
 
     def load(
         self,
@@ -223,19 +214,12 @@ class HybridCacheController:
             TransferError: a transfer names an unknown pool or cannot be resolved.
         """
         allocator = self.mem_pool_device_allocator.slot_owners[ComponentType.FULL]
-        grant = Grant()
-        device_indices = grant.take(
-            need=len(host_indices), alloc=allocator.alloc, free=allocator.free, evict=None
-        )
-        if device_indices is None:
-            return None
-        request = _Request(node_id=node_id, priority=priority, extra_pools=extra_pools)
-        indices = (host_indices, device_indices)
-        operation = self._admit(grant, indices, Direction.LOAD, request)
+        request = _Request(host_indices, node_id, priority, extra_pools)
+        operation = self._admit(request, Direction.LOAD, allocator)
         if operation is None:
             return None
         self.load_queue.append(operation)
-        return device_indices
+        return operation.device_indices
 
     def start_writing(self) -> None:
         """Launch everything in ``write_queue`` as one operation.
@@ -349,14 +333,21 @@ class HybridCacheController:
         self.layer_done_counter.reset()
 
     def _admit(
-        self,
-        grant: Grant,
-        indices: tuple[torch.Tensor, torch.Tensor],
-        direction: Direction,
-        request: _Request,
+        self, request: _Request, direction: Direction, allocator: SlotAllocator | HostPoolGroup
     ) -> CacheOperation | None:
-        """Resolve the sidecars of a request, or give back everything it took and return None."""
-        host_indices, device_indices = indices
+        """Take slots on the other side for the anchor and the sidecars of a request.
+
+        Returns None, with nothing taken, when one of the pools is full.
+        """
+        grant = Grant()
+        taken = grant.take(
+            need=len(request.indices), alloc=allocator.alloc, free=allocator.free, evict=None
+        )
+        if taken is None:
+            return None
+        is_backup = direction is Direction.BACKUP
+        host_indices = taken if is_backup else request.indices
+        device_indices = request.indices if is_backup else taken
         transfers = tuple(request.extra_pools or ())
         try:
             is_resolved = resolve_transfers(

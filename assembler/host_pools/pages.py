@@ -6,7 +6,7 @@ from typing_extensions import override
 from assembler.geometry import PlaneGeometry
 from assembler.host_pools.base import HostKVCache
 from assembler.names import HostLayout
-from assembler.transfer.rows import PageRows, RowMap, SlotRows
+from assembler.transfer.rows import PageRows, RowMap
 
 
 class PageHostPool(HostKVCache):
@@ -20,7 +20,7 @@ class PageHostPool(HostKVCache):
     @override
     def row_map(self) -> RowMap:
         if self.slots_per_row == 1:
-            return SlotRows()
+            return RowMap()
         return PageRows(subject=type(self).__name__, page_size=self.page_size)
 
     def _new_buffer(self, plane: PlaneGeometry, *, row_num: int) -> torch.Tensor:

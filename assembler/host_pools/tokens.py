@@ -7,7 +7,7 @@ from assembler.geometry import PlaneGeometry
 from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.layouts import device_rows, layer_rows, token_buffer_shape
 from assembler.names import HostLayout
-from assembler.transfer.rows import HeadRows, PageRows, RowMap, SlotRows
+from assembler.transfer.rows import HeadRows, PageRows, RowMap
 
 
 class TokenHostPool(HostKVCache):
@@ -28,7 +28,7 @@ class TokenHostPool(HostKVCache):
             return HeadRows(head_num=head_num, page_size=self.page_size)
         if self.slots_per_row > 1:
             return PageRows(subject=type(self).__name__, page_size=self.slots_per_row)
-        return SlotRows()
+        return RowMap()
 
     @property
     def _rows_per_page(self) -> int:

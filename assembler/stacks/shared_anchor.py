@@ -8,13 +8,7 @@ from assembler.groups import ProcessGroup
 from assembler.host_pools.base import DevicePool, HostKVCache
 from assembler.names import PoolName
 from assembler.params import CacheInitParams, ServerArgs
-from assembler.stacks.parts import (
-    GROUP_SLOTS,
-    Stack,
-    StageLayers,
-    finish_stack,
-    mirror_token_pool,
-)
+from assembler.stacks.parts import GROUP_SLOTS, Stack, StageLayers, finish_stack, mirror_token_pool
 
 
 def build_shared_anchor_stack(
@@ -63,10 +57,7 @@ def build_shared_anchor_stack(
     )
     layers = StageLayers.of(params, full_layer_mapping)
     kv_host_pool = mirror_token_pool(
-        kv_pool,
-        settings=settings,
-        use_mla=use_mla,
-        override_kv_cache_dim=override_kv_cache_dim,
+        kv_pool, settings=settings, use_mla=use_mla, override_kv_cache_dim=override_kv_cache_dim
     )
     kv = layers.entry(PoolName.KV, kv_host_pool, kv_pool, full_layer_mapping, GROUP_SLOTS)
     shared_host_pool = shared_host_pool_factory(kv_host_pool)

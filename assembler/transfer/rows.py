@@ -1,6 +1,5 @@
 """Row maps: from the slots of a controller to the rows that a transfer moves."""
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -9,56 +8,31 @@ from typing_extensions import override
 from assembler.errors import TransferError
 
 
-class RowMap(ABC):
-    """A map from slots to rows.
+class RowMap:
+    """A map from slots to rows: this one has one row for each slot.
 
     All methods but :meth:`check` are tensor arithmetic, asynchronous where the slots live on a
     device.
     """
 
-    @abstractmethod
     def host_rows(self, slots: torch.Tensor) -> torch.Tensor:
         """Return the rows of a host window; shape ``(row_num,) int64``."""
+        return slots
 
-    @abstractmethod
     def device_rows(self, slots: torch.Tensor) -> torch.Tensor:
-        """Return the rows of a device window; shape ``(row_num,) int64``."""
+        """Return the rows of a device window, by default those of the host; shape likewise."""
+        return self.host_rows(slots)
 
-    @abstractmethod
     def row_num(self, slot_num: int) -> int:
         """Return the number of rows of that many slots.
 
         Raises:
             TransferError: the slots cannot be whole rows.
         """
-
-    @abstractmethod
-    def check(self, slots: torch.Tensor) -> None:
-        """Check slots that the host can read now.
-
-        Raises:
-            TransferError: they are not whole rows.
-        """
-
-
-class SlotRows(RowMap):
-    """One row for each slot."""
-
-    @override
-    def host_rows(self, slots: torch.Tensor) -> torch.Tensor:
-        return slots
-
-    @override
-    def device_rows(self, slots: torch.Tensor) -> torch.Tensor:
-        return slots
-
-    @override
-    def row_num(self, slot_num: int) -> int:
         return slot_num
 
-    @override
     def check(self, slots: torch.Tensor) -> None:
-        del slots
+        """Raise TransferError for slots in host memory that are not whole rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +49,7 @@ class PageRows(RowMap):
 
     @override
     def host_rows(self, slots: torch.Tensor) -> torch.Tensor:
-        return self._pages(slots)
-
-    @override
-    def device_rows(self, slots: torch.Tensor) -> torch.Tensor:
-        return self._pages(slots)
+        return slots[:: self.page_size] // self.page_size
 
     @override
     def row_num(self, slot_num: int) -> int:
@@ -95,7 +65,7 @@ class PageRows(RowMap):
     @override
     def check(self, slots: torch.Tensor) -> None:
         self.row_num(slots.numel())
-        starts = self._pages(slots) * self.page_size
+        starts = self.host_rows(slots) * self.page_size
         whole = starts.unsqueeze(1) + torch.arange(self.page_size)
         wrong = (slots != whole.view(-1)).nonzero()
         if wrong.numel():
@@ -106,9 +76,6 @@ class PageRows(RowMap):
                 expected=f"slot {int(whole.view(-1)[position])} at position {position}",
                 got=f"slot {int(slots[position])}",
             )
-
-    def _pages(self, slots: torch.Tensor) -> torch.Tensor:
-        return slots[:: self.page_size] // self.page_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,10 +106,6 @@ class HeadRows(RowMap):
     @override
     def row_num(self, slot_num: int) -> int:
         return slot_num * self.head_num
-
-    @override
-    def check(self, slots: torch.Tensor) -> None:
-        del slots
 
     def _heads(self, slots: torch.Tensor) -> torch.Tensor:
         # Created beside the slots: a host tensor here would be copied at every call, and wait.

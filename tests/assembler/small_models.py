@@ -2,8 +2,7 @@
 
 import torch
 
-from assembler.allocators.mamba import MambaSlotAllocator
-from assembler.allocators.paged import PagedTokenToKVPoolAllocator
+from assembler.allocators.base import MambaSlotAllocator, PagedTokenToKVPoolAllocator
 from assembler.allocators.requests import HybridReqToTokenPool
 from assembler.allocators.swa import SWATokenToKVPoolAllocator
 from assembler.device_pools.linear import HybridLinearKVPool

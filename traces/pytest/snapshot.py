@@ -197,10 +197,7 @@ class GoldenTraceExtension(SingleFileSnapshotExtension):
     @override
     @classmethod
     def write_snapshot_collection(
-        cls,
-        *,
-        snapshot_collection: SnapshotCollection,
-        name_order: dict[str, int] | None = None,
+        cls, *, snapshot_collection: SnapshotCollection, name_order: dict[str, int] | None = None
     ) -> None:
         """Stage the golden; the plugin writes it when the test has passed."""
         (snapshot,) = snapshot_collection

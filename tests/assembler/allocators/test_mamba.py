@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from assembler.allocators.mamba import MambaSlotAllocator
+from assembler.allocators.base import MambaSlotAllocator
 from assembler.errors import OutOfDeviceMemoryError, PoolError
 
 

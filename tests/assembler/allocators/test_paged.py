@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from assembler.allocators.paged import PagedTokenToKVPoolAllocator
+from assembler.allocators.base import PagedTokenToKVPoolAllocator
 from assembler.errors import PoolError
 
 

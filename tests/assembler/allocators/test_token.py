@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from assembler.allocators.token import TokenToKVPoolAllocator
+from assembler.allocators.base import TokenToKVPoolAllocator
 from assembler.errors import OutOfDeviceMemoryError, PoolError
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from assembler.allocators.mamba import MambaSlotAllocator
+from assembler.allocators.base import MambaSlotAllocator
 from assembler.allocators.requests import HybridReqToTokenPool
 from assembler.errors import PoolError
 from assembler.names import PoolName

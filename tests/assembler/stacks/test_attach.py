@@ -3,8 +3,7 @@ import threading
 import pytest
 import torch
 
-from assembler.cache.hiradix import HiRadixCache
-from assembler.cache.mamba import HiMambaRadixCache
+from assembler.cache.hiradix import HiMambaRadixCache, HiRadixCache
 from assembler.cache.unified import UnifiedRadixCache
 from assembler.device import get_device
 from assembler.errors import AssemblyError

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from assembler.errors import TransferError
-from assembler.transfer.rows import HeadRows, PageRows, SlotRows
+from assembler.transfer.rows import HeadRows, PageRows, RowMap
 
 PAGES = PageRows(subject="index", page_size=4)
 
@@ -10,10 +10,10 @@ PAGES = PageRows(subject="index", page_size=4)
 def test_a_slot_is_a_row():
     slots = torch.tensor([5, 3])
 
-    assert SlotRows().host_rows(slots) is slots
-    assert SlotRows().device_rows(slots) is slots
-    assert SlotRows().row_num(2) == 2
-    SlotRows().check(slots)
+    assert RowMap().host_rows(slots) is slots
+    assert RowMap().device_rows(slots) is slots
+    assert RowMap().row_num(2) == 2
+    RowMap().check(slots)
 
 
 def test_a_page_is_a_row():

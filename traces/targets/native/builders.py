@@ -23,7 +23,7 @@ from assembler import (
     build_kv_only_stack,
     build_shared_anchor_stack,
 )
-from assembler.cache.mamba import HiMambaRadixCache
+from assembler.cache.hiradix import HiMambaRadixCache
 from assembler.host_pools.group import SidecarPoolSpec
 from assembler.names import ComponentType
 from assembler.owner import EvictParams

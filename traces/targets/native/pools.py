@@ -6,11 +6,13 @@ from functools import partial
 
 import torch
 
-from assembler.allocators.mamba import MambaSlotAllocator
-from assembler.allocators.paged import PagedTokenToKVPoolAllocator
+from assembler.allocators.base import (
+    MambaSlotAllocator,
+    PagedTokenToKVPoolAllocator,
+    TokenToKVPoolAllocator,
+)
 from assembler.allocators.requests import HybridReqToTokenPool
 from assembler.allocators.swa import SWATokenToKVPoolAllocator
-from assembler.allocators.token import TokenToKVPoolAllocator
 from assembler.device.base import Device
 from assembler.device_pools.base import KVCache, SlotAllocator, TokenKVPool
 from assembler.device_pools.linear import HybridLinearKVPool
