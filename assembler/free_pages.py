@@ -58,11 +58,8 @@ class FreePageList:
     def give_back(self, slots: torch.Tensor) -> int:
         """Put pages at the end of the free list, in the order of their first slots.
 
-        Args:
-            slots: ``(slot_num,) int64`` in host memory; whole pages, otherwise in any order.
-
-        Returns:
-            The number of slots.
+        Returns the number of slots. ``slots`` is ``(slot_num,) int64`` in host memory: whole pages,
+        otherwise in any order.
 
         Raises:
             PoolError: a slot that was never handed out, is free already or given twice; a part of a

@@ -33,16 +33,7 @@ class LocalGroup:
     __slots__ = ("_rank", "ranks", "tag")
 
     def __init__(self, tag: str, ranks: tuple[int, ...], rank: int) -> None:
-        """Describe a group.
-
-        Args:
-            tag: name of the group.
-            ranks: global ranks of the members, in group order.
-            rank: place of this process in ``ranks``, from 0.
-
-        Raises:
-            ValueError: ``rank`` is not a place in ``ranks``.
-        """
+        """Describe a group; raise ValueError when ``rank`` is not a place in ``ranks``, from 0."""
         if not 0 <= rank < len(ranks):
             raise ValueError(
                 f"{tag}: rank must be a place in the group; "

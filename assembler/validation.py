@@ -47,11 +47,7 @@ def validate_stack(
 ) -> None:
     """Raise unless ``group`` mirrors everything declared, and nothing else, byte for byte.
 
-    Args:
-        group: the assembled host pools.
-        declared: what the model's device pools need mirrored.
-        page_size: tokens of a page, as the controller will use them.
-        transfer_layer_num: stage-local layers of a load.
+    ``page_size`` and ``transfer_layer_num`` (stage-local layers of a load) are the controller's.
 
     Raises:
         AssemblyError: a declared buffer has no host pool; rows differ in bytes, shape, dtype or
@@ -62,24 +58,16 @@ def validate_stack(
     for geometry in declared:
         entry = group.entry_map.get(geometry.pool)
         if entry is None:
-            raise AssemblyError(
-                geometry.pool.name,
-                "declared device buffer must have a host pool",
-                expected="an entry",
-                got="none",
-            )
+            rule = "declared device buffer must have a host pool"
+            raise AssemblyError(geometry.pool.name, rule, expected="an entry", got="none")
         _validate_mirror(
             subject=geometry.pool.name, device=geometry, host=entry.host_pool.geometry(entry.name)
         )
         _validate_layers(entry=entry, transfer_layer_num=transfer_layer_num)
     _validate_no_surplus(group=group, declared=declared)
     if page_size != group.page_size:
-        raise AssemblyError(
-            "group",
-            "host pages must be the controller's",
-            expected=f"{page_size} tokens",
-            got=group.page_size,
-        )
+        rule = "host pages must be the controller's"
+        raise AssemblyError("group", rule, expected=f"{page_size} tokens", got=group.page_size)
 
 
 def validate_draft_pools(
@@ -100,12 +88,8 @@ def validate_draft_pools(
     subject = PoolName.DRAFT.name
     kv, *others = (pool.geometry for pool in device_pool.mirrored())
     if others:
-        raise AssemblyError(
-            f"{subject} {others[0].pool.name}",
-            "declared device buffer must have a host pool",
-            expected="a pool",
-            got="none",
-        )
+        rule = "declared device buffer must have a host pool"
+        raise AssemblyError(f"{subject} {others[0].pool.name}", rule, expected="a pool", got="none")
     draft = replace(kv, pool=PoolName.DRAFT)
     _validate_mirror(subject=subject, device=draft, host=host_pool.geometry(PoolName.DRAFT))
     if (host_pool.page_size, host_pool.layout) != (group.page_size, group.layout):
@@ -116,19 +100,12 @@ def validate_draft_pools(
             got=f"{host_pool.page_size} tokens {host_pool.layout}",
         )
     if host_pool.size < group.size:
-        raise AssemblyError(
-            subject,
-            "draft host pool must have every anchor slot",
-            expected=f"{group.size} slots or more",
-            got=host_pool.size,
-        )
+        rule = "draft host pool must have every anchor slot"
+        expected = f"{group.size} slots or more"
+        raise AssemblyError(subject, rule, expected=expected, got=host_pool.size)
     if device_pool.layer_num > transfer_layer_num:
-        raise AssemblyError(
-            subject,
-            "every draft layer must be loaded",
-            expected=f"{transfer_layer_num} layers or fewer",
-            got=device_pool.layer_num,
-        )
+        rule, expected = "every draft layer must be loaded", f"{transfer_layer_num} layers or fewer"
+        raise AssemblyError(subject, rule, expected=expected, got=device_pool.layer_num)
 
 
 def _validate_mirror(*, subject: str, device: PoolGeometry, host: PoolGeometry) -> None:
@@ -139,33 +116,24 @@ def _validate_mirror(*, subject: str, device: PoolGeometry, host: PoolGeometry) 
     for device_plane, host_plane in zip(device.planes, host.planes, strict=True):
         plane_subject = subject if len(device.planes) == 1 else f"{subject} {device_plane.name}"
         _validate_row(subject=plane_subject, device=device_plane, host=host_plane)
-    _require(
-        subject,
-        "a host row must serve the device's slots",
-        device.slots_per_row,
-        host.slots_per_row,
-    )
+    rule = "a host row must serve the device's slots"
+    _require(subject, rule, device.slots_per_row, host.slots_per_row)
     _require(subject, "host layers must equal device layers", device.layer_num, host.layer_num)
 
 
 def _validate_row(*, subject: str, device: PlaneGeometry, host: PlaneGeometry) -> None:
     """Raise unless two rows agree in bytes, type and shape."""
+    rule, expected = "host row must equal device row", f"{device.row_bytes} bytes"
     if host.row_bytes != device.row_bytes:
-        raise AssemblyError(
-            subject,
-            "host row must equal device row",
-            expected=f"{device.row_bytes} bytes",
-            got=host.row_bytes,
-        )
+        raise AssemblyError(subject, rule, expected=expected, got=host.row_bytes)
     _require(subject, "host dtype must equal device dtype", device.dtype, host.dtype)
-    _require(
-        subject, "host row shape must equal device row shape", device.row_shape, host.row_shape
-    )
+    rule = "host row shape must equal device row shape"
+    _require(subject, rule, device.row_shape, host.row_shape)
 
 
 def _validate_layers(*, entry: PoolEntry, transfer_layer_num: int) -> None:
     """Raise unless a load reaches each layer of the entry's pool exactly once."""
-    mapped = [entry.layer_mapper(layer) for layer in range(transfer_layer_num)]
+    mapped = map(entry.layer_mapper, range(transfer_layer_num))
     reached = sorted(layer for layer in mapped if layer is not None)
     every = list(range(entry.host_pool.layer_num))
     _require(entry.name.name, "a load must reach every layer once", every, reached)
@@ -176,12 +144,9 @@ def _validate_no_surplus(*, group: HostPoolGroup, declared: Sequence[PoolGeometr
     declared_names = [geometry.pool for geometry in declared]
     for entry in group.entries:
         if entry.name not in declared_names:
-            raise AssemblyError(
-                entry.name.name,
-                "a host pool must have a declared device buffer",
-                expected=f"one of {', '.join(name.name for name in declared_names)}",
-                got=entry.name.name,
-            )
+            rule = "a host pool must have a declared device buffer"
+            expected = f"one of {', '.join(name.name for name in declared_names)}"
+            raise AssemblyError(entry.name.name, rule, expected=expected, got=entry.name.name)
 
 
 def _require(subject: str, rule: str, expected: object, got: object) -> None:

@@ -40,12 +40,9 @@ class HybridReqToTokenPool(LayerLoadWaiter):
         device: Device,
     ) -> None:
         if len(mamba_layer_ids) != mamba_pool.layer_num:
-            raise PoolError(
-                "HybridReqToTokenPool",
-                "layer ids must name every layer of the Mamba pool",
-                expected=f"{mamba_pool.layer_num} ids",
-                got=mamba_layer_ids,
-            )
+            rule = "layer ids must name every layer of the Mamba pool"
+            expected = f"{mamba_pool.layer_num} ids"
+            raise PoolError("HybridReqToTokenPool", rule, expected=expected, got=mamba_layer_ids)
         self.size = size
         self.page_size = mamba_pool.page_size
         self.mamba_pool = mamba_pool
@@ -71,12 +68,8 @@ class HybridReqToTokenPool(LayerLoadWaiter):
         Order: the current stream waits for the layer's load first.
         """
         if layer_id not in self.mamba_map:
-            raise PoolError(
-                "HybridReqToTokenPool",
-                "layer must be a linear one",
-                expected=f"one of {list(self.mamba_map)}",
-                got=layer_id,
-            )
+            rule, expected = "layer must be a linear one", f"one of {list(self.mamba_map)}"
+            raise PoolError("HybridReqToTokenPool", rule, expected=expected, got=layer_id)
         self.wait_for_layer(layer_id)
         index = self.mamba_map[layer_id]
         return [conv[index] for conv in self.mamba_pool.conv], self.mamba_pool.temporal[index]

@@ -136,12 +136,8 @@ class SWATokenToKVPoolAllocator:
             PoolError: different lengths.
         """
         if full.numel() != swa.numel():
-            raise PoolError(
-                "SWATokenToKVPoolAllocator",
-                "full and window slots must pair up",
-                expected=f"{full.numel()} window slots",
-                got=swa.numel(),
-            )
+            rule, expected = "full and window slots must pair up", f"{full.numel()} window slots"
+            raise PoolError("SWATokenToKVPoolAllocator", rule, expected=expected, got=swa.numel())
         self._mapping[full] = swa
 
     def available_size(self) -> int:

@@ -38,11 +38,7 @@ class ConfiguredCache(HierarchicalCache):
     components: ClassVar[tuple[ComponentType, ...]]
 
     def __init__(self, params: CacheInitParams, server_args: ServerArgs) -> None:
-        """Start empty and without a stack.
-
-        Raises:
-            AssemblyError: the pools have other components.
-        """
+        """Start empty and without a stack; raise AssemblyError for pools of other components."""
         super().__init__(params)
         kv = params.token_to_kv_pool_allocator.get_kvcache()
         if kv.components != self.components:
@@ -68,11 +64,7 @@ class ConfiguredCache(HierarchicalCache):
     def init_hicache(
         self, *, extra_config: Mapping[str, object] | None, prefetch_threshold: int
     ) -> None:
-        """Build and adopt the stack of the pools.
-
-        Args:
-            extra_config: the storage tier's own settings.
-            prefetch_threshold: tokens below which storage is not asked.
+        """Build and adopt the stack of the pools; the arguments are those of its storage tier.
 
         Raises:
             AssemblyError: the stack would not mirror the device pools.

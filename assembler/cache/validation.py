@@ -54,12 +54,9 @@ def validate_pool_coverage(
     moved |= {spec.pool_name for spec in specs}
     for name in group.entry_map:
         if name not in moved:
-            raise AssemblyError(
-                name.name,
-                "a pool of the group must move with the cache",
-                expected="a component or a registered sidecar",
-                got="neither",
-            )
+            rule = "a pool of the group must move with the cache"
+            expected = "a component or a registered sidecar"
+            raise AssemblyError(name.name, rule, expected=expected, got="neither")
     for name in sorted(moved - set(group.entry_map)):
         raise AssemblyError(
             name.name, "a part of the cache must have a pool", expected="an entry", got="none"

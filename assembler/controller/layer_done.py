@@ -61,12 +61,9 @@ class LayerDoneCounter:
         index = (self.producer_index + 1) % self.num_counters
         # An event that was never recorded counts as done, so an unused place is free.
         if not self._ring[index].finish_event.query():
-            raise TransferError(
-                "load",
-                "a ring place must be finished before it is used again",
-                expected=f"at most {self.num_counters} loads in flight",
-                got=self.num_counters + 1,
-            )
+            rule = "a ring place must be finished before it is used again"
+            expected = f"at most {self.num_counters} loads in flight"
+            raise TransferError("load", rule, expected=expected, got=self.num_counters + 1)
         # Fresh events: recording the old ones again would move the mark that an acknowledgement in
         # the queue still refers to.
         self._ring[index] = LayerLoadingEvent(device=self._device, layer_num=self.layer_num)
@@ -90,12 +87,9 @@ class LayerDoneCounter:
         if self.consumer_index < 0:
             return
         if not 0 <= threshold < self.layer_num:
-            raise TransferError(
-                "load",
-                "a reader must wait for a stage-local layer",
-                expected=f"0 <= layer < {self.layer_num}",
-                got=threshold,
-            )
+            rule = "a reader must wait for a stage-local layer"
+            expected = f"0 <= layer < {self.layer_num}"
+            raise TransferError("load", rule, expected=expected, got=threshold)
         event = self._ring[self.consumer_index].layer_events[threshold]
         self._device.current_stream().wait_event(event)
 

@@ -65,13 +65,8 @@ def attach_hybrid_pool_to_unified_cache(
 ) -> None:
     """Build the stack of the model's pools, of any family, and give it to ``cache``.
 
-    Args:
-        cache: adopts the stack and evicts for it; sidecars are registered with it.
-        params: allocator, request pool, groups, pipeline stage.
-        server_args: sizes, layout, io backend, write policy.
-        load_cache_event: the cache's signal that loads are wanted.
-        attn_cp_group: attention context-parallel ranks.
-        attn_tp_group: attention tensor-parallel ranks.
+    The cache evicts for the stack; sidecars are registered with it. The other arguments are those
+    of :mod:`assembler.stacks`.
 
     Raises:
         AssemblyError: no stack is known for the pools, or the stack would not mirror them.
@@ -103,16 +98,9 @@ def attach_hybrid_nsa_pool_to_hiradix_cache(
 ) -> None:
     """Build the stack of a sparse-attention pool, latent rows and index, for a radix cache.
 
-    Args:
-        radix_cache: adopts the stack; the index is registered as its sidecar.
-        params: allocator, groups, pipeline stage.
-        server_args: sizes, layout, io backend, write policy, storage backend, model name.
-        extra_config: the storage tier's own settings.
-        prefetch_threshold: tokens below which storage is not asked.
-        enable_storage_metrics: whether the storage tier counts what it does.
-        load_cache_event: the cache's signal that loads are wanted.
-        attn_cp_group: attention context-parallel ranks.
-        attn_tp_group: attention tensor-parallel ranks.
+    The index is registered as the cache's sidecar. ``extra_config`` holds the storage tier's own
+    settings; tokens below ``prefetch_threshold`` are not looked for there. The other arguments are
+    those of :mod:`assembler.stacks`.
 
     Raises:
         AssemblyError: the pool is no sparse-attention pool, or the stack would not mirror it.
@@ -191,7 +179,6 @@ def _without_storage(
     attn_cp_group: ProcessGroup | None,
     attn_tp_group: ProcessGroup | None,
 ) -> SharedStackArguments:
-    """Return the shared arguments of a stack that has no storage tier."""
     return SharedStackArguments(
         params=params,
         server_args=server_args,
@@ -211,7 +198,6 @@ def _without_storage(
 def _with_storage(
     params: CacheInitParams, server_args: ServerArgs, arguments: AttachArguments
 ) -> SharedStackArguments:
-    """Return the shared arguments of a stack with the storage tier of ``server_args``."""
     shared = _without_storage(
         params,
         server_args,
@@ -269,7 +255,6 @@ def _full_stack(owner: StackOwner, shared: SharedStackArguments) -> Stack:
 
 
 def _swa_stack(owner: StackOwner, shared: SharedStackArguments) -> Stack:
-    """Build the stack of full attention and sliding windows."""
     full, swa = mirrored_pools(shared["params"])
     return build_hybrid_swa_stack(
         **shared,
@@ -284,7 +269,6 @@ def _swa_stack(owner: StackOwner, shared: SharedStackArguments) -> Stack:
 
 
 def _mamba_stack(owner: StackOwner, shared: SharedStackArguments) -> Stack:
-    """Build the stack of attention and recurrent states."""
     params = shared["params"]
     kv = params.token_to_kv_pool_allocator.get_kvcache()
     if kv.components != _LINEAR:
@@ -319,6 +303,5 @@ def _name_of(components: tuple[ComponentType, ...]) -> str:
 
 
 def _wrong_pools(params: CacheInitParams, *, expected: str) -> AssemblyError:
-    """Return the error for a model whose pools an attach function does not take."""
     got = type(params.token_to_kv_pool_allocator.get_kvcache()).__name__
     return AssemblyError("attach", _RULE, expected=expected, got=got)

@@ -92,10 +92,6 @@ def build_hybrid_mamba_stack(
 def _state_pool(params: CacheInitParams) -> HybridReqToTokenPool:
     """Return the requests' state pool, or raise AssemblyError."""
     if params.req_to_token_pool is None:
-        raise AssemblyError(
-            "MAMBA",
-            "recurrent states must have a request pool",
-            expected="HybridReqToTokenPool",
-            got="none",
-        )
+        rule = "recurrent states must have a request pool"
+        raise AssemblyError("MAMBA", rule, expected="HybridReqToTokenPool", got="none")
     return params.req_to_token_pool

@@ -87,10 +87,6 @@ def _window_allocator(params: CacheInitParams) -> SlotAllocator:
     allocator = params.token_to_kv_pool_allocator
     owner = allocator.slot_owners.get(ComponentType.SWA)
     if owner is None:
-        raise AssemblyError(
-            "SWA",
-            "window slots must have an allocator",
-            expected="SWATokenToKVPoolAllocator",
-            got=type(allocator).__name__,
-        )
+        rule, expected = "window slots must have an allocator", "SWATokenToKVPoolAllocator"
+        raise AssemblyError("SWA", rule, expected=expected, got=type(allocator).__name__)
     return owner

@@ -33,13 +33,9 @@ def build_kv_host_pool(
 ) -> HostKVCache:
     """Build the pinned host mirror of a token pool, sized and laid out by ``server_args``.
 
-    Args:
-        kv_pool: the pool to mirror.
-        page_size: tokens of a page.
-        server_args: ratio or size, layout, allocator.
-        use_mla: whether rows are latent (one plane) or keys and values.
-        override_kv_cache_dim: elements of a latent row where the device's is not
-            ``kv_lora_rank + qk_rope_head_dim``; None where it is, and for keys and values.
+    ``use_mla`` is whether rows are latent (one plane) or keys and values. ``override_kv_cache_dim``
+    is the number of elements of a latent row where the device's is not ``kv_lora_rank +
+    qk_rope_head_dim``; None where it is, and for keys and values.
 
     Raises:
         AssemblyError: ``use_mla`` or the override does not suit the pool.
@@ -77,17 +73,11 @@ def sidecar_host_factory(
     Raises:
         AssemblyError: the rows have slots of their own.
     """
-    make = sidecar.make_sidecar_host
+    make, device = sidecar.make_sidecar_host, sidecar.device_pool.device
     if make is None:
-        raise AssemblyError(
-            sidecar.geometry.pool.name,
-            "a sidecar must share the anchor's slots",
-            expected="make_sidecar_host",
-            got="none",
-        )
-    arguments = host_pool_arguments(
-        server_args, page_size=page_size, device=sidecar.device_pool.device
-    )
+        rule, expected = "a sidecar must share the anchor's slots", "make_sidecar_host"
+        raise AssemblyError(sidecar.geometry.pool.name, rule, expected=expected, got="none")
+    arguments = host_pool_arguments(server_args, page_size=page_size, device=device)
     return lambda anchor_host: make(anchor_host, arguments)
 
 
@@ -117,14 +107,11 @@ def build_pool_entry(
         if layer_id + start_layer in layer_mapping
     }
 
-    def layer_mapper(layer_id: int) -> int | None:
-        return mapped.get(layer_id)
-
     return PoolEntry(
         name=name,
         host_pool=host_pool,
         device_pool=device_pool,
-        layer_mapper=layer_mapper,
+        layer_mapper=mapped.get,
         is_primary_index_anchor=is_anchor,
         host_evict_fn=host_evict_fn,
         device_evict_fn=device_evict_fn,

@@ -30,12 +30,8 @@ class DirectRowMover(RowMover):
             # Slice bounds are Python integers: reading them from device memory would make the host
             # wait for the stream at every run of rows.
             if not tensor.is_cpu:
-                raise TransferError(
-                    slots.subject,
-                    "direct needs slots in host memory",
-                    expected="cpu",
-                    got=tensor.device,
-                )
+                rule = "direct needs slots in host memory"
+                raise TransferError(slots.subject, rule, expected="cpu", got=tensor.device)
         reads = tuple(tensor_access(tensor) for tensor in indices)
         accelerator.host_access(label=f"{label}: read slots", reads=reads, writes=())
         slots.check()
@@ -94,9 +90,5 @@ def _check_inside(window: RowWindow, rows: torch.Tensor) -> None:
     """Raise TransferError for rows that slicing would cut off silently."""
     outside = rows[(rows < 0) | (rows >= window.tensor.shape[0])]
     if outside.numel():
-        raise TransferError(
-            "direct copy",
-            "rows must lie in the buffer",
-            expected=f"0 to {window.tensor.shape[0] - 1}",
-            got=int(outside[0]),
-        )
+        rule, expected = "rows must lie in the buffer", f"0 to {window.tensor.shape[0] - 1}"
+        raise TransferError("direct copy", rule, expected=expected, got=int(outside[0]))

@@ -51,13 +51,7 @@ def move(
 ) -> int:
     """Copy the rows of some slots of one plane and layer, and return the bytes moved.
 
-    Args:
-        accelerator: launches the copy.
-        direction: backup copies from the device window, load copies to it.
-        backend: ``kernel`` copies by address, ``direct`` by tensor slices.
-        layer_rows: the windows on both sides.
-        host_indices: host slots, ``(slot_num,) int64``; where ``backend`` expects them.
-        device_indices: device slots of the same length, in the same place.
+    Both index tensors are ``(slot_num,) int64``, in pairs, where ``backend`` expects them.
 
     Raises:
         TransferError: index tensors that do not pair, or lie in the wrong memory; slots that are

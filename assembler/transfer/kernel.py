@@ -31,20 +31,14 @@ class KernelRowMover(RowMover):
         # A kernel that gets a pageable address fails only when it runs, with an illegal memory
         # access that makes the CUDA context unusable; here the pool can still be named.
         if not accelerator.is_pinned(host.base):
-            raise TransferError(
-                slots.subject,
-                "kernel needs page-locked host memory",
-                expected="pinned",
-                got="pageable",
-            )
+            rule = "kernel needs page-locked host memory"
+            raise TransferError(slots.subject, rule, expected="pinned", got="pageable")
         indices = (slots.host_indices, slots.device_indices)
         for tensor in indices:
             if tensor.device != accelerator.torch_device:
+                rule = "kernel needs slots in device memory"
                 raise TransferError(
-                    slots.subject,
-                    "kernel needs slots in device memory",
-                    expected=accelerator.torch_device,
-                    got=tensor.device,
+                    slots.subject, rule, expected=accelerator.torch_device, got=tensor.device
                 )
         # The kernel reads the slots when it runs, so they must outlive the launch: declared reads
         # are held until the stream has passed them.
@@ -59,12 +53,9 @@ class KernelRowMover(RowMover):
         for window in (src, dst):
             numbers = (window.offset_bytes, window.stride_bytes, window.row_bytes)
             if any(number % WORD_BYTES for number in numbers):
-                raise TransferError(
-                    subject,
-                    "kernel rows must be aligned",
-                    expected=f"offset, stride and row bytes in multiples of {WORD_BYTES}",
-                    got=numbers,
-                )
+                rule = "kernel rows must be aligned"
+                expected = f"offset, stride and row bytes in multiples of {WORD_BYTES}"
+                raise TransferError(subject, rule, expected=expected, got=numbers)
 
     @override
     def move_rows(

@@ -54,12 +54,9 @@ class PageRows(RowMap):
     @override
     def row_num(self, slot_num: int) -> int:
         if slot_num % self.page_size:
-            raise TransferError(
-                self.subject,
-                "transfers must be whole pages",
-                expected=f"a multiple of {self.page_size} slots",
-                got=slot_num,
-            )
+            rule = "transfers must be whole pages"
+            expected = f"a multiple of {self.page_size} slots"
+            raise TransferError(self.subject, rule, expected=expected, got=slot_num)
         return slot_num // self.page_size
 
     @override

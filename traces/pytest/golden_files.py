@@ -65,9 +65,6 @@ def refuse_writing_in_ci(environment: Mapping[str, str] = os.environ) -> None:
     """
     value = environment.get("CI", "")
     if value.strip().lower() not in _FALSE_VALUES:
-        raise GoldenWriteError(
-            "golden",
-            "must not be written in CI",
-            expected="CI not set",
-            got=f"CI={value}; write it on a developer's machine and commit it",
-        )
+        rule = "must not be written in CI"
+        got = f"CI={value}; write it on a developer's machine and commit it"
+        raise GoldenWriteError("golden", rule, expected="CI not set", got=got)

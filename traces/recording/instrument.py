@@ -96,12 +96,8 @@ def require_plain_function(function: object) -> None:
             subject, "must be a Python function", expected="a function object", got=kind
         )
     if function.__code__.co_flags & _SUSPENDABLE:
-        raise InstrumentError(
-            subject,
-            "body must run in one go",
-            expected="a plain function",
-            got="a generator or coroutine function",
-        )
+        rule, got = "body must run in one go", "a generator or coroutine function"
+        raise InstrumentError(subject, rule, expected="a plain function", got=got)
 
 
 def still_instrumented() -> tuple[str, ...]:
@@ -114,12 +110,8 @@ def _replace(hooks: Mapping[FunctionType, Hook]) -> list[_ReplacedFunction]:
     with _lock:
         for function in hooks:
             if id(function) in _active:
-                raise InstrumentError(
-                    function.__qualname__,
-                    "must be instrumented once",
-                    expected="its own code",
-                    got="a trampoline",
-                )
+                rule, got = "must be instrumented once", "a trampoline"
+                raise InstrumentError(function.__qualname__, rule, expected="its own code", got=got)
         # Prepared before the first change, so that a failure changes nothing.
         prepared = [_prepare(function, hook) for function, hook in hooks.items()]
         for entry in prepared:
@@ -142,12 +134,9 @@ def _restore(replaced: list[_ReplacedFunction]) -> None:
                 entry.function.__dict__.pop("__signature__", None)
             del _active[id(entry.function)]
     if foreign:
-        raise InstrumentError(
-            ", ".join(foreign),
-            "code must not change while instrumented",
-            expected="the trampoline",
-            got="other code, now replaced by the original",
-        )
+        rule = "code must not change while instrumented"
+        got = "other code, now replaced by the original"
+        raise InstrumentError(", ".join(foreign), rule, expected="the trampoline", got=got)
 
 
 def _prepare(function: FunctionType, hook: Hook) -> _ReplacedFunction:

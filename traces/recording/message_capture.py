@@ -87,12 +87,8 @@ def _capture_warnings(package: str, sink: MessageSink, hidden: frozenset[str]) -
         for module, name in holders:
             setattr(module, name, original)
     if replaced:
-        raise RecorderError(
-            ", ".join(replaced),
-            "warn must stay while recording",
-            expected="the recorder's",
-            got="another, now replaced by the original",
-        )
+        rule, got = "warn must stay while recording", "another, now replaced by the original"
+        raise RecorderError(", ".join(replaced), rule, expected="the recorder's", got=got)
 
 
 def _modules_with(package: str, function: object) -> list[tuple[ModuleType, str]]:

@@ -273,12 +273,8 @@ def _refuse_conflict(text: str, subject: str) -> None:
     found = _CONFLICT.search(text)
     if found is not None:
         line = text.count("\n", 0, found.start()) + 1
-        raise TraceFormatError(
-            subject,
-            "must not hold a merge conflict",
-            expected="a trace",
-            got=f"{found.group().strip()} on line {line}",
-        )
+        rule, got = "must not hold a merge conflict", f"{found.group().strip()} on line {line}"
+        raise TraceFormatError(subject, rule, expected="a trace", got=got)
 
 
 def _refuse_repeated_keys(text: str, subject: str) -> None:
