@@ -22,9 +22,7 @@ class SWATokenToKVPoolAllocator:
     """Allocator of full and window slots, with the table from the former to the latter.
 
     Attributes:
-        size: slots of the smaller side.
-        size_full: slots of the full side.
-        size_swa: slots of the window side.
+        size: slots of the smaller side; ``size_full`` and ``size_swa`` are those of each.
         page_size: slots in a page, on both sides.
         dtype: type of the pools' elements.
         device: where index tensors live.
@@ -142,15 +140,7 @@ class SWATokenToKVPoolAllocator:
 
     def available_size(self) -> int:
         """Return the number of slots that are free on both sides."""
-        return min(self.full_available_size(), self.swa_available_size())
-
-    def full_available_size(self) -> int:
-        """Return the number of free full slots."""
-        return self.full_attn_allocator.available_size()
-
-    def swa_available_size(self) -> int:
-        """Return the number of free window slots."""
-        return self.swa_attn_allocator.available_size()
+        return min(owner.available_size() for owner in self.slot_owners.values())
 
     def get_kvcache(self) -> SWAKVPool:
         """Return the pool that has these slots."""
@@ -163,14 +153,9 @@ class SWATokenToKVPoolAllocator:
         self._mapping[:-1] = NO_SWA_SLOT
 
     def _side(self, *, size: int, kvcache: KVCache) -> DeviceSlotAllocator:
-        if self.page_size == 1:
-            return TokenToKVPoolAllocator(
-                size=size, dtype=self.dtype, device=self.device, kvcache=kvcache
-            )
+        dtype, device, page_size = self.dtype, self.device, self.page_size
+        if page_size == 1:
+            return TokenToKVPoolAllocator(size=size, dtype=dtype, device=device, kvcache=kvcache)
         return PagedTokenToKVPoolAllocator(
-            size=size,
-            page_size=self.page_size,
-            dtype=self.dtype,
-            device=self.device,
-            kvcache=kvcache,
+            size=size, page_size=page_size, dtype=dtype, device=device, kvcache=kvcache
         )

@@ -45,8 +45,10 @@ class ComponentAllocators:
         if ComponentType.MAMBA in components and self._states is not None:
             self._states.mamba_allocator.free(node.device[ComponentType.MAMBA])
         if ComponentType.FULL in components:
+            # Frees the mapped window slots as well, so freeing SWA apart would free them twice.
             controller.evict_device(node.device[ComponentType.FULL])
         elif ComponentType.SWA in components and self._swa is not None:
+            # By full slot: only the map knows which window slots are still in use.
             self._swa.free_swa(node.device[ComponentType.FULL])
         for component in components:
             del node.device[component]

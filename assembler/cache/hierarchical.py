@@ -36,13 +36,7 @@ class HierarchicalCache:
     ``loading_check`` saw the copy finished.
 
     Attributes:
-        params: parameters of the constructor.
-        page_size: tokens of a page.
-        tp_group: the ranks that keep the same cache.
-        pp_rank: pipeline stage.
-        pp_size: number of pipeline stages.
-        token_to_kv_pool_allocator: hands out device slots.
-        req_to_token_pool: the requests' state pool of a Mamba hybrid, or None.
+        params: parameters of the constructor; its pools, groups and stage are attributes too.
         tree_components: the parts of a node that own slots.
         sidecar_pool_specs: pools that move along on the slots of a component.
         write_through_threshold: uses of a node before it is backed up.
@@ -104,18 +98,16 @@ class HierarchicalCache:
                 component's nor a registered sidecar.
         """
         if validation_enabled():
+            specs = self.sidecar_pool_specs
             validate_pool_coverage(
-                group=host_pool_group,
-                components=self.tree_components,
-                specs=self.sidecar_pool_specs,
+                group=host_pool_group, components=self.tree_components, specs=specs
             )
         self._stack = (host_pool_group, cache_controller)
         is_write_through = cache_controller.write_policy is WritePolicy.WRITE_THROUGH
         self.write_through_threshold = 1 if is_write_through else 2
         if self.req_to_token_pool is not None:
-            self.req_to_token_pool.register_layer_transfer_counter(
-                cache_controller.layer_done_counter
-            )
+            counter = cache_controller.layer_done_counter
+            self.req_to_token_pool.register_layer_transfer_counter(counter)
 
     def insert(
         self, device_indices: torch.Tensor, *, components: Mapping[ComponentType, torch.Tensor]
@@ -178,6 +170,7 @@ class HierarchicalCache:
         self._nodes.touch(node)
         if node.is_backed_up:
             return True
+        # Locked before slots are taken: the eviction below must not choose this very node.
         self.inc_lock_ref(node)
         try:
             host = self._write(node)
@@ -190,6 +183,8 @@ class HierarchicalCache:
         if host is None:
             self.dec_lock_ref(node)
             return False
+        # The node counts as backed up from now on, while its copy is still in flight. That is safe
+        # because a locked node is not evicted, and only the finished copy unlocks it.
         node.host = host
         self.ongoing_write_through[node.id] = node
         return True
@@ -223,6 +218,8 @@ class HierarchicalCache:
         if loaded is None:
             self.dec_lock_ref(node)
             return None
+        # The slots are the node's at once, but hold nothing before ready_to_load launched the copy:
+        # readers must wait on the layer counter, and the lock keeps eviction away from both sides.
         node.device.update(loaded)
         self.ongoing_load_back[node.id] = (node, missing)
         self._device_slots.map_window(node)
@@ -249,6 +246,7 @@ class HierarchicalCache:
         """
         acks = self.cache_controller.ack_write_queue
         for node_id in take_finished(acks, block=write_back):
+            # Callers may use the controller beside the cache, with node ids of their own.
             if node_id in self.ongoing_write_through:
                 self.dec_lock_ref(self.ongoing_write_through.pop(node_id))
 
@@ -302,6 +300,7 @@ class HierarchicalCache:
 
         Call it before clearing the device allocators.
         """
+        # First: the controller waits for both streams, which still read or write these slots.
         self.cache_controller.reset()
         self.ongoing_write_through.clear()
         self.ongoing_load_back.clear()
@@ -349,21 +348,21 @@ class HierarchicalCache:
 
     def _device_victim(self, component: ComponentType) -> CacheNode | None:
         """Return the next node to lose ``component`` on the device."""
-        candidates = [
-            node for node in self._nodes if node.lock_ref == 0 and component in node.device
-        ]
+        free = [node for node in self._nodes if node.lock_ref == 0 and component in node.device]
         if self.cache_controller.write_policy is not WritePolicy.WRITE_BACK:
-            candidates.sort(key=lambda node: not node.is_backed_up)
-        return candidates[0] if candidates else None
+            # The sort is stable: backed-up nodes first, each kind still in order of last use.
+            free.sort(key=lambda node: not node.is_backed_up)
+        return free[0] if free else None
 
     def _freed_since(self, before: Counter[ComponentType]) -> Counter[ComponentType]:
-        """Return how many more device slots of each component are free than ``before``."""
         return self._device_slots.available() - before
 
     def _drop_from_device(self, node: CacheNode, component: ComponentType) -> None:
         """Free a node's component, or all of it."""
         if self.cache_controller.write_policy is WritePolicy.WRITE_BACK:
             self.write_backup(node)
+            # Blocks: the slots are freed below, so their copy must be over. Acknowledgements are a
+            # queue, so this waits for every backup in flight.
             self.writing_check(write_back=True)
         goes_alone = node.is_backed_up and component is not ComponentType.FULL
         self._free_device(node, [component] if goes_alone else list(node.device))
@@ -372,6 +371,7 @@ class HierarchicalCache:
 
     def _drop_from_host(self, node: CacheNode) -> None:
         """Free a node's host slots; remove the node unless the device has all of it."""
+        # Before the host part goes: afterwards the node no longer knows what the device lacks.
         is_whole = not node.missing_on_device()
         for component, indices in node.host.items():
             self.host_pool_group.get_pool(POOL_OF_COMPONENT[component]).free(indices)
@@ -381,17 +381,17 @@ class HierarchicalCache:
             self._nodes.remove(node)
 
     def _free_device(self, node: CacheNode, components: Sequence[ComponentType]) -> None:
-        """Free a node's device slots of some components."""
         self._device_slots.free(node, components, controller=self.cache_controller)
 
     def _undo_unlaunched_loads(self) -> None:
         """Take back the nodes of a failed load; the controller gave their slots back."""
-        launched = {
-            node_id for ack in self.cache_controller.ack_load_queue for node_id in ack.node_ids
-        }
+        acks = self.cache_controller.ack_load_queue
+        launched = {node_id for ack in acks for node_id in ack.node_ids}
         for node_id in set(self.ongoing_load_back) - launched:
             node, missing = self.ongoing_load_back.pop(node_id)
             if ComponentType.SWA in missing:
+                # Its window slots were freed with the load; a stale map would free them again
+                # together with the full slots.
                 self._device_slots.unmap_window(node)
             for component in missing:
                 del node.device[component]

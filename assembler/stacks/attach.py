@@ -235,6 +235,7 @@ def _sparse_stack(
         ),
         override_kv_cache_dim=kv.device_pool.host_row_width,
     )
+    # Before the caller's adopt(), which refuses a pool that nothing moves.
     owner.register_sidecar_pool(SidecarPoolSpec(name, PoolName.KV))
     return stack
 

@@ -101,6 +101,8 @@ def build_pool_entry(
     stage-local layers of a load, ``transfer_layer_num`` from ``start_layer`` on, and none beyond.
     The functions are those of :class:`~assembler.host_pools.group.PoolEntry`.
     """
+    # A load counts layers from 0 on every pipeline stage, the mapping has global ids. A layer that
+    # only other pools have is absent from it, and in the turn of that layer this pool moves nothing.
     mapped = {
         layer_id: layer_mapping[layer_id + start_layer]
         for layer_id in range(transfer_layer_num)
@@ -161,6 +163,7 @@ class StageLayers:
                 expected=f"ids from {start_layer} on",
                 got=sorted(layer_ids) or "none",
             )
+        # Not len(mapping): ids with gaps, or several pools, would lose their last layers.
         return cls(start_layer=start_layer, layer_num=max(layer_ids) - start_layer + 1)
 
     def entry(

@@ -41,9 +41,6 @@ class GoldenTrace:
     def __call__(self, name: str) -> Iterator[Recorder]:
         """Record the block; when it ends well, compare with the golden ``name``.
 
-        Args:
-            name: ``[A-Za-z0-9._-]{1,120}``, used by no other test.
-
         Raises:
             GoldenNameError: the name is unfit or taken.
             RecorderError: the block could not be recorded.
@@ -81,9 +78,8 @@ class GoldenTrace:
         for other, owner in used.items():
             same_file = str(other).casefold() == str(path).casefold()
             if same_file and (owner != test or other != path):
-                raise GoldenNameError(
-                    f"golden {name}", "belongs to one test", expected=owner, got=test
-                )
+                subject = f"golden {name}"
+                raise GoldenNameError(subject, "belongs to one test", expected=owner, got=test)
         used[path] = test
 
     def _compare(self, name: str, recording: Recording) -> None:
@@ -102,13 +98,14 @@ class GoldenTrace:
         path = Path(result.snapshot_location)
         root = self._request.config.rootpath
         shown = path.relative_to(root) if path.is_relative_to(root) else path
-        lines = [
-            f"golden_trace {name}: must be as in {shown}",
-            *_explain_mismatch(result, recording),
-        ]
         test = self._request.node.nodeid
-        lines.append(f"if this is meant, accept it: pytest --snapshot-update '{test}'")
-        return "\n".join(lines)
+        return "\n".join(
+            (
+                f"golden_trace {name}: must be as in {shown}",
+                *_explain_mismatch(result, recording),
+                f"if this is meant, accept it: pytest --snapshot-update '{test}'",
+            )
+        )
 
 
 def _explain_mismatch(result: "AssertionResult", recording: Recording) -> list[str]:
@@ -119,9 +116,8 @@ def _explain_mismatch(result: "AssertionResult", recording: Recording) -> list[s
     if result.recalled_data is None:
         return ["  there is no golden"]
     golden = parse(str(result.recalled_data), subject="golden")
-    causes = [
-        cause for cause in find_causes(golden, recording) if cause.level is not Level.INTERFACE
-    ]
+    found = find_causes(golden, recording)
+    causes = [cause for cause in found if cause.level is not Level.INTERFACE]
     if not causes:
         return ["  the file is not canonical: it was reformatted, or its line ends changed"]
     return [line for cause in causes for line in _cause_lines(cause)]
@@ -137,9 +133,7 @@ def _cause_lines(cause: Cause) -> list[str]:
 def _require_round_trips(name: str, trace: Trace) -> None:
     """Fail the test when a round trip failed: such a trace is neither compared nor written."""
     for trip in trace.digests:
-        if not isinstance(trip, RoundTrip):
-            continue
-        if trip.foreign_slots or not trip.equal:
+        if isinstance(trip, RoundTrip) and (trip.foreign_slots or not trip.equal):
             pytest.fail(
                 f"golden_trace {name}: round trip of {trip.rows} must restore every row; "
                 f"expected equal, got slots {trip.wrong_slots or trip.foreign_slots}",

@@ -10,24 +10,19 @@ Differences from syrupy's own extensions:
 * ``--snapshot-update`` removes goldens whose test is gone: nothing is ever removed here.
 """
 
-import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syrupy.data import SnapshotCollection, SnapshotCollections
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
+from typing_extensions import override
 
 from traces.errors import GoldenNameError, TraceFormatError
 from traces.pytest import golden_files
 from traces.schema import canonical
 from traces.schema.model import Recording, Trace
 from traces.schema.verdict import Cause, Level
-
-if sys.version_info >= (3, 12):
-    from typing import override
-else:
-    from typing_extensions import override
 
 if TYPE_CHECKING:
     from syrupy.location import PyTestLocation
@@ -154,7 +149,6 @@ class GoldenTraceExtension(SingleFileSnapshotExtension):
     @override
     @classmethod
     def discovery_dirname(cls, *, test_location: "PyTestLocation") -> str:
-        """Return the directory of the goldens of a test."""
         return cls.dirname(test_location=test_location)
 
     @override

@@ -23,12 +23,7 @@ class BoundArgument:
 
 
 class ArgumentBinder:
-    """Binds calls of one function; ``inspect.signature`` is computed once.
-
-    Args:
-        function: must not be instrumented yet.
-        skip_first: leave out the first parameter (``self``, ``cls``).
-    """
+    """Binds calls of one function that is not instrumented yet; the signature is computed once."""
 
     def __init__(self, function: FunctionType, *, skip_first: bool) -> None:
         parameters = list(inspect.signature(function).parameters.values())
@@ -54,23 +49,16 @@ class ArgumentBinder:
         An empty tuple is an empty list there, a member of an enumeration its value. No other
         default is compared with anything: it may be of a foreign type.
         """
-        return {
-            name: _recorded_form(value)
-            for name, value in self._defaults.items()
-            if _is_plain(value)
-        }
+        defaults = self._defaults.items()
+        return {name: _recorded_form(value) for name, value in defaults if _is_plain(value)}
 
     def values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the named parameters with defaults filled in, in signature order.
-
-        None when the call cannot bind.
-        """
+        """Return the named parameters in signature order, or None when the call cannot bind."""
         given = self._bind_given(args, kwargs)
         if given is None:
             return None
-        return {
-            name: given[name] if name in given else self._defaults[name] for name in self._declared
-        }
+        bound = self._defaults | given
+        return {name: bound[name] for name in self._declared}
 
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[BoundArgument, ...]:
         """Return the arguments in signature order.
@@ -99,6 +87,7 @@ class ArgumentBinder:
     def _bound(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], given: dict[str, Any]
     ) -> Iterator[BoundArgument]:
+        values = self._defaults | given
         for name in self._order:
             if name == self._rest:
                 for number, value in enumerate(args[len(self._positional) :]):
@@ -107,9 +96,7 @@ class ArgumentBinder:
                 for key in sorted(kwargs.keys() - self._named):
                     yield BoundArgument(name=f"{name}.{key}", value=kwargs[key], given=True)
             else:
-                is_given = name in given
-                value = given[name] if is_given else self._defaults[name]
-                yield BoundArgument(name=name, value=value, given=is_given)
+                yield BoundArgument(name=name, value=values[name], given=name in given)
 
     def _unbound_arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -123,8 +110,8 @@ class ArgumentBinder:
 def _is_plain(value: object) -> bool:
     if isinstance(value, tuple):
         return len(value) == 0
-    return type(value) in _PLAIN_TYPES or (
-        isinstance(value, Enum) and isinstance(value, _PLAIN_TYPES)
+    return isinstance(value, _PLAIN_TYPES) and (
+        isinstance(value, Enum) or type(value) in _PLAIN_TYPES
     )
 
 

@@ -32,12 +32,8 @@ from traces.errors import InstrumentError
 TRAMPOLINE_FILE = "<goldentrace trampoline>"
 
 _HOOK = "goldentrace hook"
-_SUSPENDABLE = (
-    inspect.CO_GENERATOR
-    | inspect.CO_COROUTINE
-    | inspect.CO_ASYNC_GENERATOR
-    | inspect.CO_ITERABLE_COROUTINE
-)
+_COROUTINES = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
+_SUSPENDABLE = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR | _COROUTINES
 _lock = threading.Lock()
 _active: dict[int, "_ReplacedFunction"] = {}
 
@@ -48,12 +44,9 @@ class Hook(Protocol):
     def __call__(
         self, original: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> object:
-        """Return the result for the caller.
+        """Return the result for the caller, who wrote ``args`` and ``kwargs`` just like this.
 
-        Args:
-            original: the function as it was; calling it is not seen again, its own recursion is.
-            args: positions as the caller wrote them, the object of a method first.
-            kwargs: keywords as the caller wrote them.
+        ``original`` is the function as it was; calling it is not seen again, its recursion is.
         """
 
 
@@ -154,12 +147,9 @@ def _prepare(function: FunctionType, hook: Hook) -> _ReplacedFunction:
         co_freevars=code.co_freevars,
         co_consts=tuple(bound if item == _HOOK else item for item in template.co_consts),
     )
-    has_signature = "__signature__" in function.__dict__
+    signature = None if "__signature__" in function.__dict__ else inspect.signature(function)
     return _ReplacedFunction(
-        function=function,
-        code=code,
-        trampoline=trampoline,
-        signature=None if has_signature else inspect.signature(function),
+        function=function, code=code, trampoline=trampoline, signature=signature
     )
 
 

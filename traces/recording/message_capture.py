@@ -22,10 +22,8 @@ MessageSink: TypeAlias = Callable[[Literal["warning", "error"], str], None]
 def capture_messages(package: str, sink: MessageSink, *, hidden: frozenset[str]) -> Iterator[None]:
     """Pass on every warning and log record of ``package`` for the duration of the block.
 
-    Args:
-        package: import name; its modules and their loggers are captured.
-        sink: receives level and text; called in the thread that issued the message.
-        hidden: source files that a ``stacklevel`` must not count.
+    ``sink`` is called in the thread that issued the message. A ``stacklevel`` does not count frames
+    of the source files in ``hidden``.
 
     Raises:
         RecorderError: the package's logger does not let warnings through; or other code

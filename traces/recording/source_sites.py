@@ -3,6 +3,7 @@
 import inspect
 import os
 import sys
+import traceback
 from pathlib import Path
 from types import FrameType, FunctionType
 
@@ -17,12 +18,10 @@ RawSite = tuple[str, int]
 
 
 class SourceSites:
-    """Finds source lines and names their files.
+    """Finds source lines and names their files relative to ``root``, with ``/``.
 
-    Args:
-        root: places under it are named relative to it, with ``/``.
-        package: import name of the target, a directory or module under ``root``.
-        hidden: source files of the recorder, whose lines are never returned.
+    ``package`` is the target's directory or module under ``root``; lines of ``hidden`` files, the
+    recorder's own, are never returned.
     """
 
     def __init__(self, *, root: Path, package: str, hidden: frozenset[str]) -> None:
@@ -49,26 +48,21 @@ class SourceSites:
     def failure_site(self, error: BaseException) -> RawSite | None:
         """Return the innermost line of the target that an exception went through, if any."""
         place: RawSite | None = None
-        passed = error.__traceback__
-        while passed is not None:
-            file = passed.tb_frame.f_code.co_filename
+        for frame, line in traceback.walk_tb(error.__traceback__):
+            file = frame.f_code.co_filename
             if file.startswith(self._package_paths) and file not in self._hidden:
-                place = file, passed.tb_lineno
-            passed = passed.tb_next
+                place = file, line
         return place
 
     def definition_site(self, function: FunctionType, owner: type | None) -> RawSite | None:
         """Return the line where a function is defined; None for generated code without a class.
 
-        Args:
-            function: not instrumented.
-            owner: class of the object it is a method of; generated methods are found there.
+        The function is not instrumented; generated methods are found at their class ``owner``.
         """
         code = function.__code__
         if not code.co_filename.startswith("<"):
             return code.co_filename, code.co_firstlineno
-        file = None if owner is None else inspect.getsourcefile(owner)
-        if owner is None or file is None:
+        if owner is None or (file := inspect.getsourcefile(owner)) is None:
             return None
         return file, inspect.getsourcelines(owner)[1]
 

@@ -8,6 +8,7 @@ alone: integers stay integers, floats take their shortest form, NaN and infinity
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
@@ -36,13 +37,12 @@ def render(trace: Trace) -> str:
     Raises:
         TraceFormatError: a value has no canonical form: NaN, infinity, a type JSON does not have.
     """
+    rule = "values must not nest too deep"
     for where, value in _open_values(trace):
         try:
             _require_plain(value, where)
         except RecursionError as error:
-            raise TraceFormatError(
-                where, "values must not nest too deep", expected="a few levels", got="hundreds"
-            ) from error
+            raise TraceFormatError(where, rule, expected="a few levels", got="hundreds") from error
     return _text(trace)
 
 
@@ -52,13 +52,9 @@ def render_sites(sites: Sites) -> str:
 
 
 def parse(text: str, *, subject: str = "trace") -> Trace:
-    """Read a trace; only the layout of the text is free.
+    """Read a trace; only the layout of the text is free. ``subject`` names it in errors.
 
     A byte order mark and CRLF are accepted here; :func:`is_canonical` tells them apart.
-
-    Args:
-        text: what a file holds.
-        subject: names the text in errors, usually the file.
 
     Raises:
         TraceFormatError: merge conflict, cut short, foreign or another schema, an unknown,
@@ -190,9 +186,8 @@ def _line(value: object) -> str:
         return msgspec.json.encode(value).decode()
     except (TypeError, ValueError) as error:
         kind = type(value).__name__
-        raise TraceFormatError(kind, "must be writable as JSON", expected="text", got=error) from (
-            error
-        )
+        rule = "must be writable as JSON"
+        raise TraceFormatError(kind, rule, expected="text", got=error) from error
 
 
 def _open_values(trace: Trace) -> Iterator[tuple[str, Any]]:
@@ -236,20 +231,17 @@ def _decode(text: str, kind: type[_ParsedT], subject: str) -> _ParsedT:
         try:
             return msgspec.json.decode(text, type=kind)
         except msgspec.ValidationError as error:
-            _refuse_foreign(text, kind, subject)
-            raise TraceFormatError(
-                subject, "must fit the schema", expected=f"a valid {kind.__name__}", got=error
-            ) from error
+            if kind is Trace:
+                _refuse_foreign(text, subject)
+            rule, expected = "must fit the schema", f"a valid {kind.__name__}"
+            raise TraceFormatError(subject, rule, expected=expected, got=error) from error
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
-        raise TraceFormatError(
-            subject, "must be one complete JSON document", expected="JSON", got=error
-        ) from error
+        rule = "must be one complete JSON document"
+        raise TraceFormatError(subject, rule, expected="JSON", got=error) from error
 
 
-def _refuse_foreign(text: str, kind: type[Trace] | type[Sites], subject: str) -> None:
+def _refuse_foreign(text: str, subject: str) -> None:
     """Raise for another schema, before the first wrong field is named."""
-    if kind is not Trace:
-        return
     loose = msgspec.json.decode(text)
     found = loose.get("schema", "no schema") if isinstance(loose, dict) else type(loose).__name__
     if found != SCHEMA:
@@ -261,12 +253,8 @@ def _schema_error(subject: str, found: object) -> TraceFormatError:
     if found not in _OLDER_SCHEMAS:
         return TraceFormatError(subject, "schema must be known", expected=SCHEMA, got=found)
     renewal = "`goldentrace regenerate --reason TEXT` or `pytest --snapshot-update`"
-    return TraceFormatError(
-        subject,
-        "schema must not be an older one",
-        expected=f"{SCHEMA}, as {renewal} writes",
-        got=found,
-    )
+    rule, expected = "schema must not be an older one", f"{SCHEMA}, as {renewal} writes"
+    return TraceFormatError(subject, rule, expected=expected, got=found)
 
 
 def _refuse_conflict(text: str, subject: str) -> None:
@@ -279,13 +267,11 @@ def _refuse_conflict(text: str, subject: str) -> None:
 
 def _refuse_repeated_keys(text: str, subject: str) -> None:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        seen = dict(pairs)
-        if len(seen) != len(pairs):
-            names = [name for name, _ in pairs]
-            repeated = next(name for name in names if names.count(name) > 1)
-            raise TraceFormatError(
-                subject, "keys must not repeat", expected="one of each", got=f"{repeated!r} again"
-            )
-        return seen
+        by_key = dict(pairs)
+        if len(by_key) != len(pairs):
+            ((repeated, _),) = Counter(name for name, _ in pairs).most_common(1)
+            rule, got = "keys must not repeat", f"{repeated!r} again"
+            raise TraceFormatError(subject, rule, expected="one of each", got=got)
+        return by_key
 
     json.loads(text, object_pairs_hook=unique)

@@ -21,8 +21,8 @@ def allocator(pools, pool):
 def test_sizes_are_those_of_the_smaller_side(allocator):
     assert allocator.size == 12
     assert allocator.available_size() == 12
-    assert allocator.full_available_size() == 24
-    assert allocator.swa_available_size() == 12
+    assert allocator.full_attn_allocator.available_size() == 24
+    assert allocator.swa_attn_allocator.available_size() == 12
 
 
 def test_table_is_shared_with_the_pool_and_maps_minus_one_to_itself(allocator, pool):
@@ -38,14 +38,14 @@ def test_alloc_takes_both_sides_and_writes_the_table(allocator):
 
     assert full.tolist() == [12, 13, 14, 15]
     assert allocator.full_to_swa(full).tolist() == [4, 5, 6, 7]
-    assert allocator.full_available_size() == 12
-    assert allocator.swa_available_size() == 8
+    assert allocator.full_attn_allocator.available_size() == 12
+    assert allocator.swa_attn_allocator.available_size() == 8
 
 
 def test_alloc_without_window_slots_takes_nothing(allocator):
     assert allocator.alloc(16) is None
-    assert allocator.full_available_size() == 24
-    assert allocator.swa_available_size() == 12
+    assert allocator.full_attn_allocator.available_size() == 24
+    assert allocator.swa_attn_allocator.available_size() == 12
 
 
 def test_free_returns_both_sides_and_forgets_the_table(allocator):
@@ -53,8 +53,8 @@ def test_free_returns_both_sides_and_forgets_the_table(allocator):
 
     allocator.free(full[:4])
 
-    assert allocator.full_available_size() == 20
-    assert allocator.swa_available_size() == 8
+    assert allocator.full_attn_allocator.available_size() == 20
+    assert allocator.swa_attn_allocator.available_size() == 8
     assert allocator.full_to_swa(full).tolist() == [0, 0, 0, 0, 8, 9, 10, 11]
 
 
@@ -63,8 +63,8 @@ def test_free_swa_keeps_the_full_slots(allocator):
 
     allocator.free_swa(full[:4])
 
-    assert allocator.full_available_size() == 16
-    assert allocator.swa_available_size() == 8
+    assert allocator.full_attn_allocator.available_size() == 16
+    assert allocator.swa_attn_allocator.available_size() == 8
     assert allocator.full_to_swa(full[:4]).tolist() == [0, 0, 0, 0]
 
 
@@ -74,8 +74,8 @@ def test_free_after_free_swa_returns_the_rest(allocator):
 
     allocator.free(full)
 
-    assert allocator.full_available_size() == 24
-    assert allocator.swa_available_size() == 12
+    assert allocator.full_attn_allocator.available_size() == 24
+    assert allocator.swa_attn_allocator.available_size() == 12
 
 
 def test_double_free_raises_and_changes_neither_side(allocator):
@@ -85,8 +85,8 @@ def test_double_free_raises_and_changes_neither_side(allocator):
     with pytest.raises(PoolError, match="in use"):
         allocator.free(full)
 
-    assert allocator.full_available_size() == 20
-    assert allocator.swa_available_size() == 8
+    assert allocator.full_attn_allocator.available_size() == 20
+    assert allocator.swa_attn_allocator.available_size() == 8
 
 
 def test_mapping_can_be_set_for_sides_allocated_apart(allocator):
@@ -142,6 +142,9 @@ def test_device_without_memory_costs_no_slots_of_either_side(allocator, monkeypa
     with pytest.raises(OutOfDeviceMemoryError):
         allocator.alloc(4)
 
-    assert (allocator.full_available_size(), allocator.swa_available_size()) == (24, 12)
+    assert (
+        allocator.full_attn_allocator.available_size(),
+        allocator.swa_attn_allocator.available_size(),
+    ) == (24, 12)
     monkeypatch.undo()
     assert len(allocator.alloc(12)) == 12

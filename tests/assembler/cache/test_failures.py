@@ -71,7 +71,10 @@ def test_failed_window_load_unmaps_the_slots_it_gave_back(monkeypatch):
 
     allocator = params.token_to_kv_pool_allocator
     assert allocator.full_to_swa(slots).tolist() == [0, 0, 0, 0]
-    assert (allocator.full_available_size(), allocator.swa_available_size()) == (64, 64)
+    assert (
+        allocator.full_attn_allocator.available_size(),
+        allocator.swa_attn_allocator.available_size(),
+    ) == (64, 64)
 
 
 def test_too_many_loads_in_flight_keep_the_newest_queued(delayed):
