@@ -102,7 +102,7 @@ def build_pool_entry(
     The functions are those of :class:`~assembler.host_pools.group.PoolEntry`.
     """
     # A load counts layers from 0 on every pipeline stage, the mapping has global ids. A layer that
-    # only other pools have is absent from it, and in the turn of that layer this pool moves nothing.
+    # only other pools have is absent from it, and in that layer's turn this pool moves nothing.
     mapped = {
         layer_id: layer_mapping[layer_id + start_layer]
         for layer_id in range(transfer_layer_num)
