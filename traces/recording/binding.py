@@ -110,8 +110,8 @@ class ArgumentBinder:
 def _is_plain(value: object) -> bool:
     if isinstance(value, tuple):
         return len(value) == 0
-    return isinstance(value, _PLAIN_TYPES) and (
-        isinstance(value, Enum) or type(value) in _PLAIN_TYPES
+    return type(value) in _PLAIN_TYPES or (
+        isinstance(value, Enum) and isinstance(value, _PLAIN_TYPES)
     )
 
 
