@@ -113,10 +113,7 @@ def run_command(arguments: Sequence[str], *, open_session: SessionFactory) -> in
     """
     try:
         code = app(
-            args=list(arguments),
-            prog_name="goldentrace",
-            standalone_mode=False,
-            obj=open_session,
+            args=list(arguments), prog_name="goldentrace", standalone_mode=False, obj=open_session
         )
     except _CommandLineError as error:
         rule = error.format_message().rstrip(".")

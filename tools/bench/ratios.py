@@ -27,12 +27,7 @@ _Result = TypeVar("_Result")
 
 
 def bench_gate(
-    root: Path,
-    *,
-    scenarios: Sequence[Scenario],
-    device: str,
-    rounds: int,
-    arguments: Sequence[str],
+    root: Path, *, scenarios: Sequence[Scenario], device: str, rounds: int, arguments: Sequence[str]
 ) -> dict[str, Any]:
     """Time the whole gate against bare runs of the same scenarios, in turns.
 

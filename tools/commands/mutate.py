@@ -55,8 +55,7 @@ WorkersOption: TypeAlias = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Worker processes; one for each core.")
 ]
 RayOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--ray", metavar="local|ADDRESS", help="Spread over a Ray cluster."),
+    str | None, typer.Option("--ray", metavar="local|ADDRESS", help="Spread over a Ray cluster.")
 ]
 ReportFormatOption: TypeAlias = Annotated[
     str,

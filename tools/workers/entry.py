@@ -28,11 +28,7 @@ class _OurPackageFinder:
         self._names = {"tools", "traces"} if is_native else {"assembler", "tools", "traces"}
 
     def find_spec(
-        self,
-        fullname: str,
-        path: Sequence[str] | None,
-        target: ModuleType | None = None,
-        /,
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
     ) -> ModuleSpec | None:
         """Return the location of one of our packages; submodules are found as usual."""
         if path is not None or fullname not in self._names:
