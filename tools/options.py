@@ -73,12 +73,6 @@ def parse_code_side(
 ) -> Side:
     """Return the side named by an option; the work tree of our own code when it was left out.
 
-    Args:
-        session: whose target the side belongs to.
-        given: the side, as on the command line.
-        option: its name, for messages.
-        python: ``--python``, as on the command line.
-
     Raises:
         ToolError: there is no such side, a package's was left out, or the interpreter is no
             program or not to be chosen.

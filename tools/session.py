@@ -75,12 +75,7 @@ class Session:
 
 
 def open_session(root: Path, *, target: str, limit_seconds: float) -> Session:
-    """Return a session for one target.
-
-    Args:
-        root: the checkout.
-        target: its name.
-        limit_seconds: time one scenario may take.
+    """Return a session for one target; a scenario may take ``limit_seconds``.
 
     Raises:
         ToolError: the target is unknown.

@@ -55,11 +55,7 @@ def report_gate(
 ) -> None:
     """Run a gate, print its verdict and end the command with the verdict's exit code.
 
-    Args:
-        build_request: called when errors become a verdict, for forms that machines read.
-        target: for that verdict.
-        form: of the verdict.
-        strict: whether differences of the interface fail.
+    The request is built when errors become a verdict, for forms that machines read.
     """
     with print_duration():
         code = report_verdict(

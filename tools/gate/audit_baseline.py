@@ -53,15 +53,11 @@ def audit_against_baseline(
     extra: tuple[Cause, ...],
     excluded_kinds: frozenset[Kind],
 ) -> AuditFindings:
-    """Audit recordings and leave out known findings.
+    """Audit the whole of one side and leave out findings that are known or of excluded kinds.
 
-    Args:
-        recordings: of one side, whole: of fewer scenarios every parameter is a blind spot.
-        root: the checkout, which holds baseline and lineage; a target may have neither.
-        target: name of the target.
-        entries: builders that scenarios call.
-        extra: findings that do not come from recordings.
-        excluded_kinds: kinds of findings to leave out.
+    Of fewer scenarios every parameter would be a blind spot. ``entries`` are the builders that
+    scenarios call, ``extra`` findings that do not come from recordings. A target may have neither
+    baseline nor lineage.
 
     Raises:
         ToolError: a file cannot be read.

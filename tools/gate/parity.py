@@ -92,12 +92,8 @@ def write_certificate(request: GateRequest, parity: ParityResult, *, commit: str
     """Write the certificate if nothing differs; return one line about it.
 
     Goldens that were not recorded on a GPU so far, and whose very bytes this one yields, count as
-    recorded on it from now on: their provenance changes in the same transaction.
-
-    Args:
-        request: the comparison.
-        parity: its result.
-        commit: commit of the code that ran; None to read it from git.
+    recorded on it from now on: their provenance changes in the same transaction. A commit that is
+    None is read from git.
 
     Raises:
         ToolError: the folder cannot be written; nothing has changed.

@@ -92,7 +92,7 @@ def refine_causes(
     try:
         with _open_base(context, chosen.values()) as base:
             head = _require_code(context.head)
-            print_status("playing again, to see where the sides part first")
+            print_status("running again, to see where the sides part first")
             found = [
                 _refine_cause((base, head), cause, scenario=chosen[index], request=request)
                 if index in chosen
@@ -102,7 +102,7 @@ def refine_causes(
     except ToolError as error:
         return tuple(causes), (f"first causes are as the traces show them: {error}",)
     if request.base.kind == "golden" and found != list(causes):
-        return tuple(found), ("the first cause was found by playing HEAD, which yields the golden",)
+        return tuple(found), ("the first cause was found by running HEAD, which yields the golden",)
     return tuple(found), ()
 
 

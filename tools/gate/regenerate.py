@@ -97,11 +97,8 @@ def lock_checkout(root: Path) -> Iterator[None]:
 def plan_regeneration(request: GateRequest, *, commit: str | None) -> RegenerationPlan:
     """Run the work tree and plan the changes that make the goldens equal to its traces.
 
-    Goldens without a scenario are removed only when every scenario is run.
-
-    Args:
-        request: from :func:`~tools.gate.request.golden_request`.
-        commit: commit of the code that runs; None to read it from git.
+    The request comes from :func:`~tools.gate.request.golden_request`. Goldens without a scenario
+    are removed only when every scenario is run. A commit that is None is read from git.
 
     Raises:
         ToolError: a scenario was not run to its end, is not deterministic, or fails a check of its

@@ -63,10 +63,7 @@ def summarise_failures(
 ) -> tuple[str, ...]:
     """Return one line at most for failed checks of scenarios that only one side has.
 
-    Args:
-        alone: failed checks by scenario.
-        lacking: the side that cannot run these scenarios.
-        side: target and name of the other side.
+    ``lacking`` names the side that cannot run them, ``side`` target and name of the other one.
     """
     lines = [line for own in alone.values() for line in own]
     if len(lines) <= 1:

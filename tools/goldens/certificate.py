@@ -48,11 +48,7 @@ class _CertificateFile(msgspec.Struct):
 
 
 def goldens_sha256(contents: Mapping[str, bytes]) -> str:
-    """Return the digest of a set of goldens.
-
-    Args:
-        contents: bytes of every golden, by name.
-    """
+    """Return the digest of a set of goldens, the bytes of each by name."""
     digest = hashlib.sha256()
     for name, content in sorted(contents.items()):
         digest.update(f"{name}\0{len(content)}\0".encode())
@@ -77,9 +73,7 @@ def add_certificate_entry(folder: Path, entry: CertificateEntry) -> str:
 def certificate_problem(folder: Path, *, contents: Mapping[str, bytes]) -> str:
     """Return the problem of a folder's certificate in one line; empty without one.
 
-    Args:
-        folder: directory of the certificate.
-        contents: bytes of every golden in it, by name.
+    ``contents`` holds the bytes of every golden in the folder, by name.
     """
     entries = read_certificate(folder)
     if not entries:

@@ -37,11 +37,7 @@ class DeclarationCheck:
 
 
 def check_declaration(root: Path, *, folder: Path) -> DeclarationCheck:
-    """Compare the goldens and the CHANGELOG with the merge base of the default branch.
-
-    Args:
-        root: the checkout.
-        folder: the goldens, below the root.
+    """Compare the goldens of a folder and the CHANGELOG with the merge base of the default branch.
 
     Raises:
         ToolError: git failed, or ``GOLDENTRACE_BASE_REF`` names no commit.

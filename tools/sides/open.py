@@ -37,16 +37,11 @@ class OpenSide:
     ) -> SideResults:
         """Run scenarios and list the builders; one warm worker stays for what follows.
 
-        Args:
-            scenarios: to be run.
-            device: as on the command line.
-            lists_builders: whether the side is searched for builders.
-
         Raises:
             ToolError: the side cannot be imported.
         """
         start = time.perf_counter()
-        with progress(f"playing {self.side.text}", total=len(scenarios)) as on_run:
+        with progress(f"running {self.side.text}", total=len(scenarios)) as on_run:
             results = run_scenarios(self.pool, scenarios, device=device, on_run=on_run)
         builders = self.pool.call(ListBuilders()) if lists_builders else ()
         self.pool.shrink(1)

@@ -56,10 +56,7 @@ def checkout_above(directory: Path) -> Path | None:
 def resolve_root(*, arguments: Sequence[str], working_directory: Path, execute: Execute) -> Path:
     """Return the root of the judged code; another checkout's own copy replaces this process.
 
-    Args:
-        arguments: the command line, passed on unchanged.
-        working_directory: the current directory.
-        execute: replaces the process, as ``os.execve`` does.
+    ``execute`` replaces it, as ``os.execve`` does, with ``arguments`` passed on unchanged.
 
     Raises:
         ToolError: the three packages do not come from one root.

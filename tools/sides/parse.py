@@ -52,12 +52,7 @@ class Side:
 
 
 def parse_side(text: str, *, root: Path, target: str) -> Side:
-    """Return the side that a word on the command line names.
-
-    Args:
-        text: the word.
-        root: the checkout.
-        target: name of the target; it decides which kinds are known.
+    """Return the side that a word on the command line names; its target decides the known kinds.
 
     Raises:
         ToolError: it names none.

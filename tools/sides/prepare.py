@@ -72,10 +72,6 @@ def parse_python(text: str | None) -> Path | None:
 def prepare_side(side: Side, *, root: Path) -> Iterator[PreparedSide]:
     """Yield a side whose package can be imported; a checkout made for it is removed at the end.
 
-    Args:
-        side: as on the command line.
-        root: the checkout.
-
     Raises:
         ToolError: a revision cannot be checked out, an environment not be built, or the side
             is golden.

@@ -25,9 +25,6 @@ def describe_hardware(device: str) -> dict[str, str]:
 
     ``device`` of the result is empty when this machine has no such GPU; ``driver`` and ``cuda`` are
     empty without a GPU, and ``driver`` also where ``nvidia-smi`` does not print it.
-
-    Args:
-        device: as on the command line.
     """
     import torch
 

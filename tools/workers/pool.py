@@ -105,9 +105,8 @@ class WorkerPool:
     ) -> Iterator[TaskReply[Result]]:
         """Yield the reply to each task under each hash seed, in the order of completion.
 
-        Args:
-            tasks: drawn from only as workers become free.
-            tries: how often a task is run whose worker dies or hangs.
+        Tasks are drawn only as workers become free. One whose worker dies or hangs is run up to
+        ``tries`` times, then answered with a lost :class:`TaskFailed`.
 
         Raises:
             ToolError: a worker cannot be started, or a broadcast task failed in it.

@@ -18,12 +18,8 @@ A campaign uses the pool like this::
         for reply in pool.results(tasks, tries=3):
             ...  # reply.number, reply.task, reply.result; see TaskReply
 
-* ``broadcast`` stores a task that every worker runs before its next other task, replacements of
-  lost workers included. A later broadcast of the same type replaces it.
-* ``results`` yields replies in the order of completion. It draws from the iterable only as workers
-  become free, so tasks may be generated lazily and depend on earlier replies.
-* Each task may take ``limit_seconds``, then its worker is killed. A task whose worker died or was
-  killed is run again up to ``tries`` times, then answered with a lost :class:`TaskFailed`.
+Tasks may be generated lazily and depend on earlier replies. One that takes longer than
+``limit_seconds`` loses its worker.
 
 This module and :mod:`tools.workers.serve` import the standard library alone: they run in other
 interpreters before the side's dependencies are on ``sys.path``.

@@ -33,13 +33,9 @@ class RunResults:
 def run_scenarios(
     pool: WorkerPool, scenarios: Sequence[Scenario], *, device: str, on_run: ProgressCallback
 ) -> RunResults:
-    """Run every scenario once under each hash seed.
+    """Run every scenario once under each of :data:`HASH_SEEDS`, which are those of the pool.
 
-    Args:
-        pool: workers of one side, under :data:`HASH_SEEDS`.
-        scenarios: to be run.
-        device: as on the command line.
-        on_run: called with each name when its last result is in.
+    ``on_run`` is called with each name when its last result is in.
 
     Raises:
         ToolError: the target cannot be imported.

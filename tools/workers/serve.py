@@ -12,13 +12,7 @@ from tools.workers.protocol import Task, TaskFailed, Worker, WorkerReady
 
 
 def serve(connection: Connection, *, worker_class: str, root: Path) -> None:
-    """Answer tasks until the other end closes.
-
-    Args:
-        connection: tasks come in, results go out.
-        worker_class: ``module:class`` of the worker object.
-        root: its only argument.
-    """
+    """Answer tasks until the other end closes, by a ``module:class`` made of the root."""
     # The parent decides what an interrupt means; what scenarios print must not reach its stdout.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)

@@ -23,11 +23,7 @@ _VERSIONS = re.compile(r"\(from versions: [^)]*, ([^,)]+)\)")
 def install(requirements: Sequence[str], *, into: Path, subject: str, cache: Path) -> None:
     """Install exactly the named wheels, without their dependencies, into an empty directory.
 
-    Args:
-        requirements: as on pip's command line.
-        into: directory to fill.
-        subject: what is installed, for the message.
-        cache: directory of the result, for the message.
+    ``subject`` and ``cache``, the directory of the result, are for the message.
 
     Raises:
         ToolError: pip is missing or failed; the message holds its last line.
