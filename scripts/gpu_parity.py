@@ -11,7 +11,7 @@ from pathlib import Path
 
 from scripts.gpu_differences import GpuComparison, compare_with_gpu
 from tools.errors import ToolError
-from tools.goldens.files import golden_names
+from tools.goldens.golden_set import golden_names
 from traces.pytest.golden_files import golden_path
 from traces.schema.canonical import read_recording
 

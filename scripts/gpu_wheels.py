@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from tools.errors import ToolError, one_line
-from tools.sides.environments.pins import parse_release, pins_of
+from tools.sides.environments.cache import parse_release, pins_of
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / ".goldentrace" / "wheels-sglang-gpu"

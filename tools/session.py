@@ -1,17 +1,17 @@
 """Session: one checkout and one target, with the workers that run its sides."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from tools.goldens.files import golden_folder, golden_names
-from tools.sides.open import OpenSide, PoolFactory, open_side
+from tools.goldens.golden_set import golden_folder, golden_names
+from tools.sides.environments.cache import PreparedSide
+from tools.sides.open import OpenSide, PoolFactory
 from tools.sides.parse import Side, parse_side
-from tools.sides.prepare import PreparedSide
-from tools.sides.selection import Selection, select_scenarios
-from tools.sides.targets import NATIVE, find_target, load_scenarios
+from tools.sides.prepare import prepare_side
+from tools.sides.targets import NATIVE, Selection, find_target, load_scenarios, select_scenarios
 from tools.workers.pool import WorkerPool, core_count
 from tools.workers.results import HASH_SEEDS
 from traces.targets.common.scenario import Scenario
@@ -64,14 +64,16 @@ class Session:
         """
         return replace(parse_side(text, root=self.root, target=self.target), python=python)
 
-    def open_side(self, side: Side, *, audit: bool = False) -> AbstractContextManager[OpenSide]:
-        """Return a block in which a side can run scenarios.
+    @contextmanager
+    def open_side(self, side: Side, *, audit: bool = False) -> Iterator[OpenSide]:
+        """Yield a side that can run scenarios; its workers and checkouts end with the block.
 
         Raises:
-            ToolError: when it is entered; the side cannot be prepared.
+            ToolError: the side cannot be prepared.
         """
         open_pool = self.open_audit_pool if audit else self.open_pool
-        return open_side(side, root=self.root, open_pool=open_pool)
+        with prepare_side(side, root=self.root) as prepared, open_pool(prepared) as pool:
+            yield OpenSide(side=side, root=prepared.root, pool=pool)
 
 
 def open_session(root: Path, *, target: str, limit_seconds: float) -> Session:

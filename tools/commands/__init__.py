@@ -1,1 +1,1 @@
-"""The commands of ``goldentrace``, one module each."""
+"""The commands of ``goldentrace``."""

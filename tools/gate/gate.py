@@ -5,11 +5,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from tools.errors import ToolError
-from tools.gate.audit_baseline import NO_FINDINGS, AuditFindings, audit_against_baseline
+from tools.gate.audit import NO_FINDINGS, AuditFindings, audit_against_baseline
 from tools.gate.refine import RefineContext, refine_causes
 from tools.gate.request import GateRequest, GateResult, judge_sides
 from tools.gate.self_checks import new_failures, summarise_failures
-from tools.goldens.certificate import certificate_problem
 from tools.goldens.declaration import check_declaration
 from tools.goldens.golden_set import (
     GoldenSet,
@@ -18,6 +17,7 @@ from tools.goldens.golden_set import (
     read_golden_set,
     uncovered_causes,
 )
+from tools.goldens.sidecars import certificate_problem
 from tools.sides.open import OpenSide
 from tools.sides.parse import Side
 from tools.sides.results import SideResults, no_scenario_error

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from tools.errors import ToolError, require_writable_path
 from tools.gate.request import GateRequest, GateResult, build_verdict
 from tools.git import is_dirty
-from tools.goldens import provenance
-from tools.goldens.certificate import CertificateEntry, add_certificate_entry, goldens_sha256
+from tools.goldens import sidecars
 from tools.goldens.golden_set import GoldenSet, format_causes, read_golden_set
+from tools.goldens.sidecars import CertificateEntry, add_certificate_entry, goldens_sha256
 from tools.sides.results import SideResults, no_scenario_error
 from tools.workers.protocol import ReadProvenance
 from traces.diff import compare_sides
@@ -100,9 +100,7 @@ def write_certificate(request: GateRequest, parity: ParityResult, *, commit: str
     """
     if parity.verdict.verdict != "pass":
         return f"parity: {PARITY} not written: every scenario must equal its golden"
-    stamp = provenance.stamp_provenance(
-        parity.worker_info, root=request.session.root, commit=commit
-    )
+    stamp = sidecars.stamp_provenance(parity.worker_info, root=request.session.root, commit=commit)
     entry = CertificateEntry(
         scenarios=len(request.selection.names),
         differences=0,
@@ -118,9 +116,9 @@ def write_certificate(request: GateRequest, parity: ParityResult, *, commit: str
         else None,
         date=stamp["date"],
     )
-    known = provenance.recorded_devices(request.folder)
+    known = sidecars.recorded_devices(request.folder)
     new = {name: stamp for name in parity.equal if known.get(name) != "cuda"}
-    record = provenance.render_provenance(request.folder, written=new, removed=())
+    record = sidecars.render_provenance(request.folder, written=new, removed=())
     certificate = add_certificate_entry(request.folder, entry)
     with (
         require_writable_path(request.folder, expected="a writable directory"),

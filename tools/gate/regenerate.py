@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from tools.errors import ToolError
 from tools.gate.request import GateRequest, GateResult
 from tools.gate.self_checks import failed_checks
-from tools.goldens import provenance
+from tools.goldens import sidecars
 from tools.goldens.changelog import add_changelog_entry
 from tools.goldens.declaration import CHANGELOG_NAME, changelog_text
 from tools.goldens.golden_set import GoldenSet, format_causes, read_golden_set
@@ -130,7 +130,7 @@ def plan_regeneration(request: GateRequest, *, commit: str | None) -> Regenerati
             notes=tuple(golden_set.problems.values()),
         ),
         changes=tuple(changes),
-        provenance=provenance.stamp_provenance(worker_info, root=root, commit=commit),
+        provenance=sidecars.stamp_provenance(worker_info, root=root, commit=commit),
     )
 
 
@@ -154,7 +154,7 @@ def apply_plan(request: GateRequest, plan: RegenerationPlan, *, reason: str) -> 
                     transaction.remove(path)
                 else:
                     transaction.write(path, change.text.encode())
-            record = provenance.render_provenance(request.folder, written=written, removed=removed)
+            record = sidecars.render_provenance(request.folder, written=written, removed=removed)
             transaction.write(request.folder / PROVENANCE, record.encode())
             transaction.write(root / CHANGELOG_NAME, entry.encode())
             transaction.commit()

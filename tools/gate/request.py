@@ -7,7 +7,7 @@ from typing import Literal
 
 from tools.session import Session
 from tools.sides.parse import Side
-from tools.sides.selection import Selection
+from tools.sides.targets import Selection
 from tools.workers.results import group_by_reason
 from traces.schema.model import Recording
 from traces.schema.verdict import Cause, ScenarioCounts, Verdict

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tools.errors import ToolError, require_writable_path
 from tools.gate.request import GateResult
-from tools.goldens.files import golden_names
+from tools.goldens.golden_set import golden_names
 from traces.diff import compare_sides
 from traces.pytest.golden_files import golden_path
 from traces.schema.canonical import read_recording, render, render_sites, sites_path_of

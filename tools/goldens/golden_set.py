@@ -1,4 +1,4 @@
-"""The goldens of a target as a set, and builders that no scenario runs."""
+"""The committed goldens of a target, one by one and as a set, and builders without a scenario."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,11 +6,63 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.errors import ToolError
-from tools.goldens.files import Golden, golden_names, read_golden
-from traces.errors import TraceError
-from traces.schema.canonical import render
-from traces.schema.model import Location, Recording
+from traces.errors import TraceError, TraceFormatError
+from traces.pytest.golden_files import golden_path, orphans
+from traces.schema.canonical import is_canonical, parse, render
+from traces.schema.model import Location, Recording, Trace
 from traces.schema.verdict import Cause, Kind, Level
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Golden:
+    """One committed trace.
+
+    Attributes:
+        content: the bytes of the file.
+        trace: the trace in them.
+    """
+
+    path: Path
+    content: bytes
+    trace: Trace
+
+    @property
+    def is_canonical(self) -> bool:
+        """True if the bytes are the canonical form of the trace."""
+        return is_canonical(self.content, self.trace)
+
+
+def golden_folder(root: Path, *, target: str) -> Path:
+    """Return the directory that holds a target's goldens."""
+    return root / "traces" / "golden" / target
+
+
+def golden_names(folder: Path) -> frozenset[str]:
+    """Return the names of all goldens in a folder; sidecars are left out."""
+    return frozenset(orphans(folder, ()))
+
+
+def read_golden(folder: Path, name: str) -> Golden:
+    """Read one golden.
+
+    Raises:
+        TraceFormatError: it cannot be read, is cut short, holds a merge conflict or is no trace.
+        ToolError: it is the golden of another scenario.
+    """
+    path = golden_path(folder, name)
+    try:
+        content = path.read_bytes()
+        text = content.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TraceFormatError(
+            str(path), "must be readable", expected="a UTF-8 file", got=error
+        ) from error
+    trace = parse(text, subject=str(path))
+    if trace.scenario.name != name:
+        rule, got = "must hold the scenario it is named after", trace.scenario.name
+        raise ToolError(str(path), rule, expected=name, got=got)
+    return Golden(path=path, content=content, trace=trace)
+
 
 # Ranked after every difference of a trace, whose layers are 0 to 5.
 _FORMAT_LAYER = 6

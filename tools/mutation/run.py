@@ -33,7 +33,7 @@ from tools.mutation.report.survivors import read_explained_survivors
 from tools.mutation.scopes import DEVICES, scope_of
 from tools.mutation.source.signatures import SourceTree
 from tools.mutation.source.source_tree import read_unit
-from tools.sides.prepare import PreparedSide
+from tools.sides.environments.cache import PreparedSide
 from tools.sides.targets import NATIVE
 from tools.workers.launch import WorkerLauncher
 from tools.workers.pool import WorkerPool, core_count

@@ -9,8 +9,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from tools.releases.files import read_toml
-from tools.releases.survey import behaviour_causes
+from tools.releases.survey import behaviour_causes, read_toml
 from tools.sides.results import SideResults
 from traces.audit import audit, finding_key
 from traces.diff.aliases import Aliases

@@ -1,16 +1,17 @@
 """Releases side by side: the changes of each step between them, and their builders."""
 
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
 from tools.console import print_status
-from tools.releases.files import read_toml
+from tools.errors import ToolError, one_line
 from tools.session import Session
 from tools.sides.parse import Side
 from tools.sides.results import SideResults
@@ -21,6 +22,20 @@ from traces.schema.verdict import Cause, Level
 from traces.targets.common.scenario import Scenario
 
 KNOWN_CHANGES_PATH = Path(__file__).parent / "catalogue" / "sglang_steps.toml"
+
+_File = TypeVar("_File")
+
+
+def read_toml(path: Path, kind: type[_File], *, rule: str, holds: str) -> _File:
+    """Read a TOML file of a known form.
+
+    Raises:
+        ToolError: there is no such file, or it has another form; ``rule`` and ``holds`` say which.
+    """
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), kind)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ToolError(str(path), rule, expected=holds, got=one_line(str(error))) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,15 +1,15 @@
 """Open sides: prepared, with a pool of workers that runs their scenarios."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from tools.console import progress
+from tools.sides.environments.cache import PreparedSide
 from tools.sides.parse import Side
-from tools.sides.prepare import PreparedSide, prepare_side
 from tools.sides.results import SideResults, parse_results
 from tools.workers.pool import WorkerPool
 from tools.workers.protocol import ListBuilders
@@ -47,19 +47,3 @@ class OpenSide:
         self.pool.shrink(1)
         seconds = time.perf_counter() - start
         return parse_results(results, builders=builders, seconds=seconds)
-
-
-@contextmanager
-def open_side(side: Side, *, root: Path, open_pool: PoolFactory) -> Iterator[OpenSide]:
-    """Yield a side that can run scenarios; its workers and checkouts end with the block.
-
-    Args:
-        side: as on the command line.
-        root: the checkout.
-        open_pool: returns the workers of a prepared side.
-
-    Raises:
-        ToolError: the side cannot be prepared.
-    """
-    with prepare_side(side, root=root) as prepared, open_pool(prepared) as pool:
-        yield OpenSide(side=side, root=prepared.root, pool=pool)

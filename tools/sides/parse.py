@@ -11,8 +11,8 @@ from typing import Literal, TypeAlias
 
 from tools.errors import ToolError
 from tools.git import commit_of, is_repository
-from tools.goldens.files import golden_folder, golden_names
-from tools.sides.environments.pins import parse_release
+from tools.goldens.golden_set import golden_folder, golden_names
+from tools.sides.environments.cache import parse_release
 from tools.sides.environments.trees import package_root, read_release
 from tools.sides.targets import NATIVE, TARGETS
 

@@ -1,56 +1,26 @@
 """Preparation of sides: a tree on disk, an interpreter, and the dependencies it lacks."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from tools.console import print_status
 from tools.errors import ToolError
 from tools.git import checkout_commit, try_git
-from tools.sides.environments.cache import environment_for, pinned_layers
-from tools.sides.environments.pins import newest_release
+from tools.sides.environments.cache import (
+    PreparedSide,
+    environment_for,
+    newest_release,
+    pinned_layers,
+)
 from tools.sides.environments.trees import package_root, read_release
 from tools.sides.parse import Side
-from tools.workers.launch import WorkerLauncher
 
 # An environment that has these was made for sglang; their dependencies came with them.
 SGLANG_DEPENDENCIES = ("transformers", "torchvision", "compressed_tensors")
 _PACKAGE_FOLDERS = ("python/sglang", "sglang")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedSide:
-    """A side whose package can be imported.
-
-    Attributes:
-        root: directory that holds the side's package.
-        python: the interpreter that runs it.
-        layers: directories with what the package depends on, first on ``sys.path`` first; empty
-            when the interpreter has everything.
-    """
-
-    root: Path
-    python: Path
-    layers: tuple[Path, ...]
-
-    def launcher(self, worker_class: str, *, isolated: bool) -> WorkerLauncher:
-        """Return a launcher of workers that import this side's package."""
-        return WorkerLauncher(
-            worker_class=worker_class,
-            root=self.root,
-            python=self.python,
-            layers=self.layers,
-            is_isolated=isolated,
-        )
-
-
-def local_side(root: Path) -> PreparedSide:
-    """Return a tree that our own interpreter runs as it is."""
-    return PreparedSide(root=root, python=Path(sys.executable), layers=())
 
 
 def parse_python(text: str | None) -> Path | None:
@@ -81,12 +51,14 @@ def prepare_side(side: Side, *, root: Path) -> Iterator[PreparedSide]:
             expected = "anything else"
             raise ToolError("side", "must be playable", expected=expected, got="golden")
         case "worktree":
-            yield local_side(root)
+            yield PreparedSide(root=root)
         case "revision":
             with checkout_commit(root, commit=side.commit, folder="assembler") as tree:
-                yield local_side(tree)
+                yield PreparedSide(root=tree)
         case "pypi":
-            yield _prepare_release(side.release)
+            prepared = environment_for(side.release)
+            _print_note(prepared.note)
+            yield prepared
         case "dir":
             yield _prepare_tree(_require_place(side), release=side.release, python=side.python)
         case "git":
@@ -97,31 +69,23 @@ def prepare_side(side: Side, *, root: Path) -> Iterator[PreparedSide]:
                 yield _prepare_tree(place, release=read_release(place) or "", python=side.python)
 
 
-def _prepare_release(release: str) -> PreparedSide:
-    environment = environment_for(release)
-    _print_note(environment.note)
-    return PreparedSide(root=environment.tree, python=environment.python, layers=environment.layers)
-
-
 def _prepare_tree(root: Path, *, release: str, python: Path | None) -> PreparedSide:
     if python is not None:
-        return PreparedSide(root=root, python=python, layers=())
+        return PreparedSide(root=root, python=python)
     if all(find_spec(name) is not None for name in SGLANG_DEPENDENCIES):
-        return local_side(root)
+        return PreparedSide(root=root)
     pinned_for = release or newest_release()
     if not release:
         _print_note(f"{root} does not say which release it is: requirements of {pinned_for} used")
     layers, note = pinned_layers(pinned_for)
     _print_note(note)
-    return PreparedSide(root=root, python=Path(sys.executable), layers=layers)
+    return PreparedSide(root=root, layers=layers)
 
 
 def _package_folder(side: Side) -> str:
     for folder in _PACKAGE_FOLDERS:
-        if (
-            try_git(_require_place(side), "cat-file", "-e", f"{side.commit}:{folder}/srt")
-            is not None
-        ):
+        exists = f"{side.commit}:{folder}/srt"
+        if try_git(_require_place(side), "cat-file", "-e", exists) is not None:
             return folder
     expected = " or ".join(_PACKAGE_FOLDERS)
     raise ToolError(side.text, "must hold sglang", expected=expected, got="neither")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tools.bench import ratios, timings
-from tools.bench.timings import RecorderTimes, diff_seconds, encode_seconds, unrecorded_seconds
+from tools.bench.ratios import RecorderTimes, diff_seconds, encode_seconds, unrecorded_seconds
 from tools.errors import ToolError
 
 

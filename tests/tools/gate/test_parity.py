@@ -9,7 +9,7 @@ import pytest
 from filelock import FileLock
 
 import tools.gate.parity
-from tools.goldens.certificate import goldens_sha256, read_certificate
+from tools.goldens.sidecars import goldens_sha256, read_certificate
 
 
 def certificate(checkout) -> Path:

@@ -6,7 +6,7 @@ import json
 import msgspec
 import pytest
 
-from tools.goldens.certificate import (
+from tools.goldens.sidecars import (
     CertificateEntry,
     add_certificate_entry,
     certificate_problem,

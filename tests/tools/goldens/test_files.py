@@ -1,6 +1,6 @@
 """Goldens as files."""
 
-from tools.goldens.files import golden_folder, golden_names
+from tools.goldens.golden_set import golden_folder, golden_names
 
 
 def test_sidecars_are_no_goldens(tmp_path):

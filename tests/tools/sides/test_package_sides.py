@@ -1,7 +1,6 @@
 """Sides of a package: releases, source trees and revisions of other repositories."""
 
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +8,9 @@ import pytest
 
 from tools.errors import ToolError
 from tools.sides import prepare as prepare_module
-from tools.sides.environments.cache import Environment
+from tools.sides.environments.cache import PreparedSide
 from tools.sides.parse import parse_side
-from tools.sides.prepare import local_side, parse_python, prepare_side
+from tools.sides.prepare import parse_python, prepare_side
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -155,7 +154,7 @@ def test_environment_that_has_the_dependencies_is_used_as_it_is(
     monkeypatch.setattr(prepare_module, "SGLANG_DEPENDENCIES", ("json",))
     side = side_of(f"dir:{make_tree(tmp_path / 'a', version='0.5.11')}", checkout)
     with prepare_side(side, root=checkout) as place:
-        assert place == local_side(tmp_path / "a")
+        assert place == PreparedSide(root=tmp_path / "a")
     assert layers_asked_for == []
 
 
@@ -172,9 +171,7 @@ def test_interpreter_must_be_a_program(tmp_path):
 
 
 def test_release_is_played_in_its_environment(checkout, monkeypatch, capsys):
-    environment = Environment(
-        python=Path(sys.executable), tree=Path("/tree"), layers=(Path("/layer"),), note="older"
-    )
+    environment = PreparedSide(root=Path("/tree"), layers=(Path("/layer"),), note="older")
     monkeypatch.setattr(prepare_module, "environment_for", {"0.5.12": environment}.__getitem__)
     with prepare_side(side_of("pypi:0.5.12", checkout), root=checkout) as place:
         assert (place.root, place.layers) == (Path("/tree"), (Path("/layer"),))

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tools.errors import ToolError
+from tools.sides.environments.cache import PreparedSide
 from tools.sides.parse import parse_side
-from tools.sides.prepare import local_side, prepare_side
+from tools.sides.prepare import prepare_side
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -112,7 +113,7 @@ def test_variables_of_a_running_hook_are_ignored(repository, monkeypatch, tmp_pa
 
 def test_worktree_is_played_where_it_is(repository):
     with prepare_side(side_of("worktree", root=repository), root=repository) as place:
-        assert place == local_side(repository)
+        assert place == PreparedSide(root=repository)
 
 
 def test_golden_cannot_be_played(repository):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from tools.errors import ToolError
-from tools.sides.selection import select_scenarios
+from tools.sides.targets import select_scenarios
 
 KNOWN = {
     name: SimpleNamespace(name=name) for name in ("kv_mha_layer_first", "kv_nsa_fp8", "swa_gemma3")

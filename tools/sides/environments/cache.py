@@ -1,37 +1,107 @@
-"""The cache of environments, and the composition of one."""
+"""The cache of environments, the pinned requirements of releases, and the composition of one."""
 
 import hashlib
 import os
 import sys
 import sysconfig
+import tomllib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+from packaging.version import InvalidVersion, Version
 from platformdirs import user_cache_path
 
+from tools.errors import ToolError
 from tools.sides.environments.layers import PackageLayer, ensure_layer
-from tools.sides.environments.pins import Pins, pins_of
+from tools.workers.launch import WorkerLauncher
 
 CACHE_VARIABLE = "GOLDENTRACE_CACHE"
 
 _DIGEST_CHARACTERS = 12
 
+_FOLDER = (
+    Path(__file__).resolve().parents[3] / "traces" / "targets" / "sglang" / "data" / "requirements"
+)
+_RELEASES = "releases.toml"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
-    """All packages that one release needs besides torch.
+class Pins:
+    """The requirement lists of one release.
 
     Attributes:
-        python: the interpreter it was built for.
-        tree: directory that holds the release's package.
-        layers: directories that hold its dependencies, first on ``sys.path`` first.
-        note: the deviation from the pinned requirements; empty in the usual case.
+        lists: requirement files, the one that goes first on ``sys.path`` first.
+        note: why they are those of another release; empty when they are its own.
     """
 
-    python: Path
-    tree: Path
-    layers: tuple[Path, ...]
+    lists: tuple[Path, ...]
     note: str
+
+
+def parse_release(text: str) -> str:
+    """Return a version in its normal form.
+
+    Raises:
+        ToolError: it is no version.
+    """
+    try:
+        return str(Version(text))
+    except InvalidVersion as error:
+        expected = "pypi:VERSION such as pypi:0.5.12"
+        raise ToolError("side", "must name a version", expected=expected, got=repr(text)) from error
+
+
+def newest_release(folder: Path = _FOLDER) -> str:
+    """Return the newest release that has lists of its own."""
+    return str(max(_releases(folder)))
+
+
+def pins_of(release: str, *, folder: Path = _FOLDER) -> Pins:
+    """Return the lists of a release; of the nearest older one that has some, where it has none.
+
+    A release older than all of them gets the oldest lists.
+    """
+    releases = _releases(folder)
+    wanted = Version(release)
+    older = [known for known in releases if known <= wanted]
+    used = max(older) if older else min(releases)
+    note = "" if used == wanted else f"no pinned requirements for {release}: those of {used} used"
+    return Pins(lists=tuple(folder / f"{name}.txt" for name in releases[used]), note=note)
+
+
+@cache
+def _releases(folder: Path) -> dict[Version, tuple[str, ...]]:
+    listed = tomllib.loads((folder / _RELEASES).read_text(encoding="utf-8"))
+    return {Version(release): tuple(names) for release, names in listed.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedSide:
+    """A side whose package can be imported.
+
+    Attributes:
+        root: directory that holds the side's package.
+        python: the interpreter that runs it.
+        layers: directories with what the package depends on, first on ``sys.path`` first; empty
+            when the interpreter has everything.
+        note: deviations from the pinned requirements; empty in the usual case.
+    """
+
+    root: Path
+    python: Path = Path(sys.executable)
+    layers: tuple[Path, ...] = ()
+    note: str = ""
+
+    def launcher(self, worker_class: str, *, isolated: bool) -> WorkerLauncher:
+        """Return a launcher of workers that import this side's package."""
+        return WorkerLauncher(
+            worker_class=worker_class,
+            root=self.root,
+            python=self.python,
+            layers=self.layers,
+            is_isolated=isolated,
+        )
 
 
 def cache_folder() -> Path:
@@ -41,8 +111,8 @@ def cache_folder() -> Path:
     return base.absolute() / "sglang"
 
 
-def environment_for(release: str) -> Environment:
-    """Return the environment of a published release; missing parts are downloaded.
+def environment_for(release: str) -> PreparedSide:
+    """Return a published release with its environment; missing parts are downloaded.
 
     Raises:
         ToolError: it cannot be downloaded, or the cache cannot be written.
@@ -52,9 +122,9 @@ def environment_for(release: str) -> Environment:
         requirements=(f"sglang=={release}",),
         subject=f"sglang {release}",
     )
-    tree = ensure_layer(wheel)
+    root = ensure_layer(wheel)
     layers, note = pinned_layers(release)
-    return Environment(python=Path(sys.executable), tree=tree, layers=layers, note=note)
+    return PreparedSide(root=root, layers=layers, note=note)
 
 
 def pinned_layers(release: str) -> tuple[tuple[Path, ...], str]:
@@ -63,7 +133,7 @@ def pinned_layers(release: str) -> tuple[tuple[Path, ...], str]:
     Raises:
         ToolError: they cannot be downloaded, or the cache cannot be written.
     """
-    pins: Pins = pins_of(release)
+    pins = pins_of(release)
     layers = [
         PackageLayer(
             path=cache_folder() / f"{file.stem}-{_platform_tag()}-{_digest(file)}",

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tools.errors import ToolError
-from tools.sides.environments import cache, layers, pins
+from tools.sides.environments import cache, layers
 from tools.sides.environments.cache import environment_for
 from tools.sides.environments.layers import MANIFEST, PackageLayer, ensure_layer
 
@@ -69,7 +70,7 @@ def pinned(tmp_path, monkeypatch):
     lists.mkdir()
     (lists / "releases.toml").write_text('"9.1" = ["common"]\n')
     (lists / "common.txt").write_text("dependency==1.0\n")
-    monkeypatch.setattr(cache, "pins_of", lambda release: pins.pins_of(release, folder=lists))
+    monkeypatch.setattr(cache, "pins_of", partial(cache.pins_of, folder=lists))
     return lists
 
 
@@ -100,8 +101,8 @@ def layer_at(path: Path) -> PackageLayer:
 def test_environment_holds_the_release_and_its_pinned_dependencies(index, folder, pinned):
     environment = environment_for("9.1")
     assert environment.python == Path(sys.executable)
-    assert environment.tree.parent == folder
-    assert value_of(environment.tree, "sglang") == "release"
+    assert environment.root.parent == folder
+    assert value_of(environment.root, "sglang") == "release"
     [layer] = environment.layers
     assert value_of(layer, "dependency") == "pinned"
     assert environment.note == ""

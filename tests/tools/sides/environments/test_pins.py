@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tools.errors import ToolError
-from tools.sides.environments.pins import newest_release, parse_release, pins_of
+from tools.sides.environments.cache import newest_release, parse_release, pins_of
 
 RELEASES = ["0.5.10", "0.5.10.post1", "0.5.11", "0.5.12", "0.5.12.post1"] + [
     f"0.5.{number}" for number in range(13, 24)
