@@ -51,10 +51,7 @@ def unrecorded_seconds(scenarios: Sequence[Scenario], device: str) -> float:
     from traces.targets.native.run import run_unrecorded
 
     _use_one_thread()
-    start = time.perf_counter()
-    for scenario in scenarios:
-        run_unrecorded(scenario, device=device)
-    return time.perf_counter() - start
+    return _seconds(partial(_run_all, run_unrecorded, scenarios, device))
 
 
 def recorder_times(scenarios: Sequence[Scenario], device: str, rounds: int) -> RecorderTimes:
@@ -62,15 +59,8 @@ def recorder_times(scenarios: Sequence[Scenario], device: str, rounds: int) -> R
     from traces.targets.native.run import run_scenario, run_unrecorded
 
     _use_one_thread()
-
-    def without() -> None:
-        for scenario in scenarios:
-            run_unrecorded(scenario, device=device)
-
-    def recorded() -> None:
-        for scenario in scenarios:
-            run_scenario(scenario, device=device)
-
+    without = partial(_run_all, run_unrecorded, scenarios, device)
+    recorded = partial(_run_all, run_scenario, scenarios, device)
     for _ in range(_WARM_UP_ROUNDS):
         without()
     before = [_seconds(without) for _ in range(rounds)]
@@ -90,16 +80,12 @@ def device_times(
     from traces.targets.native.run import run_scenario
 
     _use_one_thread()
-
-    def run_all(device: str) -> None:
-        for scenario in scenarios:
-            run_scenario(scenario, device=device)
-
-    run_all(one)
-    run_all(other)
-    return [
-        (_seconds(partial(run_all, one)), _seconds(partial(run_all, other))) for _ in range(rounds)
-    ]
+    on_one, on_other = (
+        partial(_run_all, run_scenario, scenarios, device) for device in (one, other)
+    )
+    on_one()
+    on_other()
+    return [(_seconds(on_one), _seconds(on_other)) for _ in range(rounds)]
 
 
 def encode_seconds(rounds: int) -> list[float]:
@@ -153,6 +139,11 @@ def _transfer(number: int, *, layer: int) -> Transfer:
         backend="kernel",
         stream="write",
     )
+
+
+def _run_all(run: Callable[..., object], scenarios: Sequence[Scenario], device: str) -> None:
+    for scenario in scenarios:
+        run(scenario, device=device)
 
 
 def _use_one_thread() -> None:

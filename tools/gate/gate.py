@@ -1,6 +1,5 @@
 """The gate: runs both sides, compares them, and checks that the goldens are in order."""
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -25,7 +24,6 @@ from tools.sides.targets import NATIVE, find_target, load_aliases
 from tools.workers.results import unplayable_notes
 from traces.diff import compare_sides
 from traces.pytest.golden_files import orphans
-from traces.schema.model import Recording
 from traces.schema.verdict import Cause, Kind, Verdict
 
 # Round trips and outcomes are compared with the goldens, which may hold a known fault.
@@ -155,10 +153,10 @@ def _differences(comparison: _Comparison) -> tuple[Cause, ...]:
     request, golden_set = comparison.request, comparison.golden_set
     base, head = comparison.base.recordings, comparison.head.recordings
     names = request.selection.names
-    lost = _scenarios_not_run(request.base, base, names=names)
-    lost |= _scenarios_not_run(request.head, head, names=names)
-    if request.is_against_golden:
-        lost |= golden_set.problems.keys()
+    lost = set(golden_set.problems) if request.is_against_golden else set()
+    for side, recordings in ((request.base, base), (request.head, head)):
+        if side.kind != "golden":
+            lost |= set(names) - recordings.keys()
     compared = [name for name in (*names, *comparison.surplus) if name not in lost]
     causes = compare_sides(
         {name: base[name] for name in compared if name in base},
@@ -176,12 +174,6 @@ def _differences(comparison: _Comparison) -> tuple[Cause, ...]:
             {name: head[name] for name in names if name in missing},
         ),
     )
-
-
-def _scenarios_not_run(
-    side: Side, recordings: Mapping[str, Recording], *, names: tuple[str, ...]
-) -> frozenset[str]:
-    return frozenset() if side.kind == "golden" else frozenset(names) - recordings.keys()
 
 
 def _empty_run_problems(comparison: _Comparison) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import pairwise
 
 UNRELEASED = "## [Unreleased]"
 GOLDENS = "### Goldens"
@@ -47,14 +48,8 @@ def declared_entries(text: str) -> tuple[ChangelogEntry, ...]:
 
 def added_entries(before: str, after: str) -> tuple[ChangelogEntry, ...]:
     """Return the entries that a change adds; an old entry does not declare a new difference."""
-    old = Counter(declared_entries(before))
-    fresh: list[ChangelogEntry] = []
-    for entry in declared_entries(after):
-        if old[entry]:
-            old[entry] -= 1
-        else:
-            fresh.append(entry)
-    return tuple(fresh)
+    added = Counter(declared_entries(after)) - Counter(declared_entries(before))
+    return tuple(added.elements())
 
 
 def undeclared_scenarios(
@@ -88,13 +83,12 @@ def add_changelog_entry(text: str, *, names: Sequence[str], reason: str) -> str:
 
 
 def _with_section(lines: Sequence[str]) -> list[str]:
-    start, end = _unreleased_span(lines)
+    start, end = _span(lines, _RELEASE, "unreleased", begin=0)
     if start == -1:
-        preface = _first_heading(lines, _RELEASE, begin=0)
+        preface = next(iter(_headings(lines, _RELEASE, begin=0)), len(lines))
         kept = _without_trailing_blanks(lines[:preface]) or ["# Changelog"]
         return [*kept, "", UNRELEASED, "", GOLDENS, "", *lines[preface:]]
-    body = _without_trailing_blanks(lines[:end])
-    return [*body, "", GOLDENS, "", *lines[end:]]
+    return [*_without_trailing_blanks(lines[:end]), "", GOLDENS, "", *lines[end:]]
 
 
 def _without_trailing_blanks(lines: Sequence[str]) -> list[str]:
@@ -106,31 +100,20 @@ def _without_trailing_blanks(lines: Sequence[str]) -> list[str]:
 
 def _goldens_span(lines: Sequence[str]) -> tuple[int, int]:
     """Lines inside the section as a half-open range, or (-1, -1)."""
-    start, end = _unreleased_span(lines)
-    if start == -1:
-        return -1, -1
-    for number in _headings(lines, _SECTION, begin=start):
-        if number >= end:
-            break
-        if _title(_SECTION, lines[number]) == "goldens":
-            return number + 1, min(end, _first_heading(lines, _SECTION, begin=number + 1))
+    start, end = _span(lines, _RELEASE, "unreleased", begin=0)
+    return (-1, -1) if start == -1 else _span(lines[:end], _SECTION, "goldens", begin=start)
+
+
+def _span(
+    lines: Sequence[str], heading: re.Pattern[str], title: str, *, begin: int
+) -> tuple[int, int]:
+    """Lines between the heading of a title and the next one of its level, or (-1, -1)."""
+    numbers = _headings(lines, heading, begin=begin)
+    for number, following in pairwise([*numbers, len(lines)]):
+        found = heading.match(lines[number])
+        if found is not None and found["title"].strip("[] ").casefold() == title:
+            return number + 1, following
     return -1, -1
-
-
-def _unreleased_span(lines: Sequence[str]) -> tuple[int, int]:
-    for number in _headings(lines, _RELEASE, begin=0):
-        if _title(_RELEASE, lines[number]) == "unreleased":
-            return number + 1, _first_heading(lines, _RELEASE, begin=number + 1)
-    return -1, -1
-
-
-def _title(heading: re.Pattern[str], line: str) -> str:
-    found = heading.match(line)
-    return "" if found is None else found["title"].strip("[] ").casefold()
-
-
-def _first_heading(lines: Sequence[str], heading: re.Pattern[str], *, begin: int) -> int:
-    return next(iter(_headings(lines, heading, begin=begin)), len(lines))
 
 
 def _headings(lines: Sequence[str], heading: re.Pattern[str], *, begin: int) -> list[int]:

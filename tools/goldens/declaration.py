@@ -48,7 +48,8 @@ def check_declaration(root: Path, *, folder: Path) -> DeclarationCheck:
         return _unchecked("no commit yet: golden changes were not checked for declaration")
     base, note = _merge_base(root)
     changed = _changed_goldens(root, base=base, folder=folder)
-    entries = changelog.added_entries(_changelog_at(root, base), changelog_text(root))
+    old = try_git(root, "show", f"{base}:./{CHANGELOG_NAME}")
+    entries = changelog.added_entries(old or "", changelog_text(root))
     undeclared = changelog.undeclared_scenarios(changed, entries)
     return DeclarationCheck(changed=changed, undeclared=undeclared, note=note)
 
@@ -102,7 +103,3 @@ def _changed_goldens(root: Path, *, base: str, folder: Path) -> tuple[str, ...]:
             if file.endswith(SUFFIX) and not is_sidecar(Path(file).name)
         )
     )
-
-
-def _changelog_at(root: Path, commit: str) -> str:
-    return try_git(root, "show", f"{commit}:./{CHANGELOG_NAME}") or ""

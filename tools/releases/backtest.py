@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -140,52 +140,35 @@ def run_backtest(
     for fault in faults:
         for side in (fault.good, fault.bad):
             if side not in runs:
-                runs[side] = audit_run(run_side(side))
+                results = run_side(side)
+                findings = audit(results.recordings, recorded={})
+                runs[side] = AuditedRun(side=results, findings=findings)
         yield evaluate_fault(fault, good=runs[fault.good], bad=runs[fault.bad], aliases=aliases)
-
-
-def audit_run(side: SideResults) -> AuditedRun:
-    """Audit a side that was run."""
-    return AuditedRun(side=side, findings=audit(side.recordings, recorded={}))
 
 
 def evaluate_fault(
     fault: KnownFault, *, good: AuditedRun, bad: AuditedRun, aliases: Aliases
 ) -> BacktestResult:
     """Compare the bad side with the good one as its base, and their audits."""
-    gate = _gate_fault(fault, good=good.side, bad=bad.side, aliases=aliases)
-    shown = _matching_finding(fault, good=good, bad=bad)
-    return replace(gate, result="caught" if shown else gate.result, audit=shown)
-
-
-def _gate_fault(
-    fault: KnownFault, *, good: SideResults, bad: SideResults, aliases: Aliases
-) -> BacktestResult:
     start = time.perf_counter()
-    common = good.recordings.keys() & bad.recordings.keys()
-    causes = behaviour_causes(good, bad, aliases=aliases)
-    obstacle = _why_not_runnable(fault, good=good, names=common)
-    seconds = good.seconds + bad.seconds + time.perf_counter() - start
-    place = next((i for i, cause in enumerate(causes) if fault.expected.matches(cause)), None)
-    if place is not None:
-        found = causes[place]
-        shown = found.headline()
-        location = f"{found.location.file}:{found.location.line}" if found.location else ""
-    else:
-        shown, location = obstacle, ""
-    result: FaultOutcome = (
-        "caught" if place is not None else "not playable" if obstacle else "missed"
-    )
+    causes = behaviour_causes(good.side, bad.side, aliases=aliases)
+    place = next((i for i, cause in enumerate(causes) if fault.expected.matches(cause)), -1)
+    found = causes[place] if place >= 0 else None
+    common = good.side.recordings.keys() & bad.side.recordings.keys()
+    obstacle = _why_not_runnable(fault, good=good.side, names=common)
+    seconds = good.side.seconds + bad.side.seconds + time.perf_counter() - start
+    gate: FaultOutcome = "caught" if found else "not playable" if obstacle else "missed"
+    audited = _matching_finding(fault, good=good, bad=bad)
     return BacktestResult(
         fault=fault,
-        result=result,
-        gate=result,
-        audit="",
+        result="caught" if audited else gate,
+        gate=gate,
+        audit=audited,
         is_first=place == 0,
-        place=-1 if place is None else place,
+        place=place,
         causes=len(causes),
-        shown=shown,
-        location=location,
+        shown=found.headline() if found else obstacle,
+        location=f"{found.location.file}:{found.location.line}" if found and found.location else "",
         seconds=seconds,
     )
 

@@ -91,15 +91,11 @@ def explain_cause(
     step: ReleaseStep, cause: Cause, *, known: Sequence[KnownChange]
 ) -> tuple[str, str]:
     """Return the kind and reason of a cause; ``unexplained`` for an unknown one."""
-    name = f"{_version(step.base)} to {_version(step.head)}"
+    base, head = (side.partition(":")[2] or side for side in (step.base, step.head))
     for change in known:
-        if change.step == name and fnmatchcase(cause.headline(), change.match):
+        if change.step == f"{base} to {head}" and fnmatchcase(cause.headline(), change.match):
             return change.what, change.reason
     return UNEXPLAINED, ""
-
-
-def _version(side: str) -> str:
-    return side.partition(":")[2] or side
 
 
 def run_surveyed_side(
@@ -142,18 +138,9 @@ def behaviour_causes(
 def tabulate_coverage(results: Mapping[str, SideResults]) -> dict[str, dict[str, str]]:
     """Return builders against sides: ``played``, ``not played`` or ``-`` for none."""
     names = sorted({name for side in results.values() for name in side.builders})
-    return {
-        name: {
-            side: _coverage_word(
-                name, of=one, called_builders=frozenset(one.called_builders.values())
-            )
-            for side, one in results.items()
-        }
-        for name in names
-    }
-
-
-def _coverage_word(builder: str, *, of: SideResults, called_builders: frozenset[str]) -> str:
-    if builder not in of.builders:
-        return "-"
-    return "played" if builder in called_builders else "not played"
+    table = {name: dict.fromkeys(results, "-") for name in names}
+    for side, one in results.items():
+        called = frozenset(one.called_builders.values())
+        for name in one.builders:
+            table[name][side] = "played" if name in called else "not played"
+    return table

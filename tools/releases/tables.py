@@ -49,23 +49,14 @@ def findings_table(findings: Sequence[BacktestResult]) -> str:
         for finding in findings
     ]
     head = ("case", "good", "bad", "gate", "first cause", "cause or reason", "audit of bad side")
-    return "\n".join(
-        (
-            markdown_table((*head, "together", "seconds"), rows),
-            markdown_table(*_totals_table(findings)),
-        )
-    )
-
-
-def _totals_table(
-    findings: Sequence[BacktestResult],
-) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return head and row of a table: number of faults that gate and audit catch."""
     by_gate = sum(finding.gate == "caught" for finding in findings)
     by_audit = sum(bool(finding.audit) for finding in findings)
     together = sum(finding.result == "caught" for finding in findings)
-    head = (f"of {len(findings)} faults", "gate", "audit of the bad side alone", "together")
-    return head, [("caught", str(by_gate), str(by_audit), str(together))]
+    totals = markdown_table(
+        (f"of {len(findings)} faults", "gate", "audit of the bad side alone", "together"),
+        [("caught", str(by_gate), str(by_audit), str(together))],
+    )
+    return "\n".join((markdown_table((*head, "together", "seconds"), rows), totals))
 
 
 def _cause_position(finding: BacktestResult) -> str:

@@ -39,9 +39,9 @@ class Side:
 
     kind: SideKind
     text: str
-    commit: str
-    release: str
-    place: Path | None
+    commit: str = ""
+    release: str = ""
+    place: Path | None = None
     python: Path | None = None
 
     @property
@@ -65,33 +65,31 @@ def parse_side(text: str, *, root: Path, target: str) -> Side:
 
 def _parse_native(text: str, *, root: Path) -> Side | None:
     if text == "golden":
-        return _build_side("golden", text)
+        return Side(kind="golden", text=text)
     if text == "worktree":
-        return _build_side("worktree", text)
+        return Side(kind="worktree", text=text)
     commit = commit_of(root, text) if is_repository(root) else None
-    return None if commit is None else _build_side("revision", text, commit=commit)
+    return None if commit is None else Side(kind="revision", text=text, commit=commit)
 
 
 def _parse_package(text: str, *, root: Path) -> Side | None:
     kind, _, rest = text.partition(":")
     if text == "golden":
-        return _parse_package_golden(text, folder=golden_folder(root, target="sglang"))
+        folder = golden_folder(root, target="sglang")
+        if not golden_names(folder):
+            rule, expected = "must have been written", f"traces in {folder}"
+            raise ToolError("golden", rule, expected=expected, got=0)
+        return Side(kind="golden", text=text)
     if kind == "pypi":
-        return _build_side("pypi", text, release=parse_release(rest))
+        return Side(kind="pypi", text=text, release=parse_release(rest))
     if kind == "dir":
         if not rest:
             raise ToolError("side", "must name a directory", expected="dir:PATH", got=repr(text))
         place = package_root(Path(rest))
-        return _build_side("dir", text, release=read_release(place) or "", place=place)
+        return Side(kind="dir", text=text, release=read_release(place) or "", place=place)
     if kind == "git":
         return _parse_git(text, rest)
     return None
-
-
-def _parse_package_golden(text: str, *, folder: Path) -> Side:
-    if not golden_names(folder):
-        raise ToolError("golden", "must have been written", expected=f"traces in {folder}", got=0)
-    return _build_side("golden", text)
 
 
 def _parse_git(text: str, rest: str) -> Side:
@@ -105,10 +103,4 @@ def _parse_git(text: str, rest: str) -> Side:
     if commit is None:
         got = repr(found["revision"])
         raise ToolError(str(place), "must know the revision", expected="a commit", got=got)
-    return _build_side("git", text, commit=commit, place=place)
-
-
-def _build_side(
-    kind: SideKind, text: str, *, commit: str = "", release: str = "", place: Path | None = None
-) -> Side:
-    return Side(kind=kind, text=text, commit=commit, release=release, place=place)
+    return Side(kind="git", text=text, commit=commit, place=place)

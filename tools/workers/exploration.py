@@ -4,6 +4,7 @@ import gc
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -178,15 +179,12 @@ def _batches(exploration: Exploration) -> Iterator[ExploreBatch]:
     for start in range(0, exploration.run_num, RUNS_PER_BATCH):
         runs = range(start, min(start + RUNS_PER_BATCH, exploration.run_num))
         for builder in exploration.builders:
-            configs = tuple((run, _draw_config(exploration, builder, run)) for run in runs)
+            draw = partial(
+                draw_config,
+                scenarios=exploration.scenarios,
+                builder=builder,
+                seed=exploration.seed,
+                policies=exploration.policies,
+            )
+            configs = tuple((run, draw(run=run)) for run in runs)
             yield ExploreBatch(builder=builder, step_num=exploration.step_num, configs=configs)
-
-
-def _draw_config(exploration: Exploration, builder: str, run: int) -> "TrafficConfig":
-    return draw_config(
-        scenarios=exploration.scenarios,
-        builder=builder,
-        seed=exploration.seed,
-        run=run,
-        policies=exploration.policies,
-    )

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tools.bench import ratios, timings
+from tools.bench import ratios
 from tools.bench.ratios import RecorderTimes, diff_seconds, encode_seconds, unrecorded_seconds
 from tools.errors import ToolError
 
@@ -19,10 +19,10 @@ def made_up(monkeypatch):
         before=[1.0, 1.0, 4.0], recorded=[3.0, 6.0, 4.0], unrecorded=[1.0, 2.0, 2.0]
     )
     answers = {
-        timings.recorder_times: times,
+        ratios.recorder_times: times,
         # Ten times the events in twenty times the time, and in ten times the time.
-        timings.encode_seconds: [0.1, 2.0],
-        timings.diff_seconds: [0.05, 0.5],
+        ratios.encode_seconds: [0.1, 2.0],
+        ratios.diff_seconds: [0.05, 0.5],
         unrecorded_seconds: 4.0,
     }
     monkeypatch.setattr(ratios, "run_in_new_process", answering(answers))
@@ -44,7 +44,7 @@ def test_linearity_is_one_when_ten_times_the_events_take_ten_times_as_long(made_
 
 def test_devices_are_compared_round_by_round(monkeypatch):
     pairs = [(3.0, 2.0), (9.0, 3.0), (8.0, 4.0)]
-    monkeypatch.setattr(ratios, "run_in_new_process", answering({timings.device_times: pairs}))
+    monkeypatch.setattr(ratios, "run_in_new_process", answering({ratios.device_times: pairs}))
     found = ratios.bench_devices(scenarios=["a", "b"], rounds=3)
     assert found["sim_to_cpu"] == 2.0  # of 1.5, 3 and 2
     assert found["cpu_seconds_per_scenario"] == 1.5
@@ -75,13 +75,13 @@ def test_work_runs_in_another_process_and_its_noise_stays_off_stdout(capfd):
 
 
 def test_long_traces_are_encoded_and_compared(monkeypatch):
-    monkeypatch.setattr(timings, "SIZES", (100, 200))
+    monkeypatch.setattr(ratios, "SIZES", (100, 200))
     assert len(encode_seconds(1)) == 2
     assert len(diff_seconds(1)) == 2
 
 
 def test_lost_event_of_the_benchmark_is_found():
-    whole, cut = (timings._long_trace(100, skipped=skipped) for skipped in (-1, 50))
+    whole, cut = (ratios._long_trace(100, skipped=skipped) for skipped in (-1, 50))
     assert (len(whole.events), len(cut.events)) == (100, 99)
     assert whole.events[51] == cut.events[50]
 
