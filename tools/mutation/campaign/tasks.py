@@ -12,7 +12,7 @@ from traces.targets.common.scenario import Scenario
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """How scenarios of a campaign are run.
+    """Settings of the runs of a campaign.
 
     Attributes:
         device: as on the command line.

@@ -41,7 +41,7 @@ class OperatorScore(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FirstCauseAccuracy(msgspec.Struct, frozen=True, kw_only=True):
-    """How often the first cause of a kill is right.
+    """Number of kills whose first cause is right.
 
     Attributes:
         kills: number of kills.
