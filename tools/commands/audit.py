@@ -12,7 +12,8 @@ from tools.report.output import report_verdict
 from tools.report.render import Format
 from tools.sides.parse import Side
 from tools.sides.results import SideResults
-from traces.audit import CoverageCell, CoverageState, coverage_matrix, finding_key
+from traces.audit.coverage import CoverageCell, CoverageState, coverage_matrix
+from traces.audit.finding import finding_key
 from traces.schema.verdict import Verdict
 
 SCHEMA = "goldentrace.coverage/1"

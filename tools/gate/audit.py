@@ -15,16 +15,16 @@ from tools.session import Session
 from tools.sides.parse import Side
 from tools.sides.results import SideResults, no_scenario_error
 from tools.workers.results import unplayable_notes
-from traces.audit import (
-    Recordings,
-    audit,
-    lineage_of,
+from traces.audit import audit
+from traces.audit.assembly_calls import Recordings
+from traces.audit.files import (
     outdated_keys,
     parse_baseline,
     parse_lineage,
     render_lineage,
     unknown_findings,
 )
+from traces.audit.lineage import lineage_of
 from traces.schema.verdict import Cause, Kind, Verdict
 
 

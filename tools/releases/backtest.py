@@ -11,7 +11,8 @@ import msgspec
 
 from tools.releases.survey import behaviour_causes, read_toml
 from tools.sides.results import SideResults
-from traces.audit import audit, finding_key
+from traces.audit import audit
+from traces.audit.finding import finding_key
 from traces.diff.aliases import Aliases
 from traces.schema.verdict import Cause, Kind
 

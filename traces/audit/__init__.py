@@ -5,46 +5,21 @@ Pure functions over recordings; each rule is a module and says what it can and c
 
 from traces.audit.assembly_calls import Recordings, without_refusals
 from traces.audit.conservation import byte_mismatches
-from traces.audit.coverage import CoverageCell, CoverageState, blind_spots, coverage_matrix
+from traces.audit.coverage import blind_spots
 from traces.audit.failures import failed_scenarios
-from traces.audit.files import (
-    outdated_keys,
-    parse_baseline,
-    parse_lineage,
-    render_lineage,
-    unknown_findings,
-)
-from traces.audit.finding import FINDING_LAYER, finding_key, merge_findings
-from traces.audit.lineage import Lineage, changed_sources, lineage_of
+from traces.audit.finding import merge_findings
+from traces.audit.lineage import Lineage, changed_sources
 from traces.audit.readiness import unready_reads
 from traces.audit.restoration import unrestored_rows
 from traces.audit.siblings import sibling_disagreements
 from traces.schema.verdict import Cause
 
-__all__ = [
-    "FINDING_LAYER",
-    "CoverageCell",
-    "CoverageState",
-    "Lineage",
-    "Recordings",
-    "audit",
-    "coverage_matrix",
-    "finding_key",
-    "lineage_of",
-    "outdated_keys",
-    "parse_baseline",
-    "parse_lineage",
-    "render_lineage",
-    "unknown_findings",
-]
-
 
 def audit(recordings: Recordings, *, recorded: Lineage) -> tuple[Cause, ...]:
     """Return the findings of every rule, each once, the worst first; refusals are left out.
 
-    Args:
-        recordings: of one side, by scenario; with their sites, which name lines and defaults.
-        recorded: the lineage on file; empty for none.
+    The recordings need their sites, which name lines and defaults; ``recorded`` is the lineage on
+    file, empty for none.
     """
     recordings = without_refusals(recordings)
     return merge_findings(

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 from traces.audit.assembly_calls import Recordings
-from traces.audit.finding import finding_rank
 from traces.audit.origins import host_pool_origin
 from traces.schema.model import PoolSide, Recording, TensorRecord, Transfer
 from traces.schema.verdict import Cause, Kind
@@ -19,11 +18,8 @@ def byte_mismatches(recordings: Recordings) -> tuple[Cause, ...]:
     return tuple(
         cause
         for name, recording in recordings.items()
-        for cause in (
-            *_wrong_transfers(name, recording),
-            *_wrong_host_rows(name, recording),
-            *_wrong_layers(name, recording),
-        )
+        for rule in (_wrong_transfers, _wrong_host_rows, _wrong_layers)
+        for cause in rule(name, recording)
     )
 
 
@@ -98,37 +94,22 @@ def _wrong_layers(name: str, recording: Recording) -> Iterator[Cause]:
         if is_even or is_cut_short or not want:
             continue
         origin = host_pool_origin(recording, pool)
-        yield Cause(
-            kind=Kind.LAYERS_CHANGED,
-            rank=finding_rank(Kind.LAYERS_CHANGED),
+        yield origin.finding(
+            Kind.LAYERS_CHANGED,
+            name,
             where=f"{origin.builder}: {direction} {pool}.{plane}",
             message=f"A {direction} of {pool}.{plane} in step {step} must move layers "
             f"0 to {len(want) - 1} once each.",
-            builder=origin.builder,
-            callee=origin.callee,
-            location=origin.location,
-            before=list(want),
-            after=sorted(counts.elements()),
-            scenarios=(name,),
+            values=(list(want), sorted(counts.elements())),
         )
 
 
 def _mismatch(
     name: str, recording: Recording, pool: str, *, what: str, widths: tuple[int, int], message: str
 ) -> Cause:
-    origin = host_pool_origin(recording, pool)
-    return Cause(
-        kind=Kind.ROW_BYTES_MISMATCH,
-        rank=finding_rank(Kind.ROW_BYTES_MISMATCH),
-        where=f"{origin.builder}: {what}",
-        message=message,
-        builder=origin.builder,
-        callee=origin.callee,
-        location=origin.location,
-        before=widths[0],
-        after=widths[1],
-        scenarios=(name,),
-    )
+    origin, kind = host_pool_origin(recording, pool), Kind.ROW_BYTES_MISMATCH
+    where = f"{origin.builder}: {what}"
+    return origin.finding(kind, name, where=where, message=message, values=widths)
 
 
 def _transfers(recording: Recording) -> Iterator[Transfer]:
@@ -145,11 +126,8 @@ def _buffers_by_plane(recording: Recording, side: PoolSide) -> dict[_Plane, list
 
 
 def _host_buffers(recording: Recording, pool: str) -> list[TensorRecord]:
-    return [
-        tensor
-        for tensor in recording.trace.tensors
-        if tensor.side == "host" and tensor.pool == pool and tensor.row_bytes
-    ]
+    own = (tensor for tensor in recording.trace.tensors if tensor.pool == pool)
+    return [tensor for tensor in own if tensor.side == "host" and tensor.row_bytes]
 
 
 def _layer_num(buffers: Sequence[TensorRecord]) -> int:

@@ -1,9 +1,10 @@
 """Scenarios that ended with an exception: a stack that fails needs no second side to compare."""
 
 import re
+from dataclasses import replace
 
 from traces.audit.assembly_calls import Recordings
-from traces.audit.finding import finding_rank, own_location
+from traces.audit.finding import own_location
 from traces.audit.origins import stack_origin
 from traces.schema.verdict import Cause, Kind
 
@@ -21,16 +22,12 @@ def failed_scenarios(recordings: Recordings) -> tuple[Cause, ...]:
         text = f"{failure.type}: {failure.message}"
         line = None if recording.sites is None else own_location(recording.sites.failure)
         found.append(
-            Cause(
-                kind=Kind.OUTCOME_CHANGED,
-                rank=finding_rank(Kind.OUTCOME_CHANGED),
+            replace(origin, callee=None, location=line or origin.location).finding(
+                Kind.OUTCOME_CHANGED,
+                name,
                 where=f"{outcome.failed_step}: {_NUMBER.sub('*', text)}",
                 message=f"The scenario ends in step {outcome.failed_step}.",
-                builder=origin.builder,
-                before="ok",
-                after=text,
-                location=line or origin.location,
-                scenarios=(name,),
+                values=("ok", text),
             )
         )
     return tuple(found)

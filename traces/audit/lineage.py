@@ -1,6 +1,10 @@
-"""Value lineage: the field that each constructor argument comes from, entry by entry."""
+"""Value lineage: the field that each constructor argument comes from, entry by entry.
 
-from collections.abc import Mapping, Sequence
+Sentinels are unique, so a value that equals a field's in all scenarios comes from there.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from traces.audit.assembly_calls import (
@@ -9,15 +13,42 @@ from traces.audit.assembly_calls import (
     AssemblyCall,
     Recordings,
     assembly_calls,
+    encode_value,
+    has_few_values,
+    value_text,
+    without_object_numbers,
 )
 from traces.audit.finding import entry_name, finding_rank
-from traces.audit.value_sources import fields_by_scenario, sources_of
 from traces.schema.verdict import Cause, Kind
 
 Lineage = Mapping[str, Mapping[str, tuple[str, ...]]]
 """By ``callee.parameter``, then by entry: the fields whose value it has in every scenario."""
 
+Fields = Mapping[str, bytes]
+"""Encoded values by name of the field."""
+
 _Calls = Mapping[tuple[str, str], Sequence[tuple[AssemblyCall, Any]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueSources:
+    """The sources of the value of one argument.
+
+    Attributes:
+        fields: every field that has the value in all calls, sorted: ``config.page_size``,
+            ``entry.model_name``, ``MLATokenToKVPool.kv_lora_rank``.
+        constant: text of a value that never changes and that no field has; empty for none.
+        is_literal: whether that value is no object.
+    """
+
+    fields: tuple[str, ...] = ()
+    constant: str = ""
+    is_literal: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields; without any ``constant X`` or ``computed``."""
+        return self.fields or (f"constant {self.constant}" if self.constant else "computed",)
 
 
 def lineage_of(recordings: Recordings) -> dict[str, dict[str, tuple[str, ...]]]:
@@ -45,6 +76,48 @@ def changed_sources(recordings: Recordings, *, recorded: Lineage) -> tuple[Cause
         for entry, before in entries.items()
         if (after := current.get(name, {}).get(entry)) is not None and not set(before) & set(after)
     )
+
+
+def sources_of(
+    pairs: Iterable[tuple[AssemblyCall, Any]], *, known: Mapping[str, Fields]
+) -> ValueSources:
+    """Return the sources of an argument's value, from its value in every call."""
+    values: list[Any] = []
+    surviving: set[str] | None = None
+    distinctive: set[str] = set()
+    for seen, value in pairs:
+        plain = without_object_numbers(value)
+        values.append(plain)
+        names = {name for name, own in known[seen.scenario].items() if own == encode_value(plain)}
+        # Flags, callbacks and the smallest numbers are equal by chance.
+        if not has_few_values(value) and value not in (0, 1):
+            distinctive |= names
+        surviving = names if surviving is None else surviving & names
+    if fields := tuple(sorted((surviving or set()) & distinctive)):
+        return ValueSources(fields=fields)
+    if len({encode_value(value) for value in values}) == 1:
+        text = value_text(values[0])
+        return ValueSources(constant=text, is_literal=not isinstance(values[0], dict))
+    return ValueSources()
+
+
+def fields_by_scenario(calls: Iterable[AssemblyCall]) -> dict[str, dict[str, bytes]]:
+    """Return the fields of every scenario that values can come from, with their values.
+
+    These are the axes of its configuration, the arguments of the entry that it calls, and what
+    the device pools were made with.
+    """
+    known: dict[str, dict[str, bytes]] = {}
+    for seen in calls:
+        if seen.scenario not in known:
+            config = seen.recording.trace.scenario.config
+            known[seen.scenario] = {f"config.{name}": encode_value(config[name]) for name in config}
+        if seen.caller == SCENARIO_CALLER:
+            owner = "entry" if seen.call.role == "builder" else seen.call.callee
+            for item in seen.call.arguments:
+                value = encode_value(without_object_numbers(item.value))
+                known[seen.scenario][f"{owner}.{item.name}"] = value
+    return known
 
 
 def _constructor_arguments(recordings: Recordings) -> _Calls:

@@ -1,9 +1,11 @@
 """Calls of the assembly that made a pool or a whole stack."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from traces.audit.finding import definition_location, entry_name, own_location
+from traces.audit.finding import definition_location, entry_name, finding_rank, own_location
 from traces.schema.model import Call, Location, Recording
+from traces.schema.verdict import Cause, Kind
 
 _GROUP = "HostPoolGroup"
 _CONTROLLER = "Controller"
@@ -17,6 +19,23 @@ class AssemblyOrigin:
     callee: str | None
     location: Location | None
 
+    def finding(
+        self, kind: Kind, scenario: str, *, where: str, message: str, values: tuple[Any, Any]
+    ) -> Cause:
+        """Return a finding about it: the value there should be, and the one there is."""
+        return Cause(
+            kind=kind,
+            rank=finding_rank(kind),
+            where=where,
+            message=message,
+            builder=self.builder,
+            callee=self.callee,
+            before=values[0],
+            after=values[1],
+            location=self.location,
+            scenarios=(scenario,),
+        )
+
 
 def stack_origin(recording: Recording) -> AssemblyOrigin:
     """Return the call that decides which pools a stack has: the one that makes the group.
@@ -25,19 +44,15 @@ def stack_origin(recording: Recording) -> AssemblyOrigin:
     """
     calls = recording.trace.calls
     made = [call for call in calls if call.callee == _GROUP]
-    made += [
-        call for call in calls if call.role == "constructor" and call.callee.endswith(_CONTROLLER)
-    ]
+    constructors = (call for call in calls if call.role == "constructor")
+    made += [call for call in constructors if call.callee.endswith(_CONTROLLER)]
     return _call_origin(recording, made[0] if made else None)
 
 
 def host_pool_origin(recording: Recording, pool: str) -> AssemblyOrigin:
     """Return the call that made the host pool of a name; without one that of the stack."""
-    labels = [
-        tensor.object
-        for tensor in recording.trace.tensors
-        if tensor.side == "host" and tensor.pool == pool
-    ]
+    host = (tensor for tensor in recording.trace.tensors if tensor.side == "host")
+    labels = [tensor.object for tensor in host if tensor.pool == pool]
     for call in recording.trace.calls:
         if labels and call.returns == {"ref": labels[0]} and call.role == "constructor":
             return _call_origin(recording, call)
@@ -47,9 +62,8 @@ def host_pool_origin(recording: Recording, pool: str) -> AssemblyOrigin:
 def _call_origin(recording: Recording, call: Call | None) -> AssemblyOrigin:
     entry = entry_name(recording)
     if call is None:
-        return AssemblyOrigin(
-            builder=entry, callee=None, location=definition_location(recording, entry)
-        )
+        line = definition_location(recording, entry)
+        return AssemblyOrigin(builder=entry, callee=None, location=line)
     sites = recording.sites
     line = None if sites is None else own_location(sites.calls.get(call.call))
     return AssemblyOrigin(

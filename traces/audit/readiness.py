@@ -1,9 +1,10 @@
 """Read before ready: rows that are read without waiting for the load that writes them."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from traces.audit.assembly_calls import Recordings
-from traces.audit.finding import finding_rank, own_location
+from traces.audit.finding import own_location
 from traces.audit.origins import stack_origin
 from traces.schema.model import (
     HOST,
@@ -28,11 +29,8 @@ def unready_reads(recordings: Recordings) -> tuple[Cause, ...]:
     return tuple(
         cause
         for name, recording in recordings.items()
-        for cause in (
-            *_accessors(name, recording),
-            *_races(name, recording),
-            *_unawaited_layers(name, recording),
-        )
+        for rule in (_accessors, _races, _unawaited_layers)
+        for cause in rule(name, recording)
     )
 
 
@@ -119,10 +117,8 @@ def _unawaited_layers(name: str, recording: Recording) -> Iterator[Cause]:
 
 
 def _next_record(events: tuple[Event, ...], position: int, *, stream: str) -> EventRecorded | None:
-    for event in events[position + 1 :]:
-        if isinstance(event, EventRecorded) and event.stream == stream:
-            return event
-    return None
+    records = (event for event in events[position + 1 :] if isinstance(event, EventRecorded))
+    return next((record for record in records if record.stream == stream), None)
 
 
 def _unready(
@@ -135,14 +131,5 @@ def _unready(
     location: Location | None = None,
 ) -> Cause:
     origin = stack_origin(recording)
-    return Cause(
-        kind=Kind.READ_BEFORE_READY,
-        rank=finding_rank(Kind.READ_BEFORE_READY),
-        where=where,
-        message=message,
-        builder=origin.builder,
-        before=values[0],
-        after=values[1],
-        location=location or origin.location,
-        scenarios=(name,),
-    )
+    placed = replace(origin, callee=None, location=location or origin.location)
+    return placed.finding(Kind.READ_BEFORE_READY, name, where=where, message=message, values=values)

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+import msgspec
+
 from traces.audit.assembly_calls import Recordings
-from traces.audit.finding import finding_rank
 from traces.audit.origins import host_pool_origin, stack_origin
 from traces.schema.model import Recording, RoundTrip, Transfer
 from traces.schema.verdict import Cause, Consequence, Kind, Level
@@ -39,17 +40,12 @@ def _of_scenario(name: str, recording: Recording) -> Iterator[Cause]:
 def _stale(name: str, recording: Recording, trip: RoundTrip) -> Cause:
     origin = host_pool_origin(recording, trip.pool)
     got = "came back with other bytes" if not trip.equal else "were loaded beside their slots"
-    return Cause(
-        kind=Kind.STALE_AFTER_RESTORE,
-        rank=finding_rank(Kind.STALE_AFTER_RESTORE),
+    return origin.finding(
+        Kind.STALE_AFTER_RESTORE,
+        name,
         where=f"{origin.builder}: device.{trip.rows}",
         message=f"Rows of device.{trip.rows} {got} after a backup and a load.",
-        builder=origin.builder,
-        callee=origin.callee,
-        location=origin.location,
-        before={"equal": True, "foreign_slots": ""},
-        after=_slot_report(trip),
-        scenarios=(name,),
+        values=({"equal": True, "foreign_slots": ""}, _slot_report(trip)),
     )
 
 
@@ -63,25 +59,16 @@ def _not_assembled(name: str, recording: Recording, trip: RoundTrip) -> Cause:
         level=Level.BEHAVIOUR,
         count=1,
     )
-    return Cause(
-        kind=Kind.DECLARED_NOT_ASSEMBLED,
-        rank=finding_rank(Kind.DECLARED_NOT_ASSEMBLED),
+    finding = origin.finding(
+        Kind.DECLARED_NOT_ASSEMBLED,
+        name,
         where=f"{origin.builder}: device.{trip.rows}",
         message=f"device.{trip.rows} has a row for every slot, and no transfer ever moves one: "
         "after a load it holds what it held before.",
-        builder=origin.builder,
-        callee=origin.callee,
-        location=origin.location,
-        before="moved by backup and load",
-        after="never moved",
-        scenarios=(name,),
-        consequences=(stale,),
+        values=("moved by backup and load", "never moved"),
     )
+    return msgspec.structs.replace(finding, consequences=(stale,))
 
 
 def _slot_report(trip: RoundTrip) -> dict[str, object]:
-    return {
-        "equal": trip.equal,
-        "wrong_slots": trip.wrong_slots,
-        "foreign_slots": trip.foreign_slots,
-    }
+    return {name: getattr(trip, name) for name in ("equal", "wrong_slots", "foreign_slots")}

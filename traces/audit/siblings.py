@@ -15,7 +15,7 @@ from traces.audit.assembly_calls import (
     encode_value,
 )
 from traces.audit.finding import finding_rank
-from traces.audit.value_sources import Fields, fields_by_scenario, sources_of
+from traces.audit.lineage import Fields, fields_by_scenario, sources_of
 from traces.schema.model import Argument
 from traces.schema.verdict import Cause, Kind
 

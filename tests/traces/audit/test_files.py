@@ -2,15 +2,15 @@
 
 import pytest
 
-from traces.audit import (
-    audit,
-    finding_key,
+from traces.audit import audit
+from traces.audit.files import (
     outdated_keys,
     parse_baseline,
     parse_lineage,
     render_lineage,
+    unknown_findings,
 )
-from traces.audit.files import unknown_findings
+from traces.audit.finding import finding_key
 from traces.errors import TraceFormatError
 
 BASELINE = """

@@ -1,6 +1,7 @@
 """All rules together: each finding once, the worst first, with every scenario."""
 
-from traces.audit import audit, finding_key
+from traces.audit import audit
+from traces.audit.finding import finding_key
 
 
 def test_a_finding_of_two_scenarios_is_one(made):
