@@ -72,7 +72,7 @@ def collect_result(request: GateRequest) -> GateResult:
     surplus = orphans(request.folder, request.selection.known) if whole else ()
     golden_set = read_golden_set(request.folder, names=(*names, *surplus))
     # Both are opened first: a side that cannot be prepared is reported before the other one runs.
-    # They stay open for the second look, which runs scenarios again in warm workers.
+    # They stay open for the second run of scenarios, in warm workers.
     with (
         _open_unless_golden(request.head, request) as open_head,
         _open_unless_golden(request.base, request) as open_base,

@@ -1,4 +1,4 @@
-"""Second look of the gate: finds where both sides part first, by running a scenario again.
+"""Second run of scenarios in the gate: finds where both sides first diverge.
 
 It costs a few runs, and only where the gate fails anyway. Both sides are still open then, with one
 warm worker each.
@@ -24,7 +24,7 @@ from traces.targets.common.scenario import Scenario
 EAGER_DEVICE = "cpu"
 """First device for our own code: nothing but the program itself is logged there."""
 MAX_RERUNS = 2
-"""Causes that are looked at again."""
+"""Causes whose scenario is run again."""
 
 _NOT_RERUN_KINDS = frozenset({Kind.SCENARIO_ADDED, Kind.SCENARIO_REMOVED, Kind.RENAMED})
 
@@ -72,15 +72,14 @@ class _ReplayedSide:
         return path.read_text(encoding="utf-8") if path.is_file() else None
 
     def _replay(self, scenario: str, *, call: tuple[str, int] | None) -> CallLog | LineLog:
-        return self.opened.pool.call(
-            ReplayScenario(scenario=self.scenarios[scenario], device=self.device, call=call)
-        )
+        again = ReplayScenario(scenario=self.scenarios[scenario], device=self.device, call=call)
+        return self.opened.pool.call(again)
 
 
 def refine_causes(
     causes: Sequence[Cause], context: RefineContext
 ) -> tuple[tuple[Cause, ...], tuple[str, ...]]:
-    """Return the causes, the first of them located where both sides part first, and notes.
+    """Return the causes, the first of them where both sides first diverge, and notes.
 
     A cause whose scenario cannot be run again stays as it is, and a note gives the reason.
     """
@@ -92,7 +91,7 @@ def refine_causes(
     try:
         with _open_base(context, chosen.values()) as base:
             head = _require_code(context.head)
-            print_status("running again, to see where the sides part first")
+            print_status("running again, to find where the sides first diverge")
             found = [
                 _refine_cause((base, head), cause, scenario=chosen[index], request=request)
                 if index in chosen
@@ -101,15 +100,15 @@ def refine_causes(
             ]
     except ToolError as error:
         return tuple(causes), (f"first causes are as the traces show them: {error}",)
-    if request.base.kind == "golden" and found != list(causes):
-        return tuple(found), ("the first cause was found by running HEAD, which yields the golden",)
-    return tuple(found), ()
+    is_moved = request.base.kind == "golden" and found != list(causes)
+    note = "the first cause was found by running HEAD, which yields the golden"
+    return tuple(found), (note,) if is_moved else ()
 
 
 def _refine_cause(
     sides: tuple[OpenSide, OpenSide], cause: Cause, *, scenario: str, request: GateRequest
 ) -> Cause:
-    """Look on the eager device first, then on the request's own if that shows nothing."""
+    """Run on the eager device first, then on the request's own if that shows nothing."""
     is_eager = request.session.target == NATIVE and request.device != EAGER_DEVICE
     for device in (EAGER_DEVICE, request.device) if is_eager else (request.device,):
         base, head = (
@@ -127,11 +126,7 @@ def _select_causes(causes: Sequence[Cause], context: RefineContext) -> Iterator[
     taken: set[str] = set()
     rerun_num = 0
     for index, cause in enumerate(causes):
-        able = [
-            name
-            for name in cause.scenarios
-            if name not in taken and all(name in side for side in context.recordings)
-        ]
+        able = set(cause.scenarios).intersection(*context.recordings) - taken
         taken |= set(cause.scenarios)
         is_refinable = cause.level is Level.BEHAVIOUR and cause.kind not in _NOT_RERUN_KINDS
         if is_refinable and able and rerun_num < MAX_RERUNS:
@@ -157,7 +152,7 @@ def _open_base(context: RefineContext, names: Collection[str]) -> Iterator[OpenS
         return
     session = context.request.session
     if session.target != NATIVE or not is_repository(session.root):
-        raise ToolError("golden", "must have code that plays it", expected="HEAD", got="none")
+        raise ToolError("golden", "must have code that yields it", expected="HEAD", got="none")
     with session.open_side(session.parse_side("HEAD")) as base:
         _require_golden(context, base, names)
         yield base
@@ -165,21 +160,17 @@ def _open_base(context: RefineContext, names: Collection[str]) -> Iterator[OpenS
 
 def _require_code(side: OpenSide | None) -> OpenSide:
     if side is None:
-        raise ToolError("head", "must be playable", expected="code", got="golden")
+        raise ToolError("head", "must be code to run again", expected="code", got="golden")
     return side
 
 
 def _require_golden(context: RefineContext, base: OpenSide, names: Collection[str]) -> None:
-    """Refuse a commit whose traces are not the goldens.
-
-    Raises:
-        ToolError: a trace is another one.
-    """
+    """Raise an error for a commit whose traces are not the goldens."""
     request = context.request
     scenarios = [request.selection.known[name] for name in names]
     results = base.run(scenarios, device=request.device, lists_builders=False)
     for name in names:
         recording = results.recordings.get(name)
         if recording is None or recording.trace != context.recordings[0][name].trace:
-            rule = "HEAD must still yield the golden to be looked at"
+            rule = "HEAD must still yield the golden to be run again"
             raise ToolError(name, rule, expected="the golden", got="another trace")

@@ -28,12 +28,11 @@ def _table(causes: tuple[Cause, ...]) -> str:
 
 
 def _row(cause: Cause) -> str:
-    change = phrases.has_change(cause)
+    values = phrases.value_texts(cause) if phrases.has_change(cause) else ("", "")
     cells = (
         f"{cause.kind} ({cause.level})",
         _code(phrases.subject_text(cause)),
-        _code(phrases.before_text(cause)) if change else "",
-        _code(phrases.after_text(cause)) if change else "",
+        *map(_code, values),
         _code(phrases.place_text(cause) or phrases.chain_text(cause)),
         phrases.scenarios_text(cause, written=_code),
     )

@@ -45,16 +45,14 @@ def value_text(value: Any) -> str:  # noqa: ANN401 - any encoded value
     return f"{text[:half]} ... {text[-half:]}"
 
 
-def before_text(cause: Cause) -> str:
-    """Return the value on the base side."""
-    absent = cause.before is None and cause.kind in _ABSENT_BEFORE
-    return "nothing" if absent else value_text(cause.before)
-
-
-def after_text(cause: Cause) -> str:
-    """Return the value on the head side."""
-    absent = cause.after is None and cause.kind in _ABSENT_AFTER
-    return "nothing" if absent else value_text(cause.after)
+def value_texts(cause: Cause) -> tuple[str, str]:
+    """Return the values on the base side and on the head side."""
+    before = cause.before is None and cause.kind in _ABSENT_BEFORE
+    after = cause.after is None and cause.kind in _ABSENT_AFTER
+    return (
+        "nothing" if before else value_text(cause.before),
+        "nothing" if after else value_text(cause.after),
+    )
 
 
 def has_change(cause: Cause | Consequence) -> bool:
@@ -65,7 +63,7 @@ def has_change(cause: Cause | Consequence) -> bool:
 
 def change_text(cause: Cause) -> str:
     """Return ``before -> after``; empty when there are no values to show."""
-    return f"{before_text(cause)} -> {after_text(cause)}" if has_change(cause) else ""
+    return " -> ".join(value_texts(cause)) if has_change(cause) else ""
 
 
 def subject_text(cause: Cause) -> str:

@@ -66,7 +66,7 @@ class SglangWorker:
             ToolError: on a GPU.
         """
         if _is_gpu(task.device):
-            rule = "must be simulated to be looked at again"
+            rule = "must be simulated to be run again"
             raise ToolError("device", rule, expected="sim", got=task.device)
         return self._runner(task.device).log_run(task.scenario, task.call)
 

@@ -32,12 +32,7 @@ class KeywordChange:
 
 @dataclass(slots=True)
 class SourceComparison:
-    """The source files of two sides, each read and compared once.
-
-    Attributes:
-        base: reads a file of the base.
-        head: reads a file of the head.
-    """
+    """The source files of two sides, each read and compared once."""
 
     base: ReadSource
     head: ReadSource
@@ -73,9 +68,8 @@ class SourceComparison:
         known = frozenset(lines.values()) if in_head else lines.keys()
         text = (self.head if in_head else self.base)(file)
         statement = None if text is None else _statement(text, line)
-        if statement is None:
-            return line not in known
-        return any(number not in known for number in _header_lines(statement))
+        lines_of = [line] if statement is None else _header_lines(statement)
+        return any(number not in known for number in lines_of)
 
     def is_function_touched(self, file: str, line: int) -> bool:
         """Return whether the innermost function of the head around a line differs at all."""
@@ -180,8 +174,7 @@ def _keyword_changes(old: ast.AST, new: ast.AST) -> Iterator[KeywordChange]:
         case ast.Call(func=one), ast.Call(func=other) if ast.dump(one) == ast.dump(other):
             yield from _call_keyword_changes(old, new)
             return
-    pairs = list(zip(ast.iter_child_nodes(old), ast.iter_child_nodes(new), strict=False))
-    for before, after in pairs:
+    for before, after in zip(ast.iter_child_nodes(old), ast.iter_child_nodes(new), strict=False):
         if type(before) is type(after):
             yield from _keyword_changes(before, after)
 

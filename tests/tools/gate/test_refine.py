@@ -120,7 +120,7 @@ def test_second_cause_is_looked_at_where_the_first_does_not_show(context):
     assert {name for name, _ in pools[0].asked} == {"small", "large"}
 
 
-def test_side_that_cannot_be_played_again_leaves_causes_and_a_note(context):
+def test_side_that_cannot_be_run_again_leaves_causes_and_a_note(context):
     seen, _ = context(can_replay=False)
     causes = [effect(scenarios=("small",))]
     found, [note] = refine_causes(causes, seen)
@@ -128,9 +128,9 @@ def test_side_that_cannot_be_played_again_leaves_causes_and_a_note(context):
     assert note.startswith("first causes are as the traces show them: small: must be real")
 
 
-def test_golden_without_code_that_plays_it_leaves_causes_and_a_note(context):
+def test_golden_without_code_that_yields_it_leaves_causes_and_a_note(context):
     seen, _ = context(base="golden")
     causes = [effect(scenarios=("small",))]
     found, [note] = refine_causes(causes, seen)
     assert found == tuple(causes)
-    assert "must have code that plays it" in note
+    assert "must have code that yields it" in note

@@ -12,6 +12,7 @@ import re
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import compress
 
 import msgspec
 
@@ -103,7 +104,7 @@ class EventComparison:
 
     def _lost_and_new(self) -> Iterator[EventDifference]:
         base_failed, head_failed = self.pairing.base.failed, self.pairing.head.failed
-        base_steps, head_steps = _steps(self.old), _steps(self.new)
+        base_steps, head_steps = ({one.step for one in side} for side in (self.old, self.new))
         for number, hunk in enumerate(self.alignment.hunks):
             at_end = hunk.base.stop == len(self.old) and hunk.head.stop == len(self.new)
             cut_short = at_end and (head_failed or base_failed)
@@ -115,11 +116,9 @@ class EventComparison:
                 yield self._difference(None, j, place=j, hunk=number, cut=cut)
 
     def _changed(self) -> Iterator[EventDifference]:
-        number = len(self.alignment.hunks)
-        for i, j in self.alignment.pairs:
-            if self.old[i] != self.new[j]:
-                number += 1
-                yield self._difference(i, j, place=j, hunk=number, cut=False)
+        changed = [(i, j) for i, j in self.alignment.pairs if self.old[i] != self.new[j]]
+        for number, (i, j) in enumerate(changed, start=len(self.alignment.hunks) + 1):
+            yield self._difference(i, j, place=j, hunk=number, cut=False)
 
     def _difference(
         self, i: int | None, j: int | None, *, place: int, hunk: int, cut: bool
@@ -210,27 +209,15 @@ def accessors_of(event: Event, readers: Mapping[str, str]) -> tuple[str, ...]:
 
 def _keep_shared(recording: Recording, shared: set[str], readers: Mapping[str, str]) -> Recording:
     trace, sites = recording.trace, recording.sites
-    kept = [
-        i for i, event in enumerate(trace.events) if shared.issuperset(accessors_of(event, readers))
-    ]
-    return Recording(
-        trace=msgspec.structs.replace(
-            trace,
-            events=tuple(trace.events[i] for i in kept),
-            digests=tuple(
-                one
-                for one in trace.digests
-                if not isinstance(one, Reading) or one.accessor in shared
-            ),
-        ),
-        sites=None
-        if sites is None
-        else msgspec.structs.replace(sites, events=tuple(sites.events[i] for i in kept)),
+    kept = [shared.issuperset(accessors_of(event, readers)) for event in trace.events]
+    digests = (
+        one for one in trace.digests if not isinstance(one, Reading) or one.accessor in shared
     )
-
-
-def _steps(events: tuple[Event, ...]) -> set[str]:
-    return {event.step for event in events}
+    events = tuple(compress(trace.events, kept))
+    if sites is not None:
+        sites = msgspec.structs.replace(sites, events=tuple(compress(sites.events, kept)))
+    trace = msgspec.structs.replace(trace, events=events, digests=tuple(digests))
+    return Recording(trace=trace, sites=sites)
 
 
 def _translated(events: tuple[Event, ...], renamed: Mapping[str, str]) -> Iterator[Event]:

@@ -125,7 +125,6 @@ def _key(digest: DigestRecord, renamed: Mapping[str, str]) -> tuple[str, str, st
 
 
 def _pool(digest: DigestRecord) -> str:
-    """Return the pool of a digest; empty for none."""
     if isinstance(digest, Digest):
         return pool_of(digest.owner).partition(".")[0]
     return "" if isinstance(digest, TreeMatch) else digest.pool
@@ -148,8 +147,5 @@ def _values(digest: DigestRecord | None) -> Value:
         return None
     if isinstance(digest, Digest):
         return digest.sha256
-    return {
-        name: value
-        for name, value in msgspec.structs.asdict(digest).items()
-        if name not in _IDENTIFYING_FIELDS
-    }
+    fields = msgspec.structs.asdict(digest)
+    return {name: value for name, value in fields.items() if name not in _IDENTIFYING_FIELDS}

@@ -34,14 +34,11 @@ class UnmatchedCall:
 
     def difference(self, layer: DiffLayer) -> Difference:
         """Return the difference that the call is."""
-        call = self.call
-        caller = call.caller
+        call, caller = self.call, self.call.caller
         # The given plain arguments are enough to tell it from its siblings.
-        described = {
-            argument.name: argument.value
-            for argument in call.arguments
-            if argument.given and not isinstance(argument.value, dict | list | tuple)
-        }
+        given = (item for item in call.arguments if item.given)
+        plain = (item for item in given if not isinstance(item.value, dict | list | tuple))
+        described = {item.name: item.value for item in plain}
         return Difference(
             kind=Kind.CALL_REMOVED if self.removed else Kind.CALL_ADDED,
             where=f"{call.callee} in {caller}" if caller else call.callee,
@@ -89,14 +86,10 @@ def group_calls(
 def reordered_calls(pairing: CallPairing) -> Iterator[Difference]:
     """Yield calls that changed their place: of operations behaviour, else interface."""
     for pair in pairing.moved:
+        base, head = pairing.base.positions, pairing.head.positions
         late = pair.head.role == "operation"
-        yield _reordered(
-            pairing,
-            pair,
-            before=pairing.base.positions[pair.base.call],
-            after=pairing.head.positions[pair.head.call],
-            layer=DiffLayer.OPERATIONS if late else DiffLayer.ASSEMBLY,
-        )
+        layer = DiffLayer.OPERATIONS if late else DiffLayer.ASSEMBLY
+        yield _reordered(pairing, pair, (base[pair.base.call], head[pair.head.call]), layer)
 
 
 def calls_with_new_caller(pairing: CallPairing) -> Iterator[Difference]:
@@ -105,23 +98,18 @@ def calls_with_new_caller(pairing: CallPairing) -> Iterator[Difference]:
         old = pairing.enclosing(pair.base.call, in_head=False)
         new = pairing.enclosing(pair.head.call, in_head=True)
         if old is not new:
-            yield _reordered(
-                pairing,
-                pair,
-                before=None if old is None else old.base.callee,
-                after=None if new is None else new.head.callee,
-                layer=DiffLayer.ASSEMBLY,
-            )
+            before, after = old and old.base.callee, new and new.head.callee
+            yield _reordered(pairing, pair, (before, after), DiffLayer.ASSEMBLY)
 
 
 def _reordered(
-    pairing: CallPairing, pair: CallPair, *, before: Value, after: Value, layer: DiffLayer
+    pairing: CallPairing, pair: CallPair, values: tuple[Value, Value], layer: DiffLayer
 ) -> Difference:
     return Difference(
         kind=Kind.CALL_REORDERED,
         where=pair.head.callee,
-        before=before,
-        after=after,
+        before=values[0],
+        after=values[1],
         layer=layer,
         position=2 * pairing.head.positions[pair.head.call] + 1,
         level=Level.INTERFACE if layer is DiffLayer.ASSEMBLY else Level.BEHAVIOUR,
@@ -140,13 +128,13 @@ def _removed_calls(pairing: CallPairing) -> Iterator[UnmatchedCall]:
             position = 2 * pairing.head.positions[paired[call.call].head.call] + 2
             continue
         enclosing = pairing.enclosing(call.call, in_head=False)
+        is_after_end = pairing.head.failed and index > last
         yield UnmatchedCall(
             call=call,
             removed=True,
             position=position,
             enclosing=enclosing,
-            truncated=(pairing.head.failed and index > last)
-            or _is_cut_off(pairing, enclosing, index),
+            truncated=is_after_end or _is_cut_off(pairing, enclosing, index),
         )
 
 
