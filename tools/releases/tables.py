@@ -8,7 +8,7 @@ import msgspec
 
 from tools.releases.backtest import BacktestResult
 from tools.releases.survey import KnownChange, ReleaseStep, explain_cause, tabulate_coverage
-from tools.report.tables import markdown_table
+from tools.report.markdown import markdown_table
 from tools.sides.results import SideResults
 
 

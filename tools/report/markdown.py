@@ -1,6 +1,7 @@
-"""Rendering of a verdict as Markdown, for a comment on a pull request."""
+"""Rendering of tables, and of a verdict for a comment on a pull request, as Markdown."""
 
 import re
+from collections.abc import Sequence
 
 from tools.report import phrases
 from traces.schema.verdict import Cause, Verdict
@@ -20,6 +21,20 @@ def render_markdown(verdict: Verdict) -> str:
     if verdict.problems:
         blocks.append("\n".join(f"- {_escaped(problem)}" for problem in verdict.problems))
     return "\n\n".join(blocks) + "\n"
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table with a line end; bars inside cells are escaped."""
+    lines = [_line(head), _line(["---"] * len(head)), *map(_line, rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(_cell, cells))} |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _table(causes: tuple[Cause, ...]) -> str:

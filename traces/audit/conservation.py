@@ -33,12 +33,12 @@ def _wrong_transfers(name: str, recording: Recording) -> Iterator[Cause]:
         (row_bytes,) = widths
         want = event.rows * row_bytes
         if event.bytes != want:
-            yield _mismatch(
+            origin = host_pool_origin(recording, event.pool)
+            yield origin.finding(
+                Kind.ROW_BYTES_MISMATCH,
                 name,
-                recording,
-                event.pool,
-                what=f"transfers of {event.pool}.{event.plane}",
-                widths=(want, event.bytes),
+                where=f"{origin.builder}: transfers of {event.pool}.{event.plane}",
+                values=(want, event.bytes),
                 message=f"A {event.direction} of {event.pool}.{event.plane} moves {event.bytes} "
                 f"bytes; its slots have {want} on the device, {row_bytes} bytes a row.",
             )
@@ -67,12 +67,12 @@ def _wrong_host_rows(name: str, recording: Recording) -> Iterator[Cause]:
             nearest = min(sorted(unfit), key=lambda plane: abs(unfit[plane] - widths[0]))
             unfit = {nearest: unfit[nearest]}
         for (owner, plane), width in sorted(unfit.items()):
-            yield _mismatch(
+            origin = host_pool_origin(recording, pool)
+            yield origin.finding(
+                Kind.ROW_BYTES_MISMATCH,
                 name,
-                recording,
-                pool,
-                what=f"host.{pool}, rows of device.{owner}.{plane}",
-                widths=(width, widths[0]),
+                where=f"{origin.builder}: host.{pool}, rows of device.{owner}.{plane}",
+                values=(width, widths[0]),
                 message=f"A row of device.{owner}.{plane} has {width} bytes; "
                 f"host.{pool} has rows of {widths[0]}.",
             )
@@ -102,14 +102,6 @@ def _wrong_layers(name: str, recording: Recording) -> Iterator[Cause]:
             f"0 to {len(want) - 1} once each.",
             values=(list(want), sorted(counts.elements())),
         )
-
-
-def _mismatch(
-    name: str, recording: Recording, pool: str, *, what: str, widths: tuple[int, int], message: str
-) -> Cause:
-    origin, kind = host_pool_origin(recording, pool), Kind.ROW_BYTES_MISMATCH
-    where = f"{origin.builder}: {what}"
-    return origin.finding(kind, name, where=where, message=message, values=widths)
 
 
 def _transfers(recording: Recording) -> Iterator[Transfer]:

@@ -54,21 +54,15 @@ def render_lineage(lineage: Lineage) -> str:
         lines += ["", f"[{_quoted(name)}]"]
         entries = lineage[name]
         if len(set(entries.values())) == 1:
-            lines.append(_line(_EVERYWHERE, next(iter(entries.values()))))
-        else:
-            lines += [_line(entry, entries[entry]) for entry in sorted(entries)]
+            entries = {_EVERYWHERE: next(iter(entries.values()))}
+        lines += [_line(entry, entries[entry]) for entry in sorted(entries)]
     return "\n".join(lines) + "\n"
 
 
 def parse_lineage(
     text: str, *, subject: str, entries: Iterable[str]
 ) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Return the lineage that a text holds.
-
-    Args:
-        text: as :func:`render_lineage` wrote it.
-        subject: its name in messages.
-        entries: all of them, which ``*`` stands for.
+    """Return the lineage that a text of :func:`render_lineage` holds; ``*`` is all entries.
 
     Raises:
         TraceFormatError: the text is no lineage.

@@ -1,6 +1,6 @@
 """Findings of an audit: causes without a second side, merged over scenarios."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 
@@ -42,15 +42,7 @@ def merge_findings(causes: Iterable[Cause]) -> tuple[Cause, ...]:
     groups: dict[str, list[Cause]] = {}
     for cause in causes:
         groups.setdefault(finding_key(cause), []).append(cause)
-    return tuple(
-        sorted(
-            (
-                _merge_group(sorted(group, key=lambda cause: cause.scenarios))
-                for group in groups.values()
-            ),
-            key=lambda cause: (cause.rank, cause.where),
-        )
-    )
+    return tuple(sorted(map(_merge_group, groups.values()), key=lambda one: (one.rank, one.where)))
 
 
 def own_location(site: Location | None) -> Location | None:
@@ -73,18 +65,13 @@ def entry_name(recording: Recording) -> str:
     return callees[0] if callees else recording.trace.scenario.name
 
 
-def _merge_group(group: Sequence[Cause]) -> Cause:
+def _merge_group(causes: Iterable[Cause]) -> Cause:
+    group = sorted(causes, key=lambda cause: cause.scenarios)
     parts: dict[tuple[Kind, str], Consequence] = {}
-    for cause in group:
-        for part in cause.consequences:
-            known = parts.get((part.kind, part.where))
-            parts[part.kind, part.where] = (
-                part
-                if known is None
-                else msgspec.structs.replace(known, count=known.count + part.count)
-            )
-    return msgspec.structs.replace(
-        group[0],
-        scenarios=tuple(sorted({name for cause in group for name in cause.scenarios})),
-        consequences=tuple(parts.values()),
-    )
+    for part in (part for cause in group for part in cause.consequences):
+        first = parts.get((part.kind, part.where))
+        count = part.count + (0 if first is None else first.count)
+        parts[part.kind, part.where] = msgspec.structs.replace(first or part, count=count)
+    scenarios = tuple(sorted({name for cause in group for name in cause.scenarios}))
+    consequences = tuple(parts.values())
+    return msgspec.structs.replace(group[0], scenarios=scenarios, consequences=consequences)

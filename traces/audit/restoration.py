@@ -16,9 +16,7 @@ def unrestored_rows(recordings: Recordings) -> tuple[Cause, ...]:
     Rows that no transfer ever moved were declared by a device pool and not assembled; others came
     back stale.
     """
-    return tuple(
-        cause for name, recording in recordings.items() for cause in _of_scenario(name, recording)
-    )
+    return tuple(cause for name, one in recordings.items() for cause in _of_scenario(name, one))
 
 
 def _of_scenario(name: str, recording: Recording) -> Iterator[Cause]:

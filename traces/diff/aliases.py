@@ -16,6 +16,7 @@ from traces.schema.model import Call, Recording, Sites, Trace
 from traces.schema.verdict import Cause, Kind, Level
 
 _R = TypeVar("_R", bound=msgspec.Struct)
+_Renames = frozenset[tuple[str, str]]
 _LABEL = re.compile(r"([A-Za-z_]\w*)((?:\.\w+)?(?:#\d+)?)")
 _OWNER = re.compile(r"(device|host)\.([A-Za-z_]\w*)(.*)", re.DOTALL)
 
@@ -36,7 +37,7 @@ class Aliases:
     parameters: Mapping[str, str] = field(default_factory=dict)
     buffers: Mapping[str, str] = field(default_factory=dict)
 
-    def applied(self, recording: Recording) -> tuple[Recording, frozenset[tuple[str, str]]]:
+    def applied(self, recording: Recording) -> tuple[Recording, _Renames]:
         """Return a recording in the newest names, and which of the old names it had."""
         if self == NO_ALIASES:
             return recording, frozenset()
@@ -50,9 +51,7 @@ class Aliases:
 NO_ALIASES = Aliases()
 
 
-def alias_causes(
-    base: frozenset[tuple[str, str]], head: frozenset[tuple[str, str]]
-) -> tuple[Cause, ...]:
+def alias_causes(base: _Renames, head: _Renames) -> tuple[Cause, ...]:
     """Return a cause for every name that one side has only in its older form."""
     return tuple(
         Cause(

@@ -183,7 +183,6 @@ def _format_cause(pairing: CallPairing) -> Difference:
 
 
 def _unmatched_scenario(name: str, *, removed: bool) -> Cause:
-    """Return the cause that only one side has a scenario."""
     return Cause(
         kind=Kind.SCENARIO_REMOVED if removed else Kind.SCENARIO_ADDED,
         before=name if removed else None,

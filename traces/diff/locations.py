@@ -8,6 +8,8 @@ from traces.diff.differences import SIGNATURE_KINDS, ArgumentChange, Difference
 from traces.diff.pairing import CallPairing
 from traces.schema.model import Location, Transfer
 
+_Lines = tuple[Location | None, Location | None]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocationFinder:
@@ -53,7 +55,7 @@ class LocationFinder:
             return _carried_over(old, self._known_lines()) or old
         return next(self._near(found.base_index), None)
 
-    def _known_lines(self) -> Iterator[tuple[Location | None, Location | None]]:
+    def _known_lines(self) -> Iterator[_Lines]:
         """Yield lines of the base with the same lines of the head."""
         base, head = self.pairing.base, self.pairing.head
         for callee, line in base.sites.definitions.items():
@@ -100,9 +102,7 @@ class LocationFinder:
         return max(above, default=(0, None))[1]
 
 
-def _carried_over(
-    old: Location, known: Iterable[tuple[Location | None, Location | None]]
-) -> Location | None:
+def _carried_over(old: Location, known: Iterable[_Lines]) -> Location | None:
     """Translate a line of the base by the nearest line above it that both sides know, if any."""
     same_file = [(one, new) for one, new in known if one and new and one.file == old.file]
     above = [pair for pair in same_file if pair[0].line <= old.line] or same_file

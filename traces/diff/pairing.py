@@ -219,9 +219,8 @@ def _crossed(group: Sequence[CallPair], references: ReferenceMap) -> Iterator[Ca
 
 def _differs(pair: CallPair, references: ReferenceMap) -> bool:
     old, new = argument_values(pair.base), argument_values(pair.head)
-    return old.keys() != new.keys() or not all(
-        same_value(value, new[name], references) for name, value in old.items()
-    )
+    unequal = (not same_value(value, new[name], references) for name, value in old.items())
+    return old.keys() != new.keys() or any(unequal)
 
 
 def _differing(pairing: CallPairing) -> set[str]:

@@ -137,7 +137,6 @@ class _LogComparison:
         return found
 
     def _leave_unequal_objects(self, base: CallNode, head: CallNode) -> bool:
-        """Return whether an object was made or changed in another way inside."""
         old, new = self._left_values(base, in_head=False), self._left_values(head, in_head=True)
         return any(
             self._have_unequal(old[key] - new[key], new[key] - old[key])
@@ -217,7 +216,6 @@ class _LogComparison:
         return self._equal(base.returned, head.returned) and self._agree(base.after, head.after)
 
     def _have_same_effect(self, base: CallNode, head: CallNode) -> bool:
-        """Return whether results, objects and side effects of two calls are equal."""
         if not self._have_same_results(base, head):
             return False
         old, new = self._side_effects(base), self._side_effects(head)
@@ -291,7 +289,6 @@ def _as_reordered(found: Divergence, passed: Sequence[CallNode]) -> Divergence:
 
 
 def _same_call_count(function: str, old: Sequence[CallNode], new: Sequence[CallNode]) -> bool:
-    """Return whether both sides call a function as often as each other."""
     return len({sum(call.function == function for call in calls) for calls in (old, new)}) == 1
 
 

@@ -75,7 +75,6 @@ def _blame(
 
 
 def _difference(base: LineStop, head: LineStop) -> str | None:
-    """Return the first name that both have with different values."""
     shared = (name for name in base.values if name in head.values)
     return next((name for name in shared if base.values[name] != head.values[name]), None)
 

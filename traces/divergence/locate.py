@@ -116,7 +116,6 @@ class _Locator:
 
 
 def _is_reported(found: Divergence | KeywordChange, location: Location, cause: Cause) -> bool:
-    """Return whether a cause already names a divergence."""
     if found.parameter is None:
         return cause.parameter is None and cause.location == location
     callees = (cause.callee, cause.builder, *cause.path)

@@ -46,9 +46,8 @@ class SourceComparison:
             text = (self.head if in_head else self.base)(file)
             self._names[key] = frozenset() if text is None else frozenset(_definitions(text))
         names = self._names[key]
-        return function in names or (
-            function.endswith(("__init__", "__new__")) and function.rpartition(".")[0] in names
-        )
+        is_made = function.endswith(("__init__", "__new__"))
+        return function in names or (is_made and function.rpartition(".")[0] in names)
 
     def same_lines(self, file: str) -> dict[int, int]:
         """Return the head's line for every line of the base that both have, in order."""

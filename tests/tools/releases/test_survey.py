@@ -3,7 +3,7 @@
 import pytest
 
 from tools.releases.survey import tabulate_coverage
-from tools.report.tables import markdown_table
+from tools.report.markdown import markdown_table
 from tools.sides.results import SideResults
 from traces.schema.model import SCHEMA, Call, Outcome, Recording, ScenarioRecord, Trace
 

@@ -8,8 +8,8 @@ import msgspec
 from tools.mutation.campaign.neutral_driver import FalseAlarmReport
 from tools.mutation.report.statistics import VERDICTS, MutationStatistics, OperatorScore
 from tools.mutation.trace_fields import SECTIONS
+from tools.report.markdown import markdown_table
 from tools.report.phrases import pluralise
-from tools.report.tables import markdown_table
 
 
 class MutationReportFormat(StrEnum):

@@ -78,9 +78,8 @@ class Attribution:
                     by_subject[subject] = self._give(found, by_subject.get(subject))
                     continue
                 if found.pool not in explained:
-                    explained[found.pool] = self._cause_of_pool(found.pool) or self._nearest(
-                        found, before=(DiffLayer.EVENTS, 0)
-                    )
+                    near = self._nearest(found, before=(DiffLayer.EVENTS, 0))
+                    explained[found.pool] = self._cause_of_pool(found.pool) or near
                 free = found.family is EventFamily.ORDER and found.edge not in carried
                 allowed = [EventFamily.ORDER] if free else [*EventFamily][: found.family + 1]
                 first = next((own[family] for family in allowed if family in own), None)
@@ -92,17 +91,13 @@ class Attribution:
     def assign_downstream(self, differences: Iterable[Difference]) -> None:
         """Assign what lies downstream of the events, most upstream first."""
         for found in sorted(differences, key=lambda one: one.rank):
-            cause = self._cause_of_pool(found.pool) or self._nearest(
-                found, before=(found.layer, found.position + 1)
-            )
-            self._give(found, cause)
+            rank = (found.layer, found.position + 1)
+            self._give(found, self._cause_of_pool(found.pool) or self._nearest(found, before=rank))
 
-    def assign_ending(
-        self, differences: Sequence[Difference], truncated: Sequence[Difference]
-    ) -> None:
+    def assign_ending(self, ending: Sequence[Difference], cut: Sequence[Difference]) -> None:
         """Assign calls that raise on one side only, the outcome, and what a side never came to."""
-        cause = self._cause_of_ending(differences)
-        for found in (*reversed(differences), *truncated):
+        cause = self._cause_of_ending(ending)
+        for found in (*reversed(ending), *cut):
             if cause is None:
                 cause = self._give(found, None)
             else:
@@ -181,10 +176,8 @@ class Attribution:
         origins = {found.head_call for found in differences if found.head_call}
         for label in sorted(origins, key=lambda label: (-self.pairing.head.depth(label), label)):
             call = self.pairing.head.call(label)
-            cause = self._touching({f"head {label}"}) or self.cause_index.by_enclosing_call(
-                base=None, head=call
-            )
-            if cause is not None:
+            above = self.cause_index.by_enclosing_call(base=None, head=call)
+            if cause := self._touching({f"head {label}"}) or above:
                 return cause
         rank = (DiffLayer.OUTCOME, 0)
         return self._nearest(differences[-1], before=rank) if differences else None

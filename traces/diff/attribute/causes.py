@@ -50,9 +50,7 @@ class CauseIndex:
         cause.calls |= side_labels(change.pair.base.call, change.pair.head.call)
         self.assign(change, cause)
 
-    def root(
-        self, change: ArgumentChange, *, location: Location | None, position: int
-    ) -> Difference:
+    def root(self, change: ArgumentChange, location: Location | None, position: int) -> Difference:
         """Make a difference a cause, or count it with the one that has the same line."""
         caller = change.pair.head.caller
         key = (change.kind, change.parameter, location, change.pair.head.callee, caller)
@@ -232,8 +230,8 @@ class CauseFinder:
             explained.add_consequences([self._difference(change)])
             self.cause_index.assign(change, explained)
             return explained
-        location, position = self.locations.of_argument(change), self._position(change.pair)
-        return self.cause_index.root(change, location=location, position=position)
+        location = self.locations.of_argument(change)
+        return self.cause_index.root(change, location, self._position(change.pair))
 
     def _is_deferred(self, change: ArgumentChange) -> bool:
         """Return whether an operation's argument may have been decided by the events before it."""
@@ -310,7 +308,7 @@ class CauseFinder:
 
     def _difference(self, change: ArgumentChange) -> Difference:
         layer = self._layer(change.pair.head, self.pairing.head)
-        return Difference.of_argument(change, position=self._position(change.pair), layer=layer)
+        return Difference.of_argument(change, self._position(change.pair), layer)
 
     def _position(self, pair: CallPair) -> int:
         return 2 * self.pairing.head.positions[pair.head.call] + 1
@@ -328,11 +326,8 @@ def _first(causes: Mapping[str, Difference], labels: Iterable[str]) -> Differenc
     return next((causes[label] for label in labels if label in causes), None)
 
 
-def _values_swapped(
-    change: ArgumentChange, other: ArgumentChange, references: ReferenceMap
-) -> bool:
-    """Return whether two arguments got each other's values."""
-    both = ((change.before, other.after), (other.before, change.after))
+def _values_swapped(one: ArgumentChange, other: ArgumentChange, references: ReferenceMap) -> bool:
+    both = ((one.before, other.after), (other.before, one.after))
     return all(same_value(before, after, references) for before, after in both)
 
 
@@ -340,8 +335,5 @@ def _swapped_with(
     change: ArgumentChange, changes: Iterable[ArgumentChange], references: ReferenceMap
 ) -> ArgumentChange | None:
     """Return the argument of the same call that got this one's value and gave it its own."""
-    for other in changes:
-        values = change.value_only and other.value_only
-        if other is not change and values and _values_swapped(change, other, references):
-            return other
-    return None
+    others = (one for one in changes if one is not change and one.value_only and change.value_only)
+    return next((one for one in others if _values_swapped(change, one, references)), None)

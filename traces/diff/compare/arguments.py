@@ -120,9 +120,7 @@ class _CallComparison:
         )
 
     def _one_sided(self, name: str, found: Argument, *, in_head: bool) -> ArgumentChange | None:
-        call, side = (
-            (self.pair.head, self.pairing.head) if in_head else (self.pair.base, self.pairing.base)
-        )
+        call = self.pair.head if in_head else self.pair.base
         if (self.base_error if in_head else self.head_error) is not None and not found.given:
             return None
         before, after = (None, found.value) if in_head else (found.value, None)
@@ -130,6 +128,7 @@ class _CallComparison:
             kind = Kind.ARGUMENT_ADDED if in_head else Kind.ARGUMENT_DROPPED
             return self._made(kind, name, before, after)
         kind = Kind.PARAMETER_ADDED if in_head else Kind.PARAMETER_REMOVED
+        side = self.pairing.side(in_head=in_head)
         effective = found.given and not side.is_default(call.callee, name, found.value)
         return self._made(kind, name, before, after, effective=effective)
 

@@ -59,21 +59,19 @@ def unmatched_calls(pairing: CallPairing) -> list[UnmatchedCall]:
     return sorted(found, key=lambda unmatched: unmatched.position)
 
 
-def group_calls(
-    pairing: CallPairing, unmatched: Sequence[UnmatchedCall]
-) -> list[list[UnmatchedCall]]:
+def group_calls(pairing: CallPairing, calls: Sequence[UnmatchedCall]) -> list[list[UnmatchedCall]]:
     """Group nested calls, calls that get each other's objects, and replacements.
 
     What was added or removed together is one difference.
     """
     sides: dict[str, set[bool]] = {}
-    for one in unmatched:
+    for one in calls:
         sides.setdefault(_replacement_slot(one), set()).add(one.removed)
     replaced = {slot for slot, both in sides.items() if slot and len(both) > 1}
     sets = _DisjointSets()
     keyed = [
         (one, [*_shared_keys(pairing, one), *({_replacement_slot(one)} & replaced)])
-        for one in unmatched
+        for one in calls
     ]
     for _, keys in keyed:
         sets.join(keys)
