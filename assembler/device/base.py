@@ -147,7 +147,7 @@ class Device(ABC):
 
     @abstractmethod
     def launch(
-        self, operation: Callable[[], None], *, label: str, reads: Accesses, writes: Accesses
+        self, operation: Callable[[], object], *, label: str, reads: Accesses, writes: Accesses
     ) -> None:
         """Enqueue ``operation`` on the current stream.
 

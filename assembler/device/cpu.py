@@ -111,7 +111,7 @@ class CpuDevice(Device):
 
     @override
     def launch(
-        self, operation: Callable[[], None], *, label: str, reads: Accesses, writes: Accesses
+        self, operation: Callable[[], object], *, label: str, reads: Accesses, writes: Accesses
     ) -> None:
         del label, reads, writes
         operation()

@@ -168,7 +168,7 @@ class CudaDevice(Device):
 
     @override
     def launch(
-        self, operation: Callable[[], None], *, label: str, reads: Accesses, writes: Accesses
+        self, operation: Callable[[], object], *, label: str, reads: Accesses, writes: Accesses
     ) -> None:
         del label
         operation()

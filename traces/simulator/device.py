@@ -137,7 +137,7 @@ class SimDevice(Device):
 
     @override
     def launch(
-        self, operation: Callable[[], None], *, label: str, reads: Accesses, writes: Accesses
+        self, operation: Callable[[], object], *, label: str, reads: Accesses, writes: Accesses
     ) -> None:
         with self._calls:
             # cudaMemcpyAsync stages pageable memory through a pinned buffer: the host has read the

@@ -37,9 +37,6 @@ class _MemoryBlock:
 class SimulatedMemory:
     """The storages that the device allocated or met.
 
-    Args:
-        capacity_bytes: of device memory; None for no limit.
-
     Attributes:
         allocation_count: allocations requested so far, device and host, failed ones included.
     """

@@ -38,14 +38,13 @@ class EventMark:
     Attributes:
         queue: of the stream it was recorded on.
         clock: steps that happened before it.
-        is_done: whether the work before it is done.
         query_num: queries so far that found the work unfinished.
     """
 
     queue: "StreamQueue"
     clock: VectorClock
-    is_done: bool
-    query_num: int
+    is_done: bool = False
+    query_num: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -91,17 +90,10 @@ class StreamQueue:
         return QueuePosition(queue=self, clock=dict(self.timeline.clock), item_num=self.pushed_num)
 
     @property
-    def is_empty(self) -> bool:
-        """Whether everything launched so far is done."""
-        return not self.items
-
-    @property
     def is_ready(self) -> bool:
         """Whether the oldest item can run now."""
-        if not self.items:
-            return False
-        head = self.items[0]
-        return not isinstance(head, EventWait) or head.mark.is_done
+        head = self.items[0] if self.items else None
+        return head is not None and (not isinstance(head, EventWait) or head.mark.is_done)
 
     def needed(self) -> "StreamQueue | None":
         """Return the queue that must run next for this one to make progress; None without one."""
@@ -115,13 +107,7 @@ class StreamQueue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuePosition:
-    """The end of the work that was launched on a stream up to some point.
-
-    Attributes:
-        queue: of the stream.
-        clock: steps that have happened by then.
-        item_num: items up to that point.
-    """
+    """The end of the work that was launched on a stream up to some point, the clock by then."""
 
     queue: StreamQueue
     clock: VectorClock
@@ -172,30 +158,18 @@ class QueueExecutor:
             self._do_next(ready[chosen])
 
     def blocked_until(self, is_over: Callable[[], bool], *, queue: StreamQueue | None) -> None:
-        """Run items until ``is_over``.
-
-        Args:
-            is_over: returns true when the wait is over.
-            queue: the queue waited for; None when that is unknown.
+        """Run items until ``is_over``; ``queue`` is the one waited for, None when it is unknown.
 
         Raises:
             DeadlockError: no item can run any more.
         """
         while not is_over():
             if not self.force(queue):
-                raise DeadlockError(
-                    "host",
-                    "awaited work must be able to finish",
-                    expected="a stream that can continue",
-                    got="none",
-                )
+                rule, expected = "awaited work must be able to finish", "a stream that can continue"
+                raise DeadlockError("host", rule, expected=expected, got="none")
 
     def force(self, queue: StreamQueue | None) -> bool:
-        """Run one item; return whether any could run.
-
-        Args:
-            queue: the queue waited for; None when that is unknown.
-        """
+        """Run one item for the queue waited for, if known; return whether any could run."""
         ready = self._ready()
         if not ready:
             return False
@@ -225,7 +199,7 @@ class QueueExecutor:
     def _is_in_use(self, queue: StreamQueue) -> bool:
         owner = self._owners[queue.ordinal]
         # A stream may be destroyed with work pending, as in CUDA: the work still runs.
-        if owner() is not None or not queue.is_empty:
+        if owner() is not None or queue.items:
             return True
         del self._owners[queue.ordinal]
         return False

@@ -55,9 +55,6 @@ class Schedule:
     The decisions depend on the seed, the policy and the calls, and on nothing else. Use a schedule
     for one device only.
 
-    Attributes:
-        seed: of the random numbers.
-        policy: how to decide.
     """
 
     def __init__(self, *, seed: int, policy: SchedulePolicy) -> None:
@@ -67,30 +64,22 @@ class Schedule:
         self._log: list[tuple[str, int]] = []
 
     def offer(self, ready: Sequence[int]) -> int | None:
-        """Return which of the ready streams may do one operation, or None to wait.
-
-        Args:
-            ready: ordinals in ascending order, at least one.
-        """
+        """Return which ``ready`` stream, in ascending order, may do one operation, or None."""
         return self._log_stream(self._choose_optional(ready))
 
     def force(self, ready: Sequence[int], *, needed: int | None) -> int:
-        """Return which of the ready streams does one operation while the host is blocked.
+        """Return which of the ``ready`` streams does one operation while the host is blocked.
 
-        Args:
-            ready: ordinals in ascending order, at least one.
-            needed: the ready stream whose operation the host is waiting for; None when unknown.
+        The host waits for an operation of the stream ``needed``, None when that is unknown.
         """
         chosen = self._log_stream(self._choose_required(ready, needed))
         assert chosen is not None, "a blocked host makes something happen"
         return chosen
 
     def choose_thread(self, runnable: Sequence[int], *, current: int) -> int:
-        """Return which host thread goes next.
+        """Return which of the ``runnable`` host threads, in ascending order, goes next.
 
-        Args:
-            runnable: numbers in ascending order of the threads to choose from, at least one.
-            current: the thread that went last; not among them when it has to wait.
+        The thread ``current`` went last; it is not among them when it has to wait.
         """
         if len(runnable) == 1:
             return runnable[0]

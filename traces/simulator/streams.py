@@ -20,13 +20,7 @@ from traces.simulator.vector_clocks import TimelineRegistry, VectorClock
 
 
 class StreamOrder:
-    """The happens-before edges of one simulated device.
-
-    Args:
-        calls: serialises the calls of host threads.
-        execution: queued work.
-        timelines: clocks of streams and host threads.
-    """
+    """The happens-before edges of one simulated device."""
 
     def __init__(
         self, *, calls: DeviceCallLock, execution: QueueExecutor, timelines: TimelineRegistry
@@ -39,9 +33,7 @@ class StreamOrder:
         """Let ``event`` mark the work of a stream so far."""
         with self._calls:
             # A second recording replaces the mark; waits enqueued before keep the first one.
-            event.mark = EventMark(
-                queue=queue, clock=self.advance(queue), is_done=False, query_num=0
-            )
+            event.mark = EventMark(queue=queue, clock=self.advance(queue))
             self._push(queue, event.mark)
 
     def enqueue_wait(self, queue: StreamQueue, event: "SimEvent") -> None:
@@ -133,10 +125,7 @@ class StreamOrder:
 class SimStream(Stream):
     """A stream of a simulated device; it waits for other streams through events only.
 
-    Args:
-        name: role of the stream.
-        order: of the device; tells its streams from those of others.
-        queue: the stream's work.
+    Its ``order`` tells a device's streams from those of others.
     """
 
     def __init__(self, *, name: str, order: StreamOrder, queue: StreamQueue) -> None:
@@ -161,10 +150,6 @@ class SimStream(Stream):
 
 class SimEvent(Event):
     """An event of a simulated device.
-
-    Args:
-        name: what the event marks.
-        order: of the device whose streams can record it.
 
     Attributes:
         mark: the latest recording; None before the first.

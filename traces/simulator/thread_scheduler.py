@@ -65,12 +65,6 @@ class SimulatedThreadScheduler(ThreadScheduler):
 
     Threads switch at calls of the device and of flags and queues: before each of them, and where
     they wait. Host code between two calls is never interrupted.
-
-    Args:
-        calls: lock around the calls of the device.
-        execution: queued work of the device.
-        timelines: clocks of the device.
-        schedule: chooses the next thread.
     """
 
     def __init__(

@@ -19,7 +19,6 @@ class RowBuffer:
     """The rows of one plane of one layer.
 
     Attributes:
-        pool: whose rows they are: ``KV``.
         plane: their kind: ``kv``.
         label: ``KV.kv[2]``; seeds the content.
         layer: stage-local id of the layer.
@@ -35,11 +34,7 @@ class RowBuffer:
     slots_per_row: int
 
     def rows_of(self, slots: torch.Tensor) -> torch.Tensor:
-        """Return the row numbers of ``slots`` in their order, int64 on the host.
-
-        Args:
-            slots: whole groups of ``slots_per_row``, each starting at a row boundary.
-        """
+        """Return the row numbers of ``slots``, whole rows in order: int64 on the host."""
         return slots.cpu()[:: self.slots_per_row] // self.slots_per_row
 
 
@@ -59,22 +54,19 @@ def row_bytes(tensor: torch.Tensor) -> torch.Tensor:
 
 def overwrite(tensor: torch.Tensor, content: torch.Tensor) -> None:
     """Give ``tensor`` the bytes of ``content``: uint8 ``(rows, bytes of a row)`` on the host."""
-    typed = content.contiguous().view(-1).view(tensor.dtype).reshape(tensor.shape)
-    tensor.copy_(typed)
+    tensor.copy_(content.contiguous().view(-1).view(tensor.dtype).reshape(tensor.shape))
 
 
 def poison(buffers: Iterable[torch.Tensor], label: str) -> None:
     """Overwrite whole buffers with bytes that no scenario ever writes as content."""
     for number, tensor in enumerate(buffers):
-        size = tensor.numel() * tensor.element_size()
-        overwrite(tensor, pattern(f"{label}/{number}", (1, size)))
+        overwrite(tensor, pattern(f"{label}/{number}", (1, tensor.nbytes)))
 
 
 def row_content(buffer: RowBuffer, slots: torch.Tensor, *, author: str) -> torch.Tensor:
     """Return what ``author`` writes for the rows of ``slots``: uint8 ``(rows, bytes of a row)``."""
-    row_num = len(buffer.rows_of(slots))
-    bytes_of_row = buffer.tensor[0].numel() * buffer.tensor.element_size()
-    return pattern(f"{author}/{buffer.label}", (row_num, bytes_of_row))
+    shape = (len(buffer.rows_of(slots)), buffer.tensor[0].nbytes)
+    return pattern(f"{author}/{buffer.label}", shape)
 
 
 def slots_of_rows(buffer: RowBuffer, rows: torch.Tensor) -> torch.Tensor:

@@ -15,10 +15,8 @@ def covering_rows(
 ) -> list[Row]:
     """Return rows that contain every possible pair of axis values.
 
-    Args:
-        axes: values by axis, in the order in which they are preferred.
-        constraints: conditions of ``covertable``, see :func:`implies`.
-        presets: rows, some perhaps without all axes, that the array starts from.
+    The values of an axis are in the order in which they are preferred; ``presets`` are rows that
+    the array starts from, some perhaps without all axes. For constraints see :func:`implies`.
     """
     # Imported late: a worker that is handed a scenario needs no covering array.
     import covertable
@@ -47,10 +45,8 @@ def scenarios_by_name(
     Raises:
         ValueError: two scenarios have one name.
     """
-    order = list(builders)
-    scenarios = sorted(
-        (make(**row) for row in rows), key=lambda s: (order.index(s.builder), s.name)
-    )
+    order, made = list(builders), [make(**row) for row in rows]
+    scenarios = sorted(made, key=lambda one: (order.index(one.builder), one.name))
     named = {scenario.name: scenario for scenario in scenarios}
     if len(named) != len(scenarios):
         expected, got = len(scenarios), len(named)

@@ -4,7 +4,7 @@ import os
 import pickle
 import signal
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from traces.targets.common.errors import ForkError
 
@@ -32,8 +32,7 @@ def run_in_fork(work: Callable[[], _Found]) -> _Found:
     _, status = os.waitpid(child, 0)
     if not sent:
         raise ForkError(f"copy: must answer; expected a result, got {_ending(status)}")
-    answer: tuple[bool, Any] = pickle.loads(sent)
-    is_result, value = answer
+    is_result, value = pickle.loads(sent)
     if not is_result:
         raise value
     found: _Found = value

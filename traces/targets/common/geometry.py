@@ -10,8 +10,6 @@ class RankGeometry:
     """Sizes of one scenario's pools on one rank.
 
     Attributes:
-        model: published dimensions.
-        page_size: tokens a page.
         size: device slots of the (full) KV pool.
         start_layer: first global layer id of the stage.
         kv_heads: KV heads of this rank.

@@ -18,7 +18,6 @@ class BufferPlace:
     """A buffer of a device pool.
 
     Attributes:
-        pool: ``KV``.
         buffer: attribute path in the pool without the number of the layer: ``kv_buffer``.
         layer: index in the pool; None where the buffer holds all layers.
     """

@@ -54,8 +54,6 @@ class ModelShape:
     """Published dimensions of one model, cut to a few layers.
 
     Attributes:
-        family: pools it needs.
-        attention: rows of its attention layers.
         full_layers: stage-local ids of the full attention layers.
         swa_layers: stage-local ids of the sliding-window layers.
         state_layers: stage-local ids of the layers with per-request state.

@@ -14,13 +14,7 @@ _ROW_AXES = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotDomain:
-    """A set of slots that pools share: those of the full KV, of the window, of the states.
-
-    Attributes:
-        name: of the pool that allocates them: ``KV``, ``SWA``, ``MAMBA``.
-        slot_num: number of slots.
-        page_size: slots that are allocated together.
-    """
+    """A set of slots that pools share, by the pool that allocates them: KV, SWA, MAMBA."""
 
     name: str
     slot_num: int
@@ -29,14 +23,7 @@ class SlotDomain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plane:
-    """One kind of row of one pool.
-
-    Attributes:
-        pool: whose rows they are: ``KV``.
-        plane: their kind: ``kv_buffer``.
-        domain: slots that number the rows.
-        layers: rows layer by layer.
-    """
+    """One kind of row (``kv_buffer``) of one pool, numbered by the slots of ``domain``."""
 
     pool: str
     plane: str
@@ -54,14 +41,9 @@ def planes_of(
 ) -> Iterator[Plane]:
     """Yield the planes of a pool whose rows the slots of ``domain`` number.
 
-    Memory without a row for every slot (tables, scratch, rings of their own) is left out.
-
-    Args:
-        owner: name of the pool: ``KV``.
-        pool: the device pool.
-        domain: the slots.
-        host: the host pool that mirrors it, None without one.
-        taken: addresses of buffers that belong to other pools; those of yielded planes are added.
+    Memory without a row for every slot (tables, scratch, rings of their own) is left out, and so
+    are the buffers of other pools, whose addresses are in ``taken``; those of yielded planes are
+    added. ``host`` is the host pool that mirrors the pool, None without one.
     """
     groups: dict[str, list[PoolBuffer]] = {}
     for buffer in buffers_of(pool):
@@ -77,12 +59,11 @@ def planes_of(
 def _plane(
     owner: str, buffers: Sequence[PoolBuffer], domain: SlotDomain, host: object
 ) -> Iterator[Plane] | None:
-    first = buffers[0]
+    first, tensors = buffers[0], [buffer.tensor for buffer in buffers]
     flat = _slots_per_row(first.tensor, axis=0, domain=domain)
     if flat is None:
-        flat = _slots_per_mirrored_row([buffer.tensor for buffer in buffers], domain, host)
+        flat = _slots_per_mirrored_row(tensors, domain, host)
     if flat is not None:
-        tensors = [buffer.tensor for buffer in buffers]
         return iter([_layers(owner, first.attribute, tensors, domain, flat)])
     stacked = _slots_per_row(first.tensor, axis=1, domain=domain)
     if stacked is None:
@@ -140,9 +121,8 @@ def _slots_per_mirrored_row(
     first = layers[0]
     if not isinstance(slot_num, int) or first.dim() < _ROW_AXES or not first.is_contiguous():
         return None
-    held = sum(
-        buffer.tensor.numel() for buffer in buffers_of(host) if _is_mirror(buffer.tensor, first)
-    )
+    tensors = [buffer.tensor for buffer in buffers_of(host)]
+    held = sum(tensor.numel() for tensor in tensors if _is_mirror(tensor, first))
     row_num, rest = divmod(held, first[0].numel() * len(layers))
     if row_num == 0 or rest or slot_num % row_num:
         return None

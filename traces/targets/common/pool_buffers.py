@@ -1,7 +1,7 @@
 """Buffers of a pool, found by walking its attributes; no pool class is named."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,6 @@ class PoolBuffer:
     """One piece of memory that a pool owns.
 
     Attributes:
-        pool: the pool.
         name: attribute path in the pool: ``kv_buffer[2]``, ``mamba_cache.temporal``.
         tensor: its largest view.
     """
@@ -42,10 +41,7 @@ def buffers_of(pool: object, *, apart: tuple[type, ...] = ()) -> Iterator[PoolBu
     """Yield every piece of memory that can be reached from a pool, each once, in order of names.
 
     Tables of numbers and pointers, free lists and mappings, which have one axis, are no buffers.
-
-    Args:
-        pool: a pool.
-        apart: classes of things that it only refers to, and whose memory is their own.
+    Objects of the classes ``apart`` are only referred to: their memory is their own.
     """
     seen: dict[int, PoolBuffer] = {}
     found = _reachable(pool, "", depth=0, inside={id(pool)}, apart=apart)
@@ -76,12 +72,8 @@ def _reachable(
 ) -> Iterator[tuple[str, torch.Tensor]]:
     if isinstance(value, torch.Tensor):
         yield name, value
-    elif isinstance(value, list | tuple):
-        for number, item in enumerate(value):
-            place = f"{name}[{number}]"
-            yield from _reachable(item, place, depth=depth, inside=inside, apart=apart)
-    elif isinstance(value, dict):
-        for key, item in value.items():
+    elif isinstance(value, list | tuple | dict):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             if isinstance(key, str | int):
                 place = f"{name}[{key}]"
                 yield from _reachable(item, place, depth=depth, inside=inside, apart=apart)
@@ -93,11 +85,10 @@ def _reachable(
                 yield from _reachable(item, place, depth=depth + 1, inside=within, apart=apart)
 
 
-def _attributes(value: object) -> Iterator[tuple[str, Any]]:
-    own = dict(getattr(value, "__dict__", {}))
-    for key in getattr(type(value), "__struct_fields__", ()):
-        own[key] = getattr(value, key)
-    yield from own.items()
+def _attributes(value: object) -> Iterable[tuple[str, Any]]:
+    fields = getattr(type(value), "__struct_fields__", ())
+    struct = {key: getattr(value, key) for key in fields}
+    return {**getattr(value, "__dict__", {}), **struct}.items()
 
 
 def _is_own(value: object) -> bool:

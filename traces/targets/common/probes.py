@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from types import FunctionType
 
 from assembler.device.base import Device, Event, Stream
-from traces.recording.encode import Encoder, Plain
+from traces.recording.encode import Encoder
 from traces.recording.probes import (
     CallProbe,
     EventProbe,
@@ -33,22 +33,9 @@ def method_probe(
 
 def register_device_types(encoder: Encoder) -> None:
     """Register devices, streams and events: by role or name, never by address."""
-
-    def event(value: Event, where: str) -> Plain:
-        del where
-        return {"event": encoder.label(value, value.name)}
-
-    def stream(value: Stream, where: str) -> Plain:
-        del where
-        return {"stream": value.name}
-
-    def device(value: Device, where: str) -> Plain:
-        del value, where
-        return {"device": "accelerator"}
-
-    encoder.register(Device, device)
-    encoder.register(Stream, stream)
-    encoder.register(Event, event)
+    encoder.register(Device, lambda _value, _where: {"device": "accelerator"})
+    encoder.register(Stream, lambda value, _: {"stream": value.name})
+    encoder.register(Event, lambda value, _: {"event": encoder.label(value, value.name)})
 
 
 def stream_probes() -> list[EventProbe]:
@@ -68,24 +55,20 @@ def stream_probes() -> list[EventProbe]:
     return probes
 
 
-def _event_recorded(values: Values, result: object) -> EventRecordObservation:
-    del result
+def _event_recorded(values: Values, _: object) -> EventRecordObservation:
     event: Event = values["self"]
     return EventRecordObservation(event=event, name=event.name, stream=values["stream"].name)
 
 
-def _host_wait(values: Values, result: object) -> EventWaitObservation:
-    del result
+def _host_wait(values: Values, _: object) -> EventWaitObservation:
     event: Event = values["self"]
     return EventWaitObservation(event=event, name=event.name, stream="host")
 
 
-def _stream_wait(values: Values, result: object) -> EventWaitObservation:
-    del result
+def _stream_wait(values: Values, _: object) -> EventWaitObservation:
     event: Event = values["event"]
     return EventWaitObservation(event=event, name=event.name, stream=values["self"].name)
 
 
-def _host_wait_for_stream(values: Values, result: object) -> EventWaitObservation:
-    del result
+def _host_wait_for_stream(values: Values, _: object) -> EventWaitObservation:
     return EventWaitObservation(event=None, name=values["self"].name, stream="host")

@@ -29,10 +29,7 @@ class RoundTripComparison:
     ) -> None:
         """Compare every row that was not ``loaded`` with its bytes ``before`` the load.
 
-        Args:
-            buffer: rows of one plane of one layer; the device is idle.
-            before: the bytes of all rows.
-            loaded: numbers, or a mask, of rows that may have changed.
+        The device is idle; ``loaded`` holds numbers, or a mask, of rows that may have changed.
         """
         is_changed = (row_bytes(buffer.tensor) != before).any(dim=1)
         for rows in loaded:

@@ -23,7 +23,7 @@ class DeviceLauncher(Protocol):
         """Return an index tensor in device memory."""
 
     def launch(
-        self, operation: Callable[[], None], *, label: str, reads: Accesses, writes: Accesses
+        self, operation: Callable[[], object], *, label: str, reads: Accesses, writes: Accesses
     ) -> None:
         """Enqueue an operation on the current stream."""
 
@@ -31,18 +31,14 @@ class DeviceLauncher(Protocol):
 def launch_write(
     device: DeviceLauncher, buffer: RowBuffer, slots: torch.Tensor, content: torch.Tensor
 ) -> None:
-    """Launch writing ``content`` into the rows of ``slots``.
+    """Launch writing ``content``, ``(row_num, bytes of a row) uint8`` on the host, into rows.
 
-    Args:
-        device: where the buffer lives.
-        buffer: whose rows are written.
-        slots: ``(slot_num,) int64``, whole rows.
-        content: ``(row_num, bytes of a row) uint8`` on the host.
+    ``slots`` are ``(slot_num,) int64``, whole rows.
     """
     rows = device.to_device(buffer.rows_of(slots))
     table, source = _table(buffer.tensor), content.to(device.torch_device)
     device.launch(
-        lambda: _store_rows(table, rows, source),
+        lambda: table.index_copy_(0, rows, source),
         label=_label(f"attention writes {buffer.label}", buffer),
         reads=(),
         writes=(row_access(table, lambda: rows),),
@@ -52,29 +48,21 @@ def launch_write(
 def launch_read(
     device: DeviceLauncher, buffer: RowBuffer, slots: torch.Tensor, *, accessor: str = ""
 ) -> torch.Tensor:
-    """Launch reading the rows of ``slots``.
+    """Launch reading the rows of ``slots``, ``(slot_num,) int64``, whole rows.
 
-    Args:
-        device: where the buffer lives.
-        buffer: whose rows are read.
-        slots: ``(slot_num,) int64``, whole rows.
-        accessor: method of the pool that handed the buffer out; empty for none.
+    ``accessor`` is the method of the pool that handed the buffer out; empty for none.
 
     Returns:
         ``(row_num, bytes of a row) uint8`` on the device; valid once the host synchronised.
     """
     rows = device.to_device(buffer.rows_of(slots))
-    table = _table(buffer.tensor)
+    table, by = _table(buffer.tensor), f" by {accessor}" if accessor else ""
     served = torch.zeros(
         (rows.numel(), table.shape[1]), dtype=torch.uint8, device=device.torch_device
     )
     device.launch(
-        lambda: _load_rows(table, rows, served),
-        label=_label(
-            f"attention reads {buffer.label}" + (f" by {accessor}" if accessor else ""),
-            buffer,
-            accessor=accessor,
-        ),
+        lambda: served.copy_(table.index_select(0, rows)),
+        label=_label(f"attention reads {buffer.label}{by}", buffer, accessor=accessor),
         reads=(row_access(table, lambda: rows),),
         writes=(),
     )
@@ -84,14 +72,6 @@ def launch_read(
 def _label(text: str, buffer: RowBuffer, *, accessor: str = "") -> OperationLabel:
     place = BufferPlace(pool=buffer.pool, buffer=buffer.plane, layer=buffer.layer)
     return OperationLabel(text, operation=ATTENTION, place=place, accessor=accessor)
-
-
-def _store_rows(table: torch.Tensor, rows: torch.Tensor, source: torch.Tensor) -> None:
-    table.index_copy_(0, rows, source)
-
-
-def _load_rows(table: torch.Tensor, rows: torch.Tensor, served: torch.Tensor) -> None:
-    served.copy_(table.index_select(0, rows))
 
 
 def _table(tensor: torch.Tensor) -> torch.Tensor:

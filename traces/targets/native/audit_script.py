@@ -5,6 +5,7 @@ for each kind of row, and memory that is not listed (a private attribute, a buff
 written, poisoned and compared as well, wherever it has a row for every slot.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -16,12 +17,7 @@ from assembler.device import tensor_access
 from traces.schema.model import RoundTrip
 from traces.targets.common.content import poison
 from traces.targets.common.planes import SlotDomain, planes_of
-from traces.targets.native.round_trip import (
-    BytesByPool,
-    ServedNode,
-    WrittenNode,
-    compare_round_trips,
-)
+from traces.targets.native.round_trip import BytesByPool, ServedNode, compare_round_trips
 from traces.targets.native.rows import ComponentRows
 from traces.targets.native.scenarios import NativeScenario
 from traces.targets.native.script import NativeScript
@@ -96,9 +92,6 @@ def _select_buffers(snapshot: BytesByPool, name: PoolName, numbers: Sequence[int
 
 
 def _select_served(one: ServedNode, name: PoolName, numbers: Sequence[int]) -> ServedNode:
-    written = WrittenNode(
-        node=one.written.node,
-        slots=one.written.slots,
-        content=_select_buffers(one.written.content, name, numbers),
-    )
+    content = _select_buffers(one.written.content, name, numbers)
+    written = dataclasses.replace(one.written, content=content)
     return ServedNode(written=written, content=_select_buffers(one.content, name, numbers))

@@ -19,15 +19,8 @@ if TYPE_CHECKING:
     from assembler.device_pools.base import TokenKVPool
 
 AXES_OF_A_ROW = (
-    "builder",
-    "layout",
-    "io_backend",
-    "write_policy",
-    "page_size",
-    "sizing",
-    "storage_backend",
-    "groups",
-    "draft",
+    *("builder", "layout", "io_backend", "write_policy", "page_size"),
+    *("sizing", "storage_backend", "groups", "draft"),
 )
 
 
@@ -49,8 +42,6 @@ class FamilyTraits:
 
     Attributes:
         draft: family of the draft model's pool; None where scenarios have no draft.
-        layouts: host layouts.
-        page_sizes: tokens a page.
         is_sharded: whether row shapes are those of one of several ranks.
     """
 
@@ -66,8 +57,6 @@ class FamilyEntry:
 
     Attributes:
         model_name: key of the model.
-        model: published dimensions.
-        traits: axis values that its pools can have.
         rows: values of ``AXES_OF_A_ROW`` for each of its scenarios.
         make_pool: builds its device pool.
     """

@@ -11,13 +11,7 @@ from traces.targets.native.round_trip import BuffersByPool, ServedNode, WrittenN
 
 
 class ForwardPass:
-    """Reads the rows of some nodes, layer by layer, on the current stream.
-
-    Args:
-        device: where the buffers live.
-        rows: their rows by pool.
-        nodes: whose rows are read, from the slots that ``node.device`` says now.
-    """
+    """Reads the rows of some nodes, layer by layer, from the slots that they have by then."""
 
     def __init__(
         self, *, device: Device, rows: BuffersByPool, nodes: Sequence[WrittenNode]

@@ -21,7 +21,6 @@ class WrittenNode:
     """A cache node and the bytes that were written for it.
 
     Attributes:
-        node: the node in the cache.
         slots: device slots of the full KV that the bytes were written to.
         content: by pool, the rows of each of its buffers in order of tokens.
     """
@@ -40,12 +39,7 @@ def read_bytes_by_pool(rows: BuffersByPool) -> BytesByPool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedNode:
-    """A loaded node and the bytes that a forward pass read for it.
-
-    Attributes:
-        written: the node and the bytes written for it.
-        content: by pool, the rows of each of its buffers in order of tokens.
-    """
+    """A loaded node and the bytes that a forward pass read for it, as those written."""
 
     written: WrittenNode
     content: BytesByPool
@@ -56,24 +50,17 @@ def compare_round_trips(
 ) -> Iterator[RoundTrip]:
     """Compare every row served with what was written, and every other row with ``before``.
 
-    Args:
-        step: the step to report.
-        rows: device buffers by pool; the device must be idle.
-        before: their bytes before the load.
-        served: bytes read of the nodes that were loaded.
+    The device must be idle; ``before`` are the bytes of all ``rows`` before the load, ``served``
+    those that were read of the loaded nodes.
     """
     for name, buffers in rows.items():
         comparison = RoundTripComparison()
         for number, (buffer, old) in enumerate(zip(buffers, before[name], strict=True)):
             loaded = []
-            for node in served:
-                own = buffer.rows_of(node.written.node.device[buffer.component])
-                comparison.compare_rows(
-                    buffer,
-                    own,
-                    served=node.content[name][number].cpu(),
-                    written=node.written.content[name][number],
-                )
+            for one in served:
+                got, written = one.content[name][number], one.written.content[name][number]
+                own = buffer.rows_of(one.written.node.device[buffer.component])
+                comparison.compare_rows(buffer, own, served=got.cpu(), written=written)
                 loaded.append(own)
             comparison.compare_rest(buffer, old, loaded=loaded)
         yield comparison.record(step=step, pool=name.name, plane="")

@@ -33,11 +33,7 @@ def run_scenario(
 
     An exception of the code under guard is part of the recording (its outcome), not raised here.
 
-    Args:
-        scenario: configuration to run.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``sim``, or ``sim:POLICY:SEED`` for a
-            schedule.
-        on_script: called with the script before its first step.
+    For the device see :func:`open_device`; ``on_script`` is called before the first step.
 
     Raises:
         RecorderError: something could not be recorded.

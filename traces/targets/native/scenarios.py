@@ -118,7 +118,6 @@ class NativeScenario(Scenario):
     """One named configuration that this repository's builders assemble.
 
     Attributes:
-        storage_backend: name handed to the controller, or None.
         draft: whether a speculative draft pool is mirrored as well.
     """
 
@@ -158,11 +157,7 @@ class RefusalScenario(NativeScenario):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScatteredScenario(NativeScenario):
-    """A scenario whose free slots have gaps, are reversed and single, and that reads after a reset.
-
-    Attributes:
-        slots: order of the free slots, ``scattered``.
-    """
+    """A scenario whose free slots are ``scattered``, and that reads after a reset."""
 
     slots: str
 
@@ -223,10 +218,6 @@ def scattered_scenarios() -> list[ScatteredScenario]:
 
 def scenario_of_config(config: Mapping[str, Any], name: str) -> NativeScenario:
     """Return the scenario with the given axes, which need not be in the registry.
-
-    Args:
-        config: value of every axis.
-        name: subject of error messages.
 
     Raises:
         TraceFormatError: an axis is missing or surplus, or has a value that no table holds.

@@ -81,12 +81,8 @@ class NativeTarget:
     def view(self, pool: object) -> PoolView | None:
         """Return a description of how to read ``pool``; None when it is no pool."""
         if isinstance(pool, HostKVCache):
-            return PoolView(
-                side="host",
-                layout=str(pool.layout),
-                is_pinned=pool.device.is_pinned,
-                rows=host_rows,
-            )
+            layout, is_pinned = str(pool.layout), pool.device.is_pinned
+            return PoolView(side="host", layout=layout, is_pinned=is_pinned, rows=host_rows)
         if isinstance(pool, _device_pools()):
             return PoolView(side="device", layout="", is_pinned=lambda _: False, rows=device_rows)
         return None
@@ -94,13 +90,8 @@ class NativeTarget:
 
 def builders() -> tuple[str, ...]:
     """Return the names of all stack builders of ``assembler``, sorted."""
-    return tuple(
-        sorted(
-            name
-            for name in _builder_functions()
-            if name.startswith("attach_") or (name.startswith("build_") and name.endswith("_stack"))
-        )
-    )
+    names = sorted(_builder_functions())
+    return tuple(name for name in names if name.startswith("attach_") or name.endswith("_stack"))
 
 
 @cache
@@ -191,21 +182,15 @@ def _slot_probes() -> Iterator[Probe]:
     owners = tuple(
         cls for cls in _classes() if _is_within(cls, "allocators") or issubclass(cls, HostKVCache)
     )
-    for _, function in _methods(owners, "alloc"):
-        yield EventProbe(
-            function=function, family="alloc", nesting="innermost", observe=_allocation_observation
-        )
-    for _, function in _methods(owners, "free"):
-        yield EventProbe(
-            function=function, family="free", nesting="innermost", observe=_release_observation
-        )
+    for name, observe in (("alloc", _allocation_observation), ("free", _release_observation)):
+        for _, function in _methods(owners, name):
+            yield EventProbe(function=function, family=name, nesting="innermost", observe=observe)
 
 
 def _transfer_probe() -> Probe:
-    assert isinstance(engine.move, FunctionType)
-    return EventProbe(
-        function=engine.move, family="move", nesting="every", observe=_transfer_observation
-    )
+    move = engine.move
+    assert isinstance(move, FunctionType)
+    return EventProbe(function=move, family="move", nesting="every", observe=_transfer_observation)
 
 
 def _entry_pool_namings(values: Values) -> Iterator[PoolNaming]:
@@ -246,8 +231,7 @@ def _allocation_observation(values: Values, result: torch.Tensor | None) -> Allo
     return AllocationObservation(pool=_pool_of(allocator), need=need, slots=result)
 
 
-def _release_observation(values: Values, result: object) -> ReleaseObservation:
-    del result
+def _release_observation(values: Values, _: object) -> ReleaseObservation:
     allocator, slots = _allocator_and_argument(values)
     return ReleaseObservation(pool=_pool_of(allocator), slots=slots)
 
@@ -264,12 +248,10 @@ def _pool_of(allocator: Any) -> object:  # noqa: ANN401 - any class that allocat
 
 
 def _register_group_types(encoder: Encoder) -> None:
-    def local(value: LocalGroup, where: str) -> Plain:
-        del where
+    def local(value: LocalGroup, _: str) -> Plain:
         return {"group": value.tag, "ranks": list(value.ranks), "rank": value.rank()}
 
-    def distributed(value: Any, where: str) -> Plain:  # noqa: ANN401 - torch's own class
-        del where
+    def distributed(value: Any, _: str) -> Plain:  # noqa: ANN401 - torch's own class
         ranks = torch.distributed.get_process_group_ranks(value)
         label = encoder.label(value, "ProcessGroup")
         return {"group": label, "ranks": list(ranks), "rank": value.rank()}

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
-from assembler.device import Device, MemoryAccess
+from assembler.device import Accesses, Device
 
 
 class ScriptDevice:
@@ -33,12 +33,7 @@ class ScriptDevice:
             return self._device.to_device(indices)
 
     def launch(
-        self,
-        operation: Callable[[], None],
-        *,
-        label: str,
-        reads: tuple[MemoryAccess, ...],
-        writes: tuple[MemoryAccess, ...],
+        self, operation: Callable[[], object], *, label: str, reads: Accesses, writes: Accesses
     ) -> None:
         """Enqueue an operation on the current stream."""
 
