@@ -53,20 +53,9 @@ class ComponentAllocators:
         for component in components:
             del node.device[component]
 
-    def map_window(self, node: CacheNode) -> None:
-        """Map the last full slots of a node to its window slots, if it has a window part."""
+    def map_window(self, node: CacheNode, *, is_mapped: bool) -> None:
+        """Map the last full slots of a node to its window slots, or to none; nothing is freed."""
         if self._swa is not None and ComponentType.SWA in node.device:
-            window = node.device[ComponentType.SWA]
-            self._swa.set_full_to_swa_mapping(_last_full_slots(node, len(window)), window)
-
-    def unmap_window(self, node: CacheNode) -> None:
-        """Remove the window slots of a node from the map; they are not freed."""
-        if self._swa is not None and ComponentType.SWA in node.device:
-            window = node.device[ComponentType.SWA]
-            full = _last_full_slots(node, len(window))
-            self._swa.set_full_to_swa_mapping(full, torch.full_like(window, NO_SWA_SLOT))
-
-
-def _last_full_slots(node: CacheNode, token_num: int) -> torch.Tensor:
-    full = node.device[ComponentType.FULL]
-    return full[len(full) - token_num :]
+            full, window = node.device[ComponentType.FULL], node.device[ComponentType.SWA]
+            mapped = window if is_mapped else torch.full_like(window, NO_SWA_SLOT)
+            self._swa.set_full_to_swa_mapping(full[len(full) - len(window) :], mapped)

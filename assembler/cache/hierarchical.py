@@ -154,9 +154,8 @@ class HierarchicalCache:
             AssemblyError: the node is not locked.
         """
         if node.lock_ref == 0:
-            raise AssemblyError(
-                f"node {node.id}", "only a locked node is unlocked", expected="a lock", got="none"
-            )
+            rule = "only a locked node is unlocked"
+            raise AssemblyError(f"node {node.id}", rule, expected="a lock", got="none")
         node.lock_ref -= 1
 
     def write_backup(self, node: CacheNode) -> bool:
@@ -222,7 +221,7 @@ class HierarchicalCache:
         # readers must wait on the layer counter, and the lock keeps eviction away from both sides.
         node.device.update(loaded)
         self.ongoing_load_back[node.id] = (node, missing)
-        self._device_slots.map_window(node)
+        self._device_slots.map_window(node, is_mapped=True)
         return node.device[ComponentType.FULL]
 
     def ready_to_load(self) -> int:
@@ -311,9 +310,8 @@ class HierarchicalCache:
 
     def _adopted(self) -> tuple[HostPoolGroup, HybridCacheController]:
         if self._stack is None:
-            raise AssemblyError(
-                type(self).__name__, "must be attached first", expected="a stack", got="none"
-            )
+            rule = "must be attached first"
+            raise AssemblyError(type(self).__name__, rule, expected="a stack", got="none")
         return self._stack
 
     def _write(self, node: CacheNode) -> dict[ComponentType, torch.Tensor] | None:
@@ -392,7 +390,7 @@ class HierarchicalCache:
             if ComponentType.SWA in missing:
                 # Its window slots were freed with the load; a stale map would free them again
                 # together with the full slots.
-                self._device_slots.unmap_window(node)
+                self._device_slots.map_window(node, is_mapped=False)
             for component in missing:
                 del node.device[component]
             self.dec_lock_ref(node)

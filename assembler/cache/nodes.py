@@ -86,9 +86,8 @@ class LruNodes:
             AssemblyError: the node was dropped, or belongs to another cache.
         """
         if node not in self:
-            raise AssemblyError(
-                f"node {node.id}", "must be cached", expected="a node of this cache", got="none"
-            )
+            rule, expected = "must be cached", "a node of this cache"
+            raise AssemblyError(f"node {node.id}", rule, expected=expected, got="none")
         self._nodes.move_to_end(node.id)
 
     def remove(self, node: CacheNode) -> None:

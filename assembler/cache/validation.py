@@ -15,13 +15,11 @@ logger = logging.getLogger(__name__)
 def validate_params(params: CacheInitParams) -> None:
     """Raise AssemblyError for a disabled cache or an unknown order of eviction."""
     if params.disable:
-        raise AssemblyError(
-            "cache", "a hierarchical cache must be enabled", expected="disable=False", got=True
-        )
+        rule = "a hierarchical cache must be enabled"
+        raise AssemblyError("cache", rule, expected="disable=False", got=True)
     if params.eviction_policy != "lru":
-        raise AssemblyError(
-            "cache", "eviction order must be known", expected="lru", got=params.eviction_policy
-        )
+        rule = "eviction order must be known"
+        raise AssemblyError("cache", rule, expected="lru", got=params.eviction_policy)
 
 
 def validate_components(

@@ -314,9 +314,8 @@ class HybridCacheController:
             TransferError: ``backup_only`` is false; there is no other kind of host eviction.
         """
         if not backup_only:
-            raise TransferError(
-                "KV", "host slots hold backups only", expected="backup_only=True", got=backup_only
-            )
+            rule = "host slots hold backups only"
+            raise TransferError("KV", rule, expected="backup_only=True", got=backup_only)
         return self.mem_pool_host.free(host_indices)
 
     def reset(self) -> None:

@@ -43,9 +43,8 @@ def build_kv_host_pool(
         OutOfHostMemoryError: the pool does not fit.
     """
     if kv_pool.use_mla is not use_mla:
-        raise AssemblyError(
-            "KV", "use_mla must suit the pool", expected=not use_mla, got=f"use_mla={use_mla}"
-        )
+        rule = "use_mla must suit the pool"
+        raise AssemblyError("KV", rule, expected=not use_mla, got=f"use_mla={use_mla}")
     arguments = host_pool_arguments(server_args, page_size=page_size, device=kv_pool.device)
     return kv_pool.make_host_pool(arguments, override_kv_cache_dim=override_kv_cache_dim)
 

@@ -1,6 +1,7 @@
 """The one function through which bytes cross between a host pool and a device pool."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -62,22 +63,21 @@ def move(
     launch only their number is checked, because reading them would block the host.
     """
     subject = f"{type(layer_rows.owner).__name__} {layer_rows.plane} layer {layer_rows.layer}"
+    row_map = layer_rows.row_map
     slots = SlotPairs(
-        subject=subject,
-        row_map=layer_rows.row_map,
-        host_indices=host_indices,
-        device_indices=device_indices,
+        subject=subject, row_map=row_map, host_indices=host_indices, device_indices=device_indices
     )
     _check_indices(slots)
-    row_num = slots.row_map.row_num(host_indices.numel())
+    row_num = row_map.row_num(host_indices.numel())
     mover, label = _MOVERS[backend], f"{direction} {subject}"
     slot_reads = mover.admit(accelerator, slots, host=layer_rows.host, label=label)
     host = mover.addressed(accelerator, layer_rows.host)
     device = mover.addressed(accelerator, layer_rows.device)
-    if direction is Direction.BACKUP:
-        (src, src_rows), (dst, dst_rows) = (device, slots.device_rows), (host, slots.host_rows)
-    else:
-        (src, src_rows), (dst, dst_rows) = (host, slots.host_rows), (device, slots.device_rows)
+    sides = (
+        (device, partial(row_map.device_rows, device_indices)),
+        (host, partial(row_map.host_rows, host_indices)),
+    )
+    (src, src_rows), (dst, dst_rows) = sides if direction is Direction.BACKUP else sides[::-1]
     mover.check(subject=subject, src=src, dst=dst)
 
     def operation() -> None:
@@ -106,6 +106,5 @@ def _check_indices(slots: SlotPairs) -> None:
         )
     for indices in (slots.host_indices, slots.device_indices):
         if indices.dtype != torch.int64:
-            raise TransferError(
-                slots.subject, "slots must be int64", expected=torch.int64, got=indices.dtype
-            )
+            rule = "slots must be int64"
+            raise TransferError(slots.subject, rule, expected=torch.int64, got=indices.dtype)

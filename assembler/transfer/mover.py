@@ -38,14 +38,6 @@ class SlotPairs:
             if indices.is_cpu:
                 self.row_map.check(indices)
 
-    def host_rows(self) -> torch.Tensor:
-        """Return the rows of the host window; shape ``(row_num,) int64``."""
-        return self.row_map.host_rows(self.host_indices)
-
-    def device_rows(self) -> torch.Tensor:
-        """Return the rows of the device window; shape ``(row_num,) int64``."""
-        return self.row_map.device_rows(self.device_indices)
-
 
 class RowMover(ABC):
     """A transfer backend: moves rows between two windows and knows where its inputs must lie."""

@@ -23,13 +23,11 @@ def check_name(name: str) -> str:
             longer than 120, or stands for a sidecar.
     """
     if _NAME.fullmatch(name) is None:
-        raise GoldenNameError(
-            "golden", "name must be a file name", expected="[A-Za-z0-9._-]{1,120}", got=repr(name)
-        )
+        rule = "name must be a file name"
+        raise GoldenNameError("golden", rule, expected="[A-Za-z0-9._-]{1,120}", got=repr(name))
     if is_sidecar(name + SUFFIX):
-        raise GoldenNameError(
-            "golden", "name must not be a sidecar's", expected="another name", got=repr(name)
-        )
+        rule = "name must not be a sidecar's"
+        raise GoldenNameError("golden", rule, expected="another name", got=repr(name))
     return name
 
 

@@ -99,9 +99,8 @@ class GoldenTraceExtension(SingleFileSnapshotExtension):
         if isinstance(data, Recording):
             data = data.trace
         if not isinstance(data, Trace):
-            raise TraceFormatError(
-                "golden", "must be a trace", expected="Trace or Recording", got=type(data).__name__
-            )
+            rule, expected = "must be a trace", "Trace or Recording"
+            raise TraceFormatError("golden", rule, expected=expected, got=type(data).__name__)
         return canonical.render(data)
 
     @override

@@ -95,11 +95,7 @@ class Encoder:
         return self._labels.label(thing, name)
 
     def encode(self, value: object, where: str) -> Plain:
-        """Return the plain form of a value.
-
-        Args:
-            value: anything.
-            where: ``callee.argument``, for errors.
+        """Return the plain form of a value; ``where`` is ``callee.argument``, for errors.
 
         Raises:
             RecorderError: the type is not known, the value has no plain form, or it holds itself.

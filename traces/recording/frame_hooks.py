@@ -2,17 +2,13 @@
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
-
-class FrameHook(Protocol):
-    """A profile or trace function; see :func:`sys.settrace` for its result."""
-
-    def __call__(self, frame: FrameType, event: str, argument: Any, /) -> Any:  # noqa: ANN401
-        """Handle one event of a frame."""
+FrameHook: TypeAlias = Callable[[FrameType, str, Any], Any]
+"""A profile or trace function; see :func:`sys.settrace` for its parameters and result."""
 
 
 @contextmanager

@@ -39,9 +39,8 @@ def _capture_logs(package: str, sink: MessageSink) -> Iterator[None]:
     if not logger.isEnabledFor(logging.WARNING):
         level = logging.getLevelName(logger.getEffectiveLevel())
         got = "logging.disable" if logger.manager.disable >= logging.WARNING else level
-        raise RecorderError(
-            f"logger {package}", "must let warnings through", expected="WARNING", got=got
-        )
+        rule = "must let warnings through"
+        raise RecorderError(f"logger {package}", rule, expected="WARNING", got=got)
 
     def forward(record: logging.LogRecord) -> bool:
         sink("error" if record.levelno >= logging.ERROR else "warning", record.getMessage())

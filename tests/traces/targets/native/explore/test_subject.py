@@ -156,7 +156,7 @@ def without_undo(patch):
 
 
 def without_window_mapping(patch):
-    patch.setattr(ComponentAllocators, "map_window", lambda self, node: None)
+    patch.setattr(ComponentAllocators, "map_window", lambda self, node, *, is_mapped: None)
 
 
 def with_reset_that_does_not_wait(patch):
