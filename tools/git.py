@@ -23,12 +23,8 @@ def git(root: Path, *arguments: str) -> str:
     """
     done = _run(root, arguments)
     if done.returncode != 0:
-        raise ToolError(
-            f"git {arguments[0]}",
-            "must succeed",
-            expected="exit code 0",
-            got=f"{done.returncode} ({one_line(done.stderr)})",
-        )
+        got = f"{done.returncode} ({one_line(done.stderr)})"
+        raise ToolError(f"git {arguments[0]}", "must succeed", expected="exit code 0", got=got)
     return done.stdout
 
 

@@ -12,9 +12,10 @@ from tools.errors import ToolError
 from tools.releases.survey import (
     KNOWN_CHANGES_PATH,
     UNEXPLAINED,
+    KnownChangesFile,
     compare_in_order,
     explain_cause,
-    read_known_changes,
+    read_toml,
     run_surveyed_side,
 )
 from tools.releases.tables import builders_table, steps_table, survey_json
@@ -49,7 +50,8 @@ def survey(
     if len(sides) < 2 or len(set(sides)) < len(sides):
         expected = "at least two, each once"
         raise ToolError("survey", "must have steps", expected=expected, got=" ".join(sides))
-    known = read_known_changes(known_changes)
+    rule = "must say what is known"
+    known = read_toml(known_changes, KnownChangesFile, rule=rule, holds="changes").change
     session = options.start_session(context, target=target, limit_seconds=timeout)
     scenarios = session.select(only).scenarios
     # A word that is no side is refused before the others are run.

@@ -38,17 +38,9 @@ class AuditFindings:
         faults: one line for each known finding that no longer occurs.
     """
 
-    new: tuple[Cause, ...]
-    known_count: int
-    faults: tuple[str, ...]
-
-
-NO_FINDINGS = AuditFindings(new=(), known_count=0, faults=())
-
-
-def baseline_path(root: Path, *, target: str) -> Path:
-    """Return the file with the known findings of a target."""
-    return root / "traces" / "baseline" / f"{target}.toml"
+    new: tuple[Cause, ...] = ()
+    known_count: int = 0
+    faults: tuple[str, ...] = ()
 
 
 def lineage_path(root: Path, *, target: str) -> Path:
@@ -75,7 +67,7 @@ def audit_against_baseline(
         ToolError: a file cannot be read.
         TraceFormatError: a file does not have its format.
     """
-    reasons, subject = _read_text(baseline_path(root, target=target), root)
+    reasons, subject = _read_text(root / "traces" / "baseline" / f"{target}.toml", root)
     sources, lineage = _read_text(lineage_path(root, target=target), root)
     recorded = parse_lineage(sources, subject=lineage, entries=entries) if sources else {}
     known = parse_baseline(reasons, subject=subject) if reasons else {}

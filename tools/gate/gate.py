@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from tools.errors import ToolError
-from tools.gate.audit import NO_FINDINGS, AuditFindings, audit_against_baseline
+from tools.gate.audit import AuditFindings, audit_against_baseline
 from tools.gate.refine import RefineContext, refine_causes
 from tools.gate.request import GateRequest, GateResult, judge_sides
 from tools.gate.self_checks import new_failures, summarise_failures
@@ -58,16 +58,6 @@ def run_gate(request: GateRequest) -> tuple[Verdict, tuple[str, ...]]:
     Raises:
         ToolError: the target cannot be imported, a revision not be checked out, or git failed.
     """
-    result = collect_result(request)
-    return judge_sides(request, result), result.notes
-
-
-def collect_result(request: GateRequest) -> GateResult:
-    """Run the sides, read the goldens, and compare.
-
-    Raises:
-        ToolError: the target cannot be imported, a revision not be checked out, or git failed.
-    """
     whole, names = request.checks_golden_set, request.selection.names
     surplus = orphans(request.folder, request.selection.known) if whole else ()
     golden_set = read_golden_set(request.folder, names=(*names, *surplus))
@@ -91,7 +81,8 @@ def collect_result(request: GateRequest) -> GateResult:
                 recordings=(base.recordings, head.recordings),
             ),
         )
-    return _judge_comparison(replace(comparison, causes=causes), refine_notes=refine_notes)
+    result = _judge_comparison(replace(comparison, causes=causes), refine_notes=refine_notes)
+    return judge_sides(request, result), result.notes
 
 
 def _judge_comparison(comparison: _Comparison, *, refine_notes: tuple[str, ...]) -> GateResult:
@@ -190,7 +181,7 @@ def _audit_head(comparison: _Comparison) -> AuditFindings:
     is_run = head.recordings.keys() == session.scenarios.keys() and request.head.kind != "golden"
     is_audited = session.target == NATIVE and request.checks_golden_set and is_run
     if not is_audited or comparison.failing:
-        return NO_FINDINGS
+        return AuditFindings()
     return audit_against_baseline(
         head.recordings,
         root=session.root,
@@ -213,12 +204,12 @@ def _uncovered_builders(comparison: _Comparison) -> tuple[Cause, ...]:
 def _coverage_notes(comparison: _Comparison) -> tuple[str, ...]:
     request, base = comparison.request, comparison.base
     if request.checks_golden_set and request.head.kind == "golden":
-        return ("the head is golden: nothing was searched for builders that no scenario plays",)
+        return ("the head is golden: nothing was searched for builders that no scenario runs",)
     registry = {**request.session.builders, **base.called_builders}
     counts = count_coverage(base.builders, registry=registry)
     uncovered = [name for name, number in counts.items() if not number]
     if uncovered:
-        return (f"no scenario plays {', '.join(uncovered)} of {request.base.text}",)
+        return (f"no scenario runs {', '.join(uncovered)} of {request.base.text}",)
     return ()
 
 

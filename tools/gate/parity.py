@@ -50,10 +50,10 @@ def require_certifiable(request: GateRequest) -> None:
     """
     subject = "parity --write"
     if not request.selection.is_whole:
-        rule, expected = "must play every scenario", "no SCENARIO"
+        rule, expected = "must run every scenario", "no SCENARIO"
         raise ToolError(subject, rule, expected=expected, got=" ".join(request.selection.names))
     if request.device.partition(":")[0] != "cuda":
-        raise ToolError(subject, "must play on a GPU", expected="--device cuda", got=request.device)
+        raise ToolError(subject, "must run on a GPU", expected="--device cuda", got=request.device)
 
 
 def check_parity(request: GateRequest) -> ParityResult:

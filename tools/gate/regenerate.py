@@ -110,9 +110,7 @@ def plan_regeneration(request: GateRequest, *, commit: str | None) -> Regenerati
     with request.session.open_side(request.head) as opened:
         results = opened.run(selection.scenarios, device=request.device, lists_builders=False)
         worker_info = opened.pool.call(ReadProvenance(device=request.device))
-    results.require_no_problems(
-        subject="regenerate", rule="every scenario must be played alike twice"
-    )
+    results.require_no_problems(subject="regenerate", rule="every scenario must run alike twice")
     changes = [
         change
         for name, recording in results.recordings.items()

@@ -20,9 +20,6 @@ class GateRequest:
     Attributes:
         session: checkout and target.
         selection: scenarios to run.
-        base: compared with.
-        head: what is judged.
-        device: as on the command line.
         pre_merge: whether the goldens as a set, their declaration and the coverage of builders are
             judged as well.
         strict: whether differences of the interface fail.

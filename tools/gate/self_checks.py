@@ -1,10 +1,10 @@
 """Checks of one trace alone, without another one to compare it with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tools.errors import ToolError
 from tools.report.phrases import pluralise
-from traces.schema.model import Reading, RoundTrip, Trace, TreeMatch
+from traces.schema.model import DigestRecord, Reading, RoundTrip, Trace, TreeMatch
 
 
 def failed_checks(trace: Trace) -> tuple[str, ...]:
@@ -13,36 +13,37 @@ def failed_checks(trace: Trace) -> tuple[str, ...]:
     Two traces of one scenario that fail in the same way give the same lines.
     """
     name = trace.scenario.name
-    lines: list[str] = []
-    for digest in trace.digests:
-        step = f"in step {digest.step!r}"
-        match digest:
-            case RoundTrip():
-                if not digest.equal:
-                    rule, got = "a round trip must restore every row", digest.wrong_slots
-                    lines.append(_line(name, rule, "none wrong", f"{got} of {digest.rows} {step}"))
-                if digest.foreign_slots:
-                    rule, got = "a load must leave other slots alone", digest.foreign_slots
-                    lines.append(
-                        _line(name, rule, "none touched", f"{got} of {digest.rows} {step}")
-                    )
-            case Reading(equal=False):
-                rule = "an accessor must hand out what was loaded"
-                got = f"other bytes of {digest.pool} by {digest.accessor} {step}"
-                lines.append(_line(name, rule, "the bytes written", got))
-            case TreeMatch():
-                rule = "a tree must find every token where it is"
-                if digest.missing or digest.elsewhere:
-                    got = f"{digest.sequence} without {digest.missing or 'none'} {digest.phase}"
-                    lines.append(_line(name, rule, "all tokens", f"{got} {step}"))
-            case _:
-                pass
+    lines = [
+        _line(name, *complaint) for digest in trace.digests for complaint in _complaints(digest)
+    ]
     if not trace.outcome.ok:
         failure = trace.outcome.failure
         reason = "no reason" if failure is None else f"{failure.type}: {failure.message}"
         step = trace.outcome.failed_step
         lines.append(_line(name, "must end well", "outcome ok", f"{reason} in step {step!r}"))
     return tuple(lines)
+
+
+def _complaints(digest: DigestRecord) -> Iterator[tuple[str, str, str]]:
+    """Yield rule, expected and got."""
+    step = f"in step {digest.step!r}"
+    match digest:
+        case RoundTrip():
+            of = f"of {digest.rows} {step}"
+            if not digest.equal:
+                got = f"{digest.wrong_slots} {of}"
+                yield "a round trip must restore every row", "none wrong", got
+            if digest.foreign_slots:
+                got = f"{digest.foreign_slots} {of}"
+                yield "a load must leave other slots alone", "none touched", got
+        case Reading(equal=False):
+            got = f"other bytes of {digest.pool} by {digest.accessor} {step}"
+            yield "an accessor must hand out what was loaded", "the bytes written", got
+        case TreeMatch() if digest.missing or digest.elsewhere:
+            got = f"{digest.sequence} without {digest.missing or 'none'} {digest.phase} {step}"
+            yield "a tree must find every token where it is", "all tokens", got
+        case _:
+            pass
 
 
 def new_failures(
@@ -69,7 +70,7 @@ def summarise_failures(
     if len(lines) <= 1:
         return tuple(lines)
     target, name = side
-    rule = f"what {lacking} cannot play must end well and restore every row"
+    rule = f"what {lacking} cannot run must end well and restore every row"
     command = f"`goldentrace audit --target {target} --side {name}`"
     got = f"{len(lines)} complaints in {pluralise(len(alone), 'scenario')}, which {command} shows"
     return (_line("scenarios", rule, "no complaint", got),)

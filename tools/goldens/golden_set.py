@@ -15,12 +15,7 @@ from traces.schema.verdict import Cause, Kind, Level
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
-    """One committed trace.
-
-    Attributes:
-        content: the bytes of the file.
-        trace: the trace in them.
-    """
+    """One committed trace, with the bytes of its file."""
 
     path: Path
     content: bytes

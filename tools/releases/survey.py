@@ -78,15 +78,6 @@ class KnownChangesFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 UNEXPLAINED = "unexplained"
 
 
-def read_known_changes(path: Path) -> tuple[KnownChange, ...]:
-    """Read the known changes between releases.
-
-    Raises:
-        ToolError: there is no such file, or it has another form.
-    """
-    return read_toml(path, KnownChangesFile, rule="must say what is known", holds="changes").change
-
-
 def explain_cause(
     step: ReleaseStep, cause: Cause, *, known: Sequence[KnownChange]
 ) -> tuple[str, str]:
@@ -108,7 +99,7 @@ def run_surveyed_side(
     """
     with session.open_side(side) as opened:
         results = opened.run(scenarios, device=device)
-    results.require_no_problems(subject=side.text, rule="must be playable")
+    results.require_no_problems(subject=side.text, rule="must be runnable")
     print_status(f"{side.text}: {len(results.recordings)} played in {results.seconds:.1f} s")
     return results
 

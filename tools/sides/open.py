@@ -10,10 +10,12 @@ from typing import TypeAlias
 from tools.console import progress
 from tools.sides.environments.cache import PreparedSide
 from tools.sides.parse import Side
-from tools.sides.results import SideResults, parse_results
+from tools.sides.results import SideResults
 from tools.workers.pool import WorkerPool
 from tools.workers.protocol import ListBuilders
 from tools.workers.results import run_scenarios
+from traces.schema.canonical import parse, parse_sites
+from traces.schema.model import Recording
 from traces.targets.common.scenario import Scenario
 
 PoolFactory: TypeAlias = Callable[[PreparedSide], AbstractContextManager[WorkerPool]]
@@ -46,4 +48,17 @@ class OpenSide:
         builders = self.pool.call(ListBuilders()) if lists_builders else ()
         self.pool.shrink(1)
         seconds = time.perf_counter() - start
-        return parse_results(results, builders=builders, seconds=seconds)
+        return SideResults(
+            recordings={
+                name: Recording(
+                    trace=parse(result.text, subject=name),
+                    sites=parse_sites(result.sites, subject=name) if result.sites else None,
+                )
+                for name, result in results.by_scenario.items()
+            },
+            texts={name: result.text for name, result in results.by_scenario.items()},
+            unplayable=results.unplayable,
+            problems=results.problems,
+            builders=builders,
+            seconds=seconds,
+        )

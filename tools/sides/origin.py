@@ -40,9 +40,8 @@ def project_version() -> str:
 def is_checkout(directory: Path) -> bool:
     """Return whether a directory is the root of a goldentrace checkout."""
     project = directory / "pyproject.toml"
-    if not all((directory / package / "__init__.py").is_file() for package in PACKAGES):
-        return False
-    if not project.is_file():
+    modules = [directory / package / "__init__.py" for package in PACKAGES]
+    if not all(file.is_file() for file in (project, *modules)):
         return False
     return _PROJECT_NAME.search(project.read_text(encoding="utf-8", errors="replace")) is not None
 

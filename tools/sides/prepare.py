@@ -49,7 +49,7 @@ def prepare_side(side: Side, *, root: Path) -> Iterator[PreparedSide]:
     match side.kind:
         case "golden":
             expected = "anything else"
-            raise ToolError("side", "must be playable", expected=expected, got="golden")
+            raise ToolError("side", "must be runnable", expected=expected, got="golden")
         case "worktree":
             yield PreparedSide(root=root)
         case "revision":

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tools.errors import ToolError
-from tools.workers.results import RunResults
-from traces.schema.canonical import parse, parse_sites
 from traces.schema.model import Recording
 
 
@@ -56,24 +54,6 @@ class SideResults:
             raise ToolError(subject, rule, expected="no problem", got=got)
 
 
-def parse_results(results: RunResults, *, builders: tuple[str, ...], seconds: float) -> SideResults:
-    """Return what the workers sent as recordings."""
-    return SideResults(
-        recordings={
-            name: Recording(
-                trace=parse(result.text, subject=name),
-                sites=parse_sites(result.sites, subject=name) if result.sites else None,
-            )
-            for name, result in results.by_scenario.items()
-        },
-        texts={name: result.text for name, result in results.by_scenario.items()},
-        unplayable=results.unplayable,
-        problems=results.problems,
-        builders=builders,
-        seconds=seconds,
-    )
-
-
 def no_scenario_error() -> ToolError:
     """Return the error of a command that had nothing to run."""
-    return ToolError("scenarios", "must be played", expected="at least one", got=0)
+    return ToolError("scenarios", "must run", expected="at least one", got=0)

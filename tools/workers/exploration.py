@@ -30,16 +30,9 @@ BATCH_LIMIT_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exploration:
-    """Settings of an exploration.
+    """Settings: ``run_num`` runs of ``step_num`` steps, before shrinking, for each builder.
 
-    Attributes:
-        root: directory that holds ``assembler/``.
-        scenarios: of all builders, by name.
-        seed: of everything.
-        run_num: runs of each builder.
-        step_num: steps of each run, before shrinking.
-        builders: those to explore.
-        policies: of the schedules.
+    ``root`` holds ``assembler/``; ``policies`` are those of the schedules.
     """
 
     root: Path
@@ -58,13 +51,7 @@ class Exploration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplorationFinding:
-    """The first violation of a builder.
-
-    Attributes:
-        builder: its name.
-        run: number of the run, from 0.
-        replay: steps that show it again.
-    """
+    """The first violation of a builder: number of the run, from 0, and steps that show it."""
 
     builder: str
     run: int

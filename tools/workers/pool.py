@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
-from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from tools.errors import ToolError
@@ -82,12 +81,7 @@ class WorkerPool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         for worker in list(self._workers):
             self._stop_worker(worker)
 
@@ -252,5 +246,4 @@ def core_count() -> int:
     """Return the number of cores that this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
-    count = os.cpu_count()
-    return 1 if count is None else count
+    return os.cpu_count() or 1

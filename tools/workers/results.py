@@ -71,7 +71,7 @@ def _combine_replies(replies: Mapping[str, Mapping[int, _Reply]]) -> RunResults:
 def unplayable_notes(side: str, unplayable: Mapping[str, str]) -> tuple[str, ...]:
     """Return one line for each reason why a side cannot run scenarios; the verdict names them."""
     return tuple(
-        f"{side} cannot play {len(names)} {'scenarios' if len(names) > 1 else 'scenario'}: {reason}"
+        f"{side} cannot run {len(names)} {'scenarios' if len(names) > 1 else 'scenario'}: {reason}"
         for reason, names in group_by_reason(unplayable)
     )
 
@@ -89,7 +89,7 @@ def _problem(name: str, by_seed: Mapping[int, _Reply]) -> str | None:
     for seed in HASH_SEEDS:
         reply = by_seed[seed]
         if not isinstance(reply, RunResult):
-            rule = f"must be played to the end (PYTHONHASHSEED={seed})"
+            rule = f"must run to the end (PYTHONHASHSEED={seed})"
             return str(ToolError(name, rule, expected="a trace", got=reply.reason))
         texts.append(reply.text)
     if all(text == texts[0] for text in texts):

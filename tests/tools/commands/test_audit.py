@@ -169,7 +169,7 @@ def test_lineage_is_of_our_own_code_only(goldentrace, capsys):
 
 def test_a_golden_cannot_be_audited(goldentrace, capsys):
     assert goldentrace("audit", "--side", "golden") == 2
-    assert "side: must be playable" in capsys.readouterr().err
+    assert "side: must be runnable" in capsys.readouterr().err
 
 
 def test_the_gate_fails_by_a_new_finding_though_the_goldens_agree(goldentrace, blinded, capsys):

@@ -1,4 +1,4 @@
-"""The verdict on a package: two sides that are both played, and what one of them cannot play."""
+"""The verdict on a package: two sides that are both played, and what one of them cannot run."""
 
 import json
 import shutil
@@ -84,7 +84,7 @@ def test_what_one_side_cannot_play_is_said_and_not_compared(package_gate, checko
     assert verdict["causes"] == []
     assert verdict["scenarios"]["played"] == 1
     assert verdict[side]["unplayable"] == "a: no build_hybrid_swa_stack"
-    assert f"{verdict[side]['side']} cannot play 1 scenario: no build_hybrid_swa_stack" in err
+    assert f"{verdict[side]['side']} cannot run 1 scenario: no build_hybrid_swa_stack" in err
 
 
 def test_scenarios_of_one_reason_share_a_note(package_gate, checkout, make_trace):
@@ -93,8 +93,8 @@ def test_scenarios_of_one_reason_share_a_note(package_gate, checkout, make_trace
     for name in ("a", "b", "c"):
         checkout.base_traces[name] = UnsupportedScenario(reason="x" if name == "b" else "y")
     _, _, err = package_gate()
-    assert "cannot play 2 scenarios: y" in err
-    assert "cannot play 1 scenario: x" in err
+    assert "cannot run 2 scenarios: y" in err
+    assert "cannot run 1 scenario: x" in err
 
 
 @pytest.mark.parametrize("side", ["base", "head"])
@@ -105,7 +105,7 @@ def test_nothing_comparable_is_an_error(package_gate, checkout, side):
     code, verdict, _ = package_gate()
     assert code == 2
     assert verdict["scenarios"]["played"] == 0
-    assert verdict["problems"] == ["scenarios: must be played; expected at least one, got 0"]
+    assert verdict["problems"] == ["scenarios: must run; expected at least one, got 0"]
 
 
 def test_known_complaint_of_the_base_is_no_news(package_gate, checkout, broken_trace):
@@ -138,7 +138,7 @@ def test_complaints_that_nothing_was_compared_with_are_one_line(
     assert code == 1
     head, base = verdict["head"]["side"], verdict["base"]["side"]
     folded = (
-        f"scenarios: what {base} cannot play must end well and restore every row; expected no "
+        f"scenarios: what {base} cannot run must end well and restore every row; expected no "
         f"complaint, got 3 complaints in 3 scenarios, which `goldentrace audit --target sglang "
         f"--side {head}` shows"
     )
@@ -152,7 +152,7 @@ def test_builder_that_nothing_plays_is_a_note_where_the_base_has_it_too(package_
     checkout.builders = ("build_kv_only_stack", "build_new_stack")
     code, _, err = package_gate()
     assert code == 0
-    assert "no scenario plays build_new_stack of dir:" in err
+    assert "no scenario runs build_new_stack of dir:" in err
 
 
 def test_goldens_of_the_package_are_judged_once_they_exist(package_gate, checkout, make_trace):
@@ -212,7 +212,7 @@ def test_list_and_record_take_a_side(goldentrace, checkout, package_gate, tmp_pa
     assert goldentrace("record", "--out", str(tmp_path / "out"), *side) == 0
     captured = capsys.readouterr()
     assert captured.out == f"{tmp_path / 'out' / 'a.json'}\n"
-    assert "cannot play 1 scenario: too old" in captured.err
+    assert "cannot run 1 scenario: too old" in captured.err
 
 
 def test_recording_nothing_is_an_error(goldentrace, checkout, package_gate, tmp_path, capsys):
@@ -220,4 +220,4 @@ def test_recording_nothing_is_an_error(goldentrace, checkout, package_gate, tmp_
         checkout.traces[name] = UnsupportedScenario(reason="too old")
     side = ("--target", "sglang", "--side", f"dir:{checkout.root}")
     assert goldentrace("record", "--out", str(tmp_path / "out"), *side) == 2
-    assert "scenarios: must be played; expected at least one, got 0" in capsys.readouterr().err
+    assert "scenarios: must run; expected at least one, got 0" in capsys.readouterr().err

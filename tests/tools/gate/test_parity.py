@@ -67,14 +67,14 @@ def test_machine_without_gpu_gives_one_clear_line(goldentrace, checkout, capsys)
 def test_no_scenario_at_all_cannot_be_judged(goldentrace, checkout, capsys):
     checkout.traces.clear()
     assert goldentrace("parity") == 2
-    assert error_line(capsys).startswith("goldentrace: scenarios: must be played; expected at le")
+    assert error_line(capsys).startswith("goldentrace: scenarios: must run; expected at le")
 
 
 def test_scenario_that_cannot_be_played_is_no_difference(goldentrace, checkout, capsys):
     checkout.traces["a"] = "hangs"
     assert goldentrace("parity", "--write", "--format", "json") == 2
     verdict = json.loads(capsys.readouterr().out)
-    problem = "a: must be played to the end (PYTHONHASHSEED=0); expected a trace, got hangs"
+    problem = "a: must run to the end (PYTHONHASHSEED=0); expected a trace, got hangs"
     assert (verdict["verdict"], verdict["problems"]) == ("error", [problem])
     assert verdict["causes"] == []
     assert not certificate(checkout).exists()
@@ -223,14 +223,14 @@ def test_regenerate_takes_the_commit_as_well(goldentrace, checkout, narrowed):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("a", "b"), "parity --write: must play every scenario; expected no SCENARIO, got a b"),
+        (("a", "b"), "parity --write: must run every scenario; expected no SCENARIO, got a b"),
         (
             ("--device", "sim"),
-            "parity --write: must play on a GPU; expected --device cuda, got sim",
+            "parity --write: must run on a GPU; expected --device cuda, got sim",
         ),
         (
             ("--device", "auto"),
-            "parity --write: must play on a GPU; expected --device cuda, got auto",
+            "parity --write: must run on a GPU; expected --device cuda, got auto",
         ),
     ],
 )

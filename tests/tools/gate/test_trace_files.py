@@ -26,7 +26,7 @@ def test_problem_while_recording_writes_nothing(goldentrace, checkout, tmp_path,
     checkout.traces["a"] = "hangs"
     assert goldentrace("record", "--out", str(tmp_path / "out")) == 2
     assert list((tmp_path / "out").iterdir()) == []
-    problem = "a: must be played to the end (PYTHONHASHSEED=0); expected a trace, got hangs"
+    problem = "a: must run to the end (PYTHONHASHSEED=0); expected a trace, got hangs"
     assert f"goldentrace: {problem}\n" in capsys.readouterr().err
 
 

@@ -118,7 +118,7 @@ def test_worktree_is_played_where_it_is(repository):
 
 def test_golden_cannot_be_played(repository):
     with (
-        pytest.raises(ToolError, match=r"^side: must be playable"),
+        pytest.raises(ToolError, match=r"^side: must be runnable"),
         prepare_side(side_of("golden", root=repository), root=repository),
     ):
         pass

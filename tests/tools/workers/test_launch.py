@@ -142,7 +142,7 @@ def test_what_only_one_hash_seed_can_play_is_a_problem(side, scenario):
     assert results.unplayable == {}
     [problem] = results.problems
     assert problem == (
-        "halfplayable: must be played to the end (PYTHONHASHSEED=0); "
+        "halfplayable: must run to the end (PYTHONHASHSEED=0); "
         "expected a trace, got no such builder"
     )
 

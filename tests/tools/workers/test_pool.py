@@ -100,8 +100,7 @@ def test_exception_names_its_scenario_and_the_others_are_played(make_pool):
     assert list(results.by_scenario) == ["a"]
     [problem] = results.problems
     assert problem == (
-        "raise: must be played to the end (PYTHONHASHSEED=0); "
-        "expected a trace, got ValueError: bad value"
+        "raise: must run to the end (PYTHONHASHSEED=0); expected a trace, got ValueError: bad value"
     )
 
 
@@ -110,7 +109,7 @@ def test_dying_worker_names_its_scenario_and_is_replaced(make_pool):
     assert list(results.by_scenario) == ["a", "b"]
     [problem] = results.problems
     assert problem == (
-        "crash: must be played to the end (PYTHONHASHSEED=0); "
+        "crash: must run to the end (PYTHONHASHSEED=0); "
         "expected a trace, got a worker that ended with code 9"
     )
 
@@ -120,7 +119,7 @@ def test_hanging_worker_names_its_scenario_and_is_replaced(make_pool):
     assert list(results.by_scenario) == ["a", "b"]
     [problem] = results.problems
     assert problem == (
-        "hang: must be played to the end (PYTHONHASHSEED=0); "
+        "hang: must run to the end (PYTHONHASHSEED=0); "
         "expected a trace, got a worker that gave none in time"
     )
 

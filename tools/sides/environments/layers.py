@@ -10,8 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -71,13 +71,7 @@ def _failure_text(done: subprocess.CompletedProcess[str]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageLayer:
-    """One directory of the cache, with the packages that it must hold.
-
-    Attributes:
-        path: the directory.
-        requirements: for pip, as on its command line.
-        subject: its name in messages.
-    """
+    """One directory of the cache, pip's requirements for it, and its name in messages."""
 
     path: Path
     requirements: tuple[str, ...]
@@ -95,7 +89,7 @@ def ensure_layer(layer: PackageLayer) -> Path:
     if is_complete(layer.path):
         return layer.path
     try:
-        with _layer_lock(layer):
+        with _lock_layer(layer):
             if not is_complete(layer.path):
                 _build_layer(layer)
     except OSError as error:
@@ -156,16 +150,11 @@ def _sizes(path: Path) -> dict[str, int]:
     }
 
 
-@contextmanager
-def _layer_lock(layer: PackageLayer) -> Iterator[None]:
+def _lock_layer(layer: PackageLayer) -> AbstractContextManager[object]:
     layer.path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(layer.path.parent / f"{layer.path.name}.lock")
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         print_status(f"{layer.subject}: waiting for another process that builds it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
