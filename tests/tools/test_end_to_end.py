@@ -12,7 +12,7 @@ import pytest
 from traces.targets.native.scenarios import registry
 
 ROOT = Path(__file__).resolve().parents[2]
-FORWARDED = "override_kv_cache_dim=override_kv_cache_dim,"
+FORWARDED = "override_kv_cache_dim=override_kv_cache_dim"
 SCENARIO = next(
     name
     for name, scenario in registry().items()
@@ -58,7 +58,7 @@ def drop_keyword(root: Path) -> str:
     path = root / "assembler" / "stacks" / "shared_anchor.py"
     text = path.read_text()
     assert text.count(FORWARDED) == 1
-    path.write_text(text.replace(FORWARDED, "override_kv_cache_dim=None,"))
+    path.write_text(text.replace(FORWARDED, "override_kv_cache_dim=None"))
     return path.relative_to(root).as_posix()
 
 

@@ -76,9 +76,8 @@ def audit(
 
 def _print_matrix(cells: tuple[CoverageCell, ...], *, form: Format) -> None:
     if form is Format.JSON:
-        print(
-            json.dumps({"schema": SCHEMA, "cells": [_cell_json(cell) for cell in cells]}, indent=2)
-        )
+        found = {"schema": SCHEMA, "cells": [_cell_json(cell) for cell in cells]}
+        print(json.dumps(found, indent=2))
         return
     width = max((len(cell.parameter) for cell in cells), default=0)
     callee = ""

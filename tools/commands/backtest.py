@@ -38,11 +38,10 @@ def backtest_catalogue(
     """
     known = read_catalogue(catalogue)
     faults = {fault.id: fault for fault in known.case}
-    unknown = [case for case in cases or [] if case not in faults]
-    if unknown:
-        raise ToolError(
-            unknown[0], "must be in the catalogue", expected=", ".join(faults), got=unknown[0]
-        )
+    for case in cases or []:
+        if case not in faults:
+            expected = ", ".join(faults)
+            raise ToolError(case, "must be in the catalogue", expected=expected, got=case)
     session = options.start_session(context, target=known.target, limit_seconds=timeout)
     scenarios = tuple(session.scenarios.values())
     used_device = options.parse_device(device)

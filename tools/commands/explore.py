@@ -101,11 +101,8 @@ def _rerun_file(file: Path, *, root: Path, as_json: bool) -> None:
     with print_duration(), open_exploration_pool(root, size=1) as pool:
         found = pool.call(RerunReplay(replay=kept))
     if as_json:
-        print(
-            json.dumps(
-                {"schema": SCHEMA, "violation": None if found is None else _replay_json(found)}
-            )
-        )
+        violation = None if found is None else _replay_json(found)
+        print(json.dumps({"schema": SCHEMA, "violation": violation}))
     elif found is None:
         print(f"{kept.scenario}: {pluralise(len(kept.steps), 'step')}, no violation")
     else:
@@ -147,12 +144,8 @@ def _exploration_json(
         "builders": list(exploration.builders),
         "policies": list(exploration.policies),
         "violations": [
-            {
-                "builder": finding.builder,
-                "run": finding.run,
-                "replay": str(file),
-                **_replay_json(finding.replay),
-            }
+            {"builder": finding.builder, "run": finding.run, "replay": str(file)}
+            | _replay_json(finding.replay)
             for finding, file in zip(findings, files, strict=True)
         ],
     }

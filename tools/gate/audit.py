@@ -3,7 +3,6 @@
 ``traces/baseline`` holds the known ones.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,24 +50,23 @@ def lineage_path(root: Path, *, target: str) -> Path:
 def audit_against_baseline(
     recordings: Recordings,
     *,
-    root: Path,
-    target: str,
-    entries: Iterable[str],
+    session: Session,
     extra: tuple[Cause, ...],
     excluded_kinds: frozenset[Kind],
 ) -> AuditFindings:
     """Audit the whole of one side and leave out findings that are known or of excluded kinds.
 
-    Of fewer scenarios every parameter would be a blind spot. ``entries`` are the builders that
-    scenarios call, ``extra`` findings that do not come from recordings. A target may have neither
-    baseline nor lineage.
+    Of fewer scenarios every parameter would be a blind spot. ``extra`` are findings that do not
+    come from recordings. A target may have neither baseline nor lineage.
 
     Raises:
         ToolError: a file cannot be read.
         TraceFormatError: a file does not have its format.
     """
+    root, target = session.root, session.target
     reasons, subject = _read_text(root / "traces" / "baseline" / f"{target}.toml", root)
     sources, lineage = _read_text(lineage_path(root, target=target), root)
+    entries = session.builders.values()
     recorded = parse_lineage(sources, subject=lineage, entries=entries) if sources else {}
     known = parse_baseline(reasons, subject=subject) if reasons else {}
     found = (*audit(recordings, recorded=recorded), *extra)
@@ -122,9 +120,7 @@ def audit_side(
     registry = {**session.builders, **results.called_builders}
     findings = audit_against_baseline(
         results.recordings,
-        root=session.root,
-        target=session.target,
-        entries=session.builders.values(),
+        session=session,
         extra=uncovered_causes(results.builders, registry=registry),
         excluded_kinds=frozenset(),
     )

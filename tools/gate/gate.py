@@ -184,9 +184,7 @@ def _audit_head(comparison: _Comparison) -> AuditFindings:
         return AuditFindings()
     return audit_against_baseline(
         head.recordings,
-        root=session.root,
-        target=session.target,
-        entries=session.builders.values(),
+        session=session,
         extra=(),
         excluded_kinds=_SELF_CHECK_KINDS,
     )

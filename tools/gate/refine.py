@@ -89,8 +89,8 @@ def refine_causes(
     if not chosen or request.base.release != request.head.release:
         return tuple(causes), ()
     try:
+        head = _require_code(context.head)
         with _open_base(context, chosen.values()) as base:
-            head = _require_code(context.head)
             print_status("running again, to find where the sides first diverge")
             found = [
                 _refine_cause((base, head), cause, scenario=chosen[index], request=request)
@@ -141,12 +141,7 @@ def _scenario_size(context: RefineContext, name: str) -> int:
 
 @contextmanager
 def _open_base(context: RefineContext, names: Collection[str]) -> Iterator[OpenSide]:
-    """Yield the base, or the commit that stands for a golden.
-
-    Raises:
-        ToolError: a side cannot be run again.
-    """
-    _require_code(context.head)
+    """Yield the base, or the commit that stands for a golden."""
     if context.base is not None:
         yield context.base
         return

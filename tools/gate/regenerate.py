@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from filelock import FileLock, Timeout
 
-from tools.errors import ToolError
+from tools.errors import ToolError, require_writable_path
 from tools.gate.request import GateRequest, GateResult
 from tools.gate.self_checks import failed_checks
 from tools.goldens import sidecars
@@ -82,14 +82,13 @@ def lock_checkout(root: Path) -> Iterator[None]:
         ToolError: another process is in such a block, or the checkout cannot be written.
     """
     folder = root / _SCRATCH_FOLDER
-    try:
+    with require_writable_path(root, expected="a writable directory"):
         folder.mkdir(exist_ok=True)
-        lock = FileLock(folder / "regenerate.lock").acquire(timeout=LOCK_LIMIT_SECONDS)
-    except Timeout as error:
-        rule, got = "must run one at a time", "another one is running"
-        raise ToolError("regenerate", rule, expected="no other", got=got) from error
-    except OSError as error:
-        raise _unwritable(root, error) from error
+        try:
+            lock = FileLock(folder / "regenerate.lock").acquire(timeout=LOCK_LIMIT_SECONDS)
+        except Timeout as error:
+            rule, got = "must run one at a time", "another one is running"
+            raise ToolError("regenerate", rule, expected="no other", got=got) from error
     with lock:
         yield
 
@@ -143,7 +142,7 @@ def apply_plan(request: GateRequest, plan: RegenerationPlan, *, reason: str) -> 
     entry = add_changelog_entry(changelog_text(root), names=names, reason=reason)
     removed = [change.name for change in plan.changes if change.action == "trim"]
     written = {name: plan.provenance for name in names if name not in removed}
-    try:
+    with require_writable_path(request.folder, expected="a writable directory"):
         request.folder.mkdir(parents=True, exist_ok=True)
         with Transaction() as transaction:
             for change in plan.changes:
@@ -156,8 +155,6 @@ def apply_plan(request: GateRequest, plan: RegenerationPlan, *, reason: str) -> 
             transaction.write(request.folder / PROVENANCE, record.encode())
             transaction.write(root / CHANGELOG_NAME, entry.encode())
             transaction.commit()
-    except OSError as error:
-        raise _unwritable(request.folder, error) from error
 
 
 def _plan_change(name: str, *, trace: Trace, golden_set: GoldenSet) -> GoldenChange | None:
@@ -177,8 +174,3 @@ def _plan_change(name: str, *, trace: Trace, golden_set: GoldenSet) -> GoldenCha
     if golden.trace != trace:
         return GoldenChange(name=name, action="fix", text=text)
     return None if golden.is_canonical else GoldenChange(name=name, action="update", text=text)
-
-
-def _unwritable(place: Path, error: OSError) -> ToolError:
-    got = error.strerror or error
-    return ToolError("regenerate", "files must be writable", expected=f"to write {place}", got=got)
