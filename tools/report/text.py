@@ -1,5 +1,6 @@
 """Rendering of a verdict as text for a terminal."""
 
+from functools import partial
 from itertools import groupby
 
 from rich.color import ColorSystem
@@ -30,9 +31,7 @@ def _join_blocks(blocks: list[str]) -> list[str]:
 
 
 def _cause_text(number: int, cause: Cause, *, coloured: bool) -> str:
-    def painted(text: str, style: str) -> str:
-        return _styled(text, style, coloured=coloured)
-
+    painted = partial(_styled, coloured=coloured)
     kind = painted(cause.kind, _LEVELS[cause.level])
     subject = painted(phrases.subject_text(cause), "bold")
     lines = ["  ".join(filter(None, (f"{number}. {kind}", subject, phrases.change_text(cause))))]

@@ -41,11 +41,10 @@ class Aliases:
         """Return a recording in the newest names, and which of the old names it had."""
         if self == NO_ALIASES:
             return recording, frozenset()
-        used: set[tuple[str, str]] = set()
-        renamer = _Renamer(aliases=self, used=used)
+        renamer = _Renamer(aliases=self, used=set())
         trace = renamer.trace(recording.trace)
         sites = None if recording.sites is None else renamer.sites(recording.sites)
-        return Recording(trace=trace, sites=sites), frozenset(used)
+        return Recording(trace=trace, sites=sites), frozenset(renamer.used)
 
 
 NO_ALIASES = Aliases()

@@ -72,9 +72,8 @@ def _find_causes(base: RecordingIndex, head: RecordingIndex) -> list[Cause]:
     event_comparison = EventComparison.of(pairing)
     events = event_comparison.differences()
     locations = LocationFinder(pairing=pairing, events=event_comparison)
-    index = CauseIndex(pairing=pairing)
-    index.causes += _configuration_causes(pairing)
-    index.causes += _rename_causes(pairing, parameters, locations)
+    renames = _rename_causes(pairing, parameters, locations)
+    index = CauseIndex(pairing=pairing, causes=[*_configuration_causes(pairing), *renames])
     finder = CauseFinder(
         pairing=pairing,
         chains=chains,

@@ -88,9 +88,9 @@ class LocationFinder:
 
     def of_end(self) -> Location | None:
         """Return the last line that the head is known to have reached."""
-        line = self.pairing.head.event_line(len(self.pairing.head.trace.events) - 1)
-        last = self.pairing.head.calls[-1:]
-        return line or next((self.pairing.head.call_line(call.call) for call in last), None)
+        head = self.pairing.head
+        line = head.event_line(len(head.trace.events) - 1)
+        return line or next((head.call_line(call.call) for call in head.calls[-1:]), None)
 
     def function_at(self, line: Location | None) -> str | None:
         """Return the recorded callee whose definition is the last one above a line."""

@@ -78,7 +78,7 @@ def pair_calls(base: RecordingIndex, head: RecordingIndex) -> CallPairing:
     pairs = [pair for roles in _ROLES for pair in _paired(base, head, roles, renamed)]
     plain = _pairing(base, head, pairs, renamed)
     untangled = _uncross_pairs(plain)
-    if _same_order(untangled, plain):
+    if all(plain.by_base_call[pair.base.call].head is pair.head for pair in untangled):
         return plain
     other = _pairing(base, head, untangled, renamed)
     return other if _differing(other) < _differing(plain) else plain
@@ -191,16 +191,13 @@ def _uncross_pairs(pairing: CallPairing) -> list[CallPair]:
             pairs.append(pair)
         else:
             groups[pair.head.callee].append(pair)
+    others = pairing.removed, pairing.added, pairing.references.renamed
     for group in groups.values():
-        references = _references(pairing, pairs)
+        made = [pair for pair in pairs if pair.head.role == "constructor"]
+        references = ReferenceMap.of(made, *others)
         tangled = len(group) > 1 and any(_differs(pair, references) for pair in group)
         pairs += _crossed(group, references) if tangled else group
     return pairs
-
-
-def _references(pairing: CallPairing, pairs: Iterable[CallPair]) -> ReferenceMap:
-    constructed = [pair for pair in pairs if pair.head.role == "constructor"]
-    return ReferenceMap.of(constructed, pairing.removed, pairing.added, pairing.references.renamed)
 
 
 def _crossed(group: Sequence[CallPair], references: ReferenceMap) -> Iterator[CallPair]:
@@ -226,10 +223,6 @@ def _differs(pair: CallPair, references: ReferenceMap) -> bool:
 def _differing(pairing: CallPairing) -> set[str]:
     assembly = (pair for pair in pairing.pairs if pair.head.role != "operation")
     return {pair.base.call for pair in assembly if _differs(pair, pairing.references)}
-
-
-def _same_order(pairs: Sequence[CallPair], pairing: CallPairing) -> bool:
-    return all(pairing.by_base_call[pair.base.call].head is pair.head for pair in pairs)
 
 
 def _renamed_callees(base: RecordingIndex, head: RecordingIndex) -> dict[str, str]:
