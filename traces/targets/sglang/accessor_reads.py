@@ -140,10 +140,7 @@ class AccessorReader:
 
     def _arguments(self, accessor: Any) -> dict[str, Any] | None:  # noqa: ANN401
         """Return an accessor's arguments beside the layer; None where one is unknown."""
-        known = {
-            "seq_len": self._page_size,
-            "page_indices": self._page_indices,
-        }
+        known = {"seq_len": self._page_size, "page_indices": self._page_indices}
         wanted = [
             parameter.name
             for parameter in list(inspect.signature(accessor).parameters.values())[1:]

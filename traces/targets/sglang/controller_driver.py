@@ -89,9 +89,7 @@ class ControllerDriver:
         """
         extras = [self._transfer(name, device=slots.get(name)) for name in self._sidecars()]
         host = self._controller.write(
-            device_indices=slots[_KV],
-            node_id=5,
-            **_extra_pools(self._controller.write, extras),
+            device_indices=slots[_KV], node_id=5, **_extra_pools(self._controller.write, extras)
         )
         if host is None:
             raise StageError("write: a roomy host must take a node; expected slots, got none")
@@ -171,11 +169,7 @@ class ControllerDriver:
         return found
 
     def _transfer(
-        self,
-        name: str,
-        *,
-        device: torch.Tensor | None = None,
-        host: torch.Tensor | None = None,
+        self, name: str, *, device: torch.Tensor | None = None, host: torch.Tensor | None = None
     ) -> Any:  # noqa: ANN401 - the release's own class
         cls = self._stack.pool_transfer
         fields = inspect.signature(cls).parameters

@@ -15,12 +15,7 @@ from unittest.mock import patch
 from traces.targets.common.models import PoolFamily
 from traces.targets.sglang.callbacks import EvictionLog
 from traces.targets.sglang.device_pools import WINDOW, SglangDevicePools
-from traces.targets.sglang.discovery import (
-    find_builder,
-    find_class,
-    find_part,
-    installed_release,
-)
+from traces.targets.sglang.discovery import find_builder, find_class, find_part, installed_release
 from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.rank_context import (
     EXTRA_CONFIG,

@@ -170,9 +170,7 @@ def _is_idle(stream: str, roles: dict[str, str]) -> bool:
     return stream not in roles and not stream.startswith(READER_PREFIX)
 
 
-def _without_unawaited(
-    events: Sequence[_Located],
-) -> list[_Located]:
+def _without_unawaited(events: Sequence[_Located]) -> list[_Located]:
     awaited = {event.name for event, _ in events if isinstance(event, EventAwaited)}
     return [
         (event, place)

@@ -198,10 +198,7 @@ def _open_groups(shape: RankShape) -> dict[str, torch.distributed.ProcessGroup]:
     tp_rank = min(_RANK_IN_TP, shape.tp_size - 1)
     first = shape.pp_rank * shape.tp_size
     torch.distributed.init_process_group(
-        "fake",
-        store=FakeStore(),
-        rank=first + tp_rank,
-        world_size=shape.tp_size * shape.pp_size,
+        "fake", store=FakeStore(), rank=first + tp_rank, world_size=shape.tp_size * shape.pp_size
     )
     width = shape.attn_tp_size or 1
     cp_ranks = range(first + tp_rank % width, first + shape.tp_size, width)
@@ -293,8 +290,5 @@ def _parallel_values(shape: RankShape, groups: dict[str, Any]) -> dict[str, Any]
 def _coordinator(group: torch.distributed.ProcessGroup) -> SimpleNamespace:
     """Return a substitute of the release's coordinator of a group."""
     return SimpleNamespace(
-        cpu_group=group,
-        device_group=group,
-        world_size=group.size(),
-        rank_in_group=group.rank(),
+        cpu_group=group, device_group=group, world_size=group.size(), rank_in_group=group.rank()
     )

@@ -21,11 +21,7 @@ from traces.targets.sglang.callbacks import run_callbacks
 from traces.targets.sglang.controller_driver import ControllerDriver
 from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.script_device import ScriptDevice
-from traces.targets.sglang.storage_driver import (
-    HostPages,
-    StorageTierDriver,
-    capture_thread_errors,
-)
+from traces.targets.sglang.storage_driver import HostPages, StorageTierDriver, capture_thread_errors
 from traces.targets.sglang.tree_script import TreeScript, is_tree
 
 TREE = "tree"
@@ -201,10 +197,7 @@ class SglangScript:
             return slots["KV"][::page] // page
 
     def _compare_planes(
-        self,
-        step: str,
-        before: list[list[torch.Tensor]],
-        loaded: list[dict[str, torch.Tensor]],
+        self, step: str, before: list[list[torch.Tensor]], loaded: list[dict[str, torch.Tensor]]
     ) -> list[RoundTrip]:
         """Compare every plane with the nodes' content, once all work is done."""
         self._device.synchronize()

@@ -333,10 +333,7 @@ class SglangTarget:
 def _observe_storage_use(values: Values, result: object) -> StorageObservation:
     del result
     return StorageObservation(
-        operation=values["operation"],
-        pool=values["pool"],
-        key=values["key"],
-        bytes=values["size"],
+        operation=values["operation"], pool=values["pool"], key=values["key"], bytes=values["size"]
     )
 
 

@@ -14,11 +14,7 @@ from traces.targets.sglang.shims.kernel_moves import CopiedRows, report_copy
 from traces.targets.sglang.shims.tracked_storage import StorageTable
 
 _aten = torch.ops.aten
-_MOVING_ONE = (
-    _aten.clone.default,
-    _aten.index.Tensor,
-    _aten.index_select.default,
-)
+_MOVING_ONE = (_aten.clone.default, _aten.index.Tensor, _aten.index_select.default)
 _MOVING_MANY = (_aten.cat.default, _aten.stack.default)
 # Position of the source among the arguments.
 _PUTTING = {_aten.index_copy_.default: 3, _aten.index_put_.default: 2}

@@ -211,10 +211,7 @@ class BindingFinder(importlib.abc.MetaPathFinder):
 
     @override
     def find_spec(
-        self,
-        fullname: str,
-        path: Sequence[str] | None,
-        target: types.ModuleType | None = None,
+        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         if not _is_of_release(fullname):
             return None

@@ -144,10 +144,7 @@ class TritonFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     @override
     def find_spec(
-        self,
-        fullname: str,
-        path: Sequence[str] | None,
-        target: types.ModuleType | None = None,
+        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname.partition(".")[0] != NAME:
             return None
