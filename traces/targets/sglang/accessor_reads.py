@@ -29,12 +29,8 @@ _DEPTH_MAX = 3
 class AccessorReader:
     """Reads the rows of one loaded node through every accessor of the stack's outer pools.
 
-    Args:
-        device: launches the reads.
-        stack: has the outer pools.
-        planes: all rows.
-        slots: device slots of the node by domain, on the host.
-        page_indices: pages of its KV slots, in device memory.
+    ``slots`` are the node's device slots by domain, on the host; ``page_indices`` the pages of its
+    KV slots, in device memory.
     """
 
     def __init__(
@@ -57,12 +53,10 @@ class AccessorReader:
         }
 
     def read_all(self, written: Mapping[tuple[str, int], torch.Tensor]) -> Iterator[Reading]:
-        """Read and compare; yield a record for each accessor that returned rows of the node.
+        """Compare reads with ``written``; yield a record for each accessor that returned rows.
 
-        Whether the stream waited shows in the events of the recording.
-
-        Args:
-            written: expected content by plane and layer.
+        ``written`` has the expected content by plane and layer. Whether the stream waited shows in
+        the events of the recording.
         """
         readings = [
             (name, self._read(pool, name)) for pool in self._pools for name in layer_accessors(pool)

@@ -19,52 +19,31 @@ _OWN_SLOTS = ("KV", "SWA", "MAMBA")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssembledStack:
-    """A stack of the release, with everything its script needs.
+    """A stack of the release, with everything its script needs."""
 
-    Attributes:
-        cache: the tree, or a substitute with its attributes; None for a builder.
-        group: host pools; a single host pool where the release has no group for it.
-        controller: moves rows between device and host.
-        complete_tree: sets the tree's policy where the entry point does not; None where the release
-            has no function for it.
-        sidecars: pools without slots of their own, with the pool whose slots they follow; packed
-            drafts included, which have no host pool of their own.
-        kvcache: the outer KV pool.
-        full_allocator: hands out KV slots.
-        allocator: the outer allocator.
-        device_pools: pools that hold rows, by the upper-case name of their host pool.
-        req_to_token_pool: request table.
-        page_size: tokens a page as the controller sees it.
-        draft_pools: pools of the draft, in order of depth.
-        pool_transfer: the release's class of a sidecar's part in a transfer; None without one.
-        dropped: arguments that change bytes and that the release never took.
-        evictions: records the evictions that full pools request.
-    """
-
-    cache: Any
-    group: Any
-    controller: Any
+    cache: Any  # the tree, or a substitute with its attributes; None for a builder
+    group: Any  # host pools; a single host pool where the release has no group for it
+    controller: Any  # moves rows between device and host
+    # Sets the tree's policy where the entry point does not; None where the release has no function
+    # for it.
     complete_tree: Callable[[], None] | None
+    # Pools without slots of their own, with the pool whose slots they follow; packed drafts
+    # included, which have no host pool of their own.
     sidecars: tuple[tuple[str, str], ...]
     kvcache: Any
-    full_allocator: Any
+    full_allocator: Any  # hands out KV slots
     allocator: Any
-    device_pools: dict[str, Any]
+    device_pools: dict[str, Any]  # pools that hold rows, by the upper-case name of their host pool
     req_to_token_pool: Any
-    page_size: int
-    draft_pools: tuple[Any, ...]
-    pool_transfer: Any
-    dropped: tuple[str, ...]
-    evictions: EvictionLog
+    page_size: int  # tokens a page as the controller sees it
+    draft_pools: tuple[Any, ...]  # pools of the draft, in order of depth
+    pool_transfer: Any  # the release's class of a sidecar's part in a transfer; None without one
+    dropped: tuple[str, ...]  # arguments that change bytes and that the release never took
+    evictions: EvictionLog  # records the evictions that full pools request
 
 
 def assemble(scenario: SglangScenario, *, ranks: RankContexts, device: str) -> AssembledStack:
     """Assemble a scenario's stack; the previous one's rank context is closed first.
-
-    Args:
-        scenario: configuration to assemble.
-        ranks: opens the context of the scenario's rank.
-        device: torch device of the pools.
 
     Raises:
         UnsupportedByRelease: the release lacks something, decided before calling it.

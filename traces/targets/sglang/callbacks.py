@@ -32,23 +32,14 @@ def callback(pool: str, name: str, does: list[str]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvictionLog:
-    """Records requests for evictions.
+    """Records requests for evictions."""
 
-    Attributes:
-        requests: requests so far, as ``evict_host(+, SWA)``.
-    """
-
-    requests: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)  # requests so far, as ``evict_host(+, SWA)``
 
     def recording_function(
         self, name: str, *, parameters: inspect.Signature = _ANY_SIGNATURE
     ) -> Callable[..., int]:
-        """Return a function that evicts nothing and records its calls.
-
-        Args:
-            name: of the function it replaces.
-            parameters: of the function it replaces; arguments equal to defaults are left out.
-        """
+        """Return a function that evicts nothing and records its calls without default arguments."""
 
         def asked(*arguments: object, **named: object) -> int:
             bound = parameters.bind(*arguments, **named).arguments

@@ -35,35 +35,20 @@ _WINDOWED = (PoolFamily.SWA, PoolFamily.LINEAR_SWA, PoolFamily.DSV4)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SglangDevicePools:
-    """Device pools, allocators and request table of one rank.
-
-    Attributes:
-        geometry: its sizes.
-        kvcache: the pool attention reads from; a wrapper for the hybrids.
-        allocator: allocates its slots.
-        full_allocator: allocates the KV slots; the allocator itself, or one inside it.
-        req_to_token_pool: request table, with the state pool where the model has state.
-        components: parts of a unified tree, by name.
-        pools: device pools that hold rows, by the name of their host pool.
-    """
+    """Device pools, allocators and request table of one rank."""
 
     geometry: SglangGeometry
-    kvcache: Any
-    allocator: Any
-    full_allocator: Any
-    req_to_token_pool: Any
-    components: tuple[str, ...]
-    pools: dict[str, Any]
+    kvcache: Any  # the pool attention reads from; a wrapper for the hybrids
+    allocator: Any  # allocates its slots
+    full_allocator: Any  # allocates the KV slots; the allocator itself, or one inside it
+    req_to_token_pool: Any  # request table, with the state pool where the model has state
+    components: tuple[str, ...]  # parts of a unified tree, by name
+    pools: dict[str, Any]  # device pools that hold rows, by the name of their host pool
 
 
 @dataclass(frozen=True, slots=True)
 class DevicePoolBuilder:
-    """Builds a release's pools from a geometry.
-
-    Attributes:
-        caller: calls constructors by what they take.
-        device: torch device of the pools.
-    """
+    """Builds a release's pools from a geometry."""
 
     caller: SignatureCaller
     device: str
@@ -107,8 +92,7 @@ class DevicePoolBuilder:
     def draft_states(self, pools: SglangDevicePools) -> Any | None:  # noqa: ANN401 - a pool of the release
         """Build the states of one draft layer, numbered by the target's state slots.
 
-        Returns:
-            A pool of the release; None where a draft has no states, or shares the target's.
+        None where a draft has no states, or shares the target's.
         """
         geometry = draft_geometry(pools.geometry)
         if not geometry.model.state_layers:

@@ -31,15 +31,11 @@ _HOST_PARTS = ("pool_host", "memory_pool_host")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SglangRelease:
-    """The parts of one release that wire KV caches.
+    """The parts of one release that wire KV caches."""
 
-    Attributes:
-        modules: everything below ``sglang.srt.mem_cache`` that can be imported, and the controller.
-        missing: modules that cannot, with the reason on one line.
-    """
-
+    # Everything below ``sglang.srt.mem_cache`` that can be imported, and the controller.
     modules: tuple[ModuleType, ...]
-    missing: dict[str, str]
+    missing: dict[str, str]  # modules that cannot, with the reason on one line
 
     def classes(self) -> Iterator[type]:
         """Yield every class of the modules, where it is defined."""

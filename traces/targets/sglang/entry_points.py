@@ -52,27 +52,17 @@ class EntryResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryCall:
-    """Arguments for any entry point.
+    """Arguments for any entry point."""
 
-    Attributes:
-        scenario: names the entry point.
-        context: groups and server arguments.
-        device_pools: pools, allocators and request table.
-        packed_drafts: draft pools whose rows lie behind the target's.
-        draft_states: states of the packed drafts, numbered by the target's state slots.
-        sidecar_drafts: draft pools with host pools of their own.
-        caller: calls by what signatures take.
-        evictions: records the evictions that full pools request.
-    """
-
-    scenario: SglangScenario
-    context: RankContext
-    device_pools: SglangDevicePools
-    packed_drafts: tuple[Any, ...]
+    scenario: SglangScenario  # names the entry point
+    context: RankContext  # groups and server arguments
+    device_pools: SglangDevicePools  # pools, allocators and request table
+    packed_drafts: tuple[Any, ...]  # draft pools whose rows lie behind the target's
+    # States of the packed drafts, numbered by the target's state slots.
     draft_states: tuple[Any, ...]
-    sidecar_drafts: tuple[Any, ...]
-    caller: SignatureCaller
-    evictions: EvictionLog
+    sidecar_drafts: tuple[Any, ...]  # draft pools with host pools of their own
+    caller: SignatureCaller  # calls by what signatures take
+    evictions: EvictionLog  # records the evictions that full pools request
 
     @property
     def page_size(self) -> int:

@@ -18,13 +18,9 @@ _QUANT_BLOCK = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SglangGeometry(RankGeometry):
-    """Sizes of one scenario's pools on one rank, with decode context parallelism.
+    """Sizes of one scenario's pools on one rank, with decode context parallelism."""
 
-    Attributes:
-        dcp_size: ranks that share a page while decoding.
-    """
-
-    dcp_size: int
+    dcp_size: int  # ranks that share a page while decoding
 
     @property
     def dtype(self) -> torch.dtype:

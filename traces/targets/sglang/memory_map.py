@@ -48,12 +48,10 @@ class MemoryMap:
         return buffer if address < end else None
 
     def place(self, address: int, *, row_stride: int) -> BufferLocation | None:
-        """Return plane and layer of rows.
+        """Return plane and layer of rows, from the address of row 0.
 
-        Args:
-            address: of row 0.
-            row_stride: bytes from one row to the next; distinguishes a buffer of one layer from one
-                whose first axis is the layer.
+        The stride, in bytes, distinguishes a buffer of one layer from one whose first axis is the
+        layer.
         """
         buffer = self.find(address)
         if buffer is None:

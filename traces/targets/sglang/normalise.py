@@ -46,12 +46,7 @@ _Located = tuple[Event, Location | None]
 
 
 def normalise_recording(recording: Recording, *, messages: Sequence[Message | Race]) -> Recording:
-    """Return the normal form of a recording.
-
-    Args:
-        recording: as it was made.
-        messages: races of the simulated accelerator and notes of the script; appended.
-    """
+    """Return the normal form of a recording, with ``messages`` of device and script appended."""
     sites = recording.sites
     places = sites.events if sites is not None else tuple(None for _ in recording.trace.events)
     events = list(zip(recording.trace.events, places, strict=True))

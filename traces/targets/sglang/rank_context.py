@@ -43,22 +43,16 @@ _LONE_RANK = SimpleNamespace(world_size=1, rank_in_group=0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankContext:
-    """The surroundings of one rank.
+    """The surroundings of one rank; groups that its shape lacks are None."""
 
-    Attributes:
-        shape: sizes of its groups and its pipeline stage.
-        server_args: the release's own arguments, published where the release has a place for them.
-        tp, attn_cp, attn_tp, pp: its process groups; None where the shape has none.
-        device: torch device of the pools.
-    """
-
-    shape: RankShape
+    shape: RankShape  # sizes of its groups and its pipeline stage
+    # The release's own arguments, published where the release has a place for them.
     server_args: Any
     tp: torch.distributed.ProcessGroup
     attn_cp: torch.distributed.ProcessGroup | None
     attn_tp: torch.distributed.ProcessGroup | None
     pp: torch.distributed.ProcessGroup | None
-    device: str
+    device: str  # torch device of the pools
 
     @property
     def attn_cp_rank(self) -> int:
@@ -96,12 +90,7 @@ class RankContexts:
         return next((tag for known, tag in self._group_tags if known is group), None)
 
     def open(self, scenario: SglangScenario, *, host_gigabytes: float, device: str) -> RankContext:
-        """Replace the open context by a scenario's.
-
-        Args:
-            scenario: sets the groups and server arguments.
-            host_gigabytes: host size in decimal gigabytes, where the scenario sizes by it.
-            device: torch device of the pools.
+        """Replace the open context by a scenario's; sizes are in decimal gigabytes.
 
         Raises:
             UnsupportedByRelease: the release has no such parallelism.

@@ -27,8 +27,7 @@ from traces.targets.sglang.script_device import ScriptDevice
 class RowContents:
     """The rows of every device pool of one stack.
 
-    Attributes:
-        planes: all rows, sidecars first: their planes take precedence over the KV pool's.
+    In ``planes`` sidecars come first: their planes take precedence over the KV pool's.
     """
 
     def __init__(
@@ -47,12 +46,7 @@ class RowContents:
         return row_content(named, slots, author=author)
 
     def write(self, slots: dict[str, torch.Tensor], author: str) -> None:
-        """Launch writing the rows of a node.
-
-        Args:
-            slots: device slots by domain, known to the host.
-            author: seeds the content.
-        """
+        """Launch writing the rows of a node; ``slots`` by domain are known to the host."""
         for plane in self.planes:
             own = slots[plane.domain.name]
             for buffer in plane.layers:

@@ -22,18 +22,11 @@ _NO_ROWS = ("device_", "decl.")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MovedRows:
-    """The device rows of one move.
+    """The device rows of one move."""
 
-    Attributes:
-        pool: name of the pool; None where no plane of the stack holds the rows.
-        plane: name of the plane.
-        layer: index in the pool.
-        num: number of rows.
-    """
-
-    pool: str | None
+    pool: str | None  # name of the pool; None where no plane of the stack holds the rows
     plane: str
-    layer: int
+    layer: int  # index in the pool
     num: int
 
 
@@ -108,15 +101,10 @@ class RowTable:
         row_bytes: int,
         rows: torch.Tensor,
     ) -> MovedRows:
-        """Return the device rows of a move.
+        """Return the device rows of a move, whose first row is at ``address`` in ``place``.
 
-        Args:
-            place: buffer, plane and layer of the first row.
-            address: of the first row.
-            stride: bytes from one of the move's rows to the next.
-            row_bytes: bytes of one of the move's rows: a row of the buffer, several (a page), or a
-                part of one (a slot where a page is one row).
-            rows: numbers of the move's rows.
+        A row of the move, ``row_bytes`` wide and ``stride`` bytes before the next, is a row of the
+        buffer, several (a page), or a part of one (a slot where a page is one row).
         """
         known = self._by_address.get(address)
         if known is None:

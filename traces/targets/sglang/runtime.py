@@ -20,17 +20,11 @@ from traces.targets.sglang.gpu_streams import GpuStreams
 
 
 class Runtime(Protocol):
-    """Device and imported release, in the place of a server.
+    """Device and imported release, in the place of a server."""
 
-    Attributes:
-        device: runs the script's own launches.
-        pool_device: torch device of the release's pools.
-        release: the modules that were found and imported.
-    """
-
-    device: Device
-    pool_device: str
-    release: SglangRelease
+    device: Device  # runs the script's own launches
+    pool_device: str  # torch device of the release's pools
+    release: SglangRelease  # the modules that were found and imported
 
     def order_probes(self) -> list[EventProbe]:
         """Return a probe for every way in which the release orders work."""

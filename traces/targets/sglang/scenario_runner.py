@@ -31,12 +31,7 @@ DEFAULT_DEVICE = "sim:latest:0"
 class SglangScenarioRunner:
     """Runs each scenario in a fork of one process that has imported the release.
 
-    Args:
-        root: directory that holds ``sglang/``; first on the path for it already.
-        device: see :func:`open_runtime`.
-
-    Attributes:
-        target: the release as the recorder sees it.
+    For the arguments see :class:`ReleaseSession`.
 
     Raises:
         ImportError: another ``sglang`` was imported, or it cannot be.
@@ -59,14 +54,7 @@ class SglangScenarioRunner:
     def log_run(self, scenario: Any, call: tuple[str, int] | None) -> CallLog | LineLog:  # noqa: ANN401
         """Run one scenario in a fork and return the log of all calls, or of the lines of one.
 
-        Args:
-            scenario: what to run.
-            call: function and number of a call; None for all calls.
-
-        Raises:
-            UnsupportedByRelease: the release lacks something that the scenario needs.
-            RecorderError: something could not be recorded.
-            ForkError: the fork died.
+        ``call`` is function and number of a call; errors are those of :meth:`run_scenario`.
         """
         # One fork only: a log kept in a fork of the fork would be lost with it.
         return run_in_fork(
@@ -77,12 +65,8 @@ class SglangScenarioRunner:
 def run_in_process(scenario: Any, root: Path, *, device: str) -> Recording:  # noqa: ANN401
     """Import the release for a device and run one scenario; the process can do no more after it.
 
-    A GPU needs that: its context does not survive a fork, and page-locked memory stays locked.
-
-    Args:
-        scenario: what to run.
-        root: directory that holds ``sglang/``; first on the path for it already.
-        device: see :func:`open_runtime`.
+    A GPU needs that: its context does not survive a fork, and page-locked memory stays locked. For
+    the arguments see :class:`ReleaseSession`.
 
     Raises:
         ImportError: another ``sglang`` was imported, or it cannot be.

@@ -39,16 +39,10 @@ GROUPS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SglangScenario(Scenario):
-    """One named configuration for any release of sglang.
+    """One named configuration for any release of sglang."""
 
-    Attributes:
-        builder: canonical name of the entry point.
-        storage_backend: name in the server's arguments, where it selects the host allocator;
-            stack builders take it as well, see ``opens_storage``.
-        draft: ``none``, ``sidecar`` (pools of its own, beside the target's) or ``packed`` (rows
-            appended to the target's host pools).
-    """
-
+    # ``none``, ``sidecar`` (pools of its own, beside the target's) or ``packed`` (rows appended to
+    # the target's host pools).
     draft: str
 
     @property

@@ -35,27 +35,17 @@ _AUTHORS = ("first", "second")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackedUpNode:
-    """Tokens that are backed up together.
+    """Tokens that are backed up together."""
 
-    Attributes:
-        author: seeds the content of their rows.
-        device: device slots by domain.
-        host: what the controller's write returned.
-        extra: host slots of the sidecars with slots of their own, by pool name.
-    """
-
-    author: str
-    device: dict[str, torch.Tensor]
-    host: torch.Tensor
+    author: str  # seeds the content of their rows
+    device: dict[str, torch.Tensor]  # device slots by domain
+    host: torch.Tensor  # what the controller's write returned
+    # Host slots of the sidecars with slots of their own, by pool name.
     extra: dict[str, torch.Tensor]
 
 
 class SglangScript:
-    """Steps of one scenario.
-
-    Attributes:
-        steps: names of the steps, in order.
-    """
+    """Steps of one scenario; ``steps`` has their names in order."""
 
     def __init__(self, stack: AssembledStack, *, device: ScriptDevice) -> None:
         self._stack = stack

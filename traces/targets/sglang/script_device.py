@@ -14,10 +14,6 @@ class ScriptDevice:
     The shims intercept every tensor operation on a pool's memory. An operation that is launched
     here declares its accesses itself, and the script's own operations between synchronisations are
     no device work.
-
-    Args:
-        device: where the release's streams are.
-        pause_interception: returns a block in which tensor operations are not intercepted.
     """
 
     def __init__(

@@ -10,12 +10,9 @@ from traces.targets.sglang.errors import UnsupportedByRelease
 
 @dataclass(slots=True)
 class SignatureCaller:
-    """Calls functions by name of argument and records important arguments they do not take.
+    """Calls functions by name of argument and records important arguments they do not take."""
 
-    Attributes:
-        dropped: ``callable.argument`` for every value that mattered and was not taken.
-    """
-
+    # ``callable.argument`` for every value that mattered and was not taken.
     dropped: list[str] = field(default_factory=list)
 
     def call(
@@ -28,11 +25,8 @@ class SignatureCaller:
     ) -> Any:  # noqa: ANN401 - the result of the release
         """Call a function with those of the given values that its signature takes.
 
-        Args:
-            function: function or class of the release.
-            given: values by parameter name, more than any one release takes.
-            needs: parameters without which the scenario would be a different one.
-            matters: parameters that change bytes; recorded in ``dropped`` when not taken.
+        ``needs`` are parameters without which the scenario would be another one; parameters that
+        change bytes, ``matters``, are recorded in ``dropped`` when not taken.
 
         Raises:
             UnsupportedByRelease: a needed parameter is not taken, or a required one is unknown.

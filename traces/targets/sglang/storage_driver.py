@@ -25,23 +25,18 @@ _POLL_INTERVAL_S = 0.0005
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostPages:
-    """Host slots of a node.
+    """Host slots of a node."""
 
-    Attributes:
-        host: host slots of the anchor.
-        extra: host slots of the sidecars with slots of their own, by pool name.
-    """
-
-    host: torch.Tensor
+    host: torch.Tensor  # host slots of the anchor
+    # Host slots of the sidecars with slots of their own, by pool name.
     extra: dict[str, torch.Tensor]
 
 
 class StorageTierDriver:
     """Drives the storage threads of one stack, one operation at a time.
 
-    Args:
-        stack: its controller has opened its storage.
-        thread_errors: the exception that ended a thread; see :func:`capture_thread_errors`.
+    The stack's controller has opened its storage. For ``thread_errors`` see
+    :func:`capture_thread_errors`.
     """
 
     def __init__(
@@ -76,14 +71,7 @@ class StorageTierDriver:
         self._controller.ack_backup_queue.get_nowait()
 
     def fetch(self, pages: HostPages, tokens: Sequence[int]) -> HostPages | None:
-        """Prefetch what was written into other host slots.
-
-        Args:
-            pages: the pages that were written; the same numbers of slots are allocated.
-            tokens: the tokens of these pages.
-
-        Returns:
-            The new slots; None where this rank's storage lacks a page.
+        """Prefetch what was written into other host slots; None where storage lacks a page.
 
         Raises:
             StageError: the controller does not acknowledge, or the host has no room.

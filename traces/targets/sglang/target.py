@@ -57,11 +57,7 @@ _BY_VALUE = ("PoolTransfer", "SidecarPoolSpec")
 class SglangTarget:
     """One release as it is imported in this process.
 
-    Args:
-        release: its modules.
-        is_pinned: whether a host buffer is page-locked.
-        group_tag: returns the role of a process group (``tp``), None for an unknown one.
-        order_probes: returns a probe for every way to order work of the device.
+    ``group_tag`` returns the role of a process group (``tp``), None for an unknown one.
     """
 
     name = "sglang"

@@ -14,12 +14,7 @@ class TreeRequest:
     """The fields of a request that trees read, its KV record included.
 
     Later releases keep some of these fields in ``req.kv``, earlier ones in the request itself.
-
-    Attributes:
-        rid: its name.
-        last_node: deepest node whose rows are on the device.
-        mamba_pool_idx: state slot of its own, ``() int64``; None without one.
-        mamba_cow_src_index: state slot that its forward pass copies first; None for none.
+    State slots are ``() int64``: its own, and the one that its forward pass copies first.
     """
 
     def __init__(self, rid: str) -> None:

@@ -39,17 +39,11 @@ _KV, _SWA, _MAMBA = "KV", "SWA", "MAMBA"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSequence:
-    """Tokens to insert.
+    """Tokens to insert."""
 
-    Attributes:
-        name: ``first``, ``second``.
-        tokens: token ids.
-        parts: authors of the content of the two halves.
-    """
-
-    name: str
+    name: str  # ``first``, ``second``
     tokens: list[int]
-    parts: tuple[str, str]
+    parts: tuple[str, str]  # authors of the content of the two halves
 
 
 def is_tree(cache: Any) -> bool:  # noqa: ANN401 - a cache of the release, or a substitute
@@ -60,8 +54,7 @@ def is_tree(cache: Any) -> bool:  # noqa: ANN401 - a cache of the release, or a 
 class TreeScript:
     """Drives the tree of one stack, all of whose slots are free.
 
-    Attributes:
-        notes: why the tree was not driven, a line each.
+    ``notes`` has the reasons why it was not driven, a line each.
     """
 
     def __init__(

@@ -38,13 +38,7 @@ __all__ = ["KERNELS", "KernelObserver", "Shims", "install", "observe_kernels", "
 
 
 class Shims:
-    """Shims of one process.
-
-    Attributes:
-        device: its streams run all work.
-        functions: the shim of each kernel, by the kernel's name.
-        device_module: result of ``torch.get_device_module()`` until :meth:`remove`.
-    """
+    """Shims of one process; ``functions`` has the shim of each kernel by the kernel's name."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -65,21 +59,14 @@ class Shims:
     def bind(self) -> list[str]:
         """Replace the functions that imported modules of the release name.
 
-        Modules that are imported after :func:`install` are bound by their import.
-
-        Returns:
-            The attributes replaced so far, as ``module.name``.
+        Return the attributes replaced so far, as ``module.name``. Modules that are imported after
+        :func:`install` are bound by their import.
         """
         self._binder.bind_imported()
         return list(self._binder.bound)
 
     def watch(self, tensor: torch.Tensor, name: str) -> None:
-        """Register a pool's buffer: as device memory, unless a host pool allocated it.
-
-        Args:
-            tensor: the buffer or a view of it.
-            name: for messages, ``device.KV k layer 0``.
-        """
+        """Register a pool's buffer: as device memory, unless a host pool allocated it."""
         known = self._buffers.find(tensor)
         kind = MemoryKind.DEVICE if known is None or not known.is_pool else known.kind
         self._buffers.add(tensor, name=name, kind=kind, is_pool=True)
@@ -118,11 +105,7 @@ class Shims:
 
 
 def install(device: Device) -> Shims:
-    """Install shims before a release is imported; call :meth:`Shims.bind` after the import.
-
-    Args:
-        device: the simulated accelerator, or any other device in host memory.
-    """
+    """Install shims before a release is imported; call :meth:`Shims.bind` after the import."""
     installed = Shims(device)
     installed.start()
     return installed

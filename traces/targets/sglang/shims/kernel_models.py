@@ -28,21 +28,13 @@ _WORD_BYTES = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaneCopy:
-    """One plane of one layer of a kernel call.
+    """One plane of one layer of a kernel call."""
 
-    Attributes:
-        given: the call's arguments by parameter name.
-        plane: 0 for K or the only plane, 1 for V.
-        layer: place among the layers of a side that holds all of them together.
-        src: tensor or address of the source.
-        dst: tensor or address of the target.
-    """
-
-    given: Mapping[str, Any]
-    plane: int
-    layer: int
-    src: Any
-    dst: Any
+    given: Mapping[str, Any]  # the call's arguments by parameter name
+    plane: int  # 0 for K or the only plane, 1 for V
+    layer: int  # place among the layers of a side that holds all of them together
+    src: Any  # tensor or address
+    dst: Any  # tensor or address
 
     def operand(self, side: Side) -> Any:  # noqa: ANN401 - a tensor or an address
         """Return the tensor or address of one side."""

@@ -13,23 +13,16 @@ RowNumbering = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RowAddresses:
-    """The rows of one side: row ``r`` begins at ``address + r * stride``.
+    """The rows of one side: row ``r`` begins at ``address + r * stride``."""
 
-    Attributes:
-        address: of row 0.
-        stride: bytes from one row to the next.
-        indices: the caller's index tensor.
-        numbers: returns row numbers for ``indices``, whose values may be computed on the device
-            until the kernel runs.
-        tensor: the tensor of the rows, where the caller passed one.
-        slots: with ``direct``, a row is ``tensor[r : r + slots]``, or ``tensor[r]`` when None.
-    """
-
-    address: int
-    stride: int
-    indices: torch.Tensor
+    address: int  # of row 0
+    stride: int  # bytes from one row to the next
+    indices: torch.Tensor  # the caller's index tensor
+    # Returns row numbers for ``indices``, whose values may be computed on the device until the
+    # kernel runs.
     numbers: RowNumbering
-    tensor: torch.Tensor | None
+    tensor: torch.Tensor | None  # the tensor of the rows, where the caller passed one
+    # With ``direct``, a row is ``tensor[r : r + slots]``, or ``tensor[r]`` when None.
     slots: int | None
 
     def rows(self) -> torch.Tensor:
@@ -73,15 +66,8 @@ def report_copy(
 ) -> None:
     """Do nothing: the recorder observes the call as a copy that is about to run.
 
-    Called when the copy is launched, once for each plane and layer of each transfer.
-
-    Args:
-        kernel: name of a kernel, or torch's name of an operation.
-        backend: ``kernel`` by address, ``direct`` by slices, ``torch`` by tensor operations.
-        source: rows that are read.
-        target: rows that are written, in the same order.
-        row_bytes: bytes of a row.
-        stream: name of the stream.
+    Called when the copy is launched, once for each plane and layer of each transfer. The backend is
+    ``kernel`` by address, ``direct`` by slices, ``torch`` by tensor operations.
     """
     del kernel, backend, source, target, row_bytes, stream
 

@@ -23,9 +23,7 @@ def observe_kernels(
 ) -> dict[str, Callable[..., Any]]:
     """Wrap real kernels so that :func:`report_copy` is called with the bytes they move.
 
-    Args:
-        functions: real kernels by name; those that are not in the table are returned unchanged.
-        stream_name: returns the name of a stream.
+    Functions that are not in the table are returned unchanged.
     """
     return {
         name: _observed_kernel(KERNELS[name], real, stream_name) if name in KERNELS else real
@@ -38,12 +36,7 @@ class KernelObserver:
 
     New host memory, whose content is undefined, is filled as the shims fill it: bytes that a
     release copies without having written them are then the same on a GPU and in the simulation.
-
-    Args:
-        stream_name: returns the name of a stream.
-
-    Attributes:
-        bound: attributes replaced so far, as ``module.name``.
+    ``bound`` has the replaced attributes as ``module.name``.
     """
 
     def __init__(self, stream_name: _StreamName) -> None:

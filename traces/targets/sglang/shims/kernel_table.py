@@ -86,21 +86,14 @@ class _PageRow(_Row):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferKernel:
-    """One transfer kernel.
+    """One transfer kernel."""
 
-    Attributes:
-        name: of the function that a release calls.
-        backend: ``kernel`` or ``direct``.
-        is_compiled: whether a release compiles it itself, instead of taking it from sgl_kernel.
-        check: refuses the arguments that the kernel refuses, in its words.
-        row: how it addresses memory.
-    """
-
-    name: str
-    backend: str
-    is_compiled: bool
+    name: str  # of the function that a release calls
+    backend: str  # ``kernel`` or ``direct``
+    is_compiled: bool  # whether a release compiles it itself, instead of taking it from sgl_kernel
+    # Refuses the arguments that the kernel refuses, in its words.
     check: Callable[[_Arguments], None]
-    row: _Row
+    row: _Row  # how it addresses memory
 
     def read(self, *arguments: object, **named: object) -> list[KernelMove]:
         """Return what a call with these arguments copies: a move for each plane and layer."""

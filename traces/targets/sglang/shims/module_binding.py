@@ -121,13 +121,7 @@ def _load_operators(folders: Sequence[str]) -> None:
 class ShimBinder:
     """Replaces the names of kernels in the modules of a release.
 
-    Args:
-        functions: the shim of each kernel.
-        allocate: allocates for host pools.
-        changes: records the replacements.
-
-    Attributes:
-        bound: attributes replaced so far, as ``module.name``.
+    ``bound`` has the replaced attributes as ``module.name``.
     """
 
     def __init__(

@@ -17,12 +17,7 @@ _CAPABILITY = (8, 0)
 
 
 class ShimStream:
-    """``torch.cuda.Stream`` of a release.
-
-    Attributes:
-        stream: the stream of the accelerator.
-        device: torch device of the release's tensors.
-    """
+    """``torch.cuda.Stream`` of a release, in front of the accelerator's ``stream``."""
 
     owner: "StreamShims"
 
@@ -87,11 +82,7 @@ class ShimStream:
 
 
 class ShimEvent:
-    """``torch.cuda.Event`` of a release.
-
-    Attributes:
-        event: the event of the accelerator.
-    """
+    """``torch.cuda.Event`` of a release, in front of the accelerator's ``event``."""
 
     owner: "StreamShims"
 
@@ -149,14 +140,7 @@ class _StreamBlock:
 
 
 class StreamShims:
-    """The stream API of one device.
-
-    Attributes:
-        device: owner of the streams.
-        handles: the shim of each stream that is alive.
-        stream_type: the class ``Stream``.
-        event_type: the class ``Event``.
-    """
+    """The stream API of one device; ``handles`` has the shim of each stream that is alive."""
 
     def __init__(self, device: Device) -> None:
         self.device = device

@@ -13,20 +13,12 @@ from traces.simulator.memory import MemoryKind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackedStorage:
-    """One storage.
-
-    Attributes:
-        name: for messages.
-        kind: device, page-locked or pageable memory.
-        is_pool: False for an intermediate result.
-        address: of its first byte.
-        size_bytes: of the storage.
-    """
+    """One storage."""
 
     name: str
-    kind: MemoryKind
-    is_pool: bool
-    address: int
+    kind: MemoryKind  # device, page-locked or pageable memory
+    is_pool: bool  # False for an intermediate result
+    address: int  # of its first byte
     size_bytes: int
 
     def holds(self, address: int) -> bool:

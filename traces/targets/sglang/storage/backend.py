@@ -23,12 +23,7 @@ _EVERY_PAGE = "all_pages"
 
 
 class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
-    """Pages by pool and key.
-
-    Args:
-        storage_config: the release's settings for this rank.
-        settings: further arguments of the release; not used.
-    """
+    """Pages by pool and key; ``storage_config`` has the release's settings for this rank."""
 
     def __init__(self, storage_config: Any, settings: object = None) -> None:  # noqa: ANN401
         del settings

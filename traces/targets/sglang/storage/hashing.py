@@ -24,13 +24,7 @@ class TokenHash:
     ) -> str | list[str]:
         """Return the chained SHA-256 of tokens, or of each of their pages, in hex digits.
 
-        Args:
-            raw: token ids.
-            length: how many of them count.
-            unit_width: numbers a token; 1 here.
-            is_bigram: whether tokens are pairs of neighbours; not here.
-            prior: digest of what lies before; None at the beginning.
-            page_size: tokens a page; None for one hash of all.
+        ``length`` tokens count; ``prior`` is the digest of what lies before them.
 
         Raises:
             ValueError: tokens are not single numbers.

@@ -32,11 +32,8 @@ def short_key(key: str) -> str:
 def rank_namespace(config: Any, *, left_out: Mapping[str, object]) -> str:  # noqa: ANN401
     """Return the settings that make the keys of a rank unique, but for those of a single rank.
 
-    A setting that is off is left out, as is one that a release does not have yet.
-
-    Args:
-        config: the release's own configuration of a backend, a dataclass.
-        left_out: entries of its extra configuration.
+    A setting that is off is left out, as is one that a release does not have yet, and the entries
+    ``left_out`` of the extra configuration.
     """
     return ", ".join(_setting_texts(config, left_out))
 
