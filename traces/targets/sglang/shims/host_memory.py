@@ -46,7 +46,7 @@ class PageLockedMemory:
         allocator: Any,  # noqa: ANN401 - an object of the release
         **_: object,
     ) -> torch.Tensor:
-        """Return memory for a host pool, filled with ``0xA5``; only plain allocators are replaced."""
+        """Return memory for a host pool, filled with ``0xA5``; other allocators stay in use."""
         if allocator is None or type(allocator).__name__ == "HostTensorAllocator":
             shape = tuple(int(size) for size in dims)
             tensor = self._device.host_empty(shape, dtype, pin_memory=pin_memory)
