@@ -11,11 +11,7 @@ class FreePageList:
     """A first-in-first-out list of free pages that refuses pages it did not hand out.
 
     The list is kept in host memory, also for device slots: taking never waits for a device. All
-    methods may be called from any thread.
-
-    Attributes:
-        subject: the allocator or pool, for errors.
-        page_size: slots in a page.
+    methods may be called from any thread. ``subject`` is the allocator or pool, for errors.
     """
 
     def __init__(self, *, subject: str, first_page: int, page_num: int, page_size: int) -> None:

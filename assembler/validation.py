@@ -93,12 +93,10 @@ def validate_draft_pools(
     draft = replace(kv, pool=PoolName.DRAFT)
     _validate_mirror(subject=subject, device=draft, host=host_pool.geometry(PoolName.DRAFT))
     if (host_pool.page_size, host_pool.layout) != (group.page_size, group.layout):
-        raise AssemblyError(
-            subject,
-            "draft pages must be laid out like the anchor's",
-            expected=f"{group.page_size} tokens {group.layout}",
-            got=f"{host_pool.page_size} tokens {host_pool.layout}",
-        )
+        rule = "draft pages must be laid out like the anchor's"
+        expected = f"{group.page_size} tokens {group.layout}"
+        got = f"{host_pool.page_size} tokens {host_pool.layout}"
+        raise AssemblyError(subject, rule, expected=expected, got=got)
     if host_pool.size < group.size:
         rule = "draft host pool must have every anchor slot"
         expected = f"{group.size} slots or more"

@@ -86,10 +86,7 @@ class PageAllocator(Generic[PoolT]):
 
 
 class DeviceSlotAllocator(PageAllocator[KVCache]):
-    """Owner of the slots of one KV pool.
-
-    Attributes:
-        dtype: type of the pool's elements.
+    """Owner of the slots of one KV pool, whose elements are of type ``dtype``.
 
     Source: sglang 0.5.12 ``allocator.py:35-118``. Pages come back at the end of the free list here,
     so that the order is the same on every device.

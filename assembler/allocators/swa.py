@@ -128,11 +128,7 @@ class SWATokenToKVPoolAllocator:
         self._mapping[free_index] = NO_SWA_SLOT
 
     def set_full_to_swa_mapping(self, full: torch.Tensor, swa: torch.Tensor) -> None:
-        """Map full slots to window slots that were allocated apart.
-
-        Raises:
-            PoolError: different lengths.
-        """
+        """Map full slots to as many window slots that were allocated apart, or raise PoolError."""
         if full.numel() != swa.numel():
             rule, expected = "full and window slots must pair up", f"{full.numel()} window slots"
             raise PoolError("SWATokenToKVPoolAllocator", rule, expected=expected, got=swa.numel())

@@ -124,12 +124,12 @@ class HierarchicalCache:
         """
         possible = self.tree_components - {ComponentType.FULL}
         if not possible.issuperset(components):
-            raise AssemblyError(
-                "node",
-                "components must be the cache's, beside the full KV",
-                expected=" or ".join(sorted(possible)) or "none",
-                got=" and ".join(sorted(components)),
+            rule = "components must be the cache's, beside the full KV"
+            expected, got = (
+                " or ".join(sorted(possible)) or "none",
+                " and ".join(sorted(components)),
             )
+            raise AssemblyError("node", rule, expected=expected, got=got)
         return self._nodes.add({ComponentType.FULL: device_indices, **components})
 
     def record_hit(self, node: CacheNode) -> None:
@@ -148,11 +148,7 @@ class HierarchicalCache:
         node.lock_ref += 1
 
     def dec_lock_ref(self, node: CacheNode) -> None:
-        """Undo one :meth:`inc_lock_ref`.
-
-        Raises:
-            AssemblyError: the node is not locked.
-        """
+        """Undo one :meth:`inc_lock_ref`; raise AssemblyError for a node that is not locked."""
         if node.lock_ref == 0:
             rule = "only a locked node is unlocked"
             raise AssemblyError(f"node {node.id}", rule, expected="a lock", got="none")

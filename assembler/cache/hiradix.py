@@ -42,12 +42,12 @@ class ConfiguredCache(HierarchicalCache):
         super().__init__(params)
         kv = params.token_to_kv_pool_allocator.get_kvcache()
         if kv.components != self.components:
-            raise AssemblyError(
-                type(self).__name__,
+            rule, expected = (
                 "the pools must have the cache's components",
-                expected=" and ".join(self.components),
-                got=f"{' and '.join(kv.components)} of {type(kv).__name__}",
+                " and ".join(self.components),
             )
+            got = f"{' and '.join(kv.components)} of {type(kv).__name__}"
+            raise AssemblyError(type(self).__name__, rule, expected=expected, got=got)
         self.server_args = server_args
         self.load_cache_event = threading.Event()
 

@@ -80,11 +80,7 @@ class LruNodes:
         return node
 
     def touch(self, node: CacheNode) -> None:
-        """Make ``node`` the most recently used one.
-
-        Raises:
-            AssemblyError: the node was dropped, or belongs to another cache.
-        """
+        """Make ``node`` the last used one; raise AssemblyError unless it is this cache's."""
         if node not in self:
             rule, expected = "must be cached", "a node of this cache"
             raise AssemblyError(f"node {node.id}", rule, expected=expected, got="none")

@@ -1,4 +1,4 @@
-"""Validation of a cache against its parameters and its stack."""
+"""Validation of a cache against its parameters and its stack; correction of a host layout."""
 
 import logging
 from collections.abc import Iterable
@@ -25,18 +25,11 @@ def validate_params(params: CacheInitParams) -> None:
 def validate_components(
     *, wanted: Iterable[ComponentType], possible: Iterable[ComponentType]
 ) -> frozenset[ComponentType]:
-    """Return the components of a cache; they must be exactly those that the pools have.
-
-    Raises:
-        AssemblyError: a component has no pool, or a pool no component.
-    """
+    """Return the components of a cache; raise AssemblyError unless they are those of the pools."""
     if set(wanted) != set(possible):
-        raise AssemblyError(
-            "cache",
-            "components must be those of the device pools",
-            expected=sorted(component.name for component in possible),
-            got=sorted(component.name for component in wanted),
-        )
+        rule = "components must be those of the device pools"
+        expected, got = (sorted(part.name for part in parts) for parts in (possible, wanted))
+        raise AssemblyError("cache", rule, expected=expected, got=got)
     return frozenset(wanted)
 
 

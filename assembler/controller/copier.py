@@ -21,11 +21,7 @@ class DraftPools:
 
 
 class StackCopier:
-    """Copies of all pools of a group, and a draft's, on the current stream.
-
-    Attributes:
-        draft: the draft model's pools, which move whenever the anchor does; None without a draft.
-    """
+    """Copies of all pools of a group on the current stream; ``draft`` moves with the anchor."""
 
     def __init__(self, *, device: Device, group: HostPoolGroup, io_backend: IoBackend) -> None:
         self.draft: DraftPools | None = None

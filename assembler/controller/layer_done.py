@@ -53,11 +53,7 @@ class LayerDoneCounter:
         self.consumer_index = -1
 
     def update_producer(self) -> int:
-        """Advance to the next ring place, with fresh events, and return it.
-
-        Raises:
-            TransferError: the load that held this place has not finished.
-        """
+        """Return the next ring place, with fresh events; raise TransferError while it is in use."""
         index = (self.producer_index + 1) % self.num_counters
         # An event that was never recorded counts as done, so an unused place is free.
         if not self._ring[index].finish_event.query():

@@ -67,11 +67,7 @@ def host_pool_arguments(
 def sidecar_host_factory(
     sidecar: MirroredPool, server_args: ServerArgs, *, page_size: int
 ) -> Callable[[HostKVCache], HostKVCache]:
-    """Return the function that builds a sidecar's host pool from the anchor's.
-
-    Raises:
-        AssemblyError: the rows have slots of their own.
-    """
+    """Return a builder of the sidecar's host pool; raise AssemblyError if it has its own slots."""
     make, device = sidecar.make_sidecar_host, sidecar.device_pool.device
     if make is None:
         rule, expected = "a sidecar must share the anchor's slots", "make_sidecar_host"

@@ -98,11 +98,10 @@ def move(
 
 def _check_indices(slots: SlotPairs) -> None:
     if slots.host_indices.numel() != slots.device_indices.numel():
+        rule = "host and device slots must pair up"
+        expected = f"{slots.host_indices.numel()} device slots"
         raise TransferError(
-            slots.subject,
-            "host and device slots must pair up",
-            expected=f"{slots.host_indices.numel()} device slots",
-            got=slots.device_indices.numel(),
+            slots.subject, rule, expected=expected, got=slots.device_indices.numel()
         )
     for indices in (slots.host_indices, slots.device_indices):
         if indices.dtype != torch.int64:

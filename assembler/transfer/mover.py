@@ -29,11 +29,7 @@ class SlotPairs:
     device_indices: torch.Tensor
 
     def check(self) -> None:
-        """Check the slots that can be read without waiting for a device.
-
-        Raises:
-            TransferError: they are not whole rows.
-        """
+        """Raise TransferError for slots in host memory that are not whole rows."""
         for indices in (self.host_indices, self.device_indices):
             if indices.is_cpu:
                 self.row_map.check(indices)

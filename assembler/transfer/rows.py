@@ -24,11 +24,7 @@ class RowMap:
         return self.host_rows(slots)
 
     def row_num(self, slot_num: int) -> int:
-        """Return the number of rows of that many slots.
-
-        Raises:
-            TransferError: the slots cannot be whole rows.
-        """
+        """Return the number of rows of that many slots; raise TransferError for a part of a row."""
         return slot_num
 
     def check(self, slots: torch.Tensor) -> None:

@@ -32,11 +32,7 @@ def check_name(name: str) -> str:
 
 
 def golden_path(directory: Path, name: str) -> Path:
-    """Return the path of the golden of a name.
-
-    Raises:
-        GoldenNameError: see :func:`check_name`.
-    """
+    """Return the path of the golden of a name; raise GoldenNameError as :func:`check_name` does."""
     return directory / (check_name(name) + SUFFIX)
 
 

@@ -49,11 +49,7 @@ class PendingWrites:
         self._texts[path] = text
 
     def commit(self) -> None:
-        """Write everything, each file in one step.
-
-        Raises:
-            GoldenWriteError: a directory cannot be written.
-        """
+        """Write everything, each file in one step, or raise GoldenWriteError."""
         staged, self._texts = self._texts, {}
         for path, text in staged.items():
             canonical.write_atomic(path, text)
@@ -127,11 +123,7 @@ class GoldenTraceExtension(SingleFileSnapshotExtension):
     def get_snapshot_name(
         cls, *, test_location: "PyTestLocation", index: "SnapshotIndex" = 0
     ) -> str:
-        """Return the name as it is.
-
-        Raises:
-            GoldenNameError: there is none, or it is no file name.
-        """
+        """Return the name as it is, or raise GoldenNameError when it is no file name."""
         if not isinstance(index, str):
             raise GoldenNameError("golden", "must be named", expected="a name", got=index)
         return golden_files.check_name(index)

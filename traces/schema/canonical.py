@@ -32,11 +32,7 @@ _ParsedT = TypeVar("_ParsedT", Trace, Sites)
 
 
 def render(trace: Trace) -> str:
-    """Return the canonical text.
-
-    Raises:
-        TraceFormatError: a value has no canonical form: NaN, infinity, a type JSON does not have.
-    """
+    """Return the canonical text; raise TraceFormatError for NaN, infinity, types JSON lacks."""
     rule = "values must not nest too deep"
     for where, value in _open_values(trace):
         try:
@@ -72,11 +68,7 @@ def parse(text: str, *, subject: str = "trace") -> Trace:
 
 
 def parse_sites(text: str, *, subject: str = "sites") -> Sites:
-    """Read what :func:`render_sites` wrote.
-
-    Raises:
-        TraceFormatError: the text does not hold sites.
-    """
+    """Read what :func:`render_sites` wrote, or raise TraceFormatError."""
     return _decode(text, Sites, subject)
 
 
@@ -97,11 +89,7 @@ def is_canonical(raw: bytes, trace: Trace) -> bool:
 
 
 def read_text(path: Path) -> str:
-    """Read a text file with its line ends as they are.
-
-    Raises:
-        TraceFormatError: it cannot be read or is not UTF-8.
-    """
+    """Read a UTF-8 file with its line ends as they are, or raise TraceFormatError."""
     try:
         return path.read_bytes().decode()
     except UnicodeDecodeError as error:
@@ -112,20 +100,12 @@ def read_text(path: Path) -> str:
 
 
 def read_trace(path: Path) -> Trace:
-    """Read a trace file.
-
-    Raises:
-        TraceFormatError: it cannot be read, is not UTF-8, or see :func:`parse`.
-    """
+    """Read a trace file; raise TraceFormatError as :func:`read_text` and :func:`parse` do."""
     return parse(read_text(path), subject=str(path))
 
 
 def read_recording(path: Path) -> Recording:
-    """Read a trace file together with the sites that stand beside it, if they do.
-
-    Raises:
-        TraceFormatError: either file cannot be read or does not hold what it must.
-    """
+    """Read a trace file with the sites beside it, if any; raise as :func:`read_trace` does."""
     sites_path = sites_path_of(path)
     sites = None
     if sites_path.exists():

@@ -37,11 +37,7 @@ class Transaction:
                 staged.unlink(missing_ok=True)
 
     def write(self, path: Path, content: bytes) -> None:
-        """Stage new content for a file.
-
-        Raises:
-            OSError: the directory cannot be written.
-        """
+        """Stage new content for a file; raise OSError when its directory cannot be written."""
         # The name is noted before the file exists, so that no interrupt can leave it behind.
         staged = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
         self._staged[path] = staged
