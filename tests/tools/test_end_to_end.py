@@ -54,7 +54,7 @@ def copy(tmp_path_factory) -> Path:
 
 
 def drop_keyword(root: Path) -> str:
-    """Give None instead of the width in the one builder that the scenario plays."""
+    """Give None instead of the width in the one builder that the scenario runs."""
     path = root / "assembler" / "stacks" / "shared_anchor.py"
     text = path.read_text()
     assert text.count(FORWARDED) == 1

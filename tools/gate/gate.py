@@ -183,10 +183,7 @@ def _audit_head(comparison: _Comparison) -> AuditFindings:
     if not is_audited or comparison.failing:
         return AuditFindings()
     return audit_against_baseline(
-        head.recordings,
-        session=session,
-        extra=(),
-        excluded_kinds=_SELF_CHECK_KINDS,
+        head.recordings, session=session, extra=(), excluded_kinds=_SELF_CHECK_KINDS
     )
 
 

@@ -39,7 +39,7 @@ class NativeWorker:
         torch.set_num_threads(1)
         found = import_module("assembler").__file__
         if found is None or Path(found).resolve().parent.parent != root.resolve():
-            raise ToolError("assembler", "must come from the side played", expected=root, got=found)
+            raise ToolError("assembler", "must come from the side run", expected=root, got=found)
 
     @property
     def handlers(self) -> Handlers:

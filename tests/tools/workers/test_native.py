@@ -21,7 +21,7 @@ def own_path(monkeypatch):
 def test_assembler_of_another_root_is_refused(tmp_path):
     import assembler
 
-    with pytest.raises(ToolError, match=r"^assembler: must come from the side played") as caught:
+    with pytest.raises(ToolError, match=r"^assembler: must come from the side run") as caught:
         NativeWorker(tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert str(assembler.__file__) in str(caught.value)
