@@ -132,12 +132,8 @@ class CudaDevice(Device):
         if tensor.is_cuda or tensor.numel() == 0:
             return tensor
         if not tensor.is_pinned():
-            raise PoolError(
-                "mapped host memory",
-                "must be page-locked for device kernels",
-                expected="pinned memory",
-                got="pageable memory",
-            )
+            subject, rule = "mapped host memory", "must be page-locked for device kernels"
+            raise PoolError(subject, rule, expected="pinned memory", got="pageable memory")
         # The result keeps the host tensor alive, but torch's pinned-memory allocator does not see
         # kernels that use this address: the buffer must not be freed while one may run.
         storage = torch.as_tensor(_MappedHostBytes(tensor), device=self.torch_device)
@@ -202,11 +198,10 @@ def _memory_errors(shape: tuple[int, ...], dtype: torch.dtype) -> Iterator[None]
     try:
         yield
     except torch.OutOfMemoryError as error:
+        rule, expected = "must hold what is allocated", math.prod(shape) * dtype.itemsize
+        got = str(error).partition("\n")[0]
         raise OutOfDeviceMemoryError(
-            "device memory",
-            "must hold what is allocated",
-            expected=f"room for {math.prod(shape) * dtype.itemsize} bytes",
-            got=str(error).partition("\n")[0],
+            "device memory", rule, expected=f"room for {expected} bytes", got=got
         ) from error
 
 

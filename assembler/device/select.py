@@ -45,10 +45,8 @@ def _cpu() -> Device:
 def _cuda(ordinal: int) -> Device:
     visible = torch.cuda.device_count()
     if ordinal >= visible:
-        raise ValueError(
-            f"device: must be a visible GPU; expected an ordinal below {visible}, "
-            f"got cuda:{ordinal}"
-        )
+        rule, expected = "must be a visible GPU", f"an ordinal below {visible}"
+        raise ValueError(f"device: {rule}; expected {expected}, got cuda:{ordinal}")
     from assembler.device.cuda import CudaDevice
 
     return CudaDevice(ordinal=ordinal)

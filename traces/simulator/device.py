@@ -110,12 +110,8 @@ class SimDevice(Device):
     def mapped(self, tensor: torch.Tensor) -> torch.Tensor:
         with self._calls.without_scheduling():
             if tensor.numel() and self.memory.is_pageable(tensor):
-                raise PoolError(
-                    "mapped host memory",
-                    "must be page-locked for device kernels",
-                    expected="pinned memory",
-                    got="pageable memory",
-                )
+                subject, rule = "mapped host memory", "must be page-locked for device kernels"
+                raise PoolError(subject, rule, expected="pinned memory", got="pageable memory")
         return tensor
 
     @override

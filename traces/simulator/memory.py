@@ -114,22 +114,15 @@ class SimulatedMemory:
         self.allocation_count += 1
         if ordinal in self._failing:
             failure = OutOfDeviceMemoryError if kind is MemoryKind.DEVICE else OutOfHostMemoryError
-            raise failure(
-                f"{kind} memory",
-                "allocation was told to fail",
-                expected=f"{size_bytes} bytes",
-                got=f"a failure of allocation {ordinal}",
-            )
+            rule, got = "allocation was set to fail", f"a failure of allocation {ordinal}"
+            raise failure(f"{kind} memory", rule, expected=f"{size_bytes} bytes", got=got)
         if kind is not MemoryKind.DEVICE or self._capacity_bytes is None:
             return
         free_bytes = self._capacity_bytes - self.used_bytes()
         if size_bytes > free_bytes:
-            raise OutOfDeviceMemoryError(
-                "device memory",
-                "must hold what is allocated",
-                expected=f"at most {free_bytes} bytes of {self._capacity_bytes}",
-                got=size_bytes,
-            )
+            rule = "must hold what is allocated"
+            expected = f"at most {free_bytes} bytes of {self._capacity_bytes}"
+            raise OutOfDeviceMemoryError("device memory", rule, expected=expected, got=size_bytes)
 
     def _add(self, tensor: torch.Tensor, kind: MemoryKind) -> int:
         number = self._next_number

@@ -173,12 +173,9 @@ class ReplayedSchedule(Schedule):
         answer = next(self._answers, None)
         if answer is not None and answer in answers:
             return answers[answer]
-        raise ReplayError(
-            "replay",
-            "the program must be the one that was recorded",
-            expected=f"a decision for {what}",
-            got="the end of the log" if answer is None else answer,
-        )
+        rule = "the program must be the one that was recorded"
+        got = "the end of the log" if answer is None else answer
+        raise ReplayError("replay", rule, expected=f"a decision for {what}", got=got)
 
 
 def default_schedule() -> Schedule:

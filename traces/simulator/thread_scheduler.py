@@ -90,9 +90,8 @@ class SimulatedThreadScheduler(ThreadScheduler):
     def open(self) -> None:
         with self._calls:
             if self._calls.scheduler is not None:
-                raise HostThreadError(
-                    "host threads", "must be in one block", expected="none open", got="a second one"
-                )
+                rule, got = "must be in one block", "a second one"
+                raise HostThreadError("host threads", rule, expected="none open", got=got)
             super().open()
             self.opener.wake_lock.acquire()
         self._calls.scheduler = self
@@ -184,14 +183,10 @@ class SimulatedThreadScheduler(ThreadScheduler):
         self._polling.add(caller)
         self._idle_poll_num += 1
         if self._idle_poll_num > _MAX_IDLE_POLLS:
-            raise DeadlockError(
-                "host threads",
-                "polled work must be able to finish",
-                expected=f"progress within {_MAX_IDLE_POLLS} polls",
-                got=", ".join(
-                    f"{member} polls" for member in self.members if member in self._polling
-                ),
-            )
+            rule = "polled work must be able to finish"
+            polling = [f"{member} polls" for member in self.members if member in self._polling]
+            expected = f"progress within {_MAX_IDLE_POLLS} polls"
+            raise DeadlockError("host threads", rule, expected=expected, got=", ".join(polling))
         if self._idle_poll_num % (POLLS_BEFORE_PROGRESS * len(self.members)) == 0:
             self._execution.force(self._needed(caller))
         others = [member for member in self._runnable_members() if member is not caller]

@@ -11,11 +11,7 @@ T = TypeVar("T")
 
 
 class HostThread:
-    """A started thread.
-
-    Attributes:
-        name: appears in errors.
-    """
+    """A started thread; its name appears in errors."""
 
     def __init__(self, *, member: GroupMember, scheduler: ThreadScheduler) -> None:
         self.name = member.name
@@ -43,11 +39,7 @@ class HostThread:
 
 
 class ThreadQueue(Generic[T]):
-    """An unbounded queue between threads of one group.
-
-    Attributes:
-        name: appears in errors.
-    """
+    """An unbounded queue between threads of one group; its name appears in errors."""
 
     def __init__(self, *, name: str, scheduler: ThreadScheduler) -> None:
         self.name = name
@@ -106,11 +98,7 @@ class ThreadQueue(Generic[T]):
 
 
 class ThreadFlag:
-    """A one-way event between threads of one group.
-
-    Attributes:
-        name: appears in errors.
-    """
+    """A one-way event between threads of one group; its name appears in errors."""
 
     def __init__(self, *, name: str, scheduler: ThreadScheduler) -> None:
         self.name = name
@@ -167,9 +155,8 @@ class ThreadGroup:
             HostThreadError: another thread of the group has that name.
         """
         with self._scheduler.exclusive():
-            return HostThread(
-                member=self._scheduler.begin(work, name=name), scheduler=self._scheduler
-            )
+            member = self._scheduler.begin(work, name=name)
+            return HostThread(member=member, scheduler=self._scheduler)
 
     def queue(self, *, name: str) -> ThreadQueue[T]:
         """Return a new queue."""

@@ -17,12 +17,7 @@ class ThreadCancelled(BaseException):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadWait:
-    """The condition that a thread waits for.
-
-    Attributes:
-        is_over: returns whether the thread may run again.
-        what: description in a deadlock error.
-    """
+    """The condition that a thread waits for, and its description in a deadlock error."""
 
     is_over: Callable[[], bool]
     what: str
@@ -34,10 +29,8 @@ class GroupMember:
 
     Attributes:
         number: in the order of starting, from 0, the thread that opened the group.
-        name: appears in errors.
         waiting: its condition; None while it is runnable.
         is_finished: whether its work is over, returned or raised.
-        error: what its work raised.
         is_error_reported: whether a ``join`` raised the error.
         clock: vector clock at its end; empty on devices without race detection.
         wake_lock: held while another thread has the turn, where threads take turns.
@@ -103,12 +96,9 @@ class ThreadScheduler(ABC):
         """
         member = self._local.member
         if member is None:
-            raise HostThreadError(
-                "host thread",
-                "must belong to the open block",
-                expected=", ".join(map(str, self.members)),
-                got=threading.current_thread().name,
-            )
+            rule, expected = "must belong to the open block", ", ".join(map(str, self.members))
+            got = threading.current_thread().name
+            raise HostThreadError("host thread", rule, expected=expected, got=got)
         return member
 
     def open(self) -> None:
@@ -118,9 +108,8 @@ class ThreadScheduler(ABC):
             HostThreadError: it was opened before, or another group is open.
         """
         if self.is_open or self.is_ending:
-            raise HostThreadError(
-                "host threads", "block opens once", expected="a new block", got="a used one"
-            )
+            rule = "block opens once"
+            raise HostThreadError("host threads", rule, expected="a new block", got="a used one")
         self.is_open = True
         self._local.member = self.opener
 
@@ -168,17 +157,12 @@ class ThreadScheduler(ABC):
             HostThreadError: the name is taken, or the group is not open.
         """
         if not self.is_open:
-            raise HostThreadError(
-                "host thread", "must start in its block", expected="an open block", got=name
-            )
+            rule = "must start in its block"
+            raise HostThreadError("host thread", rule, expected="an open block", got=name)
         taken = [member.name for member in self.members]
         if name in taken:
-            raise HostThreadError(
-                "host thread",
-                "must have a name of its own",
-                expected=f"none of {', '.join(taken)}",
-                got=name,
-            )
+            rule, expected = "must have a name of its own", f"none of {', '.join(taken)}"
+            raise HostThreadError("host thread", rule, expected=expected, got=name)
         member = GroupMember(number=len(self.members), name=name)
         self.members.append(member)
         return member
@@ -205,12 +189,8 @@ class ThreadScheduler(ABC):
             for member in self.members
             if not member.is_finished and member.waiting is not None
         ]
-        error = DeadlockError(
-            "host threads",
-            "a thread must be runnable",
-            expected="a runnable thread or stream",
-            got=", ".join(waiting),
-        )
+        rule, expected = "a thread must be runnable", "a runnable thread or stream"
+        error = DeadlockError("host threads", rule, expected=expected, got=", ".join(waiting))
         # A thread that failed is the likely reason.
         error.__cause__ = self.first_unreported_error()
         return error

@@ -69,7 +69,10 @@ def test_host_pool_counts_the_bytes_it_holds(stack):
 
 
 def test_refused_allocation_names_the_owner_of_the_slots(stack):
-    owners = [*stack.device_slots.values(), *(entry.host_pool for entry in stack.group.entries)]
+    owners = [
+        *stack.device_slots.values(),
+        *(entry.host_pool for entry in stack.cache.host_pool_group.entries),
+    ]
     for owner in owners:
         # The class's own method: the stack's is wrapped to inject faults.
         with pytest.raises(PoolError, match=rf"^{type(owner).__name__}: "):

@@ -259,7 +259,7 @@ def test_allocation_fails_when_told_to(device):
     device.memory.fail(after=2)
 
     device.empty((4,), torch.uint8)
-    with pytest.raises(OutOfDeviceMemoryError, match="told to fail; expected 8 bytes"):
+    with pytest.raises(OutOfDeviceMemoryError, match="set to fail; expected 8 bytes"):
         device.empty((8,), torch.uint8)
     with pytest.raises(OutOfHostMemoryError, match="failure of allocation 2"):
         device.host_empty((8,), torch.uint8, pin_memory=True)

@@ -53,12 +53,9 @@ class Scenario(ABC):
     Attributes:
         builder: stack builder or entry point under test.
         model: key of the target's ``MODELS``.
-        layout: host layout, one of ``LAYOUTS``.
-        io_backend: ``kernel`` or ``direct``.
         write_policy: controller's write policy, key of ``WRITE_POLICIES``.
         page_size: tokens a page.
         sizing: host pool size by ``ratio`` or by ``gb``.
-        storage_backend: name of the storage backend, or None.
         groups: key of ``RANK_SHAPES``.
     """
 

@@ -20,7 +20,7 @@ class FaultInjector:
     """At most one armed failure, which occurs only where it is allowed.
 
     Attributes:
-        fired: whether something failed since the last :meth:`allowed` began.
+        fired: whether something failed since the last :meth:`allow` began.
     """
 
     def __init__(self) -> None:
@@ -77,9 +77,9 @@ class FaultInjector:
 
         def wrap(copy: AnyCall) -> AnyCall:
             def guarded(**arguments: object) -> object:
-                self._fail_if("copy", InjectedFaultError("a copy was told to fail"))
+                self._fail_if("copy", InjectedFaultError("injected before a copy"))
                 result = copy(**arguments)
-                self._fail_if("copy", InjectedFaultError("what follows a copy was told to fail"))
+                self._fail_if("copy", InjectedFaultError("injected after a copy"))
                 return result
 
             return guarded
@@ -92,9 +92,8 @@ class FaultInjector:
 
         def wrap(allocate: AnyCall) -> AnyCall:
             def guarded(*arguments: object, **keywords: object) -> object:
-                error = OutOfDeviceMemoryError(
-                    "index tensor", "was told to fail", expected="memory", got="none"
-                )
+                rule = "must have memory; this failure is injected"
+                error = OutOfDeviceMemoryError("index tensor", rule, expected="memory", got="none")
                 self._fail_if("indices", error)
                 return allocate(*arguments, **keywords)
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from assembler.cache.nodes import POOL_OF_COMPONENT
 from assembler.device_pools.base import SlotAllocator
 from assembler.host_pools.base import HostKVCache
 from traces.explore.subject import (
@@ -35,26 +34,25 @@ class StackInvariants:
         known = self._model.nodes[number]
         is_queued = number in self._model.queued
         for name, contents in known.content.items():
-            component = self._stack.rows[name][0].component
-            device = known.node.device.get(component)
+            buffers = self._stack.rows[name]
+            device = known.node.device.get(buffers[0].component)
             if device is not None and not is_queued:
-                for buffer, content in zip(self._stack.rows[name], contents, strict=True):
-                    who = f"node {number} on the device in {buffer.label}"
-                    self.compare(who, buffer.tensor[buffer.rows_of(device)], content)
-            host = known.node.host.get(component)
+                for buffer, content in zip(buffers, contents, strict=True):
+                    subject = f"node {number} on the device in {buffer.label}"
+                    self.compare(subject, buffer.tensor[buffer.rows_of(device)], content)
+            host = known.node.host.get(buffers[0].component)
             if host is not None:
                 mirrored = host_content(self._stack.mirrors[name], host)
-                buffers = self._stack.rows[name]
                 for buffer, rows, content in zip(buffers, mirrored, contents, strict=True):
                     self.compare(f"node {number} on the host in {buffer.label}", rows, content)
 
     @staticmethod
-    def compare(who: str, got: torch.Tensor, content: torch.Tensor) -> None:
+    def compare(subject: str, got: torch.Tensor, content: torch.Tensor) -> None:
         """Expect the rows in ``got`` to have the bytes of ``content``."""
         rows = got.contiguous().reshape(len(content), -1).view(torch.uint8)
         if not torch.equal(rows, content):
             wrong = (rows != content).any(dim=1).nonzero().flatten().tolist()
-            raise BytesViolationError(f"{who}: rows {wrong} of {len(content)} are wrong")
+            raise BytesViolationError(f"{subject}: rows {wrong} of {len(content)} are wrong")
 
     def check_queues(self) -> None:
         """Expect that no work is left; the device is idle and acknowledgements were checked."""
@@ -75,26 +73,17 @@ class StackInvariants:
         """Expect that no node is locked."""
         for number, known in self._model.nodes.items():
             if known.node.lock_ref:
-                raise QueueViolationError(
-                    f"node {number}: {known.node.lock_ref} locks left at the end"
-                )
+                locks = known.node.lock_ref
+                raise QueueViolationError(f"node {number}: {locks} locks left at the end")
 
     def check_slots(self) -> None:
         """Expect that every slot is free or has one owner."""
+        nodes = [known.node for known in self._model.nodes.values()]
         for component, owner in self._stack.device_slots.items():
-            taken = [
-                known.node.device[component]
-                for known in self._model.nodes.values()
-                if component in known.node.device
-            ]
-            self._check_owner(f"device {component}", owner, taken)
-            pool = self._stack.group.get_pool(POOL_OF_COMPONENT[component])
-            taken = [
-                known.node.host[component]
-                for known in self._model.nodes.values()
-                if component in known.node.host
-            ]
-            self._check_owner(f"host {component}", pool, taken)
+            on_device = [node.device[component] for node in nodes if component in node.device]
+            self._check_owner(f"device {component}", owner, on_device)
+            on_host = [node.host[component] for node in nodes if component in node.host]
+            self._check_owner(f"host {component}", self._stack.host_owner(component), on_host)
 
     def _check_owner(
         self, what: str, owner: SlotAllocator | HostKVCache, taken: list[torch.Tensor]
@@ -106,9 +95,8 @@ class StackInvariants:
             raise SlotsViolationError(f"{what}: slots {twice} have two owners")
         free = owner.available_size()
         if len(slots) + free != owner.size:
-            raise SlotsViolationError(
-                f"{what}: {len(slots)} slots owned and {free} free of {owner.size}"
-            )
+            got = f"{len(slots)} slots owned and {free} free of {owner.size}"
+            raise SlotsViolationError(f"{what}: {got}")
 
     def check_races(self) -> None:
         """Expect that the device saw no race."""
@@ -121,10 +109,8 @@ def _describe_races(races: Sequence[Race]) -> Iterator[str]:
     for race in races[:_MAX_RACES_SHOWN]:
         yield str(race)
         for actor in (race.first, race.second):
-            lines = [
-                line for line in actor.site.path.split(" < ") if line.startswith(_GUARDED_PREFIX)
-            ]
-            if lines:
+            path = actor.site.path.split(" < ")
+            if lines := [line for line in path if line.startswith(_GUARDED_PREFIX)]:
                 yield f"  {actor.label!r} comes from {' < '.join(lines)}"
     if len(races) > _MAX_RACES_SHOWN:
         yield f"and {len(races) - _MAX_RACES_SHOWN} more of the kind"

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from assembler import HostPoolGroup, HybridCacheController, PoolName
+from assembler import HybridCacheController, PoolName
+from assembler.cache.nodes import POOL_OF_COMPONENT
 from assembler.device_pools.base import SlotAllocator
 from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.mirrored import MirroredPool
@@ -58,10 +59,9 @@ class SmallStack:
     reads: tuple[LayerRead, ...]
     tokens: int
 
-    @property
-    def group(self) -> HostPoolGroup:
-        """The host pools that own slots."""
-        return self.cache.host_pool_group
+    def host_owner(self, component: ComponentType) -> HostKVCache:
+        """Return the host pool that owns the slots of a component."""
+        return self.cache.host_pool_group.get_pool(POOL_OF_COMPONENT[component])
 
     @property
     def controller(self) -> HybridCacheController:

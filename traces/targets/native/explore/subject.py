@@ -8,7 +8,6 @@ from typing import assert_never
 import torch
 
 from assembler import PoolName
-from assembler.cache.nodes import POOL_OF_COMPONENT
 from assembler.errors import OutOfDeviceMemoryError, TransferError
 from assembler.names import ComponentType
 from assembler.owner import EvictParams
@@ -188,10 +187,7 @@ class NativeTrafficSubject:
         with self._faults.allow(*FAULT_SITES), self._injected_only():
             if self._cache.write_backup(node) or self._faults.fired:
                 return
-            room = {
-                part: self._stack.group.get_pool(POOL_OF_COMPONENT[part]).available_size()
-                for part in node.device
-            }
+            room = {part: self._stack.host_owner(part).available_size() for part in node.device}
             self._expect_no_room(f"backup of node {number}", node.device, room)
 
     def _load(self, number: int) -> None:
@@ -291,28 +287,23 @@ class NativeTrafficSubject:
                     mamba_num=wanted.get(ComponentType.MAMBA, 0),
                 )
             )
-            told = {
+            reported = {
                 ComponentType.FULL: freed.num_tokens_evicted,
                 ComponentType.SWA: freed.swa_num_tokens_evicted,
                 ComponentType.MAMBA: freed.mamba_num_evicted,
             }
             for part, owner in owners.items():
                 got = owner.available_size() - before[part]
-                if got != told[part]:
-                    raise SlotsViolationError(
-                        f"device {part}: {got} slots freed, {told[part]} told"
-                    )
+                _expect_freed(f"device {part}", got, reported[part])
 
     def _evict_host(self, step: steps.EvictHost) -> None:
         component = ComponentType(step.part)
         if component not in self._stack.device_slots:
             return
-        pool = self._stack.group.get_pool(POOL_OF_COMPONENT[component])
+        pool = self._stack.host_owner(component)
         before = pool.available_size()
-        told = self._cache.evict_host(self._slots_of(component, step.pages), component)
-        got = pool.available_size() - before
-        if got != told:
-            raise SlotsViolationError(f"host {component}: {got} slots freed, {told} told")
+        reported = self._cache.evict_host(self._slots_of(component, step.pages), component)
+        _expect_freed(f"host {component}", pool.available_size() - before, reported)
 
     def _slots_of(self, component: ComponentType, pages: int) -> int:
         return pages if component is ComponentType.MAMBA else pages * self._stack.tokens
@@ -322,7 +313,7 @@ class NativeTrafficSubject:
         owners = self._stack.device_slots
         if component not in owners:
             return
-        pool = self._stack.group.get_pool(POOL_OF_COMPONENT[component])
+        pool = self._stack.host_owner(component)
         owner = owners[component] if step.side == "device" else pool
         need = owner.available_size() - self._slots_of(component, step.spare)
         slots = owner.alloc(need) if need > 0 else None
@@ -362,6 +353,11 @@ class NativeTrafficSubject:
 
 
 _INJECTED_ERRORS = (InjectedFaultError, OutOfDeviceMemoryError)
+
+
+def _expect_freed(what: str, got: int, reported: int) -> None:
+    if got != reported:
+        raise SlotsViolationError(f"{what}: {got} slots freed, {reported} reported")
 
 
 @contextmanager

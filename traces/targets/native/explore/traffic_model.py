@@ -50,9 +50,8 @@ class TrafficModel:
     Attributes:
         nodes: that exist, by number.
         queued: numbers of nodes whose load waits to be launched.
-        launched: loads that wait for their forward pass, oldest first.
-        pending_reads: copies of readers since the last comparison.
-        reserved: slots that traffic took away.
+        launched: oldest first.
+        pending_reads: since the last comparison.
     """
 
     nodes: dict[int, ModelNode] = field(default_factory=dict)
@@ -63,11 +62,8 @@ class TrafficModel:
 
     def forget_dropped(self) -> None:
         """Drop the nodes that the cache dropped."""
-        self.nodes = {
-            number: known
-            for number, known in self.nodes.items()
-            if known.node.device or known.node.host
-        }
+        nodes = self.nodes.items()
+        self.nodes = {at: known for at, known in nodes if known.node.device or known.node.host}
 
     def forget_cache(self) -> None:
         """Drop the nodes of a reset cache, and the reserved host slots, which it frees."""
