@@ -13,7 +13,7 @@ from tools.errors import ToolError, require_writable_path
 from tools.gate.request import GateRequest, GateResult
 from tools.gate.self_checks import failed_checks
 from tools.goldens import sidecars
-from tools.goldens.changelog import add_changelog_entry
+from tools.goldens.changelog import add_changelog_entry, shortest_patterns
 from tools.goldens.declaration import CHANGELOG_NAME, changelog_text
 from tools.goldens.golden_set import GoldenSet, format_causes, read_golden_set
 from tools.workers.protocol import ReadProvenance
@@ -139,7 +139,8 @@ def apply_plan(request: GateRequest, plan: RegenerationPlan, *, reason: str) -> 
     """
     root = request.session.root
     names = [change.name for change in plan.changes]
-    entry = add_changelog_entry(changelog_text(root), names=names, reason=reason)
+    patterns = shortest_patterns(names, [*request.session.scenarios, *names])
+    entry = add_changelog_entry(changelog_text(root), names=patterns, reason=reason)
     removed = [change.name for change in plan.changes if change.action == "trim"]
     written = {name: plan.provenance for name in names if name not in removed}
     with require_writable_path(request.folder, expected="a writable directory"):

@@ -16,6 +16,7 @@ UNRELEASED = "## [Unreleased]"
 GOLDENS = "### Goldens"
 
 _WIDTH = 100
+_NAMES_PER_PATTERN = 3
 _RELEASE = re.compile(r"^##(?!#)\s*(?P<title>.*?)\s*$")
 _SECTION = re.compile(r"^###(?!#)\s*(?P<title>.*?)\s*$")
 _BULLET = re.compile(r"^\s{0,3}[-*+]\s+(?P<text>.*)$")
@@ -80,6 +81,27 @@ def add_changelog_entry(text: str, *, names: Sequence[str], reason: str) -> str:
     rest = lines[end:]
     tail = ["", *rest] if rest and rest[0].strip() else rest
     return "\n".join([*lines[:end], *gap, *entry, *tail]).rstrip() + "\n"
+
+
+def shortest_patterns(names: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
+    """Return patterns that match ``names`` and none of the other ``known`` scenarios.
+
+    A pattern stands for at least three names; the others are listed as they are.
+    """
+    left = dict.fromkeys(names)
+    others = set(known) - left.keys()
+    parts = dict.fromkeys(part for name in names for part in name.split("."))
+    patterns = ["*", *(p for part in parts for p in (f"{part}.*", f"*.{part}.*", f"*.{part}"))]
+    safe = [p for p in patterns if not any(fnmatchcase(name, p) for name in others)]
+    chosen: list[str] = []
+    while safe and left:
+        best = max(safe, key=lambda p: sum(fnmatchcase(name, p) for name in left))
+        matched = [name for name in left if fnmatchcase(name, best)]
+        if len(matched) < _NAMES_PER_PATTERN:
+            break
+        chosen.append(best)
+        left = dict.fromkeys(name for name in left if name not in matched)
+    return (*chosen, *left)
 
 
 def _with_section(lines: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ from tools.goldens.changelog import (
     add_changelog_entry,
     added_entries,
     declared_entries,
+    shortest_patterns,
     undeclared_scenarios,
 )
 
@@ -112,3 +113,23 @@ def test_entry_followed_by_another_section_keeps_an_empty_line_between():
     assert add_changelog_entry(log, names=["c"], reason="d") == (
         "## Unreleased\n### Goldens\n- a: b\n- `c`: d\n\n### Fixed\n- x\n"
     )
+
+
+KNOWN = ["kv.mha.p1", "kv.mha.p16", "kv.mla.p1", "swa.mha.p1", "swa.gemma.p1", "swa.gemma.p16"]
+
+
+def test_every_scenario_is_one_pattern():
+    assert shortest_patterns(KNOWN, KNOWN) == ("*",)
+
+
+def test_names_of_one_builder_are_one_pattern():
+    assert shortest_patterns(KNOWN[3:], KNOWN) == ("swa.*",)
+
+
+def test_names_of_one_model_under_several_builders_are_one_pattern():
+    names = ["kv.mha.p1", "kv.mha.p16", "swa.mha.p1"]
+    assert shortest_patterns(names, KNOWN) == ("*.mha.*",)
+
+
+def test_few_names_are_listed_and_no_other_scenario_is_matched():
+    assert shortest_patterns(["kv.mha.p1", "swa.gemma.p1"], KNOWN) == ("kv.mha.p1", "swa.gemma.p1")
