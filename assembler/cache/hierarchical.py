@@ -98,10 +98,8 @@ class HierarchicalCache:
                 component's nor a registered sidecar.
         """
         if validation_enabled():
-            specs = self.sidecar_pool_specs
-            validate_pool_coverage(
-                group=host_pool_group, components=self.tree_components, specs=specs
-            )
+            components, specs = self.tree_components, self.sidecar_pool_specs
+            validate_pool_coverage(group=host_pool_group, components=components, specs=specs)
         self._stack = (host_pool_group, cache_controller)
         is_write_through = cache_controller.write_policy is WritePolicy.WRITE_THROUGH
         self.write_through_threshold = 1 if is_write_through else 2
@@ -114,10 +112,8 @@ class HierarchicalCache:
     ) -> CacheNode:
         """Take over device slots as a new node; the cache frees them from now on.
 
-        Args:
-            device_indices: ``(slots,) int64`` slots of the full KV, whole pages.
-            components: ``(slots,) int64`` window or state slots that belong to the same tokens;
-                window slots are those of the last tokens.
+        All are ``(slots,) int64``: whole pages of the full KV, and by component the window or state
+        slots of the same tokens; window slots are those of the last tokens.
 
         Raises:
             AssemblyError: a component is not one of this cache's.

@@ -48,9 +48,6 @@ class UnifiedRadixCache(HierarchicalCache):
             attn_cp_group=params.attn_cp_cache_group,
             attn_tp_group=params.attn_tp_cache_group,
         )
-        self.write_through_threshold = (
-            1 if server_args.hicache_write_policy == "write_through" else 2
-        )
         self.load_back_threshold = LOAD_BACK_THRESHOLD
         logger.info(
             "hierarchical cache ready: host_pool_size=%d, write_policy=%s, tp_world_size=%d, "

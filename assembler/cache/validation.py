@@ -49,9 +49,8 @@ def validate_pool_coverage(
             expected = "a component or a registered sidecar"
             raise AssemblyError(name.name, rule, expected=expected, got="neither")
     for name in sorted(moved - set(group.entry_map)):
-        raise AssemblyError(
-            name.name, "a part of the cache must have a pool", expected="an entry", got="none"
-        )
+        rule = "a part of the cache must have a pool"
+        raise AssemblyError(name.name, rule, expected="an entry", got="none")
 
 
 def fix_direct_layout(server_args: ServerArgs) -> None:

@@ -99,10 +99,8 @@ def move(
 def _check_indices(slots: SlotPairs) -> None:
     if slots.host_indices.numel() != slots.device_indices.numel():
         rule = "host and device slots must pair up"
-        expected = f"{slots.host_indices.numel()} device slots"
-        raise TransferError(
-            slots.subject, rule, expected=expected, got=slots.device_indices.numel()
-        )
+        expected, got = f"{slots.host_indices.numel()} device slots", slots.device_indices.numel()
+        raise TransferError(slots.subject, rule, expected=expected, got=got)
     for indices in (slots.host_indices, slots.device_indices):
         if indices.dtype != torch.int64:
             rule = "slots must be int64"

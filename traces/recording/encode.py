@@ -59,9 +59,7 @@ FACTORY_DEFAULT: object = inspect.signature(_WithFactory).parameters["field"].de
 class Encoder:
     """Encodes values; a target registers its types before the first call.
 
-    Args:
-        labels: names objects that are encoded as references.
-        on_reference: returns the label of an object that is encoded as a reference.
+    ``on_reference`` returns the label of an object that is encoded as a reference.
     """
 
     def __init__(self, labels: ObjectIds, *, on_reference: Callable[[object], str]) -> None:

@@ -84,10 +84,8 @@ def require_plain_function(function: object) -> None:
     """
     subject = getattr(function, "__qualname__", repr(function))
     if not isinstance(function, FunctionType):
-        kind = type(function).__name__
-        raise InstrumentError(
-            subject, "must be a Python function", expected="a function object", got=kind
-        )
+        rule, got = "must be a Python function", type(function).__name__
+        raise InstrumentError(subject, rule, expected="a function object", got=got)
     if function.__code__.co_flags & _SUSPENDABLE:
         rule, got = "body must run in one go", "a generator or coroutine function"
         raise InstrumentError(subject, rule, expected="a plain function", got=got)

@@ -136,9 +136,8 @@ def write_atomic(path: Path, text: str) -> None:
 
 def golden_write_error(path: Path, error: OSError) -> GoldenWriteError:
     """Return the error for a file that could not be written."""
-    return GoldenWriteError(
-        str(path), "must be writable", expected="a writable directory", got=error.strerror
-    )
+    rule, expected = "must be writable", "a writable directory"
+    return GoldenWriteError(str(path), rule, expected=expected, got=error.strerror)
 
 
 def _text(record: Record) -> str:
