@@ -20,9 +20,10 @@ import typer
 from tools.commands.audit import audit
 from tools.commands.backtest import backtest_catalogue
 from tools.commands.bench import bench
+from tools.commands.check import check
 from tools.commands.diff import diff
 from tools.commands.explore import explore_builders
-from tools.commands.gate import check, gate
+from tools.commands.gate import gate
 from tools.commands.list import list_scenarios
 from tools.commands.mutate import mutate
 from tools.commands.parity import parity

@@ -1,4 +1,4 @@
-"""``gate`` and ``check``: judge a change before it is merged, or scenarios by their goldens."""
+"""The ``gate`` command: judge a change before it is merged."""
 
 from collections.abc import Callable
 
@@ -10,36 +10,6 @@ from tools.gate.gate import run_gate
 from tools.gate.request import GateRequest
 from tools.report.output import report_verdict
 from tools.report.render import Format
-
-
-def check(
-    context: typer.Context,
-    names: options.ScenarioNames = None,
-    *,
-    head: options.SideOption = None,
-    target: options.TargetOption = "native",
-    python: options.PythonOption = None,
-    device: options.DeviceOption = "auto",
-    form: options.FormatOption = Format.TEXT,
-    strict: options.StrictOption = False,
-    timeout: options.TimeoutOption = options.DEFAULT_LIMIT_SECONDS,
-) -> None:
-    """Compare scenarios with their goldens."""
-    session = options.start_session(context, target=target, limit_seconds=timeout)
-    report_gate(
-        lambda: GateRequest(
-            session=session,
-            base=session.parse_side("golden"),
-            head=options.parse_code_side(session, head, option="--head", python=python),
-            device=options.parse_device(device),
-            selection=session.select(names),
-            pre_merge=False,
-            strict=strict,
-        ),
-        target=target,
-        form=form,
-        strict=strict,
-    )
 
 
 def gate(
