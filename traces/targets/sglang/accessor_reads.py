@@ -4,7 +4,7 @@ Each accessor reads on a stream of its own: another one's wait would order its r
 """
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -96,12 +96,7 @@ class AccessorReader:
         return found
 
     def _call_accessor(
-        self,
-        accessor: Any,  # noqa: ANN401 - a method of the release
-        layer_id: int,
-        extra: dict[str, Any],
-        *,
-        local: int,
+        self, accessor: Callable[..., Any], layer_id: int, extra: dict[str, Any], *, local: int
     ) -> list[tuple[Plane, RowBuffer]]:
         """Return the rows that an accessor returns for a layer; nothing without such a layer.
 

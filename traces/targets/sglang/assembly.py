@@ -134,12 +134,16 @@ def _sidecars(result: EntryResult) -> tuple[tuple[str, str], ...]:
     specs = getattr(result.cache, "sidecar_pool_specs", None)
     if specs is not None:
         return tuple((_upper(spec.pool_name), _upper(spec.indices_from_pool)) for spec in specs)
-    names = [_upper(entry.name) for entry in getattr(result.group, "entries", ())]
     return tuple(
         (name, "SWA" if "STATE" in name or name.endswith("_SWA") else "KV")
-        for name in names
+        for name in entries_of(result.group)
         if name not in _OWN_SLOTS
     )
+
+
+def entries_of(group: Any) -> dict[str, Any]:  # noqa: ANN401 - host pools of the release
+    """Return the entries of a group by upper-case pool name; none for a single host pool."""
+    return {_upper(entry.name): entry for entry in getattr(group, "entries", ())}
 
 
 def _upper(name: Any) -> str:  # noqa: ANN401 - an enumeration of the release

@@ -1,13 +1,13 @@
 """Driver of a controller, as caches use it: allocate slots, write, load, wait, free."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 
 from traces.targets.common.planes import SlotDomain
-from traces.targets.sglang.assembly import AssembledStack
+from traces.targets.sglang.assembly import AssembledStack, entries_of
 from traces.targets.sglang.errors import StageError
 
 _KV = "KV"
@@ -20,7 +20,7 @@ class ControllerDriver:
     def __init__(self, stack: AssembledStack) -> None:
         self._stack = stack
         self._controller: Any = stack.controller
-        self._entries = {_name(entry): entry for entry in getattr(stack.group, "entries", ())}
+        self._entries = entries_of(stack.group)
         self._sources = dict(stack.sidecars)
         self._domains = dict(self._find_domains())
         self._held: list[dict[str, torch.Tensor]] = []
@@ -43,30 +43,17 @@ class ControllerDriver:
         Raises:
             StageError: a pool of the scenario is too small.
         """
-        return {name: self._take(name, pages=pages) for name in self._domains}
+        return {name: self.take_one(name, pages=pages) for name in self._domains}
 
-    def take_one(self, domain: str) -> torch.Tensor:
-        """Take the device slots of a page, or of a state.
-
-        Raises:
-            StageError: a pool of the scenario is too small.
-        """
-        return self._take(domain, pages=1)
-
-    def hold(self, domain: str, *, pages: int) -> None:
-        """Allocate slots without use, so that later allocations get other ones."""
-        self._held.append({domain: self._take(domain, pages=pages)})
+    def hold(self, domains: Iterable[str]) -> None:
+        """Take a page, or a state, of each domain, so that later allocations get other slots."""
+        self._held += [{domain: self.take_one(domain)} for domain in domains]
 
     def release_held(self) -> None:
         """Free every held slot."""
         for slots in self._held:
             self.return_slots(slots)
         self._held.clear()
-
-    def hold_all(self, like: dict[str, torch.Tensor]) -> None:
-        """Take a page, or a state, in every domain of ``like``."""
-        for domain in like:
-            self.hold(domain, pages=1)
 
     def return_slots(self, slots: dict[str, torch.Tensor]) -> None:
         """Free device slots."""
@@ -154,7 +141,12 @@ class ControllerDriver:
     def _sidecars(self) -> tuple[str, ...]:
         return tuple(name for name in self._entries if name != _KV)
 
-    def _take(self, domain: str, *, pages: int) -> torch.Tensor:
+    def take_one(self, domain: str, *, pages: int = 1) -> torch.Tensor:
+        """Take the device slots of pages, or of a state.
+
+        Raises:
+            StageError: a pool of the scenario is too small.
+        """
         if domain == _KV:
             slots = self._stack.full_allocator.alloc(pages * self._stack.page_size)
         else:
@@ -187,7 +179,3 @@ def _extra_pools(method: Any, extras: list[Any]) -> dict[str, Any]:  # noqa: ANN
     """Return the sidecars' part of a call; a controller without sidecars takes none."""
     takes_them = "extra_pools" in inspect.signature(method).parameters
     return {"extra_pools": extras} if takes_them else {}
-
-
-def _name(entry: Any) -> str:  # noqa: ANN401 - the release's own class
-    return str(entry.name.value).upper()

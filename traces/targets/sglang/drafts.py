@@ -38,12 +38,7 @@ def draft_states(
 
 
 def register_sidecar_draft(
-    caller: SignatureCaller,
-    context: RankContext,
-    *,
-    cache: Any,  # noqa: ANN401 - a cache of the release
-    pool: Any,  # noqa: ANN401 - a pool of the release
-    page_size: int,
+    caller: SignatureCaller, context: RankContext, *, cache: object, pool: object, page_size: int
 ) -> None:
     """Register a draft pool beside a stack through the release's own function.
 
@@ -62,7 +57,7 @@ def register_sidecar_draft(
             model_runner=runner,
             model_config=None,
         ),
-        "spec_algorithm": SimpleNamespace(is_ngram=_return_false, supports_spec_v2=_return_true),
+        "spec_algorithm": SimpleNamespace(is_ngram=lambda: False, supports_spec_v2=lambda: True),
     }
     if register is None:
         _register_with_scheduler(given, pool)
@@ -73,7 +68,7 @@ def register_sidecar_draft(
     caller.call(register, given)
 
 
-def _register_with_scheduler(given: dict[str, Any], pool: Any) -> None:  # noqa: ANN401
+def _register_with_scheduler(given: dict[str, Any], pool: object) -> None:
     """Call the scheduler's method on an object with the attributes that it reads."""
     scheduler = find_part(_SCHEDULER, "Scheduler")
     register = getattr(scheduler, "_maybe_register_hicache_draft", None)
@@ -87,11 +82,3 @@ def _register_with_scheduler(given: dict[str, Any], pool: Any) -> None:  # noqa:
         _get_draft_kv_pool=lambda: (pool, None),
     )
     register(scheduler_state)
-
-
-def _return_false() -> bool:
-    return False
-
-
-def _return_true() -> bool:
-    return True

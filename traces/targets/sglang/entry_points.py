@@ -270,7 +270,7 @@ class EntryCall:
         """Construct a cache that builds its stack itself."""
         given = {"params": self.params(), "server_args": self.context.server_args}
         cache = self.caller.call(find_class(self.scenario.builder), given)
-        return _entry_result(cache, complete_tree=_nothing_to_complete)
+        return _entry_result(cache, complete_tree=lambda: None)
 
     def _init_unified(self) -> EntryResult:
         cls = find_class("UnifiedRadixCache")
@@ -279,7 +279,7 @@ class EntryCall:
         given = {"params": self.params(), "server_args": self.context.server_args}
         cache = self.caller.call(cls, given)
         self.caller.call(cache.init_hicache, given)
-        return _entry_result(cache, complete_tree=_nothing_to_complete)
+        return _entry_result(cache, complete_tree=lambda: None)
 
     def _offload(self) -> EntryResult:
         cls = find_part(_OFFLOAD, "DecodeKVCacheOffloadManager")
@@ -303,10 +303,6 @@ def _entry_result(cache: Any, *, complete_tree: Callable[[], None] | None = None
         controller=controller,
         complete_tree=complete_tree,
     )
-
-
-def _nothing_to_complete() -> None:
-    """Do nothing: the entry point completed the tree."""
 
 
 def _ranks(given: dict[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,17 @@
 """Names of a GPU's streams, and probes of the order that a release asks of them."""
 
+from collections.abc import Callable
 from types import FunctionType
 
 import torch
 
-from traces.recording.probes import EventProbe, EventRecordObservation, EventWaitObservation, Values
+from traces.recording.probes import (
+    EventProbe,
+    EventRecordObservation,
+    EventWaitObservation,
+    Observation,
+    Values,
+)
 
 _DEFAULT = "default"
 _EVENT = "event"
@@ -33,41 +40,30 @@ class GpuStreams:
 
         The ways that torch builds from these (``record_event``, ``wait_stream``) show as them.
         """
-        watched = (
-            (torch.cuda.Event.record, self._observe_record),
-            (torch.cuda.Event.synchronize, self._observe_event_synchronize),
-            (torch.cuda.Event.wait, self._observe_event_wait),
-            (torch.cuda.Stream.wait_event, self._observe_stream_wait),
-            (torch.cuda.Stream.synchronize, self._observe_stream_synchronize),
-        )
+        name_of = self.name_of
+        observers: dict[object, Callable[[Values, object], Observation]] = {
+            torch.cuda.Event.record: lambda values, _: EventRecordObservation(
+                event=values["self"], name=_EVENT, stream=name_of(values["stream"])
+            ),
+            torch.cuda.Event.synchronize: lambda values, _: _event_wait(values["self"], "host"),
+            torch.cuda.Event.wait: lambda values, _: _event_wait(
+                values["self"], name_of(values["stream"])
+            ),
+            torch.cuda.Stream.wait_event: lambda values, _: _event_wait(
+                values["event"], name_of(values["self"])
+            ),
+            torch.cuda.Stream.synchronize: lambda values, _: EventWaitObservation(
+                event=None, name=name_of(values["self"]), stream="host"
+            ),
+        }
         probes = []
-        for function, observe in watched:
+        for function, observe in observers.items():
             assert isinstance(function, FunctionType)
             probes.append(
                 EventProbe(function=function, family="order", nesting="outermost", observe=observe)
             )
         return probes
 
-    def _observe_record(self, values: Values, result: object) -> EventRecordObservation:
-        del result
-        stream = self.name_of(values["stream"])
-        return EventRecordObservation(event=values["self"], name=_EVENT, stream=stream)
 
-    def _observe_event_synchronize(self, values: Values, result: object) -> EventWaitObservation:
-        del result
-        return EventWaitObservation(event=values["self"], name=_EVENT, stream="host")
-
-    def _observe_event_wait(self, values: Values, result: object) -> EventWaitObservation:
-        del result
-        stream = self.name_of(values["stream"])
-        return EventWaitObservation(event=values["self"], name=_EVENT, stream=stream)
-
-    def _observe_stream_wait(self, values: Values, result: object) -> EventWaitObservation:
-        del result
-        stream = self.name_of(values["self"])
-        return EventWaitObservation(event=values["event"], name=_EVENT, stream=stream)
-
-    def _observe_stream_synchronize(self, values: Values, result: object) -> EventWaitObservation:
-        del result
-        name = self.name_of(values["self"])
-        return EventWaitObservation(event=None, name=name, stream="host")
+def _event_wait(event: object, stream: str) -> EventWaitObservation:
+    return EventWaitObservation(event=event, name=_EVENT, stream=stream)

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -91,7 +90,7 @@ def _planes(stack: AssembledStack, transfers: ControllerDriver) -> Iterator[Plan
     """
     taken: set[int] = set()
     pools = stack.device_pools
-    for name, pool in sorted(pools.items(), key=_kv_last):
+    for name, pool in sorted(pools.items(), key=lambda item: (item[0] == "KV", item[0])):
         if name != "KV" and pool is pools.get("KV"):
             continue
         domain = transfers.domain_of(name)
@@ -109,7 +108,3 @@ def _seeds(planes: Sequence[Plane]) -> dict[str, str]:
         seeds[plane.name] = f"{kind}/{counts[kind]}"
         counts[kind] += 1
     return seeds
-
-
-def _kv_last(item: tuple[str, Any]) -> tuple[bool, str]:
-    return item[0] == "KV", item[0]

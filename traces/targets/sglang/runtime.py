@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
 
 import torch
 from typing_extensions import override
@@ -19,24 +18,24 @@ from traces.targets.sglang.discovery import SglangRelease, installed_release
 from traces.targets.sglang.gpu_streams import GpuStreams
 
 
-class Runtime(Protocol):
-    """Device and imported release, in the place of a server."""
+class Runtime:
+    """Device and imported release, in the place of a server; nothing is intercepted or tracked."""
 
     device: Device  # runs the script's own launches
     pool_device: str  # torch device of the release's pools
     release: SglangRelease  # the modules that were found and imported
-
-    def order_probes(self) -> list[EventProbe]:
-        """Return a probe for every way in which the release orders work."""
+    order_probes: Callable[[], list[EventProbe]]  # a probe for every way to order work
 
     def pause_interception(self) -> AbstractContextManager[object]:
         """Return a block in which tensor operations are not intercepted."""
+        return nullcontext()
 
     def watch(self, tensor: torch.Tensor, name: BufferLabel) -> None:
         """Register a buffer of a device pool."""
 
     def races(self) -> list[Race]:
         """Return each pair of operations that nothing orders, as a record of no step."""
+        return []
 
 
 def is_gpu(device: str) -> bool:
@@ -57,31 +56,34 @@ def open_runtime(device: str) -> Runtime:
     return GpuRuntime(device) if is_gpu(device) else SimulatedRuntime(device)
 
 
-class SimulatedRuntime:
+class SimulatedRuntime(Runtime):
     """Host memory, shims for code without a CPU build, streams of the simulated accelerator."""
-
-    pool_device: str
 
     def __init__(self, device: str) -> None:
         self.device = open_device(device)
         self.pool_device = str(self.device.torch_device)
-        installed = shims.install(self.device)
+        self._shims = shims.install(self.device)
         self.release = installed_release()
-        installed.bind()
-        self.order_probes: Callable[[], list[EventProbe]] = probes.stream_probes
-        self.pause_interception: Callable[[], AbstractContextManager[object]]
-        self.pause_interception = installed.pause_interception
-        self.watch = installed.watch
+        self._shims.bind()
+        self.order_probes = probes.stream_probes
 
+    @override
+    def pause_interception(self) -> AbstractContextManager[object]:
+        return self._shims.pause_interception()
+
+    @override
+    def watch(self, tensor: torch.Tensor, name: BufferLabel) -> None:
+        self._shims.watch(tensor, name)
+
+    @override
     def races(self) -> list[Race]:
-        """Return each pair of operations that nothing orders, as a record of no step."""
         if not isinstance(self.device, SimDevice):
             return []
         found = {record.text: record for record in map(race_record, self.device.races)}
         return [found[text] for text in sorted(found)]
 
 
-class GpuRuntime:
+class GpuRuntime(Runtime):
     """A GPU: the release's own kernels, page-locked memory and streams; nothing is replaced.
 
     A CUDA context does not survive a fork, and page-locked memory is never freed: each scenario
@@ -92,22 +94,11 @@ class GpuRuntime:
 
     def __init__(self, device: str) -> None:
         streams = GpuStreams()
-        self.device: Device = _with_named_streams(device, streams)
+        self.device = _with_named_streams(device, streams)
         torch.cuda.set_device(self.device.torch_device)
         self.release = installed_release()
-        self.order_probes: Callable[[], list[EventProbe]] = streams.order_probes
+        self.order_probes = streams.order_probes
         shims.KernelObserver(streams.name_of).bind()
-
-    def pause_interception(self) -> AbstractContextManager[object]:
-        """Return a block without effect: nothing is intercepted on a GPU."""
-        return nullcontext()
-
-    def watch(self, tensor: torch.Tensor, name: BufferLabel) -> None:
-        """Do nothing: only the simulation tracks memory."""
-
-    def races(self) -> list[Race]:
-        """Return nothing: a GPU detects no races."""
-        return []
 
 
 def _with_named_streams(name: str, streams: GpuStreams) -> Device:

@@ -38,7 +38,7 @@ class SglangScenarioRunner:
     """
 
     def __init__(self, root: Path, *, device: str) -> None:
-        self._session = ReleaseSession(root, device=device, on_stack=_ignore_stack)
+        self._session = ReleaseSession(root, device=device)
         self.target = self._session.target
 
     def run_scenario(self, scenario: Any) -> Recording:  # noqa: ANN401
@@ -73,8 +73,7 @@ def run_in_process(scenario: Any, root: Path, *, device: str) -> Recording:  # n
         UnsupportedByRelease: the release lacks something that the scenario needs.
         RecorderError: something could not be recorded.
     """
-    session = ReleaseSession(root, device=device, on_stack=_ignore_stack)
-    return session.run_scenario(scenario)
+    return ReleaseSession(root, device=device).run_scenario(scenario)
 
 
 class ReleaseSession:
@@ -90,7 +89,11 @@ class ReleaseSession:
     """
 
     def __init__(
-        self, root: Path, *, device: str, on_stack: Callable[[AssembledStack], None]
+        self,
+        root: Path,
+        *,
+        device: str,
+        on_stack: Callable[[AssembledStack], None] = lambda _: None,
     ) -> None:
         torch.set_num_threads(1)
         self._runtime = open_runtime(device)
@@ -158,7 +161,3 @@ class ReleaseSession:
                 place = BufferPlace(pool=name, buffer=buffer.attribute, layer=buffer.number)
                 label = BufferLabel(f"{name}.{buffer.name}", place=place)
                 self._runtime.watch(buffer.tensor, label)
-
-
-def _ignore_stack(stack: AssembledStack) -> None:
-    del stack

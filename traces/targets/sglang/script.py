@@ -8,6 +8,7 @@ is driven next. At the end the callbacks of the group's entries are called.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 
@@ -88,7 +89,7 @@ class SglangScript:
     def _back_up_nodes(self) -> Iterator[DigestRecord]:
         """Write two nodes on the device and back them up."""
         self._rows.poison("before")
-        self._transfers.hold("KV", pages=1)
+        self._transfers.hold(["KV"])
         for pages, author in zip((2, 1), _AUTHORS, strict=True):
             slots = self._transfers.take(pages=pages)
             self._rows.write(self._rows.on_host(slots), author)
@@ -102,7 +103,7 @@ class SglangScript:
         self._rows.poison("after")
         for node in self._nodes:
             self._transfers.return_slots(node.device)
-        self._transfers.hold_all(self._nodes[0].device)
+        self._transfers.hold(self._nodes[0].device)
         before = self._rows.snapshot()
         loaded = [self._transfers.load(node.host, node.extra) for node in self._nodes]
         self._transfers.start_loading()
@@ -142,8 +143,8 @@ class SglangScript:
         Pages that this rank does not store cannot be fetched: other ranks have other processes.
         """
         written = [
-            (HostPages(host=node.host, extra=node.extra), self._tokens(number, node))
-            for number, node in enumerate(self._nodes, start=1)
+            (HostPages(host=node.host, extra=node.extra), range(first, first + len(node.host)))
+            for first, node in zip(count(_TOKENS, _TOKENS), self._nodes, strict=False)
         ]
         with capture_thread_errors() as thread_errors:
             tier = StorageTierDriver(self._stack, thread_errors)
@@ -160,11 +161,6 @@ class SglangScript:
         self._transfers.start_loading()
         yield from self._compare_planes(STORAGE, before, loaded)
         self._transfers.finish_loading()
-
-    @staticmethod
-    def _tokens(number: int, node: BackedUpNode) -> range:
-        """Return the token ids of a node."""
-        return range(number * _TOKENS, number * _TOKENS + len(node.host))
 
     def _drive_tree(self) -> Iterator[DigestRecord]:
         """Run the script of the tree, which backs up and loads by its own policy."""

@@ -1,7 +1,7 @@
 """Calls of a release's functions with the arguments that their signatures take."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,14 +36,12 @@ class SignatureCaller:
         for parameter in needs:
             if parameter not in taken:
                 raise UnsupportedByRelease(f"{name} takes no {parameter}")
-        unknown = [
-            parameter for parameter in required_parameters(function) if parameter not in given
-        ]
+        unknown = missing_parameters(function, given)
         if unknown:
             raise UnsupportedByRelease(f"{name} wants {', '.join(unknown)}")
         lost = (key for key in matters if key not in taken and given.get(key) is not None)
         self.dropped += [f"{name}.{key}" for key in lost]
-        return function(**{key: value for key, value in given.items() if key in taken})
+        return function(**accepted_arguments(function, given))
 
 
 def accepted_parameters(function: Callable[..., Any]) -> frozenset[str]:
@@ -51,12 +49,19 @@ def accepted_parameters(function: Callable[..., Any]) -> frozenset[str]:
     return frozenset(inspect.signature(function).parameters)
 
 
-def required_parameters(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the names of the parameters without a default."""
-    return tuple(
+def accepted_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the given values that a signature takes."""
+    taken = accepted_parameters(function)
+    return {name: value for name, value in given.items() if name in taken}
+
+
+def missing_parameters(function: Callable[..., Any], given: Container[str]) -> list[str]:
+    """Return the names of the parameters that have no default and are not given."""
+    return [
         parameter.name
         for parameter in inspect.signature(function).parameters.values()
         if parameter.default is inspect.Parameter.empty
         and parameter.kind
         in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    )
+        and parameter.name not in given
+    ]

@@ -10,10 +10,14 @@ from unittest.mock import patch
 
 import torch
 
-from traces.targets.sglang.assembly import AssembledStack
+from traces.targets.sglang.assembly import AssembledStack, entries_of
 from traces.targets.sglang.discovery import find_part
 from traces.targets.sglang.errors import StageError
-from traces.targets.sglang.signature_caller import accepted_parameters, required_parameters
+from traces.targets.sglang.signature_caller import (
+    accepted_arguments,
+    accepted_parameters,
+    missing_parameters,
+)
 
 _UTILS = "sglang.srt.mem_cache.utils"
 _STORAGE = "sglang.srt.mem_cache.hicache_storage"
@@ -45,7 +49,7 @@ class StorageTierDriver:
         self._stack = stack
         self._thread_errors = thread_errors
         self._controller: Any = stack.controller
-        self._entries = {_upper(entry.name): entry for entry in getattr(stack.group, "entries", ())}
+        self._entries = entries_of(stack.group)
         self._sources = dict(stack.sidecars)
         # The default would not fetch the few pages of a node.
         self._controller.prefetch_threshold = 1
@@ -64,9 +68,7 @@ class StorageTierDriver:
             "hash_value": keys,
             "extra_pools": self._transfers(pages, keys),
         }
-        write(
-            **{name: value for name, value in given.items() if name in accepted_parameters(write)}
-        )
+        write(**accepted_arguments(write, given))
         self._wait("write_storage", self._controller.ack_backup_queue.qsize, "backup_thread")
         self._controller.ack_backup_queue.get_nowait()
 
@@ -99,14 +101,10 @@ class StorageTierDriver:
             "new_input_tokens": list(tokens),
             "extra_pools": self._transfers(target, self._keys(tokens)),
         }
-        unknown = [
-            parameter for parameter in required_parameters(prefetch) if parameter not in given
-        ]
+        unknown = missing_parameters(prefetch, given)
         if unknown:
             raise StageError(f"prefetch: must be playable; expected no {unknown[0]}, got one")
-        return prefetch(
-            **{key: own for key, own in given.items() if key in accepted_parameters(prefetch)}
-        )
+        return prefetch(**accepted_arguments(prefetch, given))
 
     def _is_fetched(self, operation: Any, host: torch.Tensor) -> bool:  # noqa: ANN401
         """Process an operation to its end, as a scheduler does; return whether all was fetched."""
@@ -249,7 +247,3 @@ def _take_slots(pool: Any, need: int) -> torch.Tensor:  # noqa: ANN401 - any cla
 
 def _size(queue: Any) -> int:  # noqa: ANN401 - a queue of the controller
     return 0 if queue is None else int(queue.qsize())
-
-
-def _upper(name: Any) -> str:  # noqa: ANN401 - an enumeration of the release
-    return str(name.value).upper()

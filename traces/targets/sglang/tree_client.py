@@ -80,12 +80,7 @@ class TreeClient:
         return found
 
     def insert(
-        self,
-        key: Any,  # noqa: ANN401
-        slots: torch.Tensor,
-        states: torch.Tensor | None,
-        *,
-        known: int,
+        self, key: object, slots: torch.Tensor, states: torch.Tensor | None, *, known: int
     ) -> Any:  # noqa: ANN401
         """Insert tokens with their slots; the tree owns the first ``known`` ones already."""
         given = {"key": key, "value": slots, "mamba_value": states, "prev_prefix_len": known}

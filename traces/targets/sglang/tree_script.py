@@ -6,9 +6,10 @@ may read are compared with the content that was written for its tokens.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -135,12 +136,7 @@ class TreeScript:
         self._acknowledge()
 
     def _insert_once(
-        self,
-        key: Any,  # noqa: ANN401
-        slots: torch.Tensor,
-        state: torch.Tensor | None,
-        *,
-        known: int,
+        self, key: object, slots: torch.Tensor, state: torch.Tensor | None, *, known: int
     ) -> None:
         """Insert, and free the slots of known tokens where the tree leaves that to its caller."""
         free = self._slots.full_num()
@@ -324,29 +320,17 @@ class TreeScript:
         return {_MAMBA: torch.cat(taken)} if taken else {}
 
     def _acknowledge(self) -> None:
-        """Trigger deferred work and process finished work of the tree, as schedulers do."""
+        """Trigger deferred work and process finished work of the tree, as schedulers do.
+
+        Pipeline rank 0 counts finished operations itself; other ranks receive the number from the
+        rank before them, which does not run here.
+        """
+        cache, is_later = self._cache, getattr(self._cache, "pp_rank", 0)
         for _ in range(_ACKNOWLEDGE_ROUNDS):
             self._device.synchronize()
-            with _as_first_stage(self._cache):
-                self._cache.check_hicache_events()
+            with patch.object(cache, "pp_rank", 0) if is_later else nullcontext():
+                cache.check_hicache_events()
         self._device.synchronize()
-
-
-@contextmanager
-def _as_first_stage(cache: Any) -> Iterator[None]:  # noqa: ANN401 - a cache of the release
-    """Set pipeline rank 0 on the tree, so that it counts finished operations itself.
-
-    Other ranks receive the number from the rank before them, which does not run here.
-    """
-    names = [name for name in ("pp_rank",) if getattr(cache, name, 0)]
-    before = {name: getattr(cache, name) for name in names}
-    for name in names:
-        setattr(cache, name, 0)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(cache, name, value)
 
 
 def _has_method(cache: Any, name: str) -> bool:  # noqa: ANN401 - a cache of the release, or a substitute

@@ -7,7 +7,7 @@ from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.signature_caller import (
     SignatureCaller,
     accepted_parameters,
-    required_parameters,
+    missing_parameters,
 )
 
 
@@ -52,7 +52,7 @@ def test_error_of_the_release_itself_comes_through():
 
 def test_parameters_are_read_off_the_signature():
     assert accepted_parameters(pool) == {"size", "head_dim"}
-    assert required_parameters(pool) == ("size",)
+    assert missing_parameters(pool, ()) == ["size"]
 
 
 def test_missing_module_and_missing_member_are_none_and_a_present_one_is_found():

@@ -74,13 +74,9 @@ class PageLockedMemory:
             else:
                 record_stream(tensor, stream)
 
-        for name in ("tolist", "numpy"):
-            changes.set(
-                torch.Tensor,
-                name,
-                self._after_the_stream(getattr(torch.Tensor, name), copies=False),
-            )
-        changes.set(torch.Tensor, "cpu", self._after_the_stream(torch.Tensor.cpu, copies=True))
+        for name in ("tolist", "numpy", "cpu"):
+            read = self._after_the_stream(getattr(torch.Tensor, name), copies=name == "cpu")
+            changes.set(torch.Tensor, name, read)
         changes.set(torch.Tensor, "is_pinned", is_page_locked)
         changes.set(torch.Tensor, "record_stream", hold)
         changes.set(torch.cuda, "cudart", _CudaRuntimeShim)

@@ -18,8 +18,6 @@ from traces.targets.sglang.shims.kernel_moves import (
     RowNumbering,
     identity_rows,
     require,
-    rows_by_address,
-    rows_by_slice,
 )
 
 Side = Literal["src", "dst"]
@@ -47,12 +45,24 @@ class PlaneCopy:
         return found
 
     def rows(
-        self, side: Side, *, stride: int, offset: int = 0, numbers: RowNumbering = identity_rows
+        self,
+        side: Side,
+        *,
+        stride: int,
+        offset: int = 0,
+        numbers: RowNumbering = identity_rows,
+        slots: int | None = None,
     ) -> RowAddresses:
-        """Return rows of one side by address; stride and offset in bytes."""
-        indices = self.indices(side)
-        return rows_by_address(
-            self.operand(side), indices, stride=stride, offset=offset, numbers=numbers
+        """Return rows of one side, ``offset`` bytes after its begin; the stride is in bytes too."""
+        operand = self.operand(side)
+        tensor = operand if isinstance(operand, torch.Tensor) else None
+        return RowAddresses(
+            address=(operand if tensor is None else tensor.data_ptr()) + offset,
+            stride=stride,
+            indices=self.indices(side),
+            numbers=numbers,
+            tensor=tensor,
+            slots=slots,
         )
 
 
@@ -128,8 +138,7 @@ def beside_unified(copy: PlaneCopy, side: Side, row_bytes: int) -> RowAddresses:
 def slices(copy: PlaneCopy, side: Side, row_bytes: int) -> RowAddresses:
     """Return slices of a tensor's first axis, one slot long."""
     del row_bytes
-    indices = copy.indices(side)
-    return rows_by_slice(copy.operand(side), indices, numbers=identity_rows, slots=1)
+    return copy.rows(side, stride=_axis_bytes(copy.operand(side), 0), slots=1)
 
 
 def device_pages(copy: PlaneCopy, side: Side, row_bytes: int) -> RowAddresses:

@@ -89,41 +89,6 @@ def identity_rows(indices: torch.Tensor) -> torch.Tensor:
     return indices
 
 
-def rows_by_address(
-    where: torch.Tensor | int,
-    indices: torch.Tensor,
-    *,
-    stride: int,
-    offset: int,
-    numbers: RowNumbering,
-) -> RowAddresses:
-    """Return rows by address, ``offset`` bytes after a tensor's first element or an address."""
-    tensor = where if isinstance(where, torch.Tensor) else None
-    start = where.data_ptr() if isinstance(where, torch.Tensor) else where
-    return RowAddresses(
-        address=start + offset,
-        stride=stride,
-        indices=indices,
-        numbers=numbers,
-        tensor=tensor,
-        slots=None,
-    )
-
-
-def rows_by_slice(
-    tensor: torch.Tensor, indices: torch.Tensor, *, numbers: RowNumbering, slots: int | None
-) -> RowAddresses:
-    """Return rows along a tensor's first axis."""
-    return RowAddresses(
-        address=tensor.data_ptr(),
-        stride=tensor.stride(0) * tensor.element_size(),
-        indices=indices,
-        numbers=numbers,
-        tensor=tensor,
-        slots=slots,
-    )
-
-
 def require(condition: bool, message: str) -> None:  # noqa: FBT001 - reads like an assertion
     """Raise the error of a kernel's own check.
 

@@ -4,6 +4,7 @@ import sys
 import types
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -84,7 +85,7 @@ class KernelObserver:
             )
         for key, allocate in list(factories.items()):
             factories[key] = _filling_allocator(allocate)
-            self._changes.on_undo(_restore_factories(factories, key, allocate))
+            self._changes.on_undo(partial(factories.__setitem__, key, allocate))
         self.bound.append(f"{module.__name__}.{_FACTORIES}")
 
 
@@ -120,9 +121,3 @@ def _filling_allocator(allocate: Callable[..., torch.Tensor]) -> Callable[..., t
         return tensor
 
     return run
-
-
-def _restore_factories(
-    factories: dict[Any, Any], key: object, before: object
-) -> Callable[[], None]:
-    return lambda: factories.__setitem__(key, before)

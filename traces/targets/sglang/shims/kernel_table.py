@@ -166,10 +166,6 @@ def _check_length(given: _Arguments) -> None:
     )
 
 
-def _check_nothing(given: _Arguments) -> None:
-    del given
-
-
 _SLOTS = "src_indices dst_indices"
 _KV = f"src_k dst_k src_v dst_v {_SLOTS}"
 _KV_TABLES = "src_k_layers dst_k_layers src_v_layers dst_v_layers"
@@ -275,7 +271,7 @@ KERNELS: dict[str, TransferKernel] = {
     name: TransferKernel(name=name, backend=backend, is_compiled=compiled, check=check, row=row)
     for rows, backend, compiled, check in (
         (_PREBUILT, "kernel", False, _check_indices),
-        (_COMPILED, "kernel", True, _check_nothing),
+        (_COMPILED, "kernel", True, lambda _: None),
         (_DIRECT, "direct", False, _check_pages),
     )
     for name, row in rows.items()

@@ -2,8 +2,6 @@
 
 import types
 from collections import Counter
-from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -21,8 +19,7 @@ class ShimStream:
 
     owner: "StreamShims"
 
-    def __init__(self, *_: object, priority: int = 0, **__: object) -> None:
-        del priority
+    def __init__(self, *_: object, **__: object) -> None:
         owner = self.owner
         self.stream: DeviceStream = owner.device.new_stream(owner.next_name("stream"))
         self.begin()
@@ -86,14 +83,7 @@ class ShimEvent:
 
     owner: "StreamShims"
 
-    def __init__(
-        self,
-        enable_timing: bool = False,  # noqa: FBT001, FBT002 - torch's own signature
-        blocking: bool = False,  # noqa: FBT001, FBT002
-        interprocess: bool = False,  # noqa: FBT001, FBT002
-        external: bool = False,  # noqa: FBT001, FBT002
-    ) -> None:
-        del enable_timing, blocking, interprocess, external
+    def __init__(self, *_: object, **__: object) -> None:
         self.event: DeviceEvent = self.owner.device.new_event(self.owner.next_name("event"))
 
     def record(self, stream: ShimStream | None = None) -> None:
@@ -129,14 +119,9 @@ class _StreamBlock:
     def __enter__(self) -> ShimStream | None:
         return None if self.stream is None else self.stream.__enter__()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self.stream is not None:
-            self.stream.__exit__(kind, error, trace)
+            self.stream.__exit__(*error)
 
 
 class StreamShims:
@@ -175,12 +160,8 @@ class StreamShims:
         """Return a device module; names other than streams are ``torch.cpu``'s."""
         module = types.ModuleType("torch.cpu")
         vars(module).update(self.functions())
-        vars(module)["__getattr__"] = _attribute_of(torch.cpu)
+        vars(module)["__getattr__"] = lambda name: getattr(torch.cpu, name)
         return module
 
     def _set_stream(self, stream: ShimStream) -> None:
         self.device._switch(stream.stream)  # noqa: SLF001
-
-
-def _attribute_of(module: types.ModuleType) -> Callable[[str], object]:
-    return lambda name: getattr(module, name)

@@ -34,21 +34,16 @@ class UncompiledKernel:
 
     def __getitem__(self, grid: object) -> Callable[..., NoReturn]:
         del grid
-        return self._refuse
-
-    def __call__(self, *_: object, **__: object) -> NoReturn:
-        """Raise: there is no compiler."""
-        self._refuse()
+        return self.run
 
     def run(self, *_: object, **__: object) -> NoReturn:
         """Raise: there is no compiler."""
-        self._refuse()
-
-    def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise KernelUnavailableError(
             f"triton kernel {self.__name__}: must not be launched without a GPU; "
             "expected an equivalent in the shims, got none"
         )
+
+    __call__ = run
 
 
 class _PlaceholderType(type):

@@ -40,7 +40,7 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
         """Return whether a page of the anchor is stored."""
         return self._find("query", _ANCHOR, key) is not None
 
-    def get(self, key: str, target_location: Any = None, target_sizes: Any = None) -> Any:  # noqa: ANN401
+    def get(self, key: str, target_location: Any = None, target_sizes: object = None) -> Any:  # noqa: ANN401
         """Return a page of the anchor; None when it is missing."""
         del target_sizes
         page = self._find("fetch", _ANCHOR, key)
@@ -51,9 +51,9 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
     def set(
         self,
         key: str,
-        value: Any = None,  # noqa: ANN401
-        target_location: Any = None,  # noqa: ANN401
-        target_sizes: Any = None,  # noqa: ANN401
+        value: torch.Tensor,
+        target_location: object = None,
+        target_sizes: object = None,
     ) -> bool:
         """Store a page of the anchor."""
         del target_location, target_sizes
@@ -63,8 +63,8 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
     def batch_get(
         self,
         keys: Sequence[str],
-        target_locations: Any = None,  # noqa: ANN401
-        target_sizes: Any = None,  # noqa: ANN401
+        target_locations: Sequence[Any] | None = None,
+        target_sizes: object = None,
     ) -> list[Any]:
         """Return pages of the anchor, None for each missing one."""
         del target_sizes
@@ -76,9 +76,9 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
     def batch_set(
         self,
         keys: Sequence[str],
-        values: Any = None,  # noqa: ANN401
-        target_locations: Any = None,  # noqa: ANN401
-        target_sizes: Any = None,  # noqa: ANN401
+        values: Sequence[torch.Tensor],
+        target_locations: object = None,
+        target_sizes: object = None,
     ) -> bool:
         """Store pages of the anchor."""
         del target_locations, target_sizes
