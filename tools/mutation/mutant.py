@@ -12,9 +12,10 @@ class LineRange:
     first: int
     last: int
 
-    def contains(self, file: str, line: int) -> bool:
-        """Return whether a line lies within."""
-        return file == self.file and self.first <= line <= self.last
+    @property
+    def lines(self) -> range:
+        """The numbers of the lines."""
+        return range(self.first, self.last + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

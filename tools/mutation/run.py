@@ -3,19 +3,14 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tools.console import print_status, progress
 from tools.errors import ToolError
-from tools.mutation.campaign.driver import (
-    BaselineRun,
-    CampaignPlan,
-    run_baseline,
-    run_campaign,
-)
+from tools.mutation.campaign.driver import BaselineRun, CampaignPlan, run_baseline, run_campaign
 from tools.mutation.campaign.journal import open_journal
 from tools.mutation.campaign.neutral_driver import measure_false_alarms
 from tools.mutation.campaign.ray_executor import open_ray_executor
@@ -86,8 +81,7 @@ def run_mutation(request: MutationRequest, place: PreparedSide) -> tuple[int, st
         ToolError: an option makes no sense, no mutant is generated, or a control fails.
     """
     plan = _build_plan(request, place.root)
-    launcher = _build_launcher(request, place)
-    with _open_executor(request, launcher) as executor:
+    with _open_executor(request, _build_launcher(request, place)) as executor:
         start = time.perf_counter()
         with progress("playing the code as it is", total=len(plan.scenarios)) as on_finished:
             baseline = run_baseline(plan, executor, on_finished=on_finished)
@@ -98,9 +92,8 @@ def run_mutation(request: MutationRequest, place: PreparedSide) -> tuple[int, st
 
 
 def _build_plan(request: MutationRequest, root: Path) -> CampaignPlan:
-    names = [
-        name for given in request.operators or ("default",) for name in GROUPS.get(given, (given,))
-    ]
+    chosen = request.operators or ("default",)
+    names = [name for given in chosen for name in GROUPS.get(given, (given,))]
     if unknown := [name for name in names if name not in OPERATORS]:
         expected = ", ".join((*OPERATORS, *GROUPS))
         raise ToolError("--operator", "must be known", expected=expected, got=repr(unknown[0]))
@@ -156,24 +149,19 @@ def _build_launcher(request: MutationRequest, place: PreparedSide) -> WorkerLaun
     return place.launcher(f"tools.mutation.worker.worker:{name}", isolated=not is_native)
 
 
-@contextmanager
-def _open_executor(request: MutationRequest, launcher: WorkerLauncher) -> Iterator[TaskExecutor]:
+def _open_executor(
+    request: MutationRequest, launcher: WorkerLauncher
+) -> AbstractContextManager[TaskExecutor]:
     if request.ray is not None:
-        with open_ray_executor(
-            launcher,
-            address=request.ray,
-            size=request.workers,
-            limit_seconds=TASK_LIMIT_SECONDS,
-        ) as cluster:
-            yield cluster
-        return
-    with WorkerPool(
+        return open_ray_executor(
+            launcher, address=request.ray, size=request.workers, limit_seconds=TASK_LIMIT_SECONDS
+        )
+    return WorkerPool(
         launcher=launcher,
         size=request.workers or core_count(),
         limit_seconds=TASK_LIMIT_SECONDS,
         start_limit_seconds=START_LIMIT_SECONDS,
-    ) as pool:
-        yield pool
+    )
 
 
 def _run_mutants(

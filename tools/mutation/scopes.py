@@ -27,12 +27,7 @@ nothing there, so that it stays silent.
 
 
 def scope_of(target: str, root: Path, *, is_generic: bool = False) -> MutationScope:
-    """Return the mutated part of a target's tree under a root.
-
-    Args:
-        target: name of the target.
-        root: directory that holds it.
-        is_generic: whether validation, which stays enabled, is mutated as well.
+    """Return the mutated part of a target's tree under a root; validation for generic faults only.
 
     Raises:
         ToolError: the root does not hold the target.

@@ -34,7 +34,6 @@ class CampaignPlan:
     Attributes:
         root: directory that holds the target.
         files: mutated files.
-        scenarios: by name.
         scenarios_max: scenarios that a mutant is run on at most; None for all that execute it.
     """
 
@@ -73,7 +72,10 @@ class BaselineRun:
         return tuple(
             name
             for name, result in self.results.items()
-            if any(_executes(result, changed) for changed in mutant.changed_ranges)
+            if any(
+                not result.reached.get(one.file, frozenset()).isdisjoint(one.lines)
+                for one in mutant.changed_ranges
+            )
         )
 
 
@@ -199,9 +201,8 @@ def _run_controls(
     ]
     results = dict(run_tasks(executor, tasks))
     for number, result in results.items():
-        expected = ("equivalent", "survived")
-        if number == len(names):
-            expected = ("loud", "unjudged")
+        is_broken = number == len(names)
+        expected = ("loud", "unjudged") if is_broken else ("equivalent", "survived")
         if result.verdict not in expected:
             rule = f"must be judged {' or '.join(expected)}, or no figure means anything"
             raise ToolError(f"control {result.operator}", rule, expected=expected[0], got=result)
@@ -223,8 +224,3 @@ def _control(plan: CampaignPlan, operator: str, addition: str, name: str) -> Run
         is_equivalent=False,
     )
     return RunMutant(mutant=mutant, names=(name,), settings=plan.settings)
-
-
-def _executes(result: BaselineResult, changed: LineRange) -> bool:
-    lines = result.reached.get(changed.file, frozenset())
-    return any(line in lines for line in range(changed.first, changed.last + 1))

@@ -50,26 +50,20 @@ def open_journal(file: Path | None, *, campaign: str) -> Iterator[Journal]:
     if file is None:
         yield Journal(None)
         return
-    header, *lines = _read_lines(file) or [b""]
+    text = file.read_bytes() if file.exists() else b""
+    header, *lines = [line for line in text.split(b"\n") if line] or [b""]
     if header:
         _require_same(file, header, campaign=campaign)
     known = {one.id: one for one in _decode_results(lines)}
     file.parent.mkdir(parents=True, exist_ok=True)
     # A driver that was killed may have left half a line: everything is written again.
     with file.open("wb") as stream:
-        head = msgspec.json.encode(JournalHeader(schema=SCHEMA, campaign=campaign))
-        stream.write(head + b"\n")
+        head = JournalHeader(schema=SCHEMA, campaign=campaign)
+        stream.write(msgspec.json.encode(head) + b"\n")
         journal = Journal(stream)
         for result in known.values():
             journal.add(result)
         yield journal
-
-
-def _read_lines(file: Path) -> list[bytes]:
-    try:
-        return [line for line in file.read_bytes().split(b"\n") if line]
-    except FileNotFoundError:
-        return []
 
 
 def _require_same(file: Path, line: bytes, *, campaign: str) -> None:

@@ -37,13 +37,7 @@ class FalseAlarm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FalseAlarmReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Results of a number of stacks.
-
-    Attributes:
-        stacks: number of stacks.
-        refactors: number of refactors of each kind.
-        alarms: the false alarms.
-    """
+    """Numbers of stacks and of refactors of each kind, and the false alarms."""
 
     stacks: int
     refactors: dict[str, int]

@@ -18,7 +18,7 @@ _CONSTANTS = frozenset({"True", "False", "None"})
 def reorder_keywords(_tree: SourceTree, unit: SourceUnit) -> Iterator[FileTexts]:
     """Write the keywords of a call in another order."""
     for site in _calls(unit):
-        keywords = [unit.text(argument) for argument in _keywords(site)]
+        keywords = [unit.text(argument) for argument in _keywords(site).values()]
         if len(keywords) > 1 and all(is_pure(argument.value) for argument in site.node.args):
             texts = [unit.text(argument) for argument in _positions(site)]
             yield _with_arguments(unit, site, [*texts, *keywords[::-1]])
@@ -29,11 +29,10 @@ def explicit_default(tree: SourceTree, unit: SourceUnit) -> Iterator[FileTexts]:
     """Pass the default of the callee."""
     for site, signature in _known_calls(tree, unit):
         texts = [unit.text(argument) for argument in site.node.args]
-        given = {one.keyword.value for one in _keywords(site) if one.keyword is not None}
         for index, parameter in enumerate(signature):
             is_passed = index < len(_positions(site)) and parameter.allows_positional
             default = parameter.default
-            if not is_passed and parameter.name not in given and _is_constant(default):
+            if not is_passed and parameter.name not in _keywords(site) and _is_constant(default):
                 yield _with_arguments(unit, site, [*texts, f"{parameter.name}={default}"])
 
 
@@ -51,9 +50,10 @@ def keyword_to_position(tree: SourceTree, unit: SourceUnit) -> Iterator[FileText
     """Pass the first keyword by position where the next parameter has its name."""
     for site, signature in _known_calls(tree, unit):
         index = len(_positions(site))
-        for parameter, argument in zip(signature[index:], _keywords(site)[:1], strict=False):
-            is_next = argument.keyword is not None and argument.keyword.value == parameter.name
-            if is_next and parameter.allows_positional and parameter.is_order_certain:
+        first = list(_keywords(site).items())[:1]
+        for parameter, (name, argument) in zip(signature[index:], first, strict=False):
+            is_next = name == parameter.name and parameter.allows_positional
+            if is_next and parameter.is_order_certain:
                 texts = [unit.text(one) for one in site.node.args]
                 texts[index] = _value_text(unit, argument)
                 yield _with_arguments(unit, site, texts)
@@ -62,11 +62,8 @@ def keyword_to_position(tree: SourceTree, unit: SourceUnit) -> Iterator[FileText
 def dict_splat(_tree: SourceTree, unit: SourceUnit) -> Iterator[FileTexts]:
     """Pass all keywords in one dictionary."""
     for site in _calls(unit):
-        pairs = [
-            f'"{one.keyword.value}": {_value_text(unit, one)}'
-            for one in _keywords(site)
-            if one.keyword is not None
-        ]
+        keywords = _keywords(site).items()
+        pairs = [f'"{name}": {_value_text(unit, argument)}' for name, argument in keywords]
         if pairs and _has_no_star(site):
             texts = [unit.text(argument) for argument in _positions(site)]
             yield _with_arguments(unit, site, [*texts, f"**{{{', '.join(pairs)}}}"])
@@ -116,8 +113,8 @@ def _known_calls(tree: SourceTree, unit: SourceUnit) -> Iterator[tuple[Call, Sig
                     yield site, signature
 
 
-def _keywords(site: Call) -> list[cst.Arg]:
-    return [argument for argument in site.node.args if argument.keyword is not None]
+def _keywords(site: Call) -> dict[str, cst.Arg]:
+    return {one.keyword.value: one for one in site.node.args if one.keyword is not None}
 
 
 def _positions(site: Call) -> list[cst.Arg]:
@@ -130,9 +127,8 @@ def _has_no_star(site: Call) -> bool:
 
 def _is_constant(default: str) -> bool:
     """Return whether a default means the same in every module."""
-    if not default or "field(" in default:
-        return False
-    return names_in(cst.parse_expression(default)) <= _CONSTANTS
+    is_plain = bool(default) and "field(" not in default
+    return is_plain and names_in(cst.parse_expression(default)) <= _CONSTANTS
 
 
 def _value_text(unit: SourceUnit, argument: cst.Arg) -> str:

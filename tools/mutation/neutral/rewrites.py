@@ -18,16 +18,7 @@ from tools.mutation.source.source_tree import ScopedNode, SourceUnit
 Rewrite: TypeAlias = Callable[[SourceTree, SourceUnit], Iterator[FileTexts]]
 """Yields every refactor of one kind in a file, each as the texts that change, by file."""
 
-_UNMOVABLE = (
-    cst.Lambda
-    | cst.ListComp
-    | cst.SetComp
-    | cst.DictComp
-    | cst.GeneratorExp
-    | cst.NamedExpr
-    | cst.Await
-    | cst.Yield
-)
+_UNMOVABLE = cst.BaseComp | cst.Lambda | cst.NamedExpr | cst.Await | cst.Yield
 _FIXED = cst.Param | cst.NameItem | cst.FunctionDef | cst.ClassDef
 
 
@@ -40,7 +31,8 @@ def rename_local(_tree: SourceTree, unit: SourceUnit) -> Iterator[FileTexts]:
         fixed = {one.name.value for one in inside if isinstance(one, _FIXED)}
         for name, found in unit.assignments(site.node.body).items():
             # Imports and what a pattern binds are recorded with other nodes.
-            if name not in fixed and all(isinstance(_target(one), cst.Name) for one in found):
+            nodes = [getattr(one, "node", None) for one in found]
+            if name not in fixed and all(isinstance(node, cst.Name) for node in nodes):
                 yield _renamed(unit, site.node, name)
 
 
@@ -98,9 +90,8 @@ def new_layer(_tree: SourceTree, unit: SourceUnit) -> Iterator[FileTexts]:
         if _is_only_called(unit, name):
             inner = _fresh_name(unit, f"_{name}")
             text = replaced(unit, node.name, f"{name} as {inner}")[unit.file].rstrip("\n")
-            layer = (
-                f"def {name}(*arguments, **keywords):\n    return {inner}(*arguments, **keywords)\n"
-            )
+            passed = "(*arguments, **keywords)"
+            layer = f"def {name}{passed}:\n    return {inner}{passed}\n"
             yield {unit.file: f"{text}\n\n\n{layer}"}
 
 
@@ -147,10 +138,6 @@ def _fresh_name(unit: SourceUnit, name: str) -> str:
     return next(f"{name}_{n}" for n in count(1) if f"{name}_{n}".encode() not in unit.source)
 
 
-def _target(assignment: object) -> object:
-    return getattr(assignment, "node", None)
-
-
 def _renamed(unit: SourceUnit, root: cst.CSTNode, name: str) -> FileTexts:
     uses = [node for node in name_uses(root) if node.value == name]
     return edited(unit, *(unit.replace(node, _fresh_name(unit, name)) for node in uses))
@@ -163,7 +150,7 @@ def _extractable(unit: SourceUnit, site: ScopedNode[cst.SimpleStatementLine]) ->
     match site.node.body[0]:
         case cst.Assign(value=cst.Call() as value) | cst.Return(value=cst.Call() as value):
             text = unit.text(value)
-            is_movable = not _contains(value, _UNMOVABLE) and "super" not in text
+            is_movable = _is_movable(value) and "super" not in text
             # A name with two underscores means something else outside of its class.
             is_mangled = re.search(r"\b__\w+[^_\W]\b(?!__)", text) is not None
             return value if is_movable and not is_mangled and '"""' not in text else None
@@ -171,8 +158,8 @@ def _extractable(unit: SourceUnit, site: ScopedNode[cst.SimpleStatementLine]) ->
             return None
 
 
-def _contains(node: cst.CSTNode, kinds: object) -> bool:
-    return any(isinstance(one, kinds) for one in descendants(node))  # type: ignore[arg-type]
+def _is_movable(node: cst.CSTNode) -> bool:
+    return not any(isinstance(one, _UNMOVABLE) for one in descendants(node))
 
 
 def _returned_expression(function: ScopedNode[cst.FunctionDef]) -> cst.BaseExpression | None:
@@ -185,7 +172,7 @@ def _returned_expression(function: ScopedNode[cst.FunctionDef]) -> cst.BaseExpre
         return None
     match [line for line in node.body.body if not _is_docstring(line)]:
         case [cst.SimpleStatementLine(body=[cst.Return(value=cst.BaseExpression() as value)])]:
-            return None if _contains(value, _UNMOVABLE) else value
+            return value if _is_movable(value) else None
         case _:
             return None
 
@@ -203,26 +190,19 @@ def _parameters(node: cst.FunctionDef) -> list[cst.Param]:
 
 
 def _is_pure_call(site: ScopedNode[cst.Call], function: ScopedNode[cst.FunctionDef]) -> bool:
-    match site.node.func:
-        case cst.Name(value=name) if name == function.node.name.value and site.function:
-            return all(not one.star and is_pure(one.value) for one in site.node.args)
-        case _:
-            return False
+    is_call = _calls_name(site, function.node.name.value)
+    return is_call and all(not one.star and is_pure(one.value) for one in site.node.args)
 
 
 def _substituted(
     unit: SourceUnit, value: cst.BaseExpression, arguments: Mapping[str, cst.BaseExpression]
 ) -> str:
     first = unit.span(value).start
-    edits = [
-        SourceEdit(
-            start=unit.span(node).start - first,
-            end=unit.span(node).end - first,
-            text=f"({unit.text(arguments[node.value])})",
-        )
-        for node in name_uses(value)
-        if node.value in arguments
-    ]
+    edits = []
+    for node in name_uses(value):
+        if node.value in arguments:
+            span, text = unit.span(node), f"({unit.text(arguments[node.value])})"
+            edits.append(SourceEdit(start=span.start - first, end=span.end - first, text=text))
     return apply_edits(unit.text(value).encode(), edits).decode()
 
 
@@ -230,11 +210,12 @@ def _is_only_called(unit: SourceUnit, name: str) -> bool:
     """Return whether a file uses an imported function only by calling it in functions."""
     if not name.islower() or name.startswith("_") or not name.isidentifier():
         return False
-    found = sum(
-        isinstance(site.node.func, cst.Name)
-        and site.node.func.value == name
-        and site.function is not None
-        for site in unit.calls
-    )
+    found = sum(_calls_name(site, name) for site in unit.calls)
     mentions = len(re.findall(rf"(?<![\w.\"'`]){name}\b(?!\s*=[^=])", unit.source.decode()))
     return found > 0 and mentions == found + 1
+
+
+def _calls_name(site: ScopedNode[cst.Call], name: str) -> bool:
+    """Return whether a call in a function is of a plain name."""
+    func = site.node.func
+    return isinstance(func, cst.Name) and func.value == name and site.function is not None

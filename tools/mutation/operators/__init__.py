@@ -34,5 +34,3 @@ GENERIC: Mapping[str, Operator] = {
 """Faults of any kind of code; judged as the gate does, with validation enabled."""
 OPERATORS: Mapping[str, Operator] = {**_WIRING, **GENERIC}
 GROUPS: Mapping[str, tuple[str, ...]] = {"default": tuple(_WIRING), "generic": tuple(GENERIC)}
-
-__all__ = ["GENERIC", "GROUPS", "OPERATORS"]

@@ -57,11 +57,8 @@ def default_argument(tree: SourceTree, scope: MutationScope) -> Iterator[MutantS
     for one in _bound_arguments(tree, scope):
         default = one.parameter.default
         # A default is evaluated where the callee is defined: only plain ones mean the same here.
-        if (
-            default
-            and one.value != default
-            and not names_in(cst.parse_expression(default)) - _BUILTIN_NAMES
-        ):
+        is_other = default and one.value != default
+        if is_other and names_in(cst.parse_expression(default)) <= _BUILTIN_NAMES:
             yield one.spec(f"{one.name} -> default {default}", one.edit(default))
 
 
@@ -85,16 +82,12 @@ def sibling_value(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec
             by_keyword[simple_name(one.site.node.func), one.name].append(one)
     for siblings in by_keyword.values():
         for one in siblings:
-            known = (
-                one.unit.local_names(one.argument.value) | one.unit.module_names | _BUILTIN_NAMES
-            )
-            values = (
-                other.value
-                for other in siblings
-                if other.value != one.value and names_in(other.argument.value) <= known
-            )
-            for value in list(values)[:1]:
-                yield one.spec(f"{one.name} -> sibling's {value}", one.edit(value))
+            local = one.unit.local_names(one.argument.value)
+            known = local | one.unit.module_names | _BUILTIN_NAMES
+            for other in siblings:
+                if other.value != one.value and names_in(other.argument.value) <= known:
+                    yield one.spec(f"{one.name} -> sibling's {other.value}", one.edit(other.value))
+                    break
 
 
 def none_group(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec]:
@@ -108,10 +101,9 @@ def layer_off_by_one(tree: SourceTree, scope: MutationScope) -> Iterator[MutantS
     """Begin or end a range of layers one too early or too late."""
     for unit in tree.units:
         for site in unit.calls:
-            is_range = (
-                simple_name(site.node.func) == "range" and "layer" in unit.text(site.node).lower()
-            )
-            if is_range and not site.is_message and scope.is_ordering(unit, site.scopes):
+            is_range = simple_name(site.node.func) == "range" and not site.is_message
+            is_of_layers = is_range and "layer" in unit.text(site.node).lower()
+            if is_of_layers and scope.is_ordering(unit, site.scopes):
                 yield from _shifted_range(unit, site)
     for one in _bound_arguments(tree, scope):
         if one.name.endswith(_LAYER_NUMBERS):

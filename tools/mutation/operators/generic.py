@@ -54,13 +54,9 @@ def comparison_changed(tree: SourceTree, _scope: MutationScope) -> Iterator[Muta
 def condition_negated(tree: SourceTree, _scope: MutationScope) -> Iterator[MutantSpec]:
     """Negate a condition."""
     for unit, site in _sites(tree):
-        match site.node:
-            case cst.If(test=test) | cst.While(test=test) | cst.IfExp(test=test):
-                yield _spec(unit, unit.site(test), test, f"not ({unit.text(test)})")
-            case cst.CompIf(test=test):
-                yield _spec(unit, unit.site(test), test, f"not ({unit.text(test)})")
-            case _:
-                pass
+        if isinstance(site.node, cst.If | cst.While | cst.IfExp | cst.CompIf):
+            test = site.node.test
+            yield _spec(unit, unit.site(test), test, f"not ({unit.text(test)})")
 
 
 def attribute_swapped(tree: SourceTree, _scope: MutationScope) -> Iterator[MutantSpec]:
@@ -81,26 +77,14 @@ def attribute_swapped(tree: SourceTree, _scope: MutationScope) -> Iterator[Mutan
 
 def statement_removed(tree: SourceTree, _scope: MutationScope) -> Iterator[MutantSpec]:
     """Leave a statement out: a call, an assignment, a check."""
-    removable = (
-        cst.Assign,
-        cst.AnnAssign,
-        cst.AugAssign,
-        cst.Raise,
-        cst.Assert,
-        cst.Del,
-        cst.Break,
-        cst.Continue,
-    )
+    assignments = cst.Assign | cst.AnnAssign | cst.AugAssign
+    removable = assignments | cst.Raise | cst.Assert | cst.Del | cst.Break | cst.Continue
     for unit in tree.units:
         for site in unit.statements:
             small = site.node.body[0]
             is_call = isinstance(small, cst.Expr) and isinstance(small.value, cst.Call)
-            is_log = is_call and is_message(site.node)
-            if (
-                site.function is not None
-                and (is_call or isinstance(small, removable))
-                and not is_log
-            ):
+            is_fault = not is_message(site.node) if is_call else isinstance(small, removable)
+            if site.function is not None and is_fault:
                 yield without_statement(unit, site)
 
 
@@ -117,10 +101,8 @@ def _sites(tree: SourceTree) -> Iterator[tuple[SourceUnit, ScopedNode[cst.CSTNod
 def _attributes(function: cst.FunctionDef) -> Iterator[tuple[cst.Attribute, tuple[str, bool]]]:
     """Yield the attributes that a function reads, with their object and whether they are called."""
     nodes = list(descendants(function.body))
-    called = {id(node.func) for node in nodes if isinstance(node, cst.Call)}
-    written = {
-        id(node.target) for node in nodes if isinstance(node, cst.AssignTarget | cst.AnnAssign)
-    }
+    called = {id(one.func) for one in nodes if isinstance(one, cst.Call)}
+    written = {id(one.target) for one in nodes if isinstance(one, cst.AssignTarget | cst.AnnAssign)}
     for node in nodes:
         if isinstance(node, cst.Attribute) and id(node) not in written:
             owner = dotted_name(node.value)
@@ -132,7 +114,6 @@ def _spec(
     unit: SourceUnit, site: ScopedNode[cst.CSTNode], node: cst.CSTNode, text: str
 ) -> MutantSpec:
     statement = unit.source[site.statement.start : site.statement.end].decode().split("\n")[0]
-    where = statement.strip()[:_TEXT_MAX]
-    shown = " ".join(text.split())[:_TEXT_MAX]
-    change = f"{unit.line(node)[:_TEXT_MAX]} -> {shown} in {where}"
+    parts = unit.line(node), " ".join(text.split()), statement.strip()
+    change = "{} -> {} in {}".format(*(part[:_TEXT_MAX] for part in parts))
     return MutantSpec.at(unit, site, unit.replace(node, text), change=change)

@@ -44,12 +44,9 @@ def _without_parameter(
                 edits[caller.file].append(caller.remove(argument))
                 spans.append((caller, call.statement))
     if not any(_overlap(of_file) for of_file in edits.values()):
+        change, found = f"parameter {name}", tuple(spans)
         yield MutantSpec(
-            qualname=site.qualname,
-            change=f"parameter {name}",
-            spans=tuple(spans),
-            parameters=(name,),
-            edits=edits,
+            qualname=site.qualname, change=change, spans=found, edits=edits, parameters=(name,)
         )
 
 

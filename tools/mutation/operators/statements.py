@@ -60,21 +60,15 @@ def reorder_calls(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec
             after = unit.next_line(site.node)
             if after is None or site.is_message or not scope.is_ordering(unit, site.scopes):
                 continue
-            is_pair = _is_call(site.node) and _is_call(after)
-            if is_pair and _are_independent(site.node, after):
+            if all(map(_is_call, (site.node, after))) and _are_independent(site.node, after):
                 yield _reordered(unit, site, after)
 
 
 def without_statement(unit: SourceUnit, site: Statement) -> MutantSpec:
     """Return the mutant in which ``...`` takes the place of a statement."""
     small = site.node.body[0]
-    return MutantSpec.at(
-        unit,
-        site,
-        unit.replace(small, "..."),
-        change=f"without {unit.line(small)[:90]}",
-        span=unit.span(small),
-    )
+    edit, change = unit.replace(small, "..."), f"without {unit.line(small)[:90]}"
+    return MutantSpec.at(unit, site, edit, change=change, span=unit.span(small))
 
 
 def _call_statements(

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import msgspec
 
+from tools.mutation.campaign.journal import SCHEMA
 from tools.mutation.campaign.tasks import MutantResult
 from tools.mutation.report.survivors import ExplainedSurvivors
 from tools.mutation.trace_fields import INTERFACE_FIELDS, SECTIONS, sections_of
 
-SCHEMA = "goldentrace.mutation/1"
 VERDICTS = ("killed", "equivalent", "survived", "unreached", "loud", "unjudged")
 
 
@@ -44,7 +44,6 @@ class FirstCauseAccuracy(msgspec.Struct, frozen=True, kw_only=True):
     """Number of kills whose first cause is right.
 
     Attributes:
-        kills: number of kills.
         line: it points at a changed line.
         function: it points into a function with a changed line.
         with_parameter: kills of mutants that change a parameter.
@@ -72,7 +71,6 @@ class Survivor(msgspec.Struct, frozen=True, kw_only=True):
     """A mutant that no scenario tells from the source.
 
     Attributes:
-        reaching: scenarios that execute it.
         state: first scenario that leaves another state; empty when none is known.
         reason: the explanation; empty without one.
     """
@@ -90,7 +88,6 @@ class MutationStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         distinct: number of mutants.
-        total: the score of all operators.
         fields: of the trace, those that kill most alone first.
         candidates: fields that never kill a mutant alone.
         stale: keys of explained survivors that are killed.
@@ -131,14 +128,14 @@ def compute_statistics(
     """Return the statistics of the results of a campaign."""
     killed = [one for one in results if one.verdict == "killed"]
     fields = _field_kills(killed)
-    operators = dict.fromkeys(one.operator for one in results)
+    by_operator: dict[str, list[MutantResult]] = {}
+    for one in results:
+        by_operator.setdefault(one.operator, []).append(one)
     return MutationStatistics(
         target=target,
         side=side,
         distinct=len(results),
-        scores=tuple(
-            _score(name, [one for one in results if one.operator == name]) for name in operators
-        ),
+        scores=tuple(_score(name, own) for name, own in by_operator.items()),
         total=_score("all", results),
         first_cause=_first_cause_accuracy(killed),
         fields=fields,

@@ -13,46 +13,37 @@ from tools.mutation.campaign.tasks import MutantResult
 SURVIVORS_FILE = Path("tools") / "mutation" / "survivors.toml"
 
 
-class ExplainedSurvivor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One row of the file.
-
-    Attributes:
-        key: of the mutants, with ``*`` for any text.
-        operator: of the mutants; ``*`` for any.
-        reason: why they survive.
-    """
-
-    key: str
-    reason: str
-    operator: str = "*"
-
-    def covers(self, result: MutantResult) -> bool:
-        """Return whether the row is about a mutant."""
-        # Brackets, which keys contain, would be character classes.
-        return fnmatchcase(result.operator, self.operator) and fnmatchcase(
-            result.key.replace("[", "("), self.key.replace("[", "(")
-        )
-
-
 class ExplainedSurvivors(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All rows, by target."""
+    """Reasons by target, operator and key of the mutants, with ``*`` for any text in both."""
 
-    survivors: dict[str, tuple[ExplainedSurvivor, ...]] = {}
+    survivors: dict[str, dict[str, dict[str, str]]] = {}
 
     def reason(self, target: str, result: MutantResult) -> str:
         """Return why a mutant survives; empty when no row covers it."""
-        rows = self.survivors.get(target, ())
-        return next((row.reason for row in rows if row.covers(result)), "")
+        rows = self._rows(target)
+        return next((rows[row] for row in rows if _covers(row, result)), "")
 
     def stale(self, target: str, results: Iterable[MutantResult]) -> list[str]:
         """Return the keys of rows that cover mutants of which none survives."""
         results = list(results)
         found = []
-        for row in self.survivors.get(target, ()):
-            verdicts = {result.verdict for result in results if row.covers(result)}
+        for row in self._rows(target):
+            verdicts = {result.verdict for result in results if _covers(row, result)}
             if verdicts and not verdicts & {"survived", "unreached"}:
-                found.append(row.key)
+                found.append(row[1])
         return found
+
+    def _rows(self, target: str) -> dict[tuple[str, str], str]:
+        groups = self.survivors.get(target, {}).items()
+        return {(operator, key): rows[key] for operator, rows in groups for key in rows}
+
+
+def _covers(row: tuple[str, str], result: MutantResult) -> bool:
+    operator, key = row
+    # Brackets, which keys contain, would be character classes.
+    return fnmatchcase(result.operator, operator) and fnmatchcase(
+        result.key.replace("[", "("), key.replace("[", "(")
+    )
 
 
 def read_explained_survivors(root: Path) -> ExplainedSurvivors:
@@ -67,5 +58,5 @@ def read_explained_survivors(root: Path) -> ExplainedSurvivors:
     except FileNotFoundError:
         return ExplainedSurvivors()
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        rule, expected = "must explain survivors", "[[survivors.TARGET]] with key and reason"
+        rule, expected = "must explain survivors", "[survivors.TARGET.OPERATOR] with key = reason"
         raise ToolError(str(SURVIVORS_FILE), rule, expected=expected, got=error) from error

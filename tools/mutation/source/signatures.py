@@ -54,9 +54,8 @@ class SourceTree:
         defined = self._defined.get(callee, [])
         if any(isinstance(node, cst.ClassDef) for _, node in defined):
             return self._constructor(callee, seen=frozenset())
-        found = {
-            _parameters(unit, node) for unit, node in defined if isinstance(node, cst.FunctionDef)
-        }
+        functions = [(unit, node) for unit, node in defined if isinstance(node, cst.FunctionDef)]
+        found = {_parameters(unit, node) for unit, node in functions}
         return found.pop() if len(found) == 1 else None
 
     def _constructor(self, name: str, *, seen: frozenset[str]) -> Signature | None:
@@ -76,20 +75,15 @@ class SourceTree:
                 for small in line.body
                 if isinstance(small, cst.AnnAssign)
             )
-        bases = (
-            self._constructor(simple_name(base.value), seen=seen | {name}) for base in node.bases
-        )
+        names = (simple_name(base.value) for base in node.bases)
+        bases = (self._constructor(base, seen=seen | {name}) for base in names)
         return next((found for found in bases if found is not None), None)
 
 
-def positional_parameters(node: cst.FunctionDef) -> list[cst.Param]:
-    """Return the parameters that may be passed by position, ``self`` and ``cls`` left out."""
-    found = [*node.params.posonly_params, *node.params.params]
-    return found[1:] if found and found[0].name.value in ("self", "cls") else found
-
-
 def _parameters(unit: SourceUnit, node: cst.FunctionDef) -> Signature:
-    positional = positional_parameters(node)
+    positional = [*node.params.posonly_params, *node.params.params]
+    if positional and positional[0].name.value in ("self", "cls"):
+        del positional[0]
     return tuple(
         SignatureParameter(
             name=one.name.value,

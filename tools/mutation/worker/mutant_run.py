@@ -52,7 +52,7 @@ class MutantRun:
         self._is_gate = is_gate
         self._outcomes: list[tuple[str, ScenarioOutcome]] = []
 
-    def collect(self, outcomes: "Iterator[tuple[str, ScenarioOutcome]]") -> MutantResult:
+    def collect(self, outcomes: Iterator[tuple[str, ScenarioOutcome]]) -> MutantResult:
         """Return the verdict."""
         after_kill = 0
         for name, outcome in outcomes:
@@ -95,15 +95,13 @@ class MutantRun:
         return "survived" if other_state else "equivalent"
 
     def _result(self) -> MutantResult:
-        mutant, error = self._mutant, next(iter(self._errors), "")
-        other_state = next(
-            (
-                name
-                for name, one in self._outcomes
-                if not (one.new_failure or one.raised or one.same_state or self._is_kill(one))
-            ),
-            "",
+        mutant = self._mutant
+        other_states = (
+            name
+            for name, one in self._outcomes
+            if not (one.new_failure or one.raised or one.same_state or self._is_kill(one))
         )
+        other_state = next(other_states, "")
         problems = (outcome.raised for _, outcome in self._outcomes if outcome.raised)
         result = MutantResult(
             id=mutant.id,
@@ -111,7 +109,7 @@ class MutantRun:
             key=mutant.key,
             label=mutant.label,
             verdict=self._verdict_without_kill(other_state),
-            headline=error,
+            headline=next(iter(self._errors), ""),
             played=len(self._outcomes),
             proof=other_state or "state",
             problem=next(problems, "") if self._is_gate else "",
@@ -144,7 +142,9 @@ class MutantRun:
 def points_at(ranges: Iterable[LineRange], cause: Cause) -> bool:
     """Return whether the location of a cause lies in one of some line ranges."""
     line = cause.location
-    return line is not None and any(one.contains(line.file, line.line) for one in ranges)
+    return line is not None and any(
+        line.file == one.file and line.line in one.lines for one in ranges
+    )
 
 
 def names_parameter(mutant: Mutant, cause: Cause) -> bool:

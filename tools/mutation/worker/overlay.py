@@ -91,12 +91,9 @@ def _function_pairs(
     finally:
         sys.modules[module.__name__] = module
     ours, theirs = (_functions(vars(one), module.__name__) for one in (module, fresh))
-    before = _function_codes(old)
-    changed = {
-        name
-        for name, code in _function_codes(new).items()
-        if name not in before or not is_same_code(before[name], code)
-    }
+    before, after = _function_codes(old), _function_codes(new)
+    same = {name for name in before.keys() & after if is_same_code(before[name], after[name])}
+    changed = after.keys() - same
     if changed - ours.keys() & theirs.keys() or not is_same_outside_functions(old, new):
         return None
     pairs = [(ours[name], theirs[name]) for name in sorted(ours.keys() & theirs.keys())]

@@ -40,11 +40,7 @@ class MutantRunner(Protocol):
 
 
 class NativeMutantRunner:
-    """Runs scenarios on this repository's ``assembler``.
-
-    Args:
-        root: directory that holds it.
-    """
+    """Runs scenarios on this repository's ``assembler``, which lies under a root."""
 
     def __init__(self, root: Path) -> None:
         sys.path.insert(0, str(root))
@@ -97,11 +93,7 @@ def _disable_validation() -> None:
 
 
 class SglangMutantRunner:
-    """Runs scenarios on the sglang under a root, imported once; functions get mutated code.
-
-    Args:
-        root: directory that holds it.
-    """
+    """Runs scenarios on the sglang under a root, imported once; functions get mutated code."""
 
     def __init__(self, root: Path) -> None:
         runner: Any = import_module("traces.targets.sglang.scenario_runner")

@@ -7,7 +7,7 @@ never used, a free list in another order. Equal fingerprints rule that out for t
 import itertools
 import time
 from bisect import bisect_right
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from operator import itemgetter
@@ -35,7 +35,7 @@ def fingerprint(roots: Mapping[str, object]) -> str:
     """
     # Two walks: addresses can be told from other integers only when every storage is known.
     first = _walk_roots(roots, addresses=_StorageAddresses())
-    return _walk_roots(roots, addresses=_StorageAddresses(first.storages)).digest()
+    return _walk_roots(roots, addresses=_StorageAddresses(first.storages)).sha.hexdigest()
 
 
 def _walk_roots(roots: Mapping[str, object], *, addresses: "_StorageAddresses") -> "_ObjectWalk":
@@ -66,7 +66,7 @@ class _StorageAddresses:
 
 class _ObjectWalk:
     def __init__(self, addresses: _StorageAddresses) -> None:
-        self._sha = sha256()
+        self.sha = sha256()
         self._numbers: dict[int, int] = {}
         self._storages: dict[int, int] = {}
         self._kept: list[object] = []
@@ -75,7 +75,7 @@ class _ObjectWalk:
         self.storages: list[tuple[int, int]] = []
 
     def hash_text(self, text: str) -> None:
-        self._sha.update(text.encode() + b"\0")
+        self.sha.update(text.encode() + b"\0")
 
     def visit(self, root: object) -> None:
         """Hash a root, then everything reachable from it, breadth first."""
@@ -84,9 +84,6 @@ class _ObjectWalk:
             value = self._waiting.popleft()
             self.hash_text(f"{self._numbers[id(value)]} {_type_name(value)}")
             self._describe(value)
-
-    def digest(self) -> str:
-        return self._sha.hexdigest()
 
     def _refer(self, value: object) -> None:
         if type(value) is int:
@@ -112,7 +109,7 @@ class _ObjectWalk:
             self._hash_storage(value.cdata)
         elif isinstance(value, itertools.count):
             self.hash_text(repr(value))
-        elif isinstance(value, dict | OrderedDict):
+        elif isinstance(value, dict):
             for key, item in value.items():
                 self._refer(key)
                 self._refer(item)
@@ -144,9 +141,9 @@ class _ObjectWalk:
         if tensor.dtype in _ADDRESS_DTYPES and storage.nbytes() <= _TABLE_LIMIT:
             numbers = torch.empty(0, dtype=tensor.dtype).set_(storage).tolist()
             self.hash_text(",".join(map(self._addresses, numbers)))
-            return
-        flat = torch.empty(0, dtype=torch.uint8).set_(storage)
-        self._sha.update(flat.numpy().tobytes())
+        else:
+            flat = torch.empty(0, dtype=torch.uint8).set_(storage)
+            self.sha.update(flat.numpy().tobytes())
 
     def _hash_storage(self, address: int) -> None:
         self.hash_text(f"storage {self._storages.setdefault(address, len(self._storages))}")
@@ -168,18 +165,15 @@ class _ObjectWalk:
 
 def _is_source_line(value: object) -> bool:
     """Return whether a value is a file and a line, which pools keep of their callers."""
-    return (
-        isinstance(value, tuple)
-        and [type(item) for item in value] == [str, int]
-        and value[0].endswith(".py")
-    )
+    if not isinstance(value, tuple) or [type(item) for item in value] != [str, int]:
+        return False
+    return bool(value[0].endswith(".py"))
 
 
 def _is_time(value: float) -> bool:
     """Return whether a clock has shown a number since this process began."""
-    return any(
-        start <= value <= clock() for clock, start in zip(_CLOCKS, _CLOCK_STARTS, strict=True)
-    )
+    clocks = zip(_CLOCKS, _CLOCK_STARTS, strict=True)
+    return any(start <= value <= clock() for clock, start in clocks)
 
 
 def _type_name(value: object) -> str:

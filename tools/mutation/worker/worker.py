@@ -92,12 +92,7 @@ class MutantReplay:
 
 
 class MutationWorker:
-    """Answers the tasks of a campaign.
-
-    Args:
-        runner: runs scenarios, in forks.
-        root: directory that holds the target.
-    """
+    """Answers the tasks of a campaign about the target under a root."""
 
     def __init__(self, runner: MutantRunner, root: Path) -> None:
         self._runner = runner
@@ -124,9 +119,8 @@ class MutationWorker:
             _silence_output()
             self._runner.install({}, validates=task.settings.is_gate)
             with record_executed_lines(self._root, task.files) as reached:
-                recording, state = self._runner.run_scenario(
-                    task.scenario, device=task.settings.device
-                )
+                device = task.settings.device
+                recording, state = self._runner.run_scenario(task.scenario, device=device)
             return BaselineResult(
                 name=task.scenario.name,
                 recording=msgspec.msgpack.encode(recording),
@@ -144,9 +138,7 @@ class MutationWorker:
     def _run_mutant(self, task: RunMutant) -> MutantResult:
         start = time.perf_counter()
         run = MutantRun(
-            task.mutant,
-            refine=partial(self._refine_cause, task),
-            is_gate=task.settings.is_gate,
+            task.mutant, refine=partial(self._refine_cause, task), is_gate=task.settings.is_gate
         )
         result = run.collect(self._run_scenarios(task))
         return msgspec.structs.replace(result, seconds=round(time.perf_counter() - start, 3))
@@ -173,24 +165,23 @@ class MutationWorker:
 
         return _run_limited(run, task.settings)
 
-    def _run_scenarios(self, task: RunMutant) -> "Iterator[tuple[str, ScenarioOutcome]]":
+    def _run_scenarios(self, task: RunMutant) -> Iterator[tuple[str, ScenarioOutcome]]:
         for name in task.names:
             try:
                 yield name, _run_limited(partial(self._run_scenario, task, name), task.settings)
             except Exception as error:  # noqa: BLE001 - a mutant may raise anything, or die
                 yield name, ScenarioOutcome(raised=describe_error(error))
 
-    def _run_scenario(self, task: RunMutant, name: str) -> "ScenarioOutcome":
+    def _run_scenario(self, task: RunMutant, name: str) -> ScenarioOutcome:
         self._runner.install(task.mutant.texts, validates=task.settings.is_gate)
         base, head, state = self._run_beside_baseline(name, task.settings)
         causes = compare_sides({name: base}, {name: head})
         failure = head.trace.outcome.failure
         is_new = failure is not None and failure != base.trace.outcome.failure
         fields = tuple(sorted(differing_fields(base.trace, head.trace))) if causes else ()
+        error = one_line(f"{failure.type}: {failure.message}") if failure and is_new else ""
         return ScenarioOutcome(
-            new_failure=one_line(f"{failure.type}: {failure.message}")
-            if failure and is_new
-            else "",
+            new_failure=error,
             causes=causes[:1],
             fields=fields,
             same_state=bool(state) and self._baseline.results[name].state == state,

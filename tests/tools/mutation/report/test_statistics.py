@@ -11,13 +11,11 @@ from tools.mutation.report.statistics import compute_statistics
 from tools.mutation.report.survivors import SURVIVORS_FILE, read_explained_survivors
 
 SURVIVORS_TEXT = """
-[[survivors.native]]
-key = "a.py unused *"
-reason = "never called"
+[survivors.native."*"]
+"a.py unused *" = "never called"
 
-[[survivors.native]]
-key = "a.py killed"
-reason = "stale"
+[survivors.native.drop_keyword]
+"a.py killed" = "stale"
 """
 
 
@@ -112,6 +110,6 @@ def test_share_is_rounded_down():
 def test_malformed_file_of_survivors_is_refused(tmp_path):
     assert read_explained_survivors(tmp_path).survivors == {}
     (tmp_path / SURVIVORS_FILE).parent.mkdir(parents=True)
-    (tmp_path / SURVIVORS_FILE).write_text('[[survivors.native]]\nkey = "x"\n')
+    (tmp_path / SURVIVORS_FILE).write_text('[survivors.native]\nkey = "x"\n')
     with pytest.raises(ToolError, match="must explain survivors"):
         read_explained_survivors(tmp_path)
