@@ -135,15 +135,16 @@ def drop_last_layer(monkeypatch):
 
 
 def add_unmirrored_buffer(monkeypatch):
-    make = pools.main_pool
+    make = pools.make_token_pool
 
     def with_scales(*arguments, **keywords):
         pool = make(*arguments, **keywords)
-        rows = pool.plane_buffer(plane=pool.declared_geometry()[0].planes[0].name, layer=0).shape[0]
-        pool._scales = [torch.zeros(rows, 4) for _ in range(pool.layer_num)]
+        own = pool.mirrored()[0]
+        row_num = len(own.plane_buffers(own.geometry.planes[0].name)[0])
+        pool._scales = [torch.zeros(row_num, 4) for _ in range(pool.layer_num)]
         return pool
 
-    monkeypatch.setattr(pools, "main_pool", with_scales)
+    monkeypatch.setattr(pools, "make_token_pool", with_scales)
 
 
 CASES = [
