@@ -72,11 +72,8 @@ class MutationScope:
 
     def is_wiring(self, unit: SourceUnit, scopes: Sequence[str]) -> bool:
         """Return whether a function passes arguments on that a stack is made of."""
-        if not scopes:
-            return False
-        return unit.file.startswith(self.wiring_paths) or any(
-            scope in self.wiring_functions for scope in scopes
-        )
+        is_path = bool(scopes) and unit.file.startswith(self.wiring_paths)
+        return is_path or not set(scopes).isdisjoint(self.wiring_functions)
 
     def is_ordering(self, unit: SourceUnit, scopes: Sequence[str]) -> bool:
         """Return whether a function orders copies."""
@@ -94,10 +91,8 @@ def generate_mutants(
     for name, operator in operators.items():
         keys: Counter[str] = Counter()
         for spec in operator(tree, scope):
-            texts = {
-                file: apply_edits(sources[file], edits).decode()
-                for file, edits in spec.edits.items()
-            }
+            edits = spec.edits
+            texts = {file: apply_edits(sources[file], edits[file]).decode() for file in edits}
             try:
                 mutated = {file: _compile_quietly(text, file) for file, text in texts.items()}
             except SyntaxError:
@@ -112,9 +107,7 @@ def generate_mutants(
                 functions=tuple(_enclosing_function(unit, span) for unit, span in spec.spans),
                 parameters=spec.parameters,
                 texts=texts,
-                is_equivalent=all(
-                    is_same_code(codes[file], code) for file, code in mutated.items()
-                ),
+                is_equivalent=all(is_same_code(codes[file], mutated[file]) for file in mutated),
             )
             found.setdefault(tuple(sorted(texts.items())), mutant)
     return list(found.values())

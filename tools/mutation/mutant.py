@@ -24,7 +24,6 @@ class Mutant:
 
     Attributes:
         id: digest of operator and texts.
-        operator: its name.
         key: names the mutant without its line, for the file of explained survivors.
         changed_ranges: the changed lines; the first range is shown.
         functions: the functions around them.
@@ -37,10 +36,10 @@ class Mutant:
     operator: str
     key: str
     changed_ranges: tuple[LineRange, ...]
-    functions: tuple[LineRange, ...]
-    parameters: tuple[str, ...]
+    functions: tuple[LineRange, ...] = ()
+    parameters: tuple[str, ...] = ()
     texts: Mapping[str, str]
-    is_equivalent: bool
+    is_equivalent: bool = False
 
     @property
     def label(self) -> str:

@@ -11,6 +11,7 @@ SECTIONS = ("calls", "tensors", "events", "digests", "outcome")
 INTERFACE_FIELDS = frozenset({"calls.arguments.given", "calls.parent", "calls.arguments.order"})
 """Fields whose difference alone never fails the gate."""
 
+_Records = Mapping[Any, Record]
 _DIGEST_KEY = ("step", "owner", "pool", "plane", "accessor", "sequence", "phase")
 
 
@@ -64,12 +65,7 @@ def _by(records: Sequence[Record], *names: str) -> dict[object, Record]:
 
 
 def _keyed(
-    section: str,
-    base: Mapping[Any, Record],
-    head: Mapping[Any, Record],
-    *,
-    skip: str = "",
-    missing: str = "number",
+    section: str, base: _Records, head: _Records, *, skip: str = "", missing: str = "number"
 ) -> Iterator[str]:
     if base.keys() != head.keys():
         yield f"{section}.{missing}"

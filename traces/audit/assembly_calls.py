@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from traces.audit.finding import definition_location, own_location
+from traces.audit.finding import call_location, definition_location
 from traces.schema.model import Call, Location, Recording, name_of_label
 
 Recordings = Mapping[str, Recording]
@@ -21,11 +21,8 @@ def without_refusals(recordings: Recordings) -> Recordings:
 
     An assembly that must be refused is no stack: its arguments are wrong on purpose.
     """
-    return {
-        name: recording
-        for name, recording in recordings.items()
-        if "mistake" not in recording.trace.scenario.config
-    }
+    configs = {name: one.trace.scenario.config for name, one in recordings.items()}
+    return {name: recordings[name] for name in configs if "mistake" not in configs[name]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +30,6 @@ class AssemblyCall:
     """One call of a builder or a constructor in one scenario.
 
     Attributes:
-        scenario: its name.
-        recording: where it was recorded.
-        call: the call.
         caller: callee of the recorded call it was made from; :data:`SCENARIO_CALLER` at the top.
         defaults: what leaving out the callee's parameters means, as far as that is plain.
     """
@@ -49,11 +43,9 @@ class AssemblyCall:
     @property
     def location(self) -> Location | None:
         """The line that makes the call; the callee's definition when the scenario makes it."""
-        sites = self.recording.sites
-        site = None if sites is None else sites.calls.get(self.call.call)
-        if self.caller == SCENARIO_CALLER:
-            return definition_location(self.recording, self.call.callee)
-        return own_location(site) or definition_location(self.recording, self.call.callee)
+        is_scenario = self.caller == SCENARIO_CALLER
+        site = None if is_scenario else call_location(self.recording, self.call)
+        return site or definition_location(self.recording, self.call.callee)
 
     @property
     def subject(self) -> str:

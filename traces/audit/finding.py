@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from traces.schema.model import Location, Recording
+from traces.schema.model import Call, Location, Recording
 from traces.schema.verdict import Cause, Consequence, Kind
 
 # Behind every difference of a trace: those layers are 0 to 5, the form of goldens is 6.
@@ -48,6 +48,12 @@ def merge_findings(causes: Iterable[Cause]) -> tuple[Cause, ...]:
 def own_location(site: Location | None) -> Location | None:
     """Return a line of the side that was run; None for one of the scenario's own."""
     return None if site is None or site.file.startswith("/") else site
+
+
+def call_location(recording: Recording, call: Call) -> Location | None:
+    """Return the line that makes a call."""
+    sites = recording.sites
+    return None if sites is None else own_location(sites.calls.get(call.call))
 
 
 def definition_location(recording: Recording, callee: str) -> Location | None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from traces.audit.finding import definition_location, entry_name, finding_rank, own_location
+from traces.audit.finding import call_location, definition_location, entry_name, finding_rank
 from traces.schema.model import Call, Location, Recording
 from traces.schema.verdict import Cause, Kind
 
@@ -64,10 +64,5 @@ def _call_origin(recording: Recording, call: Call | None) -> AssemblyOrigin:
     if call is None:
         line = definition_location(recording, entry)
         return AssemblyOrigin(builder=entry, callee=None, location=line)
-    sites = recording.sites
-    line = None if sites is None else own_location(sites.calls.get(call.call))
-    return AssemblyOrigin(
-        builder=call.caller or entry,
-        callee=call.callee,
-        location=line or definition_location(recording, call.callee),
-    )
+    line = call_location(recording, call) or definition_location(recording, call.callee)
+    return AssemblyOrigin(builder=call.caller or entry, callee=call.callee, location=line)

@@ -91,14 +91,12 @@ def run_baseline(
         RunBaseline(scenario=scenario, settings=plan.settings, files=plan.files)
         for scenario in plan.scenarios.values()
     ]
-    results: dict[str, BaselineResult] = {}
-    unsupported: dict[str, str] = {}
+    found: dict[str, BaselineResult] = {}
     for _, result in run_tasks(executor, tasks):
         on_finished(result.name)
-        if result.reason:
-            unsupported[result.name] = result.reason
-        else:
-            results[result.name] = result
+        found[result.name] = result
+    results = {name: one for name, one in found.items() if not one.reason}
+    unsupported = {name: one.reason for name, one in found.items() if one.reason}
     if not results:
         raise ToolError("scenarios", "must be run", expected="at least one", got=unsupported)
     # First the cheapest scenario of every builder, then the second cheapest of each, and so on.
@@ -218,9 +216,6 @@ def _control(plan: CampaignPlan, operator: str, addition: str, name: str) -> Run
         operator=operator,
         key=operator,
         changed_ranges=(LineRange(file=file, first=1, last=1),),
-        functions=(),
-        parameters=(),
         texts={file: (plan.root / file).read_text(encoding="utf-8") + addition},
-        is_equivalent=False,
     )
     return RunMutant(mutant=mutant, names=(name,), settings=plan.settings)

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
-from typing import TypeAlias
 
 import msgspec
 
@@ -19,21 +18,18 @@ from tools.workers.results import ProgressCallback
 
 SCENARIOS_PER_STACK = 2
 
-_Differences: TypeAlias = tuple[str, ...]
-
 
 class FalseAlarm(msgspec.Struct, frozen=True, kw_only=True):
     """A stack with a difference of behaviour, as small as possible.
 
     Attributes:
-        seed: of the stack.
         steps: kind, seed and file of those without which there is no alarm.
         differences: headlines of the causes.
     """
 
     seed: int
     steps: tuple[str, ...]
-    differences: _Differences
+    differences: tuple[str, ...]
 
 
 class FalseAlarmReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +54,7 @@ def measure_false_alarms(
         ToolError: the control, a module that raises, causes no alarm.
     """
     counts: Counter[str] = Counter()
-    alarms: dict[int, _Differences] = {}
+    alarms: dict[int, tuple[str, ...]] = {}
     stacks = [_random_task(plan, baseline, seed) for seed in seeds]
     executor.broadcast(LoadBaseline(scenarios=plan.scenarios, results=baseline.results))
     _run_controls(plan, executor, stacks[0])
@@ -91,7 +87,7 @@ def _random_task(plan: CampaignPlan, baseline: BaselineRun, seed: int) -> RunNeu
 
 
 def _shrink(
-    executor: TaskExecutor, stack: RunNeutralStack, differences: _Differences, *, seed: int
+    executor: TaskExecutor, stack: RunNeutralStack, differences: tuple[str, ...], *, seed: int
 ) -> FalseAlarm:
     """Leave steps out one by one, as long as there is an alarm."""
     files: Mapping[str, str] = {}

@@ -67,7 +67,6 @@ class MutantResult(msgspec.Struct, frozen=True, kw_only=True):
     """The verdict on one mutant.
 
     Attributes:
-        id: of the mutant.
         verdict: ``killed``: it differs in behaviour where it ran to the end; ``loud``: it cannot be
             imported or no scenario that shows it runs to the end; ``survived``: no difference;
             ``unreached``: no scenario executes it; ``equivalent``: proven to be the same;
@@ -87,7 +86,6 @@ class MutantResult(msgspec.Struct, frozen=True, kw_only=True):
         look: the first cause as the traces alone show it, where the log of calls has another place
             or parameter; the error where the log failed.
         problem: why the gate would exit with 2, whether or not it finds a cause.
-        seconds: time of the worker.
     """
 
     id: str

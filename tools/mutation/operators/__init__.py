@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 
 from tools.mutation.generator import Operator
-from tools.mutation.operators import arguments, generic, signatures, statements
+from tools.mutation.operators import arguments, generic, statements
 
 _WIRING: Mapping[str, Operator] = {
     operator.__name__: operator
     for operator in (
         arguments.drop_keyword,
-        signatures.drop_parameter,
+        arguments.drop_parameter,
         arguments.default_argument,
         arguments.swap_arguments,
         arguments.sibling_value,

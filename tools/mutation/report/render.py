@@ -119,10 +119,8 @@ def _score_row(score: OperatorScore) -> list[str]:
 
 def _section_row(score: OperatorScore) -> list[str]:
     pairs = [(score.by_section[part], score.alone[part]) for part in SECTIONS]
-    return [
-        score.operator,
-        *(f"{kills} ({alone})" if alone else f"{kills}" for kills, alone in pairs),
-    ]
+    texts = (f"{kills} ({alone})" if alone else f"{kills}" for kills, alone in pairs)
+    return [score.operator, *texts]
 
 
 def _list(title: str, lines: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Source files read with LibCST: calls, statements and functions with their position and scopes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeAlias, TypeVar
@@ -161,12 +161,8 @@ class SourceUnit:
         elif inner is not None:
             header = self._header(inner)
             statement = header if inner is node or header.end >= own.end else own
-        return ScopedNode(
-            node=node,
-            around=tuple(reversed(around)),
-            statement=statement,
-            is_message=any(map(is_message, lines)),
-        )
+        is_words, scopes = any(map(is_message, lines)), tuple(reversed(around))
+        return ScopedNode(node=node, around=scopes, statement=statement, is_message=is_words)
 
     def next_line(self, line: cst.SimpleStatementLine) -> cst.SimpleStatementLine | None:
         """Return the statement that follows in the same block, if it is a simple one."""
@@ -198,13 +194,8 @@ class SourceUnit:
         return dict(self._wrapper.resolve(ScopeProvider))
 
     def _header(self, function: cst.FunctionDef) -> SourceSpan:
-        span = self.span(function)
-        return SourceSpan(
-            start=span.start,
-            end=self._bytes[function.body].start,
-            first=self._lines[function.name].start.line,
-            last=span.last,
-        )
+        first = self._lines[function.name].start.line
+        return replace(self.span(function), end=self._bytes[function.body].start, first=first)
 
 
 def read_unit(root: Path, file: str) -> SourceUnit:

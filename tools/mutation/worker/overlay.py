@@ -97,9 +97,8 @@ def _function_pairs(
     if changed - ours.keys() & theirs.keys() or not is_same_outside_functions(old, new):
         return None
     pairs = [(ours[name], theirs[name]) for name in sorted(ours.keys() & theirs.keys())]
-    if any(len(a.__code__.co_freevars) != len(b.__code__.co_freevars) for a, b in pairs):
-        return None
-    return pairs
+    free = [[len(one.__code__.co_freevars) for one in pair] for pair in pairs]
+    return None if any(one != other for one, other in free) else pairs
 
 
 def _functions(names: Mapping[str, object], owner: str) -> dict[str, FunctionType]:

@@ -5,11 +5,13 @@ import resource
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from types import FrameType
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 import psutil
@@ -26,7 +28,6 @@ from tools.mutation.campaign.tasks import (
     RunSettings,
 )
 from tools.mutation.trace_fields import differing_fields
-from tools.mutation.worker.line_coverage import record_executed_lines
 from tools.mutation.worker.mutant_run import MutantRun, ScenarioOutcome, describe_error
 from tools.mutation.worker.runners import (
     COPIES_VARIABLE,
@@ -38,6 +39,7 @@ from tools.workers.protocol import Handlers
 from traces.diff import compare_sides
 from traces.divergence.locate import locate_divergence
 from traces.divergence.logs import CallLog, LineLog
+from traces.recording.frame_hooks import trace_frames
 from traces.schema.model import Recording
 from traces.schema.verdict import Cause
 from traces.targets.common.fork import run_in_fork
@@ -118,7 +120,7 @@ class MutationWorker:
         def run() -> BaselineResult:
             _silence_output()
             self._runner.install({}, validates=task.settings.is_gate)
-            with record_executed_lines(self._root, task.files) as reached:
+            with _record_executed_lines(self._root, task.files) as reached:
                 device = task.settings.device
                 recording, state = self._runner.run_scenario(task.scenario, device=device)
             return BaselineResult(
@@ -232,6 +234,23 @@ class SglangMutationWorker(MutationWorker):
 
     def __init__(self, root: Path) -> None:
         super().__init__(SglangMutantRunner(root), root)
+
+
+@contextmanager
+def _record_executed_lines(root: Path, files: Iterable[str]) -> Iterator[dict[str, set[int]]]:
+    """Yield the lines of some files that any thread has executed so far, by path under the root."""
+    reached: dict[str, set[int]] = {file: set() for file in files}
+    by_path = {str(root / file): lines for file, lines in reached.items()}
+
+    def trace(frame: FrameType, _event: str, _argument: object) -> Any:  # noqa: ANN401
+        lines = by_path.get(frame.f_code.co_filename)
+        if lines is None:
+            return None
+        lines.add(frame.f_lineno)
+        return trace
+
+    with trace_frames(trace):
+        yield reached
 
 
 def _run_limited(work: Callable[[], _Found], settings: RunSettings) -> _Found:
