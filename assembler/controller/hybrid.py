@@ -77,7 +77,7 @@ class HybridCacheController:
     Source: sglang 0.5.12 ``hybrid_cache_controller.py``, ``cache_controller.py``.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - published signature
         self,
         token_to_kv_pool_allocator: KVSlotAllocator,
         mem_pool_host: HostPoolGroup,

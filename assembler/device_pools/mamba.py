@@ -37,7 +37,7 @@ class MambaPool:
     use_mla = False
     host_row_width: int | None = None
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - published signature
         self,
         *,
         size: int,

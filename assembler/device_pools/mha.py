@@ -23,7 +23,7 @@ class MHATokenToKVPool(TokenKVPool):
     Source: sglang 0.5.12 ``memory_pool.py:789-940``.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - published signature
         self,
         *,
         size: int,

@@ -27,7 +27,7 @@ class MLATokenToKVPool(TokenKVPool):
 
     use_mla = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - published signature
         self,
         *,
         size: int,

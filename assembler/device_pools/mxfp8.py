@@ -25,7 +25,7 @@ class MHATokenToKVPoolMXFP8(MHATokenToKVPool):
     Source: sglang 0.5.23 ``memory_pool.py:3847-3960``, with scales a slot.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - published signature
         self,
         *,
         size: int,

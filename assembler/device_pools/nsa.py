@@ -61,7 +61,7 @@ class NSATokenToKVPool(MLATokenToKVPool):
     is a limit of the attention kernels, which are not part of this package.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - published signature
         self,
         *,
         size: int,

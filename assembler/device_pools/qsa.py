@@ -33,7 +33,7 @@ class QSATokenToKVPool(MHATokenToKVPool):
         leaves the device.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - published signature
         self,
         *,
         size: int,

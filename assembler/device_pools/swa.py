@@ -32,7 +32,7 @@ class SWAKVPool(KVCache):
 
     components = (ComponentType.FULL, ComponentType.SWA)
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - published signature
         self,
         *,
         size: int,

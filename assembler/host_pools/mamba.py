@@ -41,7 +41,7 @@ class MambaPoolHost(PageHostPool):
         IoBackend.DIRECT: (HostLayout.LAYER_FIRST, HostLayout.PAGE_FIRST_DIRECT),
     }
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - published signature
         self,
         *,
         device_pool: StateRows,

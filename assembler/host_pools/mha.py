@@ -45,7 +45,7 @@ class MHATokenToKVPoolHost(TokenHostPool):
         IoBackend.DIRECT: (HostLayout.LAYER_FIRST, HostLayout.PAGE_FIRST_DIRECT),
     }
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - published signature
         self,
         *,
         device_pool: MHARows,

@@ -31,7 +31,7 @@ class MHATokenToKVPoolMXFP8Host(MHATokenToKVPoolHost):
         IoBackend.DIRECT: (HostLayout.LAYER_FIRST, HostLayout.PAGE_FIRST_DIRECT),
     }
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - published signature
         self,
         *,
         device_pool: MHARows,

@@ -22,7 +22,7 @@ from assembler.stacks.parts import (
 )
 
 
-def build_hybrid_mamba_stack(
+def build_hybrid_mamba_stack(  # noqa: PLR0913 - published signature
     *,
     params: CacheInitParams,
     server_args: ServerArgs,

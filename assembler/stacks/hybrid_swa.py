@@ -21,7 +21,7 @@ from assembler.stacks.parts import (
 )
 
 
-def build_hybrid_swa_stack(
+def build_hybrid_swa_stack(  # noqa: PLR0913 - published signature
     *,
     params: CacheInitParams,
     server_args: ServerArgs,

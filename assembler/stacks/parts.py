@@ -76,7 +76,7 @@ def sidecar_host_factory(
     return lambda anchor_host: make(anchor_host, arguments)
 
 
-def build_pool_entry(
+def build_pool_entry(  # noqa: PLR0913 - published signature
     *,
     name: PoolName,
     host_pool: HostKVCache,

@@ -11,7 +11,7 @@ from assembler.params import CacheInitParams, ServerArgs
 from assembler.stacks.parts import GROUP_SLOTS, Stack, StageLayers, finish_stack, mirror_token_pool
 
 
-def build_shared_anchor_stack(
+def build_shared_anchor_stack(  # noqa: PLR0913 - published signature
     *,
     params: CacheInitParams,
     server_args: ServerArgs,

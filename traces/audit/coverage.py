@@ -28,7 +28,7 @@ _Passed = tuple[AssemblyCall, Argument]
 
 
 class CoverageState(StrEnum):
-    """How well the scenarios cover one parameter; the last is the best."""
+    """Coverage of one parameter by the scenarios, the last member is the best."""
 
     NEVER_SET = "never set"
     DEFAULT_ONLY = "default only"

@@ -1,12 +1,12 @@
 """Simulated accelerator: CUDA's ordering rules without a GPU, under every schedule they allow."""
 
 from traces.simulator.device import SimDevice
-from traces.simulator.races import Accessor, Race
+from traces.simulator.races import Accessor, DetectedRace
 from traces.simulator.schedule import ReplayedSchedule, Schedule, SchedulePolicy, default_schedule
 
 __all__ = [
     "Accessor",
-    "Race",
+    "DetectedRace",
     "ReplayedSchedule",
     "Schedule",
     "SchedulePolicy",

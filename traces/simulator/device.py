@@ -14,7 +14,7 @@ from assembler.errors import PoolError
 from traces.simulator.memory import MemoryKind, SimulatedMemory
 from traces.simulator.queues import QueuedOperation, QueueExecutor
 from traces.simulator.race_detector import RaceDetector
-from traces.simulator.races import Accessor, Race, RaceError, find_launch_site
+from traces.simulator.races import Accessor, DetectedRace, RaceError, find_launch_site
 from traces.simulator.schedule import Schedule
 from traces.simulator.streams import SimEvent, SimStream, StreamOrder, require_stream
 from traces.simulator.thread_scheduler import DeviceCallLock, SimulatedThreadScheduler
@@ -77,7 +77,7 @@ class SimDevice(Device):
         self._thread = _CurrentSimStream()
 
     @property
-    def races(self) -> list[Race]:
+    def races(self) -> list[DetectedRace]:
         """The races found so far."""
         return self._detector.races
 

@@ -91,7 +91,7 @@ class StreamQueue:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the oldest item can run now."""
+        """True if the oldest item can run now."""
         head = self.items[0] if self.items else None
         return head is not None and (not isinstance(head, EventWait) or head.mark.is_done)
 
@@ -115,7 +115,7 @@ class QueuePosition:
 
     @property
     def is_reached(self) -> bool:
-        """Whether all that work is done."""
+        """True if all that work is done."""
         return self.queue.done_num >= self.item_num
 
 

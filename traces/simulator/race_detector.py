@@ -8,7 +8,7 @@ from assembler.device.access import MemoryAccess
 from traces.simulator.byte_spans import byte_spans_of
 from traces.simulator.memory import SimulatedMemory
 from traces.simulator.queues import QueuedOperation
-from traces.simulator.races import AccessKind, Accessor, Race
+from traces.simulator.races import AccessKind, Accessor, DetectedRace
 from traces.simulator.shadow_memory import ByteState, ShadowMemory
 from traces.simulator.vector_clocks import VectorClock, has_happened
 
@@ -21,14 +21,14 @@ class RaceDetector:
     """
 
     def __init__(self, *, memory: SimulatedMemory) -> None:
-        self.races: list[Race] = []
+        self.races: list[DetectedRace] = []
         self._memory = memory
         self._shadows: dict[int, ShadowMemory] = {}
         self._reported: set[tuple[int, ...]] = set()
 
-    def check(self, operation: QueuedOperation) -> list[Race]:
+    def check(self, operation: QueuedOperation) -> list[DetectedRace]:
         """Record the accesses of an operation and return the races it is part of."""
-        found: list[Race] = []
+        found: list[DetectedRace] = []
         for access in operation.reads:
             self._visit(access, "read", operation, found)
         for access in operation.writes:
@@ -42,7 +42,11 @@ class RaceDetector:
         self._reported.clear()
 
     def _visit(
-        self, access: MemoryAccess, verb: AccessKind, operation: QueuedOperation, found: list[Race]
+        self,
+        access: MemoryAccess,
+        verb: AccessKind,
+        operation: QueuedOperation,
+        found: list[DetectedRace],
     ) -> None:
         accessor, clock = operation.accessor, operation.clock
         number = self._memory.number(access.tensor)
@@ -60,7 +64,7 @@ class RaceDetector:
                         [(earlier, earlier_verb), (accessor, verb)], key=lambda side: side[0].order
                     )
                     found.append(
-                        Race(
+                        DetectedRace(
                             first=pair[0][0],
                             first_kind=pair[0][1],
                             second=pair[1][0],

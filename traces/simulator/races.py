@@ -87,7 +87,7 @@ class Accessor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Race:
+class DetectedRace:
     """Two accesses to the same bytes, at least one of them a write, that nothing orders.
 
     Attributes:

@@ -74,7 +74,7 @@ class TimelineRegistry:
 
     @property
     def is_one_thread(self) -> bool:
-        """Whether all calls so far came from one host thread."""
+        """True if all calls so far came from one host thread."""
         return self._host_num <= 1
 
     def stream(self, name: str) -> Timeline:

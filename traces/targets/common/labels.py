@@ -7,8 +7,7 @@ the text again.
 from dataclasses import dataclass
 
 from traces.schema.model import Race, RaceAccess
-from traces.simulator.races import AccessKind, Accessor
-from traces.simulator.races import Race as FoundRace
+from traces.simulator.races import AccessKind, Accessor, DetectedRace
 
 ATTENTION = "attention"
 
@@ -68,7 +67,7 @@ def place_of(label: str) -> BufferPlace | None:
     return label.place if isinstance(label, BufferLabel | OperationLabel) else None
 
 
-def race_record(race: FoundRace) -> Race:
+def race_record(race: DetectedRace) -> Race:
     """Return the record of a race, of no step yet. Streams are not named: they are handles."""
     first, second = race.first, race.second
     # What attention touches is known by its rows; other labels by the buffer that was named first.

@@ -13,7 +13,7 @@ from traces.explore.subject import (
     RaceViolationError,
     SlotsViolationError,
 )
-from traces.simulator import Race
+from traces.simulator import DetectedRace
 from traces.targets.native.explore.host_rows import host_content
 from traces.targets.native.explore.small_stack import SmallStack
 from traces.targets.native.explore.traffic_model import TrafficModel
@@ -104,7 +104,7 @@ class StackInvariants:
             raise RaceViolationError("\n".join(_describe_races(self._stack.device.races)))
 
 
-def _describe_races(races: Sequence[Race]) -> Iterator[str]:
+def _describe_races(races: Sequence[DetectedRace]) -> Iterator[str]:
     """Yield the first races with the lines that led there, and how many more there are."""
     for race in races[:_MAX_RACES_SHOWN]:
         yield str(race)
