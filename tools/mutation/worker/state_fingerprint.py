@@ -88,18 +88,16 @@ class _ObjectWalk:
     def _refer(self, value: object) -> None:
         if type(value) is int:
             self.hash_text(f"int {self._addresses(value)}")
-            return
-        if _is_source_line(value) or (isinstance(value, float) and _is_time(value)):
+        elif _is_source_line(value) or (isinstance(value, float) and _is_time(value)):
             self.hash_text("a place or a time")
-            return
-        if isinstance(value, (*_PLAIN, type, ModuleType)):
+        elif isinstance(value, (*_PLAIN, type, ModuleType)):
             self.hash_text(f"{type(value).__name__} {value!r}")
-            return
-        if id(value) not in self._numbers:
-            self._numbers[id(value)] = len(self._numbers)
-            self._kept.append(value)
-            self._waiting.append(value)
-        self.hash_text(f"#{self._numbers[id(value)]}")
+        else:
+            if id(value) not in self._numbers:
+                self._numbers[id(value)] = len(self._numbers)
+                self._kept.append(value)
+                self._waiting.append(value)
+            self.hash_text(f"#{self._numbers[id(value)]}")
 
     def _describe(self, value: object) -> None:
         if isinstance(value, torch.Tensor):
@@ -124,10 +122,8 @@ class _ObjectWalk:
 
     def _describe_tensor(self, tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()
-        shape, stride = tuple(tensor.shape), tensor.stride()
-        self.hash_text(
-            f"{shape} {stride} {tensor.dtype} {tensor.storage_offset()} {storage.nbytes()}"
-        )
+        layout = tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.storage_offset()
+        self.hash_text(" ".join(map(str, (*layout, storage.nbytes()))))
         key = storage.data_ptr()
         if key not in self._numbers or storage.nbytes() == 0:
             self._numbers[key] = len(self._numbers)
@@ -152,15 +148,14 @@ class _ObjectWalk:
         if isinstance(value, MethodType):
             self.hash_text(value.__func__.__qualname__)
             self._refer(value.__self__)
-            return
-        if isinstance(value, FunctionType):
+        elif isinstance(value, FunctionType):
             self.hash_text(value.__qualname__)
             for cell in value.__closure__ or ():
                 self._refer(_cell_content(cell))
-            return
-        for name, item in _attributes(value):
-            self.hash_text(name)
-            self._refer(item)
+        else:
+            for name, item in _attributes(value):
+                self.hash_text(name)
+                self._refer(item)
 
 
 def _is_source_line(value: object) -> bool:
