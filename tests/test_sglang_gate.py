@@ -145,7 +145,7 @@ def unpacked(version: str, folder: Path) -> Path:
     if not tree.exists():
         # Only Python files and what they read beside them: no compiled parts, no benchmarks.
         shutil.copytree(
-            environment_for(version).tree,
+            environment_for(version).root,
             tree,
             ignore=shutil.ignore_patterns("multimodal_gen", "*.so", "__pycache__"),
         )
