@@ -4,19 +4,22 @@
 
     from traces import diff, record
 
-    with record() as before:
+    with record(watch=["mypkg.pools", "mypkg.cache:Cache"]) as before:
         build_my_stack(...)
-    with record() as after:
+    with record(watch=["mypkg.pools", "mypkg.cache:Cache"]) as after:
         build_my_stack(...)
     for cause in diff(before, after):
         print(cause.headline())
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from traces.errors import RecorderError, TraceError, TraceFormatError
 from traces.recording.probes import Target
 from traces.recording.recorder import Recorder
+from traces.recording.watch import ValueEncoders, Watched, watched_target
 from traces.schema.model import Recording, Trace
 
 if TYPE_CHECKING:
@@ -47,17 +50,32 @@ __all__ = [
 ]
 
 
-def record(*, target: str | Target = "native") -> Recorder:
+def record(
+    *,
+    watch: Sequence[Watched] = (),
+    values: ValueEncoders | None = None,
+    target: str | Target | None = None,
+) -> Recorder:
     """Return a recorder for a ``with`` block; after the block it holds the trace.
 
     Args:
-        target: name of a target, or one of your own.
+        watch: modules, classes and functions of one package, by name (``mypkg.pools``,
+            ``mypkg.cache:Cache``) or themselves. Without it and without a target,
+            ``[tool.goldentrace] watch`` of the nearest ``pyproject.toml``; where that names
+            nothing, the target ``native``.
+        values: of classes that are neither watched nor dataclasses, attrs or pydantic classes: a
+            function that returns a value in plain form.
+        target: name of a target, or one of your own, in place of ``watch``.
 
     Raises:
-        RecorderError: on entering: another recorder is active. On leaving: something could not be
-            recorded.
+        RecorderError: a watched name is wrong. On entering: another recorder is active. On leaving:
+            something could not be recorded, or nothing was seen.
         ValueError: no target has this name.
     """
+    if target is not None and (watch or values):
+        raise RecorderError("record", "takes one", expected="watch or target", got="both")
+    if target is None:
+        target = watched_target(watch, values=values or {}, folder=Path.cwd())
     if isinstance(target, str):
         from traces.targets import get_target
 

@@ -95,6 +95,7 @@ def _judge_comparison(comparison: _Comparison, *, refine_notes: tuple[str, ...])
         head=head.recordings,
         base_unplayable=base.unplayable,
         head_unplayable=head.unplayable,
+        unreadable=_unreadable_goldens(comparison),
         causes=(
             *comparison.causes,
             *format_causes(goldens, root=request.session.root),
@@ -144,7 +145,7 @@ def _differences(comparison: _Comparison) -> tuple[Cause, ...]:
     request, golden_set = comparison.request, comparison.golden_set
     base, head = comparison.base.recordings, comparison.head.recordings
     names = request.selection.names
-    lost = set(golden_set.problems) if request.is_against_golden else set()
+    lost = set(_unreadable_goldens(comparison))
     for side, recordings in ((request.base, base), (request.head, head)):
         if side.kind != "golden":
             lost |= set(names) - recordings.keys()
@@ -165,6 +166,12 @@ def _differences(comparison: _Comparison) -> tuple[Cause, ...]:
             {name: head[name] for name in names if name in missing},
         ),
     )
+
+
+def _unreadable_goldens(comparison: _Comparison) -> frozenset[str]:
+    """Return the scenarios of a side that is golden whose golden cannot be read."""
+    is_golden = comparison.request.is_against_golden
+    return frozenset(comparison.golden_set.problems) if is_golden else frozenset()
 
 
 def _empty_run_problems(comparison: _Comparison) -> tuple[str, ...]:

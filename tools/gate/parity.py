@@ -147,6 +147,7 @@ def _gate_result(
     explained = {name for cause in causes for name in cause.scenarios}
     return GateResult(
         head=recordings,
+        unreadable=frozenset(golden_set.problems),
         causes=causes,
         obstacles=(*golden_set.problems.values(), *results.problems),
         faults=tuple(

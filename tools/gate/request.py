@@ -84,6 +84,7 @@ class GateResult:
         head: recordings of the head, by scenario.
         base_unplayable: the reason, for scenarios that the base has no parts for.
         head_unplayable: the same of the head.
+        unreadable: scenarios whose golden cannot be read: they are not compared with it.
         causes: differences and findings.
         obstacles: one line for each thing that could not be judged.
         faults: one line for each thing that is wrong and has no cause.
@@ -93,6 +94,7 @@ class GateResult:
     head: Mapping[str, Recording]
     base_unplayable: Mapping[str, str] = field(default_factory=dict)
     head_unplayable: Mapping[str, str] = field(default_factory=dict)
+    unreadable: frozenset[str] = frozenset()
     causes: tuple[Cause, ...]
     obstacles: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
@@ -124,7 +126,7 @@ def build_verdict(
     ``strict``, differences of the interface fail.
     """
     changed = {name for cause in result.causes for name in cause.scenarios}
-    compared = result.head.keys() - result.base_unplayable.keys()
+    compared = result.head.keys() - result.base_unplayable.keys() - result.unreadable
     return Verdict(
         verdict=_verdict_word(result, strict=strict),
         target=target,

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from traces.schema.model import Call, Record, Trace
+from traces.schema.model import Call, Trace
+from traces.schema.record import Record
 
 SECTIONS = ("calls", "tensors", "events", "digests", "outcome")
 """The parts of a trace."""

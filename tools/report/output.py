@@ -40,8 +40,8 @@ def report_verdict(
     for note in notes:
         print_status(f"note: {note}")
     print_verdict(verdict, form=form, strict=strict)
-    # On a terminal both streams meet, and the verdict already shows the problems.
-    if verdict.verdict == "error" and not (form is Format.TEXT and sys.stdout.isatty()):
+    # The text shows the problems already: where both streams meet they would come twice.
+    if verdict.verdict == "error" and form is not Format.TEXT:
         for problem in verdict.problems:
             print_status(problem)
     return EXIT_CODES[verdict.verdict]

@@ -1,5 +1,6 @@
 """Comparison of two recordings of one scenario, and of two sides with many scenarios."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
@@ -177,8 +178,24 @@ def _format_cause(pairing: CallPairing) -> Difference:
         where="trace",
         before=None if old == new else old,
         after=None if old == new else new,
-        message="the traces say the same in another order or with other labels.",
+        message=_doubled_record(pairing)
+        or "the traces say the same in another order or with other labels.",
     )
+
+
+def _doubled_record(pairing: CallPairing) -> str:
+    """Return a sentence on the first buffer that one side records more often; empty for none.
+
+    Another record that is doubled is a difference of its own.
+    """
+    old, new = (
+        Counter(f"{tensor.owner}.{tensor.name}" for tensor in side.trace.tensors)
+        for side in (pairing.base, pairing.head)
+    )
+    for name in new | old:
+        if old[name] != new[name]:
+            return f"a record is doubled: {name} is recorded {new[name]} times, was {old[name]}."
+    return ""
 
 
 def _unmatched_scenario(name: str, *, removed: bool) -> Cause:

@@ -18,7 +18,7 @@ from traces.divergence.formatter import ValueFormatter
 from traces.divergence.logs import CallLog, CallNode, LineLog, LineStop, ValueText
 from traces.recording import call_recorder
 from traces.recording.frame_hooks import profile_frames, trace_frames
-from traces.recording.probes import Target
+from traces.recording.probes import CallProbe, EventProbe, Target
 
 STOPS_MAX = 20_000
 _GENERATED_FILE = "<string>"
@@ -43,7 +43,11 @@ def log_calls(target: Target) -> Iterator[CallLog]:
     lambdas and comprehensions have no entry, but the functions they call have one. A function that
     reads the frames of its callers has none, and its calls have none.
     """
-    watched = frozenset(probe.function.__code__ for probe in target.probes())
+    watched = frozenset(
+        probe.function.__code__
+        for probe in target.probes()
+        if isinstance(probe, CallProbe | EventProbe)
+    )
     log = CallLog(threads=[], callables=frozenset())
     tracer = _CallTracer(target, log, watched=watched)
     try:

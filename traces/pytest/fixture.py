@@ -1,6 +1,7 @@
 """The object behind the fixture ``golden_trace``; imported when the fixture is used."""
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +12,14 @@ import pytest
 from traces import record
 from traces.errors import GoldenNameError, TraceError
 from traces.pytest import golden_files
+from traces.pytest.inventory import CLAIMS, clash_text
 from traces.pytest.snapshot import GoldenTraceExtension, find_causes
 from traces.pytest.stash import results_of_test, used_goldens
 from traces.recording.probes import Target
 from traces.recording.recorder import Recorder
+from traces.recording.watch import ValueEncoders, Watched, watched_target
 from traces.schema.canonical import parse
-from traces.schema.model import Recording, RoundTrip, Trace
+from traces.schema.model import SCHEMA, Recording, RoundTrip, Trace
 from traces.schema.verdict import Cause, Level
 
 if TYPE_CHECKING:
@@ -30,23 +33,33 @@ class GoldenTrace:
         is_used: whether the test asked for a comparison.
     """
 
-    def __init__(self, request: pytest.FixtureRequest, target: str | Target) -> None:
+    def __init__(self, request: pytest.FixtureRequest, target: str | Target | None) -> None:
         self.is_used = False
         self._request = request
         self._target = target
+        self._recordings: dict[str, Recording] = {}
         snapshot: SnapshotAssertion = request.getfixturevalue("snapshot")
         self._assertion = snapshot.use_extension(GoldenTraceExtension)
 
     @contextmanager
-    def __call__(self, name: str) -> Iterator[Recorder]:
+    def __call__(
+        self, name: str, *, watch: Sequence[Watched] = (), values: ValueEncoders | None = None
+    ) -> Iterator[Recorder]:
         """Record the block; when it ends well, compare with the golden ``name``.
 
+        A second block of the same test under the same name must do what the first one did.
+
+        Args:
+            name: ``[A-Za-z0-9._-]{1,120}``, used by no other test.
+            watch: see :func:`traces.record`; without it the fixture ``golden_trace_target``
+                decides, and without that ``[tool.goldentrace] watch`` of the root directory.
+            values: see :func:`traces.record`.
+
         Raises:
-            GoldenNameError: the name is unfit or taken.
             RecorderError: the block could not be recorded.
         """
         self._claim(name)
-        with record(target=self._target) as recorder:
+        with self._recorder(watch, values or {}) as recorder:
             recorder.scenario(name, {})
             yield recorder
         self._compare(name, recorder.recording)
@@ -55,9 +68,6 @@ class GoldenTrace:
         """Compare a recording that was made elsewhere with the golden ``name``.
 
         A recording of no scenario gets the name as its scenario's.
-
-        Raises:
-            GoldenNameError: the name is unfit or taken.
         """
         self._claim(name)
         trace = recording.trace
@@ -66,25 +76,56 @@ class GoldenTrace:
             trace = msgspec.structs.replace(trace, scenario=named)
         self._compare(name, msgspec.structs.replace(recording, trace=trace))
 
+    def _recorder(self, watch: Sequence[Watched], values: ValueEncoders) -> Recorder:
+        if self._target is not None and not watch and not values:
+            return record(target=self._target)
+        root = self._request.config.rootpath
+        return record(target=watched_target(watch, values=values, folder=root))
+
     def _claim(self, name: str) -> None:
         """Reserve a golden for the running test, on file systems that ignore case as well."""
+        try:
+            path = self._golden_path(name)
+        except GoldenNameError as error:
+            pytest.fail(str(error), pytrace=False)
         self.is_used = True
         config, test = self._request.config, self._request.node.nodeid
-        location = self._assertion.test_location
-        path = golden_files.golden_path(
-            Path(GoldenTraceExtension.dirname(test_location=location)), name
-        )
         used = config.stash.setdefault(used_goldens, {})
         for other, owner in used.items():
             same_file = str(other).casefold() == str(path).casefold()
             if same_file and (owner != test or other != path):
-                subject = f"golden {name}"
-                raise GoldenNameError(subject, "belongs to one test", expected=owner, got=test)
+                pytest.fail(clash_text(name, owner=owner, test=test), pytrace=False)
+        owner = self._owner_in_other_workers(path, test)
+        if owner != test:
+            pytest.fail(clash_text(name, owner=owner, test=test), pytrace=False)
         used[path] = test
+
+    def _golden_path(self, name: str) -> Path:
+        location = self._assertion.test_location
+        directory = Path(GoldenTraceExtension.dirname(test_location=location))
+        return golden_files.golden_path(directory, name)
+
+    def _owner_in_other_workers(self, path: Path, test: str) -> str:
+        """Return the test that claims a golden first among the workers of pytest-xdist."""
+        folder = getattr(self._request.config, "workerinput", {}).get(CLAIMS)
+        if folder is None or not Path(folder).is_dir():
+            # No worker, or one on another machine: the controller compares at the end.
+            return test
+        key = hashlib.sha256(str(path).casefold().encode()).hexdigest()
+        claim = Path(folder) / key
+        try:
+            with claim.open("x", encoding="utf-8") as file:
+                file.write(test)
+        except FileExistsError:
+            return claim.read_text(encoding="utf-8") or "another test"
+        return test
 
     def _compare(self, name: str, recording: Recording) -> None:
         _require_round_trips(name, recording.trace)
+        self._require_same_as_before(name, recording)
         updating = bool(self._request.config.option.update_snapshots)
+        if updating:
+            _refuse_newer_schema(self._golden_path(name), name)
         extension = self._assertion.extension
         assert isinstance(extension, GoldenTraceExtension)
         extension.is_exact = updating
@@ -93,6 +134,17 @@ class GoldenTrace:
         self._request.node.stash.setdefault(results_of_test, []).append(result)
         if not has_matched:
             pytest.fail(self._explanation(name, result, recording), pytrace=False)
+
+    def _require_same_as_before(self, name: str, recording: Recording) -> None:
+        """Fail the test when it did something else the second time, and name what changed."""
+        first = self._recordings.setdefault(name, recording)
+        if first is recording:
+            return
+        causes = find_causes(first.trace, recording)
+        if causes:
+            lines = [line for cause in causes for line in _cause_lines(cause)]
+            text = "must be deterministic; expected the same twice, got"
+            pytest.fail("\n".join([f"golden_trace {name}: {text}", *lines]), pytrace=False)
 
     def _explanation(self, name: str, result: "AssertionResult", recording: Recording) -> str:
         path = Path(result.snapshot_location)
@@ -103,7 +155,7 @@ class GoldenTrace:
             (
                 f"golden_trace {name}: must be as in {shown}",
                 *_explain_mismatch(result, recording),
-                f"if this is meant, accept it: pytest --snapshot-update '{test}'",
+                f"if this is meant, accept it: pytest --golden-update '{test}'",
             )
         )
 
@@ -128,6 +180,17 @@ def _cause_lines(cause: Cause) -> list[str]:
         f"    {one.kind} {one.where}: {one.before} -> {one.after}" for one in cause.consequences
     ]
     return [f"  {cause.headline()}", *consequences]
+
+
+def _refuse_newer_schema(path: Path, name: str) -> None:
+    """Fail the test when its golden was written by a newer version, which is not replaced."""
+    found = golden_files.newer_schema(path)
+    if found:
+        pytest.fail(
+            f"golden_trace {name}: a golden of a newer schema is not replaced; "
+            f"expected {SCHEMA} or older, got {found}",
+            pytrace=False,
+        )
 
 
 def _require_round_trips(name: str, trace: Trace) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from traces.errors import GoldenNameError, GoldenWriteError
 from traces.schema.canonical import SITES_SUFFIX, SUFFIX
+from traces.schema.model import SCHEMA
 
 PROVENANCE = "PROVENANCE.json"
 PARITY = "PARITY.json"
 
 _NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,120}")
+_SCHEMA = re.compile(rb'"schema":\s*"(goldentrace\.trace/(\d+))"')
 _FALSE_VALUES = frozenset(("", "0", "false"))
 
 
@@ -49,6 +51,17 @@ def orphans(directory: Path, names: Iterable[str]) -> tuple[str, ...]:
 def is_sidecar(file: str) -> bool:
     """Return whether a file of this name lies beside goldens and is none itself."""
     return file in (PROVENANCE, PARITY) or file.endswith(SITES_SUFFIX)
+
+
+def newer_schema(path: Path) -> str:
+    """Return the schema of a golden that a newer version wrote; empty for any other file."""
+    if not path.is_file():
+        return ""
+    found = _SCHEMA.search(path.read_bytes()[:200])
+    current = int(SCHEMA.rpartition("/")[2])
+    if found is None or int(found.group(2)) <= current:
+        return ""
+    return found.group(1).decode()
 
 
 def refuse_writing_in_ci(environment: Mapping[str, str] = os.environ) -> None:

@@ -3,40 +3,42 @@
 .. code-block:: python
 
     def test_my_stack(golden_trace):
-        with golden_trace("my_stack"):
+        with golden_trace("my_stack", watch=["mypkg.pools", "mypkg.cache:Cache"]):
             build_my_stack(...)
 
 records what the block does and compares it with ``golden/my_stack.json`` beside the test module.
-``pytest --snapshot-update`` writes the golden, once the whole test has passed.
+``pytest --golden-update`` writes the golden, once the whole test has passed.
 
 The plugin is loaded in every pytest run of an environment it is installed in, so it imports nothing
 but pytest until the fixture is used. It needs syrupy then.
 """
 
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from traces.pytest.stash import results_of_test, used_goldens
+from traces.pytest.inventory import CLAIMS, DIRECTORY_OPTION, finish, inventory_of
+from traces.pytest.stash import FIXTURE, results_of_test, used_goldens
 
 if TYPE_CHECKING:
     from traces.pytest.fixture import GoldenTrace
     from traces.recording.probes import Target
 
-FIXTURE = "golden_trace"
-
 _has_failed = pytest.StashKey[bool]()
-_deselected = pytest.StashKey[int]()
-_orphans = pytest.StashKey[tuple[Path, ...]]()
-_WORKER_KEY = "goldentrace"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the ini option."""
+    """Add the ini option and the name of ours for syrupy's option to update."""
+    parser.getgroup("goldentrace").addoption(
+        "--golden-update",
+        action="store_true",
+        default=False,
+        dest="update_snapshots",
+        help="write golden traces, and remove those that no test uses",
+    )
     parser.addini(
-        "golden_trace_dir",
+        DIRECTORY_OPTION,
         "directory of golden traces, relative to the root directory; "
         "default: 'golden' beside each test module",
         default="",
@@ -44,14 +46,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def golden_trace_target() -> "str | Target":
-    """Return the target that ``golden_trace`` records; override it to record another."""
-    return "native"
+def golden_trace_target() -> "str | Target | None":
+    """Return the target that ``golden_trace`` records; override it to record another.
+
+    None is ``[tool.goldentrace] watch`` of the project, and where it has none, ``native``.
+    """
+    return None
 
 
 @pytest.fixture
 def golden_trace(
-    request: pytest.FixtureRequest, golden_trace_target: "str | Target"
+    request: pytest.FixtureRequest, golden_trace_target: "str | Target | None"
 ) -> "Iterator[GoldenTrace]":
     """Provide ``golden_trace(name)``, which records a block and compares it with its golden.
 
@@ -80,6 +85,12 @@ def pytest_runtest_makereport(
     report = yield
     if not isinstance(item, pytest.Function) or FIXTURE not in item.fixturenames:
         return report
+    if report.when == "setup":
+        # A rerun of the same item, by pytest-rerunfailures, starts afresh.
+        item.stash[_has_failed] = False
+        item.stash[results_of_test] = []
+    if report.when == "call" and not report.skipped:
+        inventory_of(item.config).ran.add(item.nodeid)
     if report.skipped and item.get_closest_marker("cuda") is None:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else "expected to fail"
         _mark_failed(report, f"a golden must be verified; expected a test that runs, got {reason}")
@@ -90,50 +101,60 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, None, None]:
+    """Note the collected tests, before plug-ins leave some out: not all announce that."""
+    inventory = inventory_of(config)
+    inventory.collect(items)
+    before = len(items)
+    yield
+    inventory.narrowed += max(0, before - len(items))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Note a module that skips itself: the goldens of its tests are not orphans."""
+    report = yield
+    if report.skipped:
+        inventory_of(collector.config).skipped.add(str(collector.path))
+    return report
+
+
 def pytest_deselected(items: list[pytest.Item]) -> None:
     """Count the tests that do not run: the inventory is not checked then."""
     for item in items:
-        stash = item.config.stash
-        stash[_deselected] = stash.get(_deselected, 0) + 1
+        inventory_of(item.config).narrowed += 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 - a class of pytest-xdist
+    """Give all workers of pytest-xdist one folder in which they claim goldens."""
+    node.workerinput[CLAIMS] = inventory_of(node.config).claims_folder()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 - a class of pytest-xdist
     """Collect the goldens that a worker of pytest-xdist used."""
-    output = node.workeroutput.get(_WORKER_KEY, {}) if hasattr(node, "workeroutput") else {}
-    stash = node.config.stash
-    used = {Path(path): test for path, test in output.get("used", {}).items()}
-    stash.setdefault(used_goldens, {}).update(used)
-    # A worker without output has crashed: the inventory is not complete then.
-    stash[_deselected] = stash.get(_deselected, 0) + output.get("deselected", 1)
+    used = node.config.stash.setdefault(used_goldens, {})
+    inventory_of(node.config).add_worker(node, used)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail a complete run that leaves goldens without a test."""
-    config = session.config
-    used = config.stash.get(used_goldens, {})
-    if hasattr(config, "workeroutput"):
-        config.workeroutput[_WORKER_KEY] = {
-            "used": {str(path): test for path, test in used.items()},
-            "deselected": config.stash.get(_deselected, 0),
-        }
-    elif used and session.testsfailed == 0 and not config.stash.get(_deselected, 0):
-        orphans = tuple(_find_orphans(config, used))
-        config.stash[_orphans] = orphans
-        if orphans and session.exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    finish(session)
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Name the goldens without a test."""
-    for path in config.stash.get(_orphans, ()):
-        terminalreporter.write_line(
-            f"golden_trace: no test uses {path}; expected a test, got none: delete it by hand",
-            red=True,
-        )
+    """Name the goldens that were removed."""
+    for path in inventory_of(config).removed:
+        terminalreporter.write_line(f"golden_trace: removed {path}, which no test uses")
 
 
 def _write_or_discard(item: pytest.Item, report: pytest.TestReport) -> None:
@@ -162,26 +183,3 @@ def _mark_failed(report: pytest.TestReport, message: str) -> None:
     # A failure that still looks expected would not count for the exit status.
     vars(report).pop("wasxfail", None)
     report.longrepr = message if message.startswith("golden") else f"golden_trace: {message}"
-
-
-def _find_orphans(config: pytest.Config, used: dict[Path, str]) -> Iterator[Path]:
-    """Yield the unused files of every golden directory whose tests have all run."""
-    from traces.pytest.golden_files import orphans
-
-    shared = str(config.getini("golden_trace_dir"))
-    for directory in sorted({path.parent for path in used}):
-        tests = config.rootpath if shared else directory.parent
-        if _has_run_all(config, tests):
-            names = [path.stem for path in used if path.parent == directory]
-            yield from (directory / f"{name}.json" for name in orphans(directory, names))
-
-
-def _has_run_all(config: pytest.Config, directory: Path) -> bool:
-    """Return whether this run was asked for every test under a directory."""
-    option = vars(config.option)
-    if any(option.get(narrowing) for narrowing in ("ignore", "ignore_glob", "lf")):
-        return False
-    if config.args_source is not pytest.Config.ArgsSource.ARGS:
-        return True
-    asked = [(config.invocation_params.dir / argument).resolve() for argument in config.args]
-    return any(path.is_dir() and directory.resolve().is_relative_to(path) for path in asked)

@@ -7,7 +7,8 @@ Differences from syrupy's own extensions:
 * names lose characters and length, so several tests share a file: names are restricted;
 * text mode reads CRLF as LF: bytes are compared;
 * files are written in the middle of a test that may fail later: a write waits for the end;
-* ``--snapshot-update`` removes goldens whose test is gone: nothing is ever removed here.
+* ``--snapshot-update`` removes goldens whose test is gone, also after a part of the tests: here
+  only after all of them.
 """
 
 import warnings
@@ -20,6 +21,7 @@ from typing_extensions import override
 
 from traces.errors import GoldenNameError, TraceFormatError
 from traces.pytest import golden_files
+from traces.pytest.inventory import DEFAULT_DIRECTORY, DIRECTORY_OPTION
 from traces.schema import canonical
 from traces.schema.model import Recording, Trace
 from traces.schema.verdict import Cause, Level
@@ -33,9 +35,6 @@ if TYPE_CHECKING:
         SerializedData,
         SnapshotIndex,
     )
-
-DIRECTORY_OPTION = "golden_trace_dir"
-DEFAULT_DIRECTORY = "golden"
 
 
 class PendingWrites:
@@ -190,7 +189,7 @@ class GoldenTraceExtension(SingleFileSnapshotExtension):
 
     @override
     def delete_snapshots(self, *, snapshot_location: str, snapshot_names: set[str]) -> None:
-        """Do nothing: a golden is removed by hand or by ``goldentrace regenerate``."""
+        """Do nothing: :mod:`traces.pytest.inventory` knows which tests ran."""
 
 
 def find_causes(golden: Trace, head: Recording | Trace) -> tuple[Cause, ...]:

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+FIXTURE = "golden_trace"
+
 used_goldens = pytest.StashKey[dict[Path, str]]()
 """On the config: golden files that tests of this session compared with, and the test of each."""
 

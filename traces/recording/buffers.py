@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _PendingBuffer:
+class PendingBuffer:
     """A buffer whose record lacks what is known only when the recording ends: names and rows.
 
     Attributes:
@@ -29,7 +29,7 @@ class _PendingBuffer:
     record: TensorRecord
     address: int
     find_rows: RowLookup
-    shares_with: "_PendingBuffer | None"
+    shares_with: "PendingBuffer | None"
 
 
 class BufferRecorder:
@@ -38,33 +38,54 @@ class BufferRecorder:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._read: set[str] = set()
-        self._buffers: list[_PendingBuffer] = []
-        self._storages: dict[int, tuple[ObjectRef, _PendingBuffer]] = {}
+        self._latest: dict[tuple[str, str], TensorRecord] = {}
+        self._buffers: list[PendingBuffer] = []
+        self._storages: dict[int, tuple[ObjectRef, PendingBuffer]] = {}
 
-    def snapshot(self, pool: object, label: str) -> None:
-        """Read the buffers of ``pool``, in the view's order; nothing if it is no pool."""
-        view = self._target.view(pool)
-        if view is None or label in self._read:
+    def snapshot(self, pool: object, label: str, *, again: bool = False) -> None:
+        """Read the buffers of ``pool``, in the view's order; nothing if it is no pool.
+
+        Args:
+            pool: read once, when it is complete.
+            label: of the pool.
+            again: read a pool that was read before too, for buffers that are new or have another
+                shape or type.
+        """
+        is_read = label in self._read
+        view = None if is_read and not again else self._target.view(pool)
+        if view is None:
             return
         self._read.add(label)
         tensors = list((view.tensors or _public_tensors)(pool))
         find_rows = view.rows(pool) if view.rows is not None and tensors else _no_rows
         for name, tensor in tensors:
             storage = tensor.untyped_storage().data_ptr()
-            # The allocator hands freed addresses out again: an address names a storage only while
-            # the pool that held it first is alive. Empty tensors all have address 0.
-            holder, first = self._storages.get(storage, (None, None))
-            if holder is None or holder() is None:
-                first = None
-            buffer = _PendingBuffer(
+            first = self.find(tensor)
+            buffer = PendingBuffer(
                 record=_unfinished_record(label, view, name, tensor),
                 address=tensor.data_ptr(),
                 find_rows=find_rows,
                 shares_with=first,
             )
-            self._buffers.append(buffer)
+            last = self._latest.get((label, name)) if again else None
+            if last is None or (last.shape, last.dtype) != (
+                buffer.record.shape,
+                buffer.record.dtype,
+            ):
+                self._latest[label, name] = buffer.record
+                self._buffers.append(buffer)
             if first is None and storage != 0:
-                self._storages[storage] = (object_ref(pool), buffer)
+                holder = tensor if view.keeps_tensors else pool
+                self._storages[storage] = (object_ref(holder), buffer)
+
+    def find(self, tensor: "torch.Tensor") -> PendingBuffer | None:
+        """Return the recorded buffer in whose storage a tensor lies, while its pool is alive.
+
+        The allocator hands freed addresses out again: an address names a storage only while the
+        pool or tensor that held it first is alive. Empty tensors all have address 0.
+        """
+        holder, first = self._storages.get(tensor.untyped_storage().data_ptr(), (None, None))
+        return first if holder is not None and holder() is not None else None
 
     def records(self, owners: OwnerNames) -> tuple[TensorRecord, ...]:
         """Return all buffers in the order they were read."""
@@ -114,7 +135,7 @@ def _unfinished_record(
     )
 
 
-def _finished_record(buffer: _PendingBuffer, owners: OwnerNames) -> TensorRecord:
+def _finished_record(buffer: PendingBuffer, owners: OwnerNames) -> TensorRecord:
     record, first = buffer.record, buffer.shares_with
     changes: dict[str, object] = {
         "owner": owners.resolve(record.object, side=record.side),

@@ -6,8 +6,9 @@ the record itself calls is not recorded. An exception in there is kept for the e
 
 import threading
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from types import FunctionType
 from typing import Any, Literal, ParamSpec, TypeVar
@@ -17,10 +18,20 @@ from traces.recording.binding import ArgumentBinder, BoundArgument
 from traces.recording.buffers import BufferRecorder
 from traces.recording.encode import FACTORY_DEFAULT, Encoder, Plain
 from traces.recording.event_log import EventLog
-from traces.recording.instrument import Hook
+from traces.recording.instrument import Hook, instrumented
 from traces.recording.object_ids import ObjectIds, OwnerNames
-from traces.recording.probes import CallProbe, EventProbe, Probe, Target
+from traces.recording.open_call import OpenCall, ThreadState, is_super_call
+from traces.recording.probes import (
+    CallProbe,
+    CopyObservation,
+    CopyProbe,
+    EventProbe,
+    Observation,
+    Target,
+    ThreadProbe,
+)
 from traces.recording.source_sites import RawSite, SourceSites
+from traces.recording.thread_order import ThreadOrder, by_thread
 from traces.schema.model import (
     Argument,
     Call,
@@ -39,40 +50,6 @@ _R = TypeVar("_R")
 _CONSTRUCTOR = "__init__"
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class _OpenCall:
-    """A call while it runs, and until the record is assembled.
-
-    Attributes:
-        subject: the object of a method; let go when the call is over.
-        bound: the arguments themselves; let go when the call is over.
-    """
-
-    label: str
-    parent: str
-    caller: str
-    step: str
-    probe: CallProbe
-    callee: str
-    site: RawSite
-    subject: object
-    bound: tuple[BoundArgument, ...]
-    arguments: list[Argument] = field(default_factory=list)
-    returns: Plain = None
-    raises: Failure | None = None
-    is_over: bool = False
-
-
-class _ThreadState(threading.local):
-    """Calls and nesting of the running thread."""
-
-    def __init__(self) -> None:
-        self.is_busy = False
-        self.calls: list[_OpenCall] = []
-        self.depth: Counter[str] = Counter()
-        self.observed: Counter[str] = Counter()
-
-
 class CallRecorder:
     """Collects the calls, buffers and events that the probes of one target observe.
 
@@ -88,25 +65,48 @@ class CallRecorder:
         self.problems: list[Exception] = []
         self._target = target
         self._lock = threading.RLock()
-        self._thread = _ThreadState()
+        self._thread = ThreadState()
         self._source_sites = SourceSites(root=target.root, package=target.package, hidden=hidden)
         self._labels = ObjectIds()
         self._owners = OwnerNames()
         self._buffers = BufferRecorder(target)
         self._encoder = Encoder(self._labels, on_reference=self._label_object)
-        self._calls: list[_OpenCall] = []
+        self._calls: list[OpenCall] = []
         self._call_counts: Counter[str] = Counter()
         self._owners_of_callees: dict[str, tuple[FunctionType, type | None]] = {}
         self._defaults: dict[str, dict[str, Any]] = {}
         self._events = EventLog(
-            target, encoder=self._encoder, owners=self._owners, label=self._label_object
+            target,
+            encoder=self._encoder,
+            owners=self._owners,
+            buffers=self._buffers,
+            label=self._label_object,
         )
         self._event_sites: list[RawSite] = []
+        self._event_threads: list[int] = []
+        self._threads = ThreadOrder()
 
-    def hooks(self) -> dict[FunctionType, Hook]:
-        """Register the target's types and return a hook for each of its probes."""
+    @contextmanager
+    def observing(self) -> Iterator[None]:
+        """Register the target's types and observe through all of its probes in the block."""
         self._target.register_types(self._encoder)
-        return {probe.function: self._hook(probe) for probe in self._target.probes()}
+        probes = self._target.probes()
+        hooks = {
+            probe.function: self._hook(probe)
+            for probe in probes
+            if isinstance(probe, CallProbe | EventProbe)
+        }
+        with ExitStack() as stack:
+            stack.enter_context(instrumented(hooks))
+            for probe in probes:
+                if isinstance(probe, ThreadProbe):
+                    stack.enter_context(self._threads.numbered())
+                if isinstance(probe, CopyProbe):
+                    # Imported late: only targets that use torch have such a probe.
+                    from traces.recording.torch_copies import observed_copies
+
+                    stack.enter_context(observed_copies(self._on_copy, probe.stream_of))
+            yield
 
     def close(self) -> None:
         """Pass every later call through, those in other threads included."""
@@ -146,7 +146,7 @@ class CallRecorder:
                 returns=call.returns,
                 raises=call.raises,
             )
-            for call in self._calls
+            for call in by_thread(self._calls, [call.thread for call in self._calls])
         )
 
     def tensors(self) -> tuple[TensorRecord, ...]:
@@ -155,7 +155,7 @@ class CallRecorder:
 
     def events(self) -> tuple[Event, ...]:
         """Return all events in the order in which they were over."""
-        return self._events.events()
+        return by_thread(self._events.events(), self._event_threads)
 
     def sites(self, error: BaseException | None) -> Sites:
         """Return the source lines of calls and events. Call it when no probe is hooked any more.
@@ -172,14 +172,19 @@ class CallRecorder:
         return Sites(
             calls={call.label: self._source_sites.site(call.site) for call in self._calls},
             definitions=definitions,
-            events=tuple(self._source_sites.site(raw) for raw in self._event_sites),
+            events=tuple(
+                self._source_sites.site(raw)
+                for raw in by_thread(self._event_sites, self._event_threads)
+            ),
             failure=None if failed is None else self._source_sites.site(failed),
             defaults=dict(self._defaults),
         )
 
-    def _hook(self, probe: Probe) -> Hook:
+    def _hook(self, probe: CallProbe | EventProbe) -> Hook:
         if isinstance(probe, CallProbe):
-            binder = ArgumentBinder(probe.function, skip_first=bool(probe.method))
+            is_shown = probe.shows_subject and probe.method != _CONSTRUCTOR
+            skip = bool(probe.method) and not is_shown
+            binder = ArgumentBinder(probe.function, skip_first=skip)
             return partial(self._on_call, probe, binder)
         return partial(self._on_event, probe, ArgumentBinder(probe.function, skip_first=False))
 
@@ -192,7 +197,7 @@ class CallRecorder:
         kwargs: dict[str, Any],
     ) -> object:
         thread = self._thread
-        if thread.is_busy or not self.is_open or _is_super_call(thread.calls, probe, args):
+        if thread.is_busy or not self.is_open or is_super_call(thread.calls, probe, args):
             return original(*args, **kwargs)
         call = self._guarded(self._open_call, probe, binder, args, kwargs)
         try:
@@ -227,6 +232,10 @@ class CallRecorder:
         self._guarded(self._observe, probe, binder, args, kwargs, result)
         return result
 
+    def _on_copy(self, observation: CopyObservation) -> None:
+        if self.is_open and not self._thread.is_busy:
+            self._guarded(self._add, observation)
+
     def _guarded(self, work: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R | None:
         thread = self._thread
         with self._lock:
@@ -245,12 +254,12 @@ class CallRecorder:
         binder: ArgumentBinder,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-    ) -> _OpenCall:
+    ) -> OpenCall:
         subject = args[0] if probe.method and args else None
         callee = self._callee(probe, subject)
         self._call_counts[callee] += 1
         calls = self._thread.calls
-        call = _OpenCall(
+        call = OpenCall(
             label=object_label(callee, self._call_counts[callee]),
             parent=calls[-1].label if calls else "",
             caller=calls[-1].callee if calls else "",
@@ -258,6 +267,7 @@ class CallRecorder:
             probe=probe,
             callee=callee,
             site=self._source_sites.current_site(),
+            thread=self._threads.current(),
             subject=subject,
             bound=binder.arguments(args, kwargs),
         )
@@ -272,7 +282,7 @@ class CallRecorder:
         return call
 
     def _close_call(
-        self, call: _OpenCall | None, result: object, error: BaseException | None
+        self, call: OpenCall | None, result: object, error: BaseException | None
     ) -> None:
         if call is None:
             return
@@ -287,6 +297,8 @@ class CallRecorder:
             self._close_constructor(call, subject, bound)
         else:
             call.returns = self._encode(result, f"{call.callee}.return")
+            if call.probe.shows_subject:
+                self._buffers.snapshot(subject, self._label_object(subject), again=True)
         if call.probe.names_pools is not None:
             values = {argument.name: argument.value for argument in bound}
             for naming in call.probe.names_pools(values):
@@ -294,11 +306,11 @@ class CallRecorder:
                 self._owners.name(label, side=naming.side, pool=naming.pool)
 
     def _close_constructor(
-        self, call: _OpenCall, subject: object, bound: tuple[BoundArgument, ...]
+        self, call: OpenCall, subject: object, bound: tuple[BoundArgument, ...]
     ) -> None:
         label = self._label(subject, call.callee)
         call.returns = {"ref": label}
-        self._buffers.snapshot(subject, label)
+        self._buffers.snapshot(subject, label, again=call.probe.shows_subject)
         for number, argument in enumerate(bound):
             if argument.value is FACTORY_DEFAULT:
                 made = replace(argument, value=getattr(subject, argument.name))
@@ -348,24 +360,19 @@ class CallRecorder:
         assert values is not None, "a call that returned did bind"
         observation = probe.observe(values, result)
         if observation is not None:
-            self._events.add(observation, step=self.step)
-            self._event_sites.append(self._source_sites.current_site())
+            self._add(observation)
+
+    def _add(self, observation: Observation) -> None:
+        if self._events.add(observation, step=self.step):
+            self._locate_event()
 
     def _add_message(self, message: Message) -> None:
         self._events.add_message(message)
+        self._locate_event()
+
+    def _locate_event(self) -> None:
         self._event_sites.append(self._source_sites.current_site())
-
-
-def _is_super_call(calls: list[_OpenCall], probe: CallProbe, args: tuple[Any, ...]) -> bool:
-    """Return whether this is the overridden method, called by the method that overrides it."""
-    if not (calls and probe.method and args):
-        return False
-    last = calls[-1]
-    return (
-        last.subject is args[0]
-        and last.probe.method == probe.method
-        and last.probe.function is not probe.function
-    )
+        self._event_threads.append(self._threads.current())
 
 
 def _class_of(probe: CallProbe, subject: object) -> type | None:

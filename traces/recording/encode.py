@@ -16,6 +16,8 @@ torch.dtype               ``{"dtype": "bfloat16"}``
 other tensor              ``{"tensor": {"shape": [...], "dtype": "..."}}``
 registered reference      ``{"ref": "MLATokenToKVPoolHost#1"}``
 registered value          ``{"object": "PoolTransfer", "fields": {...}}``
+path                      ``{"path": "last part"}``: where it lies depends on the machine
+numpy scalar              ``{"numpy": "float32", "value": 0.5}``
 other callable            ``{"callable": true}``
 ========================  ==========================================================
 """
@@ -28,6 +30,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from enum import Enum
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from traces.errors import RecorderError
@@ -69,6 +72,8 @@ class Encoder:
         self._packages: tuple[str, ...] = ()
         self._deferred_slots: list[tuple[dict[str, Plain], torch.Tensor]] = []
         self._depth = 0
+        self.encode_fields = False
+        """Whether dataclasses, attrs and pydantic classes are encoded without registration."""
         self.register_reference(threading.Event, "Event")
 
     def register(self, kind: type, handler: Handler) -> None:
@@ -79,6 +84,19 @@ class Encoder:
         """Encode objects of a class and its subclasses as ``{"ref": "name#ordinal"}``."""
         self._labels.register(kind, name)
         self.register(kind, self._reference)
+
+    def register_fields(
+        self, kind: type, name: str, *, is_reference: Callable[[object], bool]
+    ) -> None:
+        """Encode objects of a class by their declared fields, or some by reference."""
+        self._labels.register(kind, name)
+
+        def encode(value: object, where: str) -> Plain:
+            if is_reference(value):
+                return self._reference(value, where)
+            return self._named_fields(value, declared_fields(type(value)) or (), where)
+
+        self.register(kind, encode)
 
     def register_package(self, package: str) -> None:
         """Encode objects of all other classes of a package by reference."""
@@ -142,10 +160,24 @@ class Encoder:
             found = self._torch(value)
             if found is not None:
                 return found
+        return self._other(value, where)
+
+    def _other(self, value: object, where: str) -> Plain:
+        """Encode what may be a value of any class."""
+        if isinstance(value, PurePath):
+            return {"path": value.name}
+        if "numpy" in sys.modules and isinstance(value, sys.modules["numpy"].generic):
+            plain = self.encode(value.item(), where)
+            return {"numpy": str(value.dtype), "value": plain}
+        if self.encode_fields and (names := declared_fields(type(value))) is not None:
+            return self._named_fields(value, names, where)
         if callable(value):
             return {"callable": True}
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        raise RecorderError(where, "type must be known", expected="a registered type", got=kind)
+        expected = "a registered type"
+        if self.encode_fields:
+            expected = "a watched class, one with declared fields, or a plain form in values="
+        raise RecorderError(where, "type must be known", expected=expected, got=kind)
 
     def _handler(self, kind: type) -> Handler | None:
         found = (self._handlers[base] for base in kind.__mro__ if base in self._handlers)
@@ -188,13 +220,25 @@ class Encoder:
         return {"ref": self._on_reference(value)}
 
     def _fields(self, value: Any, where: str) -> Plain:  # noqa: ANN401 - a registered dataclass
-        kind = type(value).__name__
+        return self._named_fields(value, [field.name for field in dataclasses.fields(value)], where)
+
+    def _named_fields(self, value: object, names: Iterable[str], where: str) -> Plain:
         fields = {
-            field.name: self.encode(getattr(value, field.name), f"{where}.{field.name}")
-            for field in dataclasses.fields(value)
-            if not field.name.startswith("_")
+            name: self.encode(getattr(value, name), f"{where}.{name}")
+            for name in names
+            if not name.startswith("_")
         }
-        return {"object": kind, "fields": fields}
+        return {"object": type(value).__name__, "fields": fields}
+
+
+def declared_fields(kind: type) -> list[str] | None:
+    """Return the declared fields of a dataclass, attrs or pydantic class; None for others."""
+    if dataclasses.is_dataclass(kind):
+        return [field.name for field in dataclasses.fields(kind)]
+    if attributes := getattr(kind, "__attrs_attrs__", None):
+        return [attribute.name for attribute in attributes]
+    declared = getattr(kind, "__pydantic_fields__", None)
+    return None if declared is None else list(declared)
 
 
 @functools.cache

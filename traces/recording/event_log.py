@@ -1,11 +1,14 @@
 """Events from observations: values are read at once, names are filled in at the end."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
+from traces.recording.buffers import BufferRecorder, PendingBuffer
 from traces.recording.encode import Encoder
 from traces.recording.object_ids import OwnerNames
 from traces.recording.probes import (
     AllocationObservation,
+    CopyObservation,
     EventRecordObservation,
     EventWaitObservation,
     Observation,
@@ -14,6 +17,7 @@ from traces.recording.probes import (
     Target,
     TransferObservation,
 )
+from traces.schema.copies import Copy
 from traces.schema.model import (
     Allocation,
     Event,
@@ -25,6 +29,22 @@ from traces.schema.model import (
     Transfer,
 )
 
+if TYPE_CHECKING:
+    import torch
+
+
+_NamedObservation: TypeAlias = (
+    TransferObservation
+    | AllocationObservation
+    | ReleaseObservation
+    | StorageObservation
+    | EventRecordObservation
+    | EventWaitObservation
+)
+
+# What is written is as large as the source, which may be broadcast, not as the whole target.
+_WRITES_SELECTED = frozenset(("index_put_", "index_copy_", "scatter_"))
+
 
 class EventLog:
     """The events of a recording in the order in which they were over.
@@ -33,6 +53,7 @@ class EventLog:
         target: knows on which side a pool is.
         encoder: reads slots and labels events.
         owners: knows the pools' names at the end.
+        buffers: knows in which buffer a tensor lies.
         label: returns the label of a pool.
     """
 
@@ -42,18 +63,31 @@ class EventLog:
         *,
         encoder: Encoder,
         owners: OwnerNames,
+        buffers: BufferRecorder,
         label: Callable[[object], str],
     ) -> None:
         self._target = target
         self._encoder = encoder
         self._owners = owners
+        self._buffers = buffers
         self._label = label
         self._unfinished: list[Callable[[], Event]] = []
         self._loaded_layers: dict[str, int] = {}
 
-    def add(self, observation: Observation, *, step: str) -> None:
-        """Read an observation. What it refers to may change afterwards."""
-        self._unfinished.append(self._read(observation, step))
+    def add(self, observation: Observation, *, step: str) -> bool:
+        """Read an observation. What it refers to may change afterwards.
+
+        Returns:
+            Whether it is an event: a copy between tensors that are no recorded buffers is none.
+        """
+        if isinstance(observation, CopyObservation):
+            ends = (self._buffers.find(observation.source), self._buffers.find(observation.target))
+            if ends == (None, None):
+                return False
+            self._unfinished.append(self._copy(observation, step, ends))
+        else:
+            self._unfinished.append(self._read(observation, step))
+        return True
 
     def add_message(self, message: Message) -> None:
         """Add a message as it is."""
@@ -63,7 +97,7 @@ class EventLog:
         """Return all events. Call it when all pools are named and all slots are settled."""
         return tuple(finish() for finish in self._unfinished)
 
-    def _read(self, observation: Observation, step: str) -> Callable[[], Event]:
+    def _read(self, observation: _NamedObservation, step: str) -> Callable[[], Event]:
         match observation:
             case TransferObservation():
                 return self._transfer(observation, step)
@@ -118,6 +152,43 @@ class EventLog:
             stream=stream,
         )
 
+    def _copy(
+        self,
+        observation: CopyObservation,
+        step: str,
+        ends: tuple[PendingBuffer | None, PendingBuffer | None],
+    ) -> Callable[[], Event]:
+        source, target = ends
+        operation, stream = observation.operation, observation.stream
+        source_offset = _offset(observation.source, source)
+        target_offset = _offset(observation.target, target)
+        shape, copied_bytes = tuple(observation.target.shape), observation.target.nbytes
+        if operation in _WRITES_SELECTED:
+            shape, copied_bytes = tuple(observation.source.shape), observation.source.nbytes
+        # Only integer vectors are slots; what a mask selects is seen by its shape.
+        indices = [
+            self._encoder.encode(index.reshape(-1), f"{operation}.indices")
+            for index in observation.indices
+        ]
+        return lambda: Copy(
+            step=step,
+            operation=operation,
+            source=self._buffer_name(source),
+            source_offset=source_offset,
+            target=self._buffer_name(target),
+            target_offset=target_offset,
+            indices=tuple(index.get("slots", "mask") for index in indices),
+            shape=shape,
+            bytes=copied_bytes,
+            stream=stream,
+        )
+
+    def _buffer_name(self, buffer: PendingBuffer | None) -> str:
+        if buffer is None:
+            return ""
+        owner = self._owners.resolve(buffer.record.object, side=buffer.record.side)
+        return f"{owner}.{buffer.record.name}"
+
     def _allocation(self, observation: AllocationObservation, step: str) -> Callable[[], Event]:
         owner, need = self._owner(observation.pool), observation.need
         slots = None if observation.slots is None else self._encoder.slots(observation.slots)
@@ -134,3 +205,8 @@ class EventLog:
         assert view is not None, "slots belong to a pool"
         label, side = self._label(pool), view.side
         return lambda: self._owners.resolve(label, side=side)
+
+
+def _offset(tensor: "torch.Tensor", buffer: PendingBuffer | None) -> int:
+    """Return where a tensor begins, in its elements from the beginning of a buffer."""
+    return 0 if buffer is None else (tensor.data_ptr() - buffer.address) // tensor.element_size()

@@ -62,6 +62,8 @@ class PoolView:
         is_pinned: whether a buffer lies in page-locked memory.
         tensors: yields the buffers by attribute path; None for every public tensor attribute.
         rows: returns a lookup of the rows of the pool's buffers; None where slots number none.
+        keeps_tensors: whether the pool holds the very tensor objects that ``tensors`` yields; their
+            memory is free when they are gone, else when the pool is.
     """
 
     side: PoolSide
@@ -69,6 +71,7 @@ class PoolView:
     is_pinned: Callable[["torch.Tensor"], bool]
     tensors: Callable[[object], Iterable[tuple[str, "torch.Tensor"]]] | None = None
     rows: Callable[[object], RowLookup] | None = None
+    keeps_tensors: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,8 +142,26 @@ class EventWaitObservation:
     stream: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyObservation:
+    """torch copied elements from one tensor into another.
+
+    Attributes:
+        operation: torch's name of it: ``copy_``, ``index_put_``.
+        indices: what picks elements, in the order of the operation.
+        stream: on which it was launched.
+    """
+
+    operation: str
+    source: "torch.Tensor"
+    target: "torch.Tensor"
+    indices: "tuple[torch.Tensor, ...]"
+    stream: str
+
+
 Observation: TypeAlias = (
     TransferObservation
+    | CopyObservation
     | AllocationObservation
     | ReleaseObservation
     | StorageObservation
@@ -162,6 +183,8 @@ class CallProbe:
             replaced by that of the object.
         method: name of the method, ``__init__`` for a constructor; empty for a plain function.
         names_pools: returns the names of pools that a successful call has given.
+        shows_subject: whether the object of a method is recorded as its argument ``self``, and its
+            buffers are read again when the call is over.
     """
 
     function: FunctionType
@@ -169,6 +192,7 @@ class CallProbe:
     role: Role
     method: str
     names_pools: Callable[[Values], Iterable[PoolNaming]] | None
+    shows_subject: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +213,27 @@ class EventProbe:
     observe: Callable[[Values, Any], Observation | None]
 
 
-Probe: TypeAlias = CallProbe | EventProbe
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyProbe:
+    """Request for torch's copies from and to recorded buffers.
+
+    Attributes:
+        stream_of: returns the name of the stream that work on a tensor is launched on.
+    """
+
+    stream_of: Callable[["torch.Tensor"], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadProbe:
+    """Request for calls and events thread by thread, threads in the order of their start.
+
+    The order in which threads really ran is another one in every run.
+    """
+
+
+Probe: TypeAlias = CallProbe | EventProbe | CopyProbe | ThreadProbe
+"""A target has at most one probe for copies and one for threads."""
 
 
 class Target(Protocol):

@@ -8,11 +8,12 @@ and raised as :class:`~traces.errors.RecorderError` when the block ends.
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from traces.errors import RecorderError
-from traces.recording import call_recorder, instrument, message_capture
+from traces.recording import call_recorder, instrument, message_capture, thread_order
 from traces.recording.probes import Target
 from traces.schema import canonical
 from traces.schema.model import (
@@ -30,7 +31,15 @@ from traces.schema.model import (
 )
 
 _HIDDEN_FILES = frozenset(
-    (__file__, instrument.__file__, message_capture.__file__, call_recorder.__file__)
+    (
+        __file__,
+        instrument.__file__,
+        message_capture.__file__,
+        call_recorder.__file__,
+        thread_order.__file__,
+        # Not imported here, because it needs torch.
+        str(Path(__file__).with_name("torch_copies.py")),
+    )
 )
 _recorder_lock = threading.Lock()
 
@@ -67,7 +76,7 @@ class Recorder:
                     package, self._call_recorder.record_message, hidden=_HIDDEN_FILES
                 )
             )
-            stack.enter_context(instrument.instrumented(self._call_recorder.hooks()))
+            stack.enter_context(self._call_recorder.observing())
             self._call_recorder.is_open = True
             self._active = stack.pop_all()
         return self
@@ -87,14 +96,17 @@ class Recorder:
         except Exception as problem:  # noqa: BLE001 - raised below, with the others
             problems.append(problem)
         else:
-            if not problems:
+            if not problems and _has_records(recording.trace):
                 self._recording = recording
                 return
-        failure = _incomplete_error(problems)
-        if error is not None and not isinstance(error, Exception):
-            # An interrupt is not replaced; reading the recording then raises.
+        failure = _incomplete_error(problems) if problems else _empty_error(self.target)
+        if error is not None and not (problems and isinstance(error, Exception)):
+            # An interrupt is not replaced, and an empty block not judged when it failed; reading
+            # the recording then raises.
             error.add_note(str(failure))
             return
+        if not problems:
+            raise failure
         raise failure from (error or problems[0])
 
     @contextmanager
@@ -187,6 +199,17 @@ class Recorder:
         failed, step = self._failed_step
         failure = Failure(type=type(error).__name__, message=str(error))
         return Outcome(ok=False, failed_step=step if failed is error else "", failure=failure)
+
+
+def _has_records(trace: Trace) -> bool:
+    return bool(trace.calls or trace.tensors or trace.events or trace.digests)
+
+
+def _empty_error(target: Target) -> RecorderError:
+    """Return the error for a trace that would be equal to every other run of the block."""
+    got = f"none of target {target.name}; other code is named by watch=[...]"
+    expected = "a call, a tensor or an event"
+    return RecorderError("record", "must see something", expected=expected, got=got)
 
 
 def _incomplete_error(problems: list[Exception]) -> RecorderError:

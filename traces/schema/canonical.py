@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from traces.errors import GoldenWriteError, TraceFormatError
-from traces.schema.model import SCHEMA, Record, Recording, Sites, Trace
+from traces.schema.model import SCHEMA, Recording, Sites, Trace
+from traces.schema.record import Record
 from traces.schema.transaction import Transaction
 
 SUFFIX = ".json"
@@ -231,7 +232,7 @@ def _schema_error(subject: str, found: object) -> TraceFormatError:
     """Return the error for another schema; what an older version wrote can be written again."""
     if found not in _OLDER_SCHEMAS:
         return TraceFormatError(subject, "schema must be known", expected=SCHEMA, got=found)
-    renewal = "`goldentrace regenerate --reason TEXT` or `pytest --snapshot-update`"
+    renewal = "`goldentrace regenerate --reason TEXT` or `pytest --golden-update`"
     rule, expected = "schema must not be an older one", f"{SCHEMA}, as {renewal} writes"
     return TraceFormatError(subject, rule, expected=expected, got=found)
 

@@ -12,13 +12,13 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from traces.schema.copies import Copy
+from traces.schema.record import Record, Slots
+
 SCHEMA = "goldentrace.trace/2"
 
 HOST = "host"
 """Stream of what the host itself waits for."""
-
-Slots: TypeAlias = str
-"""Slot numbers as runs in order of use: ``64-127,192``; empty for none."""
 
 Role: TypeAlias = Literal["builder", "constructor", "operation"]
 PoolSide: TypeAlias = Literal["device", "host"]
@@ -35,12 +35,6 @@ def object_label(name: str, ordinal: int) -> str:
 def name_of_label(label: str) -> str:
     """Return the name in a label: ``MLATokenToKVPoolHost``."""
     return label.rpartition("#")[0]
-
-
-class Record(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=False
-):
-    """Base of every record: frozen, keyword-only, unknown fields are errors."""
 
 
 class Argument(Record, frozen=True):
@@ -70,7 +64,7 @@ class Call(Record, frozen=True):
             (pools, entries, group, controller) or ``operation`` (controller, cache, group).
         callee: qualified name without module: ``build_kv_only_stack``,
             ``MLATokenToKVPoolHost``, ``HybridCacheController.write``.
-        arguments: in signature order, ``self`` left out.
+        arguments: in signature order; ``self`` only where code is watched by name.
         returns: encoded result; for a constructor, a reference to the new object.
         raises: the exception that left the call, if any.
     """
@@ -256,7 +250,15 @@ class Race(Record, frozen=True, tag_field="event", tag="race"):
 
 
 Event: TypeAlias = (
-    Transfer | Allocation | Release | StorageAccess | EventRecorded | EventAwaited | Message | Race
+    Transfer
+    | Copy
+    | Allocation
+    | Release
+    | StorageAccess
+    | EventRecorded
+    | EventAwaited
+    | Message
+    | Race
 )
 
 
@@ -383,7 +385,7 @@ class Sites(Record, frozen=True):
     definitions: dict[str, Location]
     events: tuple[Location | None, ...]
     failure: Location | None = None
-    defaults: dict[str, dict[str, Any]] = {}
+    defaults: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
 
 
 class Recording(Record, frozen=True):

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from traces.schema.model import Slots
+from traces.schema.record import Slots
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from traces.schema.model import Location, Record
+from traces.schema.model import Location
+from traces.schema.record import Record
 
 SCHEMA = "goldentrace.verdict/1"
 

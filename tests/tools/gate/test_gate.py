@@ -163,9 +163,14 @@ def test_unreadable_golden_is_an_error(goldentrace, checkout, capsys, content, s
     before = checkout.files()
     assert goldentrace("gate", "--format", "json") == 2
     captured = capsys.readouterr()
-    [problem] = [line for line in json.loads(captured.out)["problems"] if said in line]
+    verdict = json.loads(captured.out)
+    [problem] = [line for line in verdict["problems"] if said in line]
+    assert verdict["scenarios"]["played"] == verdict["scenarios"]["unchanged"] == 1
     assert f"goldentrace: {problem}" in captured.err.splitlines()
     assert "a.json" in problem
+    assert goldentrace("gate") == 2
+    captured = capsys.readouterr()
+    assert (captured.out + captured.err).count(problem) == 1
     assert checkout.files() == before
 
 
@@ -178,7 +183,7 @@ def test_truncated_golden_is_an_error(goldentrace, checkout):
 def test_golden_of_another_scenario_is_an_error(goldentrace, checkout, capsys):
     (checkout.golden / "a.json").write_bytes((checkout.golden / "b.json").read_bytes())
     assert goldentrace("gate") == 2
-    assert "must hold the scenario it is named after; expected a, got b" in capsys.readouterr().err
+    assert "must hold the scenario it is named after; expected a, got b" in capsys.readouterr().out
 
 
 def test_no_scenario_is_an_error(goldentrace, checkout, capsys):

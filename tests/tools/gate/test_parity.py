@@ -83,7 +83,7 @@ def test_scenario_that_cannot_be_played_is_no_difference(goldentrace, checkout, 
 def test_unreadable_golden_cannot_be_judged(goldentrace, checkout, capsys):
     (checkout.golden / "a.json").write_text("<<<<<<< ours\n")
     assert goldentrace("parity") == 2
-    assert "must not hold a merge conflict" in capsys.readouterr().err
+    assert "must not hold a merge conflict" in capsys.readouterr().out
 
 
 def test_missing_and_surplus_goldens_are_differences(goldentrace, checkout, make_trace, capsys):

@@ -68,3 +68,16 @@ def test_recordings_and_bare_traces_have_the_same_causes(nsa):
     with_sites, without = diff(base, head), diff(base.trace, head.trace)
 
     assert [cause.consequences for cause in with_sites] == [one.consequences for one in without]
+
+
+def test_doubled_record_is_called_doubled(nsa):
+    trace = nsa().trace
+    first, *_ = trace.tensors
+    doubled = msgspec.structs.replace(trace, tensors=(*trace.tensors, first))
+    name = f"{first.owner}.{first.name}"
+
+    (cause,) = diff(trace, doubled)
+    (back,) = diff(doubled, trace)
+
+    assert cause.message == f"a record is doubled: {name} is recorded 2 times, was 1."
+    assert back.message == f"a record is doubled: {name} is recorded 1 times, was 2."

@@ -44,7 +44,9 @@ def test_two_tests_cannot_share_a_golden(project, names):
     result = project.update()
 
     result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*GoldenNameError: golden ?ame: belongs to one test; *"])
+    line = "golden ?ame: belongs to one test; expected *test_named*, got *test_named*"
+    result.stdout.fnmatch_lines([line])
+    assert "def test_named" not in result.stdout.str()
 
 
 def test_one_test_may_use_its_golden_twice(project):
@@ -61,11 +63,127 @@ def test_complete_run_fails_for_a_golden_without_a_test(project):
     (project.golden / "README.md").write_text("foreign files are left alone")
 
     for result in (project.run(), project.run(str(project.pytester.path)), project.update()):
+        result.assert_outcomes(passed=1, errors=1)
         assert result.ret == pytest.ExitCode.TESTS_FAILED
-        result.stdout.fnmatch_lines(
-            ["golden_trace: no test uses *golden/gone.json; expected a test, got none*"]
-        )
+        line = "ERROR golden/gone.json - golden_trace: no test uses it; *"
+        result.stdout.fnmatch_lines(["*short test summary info*", line, "*1 passed, 1 error*"])
     assert list(project.goldens()) == ["README.md", "gone.json", "one.json"]
+
+
+def renamed(project: Project) -> None:
+    project.test(ONE)
+    project.update()
+    project.test(ONE.replace("one", "renamed"))
+
+
+def test_update_removes_the_golden_of_a_renamed_test(project):
+    renamed(project)
+
+    result = project.run("--golden-update")
+
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["golden_trace: removed golden/one.json, which no test uses"])
+    assert list(project.goldens()) == ["renamed.json"]
+
+
+def test_golden_of_the_last_test_that_was_deleted_is_named(project):
+    project.test(ONE)
+    project.update()
+    project.test("def test_other():\n    pass\n")
+
+    result = project.run()
+
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["ERROR golden/one.json - golden_trace: no test uses it*"])
+
+
+def test_nothing_is_removed_in_ci(project, monkeypatch):
+    project.test(ONE)
+    project.update()
+    project.test("def test_other():\n    pass\n")
+    monkeypatch.setenv("CI", "1")
+
+    result = project.update()
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert list(project.goldens()) == ["one.json"]
+
+
+SHARD = """
+def pytest_collection_modifyitems(items):
+    del items[1:]
+"""
+STOP = """
+def pytest_runtest_logreport(report):
+    if report.when == "teardown":
+        session.shouldstop = "enough"
+
+def pytest_sessionstart(session):
+    globals()["session"] = session
+"""
+INTERRUPT = """
+def pytest_runtest_teardown(item):
+    raise KeyboardInterrupt
+"""
+
+
+@pytest.mark.parametrize("conftest", [SHARD, STOP, INTERRUPT])
+@pytest.mark.parametrize("arguments", [(), ("--golden-update",)])
+def test_part_of_a_run_judges_no_inventory(project, conftest, arguments):
+    project.test(ONE)
+    project.test(ONE.replace("one", "two"), name="test_two")
+    project.update()
+    path = project.pytester.path / "conftest.py"
+    path.write_text(path.read_text() + conftest)
+
+    # An interrupt of a run in this process would end this one.
+    result = project.pytester.runpytest_subprocess(*QUICK, *arguments)
+
+    assert "no test uses" not in result.stdout.str()
+    assert "1 passed" in result.stdout.str()
+    assert list(project.goldens()) == ["one.json", "two.json"]
+
+
+def test_module_that_skips_itself_keeps_its_goldens(project):
+    project.test(ONE)
+    project.test(ONE.replace("one", "two"), name="test_two")
+    project.update()
+    skip = "pytest.skip('not on this platform', allow_module_level=True)\n"
+    project.test(skip + ONE.replace("one", "two"), name="test_two")
+
+    result = project.run("--golden-update")
+
+    result.assert_outcomes(passed=1, skipped=1)
+    assert result.ret == pytest.ExitCode.OK
+    assert list(project.goldens()) == ["one.json", "two.json"]
+
+
+RERUN = """
+from _pytest.runner import runtestprotocol
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for attempt in range(2):
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
+        if attempt == 0 and any(report.failed for report in reports):
+            continue
+        for report in reports:
+            item.ihook.pytest_runtest_logreport(report=report)
+        return True
+"""
+
+
+def test_rerun_that_passes_has_written_its_golden(project):
+    path = project.pytester.path / "conftest.py"
+    path.write_text(path.read_text() + RERUN)
+    project.test("runs = []\n" + ONE + "    runs.append(1)\n    assert len(runs) == 2\n")
+
+    result = project.run("--golden-update")
+
+    result.assert_outcomes(passed=1)
+    assert list(project.goldens()) == ["one.json"]
 
 
 def test_partial_run_judges_no_inventory(project):
@@ -241,7 +359,16 @@ def test_workers_of_xdist_write_and_the_controller_judges_the_inventory(project)
 
     result = project.pytester.runpytest_subprocess("-n", "2", "--snapshot-update", *QUICK)
 
-    result.assert_outcomes(passed=3)
+    result.assert_outcomes(passed=3, errors=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert list(project.goldens()) == ["gone.json", "one.json", "three.json", "two.json"]
-    result.stdout.fnmatch_lines(["golden_trace: no test uses *gone.json; *"])
+    result.stdout.fnmatch_lines(["ERROR golden/gone.json - golden_trace: no test uses it; *"])
+
+
+def test_workers_of_xdist_refuse_a_golden_of_two_tests(project):
+    project.test(NAMED.format(names=["same", "same"]))
+
+    result = project.pytester.runpytest_subprocess("-n", "2", "--golden-update", *QUICK)
+
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*golden same: belongs to one test; expected *, got *"])

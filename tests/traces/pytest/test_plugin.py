@@ -45,7 +45,7 @@ def test_change_of_behaviour_fails_with_its_causes_and_how_to_accept(project):
             "golden_trace one: must be as in golden/one.json",
             "*width 16 -> None*test_stack.py:6*",
             "*shape_changed*host.KV.kv_buffer*16*4*",
-            "if this is meant, accept it: pytest --snapshot-update 'test_stack.py::test_one'",
+            "if this is meant, accept it: pytest --golden-update 'test_stack.py::test_one'",
         ]
     )
     assert '"arguments"' not in result.stdout.str()
@@ -121,10 +121,26 @@ def test_golden_of_an_older_schema_fails_with_what_renews_it(project):
     result = project.run()
 
     result.assert_outcomes(failed=1)
-    line = "  golden: schema must not be an older one; *pytest --snapshot-update* got *trace/1"
+    line = "  golden: schema must not be an older one; *pytest --golden-update* got *trace/1"
     result.stdout.fnmatch_lines([line])
     project.update().assert_outcomes(passed=1)
     project.run().assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("option", ["--snapshot-update", "--golden-update"])
+def test_update_does_not_replace_a_golden_of_a_newer_schema(project, option):
+    project.test(ONE)
+    project.update()
+    path = project.golden / "one.json"
+    newer = path.read_bytes().replace(b"trace/2", b"trace/10")
+    path.write_bytes(newer)
+
+    result = project.run(option)
+
+    result.assert_outcomes(failed=1)
+    line = "golden_trace one: a golden of a newer schema is not replaced; *got goldentrace.trace/10"
+    result.stdout.fnmatch_lines([line])
+    assert path.read_bytes() == newer
 
 
 @pytest.mark.parametrize("value", ["1", "true"])

@@ -1,6 +1,9 @@
 import threading
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -116,6 +119,40 @@ def test_target_can_register_a_type_of_its_own(encoder):
     assert encoder.encode([1j], "f.x") == [{"complex": [0.0, 1.0]}]
 
 
+def test_paths_and_numpy_scalars_do_not_show_the_machine(encoder):
+    value = {"file": Path("/some/machine/pool.bin"), "rate": np.float32(0.5), "n": np.int64(3)}
+
+    assert encoder.encode(value, "f.x") == {
+        "map": [
+            ["file", {"path": "pool.bin"}],
+            ["n", {"numpy": "int64", "value": 3}],
+            ["rate", {"numpy": "float32", "value": 0.5}],
+        ]
+    }
+
+
+class WithAttrs:
+    __attrs_attrs__ = (SimpleNamespace(name="rows"), SimpleNamespace(name="_cache"))
+    rows, _cache = 3, object()
+
+
+class WithPydantic:
+    __pydantic_fields__: ClassVar = {"rows": None}
+    rows = 4
+
+
+def test_declared_fields_are_encoded_where_asked_for(encoder):
+    with pytest.raises(RecorderError, match=r"expected a registered type, got .*WithAttrs"):
+        encoder.encode(WithAttrs(), "f.x")
+
+    encoder.encode_fields = True
+
+    assert encoder.encode([WithAttrs(), WithPydantic()], "f.x") == [
+        {"object": "WithAttrs", "fields": {"rows": 3}},
+        {"object": "WithPydantic", "fields": {"rows": 4}},
+    ]
+
+
 class Unknown:
     pass
 
@@ -127,7 +164,7 @@ class Unknown:
         ([1, Unknown()], "f.x[1]", "Unknown"),
         ({"a": Unknown()}, "f.x['a']", "Unknown"),
         (Options(1.0, Layout.FIRST, parts=[Unknown()]), "f.x.parts[0]", "Unknown"),
-        (np.int64(3), "f.x", "numpy.int64"),
+        (np.array([3]), "f.x", "numpy.ndarray"),
         (object(), "f.x", "builtins.object"),
         (b"bytes", "f.x", "builtins.bytes"),
     ],

@@ -319,6 +319,7 @@ def test_exception_that_is_handled_inside_is_no_failed_outcome(tiny):
 def test_outcome_can_be_said(tiny):
     said = Outcome(ok=False, failed_step="load", failure=Failure(type="X", message="y"))
     with record(target=tiny) as recorder:
+        build()
         recorder.outcome(said)
 
     assert recorder.trace.outcome == said

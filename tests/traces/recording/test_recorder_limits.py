@@ -140,7 +140,7 @@ def test_nested_and_second_recorders_are_refused(tiny):
     with pytest.raises(RecorderError, match="record: serves one block"), outer:
         pass
     with record(target=tiny):
-        pass
+        build()
 
 
 def test_failure_to_start_leaves_nothing_behind(tiny):
@@ -157,13 +157,30 @@ def test_failure_to_start_leaves_nothing_behind(tiny):
 
     assert instrument.still_instrumented() == ()
     with record(target=tiny):
-        pass
+        build()
 
 
 def test_recording_before_the_end_is_an_error(tiny):
     wanted = pytest.raises(RecorderError, match="record: must be over")
-    with record(target=tiny) as recorder, wanted:
-        assert recorder.recording
+    with record(target=tiny) as recorder:
+        build()
+        with wanted:
+            assert recorder.recording
+
+
+def test_recording_that_saw_nothing_is_an_error(tiny):
+    wanted = "record: must see something; expected a call, a tensor or an event, got none"
+    with pytest.raises(RecorderError, match=wanted), record(target=tiny):
+        pass
+
+
+def test_error_of_a_block_that_saw_nothing_is_not_replaced_and_leaves_no_recording(tiny):
+    with pytest.raises(LookupError, match="in the block") as caught, record(target=tiny) as record_:
+        raise LookupError("in the block")
+
+    assert caught.value.__notes__[0].startswith("record: must see something")
+    with pytest.raises(RecorderError, match="record: must be over"):
+        assert record_.recording
 
 
 def test_unknown_target_is_an_error():

@@ -158,7 +158,7 @@ def test_crlf_and_byte_order_mark_are_read_but_are_not_canonical():
 FOREIGN = "t: schema must be known; expected goldentrace.trace/2, got "
 OLDER = (
     "t: schema must not be an older one; expected goldentrace.trace/2, as "
-    "`goldentrace regenerate --reason TEXT` or `pytest --snapshot-update` writes, "
+    "`goldentrace regenerate --reason TEXT` or `pytest --golden-update` writes, "
     "got goldentrace.trace/1"
 )
 NOT_JSON = "t: must be one complete JSON document; expected JSON, got "

@@ -21,6 +21,7 @@ from traces.diff.differences import Difference, DiffLayer, with_step
 from traces.diff.index import pool_of, renamed_owner
 from traces.diff.pairing import CallPairing
 from traces.diff.values import Value
+from traces.schema.copies import Copy
 from traces.schema.model import (
     Allocation,
     Event,
@@ -154,6 +155,9 @@ def describe_event(event: Event) -> tuple[str, str]:
     if isinstance(event, Transfer):
         text = f"{event.direction} {event.pool}.{event.plane} layer"
         exact, starred = f"{text} {event.layer}", f"{text} *"
+    elif isinstance(event, Copy):
+        ends = f"{event.source or 'other memory'} to {event.target or 'other memory'}"
+        exact = starred = f"{event.operation} {ends}"
     elif isinstance(event, EventRecorded | EventAwaited):
         text = "record {} on {}" if isinstance(event, EventRecorded) else "wait {} on {}"
         exact = text.format(event.name, event.stream)
@@ -222,7 +226,13 @@ def _keep_shared(recording: Recording, shared: set[str], readers: Mapping[str, s
 
 def _translated(events: tuple[Event, ...], renamed: Mapping[str, str]) -> Iterator[Event]:
     for event in events:
-        if renamed and isinstance(event, Allocation | Release):
+        if renamed and isinstance(event, Copy):
+            event = msgspec.structs.replace(  # noqa: PLW2901
+                event,
+                source=renamed_owner(event.source, renamed),
+                target=renamed_owner(event.target, renamed),
+            )
+        elif renamed and isinstance(event, Allocation | Release):
             event = msgspec.structs.replace(event, owner=renamed_owner(event.owner, renamed))  # noqa: PLW2901
         elif isinstance(event, EventRecorded):
             # It follows from the transfers before it.
@@ -237,6 +247,8 @@ def _keys(events: tuple[Event, ...]) -> AlignmentKeys:
 def _loose(event: Event) -> Hashable:
     if isinstance(event, Transfer):
         return (event.step, event.direction, event.pool, event.plane, event.layer)
+    if isinstance(event, Copy):
+        return ("Copy", event.step, event.operation, event.source, event.target)
     if isinstance(event, Allocation | Release):
         return (type(event).__name__, event.step, event.owner)
     if isinstance(event, StorageAccess):
@@ -246,7 +258,7 @@ def _loose(event: Event) -> Hashable:
 
 def _likeness(old: Event, new: Event) -> float:
     """Return more for transfers: an edge that moved past a transfer is a difference."""
-    return (2.0 if isinstance(old, Transfer) else 1.0) + 0.5 * (old == new)
+    return (2.0 if isinstance(old, Transfer | Copy) else 1.0) + 0.5 * (old == new)
 
 
 def _changed_fields(event: Event | None, other: Event | None) -> Value:
@@ -263,4 +275,7 @@ def _changed_fields(event: Event | None, other: Event | None) -> Value:
 def _pool(event: Event) -> str:
     if isinstance(event, Transfer | StorageAccess):
         return event.pool
+    if isinstance(event, Copy):
+        side_and_pool = (event.target or event.source).split(".", 2)[:2]
+        return side_and_pool[1]
     return pool_of(event.owner) if isinstance(event, Allocation | Release) else ""

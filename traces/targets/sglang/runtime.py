@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from assembler.device import Device, Stream
 from traces.recording.probes import EventProbe
+from traces.recording.torch_streams import TorchStreams
 from traces.schema.model import Race
 from traces.simulator import SimDevice
 from traces.targets.common import probes
@@ -15,7 +16,6 @@ from traces.targets.common.labels import BufferLabel, race_record
 from traces.targets.common.runtime import open_device
 from traces.targets.sglang import shims
 from traces.targets.sglang.discovery import SglangRelease, installed_release
-from traces.targets.sglang.gpu_streams import GpuStreams
 
 
 class Runtime:
@@ -93,7 +93,7 @@ class GpuRuntime(Runtime):
     pool_device = "cuda"
 
     def __init__(self, device: str) -> None:
-        streams = GpuStreams()
+        streams = TorchStreams()
         self.device = _with_named_streams(device, streams)
         torch.cuda.set_device(self.device.torch_device)
         self.release = installed_release()
@@ -101,7 +101,7 @@ class GpuRuntime(Runtime):
         shims.KernelObserver(streams.name_of).bind()
 
 
-def _with_named_streams(name: str, streams: GpuStreams) -> Device:
+def _with_named_streams(name: str, streams: TorchStreams) -> Device:
     # Imported late: the module is for machines with CUDA.
     from assembler.device.cuda import CudaDevice
 

@@ -25,7 +25,6 @@ from traces.recording.probes import (
     Observation,
     PoolNaming,
     PoolView,
-    Probe,
     ReleaseObservation,
     StorageObservation,
     TransferObservation,
@@ -90,7 +89,7 @@ class SglangTarget:
         """Return the names of all stack builders and strategies, sorted."""
         return self._release.stack_builders()
 
-    def probes(self) -> list[Probe]:
+    def probes(self) -> list[CallProbe | EventProbe]:
         """Return a probe for every function to record, each function once."""
         found = [
             *self._call_probes(),
@@ -169,7 +168,7 @@ class SglangTarget:
         is_host = isinstance(pool, self._host_pools)
         return (*self._device_pools, *self._host_pools) if is_host else ()
 
-    def _call_probes(self) -> Iterator[Probe]:
+    def _call_probes(self) -> Iterator[CallProbe | EventProbe]:
         release = self._release
         for name, function in release.builder_functions().items():
             yield CallProbe(
@@ -188,12 +187,12 @@ class SglangTarget:
                 names_draft = self._draft_namings if name == "set_draft_kv_pool" else None
                 yield method_probe(cls, function, role="operation", names_pools=names_draft)
 
-    def _device_pool_probes(self) -> Iterator[Probe]:
+    def _device_pool_probes(self) -> Iterator[CallProbe | EventProbe]:
         """Yield probes that record nothing, but register memory before host pools list it."""
         for _, function in method_definitions(self._device_pools, "__init__"):
             yield _event_probe(function, "device pool", "outermost", self._learn_constructed)
 
-    def _slot_probes(self) -> Iterator[Probe]:
+    def _slot_probes(self) -> Iterator[CallProbe | EventProbe]:
         observed = (
             ("alloc", "alloc", self._observe_allocation),
             ("free", "free", self._observe_free),

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.traces.targets.sglang.shims import kernel_expectations
+from traces.recording.torch_streams import TorchStreams
 from traces.targets.sglang import shims
-from traces.targets.sglang.gpu_streams import GpuStreams
 from traces.targets.sglang.shims import kernel_moves
 from traces.targets.sglang.shims.kernel_table import KERNELS
 
@@ -81,7 +81,7 @@ def test_observed_kernel_reports_what_it_moves(name: str, monkeypatch: pytest.Mo
     calls: list[dict[str, Any]] = []
     monkeypatch.setattr(kernel_moves, "report_copy", lambda **call: calls.append(call))
     expected = case.expected()
-    call(shims.observe_kernels({name: real}, GpuStreams().name_of)[name], case)
+    call(shims.observe_kernels({name: real}, TorchStreams().name_of)[name], case)
     torch.cuda.synchronize()
     assert all(map(torch.equal, case.tensors(), expected))
     assert len(calls) == len(case.planes) * len(case.layers)
@@ -98,7 +98,7 @@ def test_observed_kernel_reports_what_it_moves(name: str, monkeypatch: pytest.Mo
 
 
 def test_observe_leaves_other_functions_alone() -> None:
-    assert shims.observe_kernels({"print": print}, GpuStreams().name_of)["print"] is print
+    assert shims.observe_kernels({"print": print}, TorchStreams().name_of)["print"] is print
 
 
 def test_real_direct_refuses_unequal_rows_in_the_same_words() -> None:

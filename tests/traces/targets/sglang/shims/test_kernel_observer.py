@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from traces.targets.sglang.gpu_streams import GpuStreams
+from traces.recording.torch_streams import TorchStreams
 from traces.targets.sglang.shims import KernelObserver, kernel_moves
 
 KERNEL = "transfer_kv_per_layer_mla"
@@ -53,7 +53,7 @@ def call(module: ModuleType, *, size: int) -> Any:
 
 
 def test_kernels_are_observed_under_every_name(holder: ModuleType, reports: list[Any]) -> None:
-    observer = KernelObserver(GpuStreams().name_of)
+    observer = KernelObserver(TorchStreams().name_of)
     observer.bind()
     assert holder.renamed is vars(holder)[KERNEL]
     assert holder.other is allocate
@@ -64,7 +64,7 @@ def test_kernels_are_observed_under_every_name(holder: ModuleType, reports: list
 
 
 def test_binding_again_observes_once(holder: ModuleType, reports: list[Any]) -> None:
-    observer = KernelObserver(GpuStreams().name_of)
+    observer = KernelObserver(TorchStreams().name_of)
     observer.bind()
     observer.bind()
     call(holder, size=32)
@@ -73,7 +73,7 @@ def test_binding_again_observes_once(holder: ModuleType, reports: list[Any]) -> 
 
 
 def test_what_a_kernel_refuses_is_not_reported(holder: ModuleType, reports: list[Any]) -> None:
-    observer = KernelObserver(GpuStreams().name_of)
+    observer = KernelObserver(TorchStreams().name_of)
     observer.bind()
     with pytest.raises(RuntimeError, match="refused"):
         call(holder, size=0)
@@ -83,7 +83,7 @@ def test_what_a_kernel_refuses_is_not_reported(holder: ModuleType, reports: list
 
 def test_new_host_memory_is_filled(holder: ModuleType) -> None:
     factories = holder.ALLOC_MEMORY_FUNCS
-    observer = KernelObserver(GpuStreams().name_of)
+    observer = KernelObserver(TorchStreams().name_of)
     observer.bind()
     for key in ("npu", "cuda"):
         assert set(factories[key]((4,)).view(torch.uint8).tolist()) == {0xA5}
@@ -92,10 +92,10 @@ def test_new_host_memory_is_filled(holder: ModuleType) -> None:
 
 
 def test_streams_are_named_by_handle() -> None:
-    gpu_streams = GpuStreams()
+    torch_streams = TorchStreams()
     stream: Any = SimpleNamespace(cuda_stream=7)
-    assert gpu_streams.name_of(stream) == "stream 7"
-    gpu_streams.name(stream, "read.get")
-    assert gpu_streams.name_of(stream) == "read.get"
+    assert torch_streams.name_of(stream) == "stream#1"
+    torch_streams.name(stream, "read.get")
+    assert torch_streams.name_of(stream) == "read.get"
     default: Any = SimpleNamespace(cuda_stream=0)
-    assert gpu_streams.name_of(default) == "default"
+    assert torch_streams.name_of(default) == "default"

@@ -1,4 +1,4 @@
-"""Names of a GPU's streams, and probes of the order that a release asks of them."""
+"""Names of CUDA streams, and probes of the order that code asks of them through torch."""
 
 from collections.abc import Callable
 from types import FunctionType
@@ -17,23 +17,34 @@ _DEFAULT = "default"
 _EVENT = "event"
 
 
-class GpuStreams:
-    """The streams of one process by name."""
+class TorchStreams:
+    """The CUDA streams of one process by name; one without a name by the order of first sight."""
 
     def __init__(self) -> None:
         # By handle: torch returns a new object each time it is asked for a stream. It keeps a pool
         # of handles, so that a stream made after many others may have the handle of an old one.
         self._names: dict[int, str] = {}
+        self._unnamed = 0
 
     def name(self, stream: torch.cuda.Stream, name: str) -> None:
         """Give a stream its name in observations."""
         self._names[stream.cuda_stream] = name
 
     def name_of(self, stream: torch.cuda.Stream | None) -> str:
-        """Return a stream's name, ``default`` or its handle; None is the current stream."""
+        """Return a stream's name, ``default`` or ``stream#1``; None is the current stream."""
         found = torch.cuda.current_stream() if stream is None else stream
         handle = found.cuda_stream
-        return self._names.get(handle, _DEFAULT if handle == 0 else f"stream {handle}")
+        if handle == 0:
+            return self._names.get(handle, _DEFAULT)
+        if handle not in self._names:
+            # A handle is an address, another one in every run.
+            self._unnamed += 1
+            self._names[handle] = f"stream#{self._unnamed}"
+        return self._names[handle]
+
+    def current_name(self, tensor: torch.Tensor) -> str:
+        """Return the stream that work on a tensor is launched on; empty for host memory."""
+        return self.name_of(torch.cuda.current_stream(tensor.device)) if tensor.is_cuda else ""
 
     def order_probes(self) -> list[EventProbe]:
         """Return a probe for every way to order work: record, wait, synchronise.

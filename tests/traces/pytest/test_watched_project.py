@@ -1,0 +1,156 @@
+"""The fixture around a stranger's own package, which names what is recorded."""
+
+import textwrap
+
+import pytest
+import syrupy
+
+from tests.traces.projects import QUICK
+
+pytest_plugins = ["pytester"]
+
+PACKAGE = """
+import itertools
+from dataclasses import dataclass, field
+import torch
+
+stamps = itertools.count()
+
+class Pool:
+    def __init__(self, blocks, *, width=4):
+        self.rows = torch.zeros(blocks, width)
+
+    def move(self, source, target):
+        self.rows[target].copy_(self.rows[source])
+
+@dataclass
+class Request:
+    tokens: int
+    stamp: int = 0
+
+def serve(request, *, limit=8):
+    return Pool(request.tokens, width=limit).move(0, 1)
+"""
+TEST = """
+from fresh_engine import Pool, Request, serve
+
+def test_serve(golden_trace):
+    with golden_trace("serve"{}):
+        serve(Request(3))
+"""
+
+
+class FreshProject:
+    """A project with a package of its own, run in a process of its own."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self.path = pytester.path
+        self.pytester = pytester
+        self.write("fresh_engine.py", PACKAGE)
+        self.test()
+
+    def write(self, name: str, text: str) -> None:
+        (self.path / name).write_text(textwrap.dedent(text))
+
+    def test(self, options: str = ', watch=["fresh_engine"]') -> None:
+        self.write("test_serve.py", TEST.format(options))
+
+    def change(self, old: str, new: str) -> None:
+        assert old in PACKAGE
+        self.write("fresh_engine.py", PACKAGE.replace(old, new))
+
+    def run(self, *arguments: str) -> pytest.RunResult:
+        return self.pytester.runpytest_subprocess(*QUICK, *arguments)
+
+
+@pytest.fixture
+def project(pytester, monkeypatch) -> FreshProject:
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr(syrupy, "_syrupy", syrupy._syrupy)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    return FreshProject(pytester)
+
+
+def test_change_of_a_watched_package_is_explained(project):
+    project.run("--golden-update").assert_outcomes(passed=1)
+    project.run().assert_outcomes(passed=1)
+    project.change("Pool(request.tokens, width=limit)", "Pool(request.tokens)")
+
+    result = project.run()
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "golden_trace serve: must be as in golden/serve.json",
+            "*width*8 -> *4*fresh_engine.py:*",
+            "*shape_changed*device.Pool.rows*",
+            "if this is meant, accept it: pytest --golden-update 'test_serve.py::test_serve'",
+        ]
+    )
+
+
+def test_names_may_stand_in_pyproject(project):
+    project.test("")
+    project.write("pyproject.toml", '[tool.goldentrace]\nwatch = ["fresh_engine"]\n')
+
+    project.run("--golden-update").assert_outcomes(passed=1)
+
+    assert '"callee":"Pool.move"' in (project.path / "golden" / "serve.json").read_text()
+
+
+def test_block_that_is_not_watched_fails_and_writes_nothing(project):
+    project.test("")
+
+    result = project.run("--golden-update")
+
+    result.assert_outcomes(failed=1)
+    line = "*record: must see something; expected a call, a tensor or an event, got none of target*"
+    result.stdout.fnmatch_lines([line])
+    assert not (project.path / "golden").exists()
+
+
+def test_value_that_changes_from_block_to_block_is_named_with_its_field(project):
+    project.write(
+        "test_serve.py",
+        """
+        from fresh_engine import Pool, Request, serve, stamps
+
+        def test_serve(golden_trace):
+            for _ in range(2):
+                with golden_trace("serve", watch=[serve, Pool, Request]):
+                    serve(Request(3, stamp=next(stamps)))
+        """,
+    )
+
+    result = project.run("--golden-update")
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "golden_trace serve: must be deterministic; expected the same twice, got",
+            "*stamp*0 -> 1*",
+        ]
+    )
+    assert list((project.path / "golden").glob("*")) == []
+
+
+def test_values_of_a_foreign_class_take_a_plain_form(project):
+    project.write(
+        "test_serve.py",
+        """
+        from fractions import Fraction
+        from fresh_engine import serve, Pool
+
+        class Request:
+            tokens = 3
+
+        def test_serve(golden_trace):
+            plain = {Request: lambda request: {"tokens": request.tokens}}
+            with golden_trace("serve", watch=[serve, Pool], values=plain):
+                serve(Request())
+        """,
+    )
+
+    project.run("--golden-update").assert_outcomes(passed=1)
+
+    assert '{"map":[["tokens",3]]}' in (project.path / "golden" / "serve.json").read_text()
