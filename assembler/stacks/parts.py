@@ -76,7 +76,7 @@ def sidecar_host_factory(
     return lambda anchor_host: make(anchor_host, arguments)
 
 
-def build_pool_entry(  # noqa: PLR0913 - published signature
+def build_pool_entry(  # noqa: PLR0913 - goldens record these parameters
     *,
     name: PoolName,
     host_pool: HostKVCache,
