@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from traces.schema.life import NodeLocks, PoolBalance
 from traces.schema.model import Digest, DigestRecord, Race, Reading, RoundTrip, Trace, TreeMatch
 
 REFUSED = "Tensor match failed for "
@@ -80,6 +81,8 @@ def _without_content(record: DigestRecord) -> DigestRecord:
             return msgspec.structs.replace(record, equal=False)
         case TreeMatch():
             return msgspec.structs.replace(record, found=False, missing="", elsewhere="")
+        case NodeLocks() | PoolBalance():
+            return record
 
 
 def _is_refused(simulated: Trace, real: Trace) -> bool:

@@ -13,7 +13,10 @@ INTERFACE_FIELDS = frozenset({"calls.arguments.given", "calls.parent", "calls.ar
 """Fields whose difference alone never fails the gate."""
 
 _Records = Mapping[Any, Record]
-_DIGEST_KEY = ("step", "owner", "pool", "plane", "accessor", "sequence", "phase")
+_DIGEST_KEY = (
+    *("step", "owner", "pool", "plane", "accessor", "sequence", "phase"),
+    *("moment", "node", "component", "side"),
+)
 
 
 def differing_fields(base: Trace, head: Trace) -> frozenset[str]:

@@ -4,6 +4,7 @@ Pure functions over recordings; each rule is a module and says what it can and c
 """
 
 from traces.audit.assembly_calls import Recordings, without_refusals
+from traces.audit.balance import unbalanced_pools
 from traces.audit.conservation import byte_mismatches
 from traces.audit.coverage import blind_spots
 from traces.audit.failures import failed_scenarios
@@ -27,6 +28,7 @@ def audit(recordings: Recordings, *, recorded: Lineage) -> tuple[Cause, ...]:
             *unrestored_rows(recordings),
             *byte_mismatches(recordings),
             *unready_reads(recordings),
+            *unbalanced_pools(recordings),
             *failed_scenarios(recordings),
             *sibling_disagreements(recordings),
             *changed_sources(recordings, recorded=recorded),

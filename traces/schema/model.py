@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from traces.schema.copies import Copy
+from traces.schema.life import NodeLocks, PoolBalance
 from traces.schema.record import Record, Slots
 
 SCHEMA = "goldentrace.trace/2"
@@ -332,7 +333,7 @@ class TreeMatch(Record, frozen=True, tag_field="digest", tag="tree_match"):
     elsewhere: Slots
 
 
-DigestRecord: TypeAlias = Digest | RoundTrip | Reading | TreeMatch
+DigestRecord: TypeAlias = Digest | RoundTrip | Reading | TreeMatch | NodeLocks | PoolBalance
 
 
 class Outcome(Record, frozen=True):

@@ -44,6 +44,8 @@ class Kind(StrEnum):
     COLLECTIVE_CHANGED = "collective_changed"
     STORAGE_KEY_CHANGED = "storage_key_changed"
     DIGEST_CHANGED = "digest_changed"
+    LOCKS_CHANGED = "locks_changed"
+    BALANCE_CHANGED = "balance_changed"
     OUTCOME_CHANGED = "outcome_changed"
     SCENARIO_ADDED = "scenario_added"
     SCENARIO_REMOVED = "scenario_removed"
@@ -55,6 +57,7 @@ class Kind(StrEnum):
     ROW_BYTES_MISMATCH = "row_bytes_mismatch"
     PARAMETER_BLIND_SPOT = "parameter_blind_spot"
     READ_BEFORE_READY = "read_before_ready"
+    UNBALANCED = "unbalanced"
     UNCOVERED_BUILDER = "uncovered_builder"
 
 

@@ -9,6 +9,7 @@ from traces.diff.differences import Difference, DiffLayer, with_step
 from traces.diff.index import pool_of, renamed_owner
 from traces.diff.pairing import CallPairing
 from traces.diff.values import Value, same_value
+from traces.schema.life import NodeLocks, PoolBalance
 from traces.schema.model import (
     Digest,
     DigestRecord,
@@ -20,7 +21,14 @@ from traces.schema.model import (
 )
 from traces.schema.verdict import Kind, Level
 
-_IDENTIFYING_FIELDS = {"step", "pool", "plane", "accessor", "stream", "sequence", "phase"}
+_IDENTIFYING_FIELDS = {
+    *("step", "pool", "plane", "accessor", "stream", "sequence", "phase"),
+    *("moment", "node", "component", "side", "is_final"),
+}
+_KINDS: dict[type, Kind] = {
+    NodeLocks: Kind.LOCKS_CHANGED,
+    PoolBalance: Kind.BALANCE_CHANGED,
+}
 _KeyedDigests = dict[tuple[str, str, str, int], tuple[int, DigestRecord]]
 
 
@@ -53,7 +61,7 @@ def digest_differences(pairing: CallPairing) -> Iterator[Difference]:
         known = after or before
         if known is not None and _values(before) != _values(after):
             yield Difference(
-                kind=Kind.DIGEST_CHANGED,
+                kind=_KINDS.get(type(known), Kind.DIGEST_CHANGED),
                 where=with_step(_subject(known), known.step),
                 before=_values(before),
                 after=_values(after),
@@ -127,7 +135,7 @@ def _key(digest: DigestRecord, renamed: Mapping[str, str]) -> tuple[str, str, st
 def _pool(digest: DigestRecord) -> str:
     if isinstance(digest, Digest):
         return pool_of(digest.owner).partition(".")[0]
-    return "" if isinstance(digest, TreeMatch) else digest.pool
+    return "" if isinstance(digest, TreeMatch | NodeLocks) else digest.pool
 
 
 def _subject(digest: DigestRecord) -> str:
@@ -140,6 +148,10 @@ def _subject(digest: DigestRecord) -> str:
             return f"reading of {digest.pool} by {digest.accessor}"
         case TreeMatch():
             return f"tree match {digest.sequence} {digest.phase}"
+        case NodeLocks():
+            return f"locks of {digest.component} of node {digest.node} when {digest.moment}"
+        case PoolBalance():
+            return f"slots of {digest.owner} when {digest.moment}"
 
 
 def _values(digest: DigestRecord | None) -> Value:

@@ -1,0 +1,58 @@
+"""Records of the life of a cache: locks of its nodes, and owners of the slots of its pools."""
+
+from typing import Literal
+
+from traces.schema.record import Record
+
+
+class NodeLocks(Record, frozen=True, tag_field="digest", tag="locks"):
+    """Locks on one node of a cache at one moment of a step; a node without locks has no record.
+
+    Attributes:
+        moment: name of the moment: ``backing_up``.
+        node: its tokens where it has tokens, else its number in the cache.
+        component: part of the node that is locked: ``FULL``, ``SWA``, ``MAMBA``.
+        device: locks that keep its device slots.
+        host: locks that keep its host slots.
+    """
+
+    step: str
+    moment: str
+    node: str
+    component: str
+    device: int
+    host: int
+
+
+class PoolBalance(Record, frozen=True, tag_field="digest", tag="balance"):
+    """Owners of the slots of one pool at one moment of a step, as numbers of slots.
+
+    Attributes:
+        moment: name of the moment: ``backing_up``.
+        pool: name of the pool, ``KV``.
+        total: all of them.
+        free: those that the pool would hand out.
+        cached: those of the nodes of the cache.
+        held: those that the scenario took, as running requests do.
+        evictable: number of the cached ones that the cache counts as evictable; None where it keeps
+            no such number.
+        protected: number of the cached ones that the cache counts as locked; None likewise.
+        is_final: whether everything that the scenario began is over: no lock may be left.
+    """
+
+    step: str
+    moment: str
+    pool: str
+    side: Literal["device", "host"]
+    total: int
+    free: int
+    cached: int
+    held: int
+    evictable: int | None
+    protected: int | None
+    is_final: bool
+
+    @property
+    def owner(self) -> str:
+        """Name of the pool with its side: ``device.KV``."""
+        return f"{self.side}.{self.pool}"
