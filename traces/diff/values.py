@@ -86,12 +86,79 @@ def content_key(value: Value, renamed: Mapping[str, str]) -> bytes:
     return msgspec.json.encode(_with_class_names(value, renamed), order="sorted")
 
 
+def fields_of(value: Value) -> Mapping[str, Value] | None:
+    """Return the fields of an object passed by value, or of a mapping from names; else None."""
+    if not isinstance(value, dict):
+        return None
+    if value.keys() == {"object", "fields"}:
+        return dict(value["fields"])
+    return _fields_of_mapping(value)
+
+
+def is_mapping(value: Value) -> bool:
+    """Return whether a value is a mapping from names."""
+    return isinstance(value, dict) and _fields_of_mapping(value) is not None
+
+
+def _fields_of_mapping(value: Mapping[str, Value]) -> Mapping[str, Value] | None:
+    if value.keys() != {"map"}:
+        return None
+    pairs = value["map"]
+    named = all(isinstance(key, str) and key.isidentifier() for key, _ in pairs)
+    return dict(pairs) if named else None
+
+
 def dotted_fields(name: str, value: Value) -> Iterator[tuple[str, Value]]:
-    """Yield an argument and, when it is an object passed by value, its dotted fields."""
+    """Yield an argument and, when it has fields, its dotted fields."""
     yield name, value
-    if isinstance(value, dict) and value.keys() == {"object", "fields"}:
-        for key, inner in value["fields"].items():
-            yield from dotted_fields(f"{name}.{key}", inner)
+    for key, inner in (fields_of(value) or {}).items():
+        yield from dotted_fields(f"{name}.{key}", inner)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldChange:
+    """A value, or the innermost field of it, that differs between two sides.
+
+    Attributes:
+        name: dotted.
+        has_before: whether the base has the field; ``has_after`` the same of the head.
+    """
+
+    name: str
+    before: Value = None
+    after: Value = None
+    has_before: bool = True
+    has_after: bool = True
+
+
+def field_changes(
+    name: str, before: Value, after: Value, references: ReferenceMap
+) -> Iterator[FieldChange]:
+    """Yield what differs between two values: their fields where both have fields, else the value.
+
+    Objects of two classes, or with other fields, differ as a whole.
+    """
+    if same_value(before, after, references):
+        return
+    old, new = fields_of(before), fields_of(after)
+    if old is None or new is None or not _have_same_form(before, after):
+        yield FieldChange(name=name, before=before, after=after)
+        return
+    for key in dict.fromkeys([*old, *new]):
+        inner = f"{name}.{key}"
+        if key not in new:
+            yield FieldChange(name=inner, before=old[key], has_after=False)
+        elif key not in old:
+            yield FieldChange(name=inner, after=new[key], has_before=False)
+        else:
+            yield from field_changes(inner, old[key], new[key], references)
+
+
+def _have_same_form(before: Value, after: Value) -> bool:
+    if is_mapping(before) or is_mapping(after):
+        return is_mapping(before) and is_mapping(after)
+    same_class: bool = before["object"] == after["object"]
+    return same_class and before["fields"].keys() == after["fields"].keys()
 
 
 def references_in(value: Value) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
+from traces.diff.values import IDENTICAL, FieldChange, field_changes
 from traces.divergence.logs import CallLog, CallNode, ValueText
 from traces.divergence.source_comparison import SourceComparison
 from traces.schema.verdict import Kind
@@ -14,6 +15,7 @@ NodePair: TypeAlias = tuple[CallNode, CallNode]
 """One call in the base and in the head."""
 
 _Attribute: TypeAlias = tuple[str, str]
+_ARGUMENT_KINDS = (Kind.ARGUMENT_CHANGED, Kind.ARGUMENT_DROPPED, Kind.ARGUMENT_ADDED)
 _CALLABLE = re.compile(r'"callable": "([^"]*)"')
 
 
@@ -28,6 +30,7 @@ class Divergence:
         base: the call of the base; None for one that was added.
         head: the call of the head; None for one that was removed.
         name: of the argument or parameter; empty for none.
+        field: the innermost field of the argument that differs, where it has fields.
     """
 
     kind: Kind | None
@@ -35,6 +38,7 @@ class Divergence:
     base: CallNode | None
     head: CallNode | None
     name: str = ""
+    field: FieldChange | None = None
 
     @property
     def callee(self) -> str:
@@ -43,18 +47,33 @@ class Divergence:
         return call.callee if call is not None and self.kind else ""
 
     @property
+    def is_value(self) -> bool:
+        """True for another value of an argument, or of a field of it."""
+        return bool(self.name) and self.kind in _ARGUMENT_KINDS
+
+    @property
     def parameter(self) -> str | None:
-        """Name of the argument or parameter; None for none."""
-        return self.name or None
+        """Name of the argument or parameter, dotted for a field; None for none."""
+        return (self.field.name if self.field else self.name) or None
+
+    @property
+    def argument(self) -> Any:  # noqa: ANN401 - any JSON
+        """The whole argument in the head, or in the base where the head lacks the call."""
+        call = self.head or self.base
+        return None if call is None else _parsed(call.inputs.get(self.name))
 
     @property
     def before(self) -> Any:  # noqa: ANN401 - any JSON
-        """Value of the argument or parameter in the base."""
+        """Value of the argument, field or parameter in the base."""
+        if self.field is not None:
+            return self.field.before
         return None if self.base is None else _parsed(self.base.inputs.get(self.name))
 
     @property
     def after(self) -> Any:  # noqa: ANN401 - any JSON
-        """Value of the argument or parameter in the head."""
+        """Value of the argument, field or parameter in the head."""
+        if self.field is not None:
+            return self.field.after
         return None if self.head is None else _parsed(self.head.inputs.get(self.name))
 
     @property
@@ -186,8 +205,25 @@ class _LogComparison:
         old, new = base.inputs, head.inputs
         shared = (name for name in old if name in new)
         name = next((name for name in shared if not self._equal(old[name], new[name])), "")
-        kind = Kind.ARGUMENT_CHANGED if name else None
-        return Divergence(kind=kind, enclosing=enclosing, base=base, head=head, name=name)
+        if not name:
+            return Divergence(kind=None, enclosing=enclosing, base=base, head=head)
+        field = self._changed_field(name, old[name], new[name])
+        kind = Kind.ARGUMENT_CHANGED
+        if field is not None and not (field.has_before and field.has_after):
+            kind = Kind.ARGUMENT_DROPPED if field.has_before else Kind.ARGUMENT_ADDED
+        return Divergence(
+            kind=kind, enclosing=enclosing, base=base, head=head, name=name, field=field
+        )
+
+    def _changed_field(self, name: str, old: ValueText, new: ValueText) -> FieldChange | None:
+        """Return the first field in which two values of an argument differ; None without fields."""
+        changes = field_changes(name, _parsed(old), _parsed(new), IDENTICAL)
+        differing = (
+            one
+            for one in changes
+            if one.name != name and not self._equal(_text(one.before), _text(one.after))
+        )
+        return next(differing, None)
 
     def _unmatched_parameter(self, base: CallNode, head: CallNode) -> Divergence | None:
         """Return a parameter that one side lacks, unless the other side only names it otherwise."""
@@ -249,6 +285,10 @@ def _parsed(text: ValueText | None) -> Any:  # noqa: ANN401 - any JSON
         return json.loads(text)
     except ValueError:
         return text
+
+
+def _text(value: Any) -> ValueText:  # noqa: ANN401 - any JSON
+    return json.dumps(value, sort_keys=True)
 
 
 def _without_callable_names(text: ValueText) -> ValueText:

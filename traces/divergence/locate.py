@@ -6,6 +6,7 @@ from typing import Protocol
 
 import msgspec
 
+from traces.diff.values import is_mapping
 from traces.divergence.call_divergence import Divergence, first_divergence
 from traces.divergence.line_divergence import LineDivergence, first_line_divergence
 from traces.divergence.logs import CallLog, LineLog
@@ -78,8 +79,7 @@ class _Locator:
         if not old.file or old.file != new.file or self._touched_site(divergence) is not None:
             return None
         line = divergence.enclosing_line
-        is_value = divergence.kind is Kind.ARGUMENT_CHANGED
-        if is_value and not self.sources.is_function_touched(new.file, line):
+        if divergence.is_value and not self.sources.is_function_touched(new.file, line):
             return None
         return first_line_divergence(
             self.base.lines(self.scenario, function=old.function, number=old.number).stops,
@@ -94,7 +94,7 @@ class _Locator:
         base, head = divergence.base, divergence.head
         if divergence.enclosing is not None and line_divergence is not None:
             file, line = divergence.enclosing[1].file, line_divergence.line
-            if divergence.kind is not Kind.ARGUMENT_CHANGED or line_divergence.is_changed:
+            if not divergence.is_value or line_divergence.is_changed:
                 site = Location(file=file, line=line)
                 return site if line_divergence.in_head else self._in_head(site)
         if (touched := self._touched_site(divergence)) is not None:
@@ -118,8 +118,11 @@ class _Locator:
 def _is_reported(found: Divergence | KeywordChange, location: Location, cause: Cause) -> bool:
     if found.parameter is None:
         return cause.parameter is None and cause.location == location
-    callees = (cause.callee, cause.builder, *cause.path)
-    return found.parameter in (cause.parameter or "").split(".") and found.callee in callees
+    names = (cause.parameter or "").split(".")
+    if isinstance(found, Divergence) and found.field is not None and is_mapping(found.argument):
+        # A field of a mapping is told as the parameter that it is published as, where it is one.
+        return found.parameter.rpartition(".")[2] in names
+    return found.parameter in names and found.callee in (cause.callee, cause.builder, *cause.path)
 
 
 def _refine_cause(

@@ -6,6 +6,7 @@ ordinary recording can go on inside the block.
 
 import inspect
 import os
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -111,21 +112,28 @@ class _PackageFunctions:
         return self._counts[function] - 1
 
     def file(self, frame: FrameType) -> str:
-        """Return the file of a frame, relative to the root; empty for none of the package."""
-        path = frame.f_code.co_filename
-        is_own = path.startswith(self._package_root)
-        return Path(path[len(self._root) :]).as_posix() if is_own else ""
+        """Return the file of a frame's function, relative to the root; empty for a foreign one.
+
+        A generated constructor belongs to the file of its class.
+        """
+        if frame.f_code.co_filename != _GENERATED_FILE:
+            return self._relative(frame.f_code.co_filename)
+        module = sys.modules.get(_made_class(frame).__module__)
+        return self._relative(getattr(module, "__file__", None) or "")
 
     def site(self, frame: FrameType) -> tuple[str, int]:
         """Return the nearest line of the package that called a frame."""
-        sites = ((self.file(caller), caller.f_lineno) for caller in _callers(frame))
+        paths = ((caller.f_code.co_filename, caller.f_lineno) for caller in _callers(frame))
+        sites = ((self._relative(path), line) for path, line in paths)
         return next((site for site in sites if site[0]), ("", 0))
+
+    def _relative(self, path: str) -> str:
+        is_own = path.startswith(self._package_root)
+        return Path(path[len(self._root) :]).as_posix() if is_own else ""
 
     def _generated(self, frame: FrameType) -> str | None:
         """Name the constructor that a dataclass or a named tuple of the package has made."""
-        code = frame.f_code
-        first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
-        kind = first if isinstance(first, type) else type(first)
+        code, kind = frame.f_code, _made_class(frame)
         if not kind.__module__.startswith(self._package) or _is_read_by_recorder(frame):
             return None
         if code.co_name == "__init__":
@@ -246,6 +254,13 @@ class _LineTracer:
         for name, value in frame.f_locals.items():
             values.update(self._formatter.state(name, value))
         self._log.stops.append(LineStop(line=line, values=values))
+
+
+def _made_class(frame: FrameType) -> type:
+    """Return the class whose generated constructor a frame is."""
+    code = frame.f_code
+    first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+    return first if isinstance(first, type) else type(first)
 
 
 def _arguments(frame: FrameType) -> dict[str, Any]:

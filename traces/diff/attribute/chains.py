@@ -56,7 +56,7 @@ class ArgumentChains:
             same_value(value, change.before, IDENTICAL)
             and same_value(value, new[name], self.pairing.references)
             for name, value in old.items()
-            if name in new and _names(name, change.name)
+            if name in new and _names(name, change.parameter)
         )
 
     def consumer(self, root: ArgumentChange, members: Sequence[ArgumentChange]) -> Call:
@@ -79,12 +79,13 @@ class ArgumentChains:
 
     def _reached(self, root: ArgumentChange) -> list[Call]:
         """Return the constructors of the base that got the value under the same name."""
+        name = last_name(root.parameter)
         return [
             call
             for call in self.pairing.base.nested(root.pair.base.call)
             if call.role == "constructor"
-            and root.name in argument_values(call)
-            and same_value(argument_values(call)[root.name], root.before, IDENTICAL)
+            and name in argument_values(call)
+            and same_value(argument_values(call)[name], root.before, IDENTICAL)
         ]
 
     def path(self, root: ArgumentChange, consumer: Call) -> list[Call]:
@@ -132,7 +133,7 @@ def _relation(above: ArgumentChange, below: ArgumentChange) -> int:
     """Return how surely the upper difference feeds the lower one; 0 for not at all."""
     if above.effective != below.effective:
         return _UNRELATED
-    named = any(_names(name, below.name) for name in (above.name, above.parameter))
+    named = _same_argument(above, below)
     if named or not above.effective:
         return _BY_NAME if named else _UNRELATED
     if any(_equal(pair, below) for pair in _value_pairs(above)):
@@ -140,6 +141,14 @@ def _relation(above: ArgumentChange, below: ArgumentChange) -> int:
     fed = above.kind in TAKEN_KINDS and below.value_only and is_informative(below.before)
     is_equal = fed and same_value(above.before, below.before, IDENTICAL)
     return _BY_OLD_VALUE if is_equal else _UNRELATED
+
+
+def _same_argument(above: ArgumentChange, below: ArgumentChange) -> bool:
+    """Return whether one argument, or field, is handed down to the other by its name."""
+    if above.parameter != above.name and below.parameter != below.name:
+        # Fields of one record, or of two: only the same field is the same argument.
+        return last_name(above.parameter) == last_name(below.parameter)
+    return any(_names(name, below.name) for name in (above.name, above.parameter))
 
 
 def _equal(pair: tuple[Value, Value], below: ArgumentChange) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from traces.diff.differences import ArgumentChange
 from traces.diff.index import RecordingIndex, argument_values, last_name
 from traces.diff.pairing import CallPairing
-from traces.diff.values import CallPair, ReferenceMap, Value, dotted_fields, same_value
+from traces.diff.values import CallPair, FieldChange, Value, field_changes, same_value
 from traces.schema.model import Argument, Call, Failure
 from traces.schema.verdict import Kind
 
@@ -70,8 +70,10 @@ def argument_changes(
     names = [*new, *(name for name in old if name not in new)]
     order = {name: index for index, name in enumerate(old)}
     names.sort(key=lambda name: order.get(name, len(order)))
-    changes = [call.change(name, old.get(name), new.get(name)) for name in names]
-    return [change for change in changes if change] + list(call.newly_required())
+    found = [
+        change for name in names for change in call.changes(name, old.get(name), new.get(name))
+    ]
+    return found + list(call.newly_required())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,13 +85,14 @@ class _CallComparison:
     base_error: BindError | None
     head_error: BindError | None
 
-    def change(
+    def changes(
         self, name: str, old: Argument | None, new: Argument | None
-    ) -> ArgumentChange | None:
+    ) -> Iterator[ArgumentChange]:
+        """Yield the differences of one argument, None for a side that lacks it."""
         if old is not None and new is not None:
-            return self._both(name, old, new)
-        found = old or new
-        return None if found is None else self._one_sided(name, found, in_head=old is None)
+            yield from self._both(name, old, new)
+        elif (found := old or new) is not None:
+            yield from self._one_sided(name, found, in_head=old is None)
 
     def newly_required(self) -> Iterator[ArgumentChange]:
         """Yield parameters that the head's callee requires and that were never given."""
@@ -99,38 +102,48 @@ class _CallComparison:
             if name not in known and pair.base.raises != pair.head.raises:
                 yield self._made(Kind.PARAMETER_ADDED, name, None, None)
 
-    def _both(self, name: str, old: Argument, new: Argument) -> ArgumentChange | None:
+    def _both(self, name: str, old: Argument, new: Argument) -> Iterator[ArgumentChange]:
         references = self.pairing.references
-        equal = same_value(old.value, new.value, references)
         error = self.head_error
         if self.base_error is None and error is not None and name == error.unexpected:
-            return self._made(Kind.PARAMETER_REMOVED, name, old.value, None)
-        if equal and old.given == new.given:
-            return None
-        kind = Kind.ARGUMENT_CHANGED
-        if old.given != new.given:
+            yield self._made(Kind.PARAMETER_REMOVED, name, old.value, None)
+        elif old.given == new.given:
+            by_default = not old.given
+            for one in field_changes(name, old.value, new.value, references):
+                yield self._field(name, one, by_default=by_default)
+        else:
             kind = Kind.ARGUMENT_DROPPED if old.given else Kind.ARGUMENT_ADDED
+            effective = not same_value(old.value, new.value, references)
+            yield self._made(kind, name, old.value, new.value, effective=effective)
+
+    def _field(self, name: str, found: FieldChange, *, by_default: bool) -> ArgumentChange:
+        """Return the change of an argument, or of a field of it."""
+        kind = Kind.ARGUMENT_CHANGED
+        if not (found.has_before and found.has_after):
+            kind = Kind.ARGUMENT_DROPPED if found.has_before else Kind.ARGUMENT_ADDED
         return ArgumentChange(
             pair=self.pair,
             kind=kind,
             name=name,
-            **_narrowed(name, old.value, new.value, references),
-            effective=not equal,
-            by_default=not old.given and not new.given,
+            parameter=found.name,
+            before=found.before,
+            after=found.after,
+            by_default=by_default,
         )
 
-    def _one_sided(self, name: str, found: Argument, *, in_head: bool) -> ArgumentChange | None:
+    def _one_sided(self, name: str, found: Argument, *, in_head: bool) -> Iterator[ArgumentChange]:
         call = self.pair.head if in_head else self.pair.base
         if (self.base_error if in_head else self.head_error) is not None and not found.given:
-            return None
+            return
         before, after = (None, found.value) if in_head else (found.value, None)
         if self.base_error is not None or self.head_error is not None or _is_extra(name):
             kind = Kind.ARGUMENT_ADDED if in_head else Kind.ARGUMENT_DROPPED
-            return self._made(kind, name, before, after)
+            yield self._made(kind, name, before, after)
+            return
         kind = Kind.PARAMETER_ADDED if in_head else Kind.PARAMETER_REMOVED
         side = self.pairing.side(in_head=in_head)
         effective = found.given and not side.is_default(call.callee, name, found.value)
-        return self._made(kind, name, before, after, effective=effective)
+        yield self._made(kind, name, before, after, effective=effective)
 
     def _made(
         self, kind: Kind, name: str, before: Value, after: Value, *, effective: bool = True
@@ -177,17 +190,6 @@ def _by_name(call: Call, partner: Call, error: BindError | None) -> dict[str, Ar
         known = position is not None and int(position[1]) < len(names)
         named[names[int(position[1])] if position and known else argument.name] = argument
     return named
-
-
-def _narrowed(name: str, before: Value, after: Value, references: ReferenceMap) -> dict[str, Value]:
-    """Descend into objects passed by value while exactly one field differs."""
-    old, new = dict(dotted_fields(name, before)), dict(dotted_fields(name, after))
-    if old.keys() == new.keys() and len(old) > 1:
-        differing = [key for key in old if not same_value(old[key], new[key], references)]
-        leaves = [key for key in differing if not any(k.startswith(f"{key}.") for k in differing)]
-        if len(leaves) == 1:
-            return {"parameter": leaves[0], "before": old[leaves[0]], "after": new[leaves[0]]}
-    return {"parameter": name, "before": before, "after": after}
 
 
 def _is_extra(name: str) -> bool:
