@@ -10,9 +10,10 @@ from traces.diff.compare.arguments import BindError, bind_error_of
 from traces.diff.compare.events import EventDifference
 from traces.diff.compare.results import describe_failure
 from traces.diff.differences import ArgumentChange, Difference, DiffLayer, count_consequences
-from traces.diff.index import argument_values
+from traces.diff.index import argument_values, last_name
 from traces.diff.locations import LocationFinder
 from traces.diff.pairing import CallPairing
+from traces.diff.values import is_mapping
 from traces.schema.model import Call, Location
 from traces.schema.verdict import Cause, Kind
 
@@ -95,6 +96,7 @@ class CauseWriter:
         return msgspec.structs.replace(
             cause,
             callee=consumer.callee,
+            parameter=_published_name(root, consumer),
             path=path,
             builder=responsible_builder(enclosing, path),
             message=_argument_message(root, consumer, enclosing, swapped_with=found.swapped_with),
@@ -184,6 +186,17 @@ def _argument_message(
     if not root.effective:
         return f"{text}, without effect on its value."
     return f"{text}." if consumer.callee == callee else f"{text}; it was for {consumer.callee}."
+
+
+def _published_name(root: ArgumentChange, consumer: Call) -> str:
+    """Return the name of an argument; of a field of a mapping that of the consumer's parameter.
+
+    Without such a parameter the field has its dotted name.
+    """
+    name = last_name(root.parameter)
+    given = argument_values(root.pair.head).get(root.name)
+    is_published = is_mapping(given) and name in argument_values(consumer)
+    return name if is_published else root.parameter
 
 
 def _repeats(member: ArgumentChange, root: ArgumentChange) -> bool:

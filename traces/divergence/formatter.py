@@ -8,7 +8,7 @@ from enum import Enum
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from types import FunctionType, MethodType
+from types import BuiltinMethodType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from traces.divergence.logs import ValueText
@@ -67,9 +67,11 @@ class ValueFormatter:
             return value
         if depth > _DEPTH_MAX:
             return _type_name(value)
-        if isinstance(value, MethodType):
-            owner = self._plain(value.__self__, depth + 1)
-            return self._callable(value.__func__.__qualname__, owner)
+        if isinstance(value, MethodType | BuiltinMethodType):
+            # A function of a C module has the module as its owner.
+            owner = value.__self__
+            bound = () if isinstance(owner, ModuleType) else (self._plain(owner, depth + 1),)
+            return self._callable(value.__qualname__, *bound)
         if isinstance(value, FunctionType):
             name = _function_name(inspect.unwrap(value))
             return self._callable(name, *self._closed_over(value, depth))

@@ -58,7 +58,11 @@ def locate_divergence(base: Replayer, head: Replayer, cause: Cause, *, scenario:
     caller = divergence.enclosing[1].function if divergence.enclosing else ""
     if not _is_reported(found, location, cause):
         return _refine_cause(cause, found, location=location, caller=caller)
-    return msgspec.structs.replace(cause, location=location) if line_is_changed else cause
+    # The statement that fills a mapping is often that of the call that gets it.
+    is_edited = line_is_changed or (
+        divergence.field is not None and locator.touched_site(divergence) is not None
+    )
+    return msgspec.structs.replace(cause, location=location) if is_edited else cause
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,7 +80,7 @@ class _Locator:
         if divergence.enclosing is None:
             return None
         old, new = divergence.enclosing
-        if not old.file or old.file != new.file or self._touched_site(divergence) is not None:
+        if not old.file or old.file != new.file or self.touched_site(divergence) is not None:
             return None
         line = divergence.enclosing_line
         if divergence.is_value and not self.sources.is_function_touched(new.file, line):
@@ -97,13 +101,13 @@ class _Locator:
             if not divergence.is_value or line_divergence.is_changed:
                 site = Location(file=file, line=line)
                 return site if line_divergence.in_head else self._in_head(site)
-        if (touched := self._touched_site(divergence)) is not None:
+        if (touched := self.touched_site(divergence)) is not None:
             return touched
         if divergence.kind in (Kind.CALL_REMOVED, Kind.CALL_REORDERED):
             return self._in_head(base.site) if base is not None and base.site else None
         return None if head is None or divergence.is_inside else head.site
 
-    def _touched_site(self, divergence: Divergence) -> Location | None:
+    def touched_site(self, divergence: Divergence) -> Location | None:
         """Return the line of a call that stands there in one side only, or in another way."""
         for call, in_head in ((divergence.head, True), (divergence.base, False)):
             site = None if call is None or divergence.is_inside else call.site

@@ -207,3 +207,74 @@ def test_renamed_parameter_is_no_lost_one(look):
                 "def row_bytes(width, bytes_each):\n    return width * bytes_each"),)  # fmt: skip
     cause = effect()
     assert look(*changes, cause=cause) is cause
+
+
+IN_A_MAPPING = (
+    (
+        "    pool = Pool(layers, row_bytes(width, 2))",
+        "    shared = dict(layers=layers, size=2)\n    pool = made(shared, width)",
+    ),
+    (
+        "def row_bytes",
+        (
+            "def made(shared, width):\n"
+            "    size = shared.get('size', 1)\n"
+            "    return Pool(shared['layers'], row_bytes(width, size))\n\n\ndef row_bytes"
+        ),
+    ),
+)
+
+
+def test_changed_field_of_a_mapping_is_named(look):
+    change = ("size=2)", "size=3)")
+    cause = look(*IN_A_MAPPING, change, base=IN_A_MAPPING)
+    assert (cause.kind, cause.callee) == (Kind.ARGUMENT_CHANGED, "made")
+    assert (cause.parameter, cause.before, cause.after) == ("shared.size", 2, 3)
+    assert place(cause) == (FILE, line_of("size=3)", *IN_A_MAPPING, change))
+
+
+def test_lost_field_of_a_mapping_is_a_dropped_argument(look):
+    cause = look(*IN_A_MAPPING, (", size=2)", ")"), base=IN_A_MAPPING)
+    assert (cause.kind, cause.parameter) == (Kind.ARGUMENT_DROPPED, "shared.size")
+    assert (cause.before, cause.after) == (2, None)
+    added = look(*IN_A_MAPPING, base=(*IN_A_MAPPING, (", size=2)", ")")))
+    assert (added.kind, added.parameter) == (Kind.ARGUMENT_ADDED, "shared.size")
+
+
+def test_field_of_a_mapping_is_told_as_the_published_parameter_it_becomes(look):
+    change = ("size=2)", "size=3)")
+    known = effect(kind=Kind.ARGUMENT_CHANGED, parameter="size", callee="row_bytes")
+    cause = look(*IN_A_MAPPING, change, base=IN_A_MAPPING, cause=known)
+    assert (cause.callee, cause.parameter) == ("row_bytes", "size")
+    assert place(cause) == (FILE, line_of("size=3)", *IN_A_MAPPING, change))
+
+
+def test_swapped_numbers_of_a_generated_constructor_are_found(look):
+    record = (
+        (
+            "class Pool:",
+            (
+                "from dataclasses import dataclass\n\n\n@dataclass(frozen=True)\n"
+                "class Size:\n    width: int\n    rows: int\n\n\nclass Pool:"
+            ),
+        ),
+        ("row_bytes(width, 2)", "bytes_of(Size(width=width, rows=2))"),
+        ("def row_bytes", "def bytes_of(size):\n    return size.width + 1\n\n\ndef row_bytes"),
+    )
+    swap = ("Size(width=width, rows=2)", "Size(width=2, rows=width)")
+    cause = look(*record, swap, base=record)
+    assert (cause.callee, cause.parameter) == ("Size", "width")
+    assert (cause.before, cause.after) == (8, 2)
+    assert place(cause) == (FILE, line_of("Size(width=2", *record, swap))
+
+
+def test_method_of_another_dictionary_is_another_callable(look):
+    bound = (
+        ("on_full=full_of(pool)", "on_full=dict.fromkeys(layers).get"),
+        ("    layers = [0, 1, 2]\n", "    layers = [0, 1]\n    layers.append(2)\n"),
+    )
+    known = effect(kind=Kind.ARGUMENT_CHANGED, parameter="layers", callee="Pool")
+    change = ("dict.fromkeys(layers).get", "dict.fromkeys(layers[1:]).get")
+    cause = look(*bound, change, base=bound, cause=known)
+    assert (cause.callee, cause.parameter) == ("Controller", "on_full")
+    assert look(*bound, base=bound, cause=known) is known

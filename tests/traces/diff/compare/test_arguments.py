@@ -84,6 +84,72 @@ def test_one_field_of_an_object_passed_by_value_is_named(records):
     assert (cause.builder, cause.callee) == ("build_kv_only_stack", "Host")
 
 
+def mapping(**fields):
+    return {"map": sorted([name, value] for name, value in fields.items())}
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "kind", "parameter", "before", "after"),
+    [
+        ({"dim": 656}, {"dim": 576}, Kind.ARGUMENT_CHANGED, "options.dim", 656, 576),
+        ({"dim": 656}, {}, Kind.ARGUMENT_DROPPED, "options.dim", 656, None),
+        ({}, {"dim": 656}, Kind.ARGUMENT_ADDED, "options.dim", None, 656),
+        (
+            {"inner": mapping(dim=656)},
+            {"inner": mapping(dim=576)},
+            Kind.ARGUMENT_CHANGED,
+            "options.inner.dim",
+            656,
+            576,
+        ),
+    ],
+)
+def test_field_of_a_mapping_is_named(records, base, head, kind, parameter, before, after):
+    sides = (host(records, options=mapping(page=64, **fields)) for fields in (base, head))
+
+    cause = only(*sides)
+
+    assert (cause.kind, cause.parameter, cause.level) == (kind, parameter, Level.BEHAVIOUR)
+    assert (cause.before, cause.after) == (before, after)
+
+
+def test_two_fields_of_a_mapping_are_two_causes(records):
+    def stack(**fields):
+        options = mapping(name="kv", **fields)
+        host = records.call("Host#1", parent="build_x#1", options=options)
+        return records.trace(records.builder("build_x#1"), host)
+
+    causes = diff(stack(dim=656, page=64), stack(dim=576, page=32))
+
+    found = [(cause.parameter, cause.before, cause.after) for cause in causes]
+
+    assert found == [("options.dim", 656, 576), ("options.page", 64, 32)]
+
+
+def test_mapping_from_numbers_is_one_value(records):
+    base = host(records, layers={"map": [[0, 3], [1, 4]]})
+    head = host(records, layers={"map": [[0, 3], [1, 5]]})
+
+    cause = only(base, head)
+
+    assert (cause.kind, cause.parameter) == (Kind.ARGUMENT_CHANGED, "layers")
+
+
+def test_lost_field_of_a_mapping_is_told_with_the_constructor_that_it_was_for(records):
+    def stack(**fields):
+        made = {"dim": fields["dim"]} if fields else {"defaulted": {"dim": None}}
+        return records.trace(
+            records.builder("build_x#1", options=mapping(page=64, **fields)),
+            records.call("Host#1", parent="build_x#1", **made),
+        )
+
+    cause = only(stack(dim=656), stack())
+
+    assert (cause.kind, cause.parameter) == (Kind.ARGUMENT_DROPPED, "dim")
+    assert (cause.builder, cause.callee) == ("build_x", "Host")
+    assert (cause.before, cause.after) == (656, None)
+
+
 def test_call_that_lacks_a_required_keyword_dropped_it(records):
     base = records.trace(records.builder("build_x#1", page_size=64, defaulted={"mode": 1}))
     head = records.trace(records.builder("build_x#1", raises=MISSING))
