@@ -33,7 +33,7 @@ from traces.schema.verdict import Kind
 from traces.simulator.device import SimDevice
 from traces.simulator.streams import SimStream
 from traces.targets.common.labels import OperationLabel
-from traces.targets.native import pools
+from traces.targets.native import device_side
 from traces.targets.native.run import run_scenario_on_every_buffer
 from traces.targets.native.scenarios import registry
 
@@ -135,7 +135,7 @@ def drop_last_layer(monkeypatch):
 
 
 def add_unmirrored_buffer(monkeypatch):
-    make = pools.make_token_pool
+    make = device_side.make_token_pool
 
     def with_scales(*arguments, **keywords):
         pool = make(*arguments, **keywords)
@@ -144,7 +144,7 @@ def add_unmirrored_buffer(monkeypatch):
         pool._scales = [torch.zeros(row_num, 4) for _ in range(pool.layer_num)]
         return pool
 
-    monkeypatch.setattr(pools, "make_token_pool", with_scales)
+    monkeypatch.setattr(device_side, "make_token_pool", with_scales)
 
 
 CASES = [

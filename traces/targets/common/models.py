@@ -7,25 +7,6 @@ the pools, never stated here.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
-
-
-class PoolFamily(StrEnum):
-    """Kinds of device pools that a model needs; each target has pools for some of them."""
-
-    MHA = "mha"
-    MLA = "mla"
-    PACKED_MLA = "packed_mla"
-    NSA = "nsa"
-    DSA = "nsa"
-    SWA = "swa"
-    LINEAR = "linear"
-    LINEAR_DSA = "linear_dsa"
-    LINEAR_SWA = "linear_swa"
-    MINIMAX = "minimax"
-    QSA = "qsa"
-    DSV4 = "dsv4"
-    MXFP8 = "mxfp8"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +45,6 @@ class ModelShape:
         compress_ratios: one for each layer, for models that compress rows; empty otherwise.
     """
 
-    family: PoolFamily
     attention: AttentionShape
     full_layers: tuple[int, ...]
     swa_layers: tuple[int, ...] = ()
@@ -93,12 +73,11 @@ def mla_rows(dtype: str, *, rope_dim: int = 64) -> AttentionShape:
     return AttentionShape(kv_lora_rank=512, qk_rope_head_dim=rope_dim, dtype=dtype)
 
 
-def _dense(family: PoolFamily, attention: AttentionShape, layer_num: int) -> ModelShape:
+def _dense(attention: AttentionShape, layer_num: int, *, index_head_dim: int = 0) -> ModelShape:
     return ModelShape(
-        family=family,
         attention=attention,
         full_layers=tuple(range(layer_num)),
-        index_head_dim=128 if family is PoolFamily.DSA else 0,
+        index_head_dim=index_head_dim,
     )
 
 
@@ -112,7 +91,6 @@ def _linear(
     """Return a hybrid of attention and linear attention; ``layers`` are full and state layers."""
     full, state = layers
     return ModelShape(
-        family=PoolFamily.LINEAR,
         attention=attention,
         full_layers=full,
         state_layers=state,
@@ -123,26 +101,23 @@ def _linear(
 
 SHARED_MODELS: dict[str, ModelShape] = {
     # 8 KV heads of 128, K and V alike.
-    "llama3_8b": _dense(PoolFamily.MHA, mha_rows(8, 128, 128), 4),
+    "llama3_8b": _dense(mha_rows(8, 128, 128), 4),
     # Same row as Llama, another depth: a stage boundary in the middle of a layer list.
-    "qwen3_8b": _dense(PoolFamily.MHA, mha_rows(8, 128, 128), 3),
+    "qwen3_8b": _dense(mha_rows(8, 128, 128), 3),
     # DeepSeek-V3 without weight absorption: K heads of 128 + 64, V heads of 128.
-    "dsv3_mha": _dense(PoolFamily.MHA, mha_rows(8, 192, 128), 3),
+    "dsv3_mha": _dense(mha_rows(8, 192, 128), 3),
     # Latent 512 + rope 64 in bf16: 1152 bytes a row.
-    "dsv3": _dense(PoolFamily.MLA, mla_rows("bfloat16"), 3),
+    "dsv3": _dense(mla_rows("bfloat16"), 3),
     # The packed fp8 row (656 bytes) without index keys: the width is not what the model says.
-    "dsv32_kv_fp8": _dense(PoolFamily.PACKED_MLA, mla_rows("float8_e4m3fn"), 3),
+    "dsv32_kv_fp8": _dense(mla_rows("float8_e4m3fn"), 3),
     # 656-byte rows and 132 bytes of index keys a token.
-    "dsv32_fp8": _dense(PoolFamily.NSA, mla_rows("float8_e4m3fn"), 3),
+    "dsv32_fp8": _dense(mla_rows("float8_e4m3fn"), 3, index_head_dim=128),
     # The control: 576 elements a row, a dropped width changes nothing.
-    "dsv32_bf16": _dense(PoolFamily.NSA, mla_rows("bfloat16"), 3),
+    "dsv32_bf16": _dense(mla_rows("bfloat16"), 3, index_head_dim=128),
     # Even layers slide (window 128), 8 KV heads of 64.
-    "gpt_oss": ModelShape(
-        family=PoolFamily.SWA, attention=mha_rows(8, 64, 64), full_layers=(1, 3), swa_layers=(0, 2)
-    ),
+    "gpt_oss": ModelShape(attention=mha_rows(8, 64, 64), full_layers=(1, 3), swa_layers=(0, 2)),
     # Every sixth layer is full, 4 KV heads of 256.
     "gemma3": ModelShape(
-        family=PoolFamily.SWA,
         attention=mha_rows(4, 256, 256),
         full_layers=(5,),
         swa_layers=(0, 1, 2, 3, 4),

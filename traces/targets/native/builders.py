@@ -29,9 +29,8 @@ from assembler.names import ComponentType
 from assembler.owner import EvictParams
 from assembler.stacks.attach import AttachArguments, SharedStackArguments
 from assembler.stacks.parts import sidecar_host_factory
+from traces.targets.native.device_side import NativeDevicePools, NativeGeometry
 from traces.targets.native.pools import (
-    NativeDevicePools,
-    NativeGeometry,
     RankGroups,
     host_gigabytes,
     rank_groups,

@@ -7,8 +7,8 @@ from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.mirrored import MirroredPool
 from assembler.stacks import build_kv_host_pool
 from traces.targets.native.builders import BuilderInputs, Cache
-from traces.targets.native.models import FAMILIES
-from traces.targets.native.pools import consecutive_layers, make_token_pool
+from traces.targets.native.device_side import consecutive_layers, make_token_pool
+from traces.targets.native.models import FAMILY_OF
 
 DRAFT_LAYERS = 1
 
@@ -23,12 +23,12 @@ def mirror_draft(plan: BuilderInputs, *, cache: Cache) -> tuple[MirroredPool, Ho
         AssemblyError: the host pool does not mirror the device pool.
         ValueError: the model of the scenario has no draft.
     """
-    family = FAMILIES[plan.geometry.model.family].draft
-    if family is None:
+    make_pool = FAMILY_OF[plan.scenario.model].make_draft_pool
+    if make_pool is None:
         raise ValueError("scenario: a draft needs a family of pools; got none")
     pool = make_token_pool(
         plan.geometry,
-        family,
+        make_pool,
         layers=consecutive_layers(DRAFT_LAYERS, start_layer=plan.geometry.start_layer),
         device=plan.side.kvcache.device,
     )

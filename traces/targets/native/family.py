@@ -1,22 +1,23 @@
-"""Pool families of the native target: their traits, and what an entry of one holds.
+"""Pool families of the native target: their models, pools, axis values and scenarios.
 
 Nothing here imports torch or a target, so that listing scenarios is instant.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from traces.targets.common.covering import Row
-from traces.targets.common.geometry import RankGeometry
-from traces.targets.common.models import ModelShape, PoolFamily
+from traces.targets.common.models import SHARED_MODELS, ModelShape
 from traces.targets.common.scenario import LAYOUTS
 
 if TYPE_CHECKING:
-    import torch
-
     from assembler.device.base import Device
-    from assembler.device_pools.base import TokenKVPool
+    from traces.targets.native.device_side import (
+        MakeTokenPool,
+        NativeDevicePools,
+        NativeGeometry,
+    )
 
 AXES_OF_A_ROW = (
     *("builder", "layout", "io_backend", "write_policy", "page_size"),
@@ -24,50 +25,41 @@ AXES_OF_A_ROW = (
 )
 
 
-class TokenPoolArguments(TypedDict):
-    """Arguments that the constructor of every token pool takes under the same name."""
-
-    size: int
-    page_size: int
-    dtype: "torch.dtype"
-    layer_num: int
-    start_layer: int
-    end_layer: int
-    device: "Device"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FamilyTraits:
-    """Axis values that the device pools of one family can have.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FamilyEntry:
+    """A family of device pools, complete: nothing else names it.
 
     Attributes:
-        draft: family of the draft model's pool; None where scenarios have no draft.
+        models: its models by name.
+        make_pools: builds the device side of a scenario.
+        make_draft_pool: builds the pool of a draft's layer; None where scenarios have no draft.
+        layouts: host layouts that its rows can have.
+        page_sizes: page sizes that its rows can have.
         is_sharded: whether row shapes are those of one of several ranks.
+        rows: values of ``AXES_OF_A_ROW`` for each scenario that every model of it has beside the
+            covering array.
+        known_findings: reasons why findings of an audit about its pools stay, by key of the
+            finding.
     """
 
-    draft: PoolFamily | None = None
+    models: Mapping[str, ModelShape]
+    make_pools: "Callable[[NativeGeometry, Device], NativeDevicePools]"
+    make_draft_pool: "MakeTokenPool | None" = None
     layouts: tuple[str, ...] = LAYOUTS[:3]
     page_sizes: tuple[int, ...] = (16, 64, 1)
     is_sharded: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FamilyEntry:
-    """A family with a model and scenarios of its own, beside the covering array.
-
-    Attributes:
-        model_name: key of the model.
-        rows: values of ``AXES_OF_A_ROW`` for each of its scenarios.
-        make_pool: builds its device pool.
-    """
-
-    model_name: str
-    model: ModelShape
-    traits: FamilyTraits
-    rows: tuple[tuple[Any, ...], ...]
-    make_pool: "Callable[[RankGeometry, TokenPoolArguments], TokenKVPool]"
+    rows: tuple[tuple[Any, ...], ...] = ()
+    known_findings: Mapping[str, str] = field(default_factory=dict)
 
     def scenario_rows(self) -> list[Row]:
-        """Return the axes of its scenarios."""
-        model = {"model": self.model_name}
-        return [model | dict(zip(AXES_OF_A_ROW, row, strict=True)) for row in self.rows]
+        """Return the axes of its scenarios beside the covering array."""
+        return [
+            {"model": model, **dict(zip(AXES_OF_A_ROW, row, strict=True))}
+            for model in self.models
+            for row in self.rows
+        ]
+
+
+def shared_models(*names: str) -> dict[str, ModelShape]:
+    """Return models that other targets have as well, by name."""
+    return {name: SHARED_MODELS[name] for name in names}

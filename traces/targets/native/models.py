@@ -1,35 +1,34 @@
-"""Models of the native target, and their families of pools, with or without an own module."""
+"""Models and pool families of the native target, as the entries in ``families`` declare them."""
 
 import importlib
 import pkgutil
 
-from traces.targets.common.models import SHARED_MODELS, ModelShape, PoolFamily
-from traces.targets.common.scenario import LAYOUTS
+from traces.targets.common.models import SHARED_MODELS, ModelShape
 from traces.targets.native import families
-from traces.targets.native.family import FamilyEntry, FamilyTraits
+from traces.targets.native.family import FamilyEntry
 
 
-def _entries() -> dict[PoolFamily, FamilyEntry]:
-    """Return the ``ENTRY`` of every module in ``families``, by family."""
+def _entries() -> dict[str, FamilyEntry]:
+    """Return the ``ENTRY`` of every module in ``families``, by name of the module."""
     names = sorted(info.name for info in pkgutil.iter_modules(families.__path__))
-    modules = [importlib.import_module(f"{families.__name__}.{name}") for name in names]
-    entries: list[FamilyEntry] = [module.ENTRY for module in modules]
-    return {entry.model.family: entry for entry in entries}
+    return {name: importlib.import_module(f"{families.__name__}.{name}").ENTRY for name in names}
 
 
-ENTRIES = _entries()
+FAMILIES = _entries()
 
-FAMILIES: dict[PoolFamily, FamilyTraits] = {
-    PoolFamily.MHA: FamilyTraits(draft=PoolFamily.MHA, layouts=LAYOUTS),
-    PoolFamily.MLA: FamilyTraits(draft=PoolFamily.MLA),
-    PoolFamily.PACKED_MLA: FamilyTraits(),
-    PoolFamily.NSA: FamilyTraits(draft=PoolFamily.PACKED_MLA, page_sizes=(64,)),
-    PoolFamily.SWA: FamilyTraits(),
-    PoolFamily.LINEAR: FamilyTraits(is_sharded=True),
-    **{family: entry.traits for family, entry in ENTRIES.items()},
+FAMILY_OF: dict[str, FamilyEntry] = {
+    model: entry for entry in FAMILIES.values() for model in entry.models
 }
+"""Families by model."""
 
 MODELS: dict[str, ModelShape] = {
     **SHARED_MODELS,
-    **{entry.model_name: entry.model for entry in ENTRIES.values()},
+    **{name: model for entry in FAMILIES.values() for name, model in entry.models.items()},
 }
+
+
+def known_findings() -> dict[str, str]:
+    """Return the reasons of known findings that the families declare, by key of the finding."""
+    return {
+        key: reason for entry in FAMILIES.values() for key, reason in entry.known_findings.items()
+    }

@@ -15,17 +15,19 @@ from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.indexer import NSAIndexerPoolHost
 from assembler.stacks import build_kv_host_pool
 from traces.schema.model import DigestRecord
-from traces.targets.common.models import PoolFamily, mla_rows
+from traces.targets.common.models import mla_rows
 from traces.targets.common.runtime import open_device
 from traces.targets.native.builders import builder_inputs
 from traces.targets.native.errors import NativeScenarioError
-from traces.targets.native.pools import geometry_of, make_device_pools
+from traces.targets.native.family import FamilyEntry
+from traces.targets.native.models import FAMILIES, FAMILY_OF
+from traces.targets.native.pools import geometry_of
 from traces.targets.native.scenarios import RefusalScenario
 
 AnyPool: TypeAlias = Any
 """A device pool of any family."""
 Mistake: TypeAlias = Callable[["RefusalScript"], object]
-_LATENT = {"family": PoolFamily.MLA, "attention": mla_rows("bfloat16")}
+_LATENT: dict[str, Any] = {"family": FAMILIES["mla"], "attention": mla_rows("bfloat16")}
 
 
 class RefusalScript:
@@ -45,7 +47,8 @@ class RefusalScript:
             NativeScenarioError: the builder accepted the mistake.
         """
         del step
-        pools = make_device_pools(self._geometry, device=self._device)
+        self._family = FAMILY_OF[self._scenario.model]
+        pools = self._family.make_pools(self._geometry, self._device)
         self._plan = builder_inputs(self._scenario, self._geometry, pools)
         self._kv_pool: AnyPool = pools.kvcache
         try:
@@ -70,13 +73,13 @@ class RefusalScript:
             shared_host_pool_factory=make_host,
         )
 
-    def other_pool(self, **changes: Any) -> AnyPool:  # noqa: ANN401
-        """Return the device pool of the scenario's model with ``changes``."""
+    def other_pool(self, *, family: FamilyEntry | None = None, **changes: Any) -> AnyPool:  # noqa: ANN401
+        """Return the device pool of the scenario's model with ``changes``, or of another family."""
         model = replace(self._geometry.model, **changes)
         old_heads = self._geometry.model.attention.kv_heads
         heads = self._geometry.kv_heads * model.attention.kv_heads // max(1, old_heads)
         geometry = replace(self._geometry, kv_heads=heads, model=model)
-        return make_device_pools(geometry, device=self._device).kvcache
+        return (family or self._family).make_pools(geometry, self._device).kvcache
 
     def pool_of_rows(self, **attention: Any) -> AnyPool:  # noqa: ANN401
         """Return the device pool of a model with other attention rows."""
@@ -190,7 +193,8 @@ MISTAKES: Mapping[str, Mistake] = {
     "draft_slots": lambda script: script.register_draft(script.pool_of_layers(1), size_share=0.5),
     "draft_layers": lambda script: script.register_draft(script.pool_of_layers(5)),
     "draft_missing_pool": lambda script: script.register_draft(
-        script.other_pool(family=PoolFamily.NSA), mirrored=script.other_pool(**_LATENT)
+        script.other_pool(family=FAMILIES["nsa"], index_head_dim=128),
+        mirrored=script.other_pool(**_LATENT),
     ),
 }
 """Calls with one mistake each, by the rule that must refuse it."""

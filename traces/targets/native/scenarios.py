@@ -15,7 +15,7 @@ from traces.targets.common.covering import (
     implies,
     scenarios_by_name,
 )
-from traces.targets.common.models import SHARED_MODELS, PoolFamily
+from traces.targets.common.models import SHARED_MODELS
 from traces.targets.common.scenario import (
     IO_BACKENDS,
     LAYOUTS,
@@ -24,8 +24,8 @@ from traces.targets.common.scenario import (
     WRITE_POLICIES,
     Scenario,
 )
-from traces.targets.native.family import FamilyTraits
-from traces.targets.native.models import ENTRIES, FAMILIES, MODELS
+from traces.targets.native.family import FamilyEntry
+from traces.targets.native.models import FAMILIES, FAMILY_OF, MODELS
 
 GROUPS = {name: RANK_SHAPES[name] for name in ("tp1", "tp8pp2", "tp8cp2pp3", "tp4cp4pp5")}
 
@@ -65,7 +65,7 @@ BUILDERS: dict[str, tuple[str, ...]] = {
 # The order of the values is the order in which the covering array prefers them.
 AXES: dict[str, tuple[Any, ...]] = {
     "builder": tuple(BUILDERS),
-    # Families with entries of their own bring their scenarios along.
+    # A model of one family alone brings its scenarios along.
     "model": tuple(SHARED_MODELS),
     "layout": LAYOUTS,
     "io_backend": IO_BACKENDS,
@@ -188,8 +188,8 @@ def covering_scenarios() -> dict[str, NativeScenario]:
 
 
 def family_scenarios() -> list[NativeScenario]:
-    """Return the scenarios of the families that have an entry of their own."""
-    return [NativeScenario(**row) for entry in ENTRIES.values() for row in entry.scenario_rows()]
+    """Return the scenarios that families declare beside the covering array."""
+    return [NativeScenario(**row) for entry in FAMILIES.values() for row in entry.scenario_rows()]
 
 
 def refusal_scenarios() -> list[RefusalScenario]:
@@ -238,16 +238,16 @@ def scenario_of_config(config: Mapping[str, Any], name: str) -> NativeScenario:
     return kind(**config)
 
 
-def _models_with(trait: Callable[[FamilyTraits], bool]) -> list[str]:
-    return [name for name, model in SHARED_MODELS.items() if trait(FAMILIES[model.family])]
+def _models_with(trait: Callable[[FamilyEntry], bool]) -> list[str]:
+    return [name for name in SHARED_MODELS if trait(FAMILY_OF[name])]
 
 
 def _constraints() -> list[Row]:
     """Return the combinations of axis values that exist."""
-    without_heads = _models_with(lambda traits: "page_head" not in traits.layouts)
-    in_pages_of_64 = _models_with(lambda traits: traits.page_sizes == (64,))
-    sharded = _models_with(lambda traits: traits.is_sharded)
-    without_draft = _models_with(lambda traits: traits.draft is None)
+    without_heads = _models_with(lambda entry: "page_head" not in entry.layouts)
+    in_pages_of_64 = _models_with(lambda entry: entry.page_sizes == (64,))
+    sharded = _models_with(lambda entry: entry.is_sharded)
+    without_draft = _models_with(lambda entry: entry.make_draft_pool is None)
     return [
         *builder_constraints(BUILDERS),
         implies("layout", ["page_first_direct"], "io_backend", ["direct"]),
@@ -274,9 +274,9 @@ def _presets() -> list[Row]:
 
     A builder may have a branch for each family; each must meet values that no default has.
     """
-    rows: dict[tuple[str, PoolFamily], Row] = {}
+    rows: dict[tuple[str, FamilyEntry], Row] = {}
     for builder, models in BUILDERS.items():
         for model in models:
             row = {"builder": builder, "model": model, "groups": "tp8cp2pp3"}
-            rows.setdefault((builder, MODELS[model].family), row)
+            rows.setdefault((builder, FAMILY_OF[model]), row)
     return list(rows.values())

@@ -23,7 +23,8 @@ from traces.targets.native.builders import build_stack, builder_inputs
 from traces.targets.native.draft import mirror_draft
 from traces.targets.native.errors import NativeScenarioError
 from traces.targets.native.forward_pass import ForwardPass
-from traces.targets.native.pools import geometry_of, make_device_pools
+from traces.targets.native.models import FAMILY_OF
+from traces.targets.native.pools import geometry_of
 from traces.targets.native.round_trip import (
     BytesByPool,
     ServedNode,
@@ -87,7 +88,8 @@ class NativeScript:
 
     def _build(self) -> None:
         """Build device pools, call the builder, mirror a draft pool, poison everything."""
-        self._device_pools = make_device_pools(self._geometry, device=self._device)
+        family = FAMILY_OF[self._scenario.model]
+        self._device_pools = family.make_pools(self._geometry, self._device)
         self._mirrored = self._device_pools.mirrored
         plan = builder_inputs(self._scenario, self._geometry, self._device_pools)
         self._cache = build_stack(plan)

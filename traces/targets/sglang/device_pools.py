@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from traces.targets.common.models import PoolFamily
 from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.sglang.discovery import find_class
 from traces.targets.sglang.geometry import SglangGeometry, draft_geometry
@@ -14,23 +13,6 @@ from traces.targets.sglang.signature_caller import SignatureCaller
 
 WINDOW = 128
 _QSA_RATIO = 4
-# Pools that hold rows, by the name of their host pool: attributes of the outer pool, or itself.
-_INNER_POOLS: dict[PoolFamily, dict[str, str | None]] = {
-    PoolFamily.DSA: {"KV": None, "INDEXER": None},
-    PoolFamily.SWA: {"KV": "full_kv_pool", "SWA": "swa_kv_pool"},
-    PoolFamily.LINEAR_SWA: {"KV": "full_kv_pool", "SWA": "swa_kv_pool"},
-    PoolFamily.LINEAR: {"KV": "full_kv_pool"},
-    PoolFamily.LINEAR_DSA: {"KV": "full_kv_pool", "INDEXER": "full_kv_pool"},
-    PoolFamily.QSA: {"KV": "full_kv_pool", "INDEXER": None},
-    PoolFamily.MINIMAX: {"KV": "main_pool", "INDEXER": "index_k_pool"},
-    PoolFamily.DSV4: {
-        "SWA": "swa_kv_pool",
-        "DEEPSEEK_V4_C4": "c4_kv_pool",
-        "DEEPSEEK_V4_C4_INDEXER": "c4_indexer_kv_pool",
-        "DEEPSEEK_V4_C128": "c128_kv_pool",
-    },
-}
-_WINDOWED = (PoolFamily.SWA, PoolFamily.LINEAR_SWA, PoolFamily.DSV4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,19 +41,21 @@ class DevicePoolBuilder:
         Raises:
             UnsupportedByRelease: the release has no such pools.
         """
-        family = geometry.model.family
+        family = geometry.family
         requests = build_request_table(self.caller, geometry, device=self.device)
         pool = self._outer_pool(geometry, requests)
         allocator = full_allocator = self._allocator(geometry, pool)
-        if family in _WINDOWED:
+        if family.is_windowed:
             full_allocator = allocator.full_attn_allocator
-        inner = _INNER_POOLS.get(family, {"KV": None})
-        pools = {key: getattr(pool, name, None) if name else pool for key, name in inner.items()}
+        pools = {
+            key: getattr(pool, name, None) if name else pool
+            for key, name in family.inner_pools.items()
+        }
         if geometry.model.state_layers:
             # Before INDEXER, whose pool may reach the states: poison of the last pool stays.
             index = pools.pop("INDEXER", None)
             pools |= {"MAMBA": requests.mamba_pool, "INDEXER": index}
-        is_part = {"FULL": True, "SWA": family in _WINDOWED, "MAMBA": "MAMBA" in pools}
+        is_part = {"FULL": True, "SWA": family.is_windowed, "MAMBA": "MAMBA" in pools}
         return SglangDevicePools(
             geometry=geometry,
             kvcache=pool,
@@ -101,31 +85,25 @@ class DevicePoolBuilder:
 
     def _outer_pool(self, geometry: SglangGeometry, requests: Any) -> Any:  # noqa: ANN401
         """Build the pool that attention reads from, with the pools inside of it."""
-        match geometry.model.family:
-            case PoolFamily.SWA | PoolFamily.LINEAR_SWA:
+        match geometry.family.constructor:
+            case "sliding":
                 return self._sliding_pool(geometry)
-            case PoolFamily.LINEAR | PoolFamily.LINEAR_DSA | PoolFamily.QSA:
+            case "linear":
                 return self._linear_pool(geometry, requests)
-            case PoolFamily.MINIMAX:
+            case "minimax":
                 return self._minimax_pool(geometry)
-            case PoolFamily.DSV4:
+            case "deepseek_v4":
                 return self._deepseek_v4_pool(geometry)
-            case _:
+            case "plain":
                 return self._plain_pool(geometry)
 
     def _plain_pool(self, geometry: SglangGeometry) -> Any:  # noqa: ANN401
-        names = {
-            PoolFamily.MXFP8: "MHATokenToKVPoolMXFP8",
-            PoolFamily.DSA: "DSATokenToKVPool",
-            PoolFamily.MLA: "MLATokenToKVPool",
-            PoolFamily.PACKED_MLA: "MLATokenToKVPool",
-        }
-        cls = find_class(names.get(geometry.model.family, "MHATokenToKVPool"))
+        cls = find_class(geometry.family.pool_class)
         width = geometry.packed_width
         needs: tuple[str, ...] = ("head_num", "head_dim")
         if not geometry.model.attention.kv_heads:
             needs = ("kv_lora_rank", "qk_rope_head_dim")
-        if geometry.model.family is PoolFamily.PACKED_MLA:
+        if geometry.family.packs_fp8 and not geometry.model.index_head_dim:
             needs += ("override_kv_cache_dim",)
         given = {
             **self._rows(geometry),
@@ -164,7 +142,7 @@ class DevicePoolBuilder:
     def _allocator(self, geometry: SglangGeometry, kvcache: Any) -> Any:  # noqa: ANN401
         """Build the allocator of a pool; its slots are those of all decode ranks."""
         paged = "" if geometry.page_size == 1 else "Paged"
-        is_windowed = geometry.model.family in _WINDOWED
+        is_windowed = geometry.family.is_windowed
         name = "SWATokenToKVPoolAllocator" if is_windowed else f"{paged}TokenToKVPoolAllocator"
         given = {
             "size": geometry.size * geometry.dcp_size,
@@ -185,14 +163,12 @@ class DevicePoolBuilder:
             "swa_attention_layer_ids": geometry.global_ids(model.swa_layers),
             "full_attention_layer_ids": geometry.global_ids(model.full_layers),
         }
-        return self.caller.call(find_class("SWAKVPool"), given, needs=("size_swa",))
+        return self.caller.call(find_class(geometry.family.pool_class), given, needs=("size_swa",))
 
     def _linear_pool(self, geometry: SglangGeometry, requests: Any) -> Any:  # noqa: ANN401
         model = geometry.model
-        cls = find_class(
-            "QSATokenToKVPool" if model.family is PoolFamily.QSA else "HybridLinearKVPool"
-        )
-        is_sparse = model.family is PoolFamily.LINEAR_DSA
+        cls = find_class(geometry.family.pool_class)
+        is_sparse = geometry.family.packs_fp8
         given = {
             **self._rows(geometry),
             "full_attention_layer_ids": geometry.global_ids(model.full_layers),
@@ -223,7 +199,7 @@ class DevicePoolBuilder:
             # Exclusive, unlike every other pool's.
             "end_layer": geometry.end_layer + 1,
         }
-        return self.caller.call(find_class("MiniMaxSparseKVPool"), given)
+        return self.caller.call(find_class(geometry.family.pool_class), given)
 
     def _deepseek_v4_pool(self, geometry: SglangGeometry) -> Any:  # noqa: ANN401
         page, size, swa = geometry.page_size, geometry.size, geometry.swa_size
@@ -252,7 +228,7 @@ class DevicePoolBuilder:
             # Exclusive, unlike every other pool's.
             "end_layer": geometry.end_layer + 1,
         }
-        return self.caller.call(find_class("DeepSeekV4TokenToKVPool"), given)
+        return self.caller.call(find_class(geometry.family.pool_class), given)
 
 
 def tensor_bytes(pools: SglangDevicePools) -> int:

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from traces.targets.common.models import PoolFamily
 from traces.targets.sglang.callbacks import EvictionLog
 from traces.targets.sglang.device_pools import WINDOW, SglangDevicePools
 from traces.targets.sglang.discovery import find_builder, find_class, find_part, installed_release
@@ -27,13 +26,6 @@ from traces.targets.sglang.scenarios import SglangScenario
 from traces.targets.sglang.signature_caller import SignatureCaller, accepted_parameters
 from traces.targets.sglang.storage import BACKEND, LOADER
 
-# Families that the trees of a release refuse until it has a builder for them.
-_STACK_OF = {
-    PoolFamily.SWA: "build_hybrid_swa_stack",
-    PoolFamily.LINEAR_SWA: "build_hybrid_mamba_swa_stack",
-    PoolFamily.MINIMAX: "build_minimax_sparse_hicache_stack",
-    PoolFamily.DSV4: "build_deepseek_v4_hicache_stack",
-}
 _ATTACH = "attach_hybrid_pool_to_unified_cache"
 _EVICT_FN = "_evict_fn"
 _BACKEND = "hicache_storage_backend"
@@ -75,8 +67,8 @@ class EntryCall:
         Raises:
             UnsupportedByRelease: the release has no such entry point, or not for these pools.
         """
-        needed = _STACK_OF.get(self.device_pools.geometry.model.family)
-        if needed is not None:
+        needed = self.device_pools.geometry.family.stack_builder
+        if needed:
             find_builder(needed)
         match self.scenario.builder:
             case "attach_hybrid_pool_to_unified_cache":
@@ -172,6 +164,8 @@ class EntryCall:
         taken = accepted_parameters(builder)
         model = geometry.model
         indexer = find_class("PoolName").INDEXER
+        # Index keys beside states that lie in no pool of attention rows.
+        compresses_index = "MAMBA" in pools.pools and pools.pools.get("INDEXER") is pools.kvcache
         given = {
             **self._shared(),
             "kvcache": pools.kvcache,
@@ -181,7 +175,7 @@ class EntryCall:
             "swa_kv_pool": pools.pools.get("SWA"),
             "mamba_pool": pools.pools.get("MAMBA"),
             "mamba_allocator": getattr(pools.req_to_token_pool, "mamba_allocator", None),
-            "qsa_pool": pools.kvcache if model.family is PoolFamily.QSA else None,
+            "qsa_pool": pools.kvcache if compresses_index else None,
             "start_layer": geometry.start_layer,
             "full_layer_mapping": _indices(model.full_layers),
             "swa_layer_mapping": _indices(model.swa_layers),
@@ -200,7 +194,7 @@ class EntryCall:
         }
         if "decls" in taken:
             given["decls"] = pools.kvcache.host_pool_decls()
-        if model.family is PoolFamily.QSA and "qsa_pool" not in taken:
+        if compresses_index and "qsa_pool" not in taken:
             raise UnsupportedByRelease(f"{self.scenario.builder} takes no qsa_pool")
         return given
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from traces.targets.common.geometry import RankGeometry
-from traces.targets.common.models import PoolFamily
+from traces.targets.sglang.families import FAMILY_OF, SglangFamily
 from traces.targets.sglang.models import MODELS
 from traces.targets.sglang.scenarios import GROUPS, SglangScenario
 
@@ -20,6 +20,7 @@ _QUANT_BLOCK = 128
 class SglangGeometry(RankGeometry):
     """Sizes of one scenario's pools on one rank, with decode context parallelism."""
 
+    family: SglangFamily
     dcp_size: int  # ranks that share a page while decoding
 
     @property
@@ -32,8 +33,7 @@ class SglangGeometry(RankGeometry):
     def packed_width(self) -> int | None:
         """Row bytes of the packed fp8 format; None for rows as wide as the model's."""
         attention = self.model.attention
-        sparse = (PoolFamily.DSA, PoolFamily.PACKED_MLA, PoolFamily.LINEAR_DSA)
-        if self.model.family not in sparse or attention.dtype != "float8_e4m3fn":
+        if not self.family.packs_fp8 or attention.dtype != "float8_e4m3fn":
             return None
         scales = attention.kv_lora_rank // _QUANT_BLOCK * 4
         return attention.kv_lora_rank + scales + attention.qk_rope_head_dim * 2
@@ -53,6 +53,7 @@ def geometry_of(scenario: SglangScenario) -> SglangGeometry:
     offset = 0 if model.swa_layers else shape.pp_rank * model.layer_span
     return SglangGeometry(
         model=model,
+        family=FAMILY_OF[scenario.model],
         page_size=page_size,
         size=SLOTS_WITHOUT_PAGES if page_size == 1 else pages * page_size,
         start_layer=offset,
@@ -68,7 +69,7 @@ def draft_geometry(geometry: SglangGeometry) -> SglangGeometry:
     which is Inkling's default for every depth.
     """
     model = geometry.model
-    if model.family is PoolFamily.LINEAR_SWA:
+    if model.swa_layers and model.state_layers:
         model = replace(model, full_layers=(0,), swa_layers=(), state_layers=(0,))
     elif model.swa_layers:
         model = replace(model, full_layers=(), swa_layers=(0,), state_layers=())

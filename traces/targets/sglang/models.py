@@ -8,7 +8,6 @@ from traces.targets.common.models import (
     SHARED_MODELS,
     AttentionShape,
     ModelShape,
-    PoolFamily,
     mha_rows,
     mla_rows,
 )
@@ -16,7 +15,6 @@ from traces.targets.common.models import (
 
 def _compressed(*ratios: int) -> ModelShape:
     return ModelShape(
-        family=PoolFamily.DSV4,
         attention=AttentionShape(head_dim=448, qk_rope_head_dim=64, dtype="float8_e4m3fn"),
         full_layers=tuple(range(len(ratios))),
         index_head_dim=128,
@@ -29,7 +27,6 @@ MODELS: dict[str, ModelShape] = {
     # GLM-5.3-Flash: three of four layers keep KDA state (64 heads of 128), the fourth is sparse
     # over a latent without rope; 528-byte rows.
     "glm53_flash": ModelShape(
-        family=PoolFamily.LINEAR_DSA,
         attention=mla_rows("float8_e4m3fn", rope_dim=0),
         full_layers=(3,),
         state_layers=(0, 1, 2),
@@ -39,7 +36,6 @@ MODELS: dict[str, ModelShape] = {
     ),
     # Inkling: every layer has convolution state; sliding and full layers alternate.
     "inkling": ModelShape(
-        family=PoolFamily.LINEAR_SWA,
         attention=mha_rows(4, 128, 128),
         full_layers=(1, 3),
         swa_layers=(0, 2),
@@ -49,7 +45,6 @@ MODELS: dict[str, ModelShape] = {
     ),
     # MiniMax-M3: the first layer is dense, the others select by index keys of their own.
     "minimax_m3": ModelShape(
-        family=PoolFamily.MINIMAX,
         attention=mha_rows(4, 128, 128),
         full_layers=(0, 1, 2),
         index_head_dim=128,
@@ -57,14 +52,12 @@ MODELS: dict[str, ModelShape] = {
     ),
     # A stage of the same model that holds dense layers only: no index keys at all.
     "minimax_m3_dense": ModelShape(
-        family=PoolFamily.MINIMAX,
         attention=mha_rows(4, 128, 128),
         full_layers=(0, 1, 2),
         index_head_dim=128,
     ),
     # Qwen sparse attention beside Gated DeltaNet state; one index key for four tokens.
     "qwen4_qsa": ModelShape(
-        family=PoolFamily.QSA,
         attention=mha_rows(2, 256, 256),
         full_layers=(3,),
         state_layers=(0, 1, 2),
@@ -78,7 +71,6 @@ MODELS: dict[str, ModelShape] = {
     "dsv4_flash_odd": _compressed(4, 128, 4, 128),
     # MXFP8 KV: one scale byte for 32 elements, kept in buffers of their own.
     "llama3_mxfp8": ModelShape(
-        family=PoolFamily.MXFP8,
         attention=mha_rows(8, 128, 128, "float8_e4m3fn"),
         full_layers=(0, 1),
     ),

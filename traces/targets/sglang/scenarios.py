@@ -17,7 +17,6 @@ from traces.targets.common.covering import (
     implies,
     scenarios_by_name,
 )
-from traces.targets.common.models import PoolFamily
 from traces.targets.common.scenario import (
     IO_BACKENDS,
     LAYOUTS,
@@ -27,6 +26,7 @@ from traces.targets.common.scenario import (
     Scenario,
 )
 from traces.targets.sglang.extra_scenarios import extra_rows
+from traces.targets.sglang.families import FAMILY_OF, SglangFamily
 from traces.targets.sglang.models import MODELS
 
 NO_DRAFT, SIDECAR_DRAFT, PACKED_DRAFT = "none", "sidecar", "packed"
@@ -119,22 +119,8 @@ _WITH_CACHE = [
     name for name in BUILDERS if not name.startswith("build_") and name not in _UNDRAFTED_BUILDERS
 ]
 
-_DRAFTED = (PoolFamily.MHA, PoolFamily.MLA, PoolFamily.DSA, PoolFamily.SWA, PoolFamily.LINEAR)
 # Models whose states are laid out by layer as well, which later releases refuse.
 _LAYER_FIRST_STATES = ("nemotron_h", "falcon_h1")
-# Stages of a sparse model are refused; scales need no more than one shape.
-_GROUPS_OF: dict[PoolFamily, list[str]] = {
-    PoolFamily.MINIMAX: ["tp1", "tp8cp2"],
-    PoolFamily.MXFP8: ["tp8cp2pp3"],
-}
-# Index keys come in pages of 64; scales are interleaved in pages of 128.
-_PAGE_SIZES: dict[PoolFamily, list[int]] = {
-    PoolFamily.DSA: [64],
-    PoolFamily.LINEAR_DSA: [64],
-    PoolFamily.QSA: [16, 64],
-    PoolFamily.MXFP8: [128],
-    PoolFamily.DSV4: [256],
-}
 # Key of rows that took a hard row; no axis.
 _IS_HARD = "is_hard"
 
@@ -188,29 +174,24 @@ def _model_constraints() -> list[Row]:
 def _allowed(name: str) -> dict[str, list[Any]]:
     """Return the values of the axes that a model supports."""
     model = MODELS[name]
-    family, attention = model.family, model.attention
-    layouts: list[str] = AXES["layout"]
-    if family is not PoolFamily.MHA:
-        layouts = _except("layout", "page_head")
-    if attention.head_dim != attention.v_head_dim or (
+    family, attention = FAMILY_OF[name], model.attention
+    layouts = list(family.layouts)
+    if 0 < attention.v_head_dim != attention.head_dim or (
         model.state_layers and name not in _LAYER_FIRST_STATES
     ):
         # Later releases support rows of two widths, and states, in these layouts only.
         layouts = ["page_first", "page_first_direct"]
-    layouts = ["page_first"] if family is PoolFamily.MXFP8 else layouts
-    # Only the host pool of latent rows divides its slots over decode ranks.
-    groups = AXES["groups"] if family is PoolFamily.MLA else _except("groups", "tp8dcp2")
+    groups = list(GROUPS) if family.spreads_pages else _except("groups", "tp8dcp2")
     if model.state_layers:
         # State shapes are those of one of eight ranks.
         groups = _except("groups", "tp8dcp2", "tp1")
     return {
-        "layout": AXES["layout"][:3] if family is PoolFamily.DSV4 else layouts,
-        "io_backend": ["kernel"] if family is PoolFamily.MXFP8 else AXES["io_backend"],
-        "page_size": _PAGE_SIZES.get(family, [16, 64, 1]),
-        # The builder itself refuses the other one, with a message.
-        "sizing": ["ratio"] if family in (PoolFamily.DSV4, PoolFamily.MXFP8) else AXES["sizing"],
-        "groups": _GROUPS_OF.get(family, groups),
-        "draft": AXES["draft"] if family in _DRAFTED else [NO_DRAFT],
+        "layout": layouts,
+        "io_backend": list(family.io_backends),
+        "page_size": list(family.page_sizes),
+        "sizing": list(family.sizings),
+        "groups": groups if family.groups is None else list(family.groups),
+        "draft": AXES["draft"] if family.has_draft else [NO_DRAFT],
     }
 
 
@@ -220,10 +201,10 @@ def _presets() -> list[Row]:
     One of the two moves rows by kernel and the other one directly; both have groups. The other
     axes rotate from row to row, so that the rows cover pairs as well.
     """
-    pairs: dict[tuple[str, PoolFamily], list[str]] = {}
+    pairs: dict[tuple[str, SglangFamily], list[str]] = {}
     for builder, models in BUILDERS.items():
         for model in models:
-            pairs.setdefault((builder, MODELS[model].family), []).append(model)
+            pairs.setdefault((builder, FAMILY_OF[model]), []).append(model)
     rows = []
     for number, ((builder, _), known) in enumerate(pairs.items()):
         for turn, io_backend in enumerate(AXES["io_backend"]):

@@ -5,7 +5,7 @@ import torch
 
 from traces.audit import audit
 from traces.schema.model import RoundTrip
-from traces.targets.native import pools
+from traces.targets.native import device_side
 from traces.targets.native.run import run_scenario, run_scenario_on_every_buffer
 from traces.targets.native.scenarios import registry
 
@@ -25,7 +25,7 @@ def trips(recording):
 @pytest.fixture
 def unlisted(monkeypatch):
     """A device pool gets scales, a row for every slot, in a private attribute."""
-    make = pools.make_token_pool
+    make = device_side.make_token_pool
 
     def with_scales(*arguments, **keywords):
         pool = make(*arguments, **keywords)
@@ -33,7 +33,7 @@ def unlisted(monkeypatch):
         pool._scales = [torch.zeros(rows, 4) for _ in pool.k_buffer]
         return pool
 
-    monkeypatch.setattr(pools, "make_token_pool", with_scales)
+    monkeypatch.setattr(device_side, "make_token_pool", with_scales)
 
 
 def test_each_kind_of_row_has_a_round_trip_of_its_own(scenario):

@@ -4,8 +4,7 @@ from itertools import combinations, product
 
 import pytest
 
-from traces.targets.common.models import PoolFamily
-from traces.targets.native.models import ENTRIES, MODELS
+from traces.targets.native.models import FAMILIES, FAMILY_OF, MODELS
 from traces.targets.native.refusal_script import MISTAKES
 from traces.targets.native.scenarios import (
     AXES,
@@ -19,6 +18,9 @@ from traces.targets.native.scenarios import (
     scenario_of_config,
 )
 
+NAMES = {family: name for name, family in FAMILIES.items()}
+OWN_ROWS = [family for family in FAMILIES.values() if family.rows]
+
 
 def scenarios():
     return list(covering_scenarios().values())
@@ -26,17 +28,17 @@ def scenarios():
 
 def is_possible(config):
     """The constraints once more, in plain words and for whole rows only."""
-    family = MODELS[config["model"]].family
+    family = NAMES[FAMILY_OF[config["model"]]]
     direct_page_first = config["io_backend"] == "direct" and config["layout"] == "page_first"
     return all(
         (
             config["model"] in BUILDERS[config["builder"]],
             config["layout"] != "page_first_direct" or config["io_backend"] == "direct",
             config["layout"] != "page_head" or config["io_backend"] == "kernel",
-            config["layout"] != "page_head" or family is PoolFamily.MHA,
-            family is not PoolFamily.NSA or config["page_size"] == 64,
-            family is not PoolFamily.LINEAR or config["groups"] != "tp1",
-            not config["draft"] or family in (PoolFamily.MHA, PoolFamily.MLA, PoolFamily.NSA),
+            config["layout"] != "page_head" or family == "mha",
+            family != "nsa" or config["page_size"] == 64,
+            family != "linear" or config["groups"] != "tp1",
+            not config["draft"] or family in ("mha", "mla", "nsa"),
             not direct_page_first or config["builder"].endswith(".init_hicache"),
         )
     )
@@ -75,23 +77,23 @@ def test_scenario_is_rebuilt_from_its_axes(name):
 
 
 def test_scenarios_of_an_entry_are_ones_that_its_pools_can_have():
-    for entry in ENTRIES.values():
-        own = [s for s in family_scenarios() if s.model == entry.model_name]
-        assert 3 <= len(own) == len(entry.rows) <= 6
+    for entry in OWN_ROWS:
+        own = [s for s in family_scenarios() if s.model in entry.models]
+        assert 3 <= len(own) == len(entry.rows) * len(entry.models) <= 6
         for scenario in own:
             direct_page_first = (scenario.io_backend, scenario.layout) == ("direct", "page_first")
-            assert scenario.layout in entry.traits.layouts
-            assert scenario.page_size in entry.traits.page_sizes
-            assert not scenario.draft or entry.traits.draft is not None
+            assert scenario.layout in entry.layouts
+            assert scenario.page_size in entry.page_sizes
+            assert not scenario.draft or entry.make_draft_pool is not None
             assert scenario.layout != "page_first_direct" or scenario.io_backend == "direct"
             assert not direct_page_first or scenario.builder.endswith(".init_hicache")
 
 
 @pytest.mark.parametrize("axis", ["layout", "io_backend", "write_policy", "sizing", "draft"])
 def test_scenarios_of_an_entry_have_every_value_of_an_axis_that_its_pools_can_have(axis):
-    for entry in ENTRIES.values():
-        possible = entry.traits.layouts if axis == "layout" else AXES[axis]
-        own = [s for s in family_scenarios() if s.model == entry.model_name]
+    for entry in OWN_ROWS:
+        possible = entry.layouts if axis == "layout" else AXES[axis]
+        own = [s for s in family_scenarios() if s.model in entry.models]
         assert {getattr(s, axis) for s in own} == set(possible)
 
 
@@ -113,10 +115,10 @@ def test_every_builder_and_model_of_the_contract_is_played():
 
 def test_every_builder_plays_every_family_with_groups_and_stages_that_no_default_has():
     every = [*scenarios(), *family_scenarios()]
-    played = {(s.builder, MODELS[s.model].family): set() for s in every}
+    played = {(s.builder, NAMES[FAMILY_OF[s.model]]): set() for s in every}
     for scenario in every:
         shape = GROUPS[scenario.groups]
-        said = played[scenario.builder, MODELS[scenario.model].family]
+        said = played[scenario.builder, NAMES[FAMILY_OF[scenario.model]]]
         said |= {"cp"} if shape.attn_cp_size else set()
         said |= {"tp"} if shape.attn_tp_size else set()
         said |= {"pp"} if shape.pp_size > 1 else set()

@@ -2,19 +2,20 @@
 
 from itertools import combinations, product
 
-from traces.targets.common.models import PoolFamily
+from traces.targets.sglang.families import FAMILIES, FAMILY_OF
 from traces.targets.sglang.models import MODELS
 from traces.targets.sglang.scenarios import AXES, BUILDERS, GROUPS, registry
 
 UNIFIED = "attach_hybrid_pool_to_unified_cache"
 PAGE_SIZES = {
-    PoolFamily.DSA: (64,),
-    PoolFamily.LINEAR_DSA: (64,),
-    PoolFamily.QSA: (16, 64),
-    PoolFamily.MXFP8: (128,),
-    PoolFamily.DSV4: (256,),
+    "dsa": (64,),
+    "linear_dsa": (64,),
+    "qsa": (16, 64),
+    "mxfp8": (128,),
+    "deepseek_v4": (256,),
 }
-DRAFTED = (PoolFamily.MHA, PoolFamily.MLA, PoolFamily.DSA, PoolFamily.SWA, PoolFamily.LINEAR)
+DRAFTED = ("mha", "mla", "dsa", "swa", "linear")
+NAMES = {family: name for name, family in FAMILIES.items()}
 BY_PAGE_ONLY = ("dsv3_mha", "qwen3_next", "kimi_linear", "glm53_flash", "inkling", "qwen4_qsa")
 
 
@@ -25,17 +26,17 @@ def scenarios():
 def has_possible_rows(config):
     """The constraints on layouts and pages once more, in plain words and for whole rows only."""
     model, layout, io_backend = config["model"], config["layout"], config["io_backend"]
-    family = MODELS[model].family
+    family = NAMES[FAMILY_OF[model]]
     return all(
         (
             model in BUILDERS[config["builder"]],
             layout != "page_first_direct" or io_backend == "direct",
             layout in ("layer_first", "page_first_direct") or io_backend == "kernel",
-            layout != "page_head" or family is PoolFamily.MHA,
+            layout != "page_head" or family == "mha",
             model not in BY_PAGE_ONLY or layout in ("page_first", "page_first_direct"),
-            family is not PoolFamily.MXFP8 or layout == "page_first",
+            family != "mxfp8" or layout == "page_first",
             config["page_size"] in PAGE_SIZES.get(family, (16, 64, 1)),
-            family not in (PoolFamily.DSV4, PoolFamily.MXFP8) or config["sizing"] == "ratio",
+            family not in ("deepseek_v4", "mxfp8") or config["sizing"] == "ratio",
         )
     )
 
@@ -43,7 +44,7 @@ def has_possible_rows(config):
 def has_possible_ranks(config):
     """The constraints on groups, drafts and storage, likewise."""
     model, builder, groups = config["model"], config["builder"], config["groups"]
-    family = MODELS[model].family
+    family = NAMES[FAMILY_OF[model]]
     has_storage = builder.startswith("build_") or builder == UNIFIED
     has_storage = has_storage or builder == "DecodeKVCacheOffloadManager"
     return all(
@@ -51,8 +52,8 @@ def has_possible_ranks(config):
             groups != "tp8dcp2" or (builder == UNIFIED and model == "dsv3"),
             groups != "tp8dcp2" or config["page_size"] == 64,
             not MODELS[model].state_layers or groups != "tp1",
-            family is not PoolFamily.MINIMAX or groups in ("tp1", "tp8cp2"),
-            family is not PoolFamily.MXFP8 or groups == "tp8cp2pp3",
+            family != "minimax" or groups in ("tp1", "tp8cp2"),
+            family != "mxfp8" or groups == "tp8cp2pp3",
             config["storage_backend"] is None or has_storage,
             config["draft"] == "none" or family in DRAFTED,
             config["draft"] == "none" or builder != "DecodeKVCacheOffloadManager",
@@ -136,14 +137,14 @@ def test_every_entry_is_played():
 
 
 def test_every_entry_plays_every_family_with_groups_on_both_backends():
-    played = {(s.builder, MODELS[s.model].family): set() for s in scenarios()}
+    played = {(s.builder, NAMES[FAMILY_OF[s.model]]): set() for s in scenarios()}
     for scenario in scenarios():
         shape = GROUPS[scenario.groups]
         if shape.attn_cp_size > 1 and shape.tp_size > 1:
-            played[scenario.builder, MODELS[scenario.model].family].add(scenario.io_backend)
+            played[scenario.builder, NAMES[FAMILY_OF[scenario.model]]].add(scenario.io_backend)
     assert {pair: io for pair, io in played.items() if io != {"kernel", "direct"}} == {
         # Interleaved scales are moved by kernels only.
-        (UNIFIED, PoolFamily.MXFP8): {"kernel"},
+        (UNIFIED, "mxfp8"): {"kernel"},
     }
 
 

@@ -13,14 +13,11 @@ from assembler.names import ComponentType
 from traces.explore.config import TrafficConfig
 from traces.simulator import Schedule, SchedulePolicy, SimDevice
 from traces.targets.native.builders import BuilderInputs, Cache, build_stack, builder_inputs
+from traces.targets.native.device_side import NativeDevicePools, NativeGeometry
 from traces.targets.native.draft import mirror_draft
 from traces.targets.native.explore.faults import FaultInjector
-from traces.targets.native.pools import (
-    NativeDevicePools,
-    NativeGeometry,
-    geometry_of,
-    make_device_pools,
-)
+from traces.targets.native.models import FAMILY_OF
+from traces.targets.native.pools import geometry_of
 from traces.targets.native.rows import ComponentRows, host_pools_by_name, row_buffers
 from traces.targets.native.scenarios import NativeScenario
 
@@ -87,7 +84,7 @@ def build_small_stack(
     faults.guard_memory(device)
     tokens = SLOTS_WITHOUT_PAGING if scenario.page_size == 1 else scenario.page_size
     geometry = replace(geometry_of(scenario), size=PAGES * tokens)
-    side = make_device_pools(geometry, device=device)
+    side = FAMILY_OF[scenario.model].make_pools(geometry, device)
     for component, owner in side.slot_owners.items():
         is_full = component is ComponentType.FULL
         faults.guard_allocator(owner, site="device" if is_full else "device sidecar")

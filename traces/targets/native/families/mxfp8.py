@@ -2,15 +2,20 @@
 
 from typing import TYPE_CHECKING
 
-from traces.targets.common.geometry import RankGeometry
-from traces.targets.common.models import ModelShape, PoolFamily, mha_rows
-from traces.targets.native.family import FamilyEntry, FamilyTraits, TokenPoolArguments
+from traces.targets.common.models import ModelShape, mha_rows
+from traces.targets.native.family import FamilyEntry
 
 if TYPE_CHECKING:
+    from assembler.device.base import Device
     from assembler.device_pools.base import TokenKVPool
+    from traces.targets.native.device_side import (
+        NativeDevicePools,
+        NativeGeometry,
+        TokenPoolArguments,
+    )
 
 
-def make_pool(geometry: RankGeometry, shared: TokenPoolArguments) -> "TokenKVPool":
+def make_pool(geometry: "NativeGeometry", shared: "TokenPoolArguments") -> "TokenKVPool":
     """Return the device pool; 8 heads of 128 over the ranks, 4 scales a head."""
     # Imported late: listing scenarios needs no torch.
     from assembler.device_pools.mxfp8 import MHATokenToKVPoolMXFP8
@@ -24,14 +29,23 @@ def make_pool(geometry: RankGeometry, shared: TokenPoolArguments) -> "TokenKVPoo
     )
 
 
+def make_pools(geometry: "NativeGeometry", device: "Device") -> "NativeDevicePools":
+    """Return the device side of a scenario."""
+    # Imported late: listing scenarios needs no torch.
+    from traces.targets.native.device_side import make_token_side
+
+    return make_token_side(geometry, make_pool, device=device)
+
+
 ENTRY = FamilyEntry(
-    model_name="llama3_mxfp8",
-    model=ModelShape(
-        family=PoolFamily.MXFP8,
-        attention=mha_rows(8, 128, 128, "float8_e4m3fn"),
-        full_layers=(0, 1),
-    ),
-    traits=FamilyTraits(draft=PoolFamily.MXFP8),
+    models={
+        "llama3_mxfp8": ModelShape(
+            attention=mha_rows(8, 128, 128, "float8_e4m3fn"),
+            full_layers=(0, 1),
+        ),
+    },
+    make_pools=make_pools,
+    make_draft_pool=make_pool,
     rows=(
         # One head a rank has 4 bytes of scales: only direct copies can move them.
         *(
@@ -51,5 +65,4 @@ ENTRY = FamilyEntry(
             *("write_through", 16, "ratio", "file", "tp8cp2pp3", True),
         ),
     ),
-    make_pool=make_pool,
 )

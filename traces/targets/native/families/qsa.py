@@ -2,17 +2,23 @@
 
 from typing import TYPE_CHECKING
 
-from traces.targets.common.geometry import RankGeometry
-from traces.targets.common.models import ModelShape, PoolFamily, mha_rows
-from traces.targets.native.family import FamilyEntry, FamilyTraits, TokenPoolArguments
+from traces.targets.common.models import ModelShape, mha_rows
+from traces.targets.native.families import mha
+from traces.targets.native.family import FamilyEntry
 
 if TYPE_CHECKING:
+    from assembler.device.base import Device
     from assembler.device_pools.base import TokenKVPool
+    from traces.targets.native.device_side import (
+        NativeDevicePools,
+        NativeGeometry,
+        TokenPoolArguments,
+    )
 
 COMPRESS_RATIO = 4
 
 
-def make_pool(geometry: RankGeometry, shared: TokenPoolArguments) -> "TokenKVPool":
+def make_pool(geometry: "NativeGeometry", shared: "TokenPoolArguments") -> "TokenKVPool":
     """Return the device pool; the index has one head on every rank."""
     # Imported late: listing scenarios needs no torch.
     import torch
@@ -31,15 +37,26 @@ def make_pool(geometry: RankGeometry, shared: TokenPoolArguments) -> "TokenKVPoo
     )
 
 
+def make_pools(geometry: "NativeGeometry", device: "Device") -> "NativeDevicePools":
+    """Return the device side of a scenario."""
+    # Imported late: listing scenarios needs no torch.
+    from traces.targets.native.device_side import make_token_side
+
+    return make_token_side(geometry, make_pool, device=device)
+
+
 ENTRY = FamilyEntry(
-    model_name="qwen4_qsa",
-    model=ModelShape(
-        family=PoolFamily.QSA,
-        attention=mha_rows(2, 256, 256),
-        full_layers=(0, 1),
-        index_head_dim=128,
-    ),
-    traits=FamilyTraits(draft=PoolFamily.MHA, page_sizes=(16, 64)),
+    models={
+        "qwen4_qsa": ModelShape(
+            attention=mha_rows(2, 256, 256),
+            full_layers=(0, 1),
+            index_head_dim=128,
+        ),
+    },
+    make_pools=make_pools,
+    # The draft's layer has no index keys.
+    make_draft_pool=mha.make_pool,
+    page_sizes=(16, 64),
     rows=(
         *(
             ("build_shared_anchor_stack", *axes)
@@ -61,5 +78,4 @@ ENTRY = FamilyEntry(
             *("write_through", 16, "gb", "file", "tp8cp2pp3", False),
         ),
     ),
-    make_pool=make_pool,
 )
