@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,14 @@ from tools.sides.environments.cache import PreparedSide
 from tools.sides.open import OpenSide, PoolFactory
 from tools.sides.parse import Side, parse_side
 from tools.sides.prepare import prepare_side
-from tools.sides.targets import NATIVE, Selection, find_target, load_scenarios, select_scenarios
+from tools.sides.targets import (
+    NATIVE,
+    Selection,
+    find_target,
+    load_declared_findings,
+    load_scenarios,
+    select_scenarios,
+)
 from tools.workers.pool import WorkerPool, core_count
 from tools.workers.results import HASH_SEEDS
 from traces.targets.common.scenario import Scenario
@@ -23,6 +30,7 @@ class Session:
 
     Attributes:
         scenarios: by name, in registry order.
+        declared_findings: reasons of known audit findings that the scenarios declare, by key.
         open_pool: returns the workers of a prepared side.
         open_audit_pool: the same for an audit.
     """
@@ -32,6 +40,7 @@ class Session:
     scenarios: Mapping[str, Scenario]
     open_pool: PoolFactory
     open_audit_pool: PoolFactory
+    declared_findings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def builders(self) -> dict[str, str]:
@@ -96,6 +105,7 @@ def open_session(root: Path, *, target: str, limit_seconds: float) -> Session:
         root=root,
         target=target,
         scenarios=load_scenarios(known),
+        declared_findings=load_declared_findings(known),
         open_pool=partial(open_pool, worker_class=known.worker_class),
         open_audit_pool=partial(open_pool, worker_class=known.audit_worker_class),
     )

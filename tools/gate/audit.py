@@ -17,13 +17,14 @@ from tools.workers.results import unplayable_notes
 from traces.audit import audit
 from traces.audit.assembly_calls import Recordings
 from traces.audit.files import (
+    lineage_models,
     outdated_keys,
     parse_baseline,
     parse_lineage,
     render_lineage,
     unknown_findings,
 )
-from traces.audit.lineage import lineage_of
+from traces.audit.lineage import lineage_of, models_of
 from traces.schema.verdict import Cause, Kind, Verdict
 
 
@@ -34,11 +35,13 @@ class AuditFindings:
     Attributes:
         new: findings that are not known.
         known_count: number of known ones.
+        unrecorded: models of which no lineage is on file.
         faults: one line for each known finding that no longer occurs.
     """
 
     new: tuple[Cause, ...] = ()
     known_count: int = 0
+    unrecorded: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
 
 
@@ -68,19 +71,29 @@ def audit_against_baseline(
     sources, lineage = _read_text(lineage_path(root, target=target), root)
     entries = session.builders.values()
     recorded = parse_lineage(sources, subject=lineage, entries=entries) if sources else {}
+    models = lineage_models(sources, subject=lineage) if sources else None
     known = parse_baseline(reasons, subject=subject) if reasons else {}
-    found = (*audit(recordings, recorded=recorded), *extra)
+    known = {**session.declared_findings, **known}
+    found = (*audit(recordings, recorded=recorded, models=models), *extra)
     causes = tuple(cause for cause in found if cause.kind not in excluded_kinds)
     baseline = {
         key: reason for key, reason in known.items() if key.partition(" ")[0] not in excluded_kinds
     }
+    declared = session.declared_findings
+
+    def holder(key: str) -> str:
+        return "known_findings of a pool family" if key in declared else subject
+
     new = unknown_findings(causes, baseline=baseline)
     rule = "a known finding must still be one"
     return AuditFindings(
         new=new,
         known_count=len(causes) - len(new),
+        unrecorded=()
+        if models is None
+        else tuple(name for name in models_of(recordings) if name not in models),
         faults=tuple(
-            str(ToolError(subject, rule, expected="it to be removed from the file", got=repr(key)))
+            str(ToolError(holder(key), rule, expected="it to be removed", got=repr(key)))
             for key in outdated_keys(causes, baseline=baseline)
         ),
     )
@@ -128,6 +141,9 @@ def audit_side(
     if findings.known_count:
         known = pluralise(findings.known_count, "known finding")
         notes.append(f"not shown: {known} of traces/baseline/{session.target}.toml")
+    if findings.unrecorded:
+        names = ", ".join(findings.unrecorded)
+        notes.append(f"no lineage on file, see --write-lineage: arguments in scenarios of {names}")
     verdict = build_verdict(
         GateResult(
             head=results.recordings,
@@ -154,5 +170,6 @@ def write_lineage(session: Session, results: SideResults) -> Path:
     path = lineage_path(session.root, target=session.target)
     with require_writable_path(path, expected="a file"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(render_lineage(lineage_of(results.recordings)), encoding="utf-8")
+        text = render_lineage(lineage_of(results.recordings), models=models_of(results.recordings))
+        path.write_text(text, encoding="utf-8")
     return path

@@ -57,6 +57,8 @@ class TargetSpec:
         worker_class: ``module:class`` of its workers.
         audit_worker_class: the same for an audit, which looks at more than a golden holds.
         scenarios: module whose ``registry()`` returns its scenarios by name.
+        findings: module whose ``known_findings()`` returns reasons of audit findings that its
+            scenarios declare, by key; empty for none.
         sides: forms of its sides, for messages.
         aliases: module whose ``aliases()`` returns names that the target changed; empty for none.
     """
@@ -65,6 +67,7 @@ class TargetSpec:
     worker_class: str
     audit_worker_class: str
     scenarios: str
+    findings: str
     sides: str
     aliases: str
 
@@ -75,6 +78,7 @@ TARGETS: Mapping[str, TargetSpec] = {
         worker_class="tools.workers.native:NativeWorker",
         audit_worker_class="tools.workers.native:NativeAuditWorker",
         scenarios="traces.targets.native.scenarios",
+        findings="traces.targets.native.models",
         sides="golden, worktree or a git revision",
         aliases="",
     ),
@@ -83,6 +87,7 @@ TARGETS: Mapping[str, TargetSpec] = {
         worker_class="tools.workers.sglang:SglangWorker",
         audit_worker_class="tools.workers.sglang:SglangWorker",
         scenarios="traces.targets.sglang.scenarios",
+        findings="",
         sides="pypi:VERSION, dir:PATH, git:PATH@REV or golden",
         aliases="traces.targets.sglang.aliases",
     ),
@@ -105,6 +110,14 @@ def load_scenarios(target: TargetSpec) -> Mapping[str, Scenario]:
     """Return every scenario of a target by name, in registry order."""
     scenarios: Mapping[str, Scenario] = import_module(target.scenarios).registry()
     return scenarios
+
+
+def load_declared_findings(target: TargetSpec) -> Mapping[str, str]:
+    """Return the reasons of known audit findings that a target's scenarios declare, by key."""
+    if not target.findings:
+        return {}
+    declared: Mapping[str, str] = import_module(target.findings).known_findings()
+    return declared
 
 
 def load_aliases(target: TargetSpec) -> Aliases:

@@ -3,24 +3,28 @@
 Pure functions over recordings; each rule is a module and says what it can and cannot see.
 """
 
+from collections.abc import Collection
+
 from traces.audit.assembly_calls import Recordings, without_refusals
 from traces.audit.balance import unbalanced_pools
 from traces.audit.conservation import byte_mismatches
 from traces.audit.coverage import blind_spots
 from traces.audit.failures import failed_scenarios
 from traces.audit.finding import merge_findings
-from traces.audit.lineage import Lineage, changed_sources
+from traces.audit.lineage import Lineage, changed_sources, scenarios_of
 from traces.audit.readiness import unready_reads
 from traces.audit.restoration import unrestored_rows
 from traces.audit.siblings import sibling_disagreements
 from traces.schema.verdict import Cause
 
 
-def audit(recordings: Recordings, *, recorded: Lineage) -> tuple[Cause, ...]:
+def audit(
+    recordings: Recordings, *, recorded: Lineage, models: Collection[str] | None = None
+) -> tuple[Cause, ...]:
     """Return the findings of every rule, each once, the worst first; refusals are left out.
 
     The recordings need their sites, which name lines and defaults; ``recorded`` is the lineage on
-    file, empty for none.
+    file, empty for none, and ``models`` are those it was recorded from, None for any.
     """
     recordings = without_refusals(recordings)
     return merge_findings(
@@ -31,7 +35,7 @@ def audit(recordings: Recordings, *, recorded: Lineage) -> tuple[Cause, ...]:
             *unbalanced_pools(recordings),
             *failed_scenarios(recordings),
             *sibling_disagreements(recordings),
-            *changed_sources(recordings, recorded=recorded),
+            *changed_sources(scenarios_of(models, recordings), recorded=recorded),
             *blind_spots(recordings),
         )
     )

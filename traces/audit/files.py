@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from traces.audit.finding import finding_key
@@ -14,6 +14,7 @@ BASELINE_SCHEMA = "goldentrace.baseline/1"
 LINEAGE_SCHEMA = "goldentrace.lineage/1"
 
 _EVERYWHERE = "*"
+_MODELS = "models"
 
 
 def parse_baseline(text: str, *, subject: str) -> dict[str, str]:
@@ -44,12 +45,14 @@ def outdated_keys(causes: Iterable[Cause], *, baseline: Mapping[str, str]) -> tu
     return tuple(key for key in baseline if key not in found)
 
 
-def render_lineage(lineage: Lineage) -> str:
+def render_lineage(lineage: Lineage, *, models: Sequence[str] = ()) -> str:
     """Return a lineage as TOML: sorted, one argument a table, one entry a line.
 
-    Where all entries agree they are one line, named ``*``.
+    Where all entries agree they are one line, named ``*``. ``models`` are those of the scenarios.
     """
     lines = [f'schema = "{LINEAGE_SCHEMA}"']
+    if models:
+        lines += [f"{_MODELS} = [", *(f"    {_quoted(model)}," for model in models), "]"]
     for name in sorted(lineage):
         lines += ["", f"[{_quoted(name)}]"]
         entries = lineage[name]
@@ -68,6 +71,7 @@ def parse_lineage(
         TraceFormatError: the text is no lineage.
     """
     table = _table(text, schema=LINEAGE_SCHEMA, subject=subject)
+    table.pop(_MODELS, None)
     everywhere = tuple(entries)
     lineage: dict[str, dict[str, tuple[str, ...]]] = {}
     for name, lines in table.items():
@@ -82,6 +86,20 @@ def parse_lineage(
             for known in everywhere if entry == _EVERYWHERE else (entry,):
                 lineage[name][known] = tuple(sources)
     return lineage
+
+
+def lineage_models(text: str, *, subject: str) -> tuple[str, ...] | None:
+    """Return the models that a lineage was recorded from; None where it does not name them.
+
+    Raises:
+        TraceFormatError: the text is no lineage.
+    """
+    models = _table(text, schema=LINEAGE_SCHEMA, subject=subject).get(_MODELS)
+    if models is None:
+        return None
+    if not isinstance(models, list) or not all(isinstance(one, str) for one in models):
+        raise _format_error(subject, "must list its models", got=repr(models))
+    return tuple(models)
 
 
 def _table(text: str, *, schema: str, subject: str) -> dict[str, Any]:

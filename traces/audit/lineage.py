@@ -3,7 +3,7 @@
 Sentinels are unique, so a value that equals a field's in all scenarios comes from there.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,26 @@ def lineage_of(recordings: Recordings) -> dict[str, dict[str, tuple[str, ...]]]:
     for (name, entry), pairs in sorted(_constructor_arguments(recordings).items()):
         lineage.setdefault(name, {})[entry] = sources_of(pairs, known=known).names
     return lineage
+
+
+def models_of(recordings: Recordings) -> tuple[str, ...]:
+    """Return the models of the scenarios, sorted."""
+    configs = (recording.trace.scenario.config for recording in recordings.values())
+    return tuple(sorted({config["model"] for config in configs if "model" in config}))
+
+
+def scenarios_of(models: Collection[str] | None, recordings: Recordings) -> Recordings:
+    """Return the scenarios of some models; all of them for None.
+
+    A new pool family takes paths on which arguments have other sources than those on record.
+    """
+    if models is None:
+        return recordings
+    return {
+        name: recording
+        for name, recording in recordings.items()
+        if recording.trace.scenario.config.get("model") in models
+    }
 
 
 def changed_sources(recordings: Recordings, *, recorded: Lineage) -> tuple[Cause, ...]:

@@ -63,3 +63,14 @@ class FamilyEntry:
 def shared_models(*names: str) -> dict[str, ModelShape]:
     """Return models that other targets have as well, by name."""
     return {name: SHARED_MODELS[name] for name in names}
+
+
+def blind_spots(callee: str, *parameters: str, reason: str) -> dict[str, str]:
+    """Return the findings that parameters have one value in all scenarios, with their reason."""
+    return {f"parameter_blind_spot {callee}.{parameter}": reason for parameter in parameters}
+
+
+def always_page_locked(host_pool: str) -> dict[str, str]:
+    """Return the finding that a class of host pools is page-locked in all scenarios."""
+    reason = "no builder has an option for it: host pools are always page-locked"
+    return blind_spots(host_pool, "pin_memory", reason=reason)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from traces.targets.native.families import mha, mla
-from traces.targets.native.family import FamilyEntry, shared_models
+from traces.targets.native.family import FamilyEntry, always_page_locked, shared_models
 
 if TYPE_CHECKING:
     from assembler.device.base import Device
@@ -66,4 +66,7 @@ ENTRY = FamilyEntry(
     models=shared_models("qwen3_next", "nemotron_h", "kimi_linear", "falcon_h1"),
     make_pools=make_pools,
     is_sharded=True,
+    known_findings={
+        **always_page_locked("MambaPoolHost"),
+    },
 )

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from traces.targets.common.scenario import LAYOUTS
-from traces.targets.native.family import FamilyEntry, shared_models
+from traces.targets.native.family import FamilyEntry, always_page_locked, shared_models
 
 if TYPE_CHECKING:
     from assembler.device.base import Device
@@ -42,4 +42,7 @@ ENTRY = FamilyEntry(
     make_pools=make_pools,
     make_draft_pool=make_pool,
     layouts=LAYOUTS,
+    known_findings={
+        **always_page_locked("MHATokenToKVPoolHost"),
+    },
 )

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from traces.targets.native.family import FamilyEntry, shared_models
+from traces.targets.native.family import FamilyEntry, always_page_locked, shared_models
 
 if TYPE_CHECKING:
     from assembler.device.base import Device
@@ -37,4 +37,11 @@ def make_pools(geometry: "NativeGeometry", device: "Device") -> "NativeDevicePoo
     return make_token_side(geometry, make_pool, device=device)
 
 
-ENTRY = FamilyEntry(models=shared_models("dsv3"), make_pools=make_pools, make_draft_pool=make_pool)
+ENTRY = FamilyEntry(
+    models=shared_models("dsv3"),
+    make_pools=make_pools,
+    make_draft_pool=make_pool,
+    known_findings={
+        **always_page_locked("MLATokenToKVPoolHost"),
+    },
+)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from traces.targets.common.models import ModelShape, mha_rows
-from traces.targets.native.family import FamilyEntry
+from traces.targets.native.family import FamilyEntry, always_page_locked, blind_spots
 
 if TYPE_CHECKING:
     from assembler.device.base import Device
@@ -65,4 +65,13 @@ ENTRY = FamilyEntry(
             *("write_through", 16, "ratio", "file", "tp8cp2pp3", True),
         ),
     ),
+    known_findings={
+        **always_page_locked("MHATokenToKVPoolMXFP8Host"),
+        **blind_spots(
+            "MHATokenToKVPoolMXFP8",
+            "head_dim",
+            "v_head_dim",
+            reason="one model has such rows; their number varies with the ranks",
+        ),
+    },
 )

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from traces.targets.native.families import packed_mla
-from traces.targets.native.family import FamilyEntry, shared_models
+from traces.targets.native.family import FamilyEntry, always_page_locked, blind_spots, shared_models
 
 if TYPE_CHECKING:
     from assembler.device.base import Device
@@ -45,4 +45,27 @@ ENTRY = FamilyEntry(
     # The draft's layer has no index keys, but rows of the same width.
     make_draft_pool=packed_mla.make_pool,
     page_sizes=(64,),
+    known_findings={
+        **always_page_locked("NSAIndexerPoolHost"),
+        **blind_spots(
+            "NSATokenToKVPool",
+            "index_buf_size",
+            reason="the scenario gives it the pool's size, as servers do",
+        ),
+        **blind_spots(
+            "NSATokenToKVPool",
+            "size",
+            reason="the scenario gives it the index buffer's size, as servers do",
+        ),
+        **blind_spots(
+            "NSATokenToKVPool",
+            "page_size",
+            reason="index keys come in pages of 64, the width of the rotary part",
+        ),
+        **blind_spots(
+            "NSATokenToKVPool",
+            "qk_rope_head_dim",
+            reason="its width is 64, the only page size of index keys",
+        ),
+    },
 )

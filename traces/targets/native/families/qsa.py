@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from traces.targets.common.models import ModelShape, mha_rows
 from traces.targets.native.families import mha
-from traces.targets.native.family import FamilyEntry
+from traces.targets.native.family import FamilyEntry, always_page_locked, blind_spots
 
 if TYPE_CHECKING:
     from assembler.device.base import Device
@@ -78,4 +78,16 @@ ENTRY = FamilyEntry(
             *("write_through", 16, "gb", "file", "tp8cp2pp3", False),
         ),
     ),
+    known_findings={
+        **always_page_locked("QSAIndexerPoolHost"),
+        **blind_spots(
+            "QSATokenToKVPool",
+            "dtype",
+            "head_dim",
+            "v_head_dim",
+            "layer_num",
+            "index_dtype",
+            reason="one model has such rows; another type, width or depth shows in its buffers",
+        ),
+    },
 )

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from traces.targets.native.family import FamilyEntry, shared_models
+from traces.targets.native.family import FamilyEntry, blind_spots, shared_models
 
 if TYPE_CHECKING:
     from assembler.device.base import Device
@@ -46,4 +46,19 @@ def make_pools(geometry: "NativeGeometry", device: "Device") -> "NativeDevicePoo
     return NativeDevicePools(kvcache=pool, allocator=allocator)
 
 
-ENTRY = FamilyEntry(models=shared_models("gpt_oss", "gemma3"), make_pools=make_pools)
+ENTRY = FamilyEntry(
+    models=shared_models("gpt_oss", "gemma3"),
+    make_pools=make_pools,
+    known_findings={
+        **blind_spots(
+            "SWAKVPool",
+            "head_num",
+            "head_dim",
+            "v_head_dim",
+            "swa_head_num",
+            "swa_head_dim",
+            "swa_v_head_dim",
+            reason="gpt-oss and Gemma-3 publish the same heads for both kinds of layer",
+        ),
+    },
+)
