@@ -93,7 +93,11 @@ def audit_against_baseline(
         if models is None
         else tuple(name for name in models_of(recordings) if name not in models),
         faults=tuple(
-            str(ToolError(holder(key), rule, expected="it to be removed", got=repr(key)))
+            str(
+                ToolError(
+                    holder(key), rule, expected="it to be removed from the file", got=repr(key)
+                )
+            )
             for key in outdated_keys(causes, baseline=baseline)
         ),
     )
