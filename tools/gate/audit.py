@@ -15,7 +15,7 @@ from tools.sides.parse import Side
 from tools.sides.results import SideResults, no_scenario_error
 from tools.workers.results import unplayable_notes
 from traces.audit import audit
-from traces.audit.assembly_calls import Recordings
+from traces.audit.assembly_calls import Recordings, without_refusals
 from traces.audit.files import (
     lineage_models,
     outdated_keys,
@@ -171,9 +171,11 @@ def write_lineage(session: Session, results: SideResults) -> Path:
     """
     if results.problems:
         raise ToolError("lineage", "must be of all scenarios", expected="none lost", got="some")
+    # As an audit judges them.
+    recordings = without_refusals(results.recordings)
     path = lineage_path(session.root, target=session.target)
     with require_writable_path(path, expected="a file"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = render_lineage(lineage_of(results.recordings), models=models_of(results.recordings))
+        text = render_lineage(lineage_of(recordings), models=models_of(recordings))
         path.write_text(text, encoding="utf-8")
     return path
