@@ -48,6 +48,8 @@ class FreePageList:
                 return None
             pages, self._free_pages = self._free_pages[:page_num], self._free_pages[page_num:]
             self._taken[pages] = True
+        # The sum is a tensor of its own: `pages` is a view of the list, so a caller that
+        # writes into its slots must not reach it.
         offsets = torch.arange(self.page_size)
         return (pages.unsqueeze(1) * self.page_size + offsets).view(-1)
 
@@ -65,6 +67,7 @@ class FreePageList:
             self._check_owned(slots)
             pages = slots[slots % self.page_size == 0] // self.page_size
             self._taken[pages] = False
+            # A new tensor: slices that `take` handed on keep the old storage.
             self._free_pages = torch.cat([self._free_pages, pages])
         return slots.numel()
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from assembler.device.base import Device
 from assembler.names import PoolName
 
 
@@ -67,3 +68,22 @@ class PoolLayers:
     layer_num: int
     start_layer: int
     end_layer: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSlots:
+    """Slots, layers and memory of a device pool, as every constructor hands them to its base.
+
+    Attributes:
+        size: usable slots.
+        page_size: slots in a page.
+        dtype: type the model computes with.
+        layers: the layers, by global id.
+        device: the accelerator that holds the buffers.
+    """
+
+    size: int
+    page_size: int
+    dtype: torch.dtype
+    layers: PoolLayers
+    device: Device

@@ -314,6 +314,45 @@ def forwarded_keywords(module: Module) -> int:
     )
 
 
+def record_classes(modules: Iterable[Module]) -> set[str]:
+    """Return the names of dataclasses, typed dictionaries and named tuples."""
+    return {
+        node.name
+        for module in modules
+        for node in module.nodes
+        if isinstance(node, ast.ClassDef)
+        and (
+            any("dataclass" in ast.unparse(one) for one in node.decorator_list)
+            or any(ast.unparse(base) in ("TypedDict", "NamedTuple") for base in node.bases)
+        )
+    }
+
+
+def handed_on_parameters(module: Module, records: set[str]) -> int:
+    """Return how many parameters functions hand on to another function as a keyword `x=x`.
+
+    Arguments of errors and of records are left out: nothing receives them under the same name.
+    """
+    handed_on: set[ast.keyword] = set()
+    for _, function in module.functions:
+        arguments = function.args
+        own = {one.arg for one in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
+        for node in ast.walk(function):
+            if isinstance(node, ast.Call) and not is_record_or_error(node.func, records):
+                handed_on |= {
+                    one
+                    for one in node.keywords
+                    if isinstance(one.value, ast.Name) and one.arg == one.value.id in own
+                }
+    return len(handed_on)
+
+
+def is_record_or_error(callee: ast.expr, records: set[str]) -> bool:
+    """Return whether a call makes a record or an error."""
+    name = getattr(callee, "id", getattr(callee, "attr", ""))
+    return name in records or name.endswith("Error")
+
+
 def family_switch(node: ast.AST) -> str | None:
     """Return the kind of family switch that a node is, if it is one."""
     match node:
@@ -405,6 +444,10 @@ def measure(root: Path) -> tuple[Figures, Lists]:
     figures |= {name: len(places) for name, places in lists.items()}
     forwarding = below(modules, "assembler").values()
     figures["keywords forwarded, assembler/"] = sum(map(forwarded_keywords, forwarding))
+    records = record_classes(forwarding)
+    figures["parameters handed on by keyword, assembler/"] = sum(
+        handed_on_parameters(module, records) for module in forwarding
+    )
     texts = [str(text.value) for module in modules.values() for _, text in module.docstrings]
     words = sum(len(text.split()) for text in texts)
     rate = round(words / len(texts), 1)

@@ -54,6 +54,7 @@ class SWATokenToKVPoolAllocator:
         self.swa_attn_allocator = self._side(size=size_swa, kvcache=kvcache.swa_kv_pool)
         # One entry more than the pool has rows: index -1 reads the last one and stays -1.
         self._mapping = device.zeros((size + page_size + 1,), torch.int64)
+        # Filled in place: the pool below shares this tensor.
         self._mapping[-1] = -1
         kvcache.register_mapping(self._mapping)
 
@@ -80,6 +81,7 @@ class SWATokenToKVPoolAllocator:
 
         Shape: ``(slot_num,) int64`` in device memory, as ``indices``.
         """
+        # Indexing with a tensor copies: the result stays as it is when the table changes.
         return self._mapping[indices]
 
     def alloc(self, need_size: int) -> torch.Tensor | None:
@@ -123,6 +125,8 @@ class SWATokenToKVPoolAllocator:
         Raises:
             PoolError: the window slots are not whole pages.
         """
+        # Read before the table is cleared. The mask makes the host wait: the number of window slots
+        # is known only when the device has compared them.
         swa = self.full_to_swa(free_index)
         self.swa_attn_allocator.free(swa[swa > NO_SWA_SLOT])
         self._mapping[free_index] = NO_SWA_SLOT

@@ -7,9 +7,8 @@ from typing import ClassVar, Protocol
 import torch
 from typing_extensions import override
 
-from assembler.device.base import Device
 from assembler.errors import AssemblyError, PoolError
-from assembler.geometry import PlaneGeometry, PoolGeometry, PoolLayers
+from assembler.geometry import PlaneGeometry, PoolGeometry, PoolSlots
 from assembler.host_pools.base import HostKVCache, HostPoolArguments
 from assembler.host_pools.mirrored import MakeSidecarHost, MirroredPool
 from assembler.names import ComponentType, PoolName
@@ -88,18 +87,16 @@ class KVCache(LayerLoadWaiter, ABC):
 
     components: ClassVar[tuple[ComponentType, ...]]
 
-    def __init__(
-        self, *, size: int, page_size: int, dtype: torch.dtype, layers: PoolLayers, device: Device
-    ) -> None:
-        self.size = size
-        self.page_size = page_size
-        self.dtype = dtype
+    def __init__(self, slots: PoolSlots) -> None:
+        self.size = slots.size
+        self.page_size = slots.page_size
+        self.dtype = slots.dtype
         # torch has few operations for float8: index copies and comparisons need plain bytes.
-        self.store_dtype = torch.uint8 if dtype in FP8_DTYPES else dtype
-        self.layer_num = layers.layer_num
-        self.device = device
-        self.start_layer = layers.start_layer
-        self.end_layer = layers.end_layer
+        self.store_dtype = torch.uint8 if slots.dtype in FP8_DTYPES else slots.dtype
+        self.layer_num = slots.layers.layer_num
+        self.device = slots.device
+        self.start_layer = slots.layers.start_layer
+        self.end_layer = slots.layers.end_layer
         self.layer_transfer_counter = None
 
     @property
@@ -165,10 +162,8 @@ class TokenKVPool(KVCache):
     components = (ComponentType.FULL,)
     use_mla: bool = False
 
-    def __init__(
-        self, *, size: int, page_size: int, dtype: torch.dtype, layers: PoolLayers, device: Device
-    ) -> None:
-        super().__init__(size=size, page_size=page_size, dtype=dtype, layers=layers, device=device)
+    def __init__(self, slots: PoolSlots) -> None:
+        super().__init__(slots)
         span = self.end_layer - self.start_layer + 1
         if span != self.layer_num:
             raise PoolError(

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from assembler.device_pools.base import KVCache, LayerTransferCounter, TokenKVPool
 from assembler.errors import PoolError
-from assembler.geometry import PoolLayers
+from assembler.geometry import PoolLayers, PoolSlots
 from assembler.host_pools.mirrored import MirroredPool
 from assembler.names import ComponentType
 
@@ -41,16 +41,17 @@ class HybridLinearKVPool(KVCache):
         start_layer: int,
         end_layer: int,
     ) -> None:
+        layer_num = len(full_attention_layer_ids)
         super().__init__(
-            size=full_kv_pool.size,
-            page_size=full_kv_pool.page_size,
-            dtype=full_kv_pool.dtype,
-            layers=PoolLayers(
-                layer_num=len(full_attention_layer_ids),
-                start_layer=start_layer,
-                end_layer=end_layer,
-            ),
-            device=full_kv_pool.device,
+            PoolSlots(
+                size=full_kv_pool.size,
+                page_size=full_kv_pool.page_size,
+                dtype=full_kv_pool.dtype,
+                layers=PoolLayers(
+                    layer_num=layer_num, start_layer=start_layer, end_layer=end_layer
+                ),
+                device=full_kv_pool.device,
+            )
         )
         self._full_kv_pool = full_kv_pool
         self.use_mla = full_kv_pool.use_mla

@@ -57,6 +57,7 @@ class MambaPool:
         self.dtype = temporal_dtype
         self.store_dtype = temporal_dtype
         self.device = device
+        # All layers in one tensor: the rows of a layer are one block, the states of a slot are not.
         slots = (self.layer_num, size + 1)
         self.temporal = device.zeros((*slots, *temporal_shape), temporal_dtype)
         self.conv = [device.zeros((*slots, *shape), conv_dtype) for shape in conv_shapes]
@@ -84,6 +85,7 @@ class MambaPool:
 
         Shape: each ``(size + 1, *state_shape)``.
         """
+        # Views: a state that is loaded later shows in them.
         index = self.mamba_layer_ids.index(layer_id)
         return [conv[index] for conv in self.conv], self.temporal[index]
 
@@ -128,6 +130,7 @@ class MambaPool:
         """
         buffers = tuple(self._planes().values())
 
+        # May run after this method has returned, so it holds the buffers and the slots itself.
         def operation() -> None:
             for buffer in buffers:
                 buffer.index_fill_(1, slots, 0)

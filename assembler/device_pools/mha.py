@@ -5,7 +5,7 @@ from typing_extensions import override
 
 from assembler.device.base import Device
 from assembler.device_pools.base import TokenKVPool, refuse_row_width
-from assembler.geometry import PlaneGeometry, PoolLayers
+from assembler.geometry import PlaneGeometry, PoolLayers, PoolSlots
 from assembler.host_pools.base import HostKVCache, HostPoolArguments
 from assembler.host_pools.mha import MHATokenToKVPoolHost
 
@@ -38,12 +38,18 @@ class MHATokenToKVPool(TokenKVPool):
         end_layer: int,
     ) -> None:
         layers = PoolLayers(layer_num=layer_num, start_layer=start_layer, end_layer=end_layer)
-        super().__init__(size=size, page_size=page_size, dtype=dtype, layers=layers, device=device)
+        super().__init__(
+            PoolSlots(size=size, page_size=page_size, dtype=dtype, layers=layers, device=device)
+        )
         self.head_num = head_num
         self.head_dim = head_dim
         self.v_head_dim = v_head_dim
-        self.k_buffer = self._layers((head_num, head_dim), self.store_dtype)
-        self.v_buffer = self._layers((head_num, v_head_dim), self.store_dtype)
+        self._allocate()
+
+    def _allocate(self) -> None:
+        """Make the buffers of every plane; the fields of the rows are set."""
+        self.k_buffer = self._layers((self.head_num, self.head_dim), self.store_dtype)
+        self.v_buffer = self._layers((self.head_num, self.v_head_dim), self.store_dtype)
 
     @override
     def _planes(self) -> dict[PlaneGeometry, list[torch.Tensor]]:

@@ -5,7 +5,7 @@ from typing_extensions import override
 
 from assembler.device.base import Device
 from assembler.device_pools.base import TokenKVPool
-from assembler.geometry import PlaneGeometry, PoolLayers
+from assembler.geometry import PlaneGeometry, PoolLayers, PoolSlots
 from assembler.host_pools.base import HostKVCache, HostPoolArguments
 from assembler.host_pools.mla import MLATokenToKVPoolHost
 
@@ -43,7 +43,9 @@ class MLATokenToKVPool(TokenKVPool):
         override_kv_cache_dim: int | None,
     ) -> None:
         layers = PoolLayers(layer_num=layer_num, start_layer=start_layer, end_layer=end_layer)
-        super().__init__(size=size, page_size=page_size, dtype=dtype, layers=layers, device=device)
+        super().__init__(
+            PoolSlots(size=size, page_size=page_size, dtype=dtype, layers=layers, device=device)
+        )
         self.kv_lora_rank = kv_lora_rank
         self.qk_rope_head_dim = qk_rope_head_dim
         self.kv_cache_dim = kv_lora_rank + qk_rope_head_dim

@@ -3,7 +3,6 @@
 import torch
 from typing_extensions import override
 
-from assembler.device.base import Device
 from assembler.device_pools.base import refuse_row_width
 from assembler.device_pools.mha import MHATokenToKVPool
 from assembler.errors import PoolError
@@ -25,36 +24,17 @@ class MHATokenToKVPoolMXFP8(MHATokenToKVPool):
     Source: sglang 0.5.23 ``memory_pool.py:3847-3960``, with scales a slot.
     """
 
-    def __init__(  # noqa: PLR0913 - published signature
-        self,
-        *,
-        size: int,
-        page_size: int,
-        dtype: torch.dtype,
-        head_num: int,
-        head_dim: int,
-        v_head_dim: int,
-        layer_num: int,
-        device: Device,
-        start_layer: int,
-        end_layer: int,
-    ) -> None:
-        super().__init__(
-            size=size,
-            page_size=page_size,
-            dtype=dtype,
-            head_num=head_num,
-            head_dim=head_dim,
-            v_head_dim=v_head_dim,
-            layer_num=layer_num,
-            device=device,
-            start_layer=start_layer,
-            end_layer=end_layer,
-        )
+    @override
+    def _allocate(self) -> None:
+        super()._allocate()
         self._check_blocks()
         # Zeros, as for every pool: a byte of 0xFF is not a number in e8m0.
-        self.k_scale_buffer = self._layers((head_num, head_dim // SCALE_BLOCK_SIZE), torch.uint8)
-        self.v_scale_buffer = self._layers((head_num, v_head_dim // SCALE_BLOCK_SIZE), torch.uint8)
+        self.k_scale_buffer = self._layers(
+            (self.head_num, self.head_dim // SCALE_BLOCK_SIZE), torch.uint8
+        )
+        self.v_scale_buffer = self._layers(
+            (self.head_num, self.v_head_dim // SCALE_BLOCK_SIZE), torch.uint8
+        )
 
     @override
     def _planes(self) -> dict[PlaneGeometry, list[torch.Tensor]]:

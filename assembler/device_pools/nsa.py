@@ -121,6 +121,8 @@ class NSATokenToKVPool(MLATokenToKVPool):
     @override
     def _sidecar_planes(self) -> dict[PlaneGeometry, list[torch.Tensor]]:
         row_bytes = index_row_bytes(page_size=self.page_size, index_head_dim=self.index_head_dim)
+        # Bytes, as a row holds float8 keys and float32 scales. Keys of a page are whole blocks of
+        # 128 bytes, so the scales behind them stay aligned for readers that view them as float32.
         plane = PlaneGeometry(name="index_k", row_shape=(row_bytes,), dtype=torch.uint8)
         return {plane: self.index_k_with_scale_buffer}
 

@@ -9,7 +9,7 @@ from assembler.device.base import Device
 from assembler.device_pools.base import KVCache, LayerTransferCounter
 from assembler.device_pools.mha import MHATokenToKVPool
 from assembler.errors import PoolError
-from assembler.geometry import PoolLayers
+from assembler.geometry import PoolLayers, PoolSlots
 from assembler.host_pools.mirrored import MirroredPool
 from assembler.names import ComponentType, PoolName
 
@@ -50,12 +50,9 @@ class SWAKVPool(KVCache):
         device: Device,
     ) -> None:
         layer_num = len(full_attention_layer_ids) + len(swa_attention_layer_ids)
+        layers = PoolLayers(layer_num=layer_num, start_layer=0, end_layer=layer_num - 1)
         super().__init__(
-            size=size,
-            page_size=page_size,
-            dtype=dtype,
-            layers=PoolLayers(layer_num=layer_num, start_layer=0, end_layer=layer_num - 1),
-            device=device,
+            PoolSlots(size=size, page_size=page_size, dtype=dtype, layers=layers, device=device)
         )
         self.layers_mapping = _layers_mapping(
             full_ids=full_attention_layer_ids, swa_ids=swa_attention_layer_ids
@@ -88,6 +85,7 @@ class SWAKVPool(KVCache):
 
     def register_mapping(self, full_to_swa_index_mapping: torch.Tensor) -> None:
         """Share the allocator's table of window slots."""
+        # The tensor itself: the allocator writes into it in place, and attention must see that.
         self._full_to_swa_index_mapping = full_to_swa_index_mapping
 
     @override

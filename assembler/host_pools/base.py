@@ -317,6 +317,8 @@ class HostKVCache(ABC):
         """Return the rows of a device buffer that pair with :meth:`_layer_rows`."""
 
     def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        # Unwritten: pinning has touched every page already, and zeros would touch them again. No
+        # row is read before a backup has written it.
         return self.device.host_empty(shape, dtype, pin_memory=self.pin_memory)
 
     def _checked_layout(self, layout: str) -> HostLayout:

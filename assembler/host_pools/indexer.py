@@ -83,4 +83,5 @@ class NSAIndexerPoolHost(PageHostPool):
 
     @override
     def plane_buffer(self, plane: str) -> torch.Tensor:
+        # One page more than slots: a window of it is as long as the buffer, not as the pool.
         return self.index_k_with_scale_buffer

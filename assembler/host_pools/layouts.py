@@ -57,6 +57,8 @@ def layer_rows(*, buffer: torch.Tensor, layout: HostLayout, layer: int) -> torch
         case HostLayout.LAYER_FIRST:
             return buffer[layer]
         case HostLayout.PAGE_FIRST | HostLayout.PAGE_FIRST_DIRECT:
+            # Rows of a layer lie all layers apart: consecutive slots are no single block of memory,
+            # and view() on the result raises.
             return buffer[:, layer]
         case HostLayout.PAGE_HEAD:
             # Still a view: the strides of page, head and slot are one after the other, so flatten
@@ -80,6 +82,7 @@ def device_rows(*, buffer: torch.Tensor, layout: HostLayout, page_size: int) -> 
             page_num = buffer.shape[0] // page_size
             return buffer[: page_num * page_size].view(page_num, page_size, *buffer.shape[1:])
         case HostLayout.PAGE_HEAD:
+            # Slot and head are neighbours in a device buffer, so this is a view too.
             return buffer.flatten(0, 1)
         case _:
             assert_never(layout)

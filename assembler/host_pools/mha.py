@@ -76,7 +76,11 @@ class MHATokenToKVPoolHost(TokenHostPool):
                 layout=layout, pin_memory=pin_memory, device=device, allocator_type=allocator_type
             ),
         )
-        self.kv_buffer = self._new_pair(*planes[:2])
+        self._allocate()
+
+    def _allocate(self) -> None:
+        """Make the buffers of every plane."""
+        self.kv_buffer = self._new_pair(*self.planes[:2])
 
     @staticmethod
     def planes_of(device_pool: MHARows) -> tuple[PlaneGeometry, ...]:

@@ -5,7 +5,6 @@ from typing import ClassVar
 import torch
 from typing_extensions import override
 
-from assembler.device.base import Device
 from assembler.geometry import PlaneGeometry
 from assembler.host_pools.mha import MHARows, MHATokenToKVPoolHost
 from assembler.names import HostLayout, IoBackend
@@ -31,28 +30,9 @@ class MHATokenToKVPoolMXFP8Host(MHATokenToKVPoolHost):
         IoBackend.DIRECT: (HostLayout.LAYER_FIRST, HostLayout.PAGE_FIRST_DIRECT),
     }
 
-    def __init__(  # noqa: PLR0913 - published signature
-        self,
-        *,
-        device_pool: MHARows,
-        host_to_device_ratio: float,
-        host_size: float,
-        page_size: int,
-        layout: str,
-        pin_memory: bool,
-        device: Device,
-        allocator_type: str | None,
-    ) -> None:
-        super().__init__(
-            device_pool=device_pool,
-            host_to_device_ratio=host_to_device_ratio,
-            host_size=host_size,
-            page_size=page_size,
-            layout=layout,
-            pin_memory=pin_memory,
-            device=device,
-            allocator_type=allocator_type,
-        )
+    @override
+    def _allocate(self) -> None:
+        super()._allocate()
         self.scale_buffer = self._new_pair(*self.planes[2:])
 
     @staticmethod

@@ -158,6 +158,7 @@ def _source_indices(
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """Return the host and device indices of the pool that ``derived`` follows."""
     if derived.indices_from_pool == PoolName.KV:
+        # The anchor's own tensors, not copies: only the anchor frees the slots in them.
         return kv_host_indices, kv_device_indices
     for transfer in transfers:
         if transfer.name == derived.indices_from_pool and transfer.indices_from_pool is None:

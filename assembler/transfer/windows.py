@@ -78,4 +78,5 @@ def device_window(*, buffer: torch.Tensor, rows: torch.Tensor, row_bytes: int) -
 
 
 def _flat_bytes(buffer: torch.Tensor) -> torch.Tensor:
+    # view, not reshape: reshape would copy a strided buffer, and kernels would fill the copy.
     return buffer.view(-1).view(torch.uint8)

@@ -91,3 +91,14 @@ def test_figures_count_what_they_name(tmp_path):
     assert figures["keywords forwarded, assembler/"] == 1
     assert figures["docstrings"] == {"number": 1, "words": 2, "words per docstring": 2.0}
     assert figures["comments per 100 code lines, assembler/"] == 50.0
+
+
+def test_a_parameter_that_a_function_hands_on_counts_and_one_kept_in_a_record_does_not(tmp_path):
+    (tmp_path / "assembler").mkdir()
+    (tmp_path / "assembler" / "one.py").write_text(
+        '"""One."""\n@dataclass\nclass Row:\n    a: int\n'
+        "def f(a, b):\n    c = a\n    g(a=a, b=b, c=c)\n    Row(a=a)\n    raise PoolError(a=a)\n"
+    )
+    figures, _ = measure(tmp_path)
+    assert figures["keywords forwarded, assembler/"] == 5
+    assert figures["parameters handed on by keyword, assembler/"] == 2
