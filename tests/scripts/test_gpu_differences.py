@@ -40,7 +40,7 @@ def trace(*, sha256: str = "00", events: tuple[Event, ...] = (), failure: str = 
         calls=(),
         tensors=(),
         events=events,
-        digests=(Digest(step="read", owner="device.KV", sha256=sha256), round_trip),
+        digests=(Digest(step="read", owner="device.KV", pool="KV", sha256=sha256), round_trip),
         outcome=Outcome(
             ok=not failure,
             failed_step="backup" if failure else "",

@@ -4,17 +4,22 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tools.errors import ToolError
 from tools.report.phrases import pluralise
-from traces.schema.model import DigestRecord, Reading, RoundTrip, Trace, TreeMatch
+from traces.schema.model import DigestRecord, Race, Reading, RoundTrip, Trace, TreeMatch
 
 
 def failed_checks(trace: Trace) -> tuple[str, ...]:
-    """Return one line for each round trip that did not restore its rows, and for a failed outcome.
+    """Return one line for each race and round trip that went wrong, and for a failed outcome.
 
     Two traces of one scenario that fail in the same way give the same lines.
     """
     name = trace.scenario.name
     lines = [
         _line(name, *complaint) for digest in trace.digests for complaint in _complaints(digest)
+    ]
+    lines += [
+        _line(name, "accesses must be ordered", "no race", f"{race.text} in step {race.step!r}")
+        for race in trace.events
+        if isinstance(race, Race)
     ]
     if not trace.outcome.ok:
         failure = trace.outcome.failure

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from traces.audit.finding import call_location, definition_location
-from traces.schema.model import Call, Location, Recording, name_of_label
+from traces.schema.model import Call, Location, Recording
 
 Recordings = Mapping[str, Recording]
 
@@ -74,17 +74,6 @@ def assembly_calls(recordings: Recordings) -> Iterator[AssemblyCall]:
 def encode_value(value: Any) -> bytes:  # noqa: ANN401 - any encoded value
     """Return a value as bytes that are equal for equal values of one type only."""
     return msgspec.json.encode(value, order="sorted")
-
-
-def without_object_numbers(value: Any) -> Any:  # noqa: ANN401 - any encoded value
-    """Return a value with the numbers of referenced objects left out."""
-    if isinstance(value, dict):
-        if isinstance(value.get("ref"), str):
-            return {"ref": name_of_label(value["ref"])}
-        return {key: without_object_numbers(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_object_numbers(item) for item in value]
-    return value
 
 
 def has_few_values(value: Any) -> bool:  # noqa: ANN401 - any encoded value

@@ -16,9 +16,9 @@ from traces.audit.assembly_calls import (
     encode_value,
     has_few_values,
     value_text,
-    without_object_numbers,
 )
 from traces.audit.finding import entry_name, finding_rank
+from traces.schema.references import with_classes
 from traces.schema.verdict import Cause, Kind
 
 Lineage = Mapping[str, Mapping[str, tuple[str, ...]]]
@@ -106,7 +106,7 @@ def sources_of(
     surviving: set[str] | None = None
     distinctive: set[str] = set()
     for seen, value in pairs:
-        plain = without_object_numbers(value)
+        plain = with_classes(value, seen.recording.trace.objects)
         values.append(plain)
         names = {name for name, own in known[seen.scenario].items() if own == encode_value(plain)}
         # Flags, callbacks and the smallest numbers are equal by chance.
@@ -135,7 +135,8 @@ def fields_by_scenario(calls: Iterable[AssemblyCall]) -> dict[str, dict[str, byt
         if seen.caller == SCENARIO_CALLER:
             owner = "entry" if seen.call.role == "builder" else seen.call.callee
             for item in seen.call.arguments:
-                value = encode_value(without_object_numbers(item.value))
+                plain = with_classes(item.value, seen.recording.trace.objects)
+                value = encode_value(plain)
                 known[seen.scenario][f"{owner}.{item.name}"] = value
     return known
 

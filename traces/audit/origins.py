@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from traces.audit.finding import call_location, definition_location, entry_name, finding_rank
-from traces.schema.model import Call, Location, Recording
+from traces.schema.model import Call, Location, Part, Recording
 from traces.schema.verdict import Cause, Kind
 
-_GROUP = "HostPoolGroup"
-_CONTROLLER = "Controller"
+_PARTS: tuple[Part, ...] = ("group", "controller")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +41,9 @@ def stack_origin(recording: Recording) -> AssemblyOrigin:
 
     Without a group it is the call that makes the controller, and without either the entry.
     """
-    calls = recording.trace.calls
-    made = [call for call in calls if call.callee == _GROUP]
-    constructors = (call for call in calls if call.role == "constructor")
-    made += [call for call in constructors if call.callee.endswith(_CONTROLLER)]
-    return _call_origin(recording, made[0] if made else None)
+    constructors = [call for call in recording.trace.calls if call.role == "constructor"]
+    made = (call for part in _PARTS for call in constructors if call.part == part)
+    return _call_origin(recording, next(made, None))
 
 
 def host_pool_origin(recording: Recording, pool: str) -> AssemblyOrigin:

@@ -79,6 +79,7 @@ class _Renamer:
             tensors=tuple(map(self._record, trace.tensors)),
             events=tuple(map(self._record, trace.events)),
             digests=tuple(map(self._record, trace.digests)),
+            objects={self.label(label): self.label(name) for label, name in trace.objects.items()},
         )
 
     def _record(self, record: _R) -> _R:
@@ -164,6 +165,7 @@ _NAME_FIELDS: Mapping[type, Mapping[str, Callable[[_Renamer, Any], Any]]] = {
         "object": _Renamer.label,
         "pool": _Renamer.label,
         "name": _Renamer.buffer,
+        "attribute": _Renamer.buffer,
         "planes": _Renamer.planes,
         "aliases": _Renamer.owner,
     },

@@ -70,8 +70,9 @@ class Difference:
         where: exact place, ``wait load.layer3 on default in read``.
         level: of the worst difference among itself and its consequences.
         position: place in its layer, comparable over both sides.
-        pattern: the place with its running numbers starred, ``where`` when it has none; equal
-            patterns are counted together.
+        pattern: the place of the whole series that it belongs to, ``where`` when there is none;
+            equal patterns are counted together.
+        subject: the place without the step or the caller, ``where`` when it has neither.
         pool: pool name it belongs to, ``KV``; empty for none.
         base_call: label of the call of the base it concerns, or whose object; empty for none.
         truncated: whether it is missing only because the other side ended early.
@@ -96,6 +97,7 @@ class Difference:
     position: int
     level: Level = Level.BEHAVIOUR
     pattern: str = ""
+    subject: str = ""
     pool: str = ""
     base_call: str = ""
     head_call: str = ""
@@ -115,6 +117,7 @@ class Difference:
     def __post_init__(self) -> None:
         """Fill in what follows from the other fields."""
         self.pattern = self.pattern or self.where
+        self.subject = self.subject or self.where
         self.can_explain = self.can_explain or self.level is Level.BEHAVIOUR
         self.calls |= side_labels(self.base_call, self.head_call)
 

@@ -1,7 +1,6 @@
 """One side of a comparison: a recording with its calls indexed as a tree."""
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +25,10 @@ class RecordingIndex:
     positions: dict[str, int]
     children: dict[str, tuple[Call, ...]]
     makers: dict[str, Call]
+
+    def class_of(self, label: str) -> str:
+        """Return the class of an object; its label where the trace does not know it."""
+        return self.trace.objects.get(label, label)
 
     @classmethod
     def of(cls, recorded: Recording | Trace) -> "RecordingIndex":
@@ -107,18 +110,6 @@ def made_label(call: Call) -> str:
 def last_name(callee: str) -> str:
     """Return a qualified name's last part, ``write`` of ``HybridCacheController.write``."""
     return callee.rpartition(".")[2]
-
-
-def pool_of(owner: str) -> str:
-    """Return the pool of an owner: ``KV`` of ``host.KV``."""
-    return owner.partition(".")[2]
-
-
-def renamed_owner(owner: str, renamed: Mapping[str, str]) -> str:
-    """Translate an owner of the base that is called after its class, ``device.SWAKVPool``."""
-    side, dot, rest = owner.partition(".")
-    name = re.split(r"[.#]", rest, maxsplit=1)[0]
-    return side + dot + renamed.get(name, name) + rest[len(name) :]
 
 
 def argument_values(call: Call) -> dict[str, Any]:

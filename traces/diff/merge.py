@@ -57,7 +57,7 @@ def _cause_order(cause: Cause) -> tuple[object, ...]:
 def _key(cause: Cause) -> _Key:
     if cause.kind in _SCENARIO_KINDS:
         return (cause.kind, cause.scenarios)
-    place = cause.location or (cause.builder, cause.callee, cause.where.partition(" in ")[0])
+    place = cause.location or (cause.builder, cause.callee, cause.subject or cause.where)
     callee = cause.callee if cause.kind in _CALL_KINDS else None
     return (cause.kind, cause.parameter, callee, place)
 

@@ -12,6 +12,7 @@ from difflib import SequenceMatcher
 
 from traces.diff.align import AlignmentKeys, align, longest_increasing
 from traces.diff.index import RecordingIndex, argument_values
+from traces.diff.owners import OwnerMap
 from traces.diff.values import CallPair, ReferenceMap, content_key, is_informative, same_value
 from traces.schema.model import Argument, Call
 
@@ -23,6 +24,33 @@ _SIMILAR_NAMES = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassMaps:
+    """The class of every object of both sides by its label, under the head's names.
+
+    Attributes:
+        renamed: callee of the base to callee of the head.
+    """
+
+    base: Mapping[str, str]
+    head: Mapping[str, str]
+    renamed: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls, base: RecordingIndex, head: RecordingIndex, renamed: Mapping[str, str]
+    ) -> "ClassMaps":
+        """Translate the classes of the base."""
+        old = base.trace.objects.items()
+        translated = {label: renamed.get(name, name) for label, name in old}
+        return cls(base=translated, head=head.trace.objects, renamed=renamed)
+
+    @property
+    def both(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        """The classes of base and head."""
+        return self.base, self.head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallPairing:
     """The calls of two sides, paired.
 
@@ -31,6 +59,7 @@ class CallPairing:
         removed: calls of the base without partner, in order.
         added: calls of the head without partner, in order.
         moved: the pairs whose order differs from that of the others.
+        classes: of all objects, under the head's names.
         by_base_call: label to its pair; ``by_head_call`` likewise.
     """
 
@@ -41,6 +70,8 @@ class CallPairing:
     added: tuple[Call, ...]
     moved: tuple[CallPair, ...]
     references: ReferenceMap
+    classes: ClassMaps
+    owners: OwnerMap
     by_base_call: dict[str, CallPair]
     by_head_call: dict[str, CallPair]
 
@@ -74,13 +105,13 @@ def pair_calls(base: RecordingIndex, head: RecordingIndex) -> CallPairing:
     Equal calls in another order are paired crosswise only if that settles differences and makes
     no new one: else it was the values that were swapped.
     """
-    renamed = _renamed_callees(base, head)
-    pairs = [pair for roles in _ROLES for pair in _paired(base, head, roles, renamed)]
-    plain = _pairing(base, head, pairs, renamed)
+    classes = ClassMaps.of(base, head, _renamed_callees(base, head))
+    pairs = [pair for roles in _ROLES for pair in _paired(base, head, roles, classes)]
+    plain = _pairing(base, head, pairs, classes)
     untangled = _uncross_pairs(plain)
     if all(plain.by_base_call[pair.base.call].head is pair.head for pair in untangled):
         return plain
-    other = _pairing(base, head, untangled, renamed)
+    other = _pairing(base, head, untangled, classes)
     return other if _differing(other) < _differing(plain) else plain
 
 
@@ -96,33 +127,37 @@ def renamed_parameters(pairing: CallPairing) -> dict[str, str]:
     return _one_to_one(sorted(agreed, key=lambda names: -_resemblance(*names)))
 
 
-def _likeness(base: Call, head: Call, renamed: Mapping[str, str]) -> float:
+def _likeness(base: Call, head: Call, classes: ClassMaps) -> float:
     """Return 1 to 2.5 for two calls of the same callee, by equal arguments and equal caller."""
     old, new = argument_values(base), argument_values(head)
     names = old.keys() | new.keys()
     shared = old.keys() & new.keys()
-    equal = sum(content_key(old[one], renamed) == content_key(new[one], renamed) for one in shared)
+    equal = sum(
+        content_key(old[one], classes.base) == content_key(new[one], classes.head) for one in shared
+    )
     share = equal / len(names) if names else 1.0
     return 1.0 + share + 0.5 * (base.caller == head.caller)
 
 
 def _paired(
-    base: RecordingIndex, head: RecordingIndex, roles: set[str], renamed: Mapping[str, str]
+    base: RecordingIndex, head: RecordingIndex, roles: set[str], classes: ClassMaps
 ) -> Iterator[CallPair]:
     old = [call for call in base.calls if call.role in roles]
     new = [call for call in head.calls if call.role in roles]
-    keys = _keys(old, renamed), _keys(new, {})
-    alignment = align(*keys, likeness=lambda i, j: _likeness(old[i], new[j], renamed))
+    keys = _keys(old, classes.base, classes.renamed), _keys(new, classes.head, {})
+    alignment = align(*keys, likeness=lambda i, j: _likeness(old[i], new[j], classes))
     yield from (CallPair(base=old[i], head=new[j]) for i, j in alignment.pairs)
     left = [old[i] for hunk in alignment.hunks for i in hunk.base]
     over = [new[j] for hunk in alignment.hunks for j in hunk.head]
-    yield from _pair_leftovers(left, over, renamed)
+    yield from _pair_leftovers(left, over, classes)
 
 
-def _keys(calls: Sequence[Call], renamed: Mapping[str, str]) -> AlignmentKeys:
+def _keys(
+    calls: Sequence[Call], classes: Mapping[str, str], renamed: Mapping[str, str]
+) -> AlignmentKeys:
     loose = [_loose_key(call, renamed) for call in calls]
     values = [[[item.name, item.value, item.given] for item in call.arguments] for call in calls]
-    exact = [(key, content_key(value, renamed)) for key, value in zip(loose, values, strict=True)]
+    exact = [(key, content_key(value, classes)) for key, value in zip(loose, values, strict=True)]
     return AlignmentKeys(exact=exact, loose=loose)
 
 
@@ -132,16 +167,16 @@ def _loose_key(call: Call, renamed: Mapping[str, str]) -> Hashable:
 
 
 def _pair_leftovers(
-    left: Iterable[Call], over: Sequence[Call], renamed: Mapping[str, str]
+    left: Iterable[Call], over: Sequence[Call], classes: ClassMaps
 ) -> Iterator[CallPair]:
     """Pair calls that were lost in one place and appear in another: they moved."""
     waiting: dict[Hashable, list[Call]] = defaultdict(list)
     for call in over:
         waiting[_loose_key(call, {})].append(call)
     for call in left:
-        places = waiting[_loose_key(call, renamed)]
-        best = max(places, key=lambda place: _likeness(call, place, renamed), default=None)
-        if best is not None and _likeness(call, best, renamed) >= _MOVED_LIKENESS:
+        places = waiting[_loose_key(call, classes.renamed)]
+        best = max(places, key=lambda place: _likeness(call, place, classes), default=None)
+        if best is not None and _likeness(call, best, classes) >= _MOVED_LIKENESS:
             places.remove(best)
             yield CallPair(base=call, head=best)
 
@@ -150,12 +185,13 @@ def _pairing(
     base: RecordingIndex,
     head: RecordingIndex,
     pairs: Sequence[CallPair],
-    renamed: Mapping[str, str],
+    classes: ClassMaps,
 ) -> CallPairing:
     of_base = {pair.base.call: pair for pair in pairs}
     of_head = {pair.head.call: pair for pair in pairs}
     removed = tuple(call for call in base.calls if call.call not in of_base)
     added = tuple(call for call in head.calls if call.call not in of_head)
+    references = ReferenceMap.of(pairs, removed, added, classes.both)
     return CallPairing(
         base=base,
         head=head,
@@ -163,7 +199,9 @@ def _pairing(
         removed=removed,
         added=added,
         moved=tuple(_moved(base, head, pairs)),
-        references=ReferenceMap.of(pairs, removed, added, renamed),
+        references=references,
+        classes=classes,
+        owners=OwnerMap.of(base, head, references),
         by_base_call=of_base,
         by_head_call=of_head,
     )
@@ -191,7 +229,7 @@ def _uncross_pairs(pairing: CallPairing) -> list[CallPair]:
             pairs.append(pair)
         else:
             groups[pair.head.callee].append(pair)
-    others = pairing.removed, pairing.added, pairing.references.renamed
+    others = pairing.removed, pairing.added, pairing.classes.both
     for group in groups.values():
         made = [pair for pair in pairs if pair.head.role == "constructor"]
         references = ReferenceMap.of(made, *others)
@@ -233,7 +271,11 @@ def _renamed_callees(base: RecordingIndex, head: RecordingIndex) -> dict[str, st
     """
     gone, new = _only_in(base, head), _only_in(head, base)
     scored = sorted(
-        ((_similarity(calls, new[name]), old, name) for old, calls in gone.items() for name in new),
+        (
+            (_similarity(calls, new[name], (base.trace.objects, head.trace.objects)), old, name)
+            for old, calls in gone.items()
+            for name in new
+        ),
         reverse=True,
     )
     return _one_to_one((old, name) for score, old, name in scored if score > 0)
@@ -248,23 +290,31 @@ def _only_in(side: RecordingIndex, other: RecordingIndex) -> dict[str, list[Call
     return calls
 
 
-def _similarity(old: Sequence[Call], new: Sequence[Call]) -> float:
+def _similarity(
+    old: Sequence[Call],
+    new: Sequence[Call],
+    classes: tuple[Mapping[str, str], Mapping[str, str]],
+) -> float:
     """Return 0 for different callees, else more for more equal values and similar names."""
     if len(old) != len(new) or old[0].role != new[0].role:
         return 0.0
     if {item.name for item in old[0].arguments} != {item.name for item in new[0].arguments}:
         return 0.0
-    equal = [flag for pair in zip(old, new, strict=True) for flag in _equal_values(*pair)]
+    equal = [flag for pair in zip(old, new, strict=True) for flag in _equal_values(*pair, classes)]
     share = sum(equal) / len(equal) if equal else 0.0
     resemblance = _resemblance(old[0].callee, new[0].callee)
     likely = share >= _SHARE_OF_EQUAL_VALUES or (not equal and resemblance >= _SIMILAR_NAMES)
     return 1.0 + share + resemblance if likely else 0.0
 
 
-def _equal_values(old: Call, new: Call) -> Iterator[bool]:
+def _equal_values(
+    old: Call, new: Call, classes: tuple[Mapping[str, str], Mapping[str, str]]
+) -> Iterator[bool]:
     values = argument_values(new)
     for name, value in argument_values(old).items():
-        yield name in values and content_key(value, {}) == content_key(values[name], {})
+        yield name in values and (
+            content_key(value, classes[0]) == content_key(values[name], classes[1])
+        )
 
 
 def _missing_arguments(call: Call, other: Call) -> list[Argument]:

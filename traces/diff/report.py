@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from traces.diff.attribute.chains import ArgumentChains, responsible_builder
-from traces.diff.compare.arguments import BindError, bind_error_of
 from traces.diff.compare.events import EventDifference
 from traces.diff.compare.results import describe_failure
 from traces.diff.differences import ArgumentChange, Difference, DiffLayer, count_consequences
@@ -14,7 +13,7 @@ from traces.diff.index import argument_values, last_name
 from traces.diff.locations import LocationFinder
 from traces.diff.pairing import CallPairing
 from traces.diff.values import is_mapping
-from traces.schema.model import Call, Location
+from traces.schema.model import Call, Location, Unbound
 from traces.schema.verdict import Cause, Kind
 
 _ARGUMENT_TEXTS = {
@@ -58,6 +57,7 @@ class CauseWriter:
             scenarios=(self.pairing.head.trace.scenario.name,),
             consequences=count_consequences(found.consequences),
             where=found.where,
+            subject=found.subject,
             count=found.count,
             message=found.message,
             rank=found.rank,
@@ -67,7 +67,8 @@ class CauseWriter:
         if found.message:
             return cause
         cause = self._with_place(cause, found)
-        error = bind_error_of(self.pairing.head.trace.outcome.failure)
+        failure = self.pairing.head.trace.outcome.failure
+        error = None if failure is None else failure.unbound
         if found.layer is DiffLayer.OUTCOME and error is not None and not self.pairing.base.failed:
             cause = self._with_unbound_keyword(cause, found, error)
         if cause.message:
@@ -98,7 +99,7 @@ class CauseWriter:
             callee=consumer.callee,
             parameter=_published_name(root, consumer),
             path=path,
-            builder=responsible_builder(enclosing, path),
+            builder=responsible_builder(enclosing, calls),
             message=_argument_message(root, consumer, enclosing, swapped_with=found.swapped_with),
             consequences=count_consequences([*found.consequences, *others]),
         )
@@ -123,11 +124,11 @@ class CauseWriter:
             cause,
             callee=call.callee,
             path=(call.callee,),
-            builder=responsible_builder(list(side.ancestors(call.call)), (call.callee,)),
+            builder=responsible_builder(list(side.ancestors(call.call)), (call,)),
             location=location,
         )
 
-    def _with_unbound_keyword(self, cause: Cause, found: Difference, error: BindError) -> Cause:
+    def _with_unbound_keyword(self, cause: Cause, found: Difference, error: Unbound) -> Cause:
         """Name the keyword when a call that is not recorded did not bind."""
         name = next((name for name in (*error.missing, error.unexpected) if name), "")
         if not name:
@@ -162,7 +163,7 @@ class CauseWriter:
 
     def _at_line(self, cause: Cause, location: Location | None) -> Cause:
         calls = self.pairing.head.calls or self.pairing.base.calls
-        builders = [call.callee for call in calls if call.role == "builder"]
+        builders = [call for call in calls if call.role == "builder"]
         return msgspec.structs.replace(
             cause,
             location=location,

@@ -1,13 +1,14 @@
 """Comparison of encoded values: with their types, and references by their objects."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import msgspec
 
 from traces.diff.index import made_label
-from traces.schema.model import Call, name_of_label
+from traces.schema.model import Call
+from traces.schema.references import with_classes
 
 Value: TypeAlias = Any
 """An encoded value: None, bool, int, float, str, lists and dicts of these."""
@@ -27,12 +28,12 @@ class ReferenceMap:
 
     Attributes:
         to_head: object label of the base to that of the head, None for none; ``to_base`` inverse.
-        renamed: callee of the base to callee of the head.
+        unmade: the same for objects that no recorded call made.
     """
 
     to_head: Mapping[str, str | None]
     to_base: Mapping[str, str | None]
-    renamed: Mapping[str, str]
+    unmade: Mapping[str, str]
 
     @classmethod
     def of(
@@ -40,29 +41,36 @@ class ReferenceMap:
         pairs: Iterable[CallPair],
         gone: Iterable[Call],
         new: Iterable[Call],
-        renamed: Mapping[str, str],
+        classes: tuple[Mapping[str, str], Mapping[str, str]],
     ) -> "ReferenceMap":
-        """Match objects by the constructor calls that made them."""
+        """Match objects by the constructor calls that made them, others by class and order.
+
+        ``classes`` has the class of every object, of both sides, under the head's names.
+        """
         made = [(made_label(pair.base), made_label(pair.head)) for pair in pairs]
-        return cls(
-            to_head={**dict.fromkeys(map(made_label, gone)), **{b: h for b, h in made if b}},
-            to_base={**dict.fromkeys(map(made_label, new)), **{h: b for b, h in made if h}},
-            renamed=renamed,
-        )
+        to_head = {**dict.fromkeys(map(made_label, gone)), **{b: h for b, h in made if b}}
+        to_base = {**dict.fromkeys(map(made_label, new)), **{h: b for b, h in made if h}}
+        old = _by_class(classes[0], without=to_head)
+        seen = _by_class(classes[1], without=to_base)
+        unmade = {
+            label: partner
+            for name, labels in old.items()
+            for label, partner in zip(labels, seen.get(name, ()), strict=False)
+        }
+        return cls(to_head=to_head, to_base=to_base, unmade=unmade)
 
     def same_object(self, base: str, head: str) -> bool:
-        """Return whether two labels name the same object; unconstructed ones by their label."""
+        """Return whether two labels name the same object."""
         if base in self.to_head or head in self.to_base:
             return self.to_head.get(base, "") == head
         return self.in_head(base) == head
 
     def in_head(self, label: str) -> str:
         """Translate an object label of the base."""
-        name = name_of_label(label) or label
-        return self.to_head.get(label) or self.renamed.get(name, name) + label[len(name) :]
+        return self.to_head.get(label) or self.unmade.get(label, label)
 
 
-IDENTICAL = ReferenceMap(to_head={}, to_base={}, renamed={})
+IDENTICAL = ReferenceMap(to_head={}, to_base={}, unmade={})
 """The map for values of one side."""
 
 
@@ -81,9 +89,9 @@ def same_value(before: Value, after: Value, references: ReferenceMap) -> bool:
     return type(before) is type(after) and (before == after or _both_nan(before, after))
 
 
-def content_key(value: Value, renamed: Mapping[str, str]) -> bytes:
+def content_key(value: Value, classes: Mapping[str, str]) -> bytes:
     """Return a key of a value in which objects count by their class only."""
-    return msgspec.json.encode(_with_class_names(value, renamed), order="sorted")
+    return msgspec.json.encode(with_classes(value, classes), order="sorted")
 
 
 def fields_of(value: Value) -> Mapping[str, Value] | None:
@@ -178,16 +186,13 @@ def is_informative(value: Value) -> bool:
     return value is not None and not isinstance(value, bool)
 
 
-def _with_class_names(value: Value, renamed: Mapping[str, str]) -> Value:
-    """Replace references by the classes of their objects."""
-    if isinstance(value, dict):
-        if value.keys() == {"ref"}:
-            name = name_of_label(value["ref"]) or value["ref"]
-            return {"ref": renamed.get(name, name)}
-        return {key: _with_class_names(inner, renamed) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_with_class_names(inner, renamed) for inner in value]
-    return value
+def _by_class(classes: Mapping[str, str], *, without: Collection[str]) -> dict[str, list[str]]:
+    """Return the labels of each class, in order, without some."""
+    found: dict[str, list[str]] = {}
+    for label, name in classes.items():
+        if label not in without:
+            found.setdefault(name, []).append(label)
+    return found
 
 
 def _both_nan(before: Value, after: Value) -> bool:

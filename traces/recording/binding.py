@@ -8,6 +8,8 @@ from functools import cached_property
 from types import FunctionType
 from typing import Any
 
+from traces.schema.model import Unbound
+
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _PLAIN_TYPES = (type(None), bool, int, float, str)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -28,6 +30,7 @@ class ArgumentBinder:
     def __init__(self, function: FunctionType, *, skip_first: bool) -> None:
         parameters = list(inspect.signature(function).parameters.values())
         kinds = {parameter.name: parameter.kind for parameter in parameters}
+        self._function = function.__qualname__
         self._skip = 1 if skip_first else 0
         self._positional = [name for name, kind in kinds.items() if kind in _POSITIONAL]
         self._named = frozenset(name for name, kind in kinds.items() if kind in _NAMED)
@@ -64,12 +67,25 @@ class ArgumentBinder:
         """Return the arguments in signature order.
 
         ``*args`` become ``args[0]``, ``**kwargs`` become ``kwargs.key`` in order of the keys. A
-        call that cannot bind gives its raw positions and keywords; the callee will raise.
+        call that cannot bind gives what it has, each by its name as far as there is one; the callee
+        will raise.
         """
         given = self._bind_given(args, kwargs)
         if given is None:
             return tuple(self._unbound_arguments(args, kwargs))
         return tuple(self._bound(args, kwargs, given))
+
+    def unbound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Unbound | None:
+        """Return which arguments of a call do not fit; None for a call that binds."""
+        if self._bind_given(args, kwargs) is not None:
+            return None
+        given = {*self._positional[: len(args)], *kwargs}
+        unknown = (name for name in kwargs if name not in self._named and self._extra is None)
+        return Unbound(
+            function=self._function,
+            missing=tuple(name for name in self._order if name in self._required - given),
+            unexpected=next(unknown, ""),
+        )
 
     def _bind_given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:
         if len(args) > len(self._positional) and self._rest is None:
@@ -101,8 +117,11 @@ class ArgumentBinder:
     def _unbound_arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Iterator[BoundArgument]:
+        names = self._positional[self._skip :]
         for number, value in enumerate(args[self._skip :]):
-            yield BoundArgument(name=f"args[{number}]", value=value, given=True)
+            is_named = number < len(names) and names[number] not in kwargs
+            name = names[number] if is_named else f"args[{number}]"
+            yield BoundArgument(name=name, value=value, given=True)
         for name, value in kwargs.items():
             yield BoundArgument(name=name, value=value, given=True)
 

@@ -8,7 +8,7 @@ import msgspec
 
 from traces.recording.encode import dtype_name
 from traces.recording.object_ids import ObjectRef, OwnerNames, object_ref
-from traces.recording.probes import PoolView, RowLookup, Target
+from traces.recording.probes import BufferPath, PoolView, RowLookup, Target
 from traces.schema.model import TensorRecord
 
 if TYPE_CHECKING:
@@ -58,11 +58,12 @@ class BufferRecorder:
         self._read.add(label)
         tensors = list((view.tensors or _public_tensors)(pool))
         find_rows = view.rows(pool) if view.rows is not None and tensors else _no_rows
-        for name, tensor in tensors:
+        for path, tensor in tensors:
+            name = path.text
             storage = tensor.untyped_storage().data_ptr()
             first = self.find(tensor)
             buffer = PendingBuffer(
-                record=_unfinished_record(label, view, name, tensor),
+                record=_unfinished_record(label, view, path, tensor),
                 address=tensor.data_ptr(),
                 find_rows=find_rows,
                 shares_with=first,
@@ -96,33 +97,27 @@ def _no_rows(address: int) -> None:
     del address
 
 
-def _public_tensors(pool: object) -> Iterator[tuple[str, "torch.Tensor"]]:
+def _public_tensors(pool: object) -> Iterator[tuple[BufferPath, "torch.Tensor"]]:
     for name, value in vars(pool).items():
         if not name.startswith("_"):
-            yield from _tensors_within(name, value)
-
-
-def _tensors_within(name: str, value: object) -> Iterator[tuple[str, "torch.Tensor"]]:
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        yield name, value
-    elif isinstance(value, list | tuple):
-        for number, item in enumerate(value):
-            yield from _tensors_within(f"{name}[{number}]", item)
+            yield from tensors_within(BufferPath.of(name), value)
 
 
 def _unfinished_record(
-    label: str, view: PoolView, name: str, tensor: "torch.Tensor"
+    label: str, view: PoolView, path: BufferPath, tensor: "torch.Tensor"
 ) -> TensorRecord:
     return TensorRecord(
         owner="",
+        is_named=False,
         side=view.side,
         pool="",
         object=label,
-        name=name,
+        name=path.text,
+        attribute=path.attribute,
+        index=path.index,
         planes=(),
         layer=None,
+        layer_num=0,
         row_bytes=0,
         slots_per_row=0,
         shape=tuple(tensor.shape),
@@ -139,6 +134,7 @@ def _finished_record(buffer: PendingBuffer, owners: OwnerNames) -> TensorRecord:
     record, first = buffer.record, buffer.shares_with
     changes: dict[str, object] = {
         "owner": owners.resolve(record.object, side=record.side),
+        "is_named": owners.is_named(record.object),
         "pool": owners.pool(record.object, side=record.side),
     }
     if first is not None:
@@ -149,3 +145,18 @@ def _finished_record(buffer: PendingBuffer, owners: OwnerNames) -> TensorRecord:
         known = {field.name: getattr(rows, field.name) for field in fields(rows)}
         changes |= {name: value for name, value in known.items() if name != "pool" or value}
     return msgspec.structs.replace(record, **changes)
+
+
+def tensors_within(path: BufferPath, value: object) -> Iterator[tuple[BufferPath, "torch.Tensor"]]:
+    """Yield the tensors of a value: itself, or items of lists and dicts, with their paths."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        yield path, value
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from tensors_within(path.item(number), item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if isinstance(key, str | int):
+                yield from tensors_within(path.item(key), item)

@@ -6,18 +6,21 @@ the record itself calls is not recorded. An exception in there is kept for the e
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from types import FunctionType
 from typing import Any, Literal, ParamSpec, TypeVar
 
+import msgspec
+
 from traces.errors import RecorderError
 from traces.recording.binding import ArgumentBinder, BoundArgument
 from traces.recording.buffers import BufferRecorder
 from traces.recording.encode import FACTORY_DEFAULT, Encoder, Plain
 from traces.recording.event_log import EventLog
+from traces.recording.failures import failure_of
 from traces.recording.instrument import Hook, instrumented
 from traces.recording.object_ids import ObjectIds, OwnerNames
 from traces.recording.open_call import OpenCall, ThreadState, is_super_call
@@ -36,9 +39,9 @@ from traces.schema.model import (
     Argument,
     Call,
     Event,
-    Failure,
     Location,
     Message,
+    Race,
     Sites,
     TensorRecord,
     object_label,
@@ -68,6 +71,7 @@ class CallRecorder:
         self._thread = ThreadState()
         self._source_sites = SourceSites(root=target.root, package=target.package, hidden=hidden)
         self._labels = ObjectIds()
+        self._objects: dict[str, str] = {}
         self._owners = OwnerNames()
         self._buffers = BufferRecorder(target)
         self._encoder = Encoder(self._labels, on_reference=self._label_object)
@@ -117,7 +121,13 @@ class CallRecorder:
         """Add a message."""
         if self.is_open and not self._thread.is_busy:
             message = Message(step=self.step, level=level, text=text)
-            self._guarded(self._add_message, message)
+            self._guarded(self._add_record, message, None)
+
+    def record_race(self, race: Race, sites: Sequence[RawSite]) -> None:
+        """Add a race that the device found, with the lines that led to it."""
+        if self.is_open:
+            named = msgspec.structs.replace(race, step=self.step)
+            self._guarded(self._add_record, named, self._source_sites.own_site(sites))
 
     def settle(self) -> None:
         """Finish what could not be finished at once. Call it after :meth:`close`.
@@ -141,10 +151,12 @@ class CallRecorder:
                 caller=call.caller,
                 step=call.step,
                 role=call.probe.role,
+                part=call.probe.part,
                 callee=call.callee,
                 arguments=tuple(call.arguments),
                 returns=call.returns,
                 raises=call.raises,
+                unbound=call.unbound,
             )
             for call in by_thread(self._calls, [call.thread for call in self._calls])
         )
@@ -152,6 +164,10 @@ class CallRecorder:
     def tensors(self) -> tuple[TensorRecord, ...]:
         """Return all buffers in the order in which their pools were complete."""
         return self._buffers.records(self._owners)
+
+    def objects(self) -> dict[str, str]:
+        """Return the class of every labelled object by its label, in order of first sight."""
+        return dict(self._objects)
 
     def events(self) -> tuple[Event, ...]:
         """Return all events in the order in which they were over."""
@@ -270,6 +286,7 @@ class CallRecorder:
             thread=self._threads.current(),
             subject=subject,
             bound=binder.arguments(args, kwargs),
+            unbound=binder.unbound(args, kwargs),
         )
         self._calls.append(call)
         calls.append(call)
@@ -291,7 +308,7 @@ class CallRecorder:
         subject, bound = call.subject, call.bound
         call.subject, call.bound = None, ()
         if error is not None:
-            call.raises = Failure(type=type(error).__name__, message=str(error))
+            call.raises = failure_of(error)
             return
         if call.probe.method == _CONSTRUCTOR:
             self._close_constructor(call, subject, bound)
@@ -338,7 +355,10 @@ class CallRecorder:
         return name if probe.method == _CONSTRUCTOR else f"{name}.{probe.method}"
 
     def _label(self, thing: object, otherwise: str) -> str:
-        return self._labels.label(thing, self._labels.name_of(type(thing)) or otherwise)
+        name = self._labels.name_of(type(thing)) or otherwise
+        label = self._labels.label(thing, name)
+        self._objects.setdefault(label, name)
+        return label
 
     def _label_object(self, thing: object) -> str:
         """Return the label of an object; a pool made before the recording is read now."""
@@ -366,12 +386,12 @@ class CallRecorder:
         if self._events.add(observation, step=self.step):
             self._locate_event()
 
-    def _add_message(self, message: Message) -> None:
-        self._events.add_message(message)
-        self._locate_event()
+    def _add_record(self, record: Message | Race, site: RawSite | None) -> None:
+        self._events.add_record(record)
+        self._locate_event(site)
 
-    def _locate_event(self) -> None:
-        self._event_sites.append(self._source_sites.current_site())
+    def _locate_event(self, site: RawSite | None = None) -> None:
+        self._event_sites.append(site or self._source_sites.current_site())
         self._event_threads.append(self._threads.current())
 
 

@@ -24,6 +24,7 @@ from traces.schema.model import (
     EventAwaited,
     EventRecorded,
     Message,
+    Race,
     Release,
     StorageAccess,
     Transfer,
@@ -89,9 +90,9 @@ class EventLog:
             self._unfinished.append(self._read(observation, step))
         return True
 
-    def add_message(self, message: Message) -> None:
-        """Add a message as it is."""
-        self._unfinished.append(lambda: message)
+    def add_record(self, record: Message | Race) -> None:
+        """Add a message or a race as it is."""
+        self._unfinished.append(lambda: record)
 
     def events(self) -> tuple[Event, ...]:
         """Return all events. Call it when all pools are named and all slots are settled."""
@@ -172,6 +173,7 @@ class EventLog:
         ]
         return lambda: Copy(
             step=step,
+            pool=self._pool_name(target or source),
             operation=operation,
             source=self._buffer_name(source),
             source_offset=source_offset,
@@ -183,6 +185,11 @@ class EventLog:
             stream=stream,
         )
 
+    def _pool_name(self, buffer: PendingBuffer | None) -> str:
+        if buffer is None:
+            return ""
+        return self._owners.pool(buffer.record.object, side=buffer.record.side)
+
     def _buffer_name(self, buffer: PendingBuffer | None) -> str:
         if buffer is None:
             return ""
@@ -190,21 +197,29 @@ class EventLog:
         return f"{owner}.{buffer.record.name}"
 
     def _allocation(self, observation: AllocationObservation, step: str) -> Callable[[], Event]:
-        owner, need = self._owner(observation.pool), observation.need
+        (owner, pool), need = self._owner(observation.pool), observation.need
         slots = None if observation.slots is None else self._encoder.slots(observation.slots)
         return lambda: Allocation(
-            step=step, owner=owner(), need=need, slots=None if slots is None else slots["slots"]
+            step=step,
+            owner=owner(),
+            pool=pool(),
+            need=need,
+            slots=None if slots is None else slots["slots"],
         )
 
     def _release(self, observation: ReleaseObservation, step: str) -> Callable[[], Event]:
-        owner, slots = self._owner(observation.pool), self._encoder.slots(observation.slots)
-        return lambda: Release(step=step, owner=owner(), slots=slots["slots"])
+        (owner, pool), slots = self._owner(observation.pool), self._encoder.slots(observation.slots)
+        return lambda: Release(step=step, owner=owner(), pool=pool(), slots=slots["slots"])
 
-    def _owner(self, pool: object) -> Callable[[], str]:
+    def _owner(self, pool: object) -> tuple[Callable[[], str], Callable[[], str]]:
+        """Return what gives owner and pool name, which are known when the recording ends."""
         view = self._target.view(pool)
         assert view is not None, "slots belong to a pool"
         label, side = self._label(pool), view.side
-        return lambda: self._owners.resolve(label, side=side)
+        return (
+            lambda: self._owners.resolve(label, side=side),
+            lambda: self._owners.pool(label, side=side),
+        )
 
 
 def _offset(tensor: "torch.Tensor", buffer: PendingBuffer | None) -> int:

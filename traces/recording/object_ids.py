@@ -69,6 +69,10 @@ class OwnerNames:
             self._resolved[label] = name if ordinal == 1 else object_label(name, ordinal)
         return self._resolved[label]
 
+    def is_named(self, label: str) -> bool:
+        """Return whether an object has a name; else its class stands for it."""
+        return label in self._names
+
     def pool(self, label: str, *, side: PoolSide) -> str:
         """Return the name of an object's pool: its owner name without the side."""
         return self.resolve(label, side=side).removeprefix(f"{side}.")

@@ -9,7 +9,7 @@ from traces.recording.binding import BoundArgument
 from traces.recording.encode import Plain
 from traces.recording.probes import CallProbe
 from traces.recording.source_sites import RawSite
-from traces.schema.model import Argument, Failure
+from traces.schema.model import Argument, Failure, Unbound
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -32,6 +32,7 @@ class OpenCall:
     thread: int
     subject: object
     bound: tuple[BoundArgument, ...]
+    unbound: Unbound | None
     arguments: list[Argument] = field(default_factory=list)
     returns: Plain = None
     raises: Failure | None = None

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from traces.schema.model import Direction, PoolSide, Role, StorageOperation
+from traces.schema.model import Direction, Part, PoolSide, Role, StorageOperation
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +31,38 @@ class PoolNaming:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BufferPath:
+    """The way from a pool to one of its buffers.
+
+    Attributes:
+        text: ``k_buffer[3]``.
+        attribute: without the places in lists: ``k_buffer``.
+        index: the places in lists, outermost first.
+    """
+
+    text: str
+    attribute: str
+    index: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, attribute: str) -> "BufferPath":
+        """Return the path of an attribute of the pool itself."""
+        return cls(text=attribute, attribute=attribute)
+
+    def member(self, name: str) -> "BufferPath":
+        """Return the path of an attribute of what is here."""
+        text, attribute = f"{self.text}.{name}", f"{self.attribute}.{name}"
+        return BufferPath(text=text, attribute=attribute, index=self.index)
+
+    def item(self, key: int | str) -> "BufferPath":
+        """Return the path of an item of the list or mapping that is here."""
+        text = f"{self.text}[{key!r}]"
+        if isinstance(key, int):
+            return BufferPath(text=text, attribute=self.attribute, index=(*self.index, key))
+        return BufferPath(text=text, attribute=f"{self.attribute}[{key!r}]", index=self.index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BufferRows:
     """The rows of one buffer.
 
@@ -38,6 +70,7 @@ class BufferRows:
         pool: whose rows they are; empty for the pool that owns the buffer.
         planes: their kinds, as transfers name them; several where they lie in one buffer.
         layer: index in the pool; None where the buffer holds all layers.
+        layer_num: number of layers whose rows it holds; 0 where that is not known.
         row_bytes: bytes of one row of one plane and layer.
         slots_per_row: slots that share a row.
     """
@@ -45,6 +78,7 @@ class BufferRows:
     pool: str
     planes: tuple[str, ...]
     layer: int | None
+    layer_num: int
     row_bytes: int
     slots_per_row: int
 
@@ -60,7 +94,7 @@ class PoolView:
     Attributes:
         layout: host layout; empty on the device side.
         is_pinned: whether a buffer lies in page-locked memory.
-        tensors: yields the buffers by attribute path; None for every public tensor attribute.
+        tensors: yields the buffers with their paths; None for every public tensor attribute.
         rows: returns a lookup of the rows of the pool's buffers; None where slots number none.
         keeps_tensors: whether the pool holds the very tensor objects that ``tensors`` yields; their
             memory is free when they are gone, else when the pool is.
@@ -69,7 +103,7 @@ class PoolView:
     side: PoolSide
     layout: str
     is_pinned: Callable[["torch.Tensor"], bool]
-    tensors: Callable[[object], Iterable[tuple[str, "torch.Tensor"]]] | None = None
+    tensors: Callable[[object], Iterable[tuple[BufferPath, "torch.Tensor"]]] | None = None
     rows: Callable[[object], RowLookup] | None = None
     keeps_tensors: bool = False
 
@@ -181,6 +215,7 @@ class CallProbe:
         function: the function to watch.
         callee: ``build_kv_only_stack``, ``HybridCacheController.write``; for a method the class is
             replaced by that of the object.
+        part: what the function makes or belongs to, see :class:`~traces.schema.model.Call`.
         method: name of the method, ``__init__`` for a constructor; empty for a plain function.
         names_pools: returns the names of pools that a successful call has given.
         shows_subject: whether the object of a method is recorded as its argument ``self``, and its
@@ -193,6 +228,7 @@ class CallProbe:
     method: str
     names_pools: Callable[[Values], Iterable[PoolNaming]] | None
     shows_subject: bool = False
+    part: Part = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ and raised as :class:`~traces.errors.RecorderError` when the block ends.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -14,15 +14,17 @@ from typing import Any, Self
 
 from traces.errors import RecorderError
 from traces.recording import call_recorder, instrument, message_capture, thread_order
+from traces.recording.failures import failure_of
 from traces.recording.probes import Target
+from traces.recording.source_sites import RawSite
 from traces.schema import canonical
 from traces.schema.model import (
     SCHEMA,
     Call,
     DigestRecord,
     Event,
-    Failure,
     Outcome,
+    Race,
     Recording,
     ScenarioRecord,
     Sites,
@@ -138,6 +140,13 @@ class Recorder:
         """Add a digest or the result of a round trip."""
         self._digests.append(record)
 
+    def race(self, record: Race, *, sites: Sequence[RawSite]) -> None:
+        """Add a race that the device found in the current step.
+
+        ``sites`` are lines that led to its accesses; the first of the target's own is kept.
+        """
+        self._call_recorder.record_race(record, sites)
+
     @property
     def recording(self) -> Recording:
         """Trace and sites.
@@ -189,6 +198,7 @@ class Recorder:
             events=self._call_recorder.events(),
             digests=tuple(self._digests),
             outcome=self._outcome or self._block_outcome(error),
+            objects=self._call_recorder.objects(),
         )
         return Recording(trace=trace, sites=self._call_recorder.sites(error))
 
@@ -197,8 +207,8 @@ class Recorder:
         if error is None:
             return Outcome(ok=True, failed_step="", failure=None)
         failed, step = self._failed_step
-        failure = Failure(type=type(error).__name__, message=str(error))
-        return Outcome(ok=False, failed_step=step if failed is error else "", failure=failure)
+        failed_step = step if failed is error else ""
+        return Outcome(ok=False, failed_step=failed_step, failure=failure_of(error))
 
 
 def _has_records(trace: Trace) -> bool:

@@ -4,6 +4,7 @@ import inspect
 import os
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType, FunctionType
 
@@ -44,6 +45,12 @@ class SourceSites:
             frame = frame.f_back
         assert caller is not None, "a frame calls this"
         return caller
+
+    def own_site(self, sites: Iterable[RawSite]) -> RawSite | None:
+        """Return the first of some lines that is the target's, else the first of all."""
+        known = list(sites)
+        own = (site for site in known if site[0].startswith(self._package_paths))
+        return next(own, known[0] if known else None)
 
     def failure_site(self, error: BaseException) -> RawSite | None:
         """Return the innermost line of the target that an exception went through, if any."""

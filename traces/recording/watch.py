@@ -16,9 +16,17 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from traces.errors import InstrumentError, RecorderError
+from traces.recording.buffers import tensors_within
 from traces.recording.encode import Encoder, Plain, declared_fields
 from traces.recording.instrument import require_plain_function
-from traces.recording.probes import CallProbe, CopyProbe, PoolView, Probe, ThreadProbe
+from traces.recording.probes import (
+    BufferPath,
+    CallProbe,
+    CopyProbe,
+    PoolView,
+    Probe,
+    ThreadProbe,
+)
 from traces.schema.model import PoolSide
 
 if TYPE_CHECKING:
@@ -268,18 +276,18 @@ def _value_handler(encoder: Encoder, plain: Callable[[Any], object]) -> Callable
     return lambda value, where: encoder.encode(plain(value), where)
 
 
-def _tensors_of(holder: object) -> Iterator[tuple[str, "torch.Tensor"]]:
+def _tensors_of(holder: object) -> Iterator[tuple[BufferPath, "torch.Tensor"]]:
     """Yield the public tensors of an object, those of lists and dicts, and a module's own."""
     if "torch" not in sys.modules:
         return
     import torch
 
     if isinstance(holder, torch.nn.Module):
-        yield from holder.named_parameters(recurse=False)
-        yield from holder.named_buffers(recurse=False)
+        own = (*holder.named_parameters(recurse=False), *holder.named_buffers(recurse=False))
+        yield from ((BufferPath.of(name), tensor) for name, tensor in own)
     for name, value in _attributes(holder):
         if not name.startswith("_"):
-            yield from _tensors_within(name, value)
+            yield from tensors_within(BufferPath.of(name), value)
 
 
 def _holds_tensors(value: object) -> bool:
@@ -300,17 +308,3 @@ def _attributes(holder: object) -> Iterator[tuple[str, object]]:
     if dataclasses.is_dataclass(holder) and not hasattr(holder, "__dict__"):
         for field in dataclasses.fields(holder):
             yield field.name, getattr(holder, field.name)
-
-
-def _tensors_within(name: str, value: object) -> Iterator[tuple[str, "torch.Tensor"]]:
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        yield name, value
-    elif isinstance(value, list | tuple):
-        for number, item in enumerate(value):
-            yield from _tensors_within(f"{name}[{number}]", item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if isinstance(key, str | int):
-                yield from _tensors_within(f"{name}[{key!r}]", item)

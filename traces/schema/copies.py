@@ -7,6 +7,7 @@ class Copy(Record, frozen=True, tag_field="event", tag="copy"):
     """A copy by torch from or to a recorded buffer.
 
     Attributes:
+        pool: of the buffer written, else of the buffer read.
         operation: torch's name of it: ``copy_``, ``index_put_``.
         source: ``owner.name`` of the buffer read; empty for other memory.
         source_offset: of the first element, in elements from the beginning of the buffer.
@@ -17,6 +18,7 @@ class Copy(Record, frozen=True, tag_field="event", tag="copy"):
     """
 
     step: str
+    pool: str
     operation: str
     source: str
     source_offset: int

@@ -22,6 +22,9 @@ HOST = "host"
 """Stream of what the host itself waits for."""
 
 Role: TypeAlias = Literal["builder", "constructor", "operation"]
+Part: TypeAlias = Literal[
+    "", "stack", "attach", "pool", "entry", "group", "controller", "cache", "callback"
+]
 PoolSide: TypeAlias = Literal["device", "host"]
 Direction: TypeAlias = Literal["backup", "load"]
 AccessKind: TypeAlias = Literal["read", "write"]
@@ -34,7 +37,7 @@ def object_label(name: str, ordinal: int) -> str:
 
 
 def name_of_label(label: str) -> str:
-    """Return the name in a label: ``MLATokenToKVPoolHost``."""
+    """Return the name in a label, ``MLATokenToKVPoolHost``; rules read ``Trace.objects``."""
     return label.rpartition("#")[0]
 
 
@@ -46,11 +49,40 @@ class Argument(Record, frozen=True):
     given: bool
 
 
+class Unbound(Record, frozen=True):
+    """Arguments that do not fit the signature of the function they were passed to.
+
+    Attributes:
+        function: qualified name of the function; empty where Python leaves it out.
+        missing: required parameters that were not given.
+        unexpected: a keyword that the function does not have; empty for none.
+    """
+
+    function: str
+    missing: tuple[str, ...]
+    unexpected: str
+
+
 class Failure(Record, frozen=True):
-    """An exception that left a call: its type's name and its message."""
+    """An exception that left a call.
+
+    Attributes:
+        type: name of its type.
+        message: its text, for people.
+        subject: what broke a rule; empty where the exception does not say, as the next three.
+        rule: the rule.
+        expected: what the rule asks for.
+        got: what there was.
+        unbound: of a TypeError about arguments; None for any other exception.
+    """
 
     type: str
     message: str
+    subject: str = ""
+    rule: str = ""
+    expected: str = ""
+    got: str = ""
+    unbound: Unbound | None = None
 
 
 class Call(Record, frozen=True):
@@ -63,11 +95,15 @@ class Call(Record, frozen=True):
         step: scenario step during which it happened.
         role: ``builder`` (build_*, attach_* and functions between them), ``constructor``
             (pools, entries, group, controller) or ``operation`` (controller, cache, group).
+        part: what a builder makes (``stack``; ``attach`` for a function that attaches one), or
+            the kind of object that a constructor makes or an operation belongs to; empty for
+            functions between builders and for other objects.
         callee: qualified name without module: ``build_kv_only_stack``,
             ``MLATokenToKVPoolHost``, ``HybridCacheController.write``.
         arguments: in signature order; ``self`` only where code is watched by name.
         returns: encoded result; for a constructor, a reference to the new object.
         raises: the exception that left the call, if any.
+        unbound: which arguments do not fit the callee's signature; None when all do.
     """
 
     call: str
@@ -75,10 +111,12 @@ class Call(Record, frozen=True):
     caller: str
     step: str
     role: Role
+    part: Part
     callee: str
     arguments: tuple[Argument, ...]
     returns: Any
     raises: Failure | None
+    unbound: Unbound | None = None
 
 
 class TensorRecord(Record, frozen=True):
@@ -86,13 +124,17 @@ class TensorRecord(Record, frozen=True):
 
     Attributes:
         owner: ``device.KV``, ``host.INDEXER``, ``device.SWAKVPool`` for a pool without an entry.
+        is_named: whether an entry or a controller named the owner; else its class stands for it.
         side: of the owner.
         pool: whose rows it holds: ``INDEXER`` for index pages that lie in the KV pool.
         object: label of the owning object: ``MLATokenToKVPoolHost#1``.
         name: attribute path in the owner: ``kv_buffer``, ``k_buffer[3]``.
+        attribute: the path without the places in lists: ``k_buffer``, shared by a whole list.
+        index: the places in lists, outermost first; empty for a buffer that is in no list.
         planes: kinds of its rows, as in transfers and round trips: one, or several of equal width
             (``k`` and ``v``); none where no slot numbers rows.
         layer: index in the pool of the layer whose rows it holds; None for all layers.
+        layer_num: number of layers whose rows it holds; 0 where that is not known.
         row_bytes: bytes of one row of one plane and layer; 0 without a plane.
         slots_per_row: slots that share a row, a page of index keys; 0 without a plane.
         stride: in elements, as in torch.
@@ -102,12 +144,16 @@ class TensorRecord(Record, frozen=True):
     """
 
     owner: str
+    is_named: bool
     side: PoolSide
     pool: str
     object: str
     name: str
+    attribute: str
+    index: tuple[int, ...]
     planes: tuple[str, ...]
     layer: int | None
+    layer_num: int
     row_bytes: int
     slots_per_row: int
     shape: tuple[int, ...]
@@ -148,19 +194,24 @@ class Transfer(Record, frozen=True, tag_field="event", tag="transfer"):
 
 
 class Allocation(Record, frozen=True, tag_field="event", tag="alloc"):
-    """Slots handed out; ``slots`` is None when the pool was too full."""
+    """Slots handed out; ``slots`` is None when the pool was too full.
+
+    ``pool`` is the pool name of ``owner``.
+    """
 
     step: str
     owner: str
+    pool: str
     need: int
     slots: Slots | None
 
 
 class Release(Record, frozen=True, tag_field="event", tag="free"):
-    """Slots given back."""
+    """Slots given back; ``pool`` is the pool name of ``owner``."""
 
     step: str
     owner: str
+    pool: str
     slots: Slots
 
 
@@ -217,7 +268,8 @@ class RaceAccess(Record, frozen=True):
     """One of the two accesses of a race.
 
     Attributes:
-        operation: ``backup``, ``load``, ``attention``, or the name of another operation.
+        operation: ``backup``, ``load``, ``attention``; ``host work`` or ``stream work`` for what
+            is known by no more than where it runs; or torch's name of it.
         accessor: accessor of the pool through which attention reads; empty for none.
         on: whether a stream did it or the host.
         access: what it does to the bytes.
@@ -264,10 +316,16 @@ Event: TypeAlias = (
 
 
 class Digest(Record, frozen=True, tag_field="digest", tag="content"):
-    """Content of all buffers of one pool after a step, as the head of a SHA-256 (16 hex digits)."""
+    """Content of buffers of one pool after a step, as the head of a SHA-256 (16 hex digits).
+
+    Attributes:
+        owner: ``device.KV``; ``device.KV.kv_buffer`` for one kind of row.
+        pool: pool name, ``KV``.
+    """
 
     step: str
     owner: str
+    pool: str
     sha256: str
 
 
@@ -352,7 +410,12 @@ class ScenarioRecord(Record, frozen=True):
 
 
 class Trace(Record, frozen=True):
-    """The canonical record of one scenario."""
+    """The canonical record of one scenario.
+
+    Attributes:
+        objects: label of every object that a record refers to, with the name of its class, in
+            order of first sight.
+    """
 
     schema: str
     scenario: ScenarioRecord
@@ -361,6 +424,7 @@ class Trace(Record, frozen=True):
     events: tuple[Event, ...]
     digests: tuple[DigestRecord, ...]
     outcome: Outcome
+    objects: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Location(Record, frozen=True):

@@ -123,6 +123,8 @@ class Cause(Record, frozen=True, kw_only=True):
         scenarios: names, sorted.
         consequences: most upstream first.
         where: what differs, when no parameter names it: ``wait load.layer3 on default in read``.
+        subject: the same without the step or the caller: ``wait load.layer3 on default``; empty
+            where that is ``where``.
         path: callees from the place of the fault down to the final consumer.
         variants: empty unless ``before`` or ``after`` depend on the scenario; the first is the
             one shown.
@@ -143,6 +145,7 @@ class Cause(Record, frozen=True, kw_only=True):
     scenarios: tuple[str, ...] = ()
     consequences: tuple[Consequence, ...] = ()
     where: str
+    subject: str = ""
     path: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = ()
     count: int = 1

@@ -226,8 +226,9 @@ class SimDevice(Device):
     ) -> VectorClock:
         queue = self._current().queue
         clock = self._order.advance(queue)
+        step = clock[queue.timeline.number]
         accessor = self._new_accessor(
-            queue.timeline, step=clock[queue.timeline.number], label=label
+            queue.timeline, step=step, label=label, accesses=(reads, writes)
         )
         queue.push(
             QueuedOperation(run=run, accessor=accessor, clock=clock, reads=reads, writes=writes)
@@ -237,17 +238,27 @@ class SimDevice(Device):
     def _touch(self, *, label: str, reads: Accesses, writes: Accesses) -> None:
         """Check an access by this host thread for races."""
         host = self._timelines.host()
-        accessor = self._new_accessor(host, step=host.step(), label=label)
+        accessor = self._new_accessor(host, step=host.step(), label=label, accesses=(reads, writes))
         self._check(
             QueuedOperation(
                 run=lambda: None, accessor=accessor, clock=host.clock, reads=reads, writes=writes
             )
         )
 
-    def _new_accessor(self, timeline: Timeline, *, step: int, label: str) -> Accessor:
-        order = next(self._launches)
+    def _new_accessor(
+        self, timeline: Timeline, *, step: int, label: str, accesses: tuple[Accesses, Accesses]
+    ) -> Accessor:
+        reads, writes = (
+            frozenset(self.memory.kind(access.tensor) for access in side) for side in accesses
+        )
         return Accessor(
-            timeline=timeline, step=step, order=order, label=label, site=find_launch_site()
+            timeline=timeline,
+            step=step,
+            order=next(self._launches),
+            label=label,
+            site=find_launch_site(),
+            reads=reads,
+            writes=writes,
         )
 
     def _check(self, operation: QueuedOperation) -> None:

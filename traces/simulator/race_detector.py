@@ -69,6 +69,7 @@ class RaceDetector:
                             first_kind=pair[0][1],
                             second=pair[1][0],
                             second_kind=pair[1][1],
+                            memory=number,
                             buffer=self._memory.describe(access.tensor),
                             first_byte=first_byte,
                             stop_byte=stop_byte,

@@ -10,6 +10,7 @@ from typing import Literal
 from typing_extensions import override
 
 from assembler.errors import HiCacheError
+from traces.simulator.memory import MemoryKind
 from traces.simulator.vector_clocks import Timeline
 
 AccessKind = Literal["read", "write"]
@@ -73,6 +74,8 @@ class Accessor:
         order: place in the program: by launch, not by execution.
         label: what it does, for people.
         site: where it was launched.
+        reads: kinds of the memory that it reads.
+        writes: kinds of the memory that it writes.
     """
 
     timeline: Timeline
@@ -80,6 +83,8 @@ class Accessor:
     order: int
     label: str
     site: LaunchSite
+    reads: frozenset[MemoryKind] = frozenset()
+    writes: frozenset[MemoryKind] = frozenset()
 
     @override
     def __str__(self) -> str:
@@ -95,6 +100,7 @@ class DetectedRace:
         first_kind: how it accessed the bytes.
         second: launched second by the program.
         second_kind: how it accessed the bytes.
+        memory: number of the memory.
         buffer: the memory: its kind, number and size.
         first_byte: of the first range that both touch, in the memory.
         stop_byte: after that range.
@@ -104,6 +110,7 @@ class DetectedRace:
     first_kind: AccessKind
     second: Accessor
     second_kind: AccessKind
+    memory: int
     buffer: str
     first_byte: int
     stop_byte: int

@@ -3,7 +3,7 @@
 import msgspec
 
 from tools.gate.self_checks import failed_checks
-from traces.schema.model import RoundTrip
+from traces.schema.model import Race, RaceAccess, RoundTrip
 
 
 def test_sound_trace_has_no_complaint(make_trace):
@@ -23,6 +23,22 @@ def test_foreign_rows_that_were_touched_are_a_complaint(make_trace):
     trace = msgspec.structs.replace(make_trace("a"), digests=(trip,))
     [line] = failed_checks(trace)
     assert line.startswith("a: a load must leave other slots alone; expected none touched, got 7-9")
+
+
+def test_race_is_a_complaint(make_trace):
+    race = Race(
+        step="reload",
+        pool="KV",
+        buffer="kv",
+        layer=0,
+        first=RaceAccess(operation="load", accessor="", on="stream", access="write"),
+        second=RaceAccess(operation="attention", accessor="", on="stream", access="read"),
+        text="one and another",
+    )
+    trace = msgspec.structs.replace(make_trace("a"), events=(race,))
+    assert failed_checks(trace) == (
+        "a: accesses must be ordered; expected no race, got one and another in step 'reload'",
+    )
 
 
 def test_failed_outcome_is_a_complaint(failed_trace):

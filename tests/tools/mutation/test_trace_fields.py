@@ -21,6 +21,7 @@ CALL = Call(
     caller="",
     step="build",
     role="constructor",
+    part="",
     callee="Pool",
     arguments=(Argument(name="width", value=656, given=True),),
     returns=None,

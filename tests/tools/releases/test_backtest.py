@@ -69,6 +69,7 @@ def recording(row, layout):
         caller="",
         step="build",
         role="constructor",
+        part="",
         callee="Host",
         arguments=(
             Argument(name="layout", value=layout, given=True),
@@ -79,12 +80,16 @@ def recording(row, layout):
     )
     tensor = TensorRecord(
         owner="host.KV",
+        is_named=True,
         side="host",
         pool="KV",
         object="Host#1",
         name="kv",
+        attribute="kv",
+        index=(),
         planes=("kv",),
         layer=None,
+        layer_num=0,
         row_bytes=row,
         slots_per_row=1,
         shape=(8, row),

@@ -16,6 +16,7 @@ def played(*builders, has):
             caller="",
             step="",
             role="builder",
+            part="",
             callee=name,
             arguments=(),
             returns=None,

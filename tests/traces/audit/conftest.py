@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.traces.record_facts import objects_of, part_of, path_of
 from traces.schema.model import (
     SCHEMA,
     Argument,
@@ -47,6 +48,7 @@ def call(
         caller=name_of_label(parent),
         step="build",
         role=role,
+        part=part_of(label.partition("#")[0], role),
         callee=label.partition("#")[0],
         arguments=tuple(arguments),
         returns=returns,
@@ -81,6 +83,7 @@ def recording(
         events=tuple(events),
         digests=tuple(digests),
         outcome=outcome or Outcome(ok=True, failed_step="", failure=None),
+        objects=objects_of((one for one, _ in calls), tensors),
     )
     sites = Sites(
         calls=lines,
@@ -120,12 +123,16 @@ def tensor(owner="device.KV", name="kv_buffer[0]", shape=(576, 1, 656), **change
         size *= length
     fields = {
         "owner": owner,
+        "is_named": True,
         "side": side,
         "pool": pool,
         "object": "Pool#1",
         "name": name,
+        "attribute": path_of(name).attribute,
+        "index": path_of(name).index,
         "planes": ("kv_buffer",),
         "layer": 0 if side == "device" else None,
+        "layer_num": 1 if side == "device" else shape[0],
         "row_bytes": shape[-1],
         "slots_per_row": 1,
         "shape": shape,

@@ -1,12 +1,14 @@
 """Scenarios that end with an exception."""
 
+import msgspec
+
 from traces.audit import audit
 from traces.audit.failures import failed_scenarios
 from traces.schema.model import Failure, Location, Outcome
 
 
-def failed(message):
-    failure = Failure(type="TypeError", message=message)
+def failed(message, *, rule=""):
+    failure = Failure(type="TypeError", message=message, subject="KV" if rule else "", rule=rule)
     return Outcome(ok=False, failed_step="build", failure=failure)
 
 
@@ -23,12 +25,40 @@ def test_a_failure_names_its_line_and_its_message(made):
     assert (found.location.file, found.location.line) == ("assembler/stacks/attach.py", 44)
 
 
-def test_failures_that_differ_in_numbers_are_one(made):
-    recordings = {
-        "a": made.recording("a", outcome=failed("row 639")),
-        "b": made.recording("b", outcome=failed("row 640")),
+def wheres(*recordings):
+    found = failed_scenarios(dict(zip("abc", recordings, strict=False)))
+    return {one.where for one in found}
+
+
+def test_failures_that_break_one_rule_of_one_subject_are_one(made):
+    one = made.recording("a", outcome=failed("KV: row must fit; got 639", rule="row must fit"))
+    other = made.recording("b", outcome=failed("KV: row must fit; got 640", rule="row must fit"))
+    third = made.recording("c", outcome=failed("KV: page must fit", rule="page must fit"))
+
+    assert wheres(one, other) == {"build: TypeError: KV: row must fit"}
+    assert wheres(one, third) == {
+        "build: TypeError: KV: row must fit",
+        "build: TypeError: KV: page must fit",
     }
-    assert {found.where for found in failed_scenarios(recordings)} == {"build: TypeError: row *"}
+
+
+def test_failures_without_a_rule_are_told_apart_by_the_innermost_callee_that_they_left(made):
+    def recording(name, callee, message):
+        outcome = failed(message)
+        outer, line = made.call("build_stack#1", {}, role="builder")
+        inner, _ = made.call(f"{callee}#1", {}, parent="build_stack#1")
+        calls = [
+            (msgspec.structs.replace(call, raises=outcome.failure), line) for call in (outer, inner)
+        ]
+        return made.recording(name, *calls, outcome=outcome)
+
+    hosts = recording("a", "Host", "row 639"), recording("b", "Host", "another text")
+
+    assert wheres(*hosts) == {"build: TypeError: in Host"}
+    assert wheres(hosts[0], recording("b", "Device", "row 639")) == {
+        "build: TypeError: in Host",
+        "build: TypeError: in Device",
+    }
 
 
 def test_scenario_that_declares_a_mistake_is_left_out_of_the_audit(made):

@@ -6,11 +6,11 @@ import msgspec
 import pytest
 
 from tests.traces.diff.nsa_stack import play_nsa
+from tests.traces.record_facts import failure, objects_of, part_of, path_of
 from traces.schema.model import (
     SCHEMA,
     Argument,
     Call,
-    Failure,
     Outcome,
     Recording,
     ScenarioRecord,
@@ -48,16 +48,21 @@ class Records:
             for name, value in (defaulted or {}).items()
         ]
         made = {"ref": label} if role == "constructor" and raises is None else returns
+        raised = None if raises is None else failure(*raises)
+        error = None if raised is None else raised.unbound
         return Call(
             call=label,
             parent=parent,
             caller=name_of_label(parent),
             step=step,
             role=role,
+            part=part_of(callee, role),
             callee=callee,
             arguments=tuple(arguments),
             returns=made,
-            raises=None if raises is None else Failure(type=raises[0], message=raises[1]),
+            raises=raised,
+            # Of a recorded callable the recorder knows itself what did not fit.
+            unbound=error if error is not None and error.function == callee else None,
         )
 
     def builder(self, label: str, **given: object) -> Call:
@@ -67,17 +72,27 @@ class Records:
         return self.call(label, role="operation", **given)
 
     def tensor(
-        self, owner: str, name: str, shape: tuple[int, ...], **fields: object
+        self,
+        owner: str,
+        name: str,
+        shape: tuple[int, ...],
+        *,
+        is_named: bool = True,
+        **fields: object,
     ) -> TensorRecord:
-        stride = tuple(1 for _ in shape)
+        stride, path = tuple(1 for _ in shape), path_of(name)
         record = TensorRecord(
             owner=owner,
+            is_named=is_named,
             side=owner.partition(".")[0],
             pool=owner.partition(".")[2],
             object=f"{owner}#1",
             name=name,
+            attribute=path.attribute,
+            index=path.index,
             planes=(),
             layer=None,
+            layer_num=0,
             row_bytes=0,
             slots_per_row=0,
             shape=shape,
@@ -100,7 +115,8 @@ class Records:
             digests=(),
             outcome=Outcome(ok=True, failed_step="", failure=None),
         )
-        return msgspec.structs.replace(trace, **fields)
+        trace = msgspec.structs.replace(trace, **fields)
+        return msgspec.structs.replace(trace, objects=objects_of(trace.calls, trace.tensors))
 
 
 @pytest.fixture

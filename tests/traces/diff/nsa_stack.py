@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.traces.record_facts import objects_of, part_of, path_of
+from traces.recording.failures import failure_of
 from traces.schema.model import (
     SCHEMA,
     Allocation,
@@ -15,7 +17,6 @@ from traces.schema.model import (
     Digest,
     EventAwaited,
     EventRecorded,
-    Failure,
     Location,
     Outcome,
     Recording,
@@ -92,6 +93,7 @@ class Play:
             "caller": name_of_label(self._parents[-1]),
             "step": self.step,
             "role": role,
+            "part": part_of(callee, role),
             "callee": callee,
             "arguments": arguments,
         }
@@ -100,8 +102,10 @@ class Play:
         try:
             yield made
         except Exception as error:
-            failure = Failure(type=type(error).__name__, message=str(error))
-            self.calls[index] = Call(**record, returns=None, raises=failure)
+            failure = failure_of(error)
+            is_own = failure.unbound is not None and failure.unbound.function == callee
+            unbound = failure.unbound if is_own else None
+            self.calls[index] = Call(**record, returns=None, raises=failure, unbound=unbound)
             raise
         else:
             self.calls[index] = Call(**record, returns=made, raises=None)
@@ -124,12 +128,16 @@ class Play:
         self.tensors.append(
             TensorRecord(
                 owner=owner,
+                is_named=True,
                 side=owner.partition(".")[0],
                 pool=owner.partition(".")[2],
                 object=made["ref"],
                 name=name,
+                attribute=path_of(name).attribute,
+                index=path_of(name).index,
                 planes=(),
                 layer=None,
+                layer_num=0,
                 row_bytes=0,
                 slots_per_row=0,
                 shape=tuple(shape),
@@ -151,6 +159,7 @@ class Play:
             events=tuple(event for event, _ in self.events),
             digests=tuple(self.digests),
             outcome=outcome,
+            objects=objects_of(self.calls, self.tensors),
         )
         known = Sites(
             calls=self.lines,
@@ -321,7 +330,7 @@ def write(play: Play) -> None:
         returns={"slots": slots},
     ):
         at = (CONTROLLER, 95)
-        play.event(at, Allocation(step="write", owner="host.KV", need=64, slots=slots))
+        play.event(at, Allocation(step="write", owner="host.KV", pool="KV", need=64, slots=slots))
         if play.has("boom in write"):
             raise RuntimeError("boom")
     if not play.has("drop wait in write"):
@@ -340,7 +349,9 @@ def write(play: Play) -> None:
         (CONTROLLER, 110),
         EventRecorded(step="write", name="write.finish", stream="write", layer=None),
     )
-    play.digests.append(Digest(step="write", owner="host.KV", sha256=f"{play.width:016x}"))
+    play.digests.append(
+        Digest(step="write", owner="host.KV", pool="KV", sha256=f"{play.width:016x}")
+    )
 
 
 def load(play: Play) -> None:
@@ -404,6 +415,6 @@ def play_nsa(
         write(play)
         load(play)
     except (RuntimeError, TypeError, ValueError) as error:
-        failure = Failure(type=type(error).__name__, message=str(error))
+        failure = failure_of(error)
         outcome = Outcome(ok=False, failed_step=play.step, failure=failure)
     return play.recording(name, outcome, sites=sites)

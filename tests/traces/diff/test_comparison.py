@@ -27,7 +27,7 @@ def edits(recording):
         for index, record in enumerate(records):
             for field in record.__struct_fields__:
                 value = other(getattr(record, field))
-                if field in ("call", "direction", "role", "raises") or value is None:
+                if field in ("call", "direction", "role", "raises", "unbound") or value is None:
                     continue
                 changed = msgspec.structs.replace(record, **{field: value})
                 edited = (*records[:index], changed, *records[index + 1 :])

@@ -231,7 +231,11 @@ def pools(records, name, shape):
     return records.trace(
         records.call(f"{name}#1", size=512),
         records.call("Host#1", device_pool={"ref": f"{name}#1"}),
-        tensors=(records.tensor(f"device.{name}", "kv_buffer", shape, object=f"{name}#1"),),
+        tensors=(
+            records.tensor(
+                f"device.{name}", "kv_buffer", shape, object=f"{name}#1", is_named=False
+            ),
+        ),
     )
 
 

@@ -3,6 +3,7 @@ from enum import IntEnum, StrEnum
 import pytest
 
 from traces.recording.binding import ArgumentBinder
+from traces.schema.model import Unbound
 
 
 def shape(a, b=2, *rest, c, d=4, **extra):
@@ -84,14 +85,14 @@ def test_self_is_left_out():
 @pytest.mark.parametrize(
     ("args", "kwargs", "raw"),
     [
-        ((1, 2, 3), {}, [("args[0]", 1, True), ("args[1]", 2, True), ("args[2]", 3, True)]),
-        ((1,), {}, [("args[0]", 1, True)]),
-        ((1,), {"b": 2, "zeta": 0}, [("args[0]", 1, True), ("b", 2, True), ("zeta", 0, True)]),
-        ((1, 2), {"b": 2}, [("args[0]", 1, True), ("args[1]", 2, True), ("b", 2, True)]),
+        ((1, 2, 3), {}, [("a", 1, True), ("b", 2, True), ("args[2]", 3, True)]),
+        ((1,), {}, [("a", 1, True)]),
+        ((1,), {"b": 2, "zeta": 0}, [("a", 1, True), ("b", 2, True), ("zeta", 0, True)]),
+        ((1, 2), {"b": 2}, [("a", 1, True), ("args[1]", 2, True), ("b", 2, True)]),
         ((), {"a": 1, "b": 2}, [("a", 1, True), ("b", 2, True)]),
     ],
 )
-def test_call_that_cannot_bind_is_told_raw(args, kwargs, raw):
+def test_call_that_cannot_bind_is_told_by_the_names_that_it_has(args, kwargs, raw):
     binder = ArgumentBinder(strict, skip_first=False)
 
     assert told(binder, *args, **kwargs) == raw
@@ -165,3 +166,26 @@ def test_plain_defaults_are_read_once():
 
     assert binder.plain_defaults == {"b": 2, "d": 4}
     assert binder.plain_defaults is binder.plain_defaults
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "missing", "unexpected"),
+    [
+        ((1, 2, 3), {}, (), ""),
+        ((1,), {}, ("b",), ""),
+        ((1,), {"b": 2, "zeta": 0}, (), "zeta"),
+        ((), {}, ("a", "b"), ""),
+    ],
+)
+def test_what_does_not_fit_a_signature_is_known_without_the_text_of_the_interpreter(
+    args, kwargs, missing, unexpected
+):
+    binder = ArgumentBinder(strict, skip_first=False)
+
+    assert binder.unbound(args, kwargs) == Unbound(
+        function="strict", missing=missing, unexpected=unexpected
+    )
+
+
+def test_nothing_is_unbound_in_a_call_that_fits():
+    assert ArgumentBinder(strict, skip_first=False).unbound((1, 2), {}) is None

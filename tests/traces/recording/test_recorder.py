@@ -163,6 +163,7 @@ def test_class_methods_and_static_methods_can_be_probes(tiny):
                     function=of_one,
                     callee="Group.of_one",
                     role="builder",
+                    part="",
                     method="of_one",
                     names_pools=None,
                 ),
@@ -170,6 +171,7 @@ def test_class_methods_and_static_methods_can_be_probes(tiny):
                     function=stack.Group.describe,
                     callee="Group.describe",
                     role="builder",
+                    part="",
                     method="",
                     names_pools=None,
                 ),
@@ -230,7 +232,7 @@ def test_events_are_in_program_order_with_pools_slots_and_labels(tiny):
         "stream": "default",
     }
     assert recorder.events[:5] == (
-        Allocation(step="write", owner="host.KV", need=4, slots="0-3"),
+        Allocation(step="write", owner="host.KV", pool="KV", need=4, slots="0-3"),
         Transfer(layer=0, **moved),
         Transfer(layer=1, **moved),
         EventRecorded(step="write", name="write.finish#1", stream="write", layer=None),
@@ -251,12 +253,12 @@ def test_allocator_of_allocators_is_told_by_its_parts(tiny):
         pair.alloc(5)
 
     assert recorder.events == (
-        Allocation(step="", owner="host.HostPool#2", need=2, slots="0-1"),
-        Allocation(step="", owner="host.HostPool", need=2, slots="0-1"),
-        Release(step="", owner="host.HostPool#2", slots="0-1"),
-        Release(step="", owner="host.HostPool", slots="0-1"),
-        Allocation(step="", owner="host.HostPool#2", need=5, slots=None),
-        Allocation(step="", owner="host.HostPool", need=5, slots=None),
+        Allocation(step="", owner="host.HostPool#2", pool="HostPool#2", need=2, slots="0-1"),
+        Allocation(step="", owner="host.HostPool", pool="HostPool", need=2, slots="0-1"),
+        Release(step="", owner="host.HostPool#2", pool="HostPool#2", slots="0-1"),
+        Release(step="", owner="host.HostPool", pool="HostPool", slots="0-1"),
+        Allocation(step="", owner="host.HostPool#2", pool="HostPool#2", need=5, slots=None),
+        Allocation(step="", owner="host.HostPool", pool="HostPool", need=5, slots=None),
     )
 
 
@@ -266,7 +268,9 @@ def test_allocator_of_allocators_that_refuses_by_itself_is_told(tiny):
         host_pool = pools.HostPool(device_pool=device_pool)
         pools.PairPool(left=host_pool, right=host_pool).alloc(1001)
 
-    assert recorder.events == (Allocation(step="", owner="host.PairPool", need=1001, slots=None),)
+    assert recorder.events == (
+        Allocation(step="", owner="host.PairPool", pool="PairPool", need=1001, slots=None),
+    )
 
 
 def test_only_the_outermost_of_nested_waits_is_told(tiny):
@@ -336,7 +340,7 @@ def test_call_that_cannot_bind_is_recorded_with_the_error_it_raises(tiny):
 
 def test_scenario_and_digests_are_kept(tiny):
     digests = (
-        Digest(step="build", owner="host.KV", sha256="0" * 16),
+        Digest(step="build", owner="host.KV", pool="KV", sha256="0" * 16),
         RoundTrip(step="load", pool="KV", plane="", equal=True, wrong_slots="", foreign_slots=""),
     )
     with record(target=tiny) as recorder:

@@ -37,6 +37,7 @@ def trace_with(*, value: object = 1, config: dict | None = None, events: tuple =
         caller="",
         step="build",
         role="builder",
+        part="",
         callee="f",
         arguments=(Argument(name="x", value=value, given=True),),
         returns=None,
@@ -59,7 +60,7 @@ TEXT = """{
 "schema":"goldentrace.trace/2",
 "scenario":{"name":"one","config":{"page_size":64}},
 "calls":[
-{"call":"f#1","parent":"","caller":"","step":"build","role":"builder","callee":"f","arguments":[{"name":"x","value":1,"given":true}],"returns":null,"raises":null}
+{"call":"f#1","parent":"","caller":"","step":"build","role":"builder","part":"","callee":"f","arguments":[{"name":"x","value":1,"given":true}],"returns":null,"raises":null,"unbound":null}
 ],
 "tensors":[],
 "events":[
@@ -67,7 +68,8 @@ TEXT = """{
 {"event":"record","step":"build","name":"write.start#1","stream":"default","layer":null}
 ],
 "digests":[],
-"outcome":{"ok":true,"failed_step":"","failure":null}
+"outcome":{"ok":true,"failed_step":"","failure":null},
+"objects":{}
 }
 """
 

@@ -11,7 +11,7 @@ from traces.diff.compare.events import (
     accessors_of,
 )
 from traces.diff.differences import SIGNATURE_KINDS, Difference, DiffLayer
-from traces.diff.index import RecordingIndex, pool_of
+from traces.diff.index import RecordingIndex
 from traces.diff.pairing import CallPairing
 from traces.schema.model import StorageAccess
 from traces.schema.verdict import Kind, Level
@@ -160,7 +160,7 @@ class Attribution:
                 f"{mark} {maker.call}"
                 for mark, side in (("base", self.pairing.base), ("head", self.pairing.head))
                 for tensor in side.trace.tensors
-                if pool_of(tensor.owner) == pool
+                if tensor.pool == pool
                 if (maker := side.makers.get(tensor.object)) is not None
             }
         return self._touching(self._makers.get(pool, set()))
@@ -203,4 +203,4 @@ def _opens_storage(side: RecordingIndex) -> bool:
 
 
 def _has_host_pool(side: RecordingIndex, pool: str) -> bool:
-    return any(one.side == "host" and pool_of(one.owner) == pool for one in side.trace.tensors)
+    return any(one.side == "host" and one.pool == pool for one in side.trace.tensors)

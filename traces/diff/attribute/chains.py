@@ -1,6 +1,5 @@
 """Chains of changed arguments, from the call that lost one to the object that needed it."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,10 +7,9 @@ from traces.diff.differences import TAKEN_KINDS, ArgumentChange
 from traces.diff.index import argument_values, last_name
 from traces.diff.pairing import CallPairing
 from traces.diff.values import IDENTICAL, CallPair, Value, dotted_fields, is_informative, same_value
-from traces.schema.model import Call
+from traces.schema.model import Call, Part
 
-_STACK_BUILDER = re.compile(r"build_.*_stack")
-_ATTACH = re.compile(r"attach_.*")
+_BUILDERS: tuple[Part, ...] = ("stack", "attach")
 _BY_NAME, _BY_VALUES, _BY_OLD_VALUE, _UNRELATED = 3, 2, 1, 0
 
 
@@ -102,17 +100,17 @@ class ArgumentChains:
         return [consumer, *enclosing[: enclosing.index(top) + 1]][::-1]
 
 
-def responsible_builder(enclosing: Sequence[Call], path: Sequence[str]) -> str | None:
+def responsible_builder(enclosing: Sequence[Call], path: Sequence[Call]) -> str | None:
     """Return the innermost stack builder, else attach function, else builder, on a path.
 
     The path leads from the calls around a fault, innermost first, to the final consumer.
     """
-    names = [*(call.callee for call in reversed(enclosing)), *path]
-    for rule in (_STACK_BUILDER, _ATTACH):
-        if found := [name for name in names if rule.fullmatch(last_name(name))]:
+    calls = [*reversed(enclosing), *path]
+    for part in _BUILDERS:
+        if found := [call.callee for call in calls if call.part == part]:
             return found[-1]
     builders = (call.callee for call in enclosing if call.role == "builder")
-    return next(builders, path[0] if path else None)
+    return next(builders, path[0].callee if path else None)
 
 
 def _fields(call: Call) -> dict[str, Value]:

@@ -1,52 +1,14 @@
 """Comparison of the bound arguments of one call on both sides."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from traces.diff.differences import ArgumentChange
-from traces.diff.index import RecordingIndex, argument_values, last_name
+from traces.diff.index import RecordingIndex, argument_values
 from traces.diff.pairing import CallPairing
 from traces.diff.values import CallPair, FieldChange, Value, field_changes, same_value
-from traces.schema.model import Argument, Call, Failure
+from traces.schema.model import Argument, Call, Unbound
 from traces.schema.verdict import Kind
-
-_POSITION = re.compile(r"args\[(\d+)\]")
-_BIND_ERROR = re.compile(
-    r"missing (a|\d+) required|unexpected keyword argument|positional argument|multiple values"
-)
-_FUNCTION = re.compile(r"([\w.<>]+)\(\) ")
-_QUOTED = re.compile(r"'([^']+)'")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BindError:
-    """The content of the TypeError of a call whose arguments did not fit the signature.
-
-    Attributes:
-        function: qualified name of the function that was called; empty where Python leaves it out.
-        missing: required parameters that were not given.
-        unexpected: the keyword that the function does not have; empty for none.
-    """
-
-    function: str
-    missing: tuple[str, ...]
-    unexpected: str
-
-
-def bind_error_of(failure: Failure | None) -> BindError | None:
-    """Read the bind error from a failure; None when the failure is about something else."""
-    if failure is None or failure.type != "TypeError" or not _BIND_ERROR.search(failure.message):
-        return None
-    function = _FUNCTION.match(failure.message)
-    names = _QUOTED.findall(failure.message)
-    # Newer versions of Python append "Did you mean 'other'?".
-    unexpected = names[0] if names and "unexpected keyword" in failure.message else ""
-    return BindError(
-        function="" if function is None else function[1],
-        missing=tuple(names) if "missing" in failure.message else (),
-        unexpected=unexpected,
-    )
 
 
 def argument_changes(
@@ -59,12 +21,12 @@ def argument_changes(
     call = _CallComparison(
         pair=pair,
         pairing=pairing,
-        base_error=_call_bind_error(pair.base, pairing.base, partner=pair.head),
-        head_error=_call_bind_error(pair.head, pairing.head, partner=pair.base),
+        base_error=_unbound(pair.base, pairing.base, partner=pair.head),
+        head_error=_unbound(pair.head, pairing.head, partner=pair.base),
     )
-    new = _by_name(pair.head, pair.base, call.head_error)
+    new = {argument.name: argument for argument in pair.head.arguments}
     old = {}
-    for name, argument in _by_name(pair.base, pair.head, call.base_error).items():
+    for name, argument in {one.name: one for one in pair.base.arguments}.items():
         renamed = parameters.get(name, name)
         old[renamed if name not in new and renamed in new else name] = argument
     names = [*new, *(name for name in old if name not in new)]
@@ -82,8 +44,8 @@ class _CallComparison:
 
     pair: CallPair
     pairing: CallPairing
-    base_error: BindError | None
-    head_error: BindError | None
+    base_error: Unbound | None
+    head_error: Unbound | None
 
     def changes(
         self, name: str, old: Argument | None, new: Argument | None
@@ -159,37 +121,21 @@ class _CallComparison:
         )
 
 
-def _call_bind_error(call: Call, side: RecordingIndex, *, partner: Call) -> BindError | None:
-    """Return the bind error of a call itself; None when it bound, whatever happened inside."""
-    error = bind_error_of(call.raises)
-    if error is None or side.children.get(call.call):
+def _unbound(call: Call, side: RecordingIndex, *, partner: Call) -> Unbound | None:
+    """Return which arguments of a call did not fit; None when it bound, whatever happened inside.
+
+    Of the constructors that one object runs through, only the first is recorded: what another one
+    lacks counts for it, if the other side has it.
+    """
+    if call.unbound is not None or call.raises is None or call.role != "constructor":
+        return call.unbound
+    error = call.raises.unbound
+    is_raw = all(argument.given for argument in call.arguments)
+    if error is None or not is_raw or side.children.get(call.call):
         return None
-    raw = all(argument.given for argument in call.arguments)
-    return error if raw and _concerns(error, call, partner) else None
-
-
-def _concerns(error: BindError, call: Call, partner: Call) -> bool:
-    outer, _, inner = error.function.rpartition(".")
-    if inner != "__init__":
-        return inner in ("", last_name(call.callee))
-    if last_name(outer) == last_name(call.callee):
-        return True
-    # An inherited constructor, or one that this one calls: only the first lacks what the other
-    # side has.
     names, bound = argument_values(call).keys(), argument_values(partner).keys()
     lacking = set(error.missing) & (bound - names)
-    return call.role == "constructor" and (bool(lacking) or error.unexpected in names)
-
-
-def _by_name(call: Call, partner: Call, error: BindError | None) -> dict[str, Argument]:
-    """Return arguments by name; positions of a call that did not bind by the partner's."""
-    names = [argument.name for argument in partner.arguments]
-    named: dict[str, Argument] = {}
-    for argument in call.arguments:
-        position = _POSITION.fullmatch(argument.name) if error else None
-        known = position is not None and int(position[1]) < len(names)
-        named[names[int(position[1])] if position and known else argument.name] = argument
-    return named
+    return error if lacking or error.unexpected in names else None
 
 
 def _is_extra(name: str) -> bool:

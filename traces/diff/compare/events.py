@@ -8,7 +8,6 @@ A package's pools hand their buffers out through accessors, and releases add and
 is read on a stream of its own. An accessor that one release lacks is no difference.
 """
 
-import re
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -18,7 +17,7 @@ import msgspec
 
 from traces.diff.align import Alignment, AlignmentKeys, align
 from traces.diff.differences import Difference, DiffLayer, with_step
-from traces.diff.index import pool_of, renamed_owner
+from traces.diff.owners import NO_OWNERS, OwnerMap
 from traces.diff.pairing import CallPairing
 from traces.diff.values import Value
 from traces.schema.copies import Copy
@@ -47,7 +46,6 @@ class EventFamily(IntEnum):
     MESSAGE = 2
 
 
-_NUMBER = re.compile(r"\d+")
 _KINDS = {
     EventFamily.DATA: (Kind.TRANSFER_REMOVED, Kind.TRANSFER_ADDED, Kind.TRANSFER_CHANGED),
     EventFamily.ORDER: (Kind.ORDER_EDGE_REMOVED, Kind.ORDER_EDGE_ADDED, Kind.ORDER_EDGE_REMOVED),
@@ -84,20 +82,27 @@ class EventDifference(Difference):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventComparison:
-    """The events of two sides, aligned."""
+    """The events of two sides, aligned.
+
+    Attributes:
+        marks: of the base and of the head, for each event the stream on which the device event
+            that it records or awaits was recorded; empty for other events.
+    """
 
     pairing: CallPairing
     old: tuple[Event, ...]
     new: tuple[Event, ...]
     alignment: Alignment
+    marks: tuple[tuple[str, ...], tuple[str, ...]]
 
     @classmethod
     def of(cls, pairing: CallPairing) -> "EventComparison":
         """Align the events; linear in their number."""
-        old = tuple(_translated(pairing.base.trace.events, pairing.references.renamed))
-        new = tuple(_translated(pairing.head.trace.events, {}))
+        old = tuple(_translated(pairing.base.trace.events, pairing.owners))
+        new = tuple(_translated(pairing.head.trace.events, NO_OWNERS))
         alignment = align(_keys(old), _keys(new), likeness=lambda i, j: _likeness(old[i], new[j]))
-        return cls(pairing=pairing, old=old, new=new, alignment=alignment)
+        marks = _marked_streams(old), _marked_streams(new)
+        return cls(pairing=pairing, old=old, new=new, alignment=alignment, marks=marks)
 
     def differences(self) -> list[EventDifference]:
         """Return the differences in the order of the events."""
@@ -132,11 +137,13 @@ class EventComparison:
         kind = removed if new is None else added if old is None else changed
         if isinstance(old, StorageAccess) and isinstance(new, StorageAccess):
             kind = Kind.STORAGE_KEY_CHANGED if old.key != new.key else kind
-        where, pattern = describe_event(event)
+        marked = self.marks[1][j] if j is not None else self.marks[0][i] if i is not None else ""
+        where, pattern, subject = _describe_event(event, marked)
         return EventDifference(
             kind=kind,
             where=where,
             pattern=pattern,
+            subject=subject,
             before=_changed_fields(old, new),
             after=_changed_fields(new, old),
             layer=DiffLayer.EVENTS,
@@ -150,29 +157,36 @@ class EventComparison:
         )
 
 
-def describe_event(event: Event) -> tuple[str, str]:
-    """Return the exact place of an event and the same with its running numbers starred."""
+def _describe_event(event: Event, marked: str) -> tuple[str, str, str]:
+    """Return the place of an event, the same for the whole series of its kind, and without step.
+
+    Layers of one transfer are a series, and so are the device events that were recorded on the
+    stream ``marked``.
+    """
+    series = ""
     if isinstance(event, Transfer):
         text = f"{event.direction} {event.pool}.{event.plane} layer"
-        exact, starred = f"{text} {event.layer}", f"{text} *"
+        exact, series = f"{text} {event.layer}", f"{text} *"
     elif isinstance(event, Copy):
-        ends = f"{event.source or 'other memory'} to {event.target or 'other memory'}"
-        exact = starred = f"{event.operation} {ends}"
-    elif isinstance(event, EventRecorded | EventAwaited):
-        text = "record {} on {}" if isinstance(event, EventRecorded) else "wait {} on {}"
-        exact = text.format(event.name, event.stream)
-        starred = text.format(_NUMBER.sub("*", event.name), event.stream)
+        exact = f"{event.operation} {event.source or 'other memory'} to "
+        exact += event.target or "other memory"
+    elif isinstance(event, EventRecorded):
+        exact, series = f"record {event.name} on {event.stream}", f"record * on {event.stream}"
+    elif isinstance(event, EventAwaited):
+        exact = f"wait {event.name} on {event.stream}"
+        series = f"wait * of {marked} on {event.stream}" if marked else exact
     elif isinstance(event, Message):
-        exact = starred = f"{event.level} message"
+        exact = f"{event.level} message"
     elif isinstance(event, Race):
-        exact = starred = "race"
+        exact = "race"
     elif isinstance(event, StorageAccess):
-        starred = " ".join(filter(None, ("storage", event.operation, event.pool)))
-        exact = starred if event.operation == "open" else f"{starred} page {event.key}"
+        series = " ".join(filter(None, ("storage", event.operation, event.pool)))
+        exact = series if event.operation == "open" else f"{series} page {event.key}"
     else:
         verb = "alloc" if isinstance(event, Allocation) else "free"
-        exact = starred = f"{verb} {event.owner}"
-    return with_step(exact, event.step), with_step(starred, event.step)
+        exact = f"{verb} {event.owner}"
+    series = series or exact
+    return with_step(exact, event.step), with_step(series, event.step), exact
 
 
 def event_family(event: Event) -> EventFamily:
@@ -224,20 +238,30 @@ def _keep_shared(recording: Recording, shared: set[str], readers: Mapping[str, s
     return Recording(trace=trace, sites=sites)
 
 
-def _translated(events: tuple[Event, ...], renamed: Mapping[str, str]) -> Iterator[Event]:
+def _translated(events: tuple[Event, ...], owners: OwnerMap) -> Iterator[Event]:
     for event in events:
-        if renamed and isinstance(event, Copy):
+        if owners.owners and isinstance(event, Copy):
             event = msgspec.structs.replace(  # noqa: PLW2901
-                event,
-                source=renamed_owner(event.source, renamed),
-                target=renamed_owner(event.target, renamed),
+                event, source=owners.buffer(event.source), target=owners.buffer(event.target)
             )
-        elif renamed and isinstance(event, Allocation | Release):
-            event = msgspec.structs.replace(event, owner=renamed_owner(event.owner, renamed))  # noqa: PLW2901
+        elif owners.owners and isinstance(event, Allocation | Release):
+            event = msgspec.structs.replace(event, owner=owners.owner(event.owner))  # noqa: PLW2901
         elif isinstance(event, EventRecorded):
             # It follows from the transfers before it.
             event = msgspec.structs.replace(event, layer=None)  # noqa: PLW2901
         yield event
+
+
+def _marked_streams(events: tuple[Event, ...]) -> tuple[str, ...]:
+    """Return for each record or wait the stream that its device event was recorded on last."""
+    recorded: dict[str, str] = {}
+    streams = []
+    for event in events:
+        if isinstance(event, EventRecorded):
+            recorded[event.name] = event.stream
+        name = event.name if isinstance(event, EventRecorded | EventAwaited) else ""
+        streams.append(recorded.get(name, ""))
+    return tuple(streams)
 
 
 def _keys(events: tuple[Event, ...]) -> AlignmentKeys:
@@ -273,9 +297,5 @@ def _changed_fields(event: Event | None, other: Event | None) -> Value:
 
 
 def _pool(event: Event) -> str:
-    if isinstance(event, Transfer | StorageAccess):
-        return event.pool
-    if isinstance(event, Copy):
-        side_and_pool = (event.target or event.source).split(".", 2)[:2]
-        return side_and_pool[1]
-    return pool_of(event.owner) if isinstance(event, Allocation | Release) else ""
+    has_pool = Transfer | StorageAccess | Copy | Allocation | Release
+    return event.pool if isinstance(event, has_pool) else ""

@@ -1,12 +1,12 @@
 """Comparison of returned values, digests, exceptions and the outcome."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import msgspec
 
 from traces.diff.differences import Difference, DiffLayer, with_step
-from traces.diff.index import pool_of, renamed_owner
+from traces.diff.owners import NO_OWNERS, OwnerMap
 from traces.diff.pairing import CallPairing
 from traces.diff.values import Value, same_value
 from traces.schema.life import NodeLocks, PoolBalance
@@ -53,8 +53,8 @@ def returned_differences(pairing: CallPairing) -> Iterator[Difference]:
 
 def digest_differences(pairing: CallPairing) -> Iterator[Difference]:
     """Yield pools whose content differs, and round trips that ended otherwise."""
-    old = _keyed(pairing.base.trace.digests, pairing.references.renamed)
-    new = _keyed(pairing.head.trace.digests, {})
+    old = _keyed(pairing.base.trace.digests, pairing.owners)
+    new = _keyed(pairing.head.trace.digests, NO_OWNERS)
     for key in dict.fromkeys([*old, *new]):
         index, before = old.get(key, (0, None))
         place, after = new.get(key, (index, None))
@@ -63,6 +63,7 @@ def digest_differences(pairing: CallPairing) -> Iterator[Difference]:
             yield Difference(
                 kind=_KINDS.get(type(known), Kind.DIGEST_CHANGED),
                 where=with_step(_subject(known), known.step),
+                subject=_subject(known),
                 before=_values(before),
                 after=_values(after),
                 layer=DiffLayer.DIGESTS,
@@ -115,26 +116,24 @@ def _describe_outcome(outcome: Outcome) -> str:
     return with_step(describe_failure(outcome.failure) or "failed", outcome.failed_step)
 
 
-def _keyed(digests: tuple[DigestRecord, ...], renamed: Mapping[str, str]) -> _KeyedDigests:
+def _keyed(digests: tuple[DigestRecord, ...], owners: OwnerMap) -> _KeyedDigests:
     """Key digests by what they are of; the last part counts repetitions."""
     counts: Counter[tuple[str, str, str]] = Counter()
     keyed: _KeyedDigests = {}
     for index, digest in enumerate(digests):
-        key = _key(digest, renamed)
+        key = _key(digest, owners)
         keyed[(*key, counts[key])] = (index, digest)
         counts[key] += 1
     return keyed
 
 
-def _key(digest: DigestRecord, renamed: Mapping[str, str]) -> tuple[str, str, str]:
+def _key(digest: DigestRecord, owners: OwnerMap) -> tuple[str, str, str]:
     if isinstance(digest, Digest):
-        return ("content", digest.step, renamed_owner(digest.owner, renamed))
+        return ("content", digest.step, owners.owner(digest.owner))
     return (type(digest).__name__, digest.step, _subject(digest))
 
 
 def _pool(digest: DigestRecord) -> str:
-    if isinstance(digest, Digest):
-        return pool_of(digest.owner).partition(".")[0]
     return "" if isinstance(digest, TreeMatch | NodeLocks) else digest.pool
 
 

@@ -42,6 +42,7 @@ class UnmatchedCall:
         return Difference(
             kind=Kind.CALL_REMOVED if self.removed else Kind.CALL_ADDED,
             where=f"{call.callee} in {caller}" if caller else call.callee,
+            subject=call.callee,
             before=described if self.removed else None,
             after=None if self.removed else described,
             layer=layer,

@@ -4,21 +4,21 @@ A buffer's layout, its pinning and the buffer whose storage it shares count as `
 with a dotted place: the contract has no kinds of their own for them.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from traces.diff.differences import Difference, DiffLayer
-from traces.diff.index import RecordingIndex, argument_values, pool_of, renamed_owner
+from traces.diff.index import RecordingIndex
+from traces.diff.owners import NO_OWNERS, OwnerMap
 from traces.diff.pairing import CallPairing
 from traces.diff.values import Value
 from traces.schema.model import TensorRecord
 from traces.schema.verdict import Kind
 
-_INDEX = re.compile(r"\[\d+\]")
 _Key = tuple[str, str]
+"""Owner and name; owner and attribute for a whole list."""
 
 
 class _IndexedTensor(NamedTuple):
@@ -28,11 +28,24 @@ class _IndexedTensor(NamedTuple):
     record: TensorRecord
 
 
+class _Place(NamedTuple):
+    """A place, and the same with the numbers of lists starred."""
+
+    where: str
+    pattern: str
+
+    @classmethod
+    def plain(cls, where: str) -> "_Place":
+        """Return a place in no list."""
+        return cls(where, where)
+
+
 def tensor_differences(pairing: CallPairing) -> list[Difference]:
     """Return all differences of all buffers, in order."""
-    renamed = pairing.references.renamed
     comparison = _TensorComparison(
-        pairing=pairing, old=_keyed(pairing.base, renamed), new=_keyed(pairing.head, {})
+        pairing=pairing,
+        old=_keyed(pairing.base, pairing.owners),
+        new=_keyed(pairing.head, NO_OWNERS),
     )
     found = (*comparison.owners(), *comparison.lists(), *comparison.buffers(), *comparison.fields())
     return sorted(found, key=lambda one: one.rank)
@@ -59,10 +72,11 @@ class _TensorComparison:
         # Pools get their names when all is assembled: where one side failed, names may differ.
         failed = self.pairing.base.failed or self.pairing.head.failed
         size = sum(found.record.bytes for found in buffers)
+        place = _Place.plain(owner)
         described, first = {"buffers": len(buffers), "bytes": size}, buffers[0]
         if kind is Kind.POOL_REMOVED:
-            return self._made(kind, owner, (first, None), (described, None), truncated=failed)
-        return self._made(kind, owner, (None, first), (None, described), truncated=failed)
+            return self._made(kind, place, (first, None), (described, None), truncated=failed)
+        return self._made(kind, place, (None, first), (None, described), truncated=failed)
 
     def _shared_owners(self) -> set[str]:
         return {owner for owner, _ in self.old} & {owner for owner, _ in self.new}
@@ -75,16 +89,20 @@ class _TensorComparison:
             if key[0] in shared and before[key] != after[key]:
                 first = _first_of_list(self.old, key), _first_of_list(self.new, key)
                 lengths = before[key], after[key]
-                yield self._made(Kind.LAYERS_CHANGED, ".".join(key), first, lengths)
+                place = _Place.plain(_list_place(key))
+                yield self._made(Kind.LAYERS_CHANGED, place, first, lengths)
 
     def buffers(self) -> Iterator[Difference]:
         """Yield single buffers that only one side has, of owners that both sides have."""
         shared = self._shared_owners()
         for owner, name in dict.fromkeys((*self.old, *self.new)):
             both = self.old.get((owner, name)), self.new.get((owner, name))
-            if None in both and owner in shared and not _INDEX.search(name):
+            known = both[0] or both[1]
+            is_alone = known is not None and not known.record.index
+            if None in both and owner in shared and is_alone:
                 shapes = tuple(found and list(found.record.shape) for found in both)
-                yield self._made(Kind.SHAPE_CHANGED, f"{owner}.{name}", both, shapes)
+                place = _Place.plain(f"{owner}.{name}")
+                yield self._made(Kind.SHAPE_CHANGED, place, both, shapes)
 
     def fields(self) -> Iterator[Difference]:
         """Yield what differs of buffers that both sides have."""
@@ -93,24 +111,26 @@ class _TensorComparison:
             both = self.old[key], self.new[key]
             before, after = both[0].record, both[1].record
             place = ".".join(key)
+            starred = _list_place(_list_key(key, both[0])) if before.index else place
             kind = Kind.LAYERS_CHANGED if _layer_axis(before, after, layers) else Kind.SHAPE_CHANGED
-            aliases = renamed_owner(before.aliases, self.pairing.references.renamed)
-            for changed, where, values in (
-                (kind, place, (list(before.shape), list(after.shape))),
-                (Kind.DTYPE_CHANGED, place, (before.dtype, after.dtype)),
-                (Kind.STRIDE_CHANGED, place, (list(before.stride), list(after.stride))),
-                (Kind.BYTES_CHANGED, place, (before.bytes, after.bytes)),
-                (Kind.STRIDE_CHANGED, f"{place}.layout", (before.layout, after.layout)),
-                (Kind.STRIDE_CHANGED, f"{place}.pinned", (before.pinned, after.pinned)),
-                (Kind.STRIDE_CHANGED, f"{place}.aliases", (aliases, after.aliases)),
+            aliases = self.pairing.owners.buffer(before.aliases)
+            for changed, part, values in (
+                (kind, "", (list(before.shape), list(after.shape))),
+                (Kind.DTYPE_CHANGED, "", (before.dtype, after.dtype)),
+                (Kind.STRIDE_CHANGED, "", (list(before.stride), list(after.stride))),
+                (Kind.BYTES_CHANGED, "", (before.bytes, after.bytes)),
+                (Kind.STRIDE_CHANGED, ".layout", (before.layout, after.layout)),
+                (Kind.STRIDE_CHANGED, ".pinned", (before.pinned, after.pinned)),
+                (Kind.STRIDE_CHANGED, ".aliases", (aliases, after.aliases)),
             ):
                 if values[0] != values[1]:
+                    where = _Place(f"{place}{part}", f"{starred}{part}")
                     yield self._made(changed, where, both, values)
 
     def _made(
         self,
         kind: Kind,
-        where: str,
+        place: _Place,
         tensors: tuple[_IndexedTensor | None, _IndexedTensor | None],
         values: tuple[Value, ...],
         *,
@@ -122,13 +142,13 @@ class _TensorComparison:
         assert known is not None
         return Difference(
             kind=kind,
-            where=where,
+            where=place.where,
             before=values[0],
             after=values[1],
             layer=DiffLayer.TENSORS,
             position=known.position,
-            pattern=_INDEX.sub("[*]", where),
-            pool=pool_of(known.record.owner),
+            pattern=place.pattern,
+            pool=known.record.pool,
             base_call=_maker(base, old),
             head_call=_maker(head, new),
             truncated=truncated or (new is None and head.failed) or (old is None and base.failed),
@@ -138,18 +158,14 @@ class _TensorComparison:
         """Return the numbers of layers that changed, before and after."""
         before, after = _list_lengths(self.old), _list_lengths(self.new)
         numbers = {(before[key], after[key]) for key in before if key in after}
-        for pair in self.pairing.pairs:
-            old, new = argument_values(pair.base), argument_values(pair.head)
-            for name in old.keys() & new.keys():
-                values = old[name], new[name]
-                if "layer_num" in name and all(isinstance(value, int) for value in values):
-                    numbers.add(values)
+        for key in self.old.keys() & self.new.keys():
+            numbers.add((self.old[key].record.layer_num, self.new[key].record.layer_num))
         return {(one, other) for one, other in numbers if one != other}
 
 
-def _keyed(side: RecordingIndex, renamed: Mapping[str, str]) -> dict[_Key, _IndexedTensor]:
+def _keyed(side: RecordingIndex, owners: OwnerMap) -> dict[_Key, _IndexedTensor]:
     return {
-        (renamed_owner(tensor.owner, renamed), tensor.name): _IndexedTensor(index, tensor)
+        (owners.owner(tensor.owner), tensor.name): _IndexedTensor(index, tensor)
         for index, tensor in enumerate(side.trace.tensors)
     }
 
@@ -167,16 +183,20 @@ def _maker(side: RecordingIndex, found: _IndexedTensor | None) -> str:
     return "" if maker is None else maker.call
 
 
-def _first_of_list(keyed: Mapping[_Key, _IndexedTensor], starred: _Key) -> _IndexedTensor | None:
-    return next((found for key, found in keyed.items() if _starred(key) == starred), None)
+def _first_of_list(keyed: Mapping[_Key, _IndexedTensor], of: _Key) -> _IndexedTensor | None:
+    return next((found for key, found in keyed.items() if _list_key(key, found) == of), None)
 
 
 def _list_lengths(keyed: Mapping[_Key, _IndexedTensor]) -> Counter[_Key]:
-    return Counter(_starred(key) for key in keyed if _INDEX.search(key[1]))
+    return Counter(_list_key(key, found) for key, found in keyed.items() if found.record.index)
 
 
-def _starred(key: _Key) -> _Key:
-    return key[0], _INDEX.sub("[*]", key[1])
+def _list_key(key: _Key, found: _IndexedTensor) -> _Key:
+    return key[0], found.record.attribute
+
+
+def _list_place(key: _Key) -> str:
+    return f"{key[0]}.{key[1]}[*]"
 
 
 def _layer_axis(before: TensorRecord, after: TensorRecord, layers: set[tuple[int, int]]) -> bool:

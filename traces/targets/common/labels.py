@@ -7,6 +7,7 @@ the text again.
 from dataclasses import dataclass
 
 from traces.schema.model import Race, RaceAccess
+from traces.simulator.memory import MemoryKind
 from traces.simulator.races import AccessKind, Accessor, DetectedRace
 
 ATTENTION = "attention"
@@ -67,13 +68,29 @@ def place_of(label: str) -> BufferPlace | None:
     return label.place if isinstance(label, BufferLabel | OperationLabel) else None
 
 
-def race_record(race: DetectedRace) -> Race:
-    """Return the record of a race, of no step yet. Streams are not named: they are handles."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundRace:
+    """A race of the simulated device, as it is recorded.
+
+    Attributes:
+        record: of no step yet.
+        sites: the lines that launched its two accesses, innermost first, the second access first.
+    """
+
+    record: Race
+    sites: tuple[tuple[str, int], ...]
+
+
+def found_race(race: DetectedRace, *, place: BufferPlace | None = None) -> FoundRace:
+    """Return a race with its record and lines. Streams are not named: they are handles.
+
+    ``place`` is the buffer that both touch, where it is known by its memory.
+    """
     first, second = race.first, race.second
     # What attention touches is known by its rows; other labels by the buffer that was named first.
     labels = sorted((first.label, second.label), key=lambda label: not _is_attention(label))
-    place = place_of(labels[0]) or place_of(labels[1])
-    return Race(
+    place = place or place_of(labels[0]) or place_of(labels[1])
+    record = Race(
         step="",
         pool=place.pool if place else "",
         buffer=place.buffer if place else "",
@@ -82,6 +99,7 @@ def race_record(race: DetectedRace) -> Race:
         second=_access(second, race.second_kind),
         text=f"{first.label} on {first.timeline.kind} and {second.label} on {second.timeline.kind}",
     )
+    return FoundRace(record=record, sites=(*second.site.frames, *first.site.frames))
 
 
 def _is_attention(label: str) -> bool:
@@ -90,8 +108,22 @@ def _is_attention(label: str) -> bool:
 
 def _access(accessor: Accessor, access: AccessKind) -> RaceAccess:
     label = accessor.label
-    if not isinstance(label, OperationLabel):
-        label = OperationLabel(label, operation=label, place=None)
+    named = label if isinstance(label, OperationLabel) else None
     return RaceAccess(
-        operation=label.operation, accessor=label.accessor, on=accessor.timeline.kind, access=access
+        operation=_operation(accessor) if named is None else named.operation,
+        accessor="" if named is None else named.accessor,
+        on=accessor.timeline.kind,
+        access=access,
     )
+
+
+def _operation(accessor: Accessor) -> str:
+    """Return what an operation does by the memory that it reads and writes."""
+    reads_host, writes_host = (
+        kinds - {MemoryKind.DEVICE} for kinds in (accessor.reads, accessor.writes)
+    )
+    if MemoryKind.DEVICE in accessor.reads and writes_host:
+        return "backup"
+    if MemoryKind.DEVICE in accessor.writes and reads_host:
+        return "load"
+    return f"{accessor.timeline.kind} work"

@@ -1,14 +1,14 @@
 """Buffers of a pool, found by walking its attributes; no pool class is named."""
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from traces.recording.probes import BufferPath
+
 _DEPTH_MAX = 4
-_NUMBER = re.compile(r"\[(\d+)\]")
 _ROW_AXES = 2
 
 
@@ -17,24 +17,28 @@ class PoolBuffer:
     """One piece of memory that a pool owns.
 
     Attributes:
-        name: attribute path in the pool: ``kv_buffer[2]``, ``mamba_cache.temporal``.
+        path: from the pool: ``kv_buffer[2]``, ``mamba_cache.temporal``.
         tensor: its largest view.
     """
 
     pool: object
-    name: str
+    path: BufferPath
     tensor: torch.Tensor
 
     @property
+    def name(self) -> str:
+        """The path as text."""
+        return self.path.text
+
+    @property
     def attribute(self) -> str:
-        """The last attribute of the name, without numbers: ``temporal``."""
-        return _NUMBER.sub("", self.name).rpartition(".")[2]
+        """The last attribute of the path, without numbers: ``temporal``."""
+        return self.path.attribute.rpartition(".")[2]
 
     @property
     def number(self) -> int | None:
-        """The last number of the name, None when it has none."""
-        numbers = _NUMBER.findall(self.name)
-        return int(numbers[-1]) if numbers else None
+        """The last place in a list, None when it is in none."""
+        return self.path.index[-1] if self.path.index else None
 
 
 def buffers_of(pool: object, *, apart: tuple[type, ...] = ()) -> Iterator[PoolBuffer]:
@@ -44,15 +48,15 @@ def buffers_of(pool: object, *, apart: tuple[type, ...] = ()) -> Iterator[PoolBu
     Objects of the classes ``apart`` are only referred to: their memory is their own.
     """
     seen: dict[int, PoolBuffer] = {}
-    found = _reachable(pool, "", depth=0, inside={id(pool)}, apart=apart)
+    found = _reachable(pool, None, depth=0, inside={id(pool)}, apart=apart)
     # Two names may share memory: the plain one counts, not a place in a list of views.
-    for name, tensor in sorted(found, key=lambda item: ("[" in item[0], item[0])):
+    for path, tensor in sorted(found, key=lambda item: (bool(item[0].index), item[0].text)):
         if tensor.numel() == 0 or tensor.dim() < _ROW_AXES:
             continue
         start = tensor.data_ptr()
         known = seen.get(start)
         if known is None or span_bytes(tensor) > span_bytes(known.tensor):
-            seen[start] = PoolBuffer(pool=pool, name=name, tensor=tensor)
+            seen[start] = PoolBuffer(pool=pool, path=path, tensor=tensor)
     end = 0
     whole = []
     for start, buffer in sorted(seen.items()):
@@ -64,22 +68,22 @@ def buffers_of(pool: object, *, apart: tuple[type, ...] = ()) -> Iterator[PoolBu
 
 def _reachable(
     value: Any,  # noqa: ANN401 - whatever a pool holds
-    name: str,
+    path: BufferPath | None,
     *,
     depth: int,
     inside: set[int],
     apart: tuple[type, ...],
-) -> Iterator[tuple[str, torch.Tensor]]:
-    if isinstance(value, torch.Tensor):
-        yield name, value
-    elif isinstance(value, list | tuple | dict):
+) -> Iterator[tuple[BufferPath, torch.Tensor]]:
+    if path is not None and isinstance(value, torch.Tensor):
+        yield path, value
+    elif path is not None and isinstance(value, list | tuple | dict):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             if isinstance(key, str | int):
-                place = f"{name}[{key}]"
+                place = path.item(key)
                 yield from _reachable(item, place, depth=depth, inside=inside, apart=apart)
     elif depth < _DEPTH_MAX and (depth == 0 or (_is_own(value) and not isinstance(value, apart))):
         for key, item in _attributes(value):
-            place = f"{name}.{key}" if name else key
+            place = path.member(key) if path else BufferPath.of(key)
             if id(item) not in inside:
                 within = inside | {id(item)}
                 yield from _reachable(item, place, depth=depth + 1, inside=within, apart=apart)

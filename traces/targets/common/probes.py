@@ -13,7 +13,17 @@ from traces.recording.probes import (
     PoolNaming,
     Values,
 )
-from traces.schema.model import Role
+from traces.schema.model import Part, Role
+
+_STACK_PREFIX, _STACK_SUFFIX, _ATTACH_PREFIX = "build_", "_stack", "attach_"
+
+
+def builder_part(name: str) -> Part:
+    """Return what a builder of that name makes: both targets name them in the same way."""
+    if name.startswith(_ATTACH_PREFIX):
+        return "attach"
+    is_stack = name.startswith(_STACK_PREFIX) and name.endswith(_STACK_SUFFIX)
+    return "stack" if is_stack else ""
 
 
 def method_probe(
@@ -21,13 +31,19 @@ def method_probe(
     function: FunctionType,
     *,
     role: Role,
+    part: Part,
     names_pools: Callable[[Values], Iterator[PoolNaming]] | None,
 ) -> CallProbe:
     """Return a probe of a method, named ``Class`` for a constructor, else ``Class.method``."""
     name = function.__name__
     callee = cls.__name__ if name == "__init__" else f"{cls.__name__}.{name}"
     return CallProbe(
-        function=function, callee=callee, role=role, method=name, names_pools=names_pools
+        function=function,
+        callee=callee,
+        role=role,
+        method=name,
+        names_pools=names_pools,
+        part=part,
     )
 
 

@@ -24,6 +24,7 @@ def host_rows(pool: Any) -> RowLookup:  # noqa: ANN401 - the recorder knows no c
             pool="",
             planes=(*(before.planes if before else ()), plane.name),
             layer=None,
+            layer_num=pool.layer_num,
             row_bytes=plane.row_bytes,
             slots_per_row=pool.slots_per_row,
         )
@@ -48,6 +49,7 @@ def device_rows(pool: Any) -> RowLookup:  # noqa: ANN401 - the recorder knows no
                         pool=owner,
                         planes=(plane.name,),
                         layer=layer,
+                        layer_num=len(layers) if layer is None else 1,
                         row_bytes=layers[0][0].nbytes,
                         slots_per_row=geometry.slots_per_row,
                     )

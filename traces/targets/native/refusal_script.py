@@ -15,6 +15,7 @@ from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.indexer import NSAIndexerPoolHost
 from assembler.stacks import build_kv_host_pool
 from traces.schema.model import DigestRecord
+from traces.targets.common.labels import FoundRace
 from traces.targets.common.models import mla_rows
 from traces.targets.common.runtime import open_device
 from traces.targets.native.builders import builder_inputs
@@ -59,6 +60,10 @@ class RefusalScript:
         else:
             rule = "must be refused; expected AssemblyError, got a stack"
             raise NativeScenarioError(f"{self._scenario.mistake}: {rule}")
+
+    def new_races(self) -> Iterator[FoundRace]:
+        """Yield nothing: a stack that is refused moves no bytes."""
+        yield from ()
 
     def build_kv_only(self, **changes: Any) -> HybridCacheController:  # noqa: ANN401
         """Build a stack of the KV rows alone; ``changes`` replace right arguments."""

@@ -6,6 +6,7 @@ from typing import Protocol
 from traces.errors import RecorderError
 from traces.recording.recorder import Recorder
 from traces.schema.model import DigestRecord, Recording
+from traces.targets.common.labels import FoundRace
 from traces.targets.common.scenario import Scenario
 from traces.targets.native.scenarios import (
     NativeScenario,
@@ -24,6 +25,9 @@ class ScenarioScript(Protocol):
 
     def run_step(self, step: str) -> Iterator[DigestRecord]:
         """Run one of :attr:`steps` and yield its records."""
+
+    def new_races(self) -> Iterator[FoundRace]:
+        """Yield the races that the device found since the last call."""
 
 
 def run_scenario(
@@ -94,10 +98,19 @@ def _record_steps(scenario: Scenario, script: ScenarioScript) -> Recording:
         with recorder:
             for step in script.steps:
                 with recorder.step(step):
-                    for result in script.run_step(step):
-                        recorder.digest(result)
+                    _record_step(recorder, script, step)
     except RecorderError:
         raise
     except Exception:  # noqa: BLE001 - recorded as the outcome
         pass
     return recorder.recording
+
+
+def _record_step(recorder: Recorder, script: ScenarioScript, step: str) -> None:
+    """Run a step and record what it gives; races are known even where it ends early."""
+    try:
+        for result in script.run_step(step):
+            recorder.digest(result)
+    finally:
+        for race in script.new_races():
+            recorder.race(race.record, sites=race.sites)

@@ -14,9 +14,10 @@ from assembler.device import tensor_access
 from assembler.host_pools.base import HostKVCache
 from assembler.names import ComponentType, WritePolicy
 from assembler.owner import EvictParams
-from traces.schema.model import Digest, DigestRecord, RoundTrip
+from traces.schema.model import Digest, DigestRecord, PoolSide, RoundTrip
 from traces.simulator import SimDevice
 from traces.targets.common.content import digest, poison, row_content
+from traces.targets.common.labels import FoundRace
 from traces.targets.common.rows import launch_write
 from traces.targets.common.runtime import open_device
 from traces.targets.native.builders import build_stack, builder_inputs
@@ -25,6 +26,7 @@ from traces.targets.native.errors import NativeScenarioError
 from traces.targets.native.forward_pass import ForwardPass
 from traces.targets.native.models import FAMILY_OF
 from traces.targets.native.pools import geometry_of
+from traces.targets.native.races import RowPlaces
 from traces.targets.native.round_trip import (
     BytesByPool,
     ServedNode,
@@ -60,6 +62,8 @@ class NativeScript:
         self._written: list[WrittenNode] = []
         self._served: list[ServedNode] = []
         self._draft_host: HostKVCache | None = None
+        self._places = RowPlaces()
+        self._known_race_num = 0
         self._steps: dict[str, Step] = {
             "build": self._build,
             "backup": self._back_up_nodes,
@@ -81,10 +85,16 @@ class NativeScript:
         """
         yield from list(self._steps[step]() or ())
         self._device.synchronize()
-        for owner, pool in self._owners():
-            yield Digest(step=step, owner=owner, sha256=digest(tensors_of(pool)))
-        if step == self.steps[-1]:
-            self._check_races()
+        for side, name, pool in self._owners():
+            content = digest(tensors_of(pool))
+            yield Digest(step=step, owner=f"{side}.{name}", pool=name, sha256=content)
+
+    def new_races(self) -> Iterator[FoundRace]:
+        """Yield the races that a simulated device found since the last call, equal ones once."""
+        found = self._device.races if isinstance(self._device, SimDevice) else []
+        races = [self._places.found_race(race) for race in found[self._known_race_num :]]
+        self._known_race_num = len(found)
+        yield from {race.record: race for race in reversed(races)}.values()
 
     def _build(self) -> None:
         """Build device pools, call the builder, mirror a draft pool, poison everything."""
@@ -99,7 +109,9 @@ class NativeScript:
             self._mirrored[PoolName.DRAFT] = draft
         self._pools = device_pools_by_name(self._mirrored)
         self._rows = row_buffers(self._mirrored, start_layer=self._geometry.start_layer)
-        self._poison("before", [pool for _, pool in self._owners()])
+        if isinstance(self._device, SimDevice):
+            self._places.learn(self._rows, self._device)
+        self._poison("before", [pool for _, _, pool in self._owners()])
 
     def _back_up_nodes(self) -> None:
         """Write two nodes on the device, back both up, and load one back at once.
@@ -282,11 +294,6 @@ class NativeScript:
         if answer is None:
             raise NativeScenarioError(f"node {written.node.id}: {rule}; expected success, got None")
 
-    def _check_races(self) -> None:
-        """Raise the first race that a simulated device found."""
-        if isinstance(self._device, SimDevice) and self._device.races:
-            raise NativeScenarioError(f"race: {self._device.races[0]}")
-
     def _snapshot(self) -> BytesByPool:
         """Read every device row from the host, with the device idle."""
         self._device.synchronize()
@@ -298,14 +305,14 @@ class NativeScript:
     def _compare_round_trips(self, step: str, before: BytesByPool) -> Iterator[RoundTrip]:
         return compare_round_trips(step=step, rows=self._rows, before=before, served=self._served)
 
-    def _owners(self) -> Iterator[tuple[str, object]]:
-        """Yield every pool with data buffers by the name the trace gives it."""
+    def _owners(self) -> Iterator[tuple[PoolSide, str, object]]:
+        """Yield every pool with data buffers, with its side and the name the trace gives it."""
         for name, pool in self._pools.items():
-            yield f"device.{name.name}", pool
+            yield "device", name.name, pool
         for name, pool in host_pools_by_name(self._group).items():
-            yield f"host.{name.name}", pool
+            yield "host", name.name, pool
         if self._draft_host is not None:
-            yield f"host.{PoolName.DRAFT.name}", self._draft_host
+            yield "host", PoolName.DRAFT.name, self._draft_host
 
     def _poison(self, label: str, pools: list[object]) -> None:
         """Overwrite the pools from the host, with the device idle."""

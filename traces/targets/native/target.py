@@ -9,7 +9,7 @@ import dataclasses
 import enum
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -38,7 +38,13 @@ from traces.recording.probes import (
     TransferObservation,
     Values,
 )
-from traces.targets.common.probes import method_probe, register_device_types, stream_probes
+from traces.schema.model import Part
+from traces.targets.common.probes import (
+    builder_part,
+    method_probe,
+    register_device_types,
+    stream_probes,
+)
 from traces.targets.native.buffer_rows import device_rows, host_rows
 
 _BUILDER_PREFIXES = ("build_", "attach_")
@@ -148,15 +154,31 @@ def _methods(classes: tuple[type, ...], name: str) -> Iterator[tuple[type, Funct
 
 def _builder_probes() -> Iterator[Probe]:
     for name, function in _builder_functions().items():
-        yield CallProbe(function=function, callee=name, role="builder", method="", names_pools=None)
+        yield CallProbe(
+            function=function,
+            callee=name,
+            role="builder",
+            method="",
+            names_pools=None,
+            part=builder_part(name),
+        )
 
 
 def _constructor_probes() -> Iterator[Probe]:
-    kinds = (HostKVCache, HostPoolGroup, PoolEntry, HybridCacheController, *_device_pools())
-    classes = tuple(cls for cls in _classes() if issubclass(cls, kinds))
-    for cls, function in _methods(classes, "__init__"):
-        names_pools = _entry_pool_namings if issubclass(cls, PoolEntry) else None
-        yield method_probe(cls, function, role="constructor", names_pools=names_pools)
+    pools = (HostKVCache, *_device_pools())
+    kinds: dict[Part, tuple[type, ...]] = {
+        "entry": (PoolEntry,),
+        "group": (HostPoolGroup,),
+        "controller": (HybridCacheController,),
+        "pool": pools,
+    }
+    for cls in _classes():
+        part = next((part for part, bases in kinds.items() if issubclass(cls, bases)), None)
+        for _, function in _methods((cls,), "__init__") if part else ():
+            names_pools = _entry_pool_namings if part == "entry" else None
+            yield method_probe(
+                cls, function, role="constructor", part=part or "", names_pools=names_pools
+            )
 
 
 def _operation_probes() -> Iterator[Probe]:
@@ -168,14 +190,17 @@ def _operation_probes() -> Iterator[Probe]:
         if isinstance(method, FunctionType) and not name.startswith("_")
     }
     caches = tuple(cls for cls in _classes() if _is_within(cls, "cache"))
-    for classes, operations in (
-        (controllers, sorted(names.difference(_NO_OPERATIONS))),
-        (caches, _CACHE_OPERATIONS),
-    ):
+    watched: tuple[tuple[Part, tuple[type, ...], Sequence[str]], ...] = (
+        ("controller", controllers, sorted(names.difference(_NO_OPERATIONS))),
+        ("cache", caches, _CACHE_OPERATIONS),
+    )
+    for part, classes, operations in watched:
         for name in operations:
             for cls, function in _methods(classes, name):
                 names_pools = _draft_pool_namings if name == "set_draft_kv_pool" else None
-                yield method_probe(cls, function, role="operation", names_pools=names_pools)
+                yield method_probe(
+                    cls, function, role="operation", part=part, names_pools=names_pools
+                )
 
 
 def _slot_probes() -> Iterator[Probe]:

@@ -16,6 +16,7 @@ Merged: what a tree frees of one pool in consecutive calls.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from itertools import groupby, pairwise
+from typing import TypeAlias
 
 import msgspec
 
@@ -43,9 +44,11 @@ _DEFAULT = "default"
 _HOST = "host"
 _TREE = "tree"
 _Located = tuple[Event, Location | None]
+LocatedMessage: TypeAlias = tuple[Message | Race, Location | None]
+"""A message or race with its line."""
 
 
-def normalise_recording(recording: Recording, *, messages: Sequence[Message | Race]) -> Recording:
+def normalise_recording(recording: Recording, *, messages: Sequence[LocatedMessage]) -> Recording:
     """Return the normal form of a recording, with ``messages`` of device and script appended."""
     sites = recording.sites
     places = sites.events if sites is not None else tuple(None for _ in recording.trace.events)
@@ -58,7 +61,7 @@ def normalise_recording(recording: Recording, *, messages: Sequence[Message | Ra
     named = list(_merge_tree_frees(_sort_runs(named, (Allocation, Release), ("step",), "owner")))
     named = _sort_runs(named, Transfer, ("step", "stream", "direction"), "pool")
     named = _sort_runs(named, StorageAccess, ("step", "operation"), "pool")
-    named += [(message, None) for message in messages]
+    named += messages
     awaiting = {event.stream for event, _ in named if isinstance(event, EventAwaited)}
     return msgspec.structs.replace(
         recording,

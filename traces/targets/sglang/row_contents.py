@@ -79,8 +79,9 @@ class RowContents:
     def digests(self, step: str) -> Iterator[Digest]:
         """Yield the digest of every plane."""
         for plane in self.planes:
-            tensors = [buffer.tensor for buffer in plane.layers]
-            yield Digest(step=step, owner=f"device.{plane.name}", sha256=digest(tensors))
+            content = digest([buffer.tensor for buffer in plane.layers])
+            owner = f"device.{plane.name}"
+            yield Digest(step=step, owner=owner, pool=plane.pool, sha256=content)
 
 
 def _planes(stack: AssembledStack, transfers: ControllerDriver) -> Iterator[Plane]:

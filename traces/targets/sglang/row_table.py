@@ -49,6 +49,7 @@ class RowTable:
                     pool=plane.pool,
                     planes=(plane.plane,),
                     layer=buffer.layer if len(starts) == len(plane.layers) else None,
+                    layer_num=1 if len(starts) == len(plane.layers) else len(plane.layers),
                     row_bytes=buffer.tensor[0].nbytes,
                     slots_per_row=buffer.slots_per_row,
                 )
@@ -86,6 +87,7 @@ class RowTable:
                 pool="",
                 planes=tuple(dict.fromkeys(plane for rows in alike for plane in rows.planes)),
                 layer=None,
+                layer_num=sum(rows.layer_num for rows in alike if rows.planes == alike[0].planes),
                 row_bytes=alike[0].row_bytes if alike else sizes[address][:2][-1],
                 slots_per_row=alike[0].slots_per_row if alike else 1,
             )

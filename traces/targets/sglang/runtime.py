@@ -9,10 +9,9 @@ from typing_extensions import override
 from assembler.device import Device, Stream
 from traces.recording.probes import EventProbe
 from traces.recording.torch_streams import TorchStreams
-from traces.schema.model import Race
 from traces.simulator import SimDevice
 from traces.targets.common import probes
-from traces.targets.common.labels import BufferLabel, race_record
+from traces.targets.common.labels import BufferLabel, FoundRace, found_race
 from traces.targets.common.runtime import open_device
 from traces.targets.sglang import shims
 from traces.targets.sglang.discovery import SglangRelease, installed_release
@@ -33,7 +32,7 @@ class Runtime:
     def watch(self, tensor: torch.Tensor, name: BufferLabel) -> None:
         """Register a buffer of a device pool."""
 
-    def races(self) -> list[Race]:
+    def races(self) -> list[FoundRace]:
         """Return each pair of operations that nothing orders, as a record of no step."""
         return []
 
@@ -76,10 +75,10 @@ class SimulatedRuntime(Runtime):
         self._shims.watch(tensor, name)
 
     @override
-    def races(self) -> list[Race]:
+    def races(self) -> list[FoundRace]:
         if not isinstance(self.device, SimDevice):
             return []
-        found = {record.text: record for record in map(race_record, self.device.races)}
+        found = {race.record.text: race for race in map(found_race, self.device.races)}
         return [found[text] for text in sorted(found)]
 
 

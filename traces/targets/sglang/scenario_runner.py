@@ -11,6 +11,7 @@ from traces.divergence.logs import CallLog, LineLog
 from traces.divergence.tracer import log_run
 from traces.errors import RecorderError
 from traces.recording.recorder import Recorder
+from traces.recording.source_sites import SourceSites
 from traces.schema.model import Message, Race, Recording
 from traces.targets.common.fork import run_in_fork
 from traces.targets.common.labels import BufferLabel, BufferPlace
@@ -18,7 +19,7 @@ from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.sglang.assembly import AssembledStack, assemble
 from traces.targets.sglang.discovery import PACKAGE
 from traces.targets.sglang.errors import UnsupportedByRelease
-from traces.targets.sglang.normalise import normalise_recording
+from traces.targets.sglang.normalise import LocatedMessage, normalise_recording
 from traces.targets.sglang.rank_context import RankContexts
 from traces.targets.sglang.runtime import open_runtime
 from traces.targets.sglang.script import TREE, SglangScript
@@ -112,7 +113,7 @@ class ReleaseSession:
         """Run one scenario in this process; see :meth:`SglangScenarioRunner.run_scenario`."""
         recorder = Recorder(self.target)
         recorder.scenario(scenario.name, scenario.config)
-        messages: list[Message | Race] = []
+        messages: list[LocatedMessage] = []
         script: SglangScript | None = None
         try:
             with recorder:
@@ -132,7 +133,7 @@ class ReleaseSession:
                         for result in script.run_step(step):
                             recorder.digest(result)
                     messages += [
-                        Message(step=step, level="warning", text=note)
+                        (Message(step=step, level="warning", text=note), None)
                         for note in script.take_notes()
                     ]
         except (RecorderError, UnsupportedByRelease):
@@ -146,14 +147,17 @@ class ReleaseSession:
             recorder.recording, messages=[*messages, *self._new_races(step, messages)]
         )
 
-    def _new_races(self, step: str, known: Sequence[Message | Race]) -> list[Race]:
+    def _new_races(self, step: str, known: Sequence[LocatedMessage]) -> list[LocatedMessage]:
         """Return the races that the device found since those that are known."""
-        before = {one.text for one in known if isinstance(one, Race)}
-        return [
-            msgspec.structs.replace(race, step=step)
-            for race in self._runtime.races()
-            if race.text not in before
-        ]
+        before = {one.text for one, _ in known if isinstance(one, Race)}
+        sites = SourceSites(root=self.target.root, package=PACKAGE, hidden=frozenset())
+        found: list[LocatedMessage] = []
+        for race in self._runtime.races():
+            if race.record.text not in before:
+                site = sites.own_site(race.sites)
+                location = None if site is None else sites.site(site)
+                found.append((msgspec.structs.replace(race.record, step=step), location))
+        return found
 
     def _watch_buffers(self, stack: AssembledStack) -> None:
         for name, pool in stack.device_pools.items():

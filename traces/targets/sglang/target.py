@@ -20,6 +20,7 @@ from traces.errors import RecorderError
 from traces.recording.encode import Encoder, Plain
 from traces.recording.probes import (
     AllocationObservation,
+    BufferPath,
     CallProbe,
     EventProbe,
     Observation,
@@ -30,9 +31,10 @@ from traces.recording.probes import (
     TransferObservation,
     Values,
 )
+from traces.schema.model import Part
 from traces.targets.common.planes import Plane
 from traces.targets.common.pool_buffers import buffers_of
-from traces.targets.common.probes import method_probe, register_device_types
+from traces.targets.common.probes import builder_part, method_probe, register_device_types
 from traces.targets.sglang.callbacks import CALLBACK, callback
 from traces.targets.sglang.discovery import PACKAGE, SglangRelease, method_definitions
 from traces.targets.sglang.memory_map import BufferLocation, MemoryMap
@@ -102,7 +104,12 @@ class SglangTarget:
         assert isinstance(callback, FunctionType)
         found.append(
             CallProbe(
-                function=callback, callee=CALLBACK, role="operation", method="", names_pools=None
+                function=callback,
+                callee=CALLBACK,
+                role="operation",
+                method="",
+                names_pools=None,
+                part="callback",
             )
         )
         return list({probe.function: probe for probe in found}.values())
@@ -150,10 +157,10 @@ class SglangTarget:
     def _learn(self, pool: object) -> None:
         self.memory.learn(pool, apart=self._referenced_types(pool))
 
-    def _own_buffers(self, pool: object) -> Iterable[tuple[str, torch.Tensor]]:
+    def _own_buffers(self, pool: object) -> Iterable[tuple[BufferPath, torch.Tensor]]:
         is_host = isinstance(pool, self._host_pools)
         return (
-            (buffer.name, buffer.tensor)
+            (buffer.path, buffer.tensor)
             for buffer in buffers_of(pool, apart=self._referenced_types(pool))
             if not (is_host and self._is_on_device(buffer.tensor.data_ptr()))
         )
@@ -172,20 +179,34 @@ class SglangTarget:
         release = self._release
         for name, function in release.builder_functions().items():
             yield CallProbe(
-                function=function, callee=name, role="builder", method="", names_pools=None
+                function=function,
+                callee=name,
+                role="builder",
+                method="",
+                names_pools=None,
+                part=builder_part(name),
             )
         for cls, function in method_definitions(release.strategies(), "build"):
-            yield method_probe(cls, function, role="builder", names_pools=None)
+            yield method_probe(cls, function, role="builder", part="", names_pools=None)
         entry, group = release.find("PoolEntry"), release.find("HostPoolGroup")
         wiring = tuple(cls for cls in (entry, group) if cls is not None)
         constructed = (*self._host_pools, *release.controllers(), *wiring)
         for cls, function in method_definitions(constructed, "__init__"):
             names_pools = self._entry_namings if cls is entry else self._host_namings
-            yield method_probe(cls, function, role="constructor", names_pools=names_pools)
+            part: Part = "pool"
+            if cls in wiring:
+                part = "entry" if cls is entry else "group"
+            elif cls in release.controllers():
+                part = "controller"
+            yield method_probe(
+                cls, function, role="constructor", part=part, names_pools=names_pools
+            )
         for name in _OPERATIONS:
             for cls, function in method_definitions(release.controllers(), name):
                 names_draft = self._draft_namings if name == "set_draft_kv_pool" else None
-                yield method_probe(cls, function, role="operation", names_pools=names_draft)
+                yield method_probe(
+                    cls, function, role="operation", part="controller", names_pools=names_draft
+                )
 
     def _device_pool_probes(self) -> Iterator[CallProbe | EventProbe]:
         """Yield probes that record nothing, but register memory before host pools list it."""

@@ -1,9 +1,9 @@
 import msgspec
 import pytest
 
+from tests.traces.record_facts import failure
 from traces.diff import diff
-from traces.diff.compare.arguments import BindError, bind_error_of
-from traces.schema.model import Failure, Location, Outcome, Recording, Sites
+from traces.schema.model import Location, Outcome, Recording, Sites
 from traces.schema.verdict import Kind, Level
 
 MISSING = ("TypeError", "build_x() missing 1 required keyword-only argument: 'page_size'")
@@ -199,9 +199,9 @@ def test_callee_with_a_new_required_parameter_added_it(records):
     assert (cause.kind, cause.parameter) == (Kind.PARAMETER_ADDED, "page_size")
 
 
-def test_positions_of_a_call_that_did_not_bind_are_matched_to_names(records):
+def test_positions_of_a_call_that_did_not_bind_have_the_names_of_the_signature(records):
     base = records.trace(records.builder("build_x#1", pool="kv", page_size=64))
-    head = records.trace(records.builder("build_x#1", raises=MISSING, **{"args[0]": "kv"}))
+    head = records.trace(records.builder("build_x#1", raises=MISSING, pool="kv"))
 
     cause = only(base, head)
 
@@ -233,44 +233,8 @@ def test_builder_argument_that_reaches_nothing_is_interface(records):
     assert only(stack(1), stack(2)).level == Level.INTERFACE
 
 
-@pytest.mark.parametrize(
-    ("message", "refusal"),
-    [
-        (
-            "f() missing 1 required keyword-only argument: 'a'",
-            BindError(function="f", missing=("a",), unexpected=""),
-        ),
-        (
-            "A.__init__() missing 2 required positional arguments: 'a' and 'b'",
-            BindError(function="A.__init__", missing=("a", "b"), unexpected=""),
-        ),
-        (
-            "missing a required argument: 'a'",
-            BindError(function="", missing=("a",), unexpected=""),
-        ),
-        (
-            "f() got an unexpected keyword argument 'a'. Did you mean 'b'?",
-            BindError(function="f", missing=(), unexpected="a"),
-        ),
-        (
-            "f() takes 0 positional arguments but 1 was given",
-            BindError(function="f", missing=(), unexpected=""),
-        ),
-        ("unsupported operand type(s) for +: 'int' and 'str'", None),
-    ],
-)
-def test_message_of_the_interpreter_is_read(message, refusal):
-    assert bind_error_of(Failure(type="TypeError", message=message)) == refusal
-
-
-def test_other_exceptions_say_nothing_about_a_signature():
-    assert bind_error_of(None) is None
-    assert bind_error_of(Failure(type="ValueError", message=HELPER)) is None
-
-
 def failing(records, message, *calls):
-    failure = Failure(type="TypeError", message=message)
-    failed = Outcome(ok=False, failed_step="", failure=failure)
+    failed = Outcome(ok=False, failed_step="", failure=failure("TypeError", message))
     return records.trace(*calls, outcome=failed)
 
 

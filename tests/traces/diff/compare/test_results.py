@@ -7,7 +7,7 @@ from traces.schema.verdict import Kind, Level
 
 
 def digest(sha256, step="write"):
-    return Digest(step=step, owner="host.KV", sha256=sha256)
+    return Digest(step=step, owner="host.KV", pool="KV", sha256=sha256)
 
 
 def failed(message):

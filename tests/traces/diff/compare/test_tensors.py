@@ -69,8 +69,8 @@ def test_more_buffers_of_a_list_are_other_layers(records):
 
 
 def test_layer_axis_is_known_by_the_number_of_layers(records):
-    base = pool(records, kv(records, shape=(3, 320, 1, 656)), layer_num=3)
-    head = pool(records, kv(records, shape=(2, 320, 1, 656)), layer_num=2)
+    base = pool(records, kv(records, shape=(3, 320, 1, 656), layer_num=3), layer_num=3)
+    head = pool(records, kv(records, shape=(2, 320, 1, 656), layer_num=2), layer_num=2)
 
     (cause,) = diff(base, head)
 
@@ -79,8 +79,8 @@ def test_layer_axis_is_known_by_the_number_of_layers(records):
 
 
 def test_other_axis_is_no_layer_axis(records):
-    base = pool(records, kv(records, shape=(3, 320, 1, 656)), layer_num=3)
-    head = pool(records, kv(records, shape=(3, 320, 1, 576)), layer_num=2)
+    base = pool(records, kv(records, shape=(3, 320, 1, 656), layer_num=3), layer_num=3)
+    head = pool(records, kv(records, shape=(3, 320, 1, 576), layer_num=2), layer_num=2)
 
     (cause,) = diff(base, head)
 

@@ -13,6 +13,8 @@ from traces.schema.model import (
     Location,
     Message,
     Outcome,
+    Race,
+    RaceAccess,
     Recording,
     Release,
     ScenarioRecord,
@@ -113,7 +115,7 @@ def test_stream_that_moves_nothing_takes_no_part_in_the_order():
 
 
 def freed(owner, slots, step="tree"):
-    return Release(step=step, owner=owner, slots=slots)
+    return Release(step=step, owner=owner, pool=owner.partition(".")[2], slots=slots)
 
 
 def test_what_a_tree_frees_in_a_row_is_one():
@@ -180,7 +182,7 @@ def test_lost_wait_takes_its_record_along_and_shows():
 
 
 def taken(owner, slots, step="backup"):
-    return Allocation(step=step, owner=owner, need=1, slots=slots)
+    return Allocation(step=step, owner=owner, pool=owner.partition(".")[2], need=1, slots=slots)
 
 
 def test_which_pool_gives_its_slots_first_is_no_order():
@@ -229,15 +231,24 @@ def test_slots_stay_in_their_step():
 
 
 def test_log_is_left_out_and_messages_of_the_player_are_told():
-    race = Message(step="reload", level="error", text="race: a and b")
+    race = Race(
+        step="reload",
+        pool="KV",
+        buffer="kv_buffer",
+        layer=0,
+        first=RaceAccess(operation="load", accessor="", on="stream", access="write"),
+        second=RaceAccess(operation="attention", accessor="", on="stream", access="read"),
+        text="a and b",
+    )
+    line = Location(file="sglang/srt/mem_cache/controller.py", line=7)
     note = Message(step="tree", level="warning", text="not played: UnifiedRadixCache lacks it")
     found = tidy(
         Message(step="build", level="warning", text="Allocating host memory"),
-        messages=(race, note),
+        messages=((race, line), (note, None)),
     )
 
     assert found.trace.events == (race, note)
-    assert found.sites.events == (None, None)
+    assert found.sites.events == (line, None)
 
 
 def test_arguments_of_the_scripts_own_operations_are_left_out():
@@ -248,6 +259,7 @@ def test_arguments_of_the_scripts_own_operations_are_left_out():
             caller=name_of_label(parent),
             step="backup",
             role=role,
+            part="",
             callee="Controller.write",
             arguments=(Argument(name="node_id", value=5, given=True),),
             returns=None,
