@@ -30,6 +30,14 @@ OperatorOption: TypeAlias = Annotated[
         help="Only this operator, or `generic` for the generic ones; may be repeated.",
     ),
 ]
+KindOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kind",
+        metavar="NAME|all",
+        help="Faults of this kind wherever the code has a place for one; may be repeated.",
+    ),
+]
 FileOption: TypeAlias = Annotated[
     str, typer.Option("--file", metavar="PART", help="Only mutants of paths with this part.")
 ]
@@ -72,6 +80,7 @@ def mutate(
     context: typer.Context,
     *,
     operator: OperatorOption = None,
+    kind: KindOption = None,
     file: FileOption = "",
     sample: SampleOption = None,
     most: MostOption = None,
@@ -105,6 +114,7 @@ def mutate(
         side=parsed.text,
         scenarios=session.scenarios,
         operators=tuple(operator or ()),
+        kinds=tuple(kind or ()),
         file_part=file,
         sample=sample,
         seed=seed,

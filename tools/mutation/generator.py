@@ -2,8 +2,8 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from types import CodeType
 from typing import TypeAlias
@@ -63,12 +63,21 @@ class MutationScope:
         wiring_paths: beginnings of paths whose every function passes arguments on.
         wiring_functions: names of functions that do so in every file: constructors.
         ordering_paths: beginnings of paths where copies, waits and transfers are ordered.
+        functions: names of the only mutated functions, by file; every function of other files.
+        optional_parameters: keywords that a call of a class may leave out, by class.
     """
 
     files: tuple[str, ...]
     wiring_paths: tuple[str, ...]
     wiring_functions: tuple[str, ...]
     ordering_paths: tuple[str, ...]
+    functions: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    optional_parameters: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def is_included(self, unit: SourceUnit, scopes: Sequence[str]) -> bool:
+        """Return whether a function of a file is mutated at all."""
+        only = self.functions.get(unit.file)
+        return only is None or not only.isdisjoint(scopes)
 
     def is_wiring(self, unit: SourceUnit, scopes: Sequence[str]) -> bool:
         """Return whether a function passes arguments on that a stack is made of."""
@@ -81,36 +90,91 @@ class MutationScope:
         return is_path or self.is_wiring(unit, scopes)
 
 
-def generate_mutants(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MutantDraft:
+    """A mutant without its texts, which are as long as the files.
+
+    Attributes:
+        key: as in :class:`Mutant`.
+        edits: by file.
+    """
+
+    operator: str
+    key: str
+    changed_ranges: tuple[LineRange, ...]
+    functions: tuple[LineRange, ...]
+    parameters: tuple[str, ...]
+    edits: Mapping[str, tuple[SourceEdit, ...]]
+
+
+def draft_mutants(
     tree: SourceTree, scope: MutationScope, operators: Mapping[str, Operator]
-) -> list[Mutant]:
-    """Return every distinct mutant: those with the same texts are one, of the first operator."""
-    found: dict[tuple[tuple[str, str], ...], Mutant] = {}
-    sources = {unit.file: unit.source for unit in tree.units}
-    codes = {file: _compile_quietly(text.decode(), file) for file, text in sources.items()}
+) -> Iterator[MutantDraft]:
+    """Yield every mutant before it is made, some of which may not compile or be the same."""
     for name, operator in operators.items():
         keys: Counter[str] = Counter()
         for spec in operator(tree, scope):
-            edits = spec.edits
-            texts = {file: apply_edits(sources[file], edits[file]).decode() for file in edits}
-            try:
-                mutated = {file: _compile_quietly(text, file) for file, text in texts.items()}
-            except SyntaxError:
-                continue
             key = f"{spec.spans[0][0].file} {spec.qualname} {spec.change}"
             keys[key] += 1
-            mutant = Mutant(
-                id=_mutant_id(name, texts),
+            yield MutantDraft(
                 operator=name,
                 key=key if keys[key] == 1 else f"{key} #{keys[key]}",
                 changed_ranges=tuple(_line_range(unit, span) for unit, span in spec.spans),
                 functions=tuple(_enclosing_function(unit, span) for unit, span in spec.spans),
                 parameters=spec.parameters,
-                texts=texts,
-                is_equivalent=all(is_same_code(codes[file], mutated[file]) for file in mutated),
+                edits={file: tuple(edits) for file, edits in spec.edits.items()},
             )
-            found.setdefault(tuple(sorted(texts.items())), mutant)
+
+
+def make_mutants(
+    drafts: Iterable[MutantDraft], sources: Mapping[str, bytes], *, number: int | None = None
+) -> list[Mutant]:
+    """Return distinct mutants that compile, at most so many.
+
+    Those with the same texts are one, of the first operator.
+    """
+    found: dict[tuple[tuple[str, str], ...], Mutant] = {}
+    codes: dict[str, CodeType] = {}
+    for draft in drafts:
+        if len(found) == number:
+            break
+        mutant = _make_mutant(draft, sources, codes)
+        if mutant is not None:
+            found.setdefault(tuple(sorted(mutant.texts.items())), mutant)
     return list(found.values())
+
+
+def generate_mutants(
+    tree: SourceTree, scope: MutationScope, operators: Mapping[str, Operator]
+) -> list[Mutant]:
+    """Return every distinct mutant."""
+    sources = {unit.file: unit.source for unit in tree.units}
+    return make_mutants(draft_mutants(tree, scope, operators), sources)
+
+
+def _make_mutant(
+    draft: MutantDraft, sources: Mapping[str, bytes], codes: dict[str, CodeType]
+) -> Mutant | None:
+    texts = {
+        file: apply_edits(sources[file], edits).decode() for file, edits in draft.edits.items()
+    }
+    try:
+        mutated = {file: _compile_quietly(text, file) for file, text in texts.items()}
+    except SyntaxError:
+        return None
+    for file in texts:
+        if file not in codes:
+            codes[file] = _compile_quietly(sources[file].decode(), file)
+    return Mutant(
+        id=_mutant_id(draft.operator, texts),
+        operator=draft.operator,
+        key=draft.key,
+        changed_ranges=draft.changed_ranges,
+        functions=draft.functions,
+        parameters=draft.parameters,
+        texts=texts,
+        is_equivalent=all(is_same_code(codes[file], mutated[file]) for file in mutated),
+    )
 
 
 def _line_range(unit: SourceUnit, span: SourceSpan) -> LineRange:

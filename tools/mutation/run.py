@@ -5,19 +5,29 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools.console import print_status, progress
 from tools.errors import ToolError
-from tools.mutation.campaign.driver import BaselineRun, CampaignPlan, run_baseline, run_campaign
+from tools.mutation.campaign.driver import (
+    BaselineRun,
+    CampaignPlan,
+    check_baseline,
+    run_baseline,
+    run_campaign,
+)
 from tools.mutation.campaign.journal import open_journal
+from tools.mutation.campaign.kept_baseline import keep, kept_path, read_kept
 from tools.mutation.campaign.neutral_driver import measure_false_alarms
 from tools.mutation.campaign.ray_executor import open_ray_executor
 from tools.mutation.campaign.tasks import RunSettings
-from tools.mutation.generator import generate_mutants
+from tools.mutation.generator import MutantDraft, MutationScope, draft_mutants, make_mutants
 from tools.mutation.mutant import Mutant
 from tools.mutation.operators import GENERIC, GROUPS, OPERATORS
+from tools.mutation.release import ALL_KINDS, KINDS
+from tools.mutation.release.scope import release_scope
+from tools.mutation.release.selection import UnexecutedSites, draft_files, select_drafts
 from tools.mutation.report.render import (
     MutationReportFormat,
     render_false_alarms,
@@ -47,6 +57,7 @@ class MutationRequest:
         root: the checkout, for its explained survivors.
         side: the side as it was named.
         operators: names of operators and groups; empty for all but the generic ones.
+        kinds: names of kinds of faults of releases, instead of operators.
         file_part: only mutants of paths with this part.
         sample: number of mutants, drawn with ``seed``; None for all.
         scenarios_max: scenarios that a mutant is run on at most; None for all that execute it.
@@ -61,6 +72,7 @@ class MutationRequest:
     side: str
     scenarios: Mapping[str, Scenario]
     operators: tuple[str, ...]
+    kinds: tuple[str, ...]
     file_part: str
     sample: int | None
     seed: int
@@ -81,40 +93,31 @@ def run_mutation(request: MutationRequest, place: PreparedSide) -> tuple[int, st
         ToolError: an option makes no sense, no mutant is generated, or a control fails.
     """
     plan = _build_plan(request, place.root)
+    drafts = _draft_mutants(request, plan)
     with _open_executor(request, _build_launcher(request, place)) as executor:
-        start = time.perf_counter()
-        with progress("playing the code as it is", total=len(plan.scenarios)) as on_finished:
-            baseline = run_baseline(plan, executor, on_finished=on_finished)
-        print_status(f"code as it is: {time.perf_counter() - start:.1f} s")
+        baseline = _baseline_of(plan, executor, is_checked=request.neutral is None)
         if request.neutral is not None:
             return _run_neutral(request, plan, executor, baseline)
-        return _run_mutants(request, plan, executor, baseline)
+        chosen = drafts
+        unexecuted: tuple[UnexecutedSites, ...] = ()
+        if request.kinds:
+            chosen, unexecuted = select_drafts(drafts, baseline.reached, seed=request.seed)
+        mutants = _make_mutants(request, plan, chosen)
+        plan = replace(plan, mutants=tuple(mutants))
+        return _run_mutants(request, plan, executor, baseline, unexecuted=unexecuted)
 
 
 def _build_plan(request: MutationRequest, root: Path) -> CampaignPlan:
-    chosen = request.operators or ("default",)
-    names = [name for given in chosen for name in GROUPS.get(given, (given,))]
-    if unknown := [name for name in names if name not in OPERATORS]:
-        expected = ", ".join((*OPERATORS, *GROUPS))
-        raise ToolError("--operator", "must be known", expected=expected, got=repr(unknown[0]))
-    is_generic = any(name in GENERIC for name in names)
-    if is_generic and not all(name in GENERIC for name in names):
-        rule = "generic ones, judged as the gate does, must be alone"
-        raise ToolError("--operator", rule, expected=", ".join(GENERIC), got=", ".join(names))
+    is_generic = any(name in GENERIC for name in _operator_names(request))
     if request.neutral is not None and request.target != NATIVE:
         rule = "harmless refactors must be of our own code"
         raise ToolError("--neutral", rule, expected=NATIVE, got=request.target)
-    scope = scope_of(request.target, root, is_generic=is_generic)
-    mutants: list[Mutant] = []
-    if request.neutral is None:
-        tree = SourceTree([read_unit(root, file) for file in scope.files])
-        found = generate_mutants(tree, scope, {name: OPERATORS[name] for name in names})
-        mutants = _select_mutants(request, found)
+    scope = _scope(request, root)
     return CampaignPlan(
         root=root,
         target=request.target,
         files=scope.files,
-        mutants=tuple(mutants),
+        mutants=(),
         scenarios=request.scenarios,
         settings=RunSettings(
             device=request.device or DEVICES[request.target],
@@ -125,10 +128,76 @@ def _build_plan(request: MutationRequest, root: Path) -> CampaignPlan:
     )
 
 
-def _select_mutants(request: MutationRequest, mutants: list[Mutant]) -> list[Mutant]:
-    found = [one for one in mutants if request.file_part in one.changed_ranges[0].file]
+def _scope(request: MutationRequest, root: Path) -> MutationScope:
+    if request.kinds and request.target != NATIVE:
+        return release_scope(root)
+    is_generic = any(name in GENERIC for name in _operator_names(request))
+    return scope_of(request.target, root, is_generic=is_generic)
+
+
+def _operator_names(request: MutationRequest) -> list[str]:
+    """Return the names of the operators that are not kinds of faults of releases.
+
+    Raises:
+        ToolError: there is no such operator or kind, or some cannot be together.
+    """
+    if request.kinds:
+        if unknown := [name for name in request.kinds if name not in (*KINDS, ALL_KINDS)]:
+            expected = ", ".join((ALL_KINDS, *KINDS))
+            raise ToolError("--kind", "must be known", expected=expected, got=repr(unknown[0]))
+        if request.operators:
+            rule, given = "must not be given with operators", ", ".join(request.operators)
+            raise ToolError("--kind", rule, expected="one of the two options", got=given)
+        return []
+    chosen = request.operators or ("default",)
+    names = [name for given in chosen for name in GROUPS.get(given, (given,))]
+    if unknown := [name for name in names if name not in OPERATORS]:
+        expected = ", ".join((*OPERATORS, *GROUPS))
+        raise ToolError("--operator", "must be known", expected=expected, got=repr(unknown[0]))
+    is_generic = any(name in GENERIC for name in names)
+    if is_generic and not all(name in GENERIC for name in names):
+        rule = "generic ones, judged as the gate does, must be alone"
+        raise ToolError("--operator", rule, expected=", ".join(GENERIC), got=", ".join(names))
+    return names
+
+
+def _draft_mutants(request: MutationRequest, plan: CampaignPlan) -> list[MutantDraft]:
+    if request.neutral is not None:
+        return []
+    scope = _scope(request, plan.root)
+    if request.kinds:
+        names = list(KINDS) if ALL_KINDS in request.kinds else list(request.kinds)
+        workers = request.workers or core_count()
+        kinds = {name: KINDS[name] for name in names}
+        found = draft_files(plan.root, scope, kinds, workers=workers)
+    else:
+        tree = SourceTree([read_unit(plan.root, file) for file in scope.files])
+        names = _operator_names(request)
+        found = list(draft_mutants(tree, scope, {name: OPERATORS[name] for name in names}))
+    return [one for one in found if request.file_part in one.changed_ranges[0].file]
+
+
+def _make_mutants(
+    request: MutationRequest, plan: CampaignPlan, drafts: list[MutantDraft]
+) -> list[Mutant]:
+    """Return the mutants to be run.
+
+    Raises:
+        ToolError: there is none.
+    """
+    files = {file for draft in drafts for file in draft.edits}
+    sources = {file: (plan.root / file).read_bytes() for file in files}
+    if request.kinds:
+        # They are in random order already: the texts of a whole release would not fit in memory.
+        found = make_mutants(drafts, sources, number=request.sample)
+    else:
+        found = _sample(request, make_mutants(drafts, sources))
     if not found:
         raise ToolError("mutants", "must be made", expected="at least one", got=0)
+    return found
+
+
+def _sample(request: MutationRequest, found: list[Mutant]) -> list[Mutant]:
     if request.sample is None or request.sample >= len(found):
         return found
     drawn = random.Random(request.seed).sample(range(len(found)), len(found))
@@ -141,6 +210,24 @@ def _select_mutants(request: MutationRequest, mutants: list[Mutant]) -> list[Mut
             ranks[index] = turns[found[index].operator]
         drawn.sort(key=ranks.__getitem__)
     return [found[index] for index in sorted(drawn[: request.sample])]
+
+
+def _baseline_of(plan: CampaignPlan, executor: TaskExecutor, *, is_checked: bool) -> BaselineRun:
+    """Return the scenarios run on the unchanged code, now or in an earlier campaign."""
+    path = kept_path(plan)
+    kept = read_kept(path)
+    if kept is not None:
+        print_status(f"code as it is: kept in {path}")
+        return kept
+    start = time.perf_counter()
+    with progress("playing the code as it is", total=len(plan.scenarios)) as on_finished:
+        baseline = run_baseline(plan, executor, on_finished=on_finished)
+    print_status(f"code as it is: {time.perf_counter() - start:.1f} s")
+    if is_checked:
+        baseline = check_baseline(plan, executor, baseline)
+        print_status(f"with controls: {time.perf_counter() - start:.1f} s")
+        keep(path, baseline)
+    return baseline
 
 
 def _build_launcher(request: MutationRequest, place: PreparedSide) -> WorkerLauncher:
@@ -165,7 +252,12 @@ def _open_executor(
 
 
 def _run_mutants(
-    request: MutationRequest, plan: CampaignPlan, executor: TaskExecutor, baseline: BaselineRun
+    request: MutationRequest,
+    plan: CampaignPlan,
+    executor: TaskExecutor,
+    baseline: BaselineRun,
+    *,
+    unexecuted: tuple[UnexecutedSites, ...],
 ) -> tuple[int, str]:
     start = time.perf_counter()
     with (
@@ -180,6 +272,7 @@ def _run_mutants(
         target=plan.target,
         side=request.side,
         explained=read_explained_survivors(request.root),
+        unexecuted=unexecuted,
         notes=tuple(
             f"not played: {name}: {why}" for name, why in sorted(baseline.unsupported.items())
         ),

@@ -41,11 +41,13 @@ def render_statistics(found: MutationStatistics, *, form: MutationReportFormat) 
         _list("never kill alone: candidates for leaving the golden", found.candidates),
         _list("first cause not right", found.wrong),
         _list("gate could not judge", found.unjudged),
+        _unexecuted(found, form),
         *(
             _list(
                 f"survivors: {reason or 'NOT EXPLAINED'}",
                 [
-                    f"{one.operator} {one.label} ({pluralise(one.reaching, 'scenario')} reach it)"
+                    f"{one.operator} {one.label} ({pluralise(one.reaching, 'scenario')} reach it"
+                    f"{', other state in ' + one.state if one.state else ''})"
                     for one in found.survivors
                     if one.reason == reason
                 ],
@@ -121,6 +123,17 @@ def _section_row(score: OperatorScore) -> list[str]:
     pairs = [(score.by_section[part], score.alone[part]) for part in SECTIONS]
     texts = (f"{kills} ({alone})" if alone else f"{kills}" for kills, alone in pairs)
     return [score.operator, *texts]
+
+
+def _unexecuted(found: MutationStatistics, form: MutationReportFormat) -> str:
+    if not found.unexecuted:
+        return ""
+    reasons = list(dict.fromkeys(reason for one in found.unexecuted for reason in one.reasons))
+    rows = (
+        [one.operator, str(one.sites), *(str(one.reasons.get(reason, 0)) for reason in reasons)]
+        for one in found.unexecuted
+    )
+    return _table(["sites that no scenario executes", "of", *reasons], rows, form)
 
 
 def _list(title: str, lines: Sequence[str]) -> str:

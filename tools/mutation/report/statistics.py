@@ -7,6 +7,7 @@ import msgspec
 
 from tools.mutation.campaign.journal import SCHEMA
 from tools.mutation.campaign.tasks import MutantResult
+from tools.mutation.release.selection import UnexecutedSites
 from tools.mutation.report.survivors import ExplainedSurvivors
 from tools.mutation.trace_fields import INTERFACE_FIELDS, SECTIONS, sections_of
 
@@ -93,6 +94,7 @@ class MutationStatistics(msgspec.Struct, frozen=True, kw_only=True):
         stale: keys of explained survivors that are killed.
         wrong: kills whose first cause is not right, with its headline.
         unjudged: mutants for which the gate would exit with 2, killed or not, and why.
+        unexecuted: sites that no scenario executes, by kind; the mutants are among the others.
         notes: one line for each thing that was left out.
     """
 
@@ -109,6 +111,7 @@ class MutationStatistics(msgspec.Struct, frozen=True, kw_only=True):
     stale: tuple[str, ...]
     wrong: tuple[str, ...]
     unjudged: tuple[str, ...]
+    unexecuted: tuple[UnexecutedSites, ...] = ()
     notes: tuple[str, ...]
 
     @property
@@ -123,6 +126,7 @@ def compute_statistics(
     target: str,
     side: str,
     explained: ExplainedSurvivors,
+    unexecuted: tuple[UnexecutedSites, ...] = (),
     notes: tuple[str, ...],
 ) -> MutationStatistics:
     """Return the statistics of the results of a campaign."""
@@ -155,10 +159,11 @@ def compute_statistics(
         stale=tuple(explained.stale(target, results)),
         wrong=tuple(f"{one.label}: {one.headline}" for one in killed if not _is_right(one)),
         unjudged=tuple(
-            f"{one.label}: {one.verdict}, but the gate would exit with 2: {one.problem}"
+            f"{one.operator} {one.label}: {one.verdict}: {one.problem}"
             for one in results
             if one.problem
         ),
+        unexecuted=unexecuted,
         notes=notes,
     )
 

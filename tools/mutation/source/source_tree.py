@@ -171,6 +171,18 @@ class SourceUnit:
         after = body[body.index(line) + 1 :][:1]
         return after[0] if after and isinstance(after[0], cst.SimpleStatementLine) else None
 
+    def line_of(self, node: cst.CSTNode) -> cst.SimpleStatementLine | None:
+        """Return the simple statement that a node lies in; None for a header."""
+        while node in self._parents:
+            if isinstance(node, cst.SimpleStatementLine):
+                return node
+            node = self._parents[node]
+        return None
+
+    def parent(self, node: cst.CSTNode) -> cst.CSTNode | None:
+        """Return the node around a node; None for the module."""
+        return self._parents.get(node)
+
     def local_names(self, node: cst.CSTNode) -> frozenset[str]:
         """Return the names that are bound in the functions around a node."""
         scope, found = self._scopes[node], set[str]()

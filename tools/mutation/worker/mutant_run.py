@@ -139,6 +139,18 @@ class MutantRun:
         )
 
 
+def unjudged_result(mutant: Mutant, problem: str) -> MutantResult:
+    """Return the result of a mutant that could not be put in the place of the code."""
+    return MutantResult(
+        id=mutant.id,
+        operator=mutant.operator,
+        key=mutant.key,
+        label=mutant.label,
+        verdict="unjudged",
+        problem=problem,
+    )
+
+
 def points_at(ranges: Iterable[LineRange], cause: Cause) -> bool:
     """Return whether the location of a cause lies in one of some line ranges."""
     line = cause.location

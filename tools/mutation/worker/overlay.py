@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -56,49 +56,67 @@ def swap_code(root: Path, texts: Mapping[str, str]) -> bool:
     """Give the functions of imported modules the code of another text.
 
     The functions stay the same objects, so every reference to one, by any import, runs the mutated
-    code. Returns False, with nothing changed, when more than functions differ or when one closes
-    over other names.
+    code. Returns False, with nothing changed, when :func:`can_swap` does.
     """
-    swaps: list[tuple[FunctionType, FunctionType]] = []
+    swaps = _swaps(root, texts)
+    for function, code in swaps or ():
+        function.__code__ = code
+    return swaps is not None
+
+
+def can_swap(root: Path, texts: Mapping[str, str]) -> bool:
+    """Return whether only functions differ that can be found and close over the same names.
+
+    Forks of this process that call :func:`swap_code` need not compile these texts again.
+    """
+    return _swaps(root, texts) is not None
+
+
+def _swaps(root: Path, texts: Mapping[str, str]) -> list[tuple[FunctionType, CodeType]] | None:
+    swaps: list[tuple[FunctionType, CodeType]] = []
     for file, text in texts.items():
         module = sys.modules.get(module_name_of(file))
         if module is None:
             continue
-        found = _function_pairs(module, root / file, text)
+        found = _changed_functions(module, root / file, text)
         if found is None:
-            return False
+            return None
         swaps += found
-    for function, other in swaps:
-        function.__code__ = other.__code__
-        function.__defaults__ = other.__defaults__
-        function.__kwdefaults__ = other.__kwdefaults__
-    return True
+    return swaps
 
 
-def _function_pairs(
+@lru_cache(maxsize=32)
+def _compiled(text: str, path: str) -> CodeType:
+    return compile(text, path, "exec", dont_inherit=True)
+
+
+def _changed_functions(
     module: ModuleType, file: Path, text: str
-) -> list[tuple[FunctionType, FunctionType]] | None:
+) -> list[tuple[FunctionType, CodeType]] | None:
+    """Return the functions of a module whose code or lines differ, with their new code."""
     # Under the path of the module: recorded locations are relative to its root.
     path = module.__file__ or str(file)
-    new = compile(text, path, "exec", dont_inherit=True)
-    old = compile(file.read_bytes(), path, "exec", dont_inherit=True)
-    fresh = ModuleType(module.__name__)
-    fresh.__file__, fresh.__package__ = module.__file__, module.__package__
-    # The decorator of a dataclass looks its module up in sys.modules.
-    sys.modules[module.__name__] = fresh
-    try:
-        exec(new, fresh.__dict__)
-    finally:
-        sys.modules[module.__name__] = module
-    ours, theirs = (_functions(vars(one), module.__name__) for one in (module, fresh))
+    new, old = _compiled(text, path), _compiled(file.read_text(encoding="utf-8"), path)
     before, after = _function_codes(old), _function_codes(new)
-    same = {name for name in before.keys() & after if is_same_code(before[name], after[name])}
-    changed = after.keys() - same
-    if changed - ours.keys() & theirs.keys() or not is_same_outside_functions(old, new):
+    if before.keys() != after.keys() or not is_same_outside_functions(old, new):
         return None
-    pairs = [(ours[name], theirs[name]) for name in sorted(ours.keys() & theirs.keys())]
-    free = [[len(one.__code__.co_freevars) for one in pair] for pair in pairs]
-    return None if any(one != other for one, other in free) else pairs
+    ours = _functions(vars(module), module.__name__)
+    found = []
+    for name, codes in after.items():
+        if codes == before[name]:
+            continue
+        is_single = len(codes) == 1 and len(before[name]) == 1
+        function = ours.get(name) if is_single else None
+        if function is not None and function.__code__.co_freevars == codes[0].co_freevars:
+            found.append((function, codes[0]))
+        elif not _do_same(before[name], codes):
+            return None
+    return found
+
+
+def _do_same(before: Sequence[CodeType], after: Sequence[CodeType]) -> bool:
+    """Return whether functions of one name do the same; lines are not compared."""
+    return len(before) == len(after) and all(map(is_same_code, before, after))
 
 
 def _functions(names: Mapping[str, object], owner: str) -> dict[str, FunctionType]:
@@ -125,12 +143,16 @@ def _unwrap_function(value: object) -> FunctionType | None:
     return value if isinstance(value, FunctionType) else None
 
 
-def _function_codes(module: CodeType) -> dict[str, CodeType]:
-    """Return the code of every function of a module and of its classes."""
-    found: dict[str, CodeType] = {}
+def _function_codes(module: CodeType) -> dict[str, list[CodeType]]:
+    """Return the code of every function of a module and of its classes.
+
+    A name has several where a property has a setter, or a branch defines it in another way.
+    """
+    found: dict[str, list[CodeType]] = {}
     for code in (constant for constant in module.co_consts if isinstance(constant, CodeType)):
         if code.co_flags & inspect.CO_OPTIMIZED:
-            found[code.co_qualname] = code
+            found.setdefault(code.co_qualname, []).append(code)
         else:
-            found |= _function_codes(code)
+            for name, inner in _function_codes(code).items():
+                found.setdefault(name, []).extend(inner)
     return found

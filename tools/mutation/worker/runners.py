@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tools.errors import ToolError
-from tools.mutation.worker.overlay import copy_tree, reimport_from, swap_code
+from tools.mutation.worker.overlay import (
+    can_swap,
+    copy_tree,
+    reimport_from,
+    swap_code,
+)
 from tools.mutation.worker.state_fingerprint import fingerprint
 from traces.divergence.logs import CallLog, LineLog
 from traces.divergence.tracer import log_run
@@ -21,6 +26,9 @@ COPIES_VARIABLE = "GOLDENTRACE_MUTANT_COPIES"
 """Environment variable: directory for copies of a package; the process that sets it removes it."""
 
 
+REFUSAL = "must differ only in functions that the imported release can find"
+
+
 class MutantRunner(Protocol):
     """Installs mutated code and runs scenarios in the calling process, a fork made for that."""
 
@@ -29,6 +37,12 @@ class MutantRunner(Protocol):
 
     def install_by_reimport(self, texts: Mapping[str, str], *, validates: bool) -> None:
         """Import the target from a copy with these texts in it, new modules among them."""
+
+    def refusal(self, texts: Mapping[str, str]) -> str:
+        """Return why these texts cannot be installed; empty where they can.
+
+        Compiles them as well, for the forks of this process that install them.
+        """
 
     def run_scenario(self, scenario: Scenario, *, device: str) -> tuple[Recording, str]:
         """Run and record one scenario; return the fingerprint of its stack as well."""
@@ -71,6 +85,11 @@ class NativeMutantRunner:
         if not validates:
             _disable_validation()
 
+    def refusal(self, texts: Mapping[str, str]) -> str:
+        """Compile the texts; any can be installed."""
+        can_swap(self._root, texts)
+        return ""
+
     def run_scenario(self, scenario: Scenario, *, device: str) -> tuple[Recording, str]:
         """Run and record one scenario; return the fingerprint of its script as well."""
         scripts: list[object] = []
@@ -110,12 +129,15 @@ class SglangMutantRunner:
     def install(self, texts: Mapping[str, str], *, validates: bool) -> None:
         """Swap the code of functions; a release has no validation of ours."""
         if not swap_code(self._root, texts):
-            rule = "must differ in functions only"
-            raise ToolError("mutant", rule, expected="the same module otherwise", got=list(texts))
+            raise ToolError("mutant", REFUSAL, expected="the same module", got=list(texts))
 
     def install_by_reimport(self, texts: Mapping[str, str], *, validates: bool) -> None:
         """Swap the code of functions: importing sglang again takes too long."""
         self.install(texts, validates=validates)
+
+    def refusal(self, texts: Mapping[str, str]) -> str:
+        """Compile the texts; return why they cannot take the place of imported functions."""
+        return "" if can_swap(self._root, texts) else REFUSAL
 
     def run_scenario(self, scenario: Scenario, *, device: str) -> tuple[Recording, str]:
         """Run and record one scenario; return the fingerprint of its stack as well."""

@@ -28,7 +28,12 @@ from tools.mutation.campaign.tasks import (
     RunSettings,
 )
 from tools.mutation.trace_fields import differing_fields
-from tools.mutation.worker.mutant_run import MutantRun, ScenarioOutcome, describe_error
+from tools.mutation.worker.mutant_run import (
+    MutantRun,
+    ScenarioOutcome,
+    describe_error,
+    unjudged_result,
+)
 from tools.mutation.worker.runners import (
     COPIES_VARIABLE,
     MutantRunner,
@@ -139,6 +144,8 @@ class MutationWorker:
 
     def _run_mutant(self, task: RunMutant) -> MutantResult:
         start = time.perf_counter()
+        if refusal := self._runner.refusal(task.mutant.texts):
+            return unjudged_result(task.mutant, refusal)
         run = MutantRun(
             task.mutant, refine=partial(self._refine_cause, task), is_gate=task.settings.is_gate
         )

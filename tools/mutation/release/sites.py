@@ -1,0 +1,98 @@
+"""Places in the scope where the operators for releases look, and words of names."""
+
+import re
+from collections.abc import Iterator
+from typing import TypeVar
+
+import libcst as cst
+
+from tools.mutation.generator import MutationScope
+from tools.mutation.source.bindings import simple_name
+from tools.mutation.source.signatures import SourceTree
+from tools.mutation.source.source_tree import ScopedNode, SourceUnit
+
+_NodeT = TypeVar("_NodeT", bound=cst.CSTNode)
+_WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
+_TEXT_MAX = 70
+
+
+def words_of(name: str) -> frozenset[str]:
+    """Return the words of a name in lower case: ``get``, ``page``, ``meta``."""
+    return frozenset(word.lower() for word in _WORD.findall(name))
+
+
+def sites_of(
+    tree: SourceTree, scope: MutationScope, kind: type[_NodeT]
+) -> Iterator[tuple[SourceUnit, ScopedNode[_NodeT]]]:
+    """Yield the nodes of one type inside the mutated functions.
+
+    Messages are left out, and kernels, which Python does not run.
+    """
+    for unit in tree.units:
+        for node in unit.nodes:
+            if isinstance(node, kind):
+                site = unit.site(node)
+                is_code = not site.is_message and not _is_kernel(site.function)
+                if is_code and scope.is_included(unit, site.scopes):
+                    yield unit, site
+
+
+def _is_kernel(function: cst.FunctionDef | None) -> bool:
+    """Return whether a compiler takes a function, or there is none."""
+    return function is None or any(
+        "jit" in words_of(simple_name(one.decorator)) for one in function.decorators
+    )
+
+
+def statements_of(
+    tree: SourceTree, scope: MutationScope
+) -> Iterator[tuple[SourceUnit, ScopedNode[cst.SimpleStatementLine]]]:
+    """Yield the lines with one small statement inside the mutated functions."""
+    for unit, site in sites_of(tree, scope, cst.SimpleStatementLine):
+        if len(site.node.body) == 1:
+            yield unit, site
+
+
+def call_of(line: cst.SimpleStatementLine) -> cst.Call | None:
+    """Return the call that a line makes, its result used or assigned; None for other lines."""
+    match line.body:
+        case [cst.Expr(value=cst.Call() as call) | cst.Assign(value=cst.Call() as call)]:
+            return call
+        case _:
+            return None
+
+
+def bare_call_of(line: cst.SimpleStatementLine) -> cst.Call | None:
+    """Return the call that is all of a line, its result unused; None for other lines."""
+    match line.body:
+        case [cst.Expr(value=cst.Call() as call)]:
+            return call
+        case _:
+            return None
+
+
+def own_name(site: ScopedNode[_NodeT]) -> str:
+    """Return the name of the innermost function around a node; empty outside of functions."""
+    return "" if site.function is None else site.function.name.value
+
+
+def class_around(site: ScopedNode[_NodeT]) -> cst.ClassDef | None:
+    """Return the innermost class around a node."""
+    classes = [one for one in site.around if isinstance(one, cst.ClassDef)]
+    return classes[-1] if classes else None
+
+
+def assigned_names(node: cst.CSTNode) -> tuple[str, ...]:
+    """Return the last names of what a small statement assigns to."""
+    match node:
+        case cst.Assign(targets=targets):
+            return tuple(simple_name(one.target) for one in targets)
+        case cst.AnnAssign(target=target) | cst.AugAssign(target=target):
+            return (simple_name(target),)
+        case _:
+            return ()
+
+
+def shortened(unit: SourceUnit, node: cst.CSTNode) -> str:
+    """Return the beginning of a node's text, for the name of a mutant."""
+    return unit.line(node)[:_TEXT_MAX]
