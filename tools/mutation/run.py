@@ -45,6 +45,7 @@ from tools.workers.pool import WorkerPool, core_count
 from tools.workers.protocol import TaskExecutor
 from traces.targets.common.scenario import Scenario
 
+FILES_PER_STACK = 6
 START_LIMIT_SECONDS = 300.0
 TASK_LIMIT_SECONDS = 1800.0
 
@@ -93,25 +94,21 @@ def run_mutation(request: MutationRequest, place: PreparedSide) -> tuple[int, st
         ToolError: an option makes no sense, no mutant is generated, or a control fails.
     """
     plan = _build_plan(request, place.root)
+    if request.neutral is not None:
+        return _run_neutral(request, plan, place)
     drafts = _draft_mutants(request, plan)
     with _open_executor(request, _build_launcher(request, place)) as executor:
-        baseline = _baseline_of(plan, executor, is_checked=request.neutral is None)
-        if request.neutral is not None:
-            return _run_neutral(request, plan, executor, baseline)
+        baseline = _baseline_of(plan, executor)
         chosen = drafts
         unexecuted: tuple[UnexecutedSites, ...] = ()
         if request.kinds:
             chosen, unexecuted = select_drafts(drafts, baseline.reached, seed=request.seed)
-        mutants = _make_mutants(request, plan, chosen)
-        plan = replace(plan, mutants=tuple(mutants))
+        plan = replace(plan, mutants=tuple(_make_mutants(request, plan, chosen)))
         return _run_mutants(request, plan, executor, baseline, unexecuted=unexecuted)
 
 
 def _build_plan(request: MutationRequest, root: Path) -> CampaignPlan:
     is_generic = any(name in GENERIC for name in _operator_names(request))
-    if request.neutral is not None and request.target != NATIVE:
-        rule = "harmless refactors must be of our own code"
-        raise ToolError("--neutral", rule, expected=NATIVE, got=request.target)
     scope = _scope(request, root)
     return CampaignPlan(
         root=root,
@@ -125,11 +122,12 @@ def _build_plan(request: MutationRequest, root: Path) -> CampaignPlan:
             is_gate=is_generic,
         ),
         scenarios_max=request.scenarios_max,
+        files_per_stack=None if request.target == NATIVE else FILES_PER_STACK,
     )
 
 
 def _scope(request: MutationRequest, root: Path) -> MutationScope:
-    if request.kinds and request.target != NATIVE:
+    if (request.kinds or request.neutral is not None) and request.target != NATIVE:
         return release_scope(root)
     is_generic = any(name in GENERIC for name in _operator_names(request))
     return scope_of(request.target, root, is_generic=is_generic)
@@ -162,8 +160,6 @@ def _operator_names(request: MutationRequest) -> list[str]:
 
 
 def _draft_mutants(request: MutationRequest, plan: CampaignPlan) -> list[MutantDraft]:
-    if request.neutral is not None:
-        return []
     scope = _scope(request, plan.root)
     if request.kinds:
         names = list(KINDS) if ALL_KINDS in request.kinds else list(request.kinds)
@@ -212,7 +208,7 @@ def _sample(request: MutationRequest, found: list[Mutant]) -> list[Mutant]:
     return [found[index] for index in sorted(drawn[: request.sample])]
 
 
-def _baseline_of(plan: CampaignPlan, executor: TaskExecutor, *, is_checked: bool) -> BaselineRun:
+def _baseline_of(plan: CampaignPlan, executor: TaskExecutor) -> BaselineRun:
     """Return the scenarios run on the unchanged code, now or in an earlier campaign."""
     path = kept_path(plan)
     kept = read_kept(path)
@@ -223,16 +219,18 @@ def _baseline_of(plan: CampaignPlan, executor: TaskExecutor, *, is_checked: bool
     with progress("playing the code as it is", total=len(plan.scenarios)) as on_finished:
         baseline = run_baseline(plan, executor, on_finished=on_finished)
     print_status(f"code as it is: {time.perf_counter() - start:.1f} s")
-    if is_checked:
-        baseline = check_baseline(plan, executor, baseline)
-        print_status(f"with controls: {time.perf_counter() - start:.1f} s")
-        keep(path, baseline)
+    baseline = check_baseline(plan, executor, baseline)
+    print_status(f"with controls: {time.perf_counter() - start:.1f} s")
+    keep(path, baseline)
     return baseline
 
 
-def _build_launcher(request: MutationRequest, place: PreparedSide) -> WorkerLauncher:
+def _build_launcher(
+    request: MutationRequest, place: PreparedSide, *, refactors: bool = False
+) -> WorkerLauncher:
     is_native = request.target == NATIVE
-    name = "NativeMutationWorker" if is_native else "SglangMutationWorker"
+    release = "SglangRefactorWorker" if refactors else "SglangMutationWorker"
+    name = "NativeMutationWorker" if is_native else release
     return place.launcher(f"tools.mutation.worker.worker:{name}", isolated=not is_native)
 
 
@@ -282,11 +280,18 @@ def _run_mutants(
 
 
 def _run_neutral(
-    request: MutationRequest, plan: CampaignPlan, executor: TaskExecutor, baseline: BaselineRun
+    request: MutationRequest, plan: CampaignPlan, place: PreparedSide
 ) -> tuple[int, str]:
     assert request.neutral is not None
     seeds = range(request.seed, request.seed + request.neutral)
-    with progress("judging stacks", total=len(seeds), with_eta=True) as on_finished:
+    with _open_executor(request, _build_launcher(request, place)) as executor:
+        baseline = _baseline_of(plan, executor)
+    # Refactored code of a release is imported, so these workers must not have imported it.
+    launcher = _build_launcher(request, place, refactors=True)
+    with (
+        _open_executor(request, launcher) as executor,
+        progress("judging stacks", total=len(seeds), with_eta=True) as on_finished,
+    ):
         found = measure_false_alarms(
             plan, executor, baseline=baseline, seeds=seeds, on_finished=on_finished
         )

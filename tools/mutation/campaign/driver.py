@@ -35,6 +35,8 @@ class CampaignPlan:
         root: directory that holds the target.
         files: mutated files.
         scenarios_max: scenarios that a mutant is run on at most; None for all that execute it.
+        files_per_stack: files that a stack of refactors is applied to, drawn from those that
+            scenarios execute; None for all files.
     """
 
     root: Path
@@ -44,6 +46,7 @@ class CampaignPlan:
     scenarios: Mapping[str, Scenario]
     settings: RunSettings
     scenarios_max: int | None
+    files_per_stack: int | None = None
 
     @property
     def digest(self) -> str:

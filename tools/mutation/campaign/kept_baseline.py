@@ -13,15 +13,15 @@ from tools.sides.environments.cache import cache_folder
 KEPT_MAX = 8
 _CHECKOUT = Path(__file__).resolve().parents[3]
 # What decides a recording, its state and its lines.
-_OWN_SOURCES = ("traces", "assembler", "tools/mutation/worker", "tools/workers")
+_OWN_SOURCES = ("traces/**/*.py", "assembler/**/*.py", "tools/mutation/worker/state_*.py")
 
 
 def kept_path(plan: CampaignPlan) -> Path:
     """Return the file for the results of a plan: of its code, its scenarios and this machine."""
     found = sha256(plan.digest.encode())
     found.update(f"{sys.version} {version('torch')} {plan.settings}".encode())
-    for folder in _OWN_SOURCES:
-        for path in sorted((_CHECKOUT / folder).rglob("*.py")):
+    for pattern in _OWN_SOURCES:
+        for path in sorted(_CHECKOUT.glob(pattern)):
             found.update(path.read_bytes())
     return cache_folder().parent / "mutation" / f"{found.hexdigest()[:16]}.pickle"
 

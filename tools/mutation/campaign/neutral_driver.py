@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import msgspec
@@ -57,7 +58,7 @@ def measure_false_alarms(
     alarms: dict[int, tuple[str, ...]] = {}
     stacks = [_random_task(plan, baseline, seed) for seed in seeds]
     executor.broadcast(LoadBaseline(scenarios=plan.scenarios, results=baseline.results))
-    _run_controls(plan, executor, stacks[0])
+    _run_controls(executor, stacks[0], plan.root)
     for number, found in run_tasks(executor, stacks):
         counts.update(kind for kind, _ in found.done)
         on_finished(f"seed {seeds[number]}")
@@ -75,10 +76,19 @@ def measure_false_alarms(
 
 
 def _random_task(plan: CampaignPlan, baseline: BaselineRun, seed: int) -> RunNeutralStack:
-    names = list(baseline.results)
-    names = Random(seed).sample(names, min(SCENARIOS_PER_STACK, len(names)))
+    random = Random(seed)
+    files, names = plan.files, list(baseline.results)
+    if plan.files_per_stack is not None:
+        executed = sorted(file for file, lines in baseline.reached.items() if lines)
+        files = tuple(random.sample(executed, min(plan.files_per_stack, len(executed))))
+        names = [
+            name
+            for name, result in baseline.results.items()
+            if not result.reached.keys().isdisjoint(files)
+        ]
+    names = random.sample(names, min(SCENARIOS_PER_STACK, len(names)))
     return RunNeutralStack(
-        files=plan.files,
+        files=files,
         steps=random_stack(seed, tuple(REWRITES)),
         texts={},
         names=tuple(names),
@@ -100,9 +110,9 @@ def _shrink(
     return FalseAlarm(seed=seed, steps=tuple(steps), differences=differences)
 
 
-def _run_controls(plan: CampaignPlan, executor: TaskExecutor, stack: RunNeutralStack) -> None:
-    file = plan.files[0]
-    broken = {file: (plan.root / file).read_text(encoding="utf-8") + BROKEN}
+def _run_controls(executor: TaskExecutor, stack: RunNeutralStack, root: Path) -> None:
+    file = stack.files[0]
+    broken = {file: (root / file).read_text(encoding="utf-8") + BROKEN}
     unchanged = replace(stack, steps=(), names=stack.names[:1])
     found = dict(run_tasks(executor, [unchanged, replace(unchanged, texts=broken)]))
     if found[0].differences or not found[1].differences:

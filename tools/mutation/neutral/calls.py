@@ -40,7 +40,8 @@ def position_to_keyword(tree: SourceTree, unit: SourceUnit) -> Iterator[FileText
     """Name the last argument that is passed by position."""
     for site, signature in _known_calls(tree, unit):
         last = len(_positions(site)) - 1
-        if 0 <= last < len(signature) and signature[last].allows_positional:
+        is_known = 0 <= last < len(signature) and signature[last].is_order_certain
+        if is_known and signature[last].allows_positional:
             texts = [unit.text(argument) for argument in site.node.args]
             texts[last] = f"{signature[last].name}={texts[last]}"
             yield _with_arguments(unit, site, texts)

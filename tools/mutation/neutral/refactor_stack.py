@@ -8,10 +8,13 @@ from random import Random
 
 from tools.mutation.mutant import RefactorStep
 from tools.mutation.neutral.rewrites import REWRITES
+from tools.mutation.source.outside import OutsideNames
 from tools.mutation.source.signatures import SourceTree
 from tools.mutation.source.source_tree import SourceUnit
 
 STACK_STEPS_MAX = 20
+LARGE_TEXT = 20_000
+"""Characters of a text of which few are kept parsed."""
 _TRIES = 6
 
 
@@ -37,13 +40,22 @@ def random_stack(seed: int, kinds: Sequence[str]) -> tuple[RefactorStep, ...]:
     )
 
 
-def apply_stack(sources: Mapping[str, str], steps: Sequence[RefactorStep]) -> RefactoredTree:
-    """Apply refactors one after the other to a source tree, given by file."""
+def apply_stack(
+    sources: Mapping[str, str],
+    steps: Sequence[RefactorStep],
+    *,
+    outside: OutsideNames,
+) -> RefactoredTree:
+    """Apply refactors one after the other to a source tree, given by file.
+
+    ``outside`` are the names in the other files of its package.
+    """
     now = dict(sources)
     done = []
     for step in steps:
         random = Random(step.seed)
-        tree = SourceTree([parse_cached(file, text) for file, text in sorted(now.items())])
+        units = [parse_cached(file, text) for file, text in sorted(now.items())]
+        tree = SourceTree(units, outside)
         for unit in random.choices(tree.units, k=_TRIES):
             changed = random_refactor(step.kind, tree, unit, random)
             if changed:
@@ -72,7 +84,17 @@ def _is_source(text: str) -> bool:
     return True
 
 
-@lru_cache(maxsize=4096)
 def parse_cached(file: str, text: str) -> SourceUnit:
     """Return a parsed file; most files of a tree stay the same from step to step."""
+    return (_parse_large if len(text) > LARGE_TEXT else _parse_small)(file, text)
+
+
+@lru_cache(maxsize=1024)
+def _parse_small(file: str, text: str) -> SourceUnit:
+    return SourceUnit(file, text.encode())
+
+
+@lru_cache(maxsize=16)
+def _parse_large(file: str, text: str) -> SourceUnit:
+    # The largest modules of a release take more than 100 MB each.
     return SourceUnit(file, text.encode())

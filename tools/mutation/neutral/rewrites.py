@@ -43,6 +43,7 @@ def rename_private_function(tree: SourceTree, unit: SourceUnit) -> Iterator[File
     for site in unit.functions:
         name = site.node.name.value
         is_private = len(site.around) == 1 and name.startswith("_") and name not in local
+        is_private = is_private and name not in tree.outside.private
         if is_private and not any(re.search(rf"\b{name}\b", text) for text in others):
             yield _renamed(unit, unit.module, name)
 
@@ -96,7 +97,11 @@ def new_layer(_tree: SourceTree, unit: SourceUnit) -> Iterator[FileTexts]:
 
 
 def move_module(tree: SourceTree, unit: SourceUnit) -> Iterator[FileTexts]:
-    """Move the content of a module to a new one, from which the old one imports every name."""
+    """Move the content of a module to a new one, from which the old one imports every name.
+
+    A module whose functions bind its names again is left: the old module would keep their old
+    values.
+    """
     if unit.file.endswith("__init__.py"):
         return
     taken = {other.file for other in tree.units}
@@ -104,7 +109,8 @@ def move_module(tree: SourceTree, unit: SourceUnit) -> Iterator[FileTexts]:
     new = next(f"{stem}_moved_{n}" for n in count(1) if f"{stem}_moved_{n}.py" not in taken)
     names = sorted(unit.module_names - {"annotations"})
     is_flat = not any(isinstance(line, cst.If | cst.Try | cst.With) for line in unit.module.body)
-    if names and is_flat:
+    is_constant = not any(isinstance(node, cst.Global) for node in unit.nodes)
+    if names and is_flat and is_constant:
         lines = "".join(f"    {name},\n" for name in names if name.isidentifier())
         old = f'"""Moved."""\n\nfrom {new.replace("/", ".")} import (\n{lines})\n'
         yield {f"{new}.py": unit.source.decode(), unit.file: old}

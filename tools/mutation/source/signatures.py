@@ -2,12 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 
 import libcst as cst
 
 from tools.mutation.source.bindings import simple_name
+from tools.mutation.source.outside import OutsideNames
 from tools.mutation.source.source_tree import SourceUnit
 
 
@@ -33,9 +34,14 @@ Signature = tuple[SignatureParameter, ...]
 
 @dataclass(slots=False, eq=False)
 class SourceTree:
-    """All units of a campaign, and the signatures of what they define."""
+    """All units of a campaign, and the signatures of what they define.
+
+    Attributes:
+        outside: names in the files of the package that are no units.
+    """
 
     units: Sequence[SourceUnit]
+    outside: OutsideNames = field(default_factory=OutsideNames)
 
     def __post_init__(self) -> None:
         self.signature = cache(self._signature)
@@ -51,6 +57,8 @@ class SourceTree:
 
     def _signature(self, callee: str) -> Signature | None:
         """Return the parameters of a callee by its simple name; None for unknown or ambiguous."""
+        if callee in self.outside.defined:
+            return None
         defined = self._defined.get(callee, [])
         if any(isinstance(node, cst.ClassDef) for _, node in defined):
             return self._constructor(callee, seen=frozenset())

@@ -2,14 +2,18 @@
 
 import importlib
 import inspect
+import linecache
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
+
+from typing_extensions import override
 
 from tools.mutation.source.bytecode import is_same_code, is_same_outside_functions
 
@@ -50,6 +54,45 @@ class _RootFinder:
         if path is not None or fullname not in self.packages:
             return None
         return PathFinder.find_spec(fullname, [str(self.root)], target)
+
+
+def import_texts(root: Path, texts: Mapping[str, str]) -> None:
+    """Let modules that are not imported yet have other texts, new modules among them."""
+    found = {module_name_of(file): (root / file, text) for file, text in texts.items()}
+    sys.meta_path.insert(0, _TextFinder(found))
+    for path, text in found.values():
+        # Without a time it is never compared with the file: tracebacks and the sources that
+        # compilers of kernels ask for are those of the text.
+        linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
+
+
+@dataclass(frozen=True, slots=True)
+class _TextFinder:
+    """Finder of modules with their path and text, before the files of the same names."""
+
+    texts: Mapping[str, tuple[Path, str]]
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
+    ) -> ModuleSpec | None:
+        """Return the module with its text; None for everything else."""
+        if fullname not in self.texts:
+            return None
+        file, text = self.texts[fullname]
+        loader = _TextLoader(fullname, str(file), text)
+        return spec_from_file_location(fullname, file, loader=loader)
+
+
+class _TextLoader(SourceFileLoader):
+    """Loader of a module from a text, under the path of its file."""
+
+    def __init__(self, fullname: str, path: str, text: str) -> None:
+        super().__init__(fullname, path)
+        self._text = text
+
+    @override
+    def get_code(self, fullname: str) -> CodeType:
+        return compile(self._text, self.path, "exec", dont_inherit=True)
 
 
 def swap_code(root: Path, texts: Mapping[str, str]) -> bool:

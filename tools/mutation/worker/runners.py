@@ -13,6 +13,7 @@ from tools.errors import ToolError
 from tools.mutation.worker.overlay import (
     can_swap,
     copy_tree,
+    import_texts,
     reimport_from,
     swap_code,
 )
@@ -20,6 +21,7 @@ from tools.mutation.worker.state_fingerprint import fingerprint
 from traces.divergence.logs import CallLog, LineLog
 from traces.divergence.tracer import log_run
 from traces.schema.model import Recording
+from traces.targets.common.fork import run_in_fork
 from traces.targets.common.scenario import Scenario
 
 COPIES_VARIABLE = "GOLDENTRACE_MUTANT_COPIES"
@@ -143,6 +145,43 @@ class SglangMutantRunner:
         """Run and record one scenario; return the fingerprint of its stack as well."""
         recording: Recording = self._session.run_scenario(scenario)
         return recording, fingerprint({"stack": self._stacks})
+
+    def log_run(
+        self, scenario: Scenario, *, device: str, call: tuple[str, int] | None
+    ) -> CallLog | LineLog:
+        """Run one scenario and log all calls, or the lines of one call, by function and number."""
+        return log_run(self._session.target, call, run=lambda: self._session.run_scenario(scenario))
+
+
+class SglangReimportRunner:
+    """Runs scenarios on the sglang under a root, imported anew in every fork that installs texts.
+
+    The forks of this process find everything imported but the release and what only it needs.
+    """
+
+    def __init__(self, root: Path) -> None:
+        import_module("torch").use_deterministic_algorithms(mode=True, warn_only=True)
+        self._runner: Any = import_module("traces.targets.sglang.scenario_runner")
+        self._root = root
+        self._session: Any = None
+        gc.freeze()
+
+    def install(self, texts: Mapping[str, str], *, validates: bool) -> None:
+        """Import the release with these texts in it, new modules among them."""
+        import_texts(self._root, texts)
+        self._session = self._runner.ReleaseSession(self._root, device=self._runner.DEFAULT_DEVICE)
+
+    def install_by_reimport(self, texts: Mapping[str, str], *, validates: bool) -> None:
+        """Import the release with these texts in it, new modules among them."""
+        self.install(texts, validates=validates)
+
+    def refusal(self, texts: Mapping[str, str]) -> str:
+        """Return an empty text: every text can be imported."""
+        return ""
+
+    def run_scenario(self, scenario: Scenario, *, device: str) -> tuple[Recording, str]:
+        """Run and record one scenario in a fork of its own; states are not compared here."""
+        return run_in_fork(lambda: self._session.run_scenario(scenario)), ""
 
     def log_run(
         self, scenario: Scenario, *, device: str, call: tuple[str, int] | None

@@ -5,7 +5,7 @@ import resource
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +27,7 @@ from tools.mutation.campaign.tasks import (
     RunNeutralStack,
     RunSettings,
 )
+from tools.mutation.source.outside import OutsideNames, names_by_file, names_outside
 from tools.mutation.trace_fields import differing_fields
 from tools.mutation.worker.mutant_run import (
     MutantRun,
@@ -39,6 +40,7 @@ from tools.mutation.worker.runners import (
     MutantRunner,
     NativeMutantRunner,
     SglangMutantRunner,
+    SglangReimportRunner,
 )
 from tools.workers.protocol import Handlers
 from traces.diff import compare_sides
@@ -106,6 +108,7 @@ class MutationWorker:
         self._root = root
         self._baseline = LoadBaseline(scenarios={}, results={})
         self._logs: dict[RunSettings, _Logs] = {}
+        self._names: dict[str, OutsideNames] = {}
 
     @property
     def handlers(self) -> Handlers:
@@ -201,7 +204,7 @@ class MutationWorker:
         from tools.mutation.neutral.refactor_stack import apply_stack
 
         sources = {file: (self._root / file).read_text(encoding="utf-8") for file in task.files}
-        found = apply_stack(sources, task.steps)
+        found = apply_stack(sources, task.steps, outside=self._names_outside(task.files))
 
         def run() -> tuple[str, ...]:
             self._runner.install_by_reimport({**found.texts, **task.texts}, validates=False)
@@ -218,6 +221,13 @@ class MutationWorker:
             differences = (f"raised {describe_error(error)}",)
         done = tuple((step.kind, file) for step, file in found.done)
         return NeutralStackResult(done=done, differences=differences)
+
+    def _names_outside(self, files: Sequence[str]) -> OutsideNames:
+        """Return what other files of the same packages define and name."""
+        if not self._names:
+            packages = {file.partition("/")[0] for file in files}
+            self._names = names_by_file(self._root, packages)
+        return names_outside(self._names, files)
 
     def _run_beside_baseline(
         self, name: str, settings: RunSettings
@@ -241,6 +251,13 @@ class SglangMutationWorker(MutationWorker):
 
     def __init__(self, root: Path) -> None:
         super().__init__(SglangMutantRunner(root), root)
+
+
+class SglangRefactorWorker(MutationWorker):
+    """Runs stacks of refactors of the sglang under a root."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(SglangReimportRunner(root), root)
 
 
 @contextmanager

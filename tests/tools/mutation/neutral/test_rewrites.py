@@ -11,6 +11,7 @@ from tools.mutation.neutral.refactor_stack import (
     random_stack,
 )
 from tools.mutation.neutral.rewrites import REWRITES
+from tools.mutation.source.outside import OutsideNames
 from tools.mutation.source.signatures import SourceTree
 
 SOURCE = '''\
@@ -74,12 +75,12 @@ def test_stacks_come_from_their_seed():
     assert random_stack(7, kinds) == random_stack(7, kinds)
     assert random_stack(7, kinds) != random_stack(8, kinds)
     sources = {FILE: SOURCE}
-    one = apply_stack(sources, random_stack(7, kinds))
-    assert one == apply_stack(sources, random_stack(7, kinds))
+    one = apply_stack(sources, random_stack(7, kinds), outside=OutsideNames())
+    assert one == apply_stack(sources, random_stack(7, kinds), outside=OutsideNames())
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_stacks_keep_the_result(seed):
     kinds = tuple(kind for kind in REWRITES if kind != "move_module")
-    found = apply_stack({FILE: SOURCE}, random_stack(seed, kinds))
+    found = apply_stack({FILE: SOURCE}, random_stack(seed, kinds), outside=OutsideNames())
     assert result({FILE: SOURCE, **found.texts}) == EXPECTED
