@@ -22,6 +22,8 @@ _DEPTH_MAX = 4
 _SOURCE_PATH = '{"place": "source"}'
 _PROJECT_ROOT = Path(__file__).resolve().parent.parent.parent
 
+_ABSENT = object()
+
 
 class ValueFormatter:
     """Formatter of any value that a function of the package is given; it never raises.
@@ -109,16 +111,27 @@ class ValueFormatter:
 
 
 def attributes(value: object) -> list[tuple[str, object]]:
-    """Return the attributes of an object, slots included, by name; reads no property."""
-    found = dict(getattr(value, "__dict__", {}))
+    """Return the attributes of an object, slots included, by name; reads no property.
+
+    Nor does it run a ``__getattr__`` of the release, which may need what is not set yet.
+    """
+    found = dict(_stored(value, "__dict__", {}))
     for kind in type(value).__mro__:
         slots = kind.__dict__.get("__slots__", ())
         for slot in (slots,) if isinstance(slots, str) else slots:
             private = slot.startswith("__") and not slot.endswith("__")
             name = f"_{kind.__name__.lstrip('_')}{slot}" if private else slot
-            if not name.startswith("__") and hasattr(value, name):
-                found[name] = getattr(value, name)
+            item = _ABSENT if name.startswith("__") else _stored(value, name, _ABSENT)
+            if item is not _ABSENT:
+                found[name] = item
     return sorted(found.items())
+
+
+def _stored(value: object, name: str, default: Any) -> Any:  # noqa: ANN401
+    try:
+        return object.__getattribute__(value, name)
+    except AttributeError:
+        return default
 
 
 def _function_name(function: FunctionType) -> str:

@@ -22,6 +22,7 @@ from tools.mutation.source.source_tree import ScopedNode, SourceSpan, SourceUnit
 _POINTER = "data_ptr"
 _PAGE_WORDS = frozenset({"page", "pages"})
 _MOVES = frozenset({"get", "set", "dummy", "data", "flat", "meta", "buffer", "offset", "index"})
+_COUNTS = frozenset({"size", "num", "count"})
 _INFO_WORDS = frozenset({"infos", "info", "meta", "refs", "ptrs", "pointers"})
 
 
@@ -90,8 +91,9 @@ def _gives_pointers(site: ScopedNode[cst.CSTNode]) -> bool:
 
 
 def _moves_pages(site: ScopedNode[cst.CSTNode]) -> bool:
+    """Return whether the function around a node reads, writes or addresses pages."""
     words = words_of(own_name(site))
-    return bool(words & _PAGE_WORDS and words & _MOVES)
+    return bool(words & _PAGE_WORDS and words & _MOVES and not words & _COUNTS)
 
 
 def _are_lists(node: cst.BinaryOperation) -> bool:

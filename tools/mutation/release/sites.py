@@ -7,7 +7,7 @@ from typing import TypeVar
 import libcst as cst
 
 from tools.mutation.generator import MutationScope
-from tools.mutation.source.bindings import simple_name
+from tools.mutation.source.bindings import is_message, simple_name
 from tools.mutation.source.signatures import SourceTree
 from tools.mutation.source.source_tree import ScopedNode, SourceUnit
 
@@ -26,15 +26,27 @@ def sites_of(
 ) -> Iterator[tuple[SourceUnit, ScopedNode[_NodeT]]]:
     """Yield the nodes of one type inside the mutated functions.
 
-    Messages are left out, and kernels, which Python does not run.
+    Messages are left out, checks that only raise, and kernels, which Python does not run.
     """
     for unit in tree.units:
         for node in unit.nodes:
             if isinstance(node, kind):
                 site = unit.site(node)
-                is_code = not site.is_message and not _is_kernel(site.function)
+                is_report = site.is_message or _is_in_check(unit, node)
+                is_code = not is_report and not _is_kernel(site.function)
                 if is_code and scope.is_included(unit, site.scopes):
                     yield unit, site
+
+
+def _is_in_check(unit: SourceUnit, node: cst.CSTNode) -> bool:
+    """Return whether a node lies in the condition of a statement that only raises."""
+    around = unit.parent(node)
+    while around is not None and not isinstance(around, cst.BaseStatement):
+        node, around = around, unit.parent(around)
+    if not isinstance(around, cst.If) or node is not around.test:
+        return False
+    body = around.body.body
+    return len(body) == 1 and isinstance(body[0], cst.SimpleStatementLine) and is_message(body[0])
 
 
 def _is_kernel(function: cst.FunctionDef | None) -> bool:

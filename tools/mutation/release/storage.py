@@ -34,7 +34,7 @@ def drop_key_component(tree: SourceTree, scope: MutationScope) -> Iterator[Mutan
     for unit, total in sites_of(tree, scope, cst.BinaryOperation):
         is_sum = isinstance(total.node.operator, cst.Add)
         # Inside of brackets a sum is a position.
-        if is_sum and _is_of_keys(total.node) and not _is_position(unit, total.node):
+        if is_sum and _is_of_keys(unit, total) and not _is_position(unit, total.node):
             yield from _without_summands(unit, total)
     for unit, line in statements_of(tree, scope):
         call = bare_call_of(line.node)
@@ -99,13 +99,13 @@ def _makes_key(unit: SourceUnit, site: ScopedNode[cst.CSTNode]) -> bool:
     return any(words_of(name) & _KEY_WORDS for name in names)
 
 
-def _is_of_keys(node: cst.BinaryOperation) -> bool:
-    """Return whether a sum joins texts or lists of keys: a literal, or a name that says so."""
-    literals = cst.SimpleString | cst.FormattedString | cst.List
-    return any(
-        isinstance(operand, literals) or words_of(simple_name(operand)) & _KEY_WORDS
-        for operand in (node.left, node.right)
-    )
+def _is_of_keys(unit: SourceUnit, site: ScopedNode[cst.BinaryOperation]) -> bool:
+    """Return whether a sum joins texts of keys, or lists of them, as a name or literal says."""
+    operands = (site.node.left, site.node.right)
+    if any(words_of(simple_name(operand)) & _KEY_WORDS for operand in operands):
+        return True
+    texts = cst.SimpleString | cst.FormattedString
+    return _makes_key(unit, site) and any(isinstance(operand, texts) for operand in operands)
 
 
 def _lengthens_key(small: cst.BaseSmallStatement) -> bool:

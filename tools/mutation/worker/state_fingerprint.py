@@ -4,7 +4,9 @@ Two mutants with equal traces may still differ in what no trace shows: an attrib
 never used, a free list in another order. Equal fingerprints rule that out for the scenarios run.
 """
 
+import builtins
 import itertools
+import sys
 import time
 from bisect import bisect_right
 from collections import deque
@@ -14,6 +16,7 @@ from operator import itemgetter
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
@@ -31,10 +34,13 @@ def fingerprint(roots: Mapping[str, object]) -> str:
     Objects are numbered in the order of the walk, so that shared objects stay shared and their
     addresses do not count. An integer that is an address counts as the storage and offset it points
     to. Times, source lines and the code of functions do not count; names of functions and the
-    values they close over do.
+    values they close over do. Empty when an object of a compiled extension is reached, whose state
+    cannot be read: then nothing can be told.
     """
     # Two walks: addresses can be told from other integers only when every storage is known.
     first = _walk_roots(roots, addresses=_StorageAddresses())
+    if first.has_unreadable:
+        return ""
     return _walk_roots(roots, addresses=_StorageAddresses(first.storages)).sha.hexdigest()
 
 
@@ -73,6 +79,7 @@ class _ObjectWalk:
         self._waiting: deque[object] = deque()
         self._addresses = addresses
         self.storages: list[tuple[int, int]] = []
+        self.has_unreadable = False
 
     def hash_text(self, text: str) -> None:
         self.sha.update(text.encode() + b"\0")
@@ -100,8 +107,8 @@ class _ObjectWalk:
             self.hash_text(f"#{self._numbers[id(value)]}")
 
     def _describe(self, value: object) -> None:
-        if isinstance(value, torch.Tensor):
-            self._describe_tensor(value)
+        if isinstance(value, torch.Tensor | np.ndarray):
+            self._describe_array(value)
         elif isinstance(value, StorageWeakRef):
             # It contains nothing but the address of its storage.
             self._hash_storage(value.cdata)
@@ -119,6 +126,14 @@ class _ObjectWalk:
                 self.hash_text(text)
         else:
             self._describe_object(value)
+
+    def _describe_array(self, value: torch.Tensor | np.ndarray[Any, Any]) -> None:
+        if isinstance(value, torch.Tensor):
+            self._describe_tensor(value)
+        else:
+            self.hash_text(f"{value.shape} {value.strides} {value.dtype}")
+            # The bytes of an array of objects are their addresses.
+            self.sha.update(b"" if value.dtype == object else value.tobytes())
 
     def _describe_tensor(self, tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()
@@ -153,9 +168,25 @@ class _ObjectWalk:
             for cell in value.__closure__ or ():
                 self._refer(_cell_content(cell))
         else:
+            self.has_unreadable |= _is_unreadable(value)
             for name, item in _attributes(value):
                 self.hash_text(name)
                 self._refer(item)
+
+
+def _is_unreadable(value: object) -> bool:
+    """Return whether an object keeps its state where Python does not see it.
+
+    Those of torch and of the standard library are handles and locks, which keep none that matters.
+    """
+    kind = type(value)
+    package = kind.__module__.partition(".")[0]
+    if package == "torch" or getattr(builtins, kind.__name__, None) is kind:
+        return False
+    if package != "builtins" and package in sys.stdlib_module_names:
+        return False
+    is_declared = any("__slots__" in one.__dict__ for one in kind.__mro__)
+    return not is_declared and not hasattr(value, "__dict__")
 
 
 def _is_source_line(value: object) -> bool:

@@ -45,12 +45,15 @@ STORAGE = """\
 def config_suffix(model, rank):
     suffix = f"_{model}_{rank}"
     position = start + count
+    entries = build(position) + [suffix]
     return suffix
 
 
 def clamp(prefix_len, page_size):
     usable = min(prefix_len, 7 * page_size)
     other = max(a, b)
+    if min(prefix_len, page_size) < 3:
+        raise ValueError("too few")
     raise ValueError(f"{usable}")
 
 
@@ -69,6 +72,9 @@ class HostPool:
 
     def size_of(self, index):
         return self.rows[index + 1], self.heads
+
+    def get_page_size(self, index):
+        return self.sizes[index]
 """
 WIRING = """\
 def build(params, draft_pool):

@@ -1,10 +1,13 @@
 """The state of a stack as a digest: equal, or another one."""
 
 import itertools
+import threading
 import time
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
+import msgspec
+import numpy as np
 import pytest
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -47,6 +50,18 @@ def test_fingerprint_sees_slots_closures_and_sharing():
     assert state(a=made(1)) != state(a=made(2))
     shared = [1]
     assert state(a=shared, b=shared) != state(a=[1], b=[1])
+
+
+def test_fingerprint_sees_the_content_of_numpy_arrays():
+    assert state(a=np.zeros(3)) == state(a=np.zeros(3))
+    assert state(a=np.zeros(3)) != state(a=np.ones(3))
+
+
+def test_nothing_is_told_of_an_object_that_only_its_extension_can_read():
+    assert state(a=msgspec.json.Encoder()) == ""
+    assert state(a=threading.Lock()) != ""
+    assert state(a=torch.float32) != ""
+    assert state(a=Slotted()) != ""
 
 
 def test_fingerprint_of_a_storage_held_weakly_is_not_its_address():
