@@ -55,6 +55,10 @@ class _Method:
             and (isinstance(node, cst.Subscript) or node.attr.value in ("pop", "get"))
         )
 
+    def takes(self, given: cst.Call) -> bool:
+        """Return whether it takes a lock of the kind that a call gives up."""
+        return any(_lock_of(call) == _lock_of(given) for call in self.lock_calls(_TAKING))
+
     def lock_calls(self, verbs: frozenset[str]) -> list[cst.Call]:
         """Return the calls that take, or give up, a lock."""
         return [
@@ -89,7 +93,9 @@ def release_lock_early(tree: SourceTree, scope: MutationScope) -> Iterator[Mutan
         ]
         for call in method.lock_calls(_GIVING):
             line = method.unit.line_of(call)
-            if line is not None and bare_call_of(line) is call and _is_own(method, call):
+            is_statement = line is not None and bare_call_of(line) is call
+            # A function that takes the lock as well gives up its own, on the way out.
+            if is_statement and _is_own(method, call) and not method.takes(call):
                 launches = _launches(method, call, siblings)
                 if launches:
                     yield _given_at_launch(method, call, launches)
@@ -101,6 +107,11 @@ def _methods(tree: SourceTree, scope: MutationScope) -> Iterator[_Method]:
         yield _Method(unit, site)
 
 
+def _lock_of(call: cst.Call) -> frozenset[str]:
+    """Return the words of a call's name that say which lock it is about."""
+    return words_of(simple_name(call.func)) - _VERBS
+
+
 def _is_own(method: _Method, call: cst.Call) -> bool:
     """Return whether a call lies in a function itself, not in one inside of it."""
     return method.unit.site(call).function is method.site.node
@@ -108,7 +119,6 @@ def _is_own(method: _Method, call: cst.Call) -> bool:
 
 def _launches(method: _Method, given: cst.Call, siblings: Sequence[_Method]) -> list[cst.Call]:
     """Return the calls that take the lock for a copy which a method sees finished."""
-    lock = words_of(simple_name(given.func)) - _VERBS
     stored: list[cst.Call] = []
     others: list[cst.Call] = []
     for other in siblings:
@@ -120,7 +130,7 @@ def _launches(method: _Method, given: cst.Call, siblings: Sequence[_Method]) -> 
             words_of(simple_name(call.func)) - _VERBS == lock for call in other.lock_calls(_GIVING)
         )
         for call in other.lock_calls(_TAKING):
-            is_same = words_of(simple_name(call.func)) - _VERBS == lock
+            is_same = _lock_of(call) == _lock_of(given)
             if is_same and call.args and _is_own(other, call):
                 if _is_stored(other.unit, call, kept):
                     stored.append(call)

@@ -84,9 +84,12 @@ def _gives_pointers(site: ScopedNode[cst.CSTNode]) -> bool:
     assert site.function is not None
     if words_of(own_name(site)) & _INFO_WORDS:
         return True
-    return any(
-        isinstance(node, cst.Call) and simple_name(node.func) == _POINTER
-        for node in descendants(site.function.body)
+    nodes = list(descendants(site.function.body))
+    is_asked = any(
+        isinstance(node, cst.Call) and simple_name(node.func) == _POINTER for node in nodes
+    )
+    return is_asked and any(
+        isinstance(node, cst.Return) and isinstance(node.value, cst.Tuple) for node in nodes
     )
 
 

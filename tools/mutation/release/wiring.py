@@ -42,7 +42,7 @@ def drop_registration(tree: SourceTree, scope: MutationScope) -> Iterator[Mutant
 
 
 def draft_none(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec]:
-    """Pass None for a draft pool, or for the list of them."""
+    """Pass None for a draft pool, or nothing for several, as their plural name says."""
     for unit, site in sites_of(tree, scope, cst.Call):
         for argument in site.node.args:
             if argument.star or argument.keyword is None:
@@ -51,9 +51,10 @@ def draft_none(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec]:
             words = words_of(name)
             is_object = not isinstance(argument.value, cst.Integer | cst.Comparison)
             is_draft = "draft" in words and not words & _COUNTS and is_object
-            if is_draft and unit.line(argument.value) not in ("None", "False", "True"):
-                change = f"{unit.line(site.node.func)} {name} -> None"
-                edit = unit.replace(argument.value, "None")
+            if is_draft and unit.line(argument.value) not in ("None", "()", "False", "True"):
+                nothing = "()" if name.endswith("s") else "None"
+                change = f"{unit.line(site.node.func)} {name} -> {nothing}"
+                edit = unit.replace(argument.value, nothing)
                 yield replace(MutantSpec.at(unit, site, edit, change=change), parameters=(name,))
 
 

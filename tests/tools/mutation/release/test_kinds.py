@@ -40,6 +40,13 @@ class Tree:
             return
         node, params = self.ongoing.pop(ack.id)
         self.dec_lock_ref(node, params)
+
+    def load(self, node):
+        lock = self.inc_lock_ref(node)
+        self.ongoing.get(node.id)
+        if self.dec_lock_ref(node, lock) is None:
+            return
+        node.load()
 """
 STORAGE = """\
 def config_suffix(model, rank):
@@ -81,6 +88,7 @@ def build(params, draft_pool):
     pool = HostPool(size=params.size, layout="x", dtype=params.store_dtype)
     other = Unknown(size=params.size)
     bind(draft_pool=draft_pool, num_draft_tokens=3)
+    bind(draft_pools=[draft_pool], draft_layers=())
     width = params.width_dtype
     params.fused_dtype = 3
     return pool, params.dtype()
@@ -173,7 +181,10 @@ def test_offset_of_a_page_is_one_too_large_in_getters_of_pages_only():
 
 
 def test_none_is_passed_for_a_draft_and_not_for_a_number():
-    assert changed("draft_none", WIRING) == [["bind(draft_pool=None, num_draft_tokens=3)"]]
+    assert changed("draft_none", WIRING) == [
+        ["bind(draft_pool=None, num_draft_tokens=3)"],
+        ["bind(draft_pools=(), draft_layers=())"],
+    ]
 
 
 def test_setting_is_left_out_where_the_constructor_has_a_default():
