@@ -61,10 +61,13 @@ class _Method:
 
     def lock_calls(self, verbs: frozenset[str]) -> list[cst.Call]:
         """Return the calls that take, or give up, a lock."""
+        others = _GIVING if verbs is _TAKING else frozenset[str]()
         return [
             call
             for call in self.calls
-            if (words := words_of(simple_name(call.func))) & verbs and words & _LOCKS
+            if (words := words_of(simple_name(call.func))) & verbs
+            and words & _LOCKS
+            and not words & others
         ]
 
 
@@ -126,9 +129,7 @@ def _launches(method: _Method, given: cst.Call, siblings: Sequence[_Method]) -> 
         kept = other.kept_in.union(*(one.kept_in for one in helpers)) & method.kept_in
         if other is method or not kept:
             continue
-        is_given_here = any(
-            words_of(simple_name(call.func)) - _VERBS == lock for call in other.lock_calls(_GIVING)
-        )
+        is_given_here = any(_lock_of(call) == _lock_of(given) for call in other.lock_calls(_GIVING))
         for call in other.lock_calls(_TAKING):
             is_same = _lock_of(call) == _lock_of(given)
             if is_same and call.args and _is_own(other, call):

@@ -40,13 +40,6 @@ class Tree:
             return
         node, params = self.ongoing.pop(ack.id)
         self.dec_lock_ref(node, params)
-
-    def load(self, node):
-        lock = self.inc_lock_ref(node)
-        self.ongoing.get(node.id)
-        if self.dec_lock_ref(node, lock) is None:
-            return
-        node.load()
 """
 STORAGE = """\
 def config_suffix(model, rank):
@@ -148,6 +141,17 @@ def test_lock_is_given_up_at_the_launch_or_without_looking_at_the_copy():
         ],
         ["if not True:"],
     ]
+
+
+def test_lock_that_a_function_takes_and_gives_up_itself_is_none_of_a_copy():
+    own = TREE.replace(
+        "    def finish",
+        "    def undo(self, node):\n"
+        "        self.ongoing.get(self.inc_lock_ref(node))\n"
+        "        self.dec_lock_ref(node, None)\n\n"
+        "    def finish",
+    )
+    assert changed("release_lock_early", own) == changed("release_lock_early", TREE)
 
 
 def test_component_of_a_key_is_left_out_and_no_position():
