@@ -147,7 +147,8 @@ def test_lock_that_a_function_takes_and_gives_up_itself_is_none_of_a_copy():
     own = TREE.replace(
         "    def finish",
         "    def undo(self, node):\n"
-        "        self.ongoing.get(self.inc_lock_ref(node))\n"
+        "        self.inc_lock_ref(node)\n"
+        "        self.ongoing.get(node.id)\n"
         "        self.dec_lock_ref(node, None)\n\n"
         "    def finish",
     )
