@@ -51,7 +51,7 @@ def draft_none(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec]:
             words = words_of(name)
             is_object = not isinstance(argument.value, cst.Integer | cst.Comparison)
             is_draft = "draft" in words and not words & _COUNTS and is_object
-            if is_draft and unit.line(argument.value) not in ("None", "()", "False", "True"):
+            if is_draft and unit.line(argument.value) not in ("None", "", "False", "True"):
                 nothing = "()" if name.endswith("s") else "None"
                 change = f"{unit.line(site.node.func)} {name} -> {nothing}"
                 edit = unit.replace(argument.value, nothing)
