@@ -1,7 +1,8 @@
 """Fill a directory with the wheels of an sglang release for a GPU machine without a network.
 
 Usage: `python -m scripts.gpu_wheels 0.5.12 --present names.txt`. The wheels are the release, its
-kernels for Hopper, its pinned dependencies and ours, without those that the machine has.
+kernels for Hopper, its pinned dependencies and ours, without those that the machine has. With
+`--simulated` there are no kernels: the many cores of such a machine play the simulated device.
 """
 
 import argparse
@@ -62,12 +63,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--present", type=Path, help="names of the machine's packages, one a line (pip freeze)"
     )
     parser.add_argument("--out", type=Path, help=f"directory to fill; {OUT}/RELEASE by default")
+    parser.add_argument(
+        "--simulated", action="store_true", help="for the simulated device and `mutate`: no kernels"
+    )
     given = parser.parse_args(arguments)
     try:
         release = parse_release(given.release)
         present = frozenset() if given.present is None else read_present(given.present)
         out = OUT / release if given.out is None else given.out
-        wheels = prepare_wheels(release, out=out, present=present, download=pip_download)
+        wheels = prepare_wheels(
+            release, out=out, present=present, download=pip_download, simulated=given.simulated
+        )
     except ToolError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -77,7 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def prepare_wheels(
-    release: str, *, out: Path, present: frozenset[str], download: Download
+    release: str,
+    *,
+    out: Path,
+    present: frozenset[str],
+    download: Download,
+    simulated: bool = False,
 ) -> tuple[Path, ...]:
     """Fill a directory with the wheels of a release; return them.
 
@@ -86,6 +97,7 @@ def prepare_wheels(
         out: directory; wheels in it are removed first.
         present: normalised names of what the machine has, in whatever version.
         download: gets requirements, without what they depend on, into a directory.
+        simulated: for the simulated device and mutants, instead of kernels and tests.
 
     Raises:
         ToolError: something cannot be downloaded, or all of it is too large to travel.
@@ -97,7 +109,9 @@ def prepare_wheels(
         raw = Path(name)
         download([f"sglang=={release}"], raw)
         (package,) = raw.glob("sglang-*.whl")
-        download([*kernel_files(package), *_dependencies(release, present)], raw)
+        kernels = [] if simulated else kernel_files(package)
+        extra = "mutate" if simulated else "test"
+        download([*kernels, *_dependencies(release, present, extra=extra)], raw)
         for wheel in raw.glob("*.whl"):
             trim_wheel(wheel, out, keeps=_filter_of(wheel))
     wheels = tuple(sorted(out.glob("*.whl")))
@@ -159,6 +173,11 @@ def keeps_kernels(name: str) -> bool:
     return own and (name.endswith(".py") or name.startswith(_HOPPER))
 
 
+def keeps_dependency(name: str) -> bool:
+    """Return whether a file of another wheel is kept: static libraries are for compilers."""
+    return not name.endswith(".a")
+
+
 def pip_download(requirements: Sequence[str], into: Path) -> None:
     """Download wheels for the machine's Python.
 
@@ -184,12 +203,12 @@ def pip_download(requirements: Sequence[str], into: Path) -> None:
         )
 
 
-def _dependencies(release: str, present: frozenset[str]) -> list[str]:
+def _dependencies(release: str, present: frozenset[str], *, extra: str) -> list[str]:
     """Return the release's own pins and ours, and those of the others that the machine lacks."""
     own, *shared = pins_of(release).lists
     found = {
         canonicalize_name(one.name): one
-        for one in (*_read_requirements([own]), *_our_requirements())
+        for one in (*_read_requirements([own]), *_our_requirements(extra))
     }
     for one in _read_requirements(shared):
         name = canonicalize_name(one.name)
@@ -209,10 +228,10 @@ def _lines(file: Path) -> list[str]:
     return file.read_text(encoding="utf-8").splitlines()
 
 
-def _our_requirements() -> list[Requirement]:
-    """Return the requirements of this project and its tests, as they are pinned."""
+def _our_requirements(extra: str) -> list[Requirement]:
+    """Return the requirements of this project and of one of its extras, as they are pinned."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = project["optional-dependencies"]["test"]
+    extras = project["optional-dependencies"][extra]
     pinned = {
         canonicalize_name(one.name): one for one in _read_requirements([ROOT / "constraints.txt"])
     }
@@ -224,7 +243,7 @@ def _filter_of(wheel: Path) -> KeepsFile:
     name = parse_wheel_filename(wheel.name)[0]
     if name == "sglang":
         return keeps_release
-    return keeps_kernels if name in _KERNEL_PACKAGES else lambda _: True
+    return keeps_kernels if name in _KERNEL_PACKAGES else keeps_dependency
 
 
 def _is_extra(requirement: Requirement) -> bool:

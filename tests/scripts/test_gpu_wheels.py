@@ -126,3 +126,29 @@ def test_present_names_are_normalised(tmp_path: Path) -> None:
     (tmp_path / "names").write_text("PyYAML==6.0\npydantic_core\n\nmine @ file:///x\n")
     found = gpu_wheels.read_present(tmp_path / "names")
     assert found == {"pyyaml", "pydantic-core", "mine"}
+
+
+def test_wheels_for_the_simulated_device_have_no_kernels_and_what_mutants_need(
+    tmp_path: Path,
+) -> None:
+    asked: list[str] = []
+
+    def download(requirements: list[str], into: Path) -> None:
+        asked.extend(requirements)
+        if requirements == ["sglang==0.5.12"]:
+            release(into)
+        else:
+            files = {"xgrammar/libxgrammar.a": "static", "xgrammar/bindings.so": "small"}
+            wheel(into, "xgrammar-1-py3-none-any.whl", {**files, "xgrammar-1.dist-info/RECORD": ""})
+
+    wheels = gpu_wheels.prepare_wheels(
+        "0.5.12",
+        out=tmp_path,
+        present=frozenset(),
+        download=download,
+        simulated=True,
+    )
+    names = {text.partition("==")[0] for text in asked}
+    assert {"transformers", "msgspec", "libcst"} <= names
+    assert not names & {"sglang-kernel", "apache-tvm-ffi", "pytest"}
+    assert members(wheels[1]) == ["xgrammar/bindings.so", "xgrammar-1.dist-info/RECORD"]
