@@ -22,6 +22,7 @@ from tools.commands.backtest import backtest_catalogue
 from tools.commands.bench import bench
 from tools.commands.check import check
 from tools.commands.diff import diff
+from tools.commands.explain import explain
 from tools.commands.explore import explore_builders
 from tools.commands.gate import gate
 from tools.commands.list import list_scenarios
@@ -51,7 +52,6 @@ _CommandLineError = cast(
 app = typer.Typer(
     name="goldentrace",
     help="Golden traces of hybrid KV-cache stack builders, and the gate that compares them.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -62,6 +62,7 @@ app.command()(gate)
 app.command()(diff)
 app.command()(regenerate)
 app.command()(audit)
+app.command()(explain)
 app.command()(parity)
 app.command("explore")(explore_builders)
 app.command()(mutate)

@@ -41,7 +41,7 @@ def one_error_line(capsys) -> str:
         (
             ["gate", "--format", "yaml"],
             "--format: must be known",
-            "expected text, json, markdown, github, got 'yaml'",
+            "expected text, json, markdown, github, sarif, junit, got 'yaml'",
         ),
         (
             ["check", "--device", "tpu"],

@@ -137,6 +137,7 @@ def build_verdict(
             unchanged=len(compared - changed),
             changed=len(changed),
             names_changed=tuple(sorted(changed)),
+            names=tuple(sorted(compared)),
         ),
         causes=result.causes,
         problems=(*result.obstacles, *result.faults),

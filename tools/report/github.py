@@ -19,14 +19,7 @@ def _annotation(cause: Cause, *, strict: bool) -> str:
     severity = "error" if cause.fails(strict=strict) else "warning"
     location = cause.location
     place = "" if location is None else f"file={_property(location.file)},line={location.line},"
-    lines = [
-        " ".join(filter(None, (phrases.subject_text(cause), phrases.change_text(cause)))),
-        phrases.chain_text(cause),
-        cause.message,
-        *phrases.consequence_lines(cause, written=str),
-        phrases.scenarios_text(cause, written=str),
-    ]
-    return _command(severity, place, cause.kind, "\n".join(filter(None, lines)))
+    return _command(severity, place, cause.kind, "\n".join(phrases.detail_lines(cause)))
 
 
 def _command(severity: str, place: str, title: str, message: str) -> str:

@@ -109,3 +109,15 @@ def consequence_lines(cause: Cause, *, written: Callable[[str], str]) -> list[st
     lines = [written(consequence_text(part)) for part in cause.consequences[:SHOWN_CONSEQUENCES]]
     hidden = len(cause.consequences) - SHOWN_CONSEQUENCES
     return [*lines, f"and {hidden} more"] if hidden > 0 else lines
+
+
+def detail_lines(cause: Cause) -> list[str]:
+    """Return a whole cause as plain lines: what differs, the calls, the message, what follows."""
+    lines = [
+        " ".join(filter(None, (subject_text(cause), change_text(cause)))),
+        chain_text(cause),
+        cause.message,
+        *consequence_lines(cause, written=str),
+        scenarios_text(cause, written=str),
+    ]
+    return [line for line in lines if line]

@@ -5,7 +5,9 @@ from enum import StrEnum
 
 from tools.errors import ToolError
 from tools.report.github import render_github
+from tools.report.junit import render_junit
 from tools.report.markdown import render_markdown
+from tools.report.sarif import render_sarif
 from tools.report.text import render_text
 from traces.schema.verdict import Verdict
 
@@ -17,6 +19,8 @@ class Format(StrEnum):
     JSON = "json"
     MARKDOWN = "markdown"
     GITHUB = "github"
+    SARIF = "sarif"
+    JUNIT = "junit"
 
 
 def parse_format(text: str) -> Format:
@@ -42,5 +46,7 @@ def render_verdict(verdict: Verdict, *, form: Format, coloured: bool, strict: bo
         Format.JSON: verdict.to_json,
         Format.MARKDOWN: lambda: render_markdown(verdict),
         Format.GITHUB: lambda: render_github(verdict, strict=strict),
+        Format.SARIF: lambda: render_sarif(verdict, strict=strict),
+        Format.JUNIT: lambda: render_junit(verdict, strict=strict),
     }
     return renderers[form]()

@@ -178,12 +178,13 @@ class Cause(Record, frozen=True, kw_only=True):
 
 
 class ScenarioCounts(Record, frozen=True):
-    """Numbers of scenarios that were run, and the names of those that differ."""
+    """Numbers of scenarios that were run, the names of those that differ, and all names."""
 
     played: int
     unchanged: int
     changed: int
     names_changed: tuple[str, ...]
+    names: tuple[str, ...] = ()
 
 
 class Verdict(Record, frozen=True):
