@@ -7,7 +7,7 @@ from typing import Annotated, Protocol, TypeAlias
 import typer
 
 from tools.errors import ToolError
-from tools.report.render import Format, parse_format
+from tools.report.render import Format, FormatFile, parse_format, parse_format_file
 from tools.session import Session
 from tools.sides.parse import Side
 from tools.sides.prepare import parse_python
@@ -109,6 +109,18 @@ FormatOption: TypeAlias = Annotated[
     typer.Option(
         "--format", parser=parse_format, metavar="|".join(Format), help="Form of the verdict."
     ),
+]
+OutputFilesOption: TypeAlias = Annotated[
+    list[FormatFile] | None,
+    typer.Option(
+        "--output",
+        parser=parse_format_file,
+        metavar="FORMAT=FILE",
+        help="Write the verdict to a file as well, in this form; may be repeated.",
+    ),
+]
+QuietOption: TypeAlias = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print the text as one line.")
 ]
 StrictOption: TypeAlias = Annotated[
     bool, typer.Option("--strict", help="Let differences of the interface fail as well.")

@@ -8,7 +8,7 @@ import typer
 from tools import options
 from tools.console import print_duration, print_status
 from tools.gate.audit import audit_side, run_for_audit, write_lineage
-from tools.report.output import report_verdict
+from tools.report.output import Output, report_verdict
 from tools.report.render import Format
 from tools.sides.parse import Side
 from tools.sides.results import SideResults
@@ -38,6 +38,8 @@ def audit(
     python: options.PythonOption = None,
     device: options.DeviceOption = "auto",
     form: options.FormatOption = Format.TEXT,
+    files: options.OutputFilesOption = None,
+    quiet: options.QuietOption = False,
     timeout: options.TimeoutOption = options.DEFAULT_LIMIT_SECONDS,
     show_matrix: MatrixOption = False,
     show_keys: KeysOption = False,
@@ -70,7 +72,11 @@ def audit(
         if lineage:
             print_status(f"written: {write_lineage(session, run()[1])}")
             return
-        code = report_verdict(judge, form=form, target=target, strict=False)
+        code = report_verdict(
+            judge,
+            output=Output(form=form, strict=False, quiet=quiet, files=tuple(files or ())),
+            target=target,
+        )
     raise typer.Exit(code)
 
 

@@ -5,6 +5,7 @@ import typer
 from tools import options
 from tools.commands.gate import report_gate
 from tools.gate.request import GateRequest
+from tools.report.output import Output
 from tools.report.render import Format
 
 
@@ -17,6 +18,8 @@ def check(
     python: options.PythonOption = None,
     device: options.DeviceOption = "auto",
     form: options.FormatOption = Format.TEXT,
+    files: options.OutputFilesOption = None,
+    quiet: options.QuietOption = False,
     strict: options.StrictOption = False,
     timeout: options.TimeoutOption = options.DEFAULT_LIMIT_SECONDS,
 ) -> None:
@@ -33,6 +36,5 @@ def check(
             strict=strict,
         ),
         target=target,
-        form=form,
-        strict=strict,
+        output=Output(form=form, strict=strict, quiet=quiet, files=tuple(files or ())),
     )

@@ -8,7 +8,7 @@ import typer
 from tools import options
 from tools.gate.request import build_verdict
 from tools.gate.trace_files import compare_paths
-from tools.report.output import report_verdict
+from tools.report.output import Output, report_verdict
 from tools.report.render import Format
 from traces.schema.verdict import Verdict
 
@@ -23,6 +23,8 @@ def diff(
     *,
     target: options.TargetOption = "native",
     form: options.FormatOption = Format.TEXT,
+    files: options.OutputFilesOption = None,
+    quiet: options.QuietOption = False,
     strict: options.StrictOption = False,
 ) -> None:
     """Explain two traces, or two directories of them."""
@@ -37,4 +39,10 @@ def diff(
         )
         return verdict, ()
 
-    raise typer.Exit(report_verdict(judge, form=form, target=target, strict=strict))
+    raise typer.Exit(
+        report_verdict(
+            judge,
+            output=Output(form=form, strict=strict, quiet=quiet, files=tuple(files or ())),
+            target=target,
+        )
+    )

@@ -8,7 +8,7 @@ from tools import options
 from tools.console import print_duration
 from tools.gate.gate import run_gate
 from tools.gate.request import GateRequest
-from tools.report.output import report_verdict
+from tools.report.output import Output, report_verdict
 from tools.report.render import Format
 
 
@@ -22,6 +22,8 @@ def gate(
     python: options.PythonOption = None,
     device: options.DeviceOption = "auto",
     form: options.FormatOption = Format.TEXT,
+    files: options.OutputFilesOption = None,
+    quiet: options.QuietOption = False,
     strict: options.StrictOption = False,
     timeout: options.TimeoutOption = options.DEFAULT_LIMIT_SECONDS,
 ) -> None:
@@ -45,20 +47,15 @@ def gate(
             strict=strict,
         ),
         target=target,
-        form=form,
-        strict=strict,
+        output=Output(form=form, strict=strict, quiet=quiet, files=tuple(files or ())),
     )
 
 
-def report_gate(
-    build_request: Callable[[], GateRequest], *, target: str, form: Format, strict: bool
-) -> None:
+def report_gate(build_request: Callable[[], GateRequest], *, target: str, output: Output) -> None:
     """Run a gate, print its verdict and end the command with the verdict's exit code.
 
     The request is built when errors become a verdict, for forms that machines read.
     """
     with print_duration():
-        code = report_verdict(
-            lambda: run_gate(build_request()), form=form, target=target, strict=strict
-        )
+        code = report_verdict(lambda: run_gate(build_request()), output=output, target=target)
     raise typer.Exit(code)

@@ -11,7 +11,7 @@ from tools.console import print_duration
 from tools.gate.parity import check_parity, require_certifiable, write_certificate
 from tools.gate.regenerate import lock_checkout
 from tools.gate.request import golden_request
-from tools.report.output import report_verdict
+from tools.report.output import Output, report_verdict
 from tools.report.render import Format
 from traces.pytest.golden_files import refuse_writing_in_ci
 from traces.schema.verdict import Verdict
@@ -28,6 +28,8 @@ def parity(
     commit: options.CommitOption = None,
     target: options.TargetOption = "native",
     form: options.FormatOption = Format.TEXT,
+    files: options.OutputFilesOption = None,
+    quiet: options.QuietOption = False,
     timeout: options.TimeoutOption = options.DEFAULT_LIMIT_SECONDS,
 ) -> None:
     """Run on a GPU and compare with the goldens byte for byte.
@@ -50,5 +52,9 @@ def parity(
         return found.verdict, (found.summary, *written)
 
     with print_duration():
-        code = report_verdict(judge, form=form, target=target, strict=True)
+        code = report_verdict(
+            judge,
+            output=Output(form=form, strict=True, quiet=quiet, files=tuple(files or ())),
+            target=target,
+        )
     raise typer.Exit(code)

@@ -15,7 +15,7 @@ from tools.gate.regenerate import (
     require_permission,
 )
 from tools.gate.request import golden_request, judge_sides
-from tools.report.output import print_verdict
+from tools.report.output import Output, print_verdict
 from tools.report.render import Format
 
 _PAST_TENSE = {"create": "created", "fix": "fixed", "update": "updated", "trim": "trimmed"}
@@ -47,7 +47,7 @@ def regenerate(
         plan = plan_regeneration(request, commit=commit)
         for note in plan.result.notes:
             print_status(f"note: {note}")
-        print_verdict(judge_sides(request, plan.result), form=Format.TEXT, strict=True)
+        print_verdict(judge_sides(request, plan.result), Output(form=Format.TEXT, strict=True))
         _print_changes(plan, dry_run=dry_run)
         if plan.changes and not dry_run:
             apply_plan(request, plan, reason=why)

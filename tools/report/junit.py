@@ -30,8 +30,9 @@ def render_junit(verdict: Verdict, *, strict: bool) -> str:
     suite.add_testcase(verdict_test)
     document = JUnitXml("goldentrace")
     document.add_testsuite(suite)
-    document.update_statistics()
-    return str(document.tostring().decode()) + "\n"
+    document.update_statistics()  # type: ignore[no-untyped-call]  # the library has no types there
+    text: bytes = document.tostring()  # type: ignore[no-untyped-call]
+    return text.decode() + "\n"
 
 
 def _scenario_test(name: str, causes: list[Cause], *, target: str, strict: bool) -> TestCase:

@@ -3,25 +3,66 @@
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tools.console import print_status
 from tools.errors import ToolError
-from tools.report.render import Format, render_verdict
+from tools.report.render import Format, FormatFile, render_verdict
+from tools.report.text import render_line
 from traces.errors import TraceError
+from traces.schema.transaction import Transaction
 from traces.schema.verdict import ScenarioCounts, Verdict
 
 EXIT_CODES = {"pass": 0, "fail": 1, "error": 2}
 
 
-def print_verdict(verdict: Verdict, *, form: Format, strict: bool) -> None:
-    """Print a verdict in one of its forms."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """The forms in which a verdict leaves a command.
+
+    Attributes:
+        form: on stdout.
+        strict: differences of the interface fail.
+        quiet: the text on stdout is one line.
+        files: further forms, and where they are written.
+    """
+
+    form: Format
+    strict: bool
+    quiet: bool = False
+    files: tuple[FormatFile, ...] = ()
+
+
+def print_verdict(verdict: Verdict, output: Output) -> None:
+    """Print a verdict on stdout, and write it to the files of the output.
+
+    Raises:
+        ToolError: a file cannot be written; then none is.
+    """
+    _write_files(verdict, output)
     coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    sys.stdout.write(render_verdict(verdict, form=form, coloured=coloured, strict=strict))
+    if output.quiet and output.form is Format.TEXT:
+        text = render_line(verdict)
+    else:
+        text = render_verdict(verdict, form=output.form, coloured=coloured, strict=output.strict)
+    sys.stdout.write(text)
     sys.stdout.flush()
 
 
+def _write_files(verdict: Verdict, output: Output) -> None:
+    with Transaction() as transaction:
+        for file in output.files:
+            text = render_verdict(verdict, form=file.form, coloured=False, strict=output.strict)
+            try:
+                transaction.write(file.path, text.encode())
+            except OSError as error:
+                rule, expected = "must be writable", "a file in an existing folder"
+                raise ToolError(str(file.path), rule, expected=expected, got=str(error)) from error
+        transaction.commit()
+
+
 def report_verdict(
-    judge: Callable[[], tuple[Verdict, tuple[str, ...]]], *, form: Format, target: str, strict: bool
+    judge: Callable[[], tuple[Verdict, tuple[str, ...]]], *, output: Output, target: str
 ) -> int:
     """Print the verdict that ``judge`` returns and its notes; return the exit code.
 
@@ -34,14 +75,17 @@ def report_verdict(
     try:
         verdict, notes = judge()
     except (ToolError, TraceError) as error:
-        if form is not Format.TEXT:
-            print_verdict(_error_verdict(str(error), target=target), form=form, strict=strict)
+        failed = _error_verdict(str(error), target=target)
+        if output.form is not Format.TEXT:
+            print_verdict(failed, output)
+        else:
+            _write_files(failed, output)
         raise
     for note in notes:
         print_status(f"note: {note}")
-    print_verdict(verdict, form=form, strict=strict)
+    print_verdict(verdict, output)
     # The text shows the problems already: where both streams meet they would come twice.
-    if verdict.verdict == "error" and form is not Format.TEXT:
+    if verdict.verdict == "error" and output.form is not Format.TEXT:
         for problem in verdict.problems:
             print_status(problem)
     return EXIT_CODES[verdict.verdict]

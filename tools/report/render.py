@@ -1,7 +1,9 @@
 """Rendering of a verdict in every format of the command line."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from tools.errors import ToolError
 from tools.report.github import render_github
@@ -34,6 +36,26 @@ def parse_format(text: str) -> Format:
     except ValueError as error:
         known = ", ".join(Format)
         raise ToolError("--format", "must be known", expected=known, got=repr(text)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class FormatFile:
+    """A form of the verdict, and the file that it is written to."""
+
+    form: Format
+    path: Path
+
+
+def parse_format_file(text: str) -> FormatFile:
+    """Return the format and the file of ``FORMAT=FILE``.
+
+    Raises:
+        ToolError: it has no such form, or the format is unknown.
+    """
+    form, separator, path = text.partition("=")
+    if not separator or not path:
+        raise ToolError("--output", "must name both", expected="FORMAT=FILE", got=repr(text))
+    return FormatFile(parse_format(form), Path(path))
 
 
 def render_verdict(verdict: Verdict, *, form: Format, coloured: bool, strict: bool) -> str:

@@ -6,6 +6,7 @@ from itertools import groupby
 from rich.color import ColorSystem
 from rich.style import Style
 
+from tools.errors import one_line
 from tools.report import phrases
 from traces.schema.verdict import Cause, Level, Verdict
 
@@ -22,6 +23,17 @@ def render_text(verdict: Verdict, *, coloured: bool) -> str:
     mark = _styled("problem", "bold yellow", coloured=coloured)
     problems = [f"{mark}  {problem}" for problem in verdict.problems]
     return "\n\n".join([start, *_join_blocks(causes), *_join_blocks(problems)]) + "\n"
+
+
+def render_line(verdict: Verdict) -> str:
+    """Return the verdict on one line: headline, sides, counts, and the first cause or problem."""
+    parts = [
+        f"{_HEADLINES[verdict.verdict]}  {phrases.sides_line(verdict)}",
+        phrases.counts_line(verdict),
+        *(cause.headline() for cause in verdict.causes[:1]),
+        *verdict.problems[:1],
+    ]
+    return one_line("; ".join(parts)) + "\n"
 
 
 def _join_blocks(blocks: list[str]) -> list[str]:
