@@ -10,7 +10,10 @@ _HEADLINES = {"pass": "pass", "fail": "**fail**", "error": "**could not judge**"
 
 
 def render_markdown(verdict: Verdict) -> str:
-    """Return headline and counts, a table of causes, their consequences folded, and problems."""
+    """Return headline and counts, a table of causes, their consequences folded, and problems.
+
+    The last line is a comment by which a program finds its earlier comment on a pull request.
+    """
     blocks = [
         f"### goldentrace: {_HEADLINES[verdict.verdict]}",
         f"{_escaped(phrases.sides_line(verdict))}. {phrases.counts_line(verdict)}.",
@@ -20,6 +23,7 @@ def render_markdown(verdict: Verdict) -> str:
     blocks += [_details(cause) for cause in verdict.causes if cause.consequences]
     if verdict.problems:
         blocks.append("\n".join(f"- {_escaped(problem)}" for problem in verdict.problems))
+    blocks.append(f"<!-- goldentrace {verdict.target} -->")
     return "\n\n".join(blocks) + "\n"
 
 

@@ -162,10 +162,12 @@ def test_annotations_of_problems_come_after_those_of_causes():
 def test_markdown_problems_stand_below_the_table_and_what_follows():
     blocks = text(BOTH, Format.MARKDOWN).split("\n\n")
     assert blocks[2].startswith("| cause | what | before | after | where | scenarios |")
-    assert blocks[-1] == "- a: is wrong\n- b: is wrong\n"
+    assert blocks[-2:] == ["- a: is wrong\n- b: is wrong", "<!-- goldentrace native -->\n"]
     control = text(FAIL, Format.MARKDOWN)
     assert "is wrong" not in control
-    assert text(BOTH, Format.MARKDOWN) == control + "\n- a: is wrong\n- b: is wrong\n"
+    marker = "\n<!-- goldentrace native -->\n"
+    problems = "\n- a: is wrong\n- b: is wrong\n"
+    assert text(BOTH, Format.MARKDOWN) == control.removesuffix(marker) + problems + marker
 
 
 def test_problem_is_an_annotation_without_a_line():
