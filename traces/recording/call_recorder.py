@@ -129,6 +129,10 @@ class CallRecorder:
             named = msgspec.structs.replace(race, step=self.step)
             self._guarded(self._add_record, named, self._source_sites.own_site(sites))
 
+    def define(self, callee: str, function: FunctionType) -> None:
+        """Keep the line of a function that no probe watches; the first one of a name counts."""
+        self._owners_of_callees.setdefault(callee, (function, None))
+
     def settle(self) -> None:
         """Finish what could not be finished at once. Call it after :meth:`close`.
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import FunctionType, TracebackType
 from typing import Any, Self
 
 from traces.errors import RecorderError
@@ -146,6 +146,10 @@ class Recorder:
         ``sites`` are lines that led to its accesses; the first of the target's own is kept.
         """
         self._call_recorder.record_race(record, sites)
+
+    def define(self, callee: str, function: FunctionType) -> None:
+        """Keep the line where a function is defined that no probe watches."""
+        self._call_recorder.define(callee, function)
 
     @property
     def recording(self) -> Recording:

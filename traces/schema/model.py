@@ -14,6 +14,7 @@ import msgspec
 
 from traces.schema.copies import Copy
 from traces.schema.life import NodeLocks, PoolBalance
+from traces.schema.pools import PoolRecord
 from traces.schema.record import Record, Slots
 
 SCHEMA = "goldentrace.trace/2"
@@ -391,7 +392,9 @@ class TreeMatch(Record, frozen=True, tag_field="digest", tag="tree_match"):
     elsewhere: Slots
 
 
-DigestRecord: TypeAlias = Digest | RoundTrip | Reading | TreeMatch | NodeLocks | PoolBalance
+DigestRecord: TypeAlias = (
+    Digest | RoundTrip | Reading | TreeMatch | NodeLocks | PoolBalance | PoolRecord
+)
 
 
 class Outcome(Record, frozen=True):

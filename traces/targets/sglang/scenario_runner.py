@@ -20,6 +20,7 @@ from traces.targets.sglang.assembly import AssembledStack, assemble
 from traces.targets.sglang.discovery import PACKAGE
 from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.normalise import LocatedMessage, normalise_recording
+from traces.targets.sglang.page_scenarios import page_scenarios
 from traces.targets.sglang.rank_context import RankContexts
 from traces.targets.sglang.runtime import open_runtime
 from traces.targets.sglang.script import TREE, SglangScript
@@ -124,7 +125,12 @@ class ReleaseSession:
                 device = ScriptDevice(
                     self._runtime.device, pause_interception=self._runtime.pause_interception
                 )
-                script = SglangScript(stack, device=device)
+                script = SglangScript(
+                    stack,
+                    device=device,
+                    host_writes=self.target.host_writes,
+                    reads_pages=scenario.name in page_scenarios(),
+                )
                 self.target.learn_rows(script.planes)
                 for step in script.steps:
                     if step == TREE:
@@ -132,6 +138,8 @@ class ReleaseSession:
                     with recorder.step(step):
                         for result in script.run_step(step):
                             recorder.digest(result)
+                    for callee, function in script.take_definitions().items():
+                        recorder.define(callee, function)
                     messages += [
                         (Message(step=step, level="warning", text=note), None)
                         for note in script.take_notes()

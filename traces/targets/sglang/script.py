@@ -9,6 +9,7 @@ is driven next. At the end the callbacks of the group's entries are called.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
+from types import FunctionType
 
 import torch
 
@@ -20,6 +21,10 @@ from traces.targets.sglang.accessor_reads import AccessorReader
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.callbacks import run_callbacks
 from traces.targets.sglang.controller_driver import ControllerDriver
+from traces.targets.sglang.held_pools import HeldPool, device_pools, host_pools
+from traces.targets.sglang.host_writes import HostWrites
+from traces.targets.sglang.page_accesses import HostMemory, PageReader
+from traces.targets.sglang.pool_answers import KnownMemory, answered_methods, ask
 from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.storage_driver import HostPages, StorageTierDriver, capture_thread_errors
@@ -27,6 +32,7 @@ from traces.targets.sglang.tree_script import TreeScript, is_tree
 
 TREE = "tree"
 STORAGE = "storage"
+POOLS = "pools"
 # Steps that end with a digest of every plane.
 _CONTROLLER_STEPS = ("backup", "reload", "finish")
 # Token ids of a node begin at a multiple of this.
@@ -48,8 +54,18 @@ class BackedUpNode:
 class SglangScript:
     """Steps of one scenario; ``steps`` has their names in order."""
 
-    def __init__(self, stack: AssembledStack, *, device: ScriptDevice) -> None:
+    def __init__(
+        self,
+        stack: AssembledStack,
+        *,
+        device: ScriptDevice,
+        host_writes: HostWrites,
+        reads_pages: bool,
+    ) -> None:
         self._stack = stack
+        self._host_writes = host_writes
+        self._reads_pages = reads_pages
+        self._definitions: dict[str, FunctionType] = {}
         self._device = device
         self._transfers = ControllerDriver(stack)
         self._rows = RowContents(stack, device=device, transfers=self._transfers)
@@ -57,6 +73,7 @@ class SglangScript:
         self._loaded: list[dict[str, torch.Tensor]] = []
         self._steps: dict[str, Callable[[], Iterator[DigestRecord]]] = {
             "backup": self._back_up_nodes,
+            POOLS: self._ask_pools,
             "reload": self._reload_nodes,
             "finish": self._finish_reload,
         }
@@ -78,6 +95,11 @@ class SglangScript:
         notes, self._notes = self._notes, []
         return notes
 
+    def take_definitions(self) -> dict[str, FunctionType]:
+        """Return, once, the functions of the methods that records name, by holder and method."""
+        definitions, self._definitions = self._definitions, {}
+        return definitions
+
     def run_step(self, step: str) -> Iterator[DigestRecord]:
         """Run one of :attr:`steps`; yield its comparisons, then the digests of all planes."""
         yield from self._steps[step]()
@@ -97,6 +119,38 @@ class SglangScript:
             self._nodes.append(BackedUpNode(author=author, device=slots, host=host, extra=extra))
         self._transfers.finish_writing()
         yield from ()
+
+    def _ask_pools(self) -> Iterator[DigestRecord]:
+        """Ask every pool for what it tells others about its memory."""
+        device, host = device_pools(self._stack), host_pools(self._stack)
+        memory = KnownMemory(self._rows.planes, device=device, host=host)
+        with self._device.pause_interception():
+            for pool in (*device, *host):
+                for name in answered_methods(pool):
+                    yield ask(pool, name, memory, step=POOLS)
+            for pool in host if self._reads_pages else ():
+                yield from self._page_accesses(pool, memory)
+        for pool in (*device, *host):
+            self._define_methods(pool)
+
+    def _define_methods(self, held: HeldPool) -> None:
+        """Keep the functions behind the methods of a pool: their lines belong to its records."""
+        self._definitions |= {f"{held.path}.{name}": function for name, function in held.methods()}
+
+    def _page_accesses(self, held: HeldPool, memory: KnownMemory) -> Iterator[DigestRecord]:
+        """Compare the page methods of a host pool with what was backed up into it."""
+        domain = self._transfers.domain_of(held.name)
+        assert domain is not None, "a host pool's slots are its own or another pool's"
+        own = HostMemory(held.pool, is_device=memory.is_device)
+        slots = [node.extra.get(domain.name, node.host).cpu() for node in self._nodes]
+        reader = PageReader(
+            held,
+            memory=own,
+            page_size=domain.page_size,
+            slots=torch.cat(slots),
+            backed_up=own.backed_up(held.pool, self._host_writes),
+        )
+        yield from reader.accesses(step=POOLS)
 
     def _reload_nodes(self) -> Iterator[DigestRecord]:
         """Poison the device, load both nodes into other slots and compare."""

@@ -13,6 +13,7 @@ import torch
 from traces.targets.sglang.assembly import AssembledStack, entries_of
 from traces.targets.sglang.discovery import find_part
 from traces.targets.sglang.errors import StageError
+from traces.targets.sglang.pageable import pageable_zeros
 from traces.targets.sglang.signature_caller import (
     accepted_arguments,
     accepted_parameters,
@@ -85,7 +86,7 @@ class StorageTierDriver:
                 for name, own in pages.extra.items()
             },
         )
-        with _pageable():
+        with pageable_zeros():  # shims intercept one thread only
             operation = self._prefetch(target, tokens)
             is_fetched = self._is_fetched(operation, target.host)
         return target if is_fetched else None
@@ -222,19 +223,6 @@ def capture_thread_errors() -> Iterator[Mapping[threading.Thread, str]]:
 
     with patch.object(threading, "excepthook", keep):
         yield errors
-
-
-@contextmanager
-def _pageable() -> Iterator[None]:
-    """Allocate the buffers of storage threads pageable: shims intercept one thread only."""
-    zeros = torch.zeros
-
-    def pageable(*sizes: Any, pin_memory: bool = False, **named: Any) -> torch.Tensor:  # noqa: ANN401
-        del pin_memory
-        return zeros(*sizes, **named)
-
-    with patch.object(torch, "zeros", pageable):
-        yield
 
 
 def _take_slots(pool: Any, need: int) -> torch.Tensor:  # noqa: ANN401 - any class of host pools

@@ -37,6 +37,7 @@ from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.common.probes import builder_part, method_probe, register_device_types
 from traces.targets.sglang.callbacks import CALLBACK, callback
 from traces.targets.sglang.discovery import PACKAGE, SglangRelease, method_definitions
+from traces.targets.sglang.host_writes import HostWrites
 from traces.targets.sglang.memory_map import BufferLocation, MemoryMap
 from traces.targets.sglang.row_table import RowTable
 from traces.targets.sglang.shims import report_copy
@@ -76,6 +77,7 @@ class SglangTarget:
         assert found is not None
         self.root = Path(found).parent.parent
         self.memory = MemoryMap()
+        self.host_writes = HostWrites()
         self._release = release
         self._is_pinned = is_pinned
         self._group_tag = group_tag
@@ -273,6 +275,8 @@ class SglangTarget:
         host, device = ("target", "source") if is_backup else ("source", "target")
         place = source if is_backup else target
         copied: CopiedRows = values[device]
+        if is_backup:
+            self.host_writes.add(target.buffer.pool, values[host], values["row_bytes"])
         moved = self._rows.moved(
             place,
             address=copied.address,

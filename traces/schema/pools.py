@@ -1,0 +1,136 @@
+"""Records of what pools answer and do when they are asked directly, beside any transfer.
+
+A pool is named by its path in the stack: ``kv_cache`` is the pool that attention reads from,
+``kv_cache.full_kv_pool`` one that it wraps, ``requests`` the request table, ``drafts[0]`` the pool
+of a draft, ``host.KV`` a host pool. ``method`` is one of its public methods. ``reason`` says why a
+method could not be called or did not answer, with the type of the error first; empty where it did.
+"""
+
+from typing import Any, Literal, TypeAlias
+
+from traces.schema.record import Record, Slots
+
+PageUse: TypeAlias = Literal["read", "write", "describe"]
+
+
+class ByteRange(Record, frozen=True):
+    """A piece of one buffer.
+
+    Attributes:
+        buffer: attribute path in the pool; empty for memory of no known buffer.
+        first: offset of its first byte in the buffer; 0 for an unknown buffer.
+        bytes: its length.
+    """
+
+    buffer: str
+    first: int
+    bytes: int
+
+
+class ExportedBuffer(Record, frozen=True):
+    """A pointer that leaves the instance, with its lengths.
+
+    Attributes:
+        pool: whose rows it points to; empty for memory that no slots number.
+        plane: kind of the rows, or the attribute path of the buffer; empty for unknown memory.
+        layer: index in the pool; None where the memory is no layer's.
+        offset: bytes from the first row of the layer to the pointer.
+        bytes: length given out.
+        item_bytes: length of one item given out.
+        held_bytes: bytes from the pointer to the end of the layer's rows.
+        page_bytes: bytes that a page of slots has in the layer; 0 where no slots number the memory.
+    """
+
+    pool: str
+    plane: str
+    layer: int | None
+    offset: int
+    bytes: int
+    item_bytes: int
+    held_bytes: int
+    page_bytes: int
+
+
+class PoolAnswer(Record, frozen=True, tag_field="digest", tag="pool_answer"):
+    """The answer of a method that needs no argument: buffers that leave the instance, or numbers.
+
+    Attributes:
+        buffers: the pointers that it answers with two lengths each, in its order.
+        views: the tensors that it answers, in its order.
+        values: what else it answers, plain numbers; None for nothing else.
+    """
+
+    step: str
+    holder: str
+    method: str
+    buffers: tuple[ExportedBuffer, ...]
+    views: tuple[ByteRange, ...]
+    values: Any
+    reason: str
+
+
+class PoolAccessor(Record, frozen=True, tag_field="digest", tag="accessor"):
+    """An accessor of a pool, called for every layer while a load was on its way.
+
+    Attributes:
+        planes: the rows that it handed out, ``KV.k_buffer``, in its order; empty for none.
+        layers: indices in the pool of the layers whose rows it handed out.
+        stream: stream of its own on which it was called.
+        waited: whether that stream waited for any event.
+    """
+
+    step: str
+    holder: str
+    method: str
+    planes: tuple[str, ...]
+    layers: Slots
+    stream: str
+    waited: bool
+    reason: str
+
+
+class PageAccess(Record, frozen=True, tag_field="digest", tag="page_access"):
+    """The bytes of a host pool's pages that a method reads, writes or describes.
+
+    Attributes:
+        use: ``describe`` for a method that answers pointers and lengths.
+        pages: number of pages it was called for, all of the pool.
+        page_bytes: bytes of one page.
+        first: the bytes of the first page, in the method's order, neighbours merged.
+        order: digest over the bytes of all pages in their order.
+        missing_bytes: bytes of pages that were backed up, which it leaves out of them.
+        foreign_bytes: bytes that it counts to such a page though its backup did not write them.
+        shared_bytes: bytes that it counts to two pages.
+    """
+
+    step: str
+    holder: str
+    method: str
+    use: PageUse
+    pages: int
+    page_bytes: int
+    first: tuple[ByteRange, ...]
+    order: str
+    missing_bytes: int
+    foreign_bytes: int
+    shared_bytes: int
+    reason: str
+
+
+class SlotOperation(Record, frozen=True, tag_field="digest", tag="slot_operation"):
+    """What an operation on slots, such as a copy, does to one plane.
+
+    Attributes:
+        plane: pool and kind of the rows: ``MAMBA.temporal``.
+        carried: whether it took the rows of the plane along.
+    """
+
+    step: str
+    holder: str
+    method: str
+    plane: str
+    carried: bool
+    reason: str
+
+
+PoolRecord: TypeAlias = PoolAnswer | PoolAccessor | PageAccess | SlotOperation

@@ -1,0 +1,86 @@
+"""The pools that a stack holds: outermost ones, and those inside of them, by path."""
+
+import inspect
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+from traces.targets.common.pool_buffers import buffers_of
+from traces.targets.sglang.assembly import AssembledStack, entries_of
+from traces.targets.sglang.discovery import PACKAGE
+
+_DEPTH_MAX = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldPool:
+    """A pool, or a part of one that owns buffers.
+
+    Attributes:
+        path: ``kv_cache.full_kv_pool``; see :mod:`traces.schema.pools`.
+        name: last part of the path: ``full_kv_pool``; for a host pool the pool's name, ``KV``.
+        outer: the pools that hold it, the nearest first.
+    """
+
+    path: str
+    name: str
+    pool: Any
+    outer: tuple["HeldPool", ...]
+
+    def methods(self) -> Iterator[tuple[str, FunctionType]]:
+        """Yield the public methods, in order of names."""
+        for name in sorted(dir(type(self.pool))):
+            method = inspect.getattr_static(type(self.pool), name)
+            if not name.startswith("_") and isinstance(method, FunctionType):
+                yield name, inspect.unwrap(method)
+
+
+def device_pools(stack: AssembledStack) -> tuple[HeldPool, ...]:
+    """Return the device pools of a stack, each once, under the shortest of its paths."""
+    roots = [("kv_cache", stack.kvcache), ("requests", stack.req_to_token_pool)]
+    roots += [(f"drafts[{depth}]", pool) for depth, pool in enumerate(stack.draft_pools)]
+    return tuple(_walk(roots))
+
+
+def host_pools(stack: AssembledStack) -> tuple[HeldPool, ...]:
+    """Return the host pools of a stack's group; a host pool without a group is that of KV."""
+    entries = entries_of(stack.group)
+    pools = {name: entry.host_pool for name, entry in entries.items()} or {"KV": stack.group}
+    return tuple(
+        HeldPool(path=f"host.{name}", name=name, pool=pool, outer=())
+        for name, pool in pools.items()
+    )
+
+
+def _walk(roots: Iterable[tuple[str, Any]]) -> Iterator[HeldPool]:
+    pending = deque(
+        HeldPool(path=path, name=path, pool=pool, outer=())
+        for path, pool in roots
+        if pool is not None
+    )
+    known = {id(held.pool) for held in pending}
+    while pending:
+        held = pending.popleft()
+        yield held
+        if len(held.outer) >= _DEPTH_MAX:
+            continue
+        for name, part in _parts(held.pool):
+            if id(part) not in known:
+                known.add(id(part))
+                path, outer = f"{held.path}.{name}", (held, *held.outer)
+                pending.append(HeldPool(path=path, name=name, pool=part, outer=outer))
+
+
+def _parts(pool: object) -> Iterator[tuple[str, Any]]:
+    """Yield the objects of the release that a pool keeps and that own buffers."""
+    for name, value in sorted(getattr(pool, "__dict__", {}).items()):
+        items = enumerate(value) if isinstance(value, list | tuple) else [(None, value)]
+        for number, item in items:
+            if _is_of_release(item) and next(iter(buffers_of(item)), None) is not None:
+                yield (name if number is None else f"{name}[{number}]"), item
+
+
+def _is_of_release(value: object) -> bool:
+    return not isinstance(value, type) and type(value).__module__.startswith(f"{PACKAGE}.")

@@ -1,0 +1,300 @@
+"""The bytes behind the page methods of host pools: what getters, setters and addresses cover.
+
+Storage backends and transports move host pages by these methods. Every byte of a pool's buffers is
+given its own number, so the numbers that a getter returns say which bytes it read, and where
+numbers lie after a setter says what it wrote. The bytes that backups wrote into the same slots are
+the measure of both.
+"""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from types import FunctionType
+from typing import Any
+
+import torch
+
+from traces.schema.pools import ByteRange, PageAccess, PageUse
+from traces.targets.common.content import DIGEST_HEX_DIGITS
+from traces.targets.common.pool_buffers import PoolBuffer, buffers_of
+from traces.targets.sglang.held_pools import HeldPool
+from traces.targets.sglang.host_writes import HostWrites
+from traces.targets.sglang.pageable import pageable_zeros
+from traces.targets.sglang.pool_answers import failure_text
+
+_PAGE = "page"
+_DATA = "data_page"
+_SPLIT_FACTOR = 2
+_BYTE_BITS = 8
+_BYTE_VALUES = 1 << _BYTE_BITS
+_UNKNOWN = -1
+
+
+class PageMethodError(Exception):
+    """A page method that cannot be called, or whose answer is not understood."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counts:
+    missing: int
+    foreign: int
+    shared: int
+
+
+class HostMemory:
+    """The buffers of one host pool as one numbered range of bytes.
+
+    ``is_device`` says of an address whether it is device memory: host pools keep references to it.
+    """
+
+    def __init__(self, pool: object, *, is_device: Callable[[int], bool]) -> None:
+        self._buffers = [
+            buffer
+            for buffer in buffers_of(pool)
+            if buffer.tensor.is_contiguous() and not is_device(buffer.tensor.data_ptr())
+        ]
+        self._views = [buffer.tensor.view(-1).view(torch.uint8) for buffer in self._buffers]
+        self._firsts = list(accumulate((len(view) for view in self._views), initial=0))
+        self.size = self._firsts[-1]
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Give every buffer back its content when the block ends."""
+        kept = [view.clone() for view in self._views]
+        try:
+            yield
+        finally:
+            for view, content in zip(self._views, kept, strict=True):
+                view.copy_(content)
+
+    def write(self, content: torch.Tensor) -> None:
+        """Give the buffers the bytes ``content``, ``(size,) uint8``."""
+        for view, (first, end) in zip(self._views, pairwise(self._firsts), strict=True):
+            view.copy_(content[first:end])
+
+    def read(self) -> torch.Tensor:
+        """Return a copy of all bytes, ``(size,) uint8``."""
+        return _joined([view.cpu() for view in self._views], torch.uint8)
+
+    def number(self, address: int) -> int:
+        """Return the number of the byte at an address; -1 for other memory."""
+        for view, first in zip(self._views, self._firsts, strict=False):
+            offset = address - view.data_ptr()
+            if 0 <= offset < len(view):
+                return first + offset
+        return _UNKNOWN
+
+    def backed_up(self, pool: object, writes: HostWrites) -> torch.Tensor:
+        """Return which bytes backups wrote, ``(size,) bool``."""
+        marks = [torch.zeros(len(view), dtype=torch.bool) for view in self._views]
+        for view, own in zip(self._views, marks, strict=True):
+            writes.mark(pool, start=view.data_ptr(), marks=own)
+        return _joined(marks, torch.bool)
+
+    def ranges(self, numbers: torch.Tensor) -> tuple[ByteRange, ...]:
+        """Return numbered bytes as pieces of buffers, in their order."""
+        breaks = torch.nonzero(numbers.diff() != 1).flatten().tolist()
+        starts = [0, *(place + 1 for place in breaks)]
+        pieces = zip(starts, [*starts[1:], len(numbers)], strict=True)
+        return tuple(self._range(int(numbers[first]), end - first) for first, end in pieces)
+
+    def _range(self, number: int, size: int) -> ByteRange:
+        if number == _UNKNOWN:
+            return ByteRange(buffer="", first=0, bytes=size)
+        place = max(place for place, first in enumerate(self._firsts[:-1]) if first <= number)
+        buffer: PoolBuffer = self._buffers[place]
+        return ByteRange(buffer=buffer.name, first=number - self._firsts[place], bytes=size)
+
+
+class PageReader:
+    """Calls the page methods of one host pool for all of its pages.
+
+    ``slots`` are the host slots that were backed up, ``(slot_num,) int64`` on the host, and
+    ``backed_up`` the bytes that their backups wrote; see :meth:`HostMemory.backed_up`.
+    """
+
+    def __init__(
+        self,
+        held: HeldPool,
+        *,
+        memory: HostMemory,
+        page_size: int,
+        slots: torch.Tensor,
+        backed_up: torch.Tensor,
+    ) -> None:
+        self._held = held
+        self._memory = memory
+        self._page_size = page_size
+        self._page_num = int(held.pool.size) // self._page_size
+        self._own_pages = sorted(set((slots // self._page_size).tolist()))
+        self._backed_up = backed_up
+
+    def accesses(self, *, step: str) -> Iterator[PageAccess]:
+        """Yield a record for every page method of the pool; its memory is as before afterwards."""
+        with self._memory.restored():
+            for name, method in self._held.methods():
+                use = page_use(name, method)
+                if use is not None:
+                    yield self._access(name, use, step)
+
+    def _access(self, name: str, use: PageUse, step: str) -> PageAccess:
+        pages: list[torch.Tensor] = []
+        reason = ""
+        try:
+            pages = self._numbers(getattr(self._held.pool, name), use)
+        except Exception as error:  # noqa: BLE001 - recorded as the reason
+            reason = failure_text(error)
+        counts = self._counts(pages)
+        return PageAccess(
+            step=step,
+            holder=self._held.path,
+            method=name,
+            use=use,
+            pages=len(pages),
+            page_bytes=len(pages[0]) if pages else 0,
+            first=self._memory.ranges(pages[0]) if pages and len(pages[0]) else (),
+            order=_digest(pages) if pages else "",
+            missing_bytes=counts.missing,
+            foreign_bytes=counts.foreign,
+            shared_bytes=counts.shared,
+            reason=reason,
+        )
+
+    def _numbers(self, method: Callable[..., Any], use: PageUse) -> list[torch.Tensor]:
+        """Return the numbers of the bytes of every page, in the method's order."""
+        if use == "write":
+            return self._written(method)
+        if use == "describe":
+            return [self._described(self._call(method, page)) for page in range(self._page_num)]
+        return self._read(method)
+
+    def _read(self, method: Callable[..., Any]) -> list[torch.Tensor]:
+        numbers = torch.arange(self._memory.size, dtype=torch.int32)
+        totals: list[torch.Tensor] = []
+        for power in range(_powers(self._memory.size)):
+            self._memory.write(_digits(numbers, power))
+            parts = [_page_bytes(self._call(method, page)) for page in range(self._page_num)]
+            parts = [part.long() << (power * _BYTE_BITS) for part in parts]
+            totals = (
+                [old | new for old, new in zip(totals, parts, strict=True)] if totals else parts
+            )
+        return totals
+
+    def _written(self, method: Callable[..., Any]) -> list[torch.Tensor]:
+        """Write numbered pages and return where each byte of them lies."""
+        with pageable_zeros():
+            template: torch.Tensor = self._held.pool.get_dummy_flat_data_page()
+        size = template.nbytes
+        # 0 is a byte that no page was written to.
+        numbers = torch.arange(1, self._page_num * size + 1, dtype=torch.int32)
+        numbers = numbers.reshape(self._page_num, size)
+        found = torch.zeros(self._memory.size, dtype=torch.int32)
+        for power in range(_powers(numbers.numel() + 1)):
+            self._memory.write(torch.zeros(self._memory.size, dtype=torch.uint8))
+            for page, own in enumerate(numbers):
+                data = _digits(own, power).view(template.dtype).reshape(template.shape)
+                self._call(method, page, data)
+            found |= self._memory.read().int() << (power * _BYTE_BITS)
+        places = torch.nonzero(found).flatten()
+        source = found[places] - 1
+        written = torch.full((numbers.numel(),), _UNKNOWN, dtype=torch.int32)
+        written[source] = places.int()
+        return list(written.reshape(self._page_num, size))
+
+    def _described(self, answer: Any) -> torch.Tensor:  # noqa: ANN401 - pointers and lengths
+        if not isinstance(answer, tuple | list) or len(answer) != 2:
+            raise PageMethodError(f"answers {type(answer).__name__}, no pointers and lengths")
+        pieces = [
+            _piece(self._memory.number(int(pointer)), int(size))
+            for pointer, size in zip(*answer, strict=True)
+        ]
+        if not pieces:
+            raise PageMethodError("answers no pointer")
+        return torch.cat(pieces)
+
+    def _call(self, method: Callable[..., Any], page: int, data: torch.Tensor | None = None) -> Any:  # noqa: ANN401 - the release's answer
+        first = page * self._page_size
+        known = {
+            "index": first,
+            "indices": torch.arange(first, first + self._page_size),
+            "split_factor": _SPLIT_FACTOR,
+            _DATA: data,
+        }
+        wanted = _required(method)
+        unknown = [name for name in wanted if name not in known]
+        if unknown:
+            raise PageMethodError(f"takes {unknown[0]}, which is not known")
+        return method(**{name: known[name] for name in wanted})
+
+    def _counts(self, pages: Sequence[torch.Tensor]) -> _Counts:
+        """Compare the pages that were backed up with the bytes of their backups."""
+        if not pages:
+            return _Counts(missing=0, foreign=0, shared=0)
+        uses = torch.bincount(
+            torch.cat([page[page != _UNKNOWN] for page in pages]), minlength=self._memory.size
+        )
+        mine = torch.zeros(self._memory.size, dtype=torch.bool)
+        for page in self._own_pages:
+            mine[pages[page][pages[page] != _UNKNOWN]] = True
+        unknown = sum(int((pages[page] == _UNKNOWN).sum()) for page in self._own_pages)
+        return _Counts(
+            missing=int((self._backed_up & ~mine).sum()),
+            foreign=int((mine & ~self._backed_up).sum()) + unknown,
+            shared=int((uses > 1).sum()),
+        )
+
+
+def page_use(name: str, method: FunctionType) -> PageUse | None:
+    """Return what a method does with the page of a host slot; None for any other method."""
+    parameters = list(inspect.signature(method).parameters)[1:]
+    if _PAGE not in name or not {"index", "indices"} & set(parameters):
+        return None
+    if _DATA in parameters:
+        return "write"
+    return "read" if "index" in parameters else "describe"
+
+
+def _required(method: Callable[..., Any]) -> list[str]:
+    return [
+        parameter.name
+        for parameter in inspect.signature(method).parameters.values()
+        if parameter.default is inspect.Parameter.empty
+    ]
+
+
+def _page_bytes(answer: Any) -> torch.Tensor:  # noqa: ANN401 - a page of the release
+    if not isinstance(answer, torch.Tensor):
+        raise PageMethodError(f"answers {type(answer).__name__}, no tensor")
+    return answer.contiguous().view(-1).view(torch.uint8).clone()
+
+
+def _joined(parts: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
+    return torch.cat([torch.empty(0, dtype=dtype), *parts])
+
+
+def _piece(first: int, size: int) -> torch.Tensor:
+    if first == _UNKNOWN:
+        return torch.full((size,), _UNKNOWN, dtype=torch.int32)
+    return torch.arange(first, first + size, dtype=torch.int32)
+
+
+def _powers(count: int) -> int:
+    """Return how many bytes a number below ``count`` takes."""
+    powers = 1
+    while _BYTE_VALUES**powers < count:
+        powers += 1
+    return powers
+
+
+def _digits(numbers: torch.Tensor, power: int) -> torch.Tensor:
+    return (numbers >> (power * _BYTE_BITS)).to(torch.uint8)
+
+
+def _digest(pages: Sequence[torch.Tensor]) -> str:
+    state = hashlib.sha256()
+    for page in pages:
+        state.update(page.numpy().tobytes())
+    return state.hexdigest()[:DIGEST_HEX_DIGITS]
