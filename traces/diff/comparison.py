@@ -16,6 +16,7 @@ from traces.diff.compare.events import (
     EventFamily,
     without_unshared_reads,
 )
+from traces.diff.compare.pools import pool_differences
 from traces.diff.compare.results import digest_differences, ending_differences, returned_differences
 from traces.diff.compare.structure import calls_with_new_caller, reordered_calls
 from traces.diff.compare.tensors import tensor_differences
@@ -97,12 +98,14 @@ def _attribute(finder: CauseFinder, events: Sequence[EventDifference]) -> None:
     reordered = [*reordered_calls(pairing)]
     late = [found for found in reordered if found.layer is DiffLayer.OPERATIONS]
     early = [found for found in reordered if found.layer is DiffLayer.ASSEMBLY]
-    cut = [found for found in (*tensors, *events, *digests) if found.truncated]
+    answers = [*pool_differences(pairing)]
+    cut = [found for found in (*tensors, *events, *digests, *answers) if found.truncated]
     attribution = Attribution(pairing=pairing, cause_index=finder.cause_index)
     attribution.assign_tensors([found for found in tensors if not found.truncated])
     attribution.assign_events([found for found in events if not found.truncated])
     whole = [found for found in digests if not found.truncated]
     attribution.assign_downstream([*finder.deferred, *late, *returned_differences(pairing), *whole])
+    attribution.assign_answers([found for found in answers if not found.truncated])
     attribution.assign_ending([*ending_differences(pairing)], [*finder.truncated, *cut])
     attribution.assign_interface([*early, *calls_with_new_caller(pairing)])
 

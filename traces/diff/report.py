@@ -109,7 +109,7 @@ class CauseWriter:
         if isinstance(found, EventDifference):
             return self._at_line(cause, self.locations.of_event(found))
         if found.layer is DiffLayer.DIGESTS:
-            return self._at_line(cause, self.locations.of_content(found))
+            return self._at_line(cause, found.location or self.locations.of_content(found))
         call = self.pairing.call(base=found.base_call, head=found.head_call)
         line = self.pairing.head.sites.failure if found.layer is DiffLayer.OUTCOME else None
         if call is None:

@@ -13,7 +13,7 @@ from traces.diff.compare.events import (
 from traces.diff.differences import SIGNATURE_KINDS, Difference, DiffLayer
 from traces.diff.index import RecordingIndex
 from traces.diff.pairing import CallPairing
-from traces.schema.model import StorageAccess
+from traces.schema.model import Location, StorageAccess
 from traces.schema.verdict import Kind, Level
 
 _RESULTS = (DiffLayer.DIGESTS, DiffLayer.OUTCOME)
@@ -93,6 +93,21 @@ class Attribution:
         for found in sorted(differences, key=lambda one: one.rank):
             rank = (found.layer, found.position + 1)
             self._give(found, self._cause_of_pool(found.pool) or self._nearest(found, before=rank))
+
+    def assign_answers(self, differences: Iterable[Difference]) -> None:
+        """Assign what pools answer about their memory: it follows from their buffers alone.
+
+        The same change of one method, which several pools inherit, is one cause.
+        """
+        own: dict[Location | None, Difference] = {}
+        for found in differences:
+            rank = (found.layer, found.position + 1)
+            nearest = self._nearest(found, before=rank)
+            is_explained = nearest is not None and _has_changed_buffers(nearest)
+            cause = nearest if is_explained else own.get(found.location)
+            given = self._give(found, cause)
+            if cause is None and found.location is not None:
+                own[found.location] = given
 
     def assign_ending(self, ending: Sequence[Difference], cut: Sequence[Difference]) -> None:
         """Assign calls that raise on one side only, the outcome, and what a side never came to."""
@@ -184,7 +199,8 @@ class Attribution:
 
 
 def _has_changed_buffers(cause: Difference) -> bool:
-    return any(found.layer is DiffLayer.TENSORS for found in cause.consequences)
+    own = (cause, *cause.consequences)
+    return any(found.layer is DiffLayer.TENSORS for found in own)
 
 
 def _reaches(cause: Difference, found: Difference) -> bool:

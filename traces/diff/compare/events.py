@@ -16,6 +16,7 @@ from itertools import compress
 import msgspec
 
 from traces.diff.align import Alignment, AlignmentKeys, align
+from traces.diff.compare.pools import pool_record_key, unshared_pool_records
 from traces.diff.differences import Difference, DiffLayer, with_step
 from traces.diff.owners import NO_OWNERS, OwnerMap
 from traces.diff.pairing import CallPairing
@@ -197,7 +198,7 @@ def event_family(event: Event) -> EventFamily:
 
 
 def without_unshared_reads(base: Recording, head: Recording) -> tuple[Recording, Recording]:
-    """Return both recordings without the readings that only one of them has.
+    """Return both recordings without the readings, and the answers of pools, that one lacks.
 
     Nothing is left out where neither has any, nor of a scenario that ended in an exception: it may
     have ended before them.
@@ -205,10 +206,21 @@ def without_unshared_reads(base: Recording, head: Recording) -> tuple[Recording,
     if not (base.trace.outcome.ok and head.trace.outcome.ok):
         return base, head
     old, new = accessors_by_stream(base.trace), accessors_by_stream(head.trace)
-    if not (old or new):
+    unshared = unshared_pool_records(base.trace.digests, head.trace.digests)
+    if not (old or new or unshared):
         return base, head
     shared = {*old.values()} & {*new.values()}
-    return _keep_shared(base, shared, old), _keep_shared(head, shared, new)
+    return (
+        _without(_keep_shared(base, shared, old), unshared),
+        _without(_keep_shared(head, shared, new), unshared),
+    )
+
+
+def _without(recording: Recording, keys: frozenset[tuple[str, str]]) -> Recording:
+    """Return a recording without the records of pools that have one of some keys."""
+    trace = recording.trace
+    kept = tuple(one for one in trace.digests if pool_record_key(one) not in keys)
+    return Recording(trace=msgspec.structs.replace(trace, digests=kept), sites=recording.sites)
 
 
 def accessors_by_stream(trace: Trace) -> dict[str, str]:

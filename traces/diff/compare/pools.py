@@ -4,10 +4,12 @@ Releases add and remove methods and rename the pools that others hold; a record 
 is no difference. An error with another text is one of the interface.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from traces.diff.differences import Difference, DiffLayer, with_step
+from traces.diff.pairing import CallPairing
 from traces.diff.values import Value
 from traces.schema.model import DigestRecord
 from traces.schema.pools import (
@@ -23,24 +25,60 @@ from traces.schema.verdict import Kind, Level
 POOL_RECORDS = (PoolAnswer, PoolAccessor, PageAccess, SlotOperation)
 """The classes of records that this module compares."""
 
+_Key = tuple[str, str]
 _IDENTIFYING_FIELDS = {"step", "holder", "method", "stream"}
 _SHOWN_MAX = 3
 
 
-def pool_record_key(record: PoolRecord) -> tuple[str, str]:
-    """Return what two sides must share to be compared: class of the record, and its subject."""
-    return type(record).__name__, pool_record_subject(record)
+def pool_differences(pairing: CallPairing) -> Iterator[Difference]:
+    """Yield methods of pools that answer or do something else, at the line of the method."""
+    old, new = (_keyed(side.trace.digests) for side in (pairing.base, pairing.head))
+    for place, key in enumerate(dict.fromkeys([*old, *new])):
+        before, after = old.get(key), new.get(key)
+        known = after or before
+        if before == after or known is None:
+            continue
+        callee = f"{known.holder}.{known.method}"
+        lines = (side.sites.definitions.get(callee) for side in (pairing.head, pairing.base))
+        yield Difference(
+            kind=_kind(before, after),
+            where=with_step(_subject(known), known.step),
+            before=_changed_values(before, after),
+            after=_changed_values(after, before),
+            layer=DiffLayer.DIGESTS,
+            position=place,
+            level=_level(before, after),
+            location=next(filter(None, lines), None),
+            truncated=(after is None and pairing.head.failed)
+            or (before is None and pairing.base.failed),
+        )
 
 
-def pool_record_subject(record: PoolRecord) -> str:
+def unshared_pool_records(
+    base: Iterable[DigestRecord], head: Iterable[DigestRecord]
+) -> frozenset[_Key]:
+    """Return the keys of the records that only one of two traces has."""
+    return frozenset(_keyed(base).keys() ^ _keyed(head).keys())
+
+
+def pool_record_key(record: DigestRecord) -> _Key | None:
+    """Return what two sides must share to be compared; None for a record of another class."""
+    return (type(record).__name__, _subject(record)) if isinstance(record, POOL_RECORDS) else None
+
+
+def _keyed(digests: Iterable[DigestRecord]) -> dict[_Key, PoolRecord]:
+    own = (one for one in digests if isinstance(one, POOL_RECORDS))
+    return {(type(one).__name__, _subject(one)): one for one in own}
+
+
+def _subject(record: PoolRecord) -> str:
     """Return whose record it is: ``kv_cache.get_contiguous_buf_infos``."""
     method = f"{record.holder}.{record.method}"
     return f"{method} of {record.plane}" if isinstance(record, SlotOperation) else method
 
 
-def pool_record_kind(before: PoolRecord, after: PoolRecord) -> Kind:
-    """Return the kind of the difference of two records of one subject."""
-    if bool(before.reason) != bool(after.reason):
+def _kind(before: PoolRecord | None, after: PoolRecord | None) -> Kind:
+    if before is None or after is None or bool(before.reason) != bool(after.reason):
         return Kind.OUTCOME_CHANGED
     if isinstance(before, PoolAnswer) and isinstance(after, PoolAnswer):
         if _places(before.buffers) != _places(after.buffers):
@@ -53,16 +91,20 @@ def pool_record_kind(before: PoolRecord, after: PoolRecord) -> Kind:
     return Kind.BYTES_CHANGED if isinstance(before, PageAccess) else Kind.DIGEST_CHANGED
 
 
-def pool_record_level(before: PoolRecord, after: PoolRecord) -> Level:
+def _level(before: PoolRecord | None, after: PoolRecord | None) -> Level:
     """Return the level of a difference: that of an error's text is the interface's."""
-    if before.reason and after.reason and _error(before) == _error(after):
-        return Level.INTERFACE
-    return Level.BEHAVIOUR
+    reasons = [one.reason for one in (before, after) if one is not None]
+    errors = {reason.partition(":")[0] for reason in reasons}
+    is_text = len(reasons) > 1 and all(reasons) and len(errors) == 1
+    return Level.INTERFACE if is_text else Level.BEHAVIOUR
 
 
-def changed_pool_values(record: PoolRecord, other: PoolRecord) -> Value:
+def _changed_values(record: PoolRecord | None, other: PoolRecord | None) -> Value:
     """Return the fields in which a record differs, of long lists the first items that do."""
-    mine, theirs = msgspec.to_builtins(record), msgspec.to_builtins(other)
+    if record is None:
+        return None
+    mine = msgspec.to_builtins(record)
+    theirs = {} if other is None else msgspec.to_builtins(other)
     return {
         name: _changed_items(value, theirs.get(name))
         for name, value in mine.items()
@@ -70,23 +112,8 @@ def changed_pool_values(record: PoolRecord, other: PoolRecord) -> Value:
     }
 
 
-def unshared_pool_records(
-    base: Iterable[DigestRecord], head: Iterable[DigestRecord]
-) -> frozenset[tuple[str, str]]:
-    """Return the keys of the records that only one of two traces has."""
-    old, new = (
-        {pool_record_key(one) for one in side if isinstance(one, POOL_RECORDS)}
-        for side in (base, head)
-    )
-    return frozenset(old ^ new)
-
-
 def _places(buffers: Sequence[ExportedBuffer]) -> list[tuple[str, str, int | None, int]]:
     return [(one.pool, one.plane, one.layer, one.offset) for one in buffers]
-
-
-def _error(record: PoolRecord) -> str:
-    return record.reason.partition(":")[0]
 
 
 def _changed_items(value: Value, other: Value) -> Value:

@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import msgspec
 
+from traces.diff.compare.pools import POOL_RECORDS
 from traces.diff.differences import Difference, DiffLayer, with_step
 from traces.diff.owners import NO_OWNERS, OwnerMap
 from traces.diff.pairing import CallPairing
@@ -29,7 +31,8 @@ _KINDS: dict[type, Kind] = {
     NodeLocks: Kind.LOCKS_CHANGED,
     PoolBalance: Kind.BALANCE_CHANGED,
 }
-_KeyedDigests = dict[tuple[str, str, str, int], tuple[int, DigestRecord]]
+_Compared: TypeAlias = Digest | RoundTrip | Reading | TreeMatch | NodeLocks | PoolBalance
+_KeyedDigests = dict[tuple[str, str, str, int], tuple[int, _Compared]]
 
 
 def returned_differences(pairing: CallPairing) -> Iterator[Difference]:
@@ -52,7 +55,10 @@ def returned_differences(pairing: CallPairing) -> Iterator[Difference]:
 
 
 def digest_differences(pairing: CallPairing) -> Iterator[Difference]:
-    """Yield pools whose content differs, and round trips that ended otherwise."""
+    """Yield pools whose content differs, and round trips that ended otherwise.
+
+    What pools answer is compared by :mod:`traces.diff.compare.pools`.
+    """
     old = _keyed(pairing.base.trace.digests, pairing.owners)
     new = _keyed(pairing.head.trace.digests, NO_OWNERS)
     for key in dict.fromkeys([*old, *new]):
@@ -121,23 +127,25 @@ def _keyed(digests: tuple[DigestRecord, ...], owners: OwnerMap) -> _KeyedDigests
     counts: Counter[tuple[str, str, str]] = Counter()
     keyed: _KeyedDigests = {}
     for index, digest in enumerate(digests):
+        if isinstance(digest, POOL_RECORDS):
+            continue
         key = _key(digest, owners)
         keyed[(*key, counts[key])] = (index, digest)
         counts[key] += 1
     return keyed
 
 
-def _key(digest: DigestRecord, owners: OwnerMap) -> tuple[str, str, str]:
+def _key(digest: _Compared, owners: OwnerMap) -> tuple[str, str, str]:
     if isinstance(digest, Digest):
         return ("content", digest.step, owners.owner(digest.owner))
     return (type(digest).__name__, digest.step, _subject(digest))
 
 
-def _pool(digest: DigestRecord) -> str:
+def _pool(digest: _Compared) -> str:
     return "" if isinstance(digest, TreeMatch | NodeLocks) else digest.pool
 
 
-def _subject(digest: DigestRecord) -> str:
+def _subject(digest: _Compared) -> str:
     match digest:
         case Digest():
             return digest.owner
@@ -153,7 +161,7 @@ def _subject(digest: DigestRecord) -> str:
             return f"slots of {digest.owner} when {digest.moment}"
 
 
-def _values(digest: DigestRecord | None) -> Value:
+def _values(digest: _Compared | None) -> Value:
     if digest is None:
         return None
     if isinstance(digest, Digest):

@@ -1,0 +1,152 @@
+"""What pools tell others about their memory, against the memory itself.
+
+Pointers and lengths of device pools are compared with the rows that the pools' slots number, and
+the page methods of host pools with the bytes that backups wrote. Memory that no slot numbers is
+compared with its end alone.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+
+from traces.audit.assembly_calls import Recordings
+from traces.audit.finding import definition_location
+from traces.audit.origins import stack_origin
+from traces.schema.model import Recording
+from traces.schema.pools import ExportedBuffer, PageAccess, PoolAccessor, PoolAnswer
+from traces.schema.verdict import Cause, Kind
+
+_Complaint = tuple[str, object, object]
+"""What is wrong, what is expected, and what the pool answers."""
+
+
+def mismatched_buffers(recordings: Recordings) -> tuple[Cause, ...]:
+    """Return findings about pointers, lengths and orders that do not fit the pools' buffers."""
+    return tuple(cause for name, one in recordings.items() for cause in _buffers(name, one))
+
+
+def mismatched_pages(recordings: Recordings) -> tuple[Cause, ...]:
+    """Return findings about page methods that use other bytes than the backups of the pages."""
+    return tuple(cause for name, one in recordings.items() for cause in _pages(name, one))
+
+
+def _buffers(name: str, recording: Recording) -> Iterator[Cause]:
+    digests = recording.trace.digests
+    answers = [one for one in digests if isinstance(one, PoolAnswer) and one.buffers]
+    ordered = {
+        pair
+        for one in digests
+        if isinstance(one, PoolAccessor)
+        for pair in pairwise(one.planes)
+    }
+    for answer in answers:
+        for what, expected, got in (
+            *_wrong_pieces(answer.buffers),
+            *_wrong_orders(answer.buffers, ordered),
+        ):
+            yield _finding(
+                Kind.BUFFER_INFO_MISMATCH, name, recording, answer, (what, expected, got)
+            )
+    yield from _missing_layers(name, recording, answers)
+
+
+def _wrong_pieces(buffers: Sequence[ExportedBuffer]) -> Iterator[_Complaint]:
+    counts = Counter((one.pool, one.plane, one.layer, one.offset) for one in buffers)
+    for one in buffers:
+        of = _rows(one)
+        if not one.plane:
+            yield "a pointer must be in a pool's buffer", "a known buffer", "other memory"
+        elif one.bytes > one.held_bytes:
+            yield f"{of} must end with its buffer", one.held_bytes, one.bytes
+        elif one.pool and (one.offset or one.bytes != one.held_bytes):
+            size = one.offset + one.held_bytes
+            yield f"{of} must be whole", size, {"offset": one.offset, "bytes": one.bytes}
+        elif one.page_bytes and one.item_bytes != one.page_bytes:
+            yield f"an item of {of} must be a page", one.page_bytes, one.item_bytes
+        if counts[one.pool, one.plane, one.layer, one.offset] > 1:
+            yield f"{of} must be given out once", 1, counts[one.pool, one.plane, one.layer, one.offset]
+
+
+def _wrong_orders(
+    buffers: Sequence[ExportedBuffer], ordered: Iterable[tuple[str, str]]
+) -> Iterator[_Complaint]:
+    """Yield planes in another order than the pool's accessors hand them out, as K before V."""
+    places: dict[tuple[str, int | None], int] = {}
+    for place, one in enumerate(buffers):
+        places.setdefault((f"{one.pool}.{one.plane}", one.layer), place)
+    for first, second in sorted(ordered):
+        for plane, layer in places:
+            if plane == first and places.get((second, layer), place) < places[plane, layer]:
+                yield f"{first} must come before {second}", [first, second], [second, first]
+                break
+
+
+def _missing_layers(
+    name: str, recording: Recording, answers: Sequence[PoolAnswer]
+) -> Iterator[Cause]:
+    """Yield planes of which one holder's methods together do not give out every layer."""
+    layers: dict[tuple[str, str, str], set[int | None]] = {}
+    last: dict[tuple[str, str, str], tuple[PoolAnswer, int]] = {}
+    for answer in answers:
+        for one in answer.buffers:
+            key = (answer.holder, one.pool, one.plane)
+            if one.pool:
+                layers.setdefault(key, set()).add(one.layer)
+                last[key] = (answer, one.layers)
+    for key, (answer, num) in last.items():
+        expected = list(range(num))
+        got = [layer for layer in expected if layer in layers[key]]
+        if got != expected:
+            of = f"every layer of {key[1]}.{key[2]} must be given out"
+            yield _finding(
+                Kind.BUFFER_INFO_MISMATCH, name, recording, answer, (of, expected, got)
+            )
+
+
+def _rows(one: ExportedBuffer) -> str:
+    plane = f"{one.pool}.{one.plane}" if one.pool else one.plane
+    return plane if one.layer is None else f"layer {one.layer} of {plane}"
+
+
+def _pages(name: str, recording: Recording) -> Iterator[Cause]:
+    accesses = [
+        one for one in recording.trace.digests if isinstance(one, PageAccess) and not one.reason
+    ]
+    read = {one.holder: one for one in accesses if one.use == "read"}
+    for one in accesses:
+        own, getter = one.page_bytes, read.get(one.holder)
+        complaints: list[_Complaint] = []
+        if one.missing_bytes:
+            complaints.append(("it must use every byte of a page's backup", 0, one.missing_bytes))
+        if one.foreign_bytes:
+            complaints.append(("it must use no byte of other pages", 0, one.foreign_bytes))
+        if one.shared_bytes:
+            complaints.append(("no byte may belong to two pages", 0, one.shared_bytes))
+        if one.use == "write" and getter is not None and one.order != getter.order:
+            what = f"it must write each byte where {getter.method} reads it"
+            complaints.append((what, getter.page_bytes, own))
+        for complaint in complaints:
+            yield _finding(Kind.PAGE_MISMATCH, name, recording, one, complaint)
+
+
+def _finding(
+    kind: Kind,
+    name: str,
+    recording: Recording,
+    record: PoolAnswer | PageAccess,
+    complaint: _Complaint,
+) -> Cause:
+    """Return a finding at the line of the method."""
+    origin, method = stack_origin(recording), f"{record.holder}.{record.method}"
+    what, expected, got = complaint
+    return Cause(
+        kind=kind,
+        before=expected,
+        after=got,
+        location=definition_location(recording, method),
+        builder=origin.builder,
+        scenarios=(name,),
+        where=f"{method}: {what}",
+        message=f"{method}: {what}; expected {expected}, got {got}.",
+        rank=finding_rank(kind),
+    )
