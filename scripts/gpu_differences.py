@@ -81,7 +81,7 @@ def _without_content(record: DigestRecord) -> DigestRecord:
             return msgspec.structs.replace(record, equal=False)
         case TreeMatch():
             return msgspec.structs.replace(record, found=False, missing="", elsewhere="")
-        case NodeLocks() | PoolBalance():
+        case _:
             return record
 
 

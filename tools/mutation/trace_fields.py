@@ -15,7 +15,7 @@ INTERFACE_FIELDS = frozenset({"calls.arguments.given", "calls.parent", "calls.ar
 _Records = Mapping[Any, Record]
 _DIGEST_KEY = (
     *("step", "owner", "pool", "plane", "accessor", "sequence", "phase"),
-    *("moment", "node", "component", "side"),
+    *("moment", "node", "component", "side", "holder", "method"),
 )
 
 

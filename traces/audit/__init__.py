@@ -9,6 +9,7 @@ from traces.audit.assembly_calls import Recordings, without_refusals
 from traces.audit.balance import unbalanced_pools
 from traces.audit.conservation import byte_mismatches
 from traces.audit.coverage import blind_spots
+from traces.audit.exports import mismatched_buffers, mismatched_pages
 from traces.audit.failures import failed_scenarios
 from traces.audit.finding import merge_findings
 from traces.audit.lineage import Lineage, changed_sources, scenarios_of
@@ -32,6 +33,8 @@ def audit(
             *unrestored_rows(recordings),
             *byte_mismatches(recordings),
             *unready_reads(recordings),
+            *mismatched_buffers(recordings),
+            *mismatched_pages(recordings),
             *unbalanced_pools(recordings),
             *failed_scenarios(recordings),
             *sibling_disagreements(recordings),

@@ -7,6 +7,7 @@ compared with its end alone.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from traces.audit.assembly_calls import Recordings
@@ -33,21 +34,20 @@ def mismatched_pages(recordings: Recordings) -> tuple[Cause, ...]:
 def _buffers(name: str, recording: Recording) -> Iterator[Cause]:
     digests = recording.trace.digests
     answers = [one for one in digests if isinstance(one, PoolAnswer) and one.buffers]
-    ordered = {
-        pair
-        for one in digests
-        if isinstance(one, PoolAccessor)
-        for pair in pairwise(one.planes)
-    }
+    accessors = (one for one in digests if isinstance(one, PoolAccessor))
+    ordered = {pair for one in accessors for pair in pairwise(one.planes)}
+    # What a pool forwards to comes before the pool, and is the one to look at.
+    found: dict[str, tuple[PoolAnswer, _Complaint]] = {}
     for answer in answers:
-        for what, expected, got in (
+        for complaint in (
             *_wrong_pieces(answer.buffers),
             *_wrong_orders(answer.buffers, ordered),
         ):
-            yield _finding(
-                Kind.BUFFER_INFO_MISMATCH, name, recording, answer, (what, expected, got)
-            )
-    yield from _missing_layers(name, recording, answers)
+            found.setdefault(complaint[0], (answer, complaint))
+    for answer, complaint in _missing_layers(answers):
+        found.setdefault(complaint[0], (answer, complaint))
+    for answer, complaint in found.values():
+        yield _finding(Kind.BUFFER_INFO_MISMATCH, name, recording, answer, complaint)
 
 
 def _wrong_pieces(buffers: Sequence[ExportedBuffer]) -> Iterator[_Complaint]:
@@ -63,8 +63,9 @@ def _wrong_pieces(buffers: Sequence[ExportedBuffer]) -> Iterator[_Complaint]:
             yield f"{of} must be whole", size, {"offset": one.offset, "bytes": one.bytes}
         elif one.page_bytes and one.item_bytes != one.page_bytes:
             yield f"an item of {of} must be a page", one.page_bytes, one.item_bytes
-        if counts[one.pool, one.plane, one.layer, one.offset] > 1:
-            yield f"{of} must be given out once", 1, counts[one.pool, one.plane, one.layer, one.offset]
+        times = counts[one.pool, one.plane, one.layer, one.offset]
+        if times > 1:
+            yield f"{of} must be given out once", 1, times
 
 
 def _wrong_orders(
@@ -81,31 +82,25 @@ def _wrong_orders(
                 break
 
 
-def _missing_layers(
-    name: str, recording: Recording, answers: Sequence[PoolAnswer]
-) -> Iterator[Cause]:
+def _missing_layers(answers: Sequence[PoolAnswer]) -> Iterator[tuple[PoolAnswer, _Complaint]]:
     """Yield planes of which one holder's methods together do not give out every layer."""
-    layers: dict[tuple[str, str, str], set[int | None]] = {}
-    last: dict[tuple[str, str, str], tuple[PoolAnswer, int]] = {}
+    layers: dict[tuple[str, str], set[int | None]] = {}
+    last: dict[tuple[str, str], tuple[PoolAnswer, int]] = {}
     for answer in answers:
         for one in answer.buffers:
-            key = (answer.holder, one.pool, one.plane)
             if one.pool:
+                key = (answer.holder, _rows(one))
                 layers.setdefault(key, set()).add(one.layer)
                 last[key] = (answer, one.layers)
-    for key, (answer, num) in last.items():
+    for (holder, rows), (answer, num) in last.items():
         expected = list(range(num))
-        got = [layer for layer in expected if layer in layers[key]]
+        got = [layer for layer in expected if layer in layers[holder, rows]]
         if got != expected:
-            of = f"every layer of {key[1]}.{key[2]} must be given out"
-            yield _finding(
-                Kind.BUFFER_INFO_MISMATCH, name, recording, answer, (of, expected, got)
-            )
+            yield answer, (f"every layer of {rows} must be given out", expected, got)
 
 
 def _rows(one: ExportedBuffer) -> str:
-    plane = f"{one.pool}.{one.plane}" if one.pool else one.plane
-    return plane if one.layer is None else f"layer {one.layer} of {plane}"
+    return f"{one.pool}.{one.plane}" if one.pool else one.plane
 
 
 def _pages(name: str, recording: Recording) -> Iterator[Cause]:
@@ -137,16 +132,10 @@ def _finding(
     complaint: _Complaint,
 ) -> Cause:
     """Return a finding at the line of the method."""
-    origin, method = stack_origin(recording), f"{record.holder}.{record.method}"
+    method = f"{record.holder}.{record.method}"
     what, expected, got = complaint
-    return Cause(
-        kind=kind,
-        before=expected,
-        after=got,
-        location=definition_location(recording, method),
-        builder=origin.builder,
-        scenarios=(name,),
-        where=f"{method}: {what}",
-        message=f"{method}: {what}; expected {expected}, got {got}.",
-        rank=finding_rank(kind),
-    )
+    line = definition_location(recording, method)
+    origin = replace(stack_origin(recording), callee=None, location=line)
+    message = f"{method}: {what}; expected {expected}, got {got}."
+    where = f"{method}: {what}"
+    return origin.finding(kind, name, where=where, message=message, values=(expected, got))

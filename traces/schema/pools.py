@@ -34,6 +34,7 @@ class ExportedBuffer(Record, frozen=True):
         pool: whose rows it points to; empty for memory that no slots number.
         plane: kind of the rows, or the attribute path of the buffer; empty for unknown memory.
         layer: index in the pool; None where the memory is no layer's.
+        layers: number of layers of the plane; 0 where the memory is no layer's.
         offset: bytes from the first row of the layer to the pointer.
         bytes: length given out.
         item_bytes: length of one item given out.
@@ -44,6 +45,7 @@ class ExportedBuffer(Record, frozen=True):
     pool: str
     plane: str
     layer: int | None
+    layers: int
     offset: int
     bytes: int
     item_bytes: int

@@ -57,6 +57,8 @@ class Kind(StrEnum):
     ROW_BYTES_MISMATCH = "row_bytes_mismatch"
     PARAMETER_BLIND_SPOT = "parameter_blind_spot"
     READ_BEFORE_READY = "read_before_ready"
+    BUFFER_INFO_MISMATCH = "buffer_info_mismatch"
+    PAGE_MISMATCH = "page_mismatch"
     UNBALANCED = "unbalanced"
     UNCOVERED_BUILDER = "uncovered_builder"
 

@@ -13,7 +13,7 @@ from traces.diff.compare.events import (
 from traces.diff.differences import SIGNATURE_KINDS, Difference, DiffLayer
 from traces.diff.index import RecordingIndex
 from traces.diff.pairing import CallPairing
-from traces.schema.model import Location, StorageAccess
+from traces.schema.model import StorageAccess
 from traces.schema.verdict import Kind, Level
 
 _RESULTS = (DiffLayer.DIGESTS, DiffLayer.OUTCOME)
@@ -97,17 +97,19 @@ class Attribution:
     def assign_answers(self, differences: Iterable[Difference]) -> None:
         """Assign what pools answer about their memory: it follows from their buffers alone.
 
-        The same change of one method, which several pools inherit, is one cause.
+        The same change of one method, which several pools inherit or forward to, is one cause.
         """
-        own: dict[Location | None, Difference] = {}
+        own: dict[object, Difference] = {}
         for found in differences:
             rank = (found.layer, found.position + 1)
             nearest = self._nearest(found, before=rank)
             is_explained = nearest is not None and _has_changed_buffers(nearest)
-            cause = nearest if is_explained else own.get(found.location)
+            subjects = (found.location, repr((found.before, found.after)))
+            known = (own[subject] for subject in subjects if subject in own)
+            cause = nearest if is_explained else next(known, None)
             given = self._give(found, cause)
-            if cause is None and found.location is not None:
-                own[found.location] = given
+            if not is_explained:
+                own |= dict.fromkeys(subjects, given)
 
     def assign_ending(self, ending: Sequence[Difference], cut: Sequence[Difference]) -> None:
         """Assign calls that raise on one side only, the outcome, and what a side never came to."""

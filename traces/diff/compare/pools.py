@@ -117,7 +117,15 @@ def _places(buffers: Sequence[ExportedBuffer]) -> list[tuple[str, str, int | Non
 
 
 def _changed_items(value: Value, other: Value) -> Value:
-    if not (isinstance(value, list) and isinstance(other, list) and len(value) == len(other)):
+    """Return a value, or the first items of a list that differ, each by its fields that do."""
+    is_list = isinstance(value, list | tuple) and isinstance(other, list | tuple)
+    if not is_list or len(value) != len(other):
         return value
-    changed = [one for one, its in zip(value, other, strict=True) if one != its]
-    return changed[:_SHOWN_MAX]
+    pairs = [pair for pair in zip(value, other, strict=True) if pair[0] != pair[1]]
+    return [_changed_fields(*pair) for pair in pairs[:_SHOWN_MAX]]
+
+
+def _changed_fields(item: Value, other: Value) -> Value:
+    if not (isinstance(item, dict) and isinstance(other, dict)):
+        return item
+    return {name: value for name, value in item.items() if value != other.get(name)}

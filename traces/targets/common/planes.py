@@ -97,16 +97,16 @@ def _layers(
 def _slots_per_row(tensor: torch.Tensor, *, axis: int, domain: SlotDomain) -> int | None:
     """Return the number of slots that share a row, None where an axis does not number slots.
 
-    It is the smallest part of a page with which there is a row for every slot, and not twice as
-    many rows as that takes: whatever is larger is numbered by something else.
+    It is the smallest part of a page with which there is a row for every slot. Beside those there
+    are at most the rows of one page and one more: whatever is larger is numbered by something else.
     """
     if tensor.dim() <= axis + 1 or not tensor[(0,) * axis].is_contiguous():
         return None
     rows = tensor.shape[axis]
     for slots_per_row in range(1, domain.page_size + 1):
         if domain.page_size % slots_per_row == 0 and rows * slots_per_row >= domain.slot_num:
-            spare = 2 * domain.page_size + domain.slot_num
-            return slots_per_row if rows * slots_per_row <= spare else None
+            most = domain.slot_num + domain.page_size + slots_per_row
+            return slots_per_row if rows * slots_per_row <= most else None
     return None
 
 

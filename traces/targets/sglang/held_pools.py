@@ -38,10 +38,13 @@ class HeldPool:
 
 
 def device_pools(stack: AssembledStack) -> tuple[HeldPool, ...]:
-    """Return the device pools of a stack, each once, under the shortest of its paths."""
+    """Return the device pools of a stack, each once, under the shortest of its paths.
+
+    What others hold comes first: what a pool forwards to comes before the pool.
+    """
     roots = [("kv_cache", stack.kvcache), ("requests", stack.req_to_token_pool)]
     roots += [(f"drafts[{depth}]", pool) for depth, pool in enumerate(stack.draft_pools)]
-    return tuple(_walk(roots))
+    return tuple(sorted(_walk(roots), key=lambda held: -len(held.outer)))
 
 
 def host_pools(stack: AssembledStack) -> tuple[HeldPool, ...]:

@@ -172,16 +172,16 @@ class PageReader:
         return self._read(method)
 
     def _read(self, method: Callable[..., Any]) -> list[torch.Tensor]:
+        """Read numbered memory and return the numbers that each page has."""
         numbers = torch.arange(self._memory.size, dtype=torch.int32)
-        totals: list[torch.Tensor] = []
+        found: list[torch.Tensor] = []
         for power in range(_powers(self._memory.size)):
             self._memory.write(_digits(numbers, power))
-            parts = [_page_bytes(self._call(method, page)) for page in range(self._page_num)]
-            parts = [part.long() << (power * _BYTE_BITS) for part in parts]
-            totals = (
-                [old | new for old, new in zip(totals, parts, strict=True)] if totals else parts
-            )
-        return totals
+            parts = [_page_bytes(self._call(method, page)).int() for page in range(self._page_num)]
+            found = found or [torch.zeros_like(part) for part in parts]
+            for own, part in zip(found, parts, strict=True):
+                own.bitwise_or_(part << (power * _BYTE_BITS))
+        return found
 
     def _written(self, method: Callable[..., Any]) -> list[torch.Tensor]:
         """Write numbered pages and return where each byte of them lies."""

@@ -39,6 +39,7 @@ class _Memory:
     pool: str
     plane: str
     layer: int | None
+    layers: int
     page_bytes: int
 
     @property
@@ -70,6 +71,7 @@ class KnownMemory:
                 pool="",
                 plane="",
                 layer=None,
+                layers=0,
                 offset=0,
                 bytes=size,
                 item_bytes=item,
@@ -80,6 +82,7 @@ class KnownMemory:
             pool=found.pool,
             plane=found.plane,
             layer=found.layer,
+            layers=found.layers,
             offset=address - found.start,
             bytes=size,
             item_bytes=item,
@@ -119,6 +122,7 @@ def _rows(plane: Plane, layer: int) -> _Memory:
         pool=plane.pool,
         plane=plane.plane,
         layer=layer,
+        layers=len(plane.layers),
         page_bytes=tensor[0].nbytes * (plane.domain.page_size // buffer.slots_per_row),
     )
 
@@ -132,6 +136,7 @@ def _buffers(held: HeldPool) -> Iterator[_Memory]:
             pool="",
             plane=f"{held.path}.{buffer.name}",
             layer=None,
+            layers=0,
             page_bytes=0,
         )
 
