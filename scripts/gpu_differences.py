@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from traces.schema.life import NodeLocks, PoolBalance
 from traces.schema.model import Digest, DigestRecord, Race, Reading, RoundTrip, Trace, TreeMatch
 
 REFUSED = "Tensor match failed for "

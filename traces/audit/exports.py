@@ -109,7 +109,7 @@ def _pages(name: str, recording: Recording) -> Iterator[Cause]:
     ]
     read = {one.holder: one for one in accesses if one.use == "read"}
     for one in accesses:
-        own, getter = one.page_bytes, read.get(one.holder)
+        getter = read.get(one.holder)
         complaints: list[_Complaint] = []
         if one.missing_bytes:
             complaints.append(("it must use every byte of a page's backup", 0, one.missing_bytes))
@@ -119,7 +119,7 @@ def _pages(name: str, recording: Recording) -> Iterator[Cause]:
             complaints.append(("no byte may belong to two pages", 0, one.shared_bytes))
         if one.use == "write" and getter is not None and one.order != getter.order:
             what = f"it must write each byte where {getter.method} reads it"
-            complaints.append((what, getter.page_bytes, own))
+            complaints.append((what, getter.order, one.order))
         for complaint in complaints:
             yield _finding(Kind.PAGE_MISMATCH, name, recording, one, complaint)
 

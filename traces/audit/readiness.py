@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from traces.audit.assembly_calls import Recordings
-from traces.audit.finding import own_location
+from traces.audit.finding import definition_location, own_location
 from traces.audit.origins import stack_origin
 from traces.schema.model import (
     HOST,
@@ -19,6 +19,7 @@ from traces.schema.model import (
     RoundTrip,
     Transfer,
 )
+from traces.schema.pools import PoolAccessor
 from traces.schema.verdict import Cause, Kind
 
 _ATTENTION = "attention"
@@ -29,7 +30,7 @@ def unready_reads(recordings: Recordings) -> tuple[Cause, ...]:
     return tuple(
         cause
         for name, recording in recordings.items()
-        for rule in (_accessors, _races, _unawaited_layers)
+        for rule in (_accessors, _odd_accessors, _races, _unawaited_layers)
         for cause in rule(name, recording)
     )
 
@@ -61,6 +62,30 @@ def _accessors(name: str, recording: Recording) -> Iterator[Cause]:
             where=f"{owner} {accessor}",
             message=f"{accessor} of {owner} waits for no layer to be loaded, {got}.",
             values=("waits for the layer", "does not wait"),
+        )
+
+
+def _odd_accessors(name: str, recording: Recording) -> Iterator[Cause]:
+    """Yield accessors that do not wait for rows for which others of the same pool wait.
+
+    Where none of a pool waits, the pool in front of it does. Those whose rows were read are judged
+    by what was read.
+    """
+    accessors = [one for one in recording.trace.digests if isinstance(one, PoolAccessor)]
+    guarded = {(one.holder, plane) for one in accessors if one.waited for plane in one.planes}
+    for one in accessors:
+        planes = [plane for plane in one.planes if (one.holder, plane) in guarded]
+        if one.waited or one.read or not planes:
+            continue
+        method = f"{one.holder}.{one.method}"
+        yield _unready(
+            name,
+            recording,
+            where=method,
+            message=f"{method} hands out {planes[0]} and waits for no layer to be loaded; other "
+            f"accessors of {one.holder} do.",
+            values=("waits for the layer", "does not wait"),
+            location=definition_location(recording, method),
         )
 
 

@@ -78,6 +78,7 @@ class PoolAccessor(Record, frozen=True, tag_field="digest", tag="accessor"):
         planes: the rows that it handed out, ``KV.k_buffer``, in its order; empty for none.
         layers: indices in the pool of the layers whose rows it handed out.
         stream: stream of its own on which it was called.
+        read: whether the rows were read on it too; a ``Reading`` says with which result.
         waited: whether that stream waited for any event.
     """
 
@@ -87,6 +88,7 @@ class PoolAccessor(Record, frozen=True, tag_field="digest", tag="accessor"):
     planes: tuple[str, ...]
     layers: Slots
     stream: str
+    read: bool
     waited: bool
     reason: str
 

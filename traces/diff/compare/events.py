@@ -36,6 +36,7 @@ from traces.schema.model import (
     Trace,
     Transfer,
 )
+from traces.schema.pools import PoolAccessor
 from traces.schema.verdict import Kind
 
 
@@ -224,8 +225,10 @@ def _without(recording: Recording, keys: frozenset[tuple[str, str]]) -> Recordin
 
 
 def accessors_by_stream(trace: Trace) -> dict[str, str]:
-    """Return the accessor that reads on each stream of its own."""
-    return {one.stream: one.accessor for one in trace.digests if isinstance(one, Reading)}
+    """Return the accessor that is called on each stream of its own."""
+    called = (one for one in trace.digests if isinstance(one, PoolAccessor))
+    streams = {one.stream: f"{one.holder}.{one.method}" for one in called}
+    return streams | {one.stream: one.accessor for one in trace.digests if isinstance(one, Reading)}
 
 
 def accessors_of(event: Event, readers: Mapping[str, str]) -> tuple[str, ...]:

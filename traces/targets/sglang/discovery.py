@@ -5,7 +5,6 @@ later release adds is recorded without a change here.
 """
 
 import importlib
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -213,18 +212,6 @@ def method_definitions(classes: tuple[type, ...], name: str) -> Iterator[tuple[t
         method = vars(cls).get(name)
         if isinstance(method, FunctionType):
             yield cls, method
-
-
-def layer_accessors(pool: object) -> tuple[str, ...]:
-    """Return the methods that return a layer's buffers: ``get_*(layer_id, ...)``."""
-    found = []
-    for name in dir(type(pool)):
-        method = inspect.getattr_static(type(pool), name)
-        if name.startswith("get_") and isinstance(method, FunctionType):
-            parameters = list(inspect.signature(method).parameters)
-            if parameters[1:2] == ["layer_id"]:
-                found.append(name)
-    return tuple(found)
 
 
 def _module_names(package: ModuleType) -> Iterator[str]:

@@ -22,12 +22,14 @@ class HeldPool:
         path: ``kv_cache.full_kv_pool``; see :mod:`traces.schema.pools`.
         name: last part of the path: ``full_kv_pool``; for a host pool the pool's name, ``KV``.
         outer: the pools that hold it, the nearest first.
+        is_draft: whether it is a pool of a draft, or held by one.
     """
 
     path: str
     name: str
     pool: Any
     outer: tuple["HeldPool", ...]
+    is_draft: bool = False
 
     def methods(self) -> Iterator[tuple[str, FunctionType]]:
         """Yield the public methods, in order of names."""
@@ -42,8 +44,14 @@ def device_pools(stack: AssembledStack) -> tuple[HeldPool, ...]:
 
     What others hold comes first: what a pool forwards to comes before the pool.
     """
-    roots = [("kv_cache", stack.kvcache), ("requests", stack.req_to_token_pool)]
-    roots += [(f"drafts[{depth}]", pool) for depth, pool in enumerate(stack.draft_pools)]
+    roots = [
+        HeldPool(path=path, name=path, pool=pool, outer=())
+        for path, pool in (("kv_cache", stack.kvcache), ("requests", stack.req_to_token_pool))
+        if pool is not None
+    ]
+    for depth, pool in enumerate(stack.draft_pools):
+        path = f"drafts[{depth}]"
+        roots.append(HeldPool(path=path, name=path, pool=pool, outer=(), is_draft=True))
     return tuple(sorted(_walk(roots), key=lambda held: -len(held.outer)))
 
 
@@ -57,12 +65,8 @@ def host_pools(stack: AssembledStack) -> tuple[HeldPool, ...]:
     )
 
 
-def _walk(roots: Iterable[tuple[str, Any]]) -> Iterator[HeldPool]:
-    pending = deque(
-        HeldPool(path=path, name=path, pool=pool, outer=())
-        for path, pool in roots
-        if pool is not None
-    )
+def _walk(roots: Iterable[HeldPool]) -> Iterator[HeldPool]:
+    pending = deque(roots)
     known = {id(held.pool) for held in pending}
     while pending:
         held = pending.popleft()
@@ -72,8 +76,15 @@ def _walk(roots: Iterable[tuple[str, Any]]) -> Iterator[HeldPool]:
         for name, part in _parts(held.pool):
             if id(part) not in known:
                 known.add(id(part))
-                path, outer = f"{held.path}.{name}", (held, *held.outer)
-                pending.append(HeldPool(path=path, name=name, pool=part, outer=outer))
+                pending.append(
+                    HeldPool(
+                        path=f"{held.path}.{name}",
+                        name=name,
+                        pool=part,
+                        outer=(held, *held.outer),
+                        is_draft=held.is_draft,
+                    )
+                )
 
 
 def _parts(pool: object) -> Iterator[tuple[str, Any]]:

@@ -36,6 +36,7 @@ from traces.schema.model import (
     StorageAccess,
     Transfer,
 )
+from traces.schema.pools import PoolAccessor
 from traces.schema.slot_ranges import parse_slot_ranges, sorted_slot_ranges
 from traces.targets.sglang.accessor_reads import READER_PREFIX
 from traces.targets.sglang.callbacks import CALLBACK
@@ -78,8 +79,8 @@ def normalise_recording(recording: Recording, *, messages: Sequence[LocatedMessa
 
 
 def _with_waits(digest: DigestRecord, awaiting: Set[str]) -> DigestRecord:
-    """Return a reading with whether its stream waited; other records as they are."""
-    if not isinstance(digest, Reading):
+    """Return the record of an accessor with whether its stream waited; others as they are."""
+    if not isinstance(digest, Reading | PoolAccessor):
         return digest
     return msgspec.structs.replace(digest, waited=digest.stream in awaiting)
 

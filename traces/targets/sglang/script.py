@@ -18,6 +18,7 @@ from traces.targets.common.content import row_bytes
 from traces.targets.common.planes import Plane
 from traces.targets.common.round_trip import RoundTripComparison
 from traces.targets.sglang.accessor_reads import AccessorReader
+from traces.targets.sglang.accessors import ArgumentMaker
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.callbacks import run_callbacks
 from traces.targets.sglang.controller_driver import ControllerDriver
@@ -169,10 +170,10 @@ class SglangScript:
         """Read every layer before the load has finished, through every accessor of the pools."""
         reader = AccessorReader(
             device=self._device,
-            stack=self._stack,
+            pools=device_pools(self._stack),
             planes=self._rows.planes,
             slots=self._rows.on_host(loaded[0]),
-            page_indices=self._page_indices(loaded[0]),
+            arguments=self._argument_maker(loaded[0]["KV"]),
         )
         slots = self._rows.on_host(self._nodes[0].device)
         written = {
@@ -231,10 +232,16 @@ class SglangScript:
         run_callbacks(stack.group, stack.cache, stack.evictions)
         yield from ()
 
-    def _page_indices(self, slots: dict[str, torch.Tensor]) -> torch.Tensor:
-        page = self._stack.page_size
+    def _argument_maker(self, slots: torch.Tensor) -> ArgumentMaker:
+        """Return what makes arguments of accessors from KV slots, in device memory."""
+        page, requests = self._stack.page_size, self._stack.req_to_token_pool
         with self._device.pause_interception():
-            return slots["KV"][::page] // page
+            return ArgumentMaker(
+                slots=slots,
+                pages=slots[::page] // page,
+                page_size=page,
+                request_table=getattr(requests, "req_to_token", None),
+            )
 
     def _compare_planes(
         self, step: str, before: list[list[torch.Tensor]], loaded: list[dict[str, torch.Tensor]]

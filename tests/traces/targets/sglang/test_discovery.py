@@ -5,7 +5,7 @@ import textwrap
 
 import pytest
 
-from traces.targets.sglang.discovery import discover_release, layer_accessors
+from traces.targets.sglang.discovery import discover_release
 
 FILES = {
     "srt/managers/cache_controller.py": """
@@ -115,10 +115,6 @@ def test_nothing_is_compiled_to_look_at_a_release(release):
 def test_storage_backends_are_not_even_imported(release):
     assert not [name for name in release.missing if "cloud" in name]
     assert "sglang.srt.mem_cache.storage.cloud" not in sys.modules
-
-
-def test_accessors_are_the_methods_that_take_a_layer(release):
-    assert layer_accessors(release.find("NewKindOfPool")()) == ("get_key_buffer", "get_rows")
 
 
 def test_class_is_found_by_the_first_of_its_names(release):

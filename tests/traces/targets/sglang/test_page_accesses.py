@@ -1,0 +1,145 @@
+"""The bytes that page methods use are found by numbers in the memory, and compared with backups."""
+
+import pytest
+import torch
+
+from traces.schema.pools import ByteRange
+from traces.targets.sglang.held_pools import HeldPool
+from traces.targets.sglang.host_writes import HostWrites
+from traces.targets.sglang.page_accesses import HostMemory, PageReader
+from traces.targets.sglang.shims.kernel_moves import CopiedRows
+
+PAGE, SLOTS, LAYERS, ROW = 4, 24, 2, 8
+PAGE_BYTES = LAYERS * PAGE * ROW
+
+
+class HostPool:
+    """A host pool of 6 pages of 4 slots, by layer, of 8 bytes a row."""
+
+    def __init__(self):
+        self.size, self.page_size = SLOTS, PAGE
+        self.kv_buffer = torch.full((LAYERS, SLOTS, ROW), 7, dtype=torch.uint8)
+
+    def get_data_page(self, index, flat=True):
+        page = self.kv_buffer[:, index : index + PAGE]
+        return page.flatten() if flat else page
+
+    def get_dummy_flat_data_page(self):
+        return torch.zeros(PAGE_BYTES, dtype=torch.uint8, pin_memory=True)
+
+    def set_from_flat_data_page(self, index, data_page):
+        self.kv_buffer[:, index : index + PAGE] = data_page.reshape(LAYERS, PAGE, ROW)
+
+    def get_page_buffer_meta(self, indices):
+        first = self.kv_buffer.data_ptr() + int(indices[0]) * ROW
+        return [first + layer * SLOTS * ROW for layer in range(LAYERS)], [PAGE * ROW] * LAYERS
+
+    def is_page_aligned(self, page_bytes=4096):
+        return False
+
+
+class ShiftedPool(HostPool):
+    """The getter begins a page late."""
+
+    def get_data_page(self, index, flat=True):
+        return super().get_data_page((index + PAGE) % SLOTS)
+
+
+class NarrowPool(HostPool):
+    """The lengths leave out half a page."""
+
+    def get_page_buffer_meta(self, indices):
+        pointers, sizes = super().get_page_buffer_meta(indices)
+        return pointers, [size // 2 for size in sizes]
+
+
+class TransposedPool(HostPool):
+    """The setter swaps the layers."""
+
+    def set_from_flat_data_page(self, index, data_page):
+        self.kv_buffer[:, index : index + PAGE] = data_page.reshape(LAYERS, PAGE, ROW).flip(0)
+
+
+class UnsupportedPool(HostPool):
+    def get_data_page(self, index, flat=True):
+        raise NotImplementedError("no flat pages")
+
+    def get_page_view(self, index, tier):
+        return index, tier
+
+
+def accesses(pool):
+    """The records of a pool whose pages 1 and 2 were backed up, layer by layer."""
+    writes = HostWrites()
+    for layer in range(LAYERS):
+        start = pool.kv_buffer[layer].data_ptr()
+        copied = CopiedRows(address=start, stride=ROW, rows=torch.arange(PAGE, 3 * PAGE))
+        writes.add(pool, copied, ROW)
+    memory = HostMemory(pool, is_device=lambda address: False)
+    held = HeldPool(path="host.KV", name="KV", pool=pool, outer=())
+    reader = PageReader(
+        held,
+        memory=memory,
+        page_size=PAGE,
+        slots=torch.arange(PAGE, 3 * PAGE),
+        backed_up=memory.backed_up(pool, writes),
+    )
+    return {one.method: one for one in reader.accesses(step="pools")}
+
+
+def counts(access):
+    return access.missing_bytes, access.foreign_bytes, access.shared_bytes
+
+
+@pytest.fixture
+def sound():
+    return accesses(HostPool())
+
+
+def test_every_page_method_is_called_and_others_are_not(sound):
+    assert {name: one.use for name, one in sound.items()} == {
+        "get_data_page": "read",
+        "get_page_buffer_meta": "describe",
+        "set_from_flat_data_page": "write",
+    }
+
+
+def test_pages_are_the_bytes_of_their_backups(sound):
+    assert [counts(one) for one in sound.values()] == [(0, 0, 0)] * 3
+    assert {(one.pages, one.page_bytes) for one in sound.values()} == {(6, PAGE_BYTES)}
+    assert len({one.order for one in sound.values()}) == 1
+    assert sound["get_data_page"].first == (
+        ByteRange(buffer="kv_buffer", first=0, bytes=PAGE * ROW),
+        ByteRange(buffer="kv_buffer", first=SLOTS * ROW, bytes=PAGE * ROW),
+    )
+
+
+def test_a_getter_that_begins_a_page_late_reads_one_page_for_another():
+    found = accesses(ShiftedPool())
+    # Of the two backed-up pages it reads the second, and one behind them.
+    assert counts(found["get_data_page"]) == (PAGE_BYTES, PAGE_BYTES, 0)
+    assert counts(found["set_from_flat_data_page"]) == (0, 0, 0)
+    assert found["get_data_page"].order != found["set_from_flat_data_page"].order
+
+
+def test_lengths_that_are_too_short_leave_bytes_out():
+    assert counts(accesses(NarrowPool())["get_page_buffer_meta"]) == (PAGE_BYTES, 0, 0)
+
+
+def test_a_setter_that_swaps_layers_covers_the_page_in_another_order(sound):
+    swapped = accesses(TransposedPool())["set_from_flat_data_page"]
+    assert counts(swapped) == (0, 0, 0)
+    assert swapped.order != sound["set_from_flat_data_page"].order
+
+
+def test_a_method_that_cannot_be_called_is_recorded_with_the_reason():
+    found = accesses(UnsupportedPool())
+    assert found["get_data_page"].reason == "NotImplementedError: no flat pages"
+    assert found["get_page_view"].reason == "PageMethodError: takes tier, which is not known"
+    assert found["get_page_buffer_meta"].reason == ""
+
+
+def test_the_memory_is_as_before_afterwards():
+    pool = HostPool()
+    accesses(pool)
+    assert (pool.kv_buffer == 7).all()

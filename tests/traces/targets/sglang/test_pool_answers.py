@@ -1,0 +1,98 @@
+"""What pools answer about their memory is read as places in their buffers."""
+
+import numpy as np
+import pytest
+import torch
+
+from traces.schema.pools import ByteRange
+from traces.targets.common.planes import SlotDomain, planes_of
+from traces.targets.sglang.held_pools import HeldPool
+from traces.targets.sglang.pool_answers import KnownMemory, answered_methods, ask
+
+PAGE, SLOTS, ROW = 4, 32, 24
+
+
+class Pool:
+    def __init__(self):
+        self.k_buffer = [torch.zeros(SLOTS + PAGE, ROW, dtype=torch.uint8) for _ in range(2)]
+        self.table = torch.zeros(3, 5, dtype=torch.uint8)
+
+    def get_contiguous_buf_infos(self):
+        tensors = [*self.k_buffer, self.table]
+        return (
+            [tensor.data_ptr() for tensor in tensors],
+            [np.int64(tensor.nbytes) for tensor in tensors],
+            [tensor[0].nbytes * PAGE for tensor in tensors],
+        )
+
+    def get_strange_buf_infos(self):
+        return [self.k_buffer[1].data_ptr() + ROW, 1 << 45], [10, 20], [1, 2]
+
+    def state_buf_infos(self):
+        return [], [], []
+
+    def get_view(self):
+        return {"view": self.k_buffer[0][2:4]}, (3, None, torch.uint8)
+
+    def get_unsupported(self):
+        raise ValueError("not for <Pool object at 0x7f00aa>")
+
+    def get_layer(self, layer_id):
+        return layer_id
+
+    def clear(self):
+        self.k_buffer = None
+
+
+@pytest.fixture
+def answers():
+    held = HeldPool(path="kv_cache", name="kv_cache", pool=Pool(), outer=())
+    domain = SlotDomain(name="KV", slot_num=SLOTS, page_size=PAGE)
+    planes = tuple(planes_of("KV", held.pool, domain, host=None, taken=set()))
+    memory = KnownMemory(planes, device=[held], host=[])
+    return {name: ask(held, name, memory, step="pools") for name in answered_methods(held)}
+
+
+def test_methods_that_need_nothing_are_asked(answers):
+    assert list(answers) == [
+        "get_contiguous_buf_infos",
+        "get_strange_buf_infos",
+        "get_unsupported",
+        "get_view",
+        "state_buf_infos",
+    ]
+
+
+def test_pointers_are_rows_of_planes_or_other_buffers_of_a_pool(answers):
+    size = (SLOTS + PAGE) * ROW
+    places = [
+        (one.pool, one.plane, one.layer, one.layers, one.offset, one.held_bytes)
+        for one in answers["get_contiguous_buf_infos"].buffers
+    ]
+    assert places == [
+        ("KV", "k_buffer", 0, 2, 0, size),
+        ("KV", "k_buffer", 1, 2, 0, size),
+        ("", "kv_cache.table", None, 0, 0, 15),
+    ]
+    lengths = [
+        (one.bytes, one.item_bytes, one.page_bytes)
+        for one in answers["get_contiguous_buf_infos"].buffers
+    ]
+    assert lengths == [(size, 96, 96), (size, 96, 96), (15, 20, 0)]
+
+
+def test_a_pointer_into_a_buffer_has_its_offset_and_one_to_other_memory_no_place(answers):
+    into, other = answers["get_strange_buf_infos"].buffers
+    assert (into.plane, into.layer, into.offset, into.held_bytes) == ("k_buffer", 1, 24, 840)
+    assert (other.pool, other.plane, other.bytes, other.held_bytes) == ("", "", 20, 0)
+
+
+def test_tensors_are_views_and_the_rest_plain_values(answers):
+    answer = answers["get_view"]
+    assert answer.views == (ByteRange(buffer="KV.k_buffer[0]", first=48, bytes=48),)
+    assert (answer.values, answer.buffers) == ([None, [3, None, "torch.uint8"]], ())
+
+
+def test_an_error_is_the_reason_without_its_addresses(answers):
+    assert answers["get_unsupported"].reason == "ValueError: not for <Pool object at *>"
+    assert answers["state_buf_infos"].reason == ""
