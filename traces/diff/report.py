@@ -107,7 +107,7 @@ class CauseWriter:
     def _with_place(self, cause: Cause, found: Difference) -> Cause:
         """Name the call and the line of a difference that is no argument."""
         if isinstance(found, EventDifference):
-            return self._at_line(cause, self.locations.of_event(found))
+            return self._at_line(cause, found.location or self.locations.of_event(found))
         if found.layer is DiffLayer.DIGESTS:
             return self._at_line(cause, found.location or self.locations.of_content(found))
         call = self.pairing.call(base=found.base_call, head=found.head_call)

@@ -9,11 +9,18 @@ from traces.diff.compare.events import (
     EventFamily,
     accessors_by_stream,
     accessors_of,
+    methods_by_stream,
 )
 from traces.diff.differences import SIGNATURE_KINDS, Difference, DiffLayer
 from traces.diff.index import RecordingIndex
 from traces.diff.pairing import CallPairing
-from traces.schema.model import StorageAccess
+from traces.schema.model import (
+    Event,
+    EventAwaited,
+    EventRecorded,
+    Location,
+    StorageAccess,
+)
 from traces.schema.verdict import Kind, Level
 
 _RESULTS = (DiffLayer.DIGESTS, DiffLayer.OUTCOME)
@@ -75,6 +82,7 @@ class Attribution:
                 subject = accessors[0] if accessors else self._storage_subject(found)
                 if subject:
                     # The wait of an accessor, and what is stored, follow from nothing else.
+                    found.location = self._accessor_line(found.event)
                     by_subject[subject] = self._give(found, by_subject.get(subject))
                     continue
                 if found.pool not in explained:
@@ -88,6 +96,15 @@ class Attribution:
                 if cause is None:
                     own[found.family] = given
 
+    def _accessor_line(self, event: Event) -> Location | None:
+        """Return the line of the accessor on whose stream an event is; None for another event."""
+        if not isinstance(event, EventAwaited | EventRecorded):
+            return None
+        sides = (self.pairing.head, self.pairing.base)
+        methods = (methods_by_stream(side.trace).get(event.stream, "") for side in sides)
+        lines = (side.sites.definitions.get(method) for side in sides for method in methods)
+        return next(filter(None, lines), None)
+
     def assign_downstream(self, differences: Iterable[Difference]) -> None:
         """Assign what lies downstream of the events, most upstream first."""
         for found in sorted(differences, key=lambda one: one.rank):
@@ -99,7 +116,10 @@ class Attribution:
 
         The same change of one method, which several pools inherit or forward to, is one cause.
         """
-        own: dict[object, Difference] = {}
+        events = (one for one in self.cause_index.causes if one.layer is DiffLayer.EVENTS)
+        own: dict[object, Difference] = {
+            cause.location: cause for cause in events if cause.location is not None
+        }
         for found in differences:
             rank = (found.layer, found.position + 1)
             nearest = self._nearest(found, before=rank)

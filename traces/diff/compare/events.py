@@ -225,10 +225,18 @@ def _without(recording: Recording, keys: frozenset[tuple[str, str]]) -> Recordin
 
 
 def accessors_by_stream(trace: Trace) -> dict[str, str]:
-    """Return the accessor that is called on each stream of its own."""
+    """Return the accessor that is called on each stream of its own.
+
+    One whose rows were read has the name that its reading has, another one that of its pool too.
+    """
+    read = (one for one in trace.digests if isinstance(one, Reading))
+    return methods_by_stream(trace) | {one.stream: one.accessor for one in read}
+
+
+def methods_by_stream(trace: Trace) -> dict[str, str]:
+    """Return the accessors on streams of their own with their pools: ``kv_cache.get_raw``."""
     called = (one for one in trace.digests if isinstance(one, PoolAccessor))
-    streams = {one.stream: f"{one.holder}.{one.method}" for one in called}
-    return streams | {one.stream: one.accessor for one in trace.digests if isinstance(one, Reading)}
+    return {one.stream: f"{one.holder}.{one.method}" for one in called}
 
 
 def accessors_of(event: Event, readers: Mapping[str, str]) -> tuple[str, ...]:
