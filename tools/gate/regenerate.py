@@ -1,7 +1,7 @@
 """Regeneration of goldens, on purpose and with a reason."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ GoldenAction: TypeAlias = Literal["create", "fix", "update", "trim"]
 
 LOCK_LIMIT_SECONDS = 5.0
 
-_SCRATCH_FOLDER = ".goldentrace"
+SCRATCH_FOLDER = ".goldentrace"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ def lock_checkout(root: Path) -> Iterator[None]:
     Raises:
         ToolError: another process is in such a block, or the checkout cannot be written.
     """
-    folder = root / _SCRATCH_FOLDER
+    folder = root / SCRATCH_FOLDER
     with require_writable_path(root, expected="a writable directory"):
         folder.mkdir(exist_ok=True)
         try:
@@ -137,16 +137,33 @@ def apply_plan(request: GateRequest, plan: RegenerationPlan, *, reason: str) -> 
     Raises:
         ToolError: something cannot be written; then every file is as it was.
     """
+    apply_changes(request, plan, by_reason={reason: plan.changes})
+
+
+def apply_changes(
+    request: GateRequest,
+    plan: RegenerationPlan,
+    *,
+    by_reason: Mapping[str, Sequence[GoldenChange]],
+) -> None:
+    """Write some changes of a plan, with one CHANGELOG entry for each reason, in one transaction.
+
+    Raises:
+        ToolError: something cannot be written; then every file is as it was.
+    """
     root = request.session.root
-    names = [change.name for change in plan.changes]
-    patterns = shortest_patterns(names, [*request.session.scenarios, *names])
-    entry = add_changelog_entry(changelog_text(root), names=patterns, reason=reason)
-    removed = [change.name for change in plan.changes if change.action == "trim"]
-    written = {name: plan.provenance for name in names if name not in removed}
+    changes = [change for group in by_reason.values() for change in group]
+    entry = changelog_text(root)
+    for reason, group in by_reason.items():
+        names = [change.name for change in group]
+        patterns = shortest_patterns(names, [*request.session.scenarios, *names])
+        entry = add_changelog_entry(entry, names=patterns, reason=reason)
+    removed = [change.name for change in changes if change.action == "trim"]
+    written = {change.name: plan.provenance for change in changes if change.name not in removed}
     with require_writable_path(request.folder, expected="a writable directory"):
         request.folder.mkdir(parents=True, exist_ok=True)
         with Transaction() as transaction:
-            for change in plan.changes:
+            for change in changes:
                 path = golden_path(request.folder, change.name)
                 if change.action == "trim":
                     transaction.remove(path)

@@ -19,7 +19,7 @@ def render_text(verdict: Verdict, *, coloured: bool) -> str:
     """Return headline, counts, then causes, the most upstream one first, and problems."""
     headline = _styled(_HEADLINES[verdict.verdict], _COLOURS[verdict.verdict], coloured=coloured)
     start = f"{headline}  {phrases.sides_line(verdict)}\n{phrases.counts_line(verdict)}"
-    causes = [_cause_text(*one, coloured=coloured) for one in enumerate(verdict.causes, start=1)]
+    causes = [render_cause(*one, coloured=coloured) for one in enumerate(verdict.causes, start=1)]
     mark = _styled("problem", "bold yellow", coloured=coloured)
     problems = [f"{mark}  {problem}" for problem in verdict.problems]
     return "\n\n".join([start, *_join_blocks(causes), *_join_blocks(problems)]) + "\n"
@@ -42,7 +42,8 @@ def _join_blocks(blocks: list[str]) -> list[str]:
     return [one for is_long, run in runs for one in (run if is_long else ["\n".join(run)])]
 
 
-def _cause_text(number: int, cause: Cause, *, coloured: bool) -> str:
+def render_cause(number: int, cause: Cause, *, coloured: bool) -> str:
+    """Return one cause as a block of lines, indented below its number."""
     painted = partial(_styled, coloured=coloured)
     kind = painted(cause.kind, _LEVELS[cause.level])
     subject = painted(phrases.subject_text(cause), "bold")
