@@ -81,8 +81,8 @@ class MutantResult(msgspec.Struct, frozen=True, kw_only=True):
         scenario: the first that kills.
         played: number of scenarios that were run.
         reaching: number of scenarios that execute the changed lines.
-        proof: ``bytecode`` or ``state`` for an equivalent one; of a survivor, the
-            first scenario that leaves another state.
+        proof: ``bytecode`` or ``state`` for an equivalent one; of a survivor, the first scenario
+            that leaves another state, empty where states cannot be read.
         look: the first cause as the traces alone show it, where the log of calls has another place
             or parameter; the error where the log failed.
         problem: why the gate would exit with 2, whether or not it finds a cause.

@@ -6,7 +6,12 @@ from enum import StrEnum
 import msgspec
 
 from tools.mutation.campaign.neutral_driver import FalseAlarmReport
-from tools.mutation.report.statistics import VERDICTS, MutationStatistics, OperatorScore
+from tools.mutation.report.statistics import (
+    VERDICTS,
+    MutationStatistics,
+    OperatorScore,
+    Survivor,
+)
 from tools.mutation.trace_fields import SECTIONS
 from tools.report.markdown import markdown_table
 from tools.report.phrases import pluralise
@@ -46,8 +51,7 @@ def render_statistics(found: MutationStatistics, *, form: MutationReportFormat) 
             _list(
                 f"survivors: {reason or 'NOT EXPLAINED'}",
                 [
-                    f"{one.operator} {one.label} ({pluralise(one.reaching, 'scenario')} reach it"
-                    f"{', other state in ' + one.state if one.state else ''})"
+                    f"{one.operator} {one.label} ({_reached(one)})"
                     for one in found.survivors
                     if one.reason == reason
                 ],
@@ -134,6 +138,13 @@ def _unexecuted(found: MutationStatistics, form: MutationReportFormat) -> str:
         for one in found.unexecuted
     )
     return _table(["sites that no scenario executes", "of", *reasons], rows, form)
+
+
+def _reached(one: Survivor) -> str:
+    reached = f"{pluralise(one.reaching, 'scenario')} reach it"
+    if not one.reaching:
+        return reached
+    return f"{reached}, {'other state in ' + one.state if one.state else 'state cannot be read'}"
 
 
 def _list(title: str, lines: Sequence[str]) -> str:

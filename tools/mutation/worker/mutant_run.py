@@ -25,6 +25,7 @@ class ScenarioOutcome(msgspec.Struct, frozen=True, kw_only=True):
         new_failure: the error that ended it where the unchanged code has none; else empty.
         causes: the first, if any.
         same_state: whether the stack is left in the state that the unchanged code leaves.
+        other_state: whether it is left in another one; neither where states cannot be read.
         raised: why there is no trace at all.
     """
 
@@ -32,6 +33,7 @@ class ScenarioOutcome(msgspec.Struct, frozen=True, kw_only=True):
     causes: tuple[Cause, ...] = ()
     fields: tuple[str, ...] = ()
     same_state: bool = False
+    other_state: bool = False
     raised: str = ""
 
 
@@ -89,29 +91,30 @@ class MutantRun:
         errors = self._errors
         return bool(errors) and (errors[0].startswith(_LOUD_ERRORS) or len(errors) >= _LOUD_AFTER)
 
-    def _verdict_without_kill(self, other_state: str) -> str:
+    def _verdict_without_kill(self, *, is_proven: bool) -> str:
         if self._errors:
             return "unjudged" if self._is_gate else "loud"
-        return "survived" if other_state else "equivalent"
+        return "equivalent" if is_proven else "survived"
 
     def _result(self) -> MutantResult:
         mutant = self._mutant
-        other_states = (
-            name
+        quiet = [
+            (name, one)
             for name, one in self._outcomes
-            if not (one.new_failure or one.raised or one.same_state or self._is_kill(one))
-        )
-        other_state = next(other_states, "")
+            if not (one.new_failure or one.raised or self._is_kill(one))
+        ]
+        is_proven = all(one.same_state for _, one in quiet)
+        other_state = next((name for name, one in quiet if one.other_state), "")
         problems = (outcome.raised for _, outcome in self._outcomes if outcome.raised)
         result = MutantResult(
             id=mutant.id,
             operator=mutant.operator,
             key=mutant.key,
             label=mutant.label,
-            verdict=self._verdict_without_kill(other_state),
+            verdict=self._verdict_without_kill(is_proven=is_proven),
             headline=next(iter(self._errors), ""),
             played=len(self._outcomes),
-            proof=other_state or "state",
+            proof="state" if is_proven else other_state,
             problem=next(problems, "") if self._is_gate else "",
         )
         return self._with_cause(result) if self._kills else result

@@ -4,7 +4,6 @@ Two mutants with equal traces may still differ in what no trace shows: an attrib
 never used, a free list in another order. Equal fingerprints rule that out for the scenarios run.
 """
 
-import builtins
 import itertools
 import sys
 import time
@@ -13,7 +12,13 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from operator import itemgetter
-from types import FunctionType, MethodType, ModuleType
+from types import (
+    BuiltinMethodType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 import numpy as np
@@ -21,6 +26,8 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 _PLAIN = (type(None), bool, int, float, str, bytes, complex)
+_MADE_AT_RUN_TIME = 1 << 9
+"""Flag of a class: CPython's ``Py_TPFLAGS_HEAPTYPE``."""
 _BUFFER_LIMIT = 1 << 28
 _TABLE_LIMIT = 1 << 20
 _CLOCKS = (time.monotonic, time.time, time.perf_counter)
@@ -114,7 +121,7 @@ class _ObjectWalk:
             self._hash_storage(value.cdata)
         elif isinstance(value, itertools.count):
             self.hash_text(repr(value))
-        elif isinstance(value, dict):
+        elif isinstance(value, dict | MappingProxyType):
             for key, item in value.items():
                 self._refer(key)
                 self._refer(item)
@@ -160,8 +167,8 @@ class _ObjectWalk:
         self.hash_text(f"storage {self._storages.setdefault(address, len(self._storages))}")
 
     def _describe_object(self, value: object) -> None:
-        if isinstance(value, MethodType):
-            self.hash_text(value.__func__.__qualname__)
+        if isinstance(value, MethodType | BuiltinMethodType):
+            self.hash_text(value.__qualname__)
             self._refer(value.__self__)
         elif isinstance(value, FunctionType):
             self.hash_text(value.__qualname__)
@@ -181,9 +188,10 @@ def _is_unreadable(value: object) -> bool:
     """
     kind = type(value)
     package = kind.__module__.partition(".")[0]
-    if package == "torch" or getattr(builtins, kind.__name__, None) is kind:
-        return False
-    if package != "builtins" and package in sys.stdlib_module_names:
+    # An extension that names no module puts its classes, made at run time, beside Python's own.
+    is_made = bool(kind.__flags__ & _MADE_AT_RUN_TIME)
+    is_own = package in sys.stdlib_module_names and not (package == "builtins" and is_made)
+    if package == "torch" or is_own:
         return False
     is_declared = any("__slots__" in one.__dict__ for one in kind.__mro__)
     return not is_declared and not hasattr(value, "__dict__")

@@ -191,12 +191,14 @@ class MutationWorker:
         failure = head.trace.outcome.failure
         is_new = failure is not None and failure != base.trace.outcome.failure
         fields = tuple(sorted(differing_fields(base.trace, head.trace))) if causes else ()
+        before = self._baseline.results[name].state
         error = one_line(f"{failure.type}: {failure.message}") if failure and is_new else ""
         return ScenarioOutcome(
             new_failure=error,
             causes=causes[:1],
             fields=fields,
-            same_state=bool(state) and self._baseline.results[name].state == state,
+            same_state=bool(state) and before == state,
+            other_state=bool(state) and bool(before) and before != state,
         )
 
     def _run_neutral_stack(self, task: RunNeutralStack) -> NeutralStackResult:

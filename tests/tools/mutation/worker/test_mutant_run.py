@@ -49,7 +49,8 @@ def result(*outcomes, refine=as_it_is, is_gate=False):
 
 KILL = ScenarioOutcome(causes=(CAUSE,), fields=("calls.arguments.value", "tensors.shape"))
 SAME = ScenarioOutcome(same_state=True)
-OTHER = ScenarioOutcome()
+OTHER = ScenarioOutcome(other_state=True)
+UNREADABLE = ScenarioOutcome()
 
 
 def test_difference_of_behaviour_kills():
@@ -86,6 +87,11 @@ def test_first_cause_is_right(change, line, function, parameter):
 def test_nothing_differs_anywhere_and_the_state_is_the_same():
     found = result(SAME, SAME)
     assert (found.verdict, found.proof) == ("equivalent", "state")
+
+
+def test_state_that_cannot_be_read_is_no_proof():
+    found = result(SAME, UNREADABLE, SAME)
+    assert (found.verdict, found.proof) == ("survived", "")
 
 
 def test_another_state_is_no_proof():

@@ -4,7 +4,7 @@ import itertools
 import threading
 import time
 from dataclasses import dataclass, field
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -62,6 +62,13 @@ def test_nothing_is_told_of_an_object_that_only_its_extension_can_read():
     assert state(a=threading.Lock()) != ""
     assert state(a=torch.float32) != ""
     assert state(a=Slotted()) != ""
+    assert state(a=[].append) != ""
+
+
+def test_state_behind_a_method_of_a_builtin_and_a_view_of_a_mapping_counts():
+    assert state(a=[1].append) != state(a=[2].append)
+    assert state(a=MappingProxyType({1: 2})) == state(a=MappingProxyType({1: 2}))
+    assert state(a=MappingProxyType({1: 2})) != state(a=MappingProxyType({1: 3}))
 
 
 def test_fingerprint_of_a_storage_held_weakly_is_not_its_address():
