@@ -17,6 +17,7 @@ import tempfile
 import tomllib
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import requires
 from pathlib import Path
 
 from packaging.metadata import Metadata
@@ -229,14 +230,22 @@ def _lines(file: Path) -> list[str]:
 
 
 def _our_requirements(extra: str) -> list[Requirement]:
-    """Return the requirements of this project and of one of its extras, as they are pinned."""
+    """Return what this project and one of its extras need, directly or not, as it is pinned."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"][extra]
     pinned = {
         canonicalize_name(one.name): one for one in _read_requirements([ROOT / "constraints.txt"])
     }
-    wanted = (Requirement(text) for text in (*project["dependencies"], *extras))
-    return [pinned.get(canonicalize_name(one.name), one) for one in wanted]
+    waiting = [Requirement(text) for text in (*project["dependencies"], *extras)]
+    found: dict[str, Requirement] = {}
+    while waiting:
+        one = waiting.pop(0)
+        name = canonicalize_name(one.name)
+        is_wanted = one.marker is None or one.marker.evaluate({"extra": ""})
+        if is_wanted and name not in found and name not in _TORCH_PACKAGES:
+            found[name] = pinned.get(name, one)
+            waiting += map(Requirement, requires(name) or ())
+    return list(found.values())
 
 
 def _filter_of(wheel: Path) -> KeepsFile:
