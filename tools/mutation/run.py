@@ -109,7 +109,8 @@ def run_mutation(request: MutationRequest, place: PreparedSide) -> tuple[int, st
 
 def _build_plan(request: MutationRequest, root: Path) -> CampaignPlan:
     is_generic = any(name in GENERIC for name in _operator_names(request))
-    scope = _scope(request, root)
+    # Lines of all files of a release, so that every campaign has the same results to begin with.
+    scope = _scope(request, root) if request.target == NATIVE else release_scope(root)
     return CampaignPlan(
         root=root,
         target=request.target,
