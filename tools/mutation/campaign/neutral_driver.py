@@ -56,7 +56,7 @@ def measure_false_alarms(
     """
     counts: Counter[str] = Counter()
     alarms: dict[int, tuple[str, ...]] = {}
-    stacks = [_random_task(plan, baseline, seed) for seed in seeds]
+    stacks = [stack_of_seed(plan, baseline, seed) for seed in seeds]
     executor.broadcast(LoadBaseline(scenarios=plan.scenarios, results=baseline.results))
     _run_controls(executor, stacks[0], plan.root)
     for number, found in run_tasks(executor, stacks):
@@ -75,7 +75,8 @@ def measure_false_alarms(
     )
 
 
-def _random_task(plan: CampaignPlan, baseline: BaselineRun, seed: int) -> RunNeutralStack:
+def stack_of_seed(plan: CampaignPlan, baseline: BaselineRun, seed: int) -> RunNeutralStack:
+    """Return the stack of refactors of a seed, its files and its scenarios."""
     random = Random(seed)
     files, names = plan.files, list(baseline.results)
     if plan.files_per_stack is not None:

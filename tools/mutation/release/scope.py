@@ -89,7 +89,9 @@ def _parsed_modules(root: Path) -> Iterator[_ParsedModule]:
     for path in sorted((root / _SEARCHED).rglob("*.py")):
         file = path.relative_to(root).as_posix()
         parts = Path(file).parts
-        if any(part == "tests" or part.startswith("test_") for part in parts):
+        if any(one == "tests" or one.startswith("test_") for one in parts):
+            continue
+        if parts[-1].endswith("_test.py"):
             continue
         source = path.read_bytes()
         if file.startswith(f"{CACHE_PACKAGE}/") or _CACHE_MODULE.encode() in source:

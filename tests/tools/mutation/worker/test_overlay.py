@@ -1,12 +1,13 @@
 """Mutated code takes the place of imported functions, whoever holds them."""
 
 import importlib
+import inspect
 import sys
 from importlib.machinery import PathFinder
 
 import pytest
 
-from tools.mutation.worker.overlay import copy_tree, reimport_from, swap_code
+from tools.mutation.worker.overlay import copy_tree, import_texts, reimport_from, swap_code
 
 SOURCE = """\
 from contextlib import contextmanager
@@ -85,6 +86,28 @@ def test_what_is_more_than_a_function_is_refused_and_nothing_changed(package, tm
     text = SOURCE.replace(old, new).replace("number * by", "number + by")
     assert not swap_code(tmp_path, {FILE: text})
     assert package.double(3) == 6
+
+
+def test_module_is_imported_with_another_text_and_new_ones_are_found(tmp_path, monkeypatch):
+    folder = tmp_path / "pkg_refactored"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "pool.py").write_text("LIMIT = 3\n")
+    (folder / "other.py").write_text("from pkg_refactored.pool import LIMIT\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    importlib.invalidate_caches()
+    texts = {
+        "pkg_refactored/pool.py": "from pkg_refactored.moved import LIMIT\n",
+        "pkg_refactored/moved.py": "LIMIT = 9\n\n\ndef double():\n    return 2\n",
+    }
+    import_texts(tmp_path, texts)
+    assert importlib.import_module("pkg_refactored.other").LIMIT == 9
+    moved = importlib.import_module("pkg_refactored.moved")
+    assert moved.__file__ == str(folder / "moved.py")
+    assert inspect.getsource(moved.double) == "def double():\n    return 2\n"
+    for name in [name for name in sys.modules if name.startswith("pkg_refactored")]:
+        del sys.modules[name]
 
 
 class Obstinate:
