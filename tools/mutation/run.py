@@ -163,6 +163,9 @@ def _operator_names(request: MutationRequest) -> list[str]:
 def _draft_mutants(request: MutationRequest, plan: CampaignPlan) -> list[MutantDraft]:
     scope = _scope(request, plan.root)
     if request.kinds:
+        # Their operators look at one file at a time, others need the signatures of all.
+        files = tuple(file for file in scope.files if request.file_part in file)
+        scope = replace(scope, files=files)
         names = list(KINDS) if ALL_KINDS in request.kinds else list(request.kinds)
         workers = request.workers or core_count()
         kinds = {name: KINDS[name] for name in names}
