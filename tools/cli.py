@@ -30,6 +30,7 @@ from tools.commands.mutate import mutate
 from tools.commands.parity import parity
 from tools.commands.record import record
 from tools.commands.regenerate import regenerate
+from tools.commands.report import report
 from tools.commands.review import review
 from tools.commands.survey import survey
 from tools.console import print_status
@@ -63,6 +64,7 @@ app.command()(gate)
 app.command()(diff)
 app.command()(regenerate)
 app.command()(review)
+app.command()(report)
 app.command()(audit)
 app.command()(explain)
 app.command()(parity)

@@ -56,6 +56,16 @@ def run_gate(request: GateRequest) -> tuple[Verdict, tuple[str, ...]]:
     """Run and compare both sides; return the verdict and notes on what was not checked.
 
     Raises:
+        ToolError: as :func:`compare_request`.
+    """
+    result = compare_request(request)
+    return judge_sides(request, result), result.notes
+
+
+def compare_request(request: GateRequest) -> GateResult:
+    """Run and compare both sides; return everything that the verdict depends on.
+
+    Raises:
         ToolError: the target cannot be imported, a revision not be checked out, or git failed.
     """
     whole, names = request.checks_golden_set, request.selection.names
@@ -81,8 +91,7 @@ def run_gate(request: GateRequest) -> tuple[Verdict, tuple[str, ...]]:
                 recordings=(base.recordings, head.recordings),
             ),
         )
-    result = _judge_comparison(replace(comparison, causes=causes), refine_notes=refine_notes)
-    return judge_sides(request, result), result.notes
+    return _judge_comparison(replace(comparison, causes=causes), refine_notes=refine_notes)
 
 
 def _judge_comparison(comparison: _Comparison, *, refine_notes: tuple[str, ...]) -> GateResult:
@@ -93,6 +102,7 @@ def _judge_comparison(comparison: _Comparison, *, refine_notes: tuple[str, ...])
     findings = _audit_head(comparison)
     return GateResult(
         head=head.recordings,
+        base=base.recordings,
         base_unplayable=base.unplayable,
         head_unplayable=head.unplayable,
         unreadable=_unreadable_goldens(comparison),

@@ -82,6 +82,7 @@ class GateResult:
 
     Attributes:
         head: recordings of the head, by scenario.
+        base: recordings of the base; empty where a caller has no use for them.
         base_unplayable: the reason, for scenarios that the base has no parts for.
         head_unplayable: the same of the head.
         unreadable: scenarios whose golden cannot be read: they are not compared with it.
@@ -92,6 +93,7 @@ class GateResult:
     """
 
     head: Mapping[str, Recording]
+    base: Mapping[str, Recording] = field(default_factory=dict)
     base_unplayable: Mapping[str, str] = field(default_factory=dict)
     head_unplayable: Mapping[str, str] = field(default_factory=dict)
     unreadable: frozenset[str] = frozenset()

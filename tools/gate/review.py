@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from tools.errors import ToolError
+from tools.errors import ToolError, require_writable_path
 from tools.gate.regenerate import GoldenChange, RegenerationPlan
 from traces.schema.transaction import Transaction
 from traces.schema.verdict import Cause
@@ -108,17 +108,14 @@ class Review:
             ToolError: the file cannot be written.
         """
         state = _State(schema=SCHEMA, decisions=self.decisions)
-        try:
-            with Transaction() as transaction:
-                if self.decisions:
-                    self.path.parent.mkdir(exist_ok=True)
-                    transaction.write(self.path, msgspec.json.format(msgspec.json.encode(state)))
-                elif self.path.exists():
-                    transaction.remove(self.path)
-                transaction.commit()
-        except OSError as error:
-            rule, expected = "must be writable", "a file in the checkout"
-            raise ToolError(str(self.path), rule, expected=expected, got=str(error)) from error
+        expected = "a file in the checkout"
+        with require_writable_path(self.path, expected=expected), Transaction() as transaction:
+            if self.decisions:
+                self.path.parent.mkdir(exist_ok=True)
+                transaction.write(self.path, msgspec.json.format(msgspec.json.encode(state)))
+            elif self.path.exists():
+                transaction.remove(self.path)
+            transaction.commit()
 
     def settled(self) -> dict[str, list[GoldenChange]]:
         """Return the changes whose causes are all accepted, by the reason for the CHANGELOG.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tools.console import print_status
-from tools.errors import ToolError
+from tools.errors import ToolError, require_writable_path
 from tools.report.render import Format, FormatFile, render_verdict
 from tools.report.text import render_line
 from traces.errors import TraceError
@@ -53,11 +53,8 @@ def _write_files(verdict: Verdict, output: Output) -> None:
     with Transaction() as transaction:
         for file in output.files:
             text = render_verdict(verdict, form=file.form, coloured=False, strict=output.strict)
-            try:
+            with require_writable_path(file.path, expected="a file in an existing folder"):
                 transaction.write(file.path, text.encode())
-            except OSError as error:
-                rule, expected = "must be writable", "a file in an existing folder"
-                raise ToolError(str(file.path), rule, expected=expected, got=str(error)) from error
         transaction.commit()
 
 

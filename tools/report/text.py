@@ -10,14 +10,14 @@ from tools.errors import one_line
 from tools.report import phrases
 from traces.schema.verdict import Cause, Level, Verdict
 
-_HEADLINES = {"pass": "PASS", "fail": "FAIL", "error": "ERROR: could not judge"}
+HEADLINES = {"pass": "PASS", "fail": "FAIL", "error": "ERROR: could not judge"}
 _COLOURS = {"pass": "bold green", "fail": "bold red", "error": "bold yellow"}
 _LEVELS = {Level.BEHAVIOUR: "bold red", Level.INTERFACE: "bold cyan", Level.FORMAT: "bold yellow"}
 
 
 def render_text(verdict: Verdict, *, coloured: bool) -> str:
     """Return headline, counts, then causes, the most upstream one first, and problems."""
-    headline = _styled(_HEADLINES[verdict.verdict], _COLOURS[verdict.verdict], coloured=coloured)
+    headline = _styled(HEADLINES[verdict.verdict], _COLOURS[verdict.verdict], coloured=coloured)
     start = f"{headline}  {phrases.sides_line(verdict)}\n{phrases.counts_line(verdict)}"
     causes = [render_cause(*one, coloured=coloured) for one in enumerate(verdict.causes, start=1)]
     mark = _styled("problem", "bold yellow", coloured=coloured)
@@ -28,7 +28,7 @@ def render_text(verdict: Verdict, *, coloured: bool) -> str:
 def render_line(verdict: Verdict) -> str:
     """Return the verdict on one line: headline, sides, counts, and the first cause or problem."""
     parts = [
-        f"{_HEADLINES[verdict.verdict]}  {phrases.sides_line(verdict)}",
+        f"{HEADLINES[verdict.verdict]}  {phrases.sides_line(verdict)}",
         phrases.counts_line(verdict),
         *(cause.headline() for cause in verdict.causes[:1]),
         *verdict.problems[:1],

@@ -21,7 +21,8 @@ class LocationFinder:
     def of_argument(self, change: ArgumentChange) -> Location | None:
         """Return the call that passes it, or the signature when that is what changed."""
         head, base = change.pair.head, change.pair.base
-        in_signature = change.by_default or (change.kind in SIGNATURE_KINDS and head.did_bind)
+        bound = head.raises is None or head.raises.type != "TypeError"
+        in_signature = change.by_default or (change.kind in SIGNATURE_KINDS and bound)
         line = self.pairing.head.sites.definitions.get(head.callee) if in_signature else None
         calls = self.pairing.head.call_line(head.call), self.pairing.base.call_line(base.call)
         return line or calls[0] or calls[1]

@@ -319,8 +319,8 @@ def _equal_values(
 
 def _missing_arguments(call: Call, other: Call) -> list[Argument]:
     names = {item.name for item in other.arguments}
-    did_bind = call.did_bind and other.did_bind
-    return [item for item in call.arguments if did_bind and item.name not in names]
+    bound = not any(of.raises and of.raises.type == "TypeError" for of in (call, other))
+    return [item for item in call.arguments if bound and item.name not in names]
 
 
 def _is_same_argument(old: Argument, new: Argument, pair: CallPair, pairing: CallPairing) -> bool:

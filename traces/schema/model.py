@@ -119,11 +119,6 @@ class Call(Record, frozen=True):
     raises: Failure | None
     unbound: Unbound | None = None
 
-    @property
-    def did_bind(self) -> bool:
-        """True unless it, or a call inside that it ended with, had arguments that do not fit."""
-        return self.unbound is None and (self.raises is None or self.raises.unbound is None)
-
 
 class TensorRecord(Record, frozen=True):
     """One buffer of one pool.

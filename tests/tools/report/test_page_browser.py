@@ -1,0 +1,131 @@
+"""The HTML report in headless Chromium: it renders, filters, and stays responsive."""
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.tools.report.verdicts import ADDED, DROPPED, verdict
+from tools.report.html.page import PageContent, render_page
+from traces.schema.model import EventAwaited, EventRecorded, Recording, Transfer
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+EVENTS = 100_000
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
+
+
+def many_events():
+    for number in range(EVENTS // 4):
+        stream = ("write", "load")[number % 2]
+        yield Transfer(
+            step=f"step{number // 5000}",
+            direction=("backup", "load")[number % 2],
+            pool="KV",
+            device_pool="KV",
+            plane="kv",
+            layer=number % 61,
+            device_slots="0-63",
+            host_slots="64-127",
+            rows=64,
+            row_bytes=656,
+            bytes=64 * 656,
+            backend="kernel",
+            stream=stream,
+        )
+        step = f"step{number // 5000}"
+        yield EventRecorded(step=step, name=f"e{number}", stream=stream, layer=None)
+        yield EventAwaited(step=step, name=f"e{number}", stream="default")
+        yield EventAwaited(step=step, name=f"e{number}", stream="host")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def open_page(browser, tmp_path):
+    """Open a page from its content; console errors and requests for other files fail the test."""
+    wrong: list[str] = []
+
+    def opened(content: PageContent, *, scheme: str = "light"):
+        path = Path(tmp_path, "report.html")
+        path.write_text(render_page(content), encoding="utf-8")
+        page = browser.new_page(color_scheme=scheme)
+        page.on("console", lambda one: wrong.append(one.text) if one.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on(
+            "request", lambda one: wrong.append(one.url) if "report.html" not in one.url else None
+        )
+        page.goto(path.as_uri())
+        return page
+
+    yield opened
+    assert wrong == []
+
+
+def content(make_trace, events=()) -> PageContent:
+    def side(width: int) -> dict[str, Recording]:
+        trace = msgspec.structs.replace(make_trace("nsa_fp8", width=width), events=tuple(events))
+        return {"nsa_fp8": Recording(trace=trace, sites=None)}
+
+    return PageContent(verdict=verdict(DROPPED, ADDED), base=side(656), head=side(576))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_shows_verdict_causes_and_canvases(make_trace, open_page, scheme):
+    page = open_page(content(make_trace), scheme=scheme)
+    assert page.locator("h1").inner_text() == "FAIL native: worktree against golden"
+    assert page.locator("article.cause:visible").count() == 2
+    assert page.locator("#timelines canvas").count() == 2
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 26)"}[scheme]
+
+
+def test_filters_hide_causes_and_say_how_many_are_left(make_trace, open_page):
+    page = open_page(content(make_trace))
+    page.select_option("#filter-level", "interface")
+    assert page.locator("article.cause:visible h3").all_inner_texts() == [
+        "2. call_added build_kv_only_stack -> helper"
+    ]
+    assert page.inner_text("#filter-count") == "1 shown"
+    page.select_option("#filter-level", "")
+    page.fill("#filter-text", "override_kv")
+    assert page.locator("article.cause:visible").count() == 1
+    page.fill("#filter-text", "")
+    assert page.inner_text("#filter-count") == "2 shown"
+
+
+def test_events_are_reached_by_keyboard_and_as_a_table(make_trace, open_page):
+    events = list(many_events())[:8]
+    page = open_page(content(make_trace, events))
+    page.locator("#timelines canvas").first.focus()
+    page.keyboard.press("]")
+    assert page.inner_text("#timeline-detail").startswith("base, golden, event 0, write: backup KV")
+    page.keyboard.press("]")
+    assert "event 1, write: record e0" in page.inner_text("#timeline-detail")
+    page.click("#timeline-table summary")
+    assert page.locator("#timeline-table tr").count() == 16
+
+
+def test_hundred_thousand_events_are_drawn_and_zoomed(make_trace, open_page):
+    page = open_page(content(make_trace, many_events()))
+    page.locator("#timelines canvas").first.focus()
+    for key in ("+", "+", "+", "ArrowRight", "]", "Home"):
+        page.keyboard.press(key)
+    drawn = page.evaluate(
+        """() => {
+            const canvas = document.querySelector("#timelines canvas");
+            const pen = canvas.getContext("2d");
+            const { data } = pen.getImageData(0, 0, canvas.width, canvas.height);
+            return data.some((value) => value !== 0);
+        }"""
+    )
+    assert drawn
+    assert "100000 events" in page.inner_text("#timelines h3 >> nth=0")
