@@ -152,6 +152,11 @@ class Recorder:
         self._call_recorder.define(callee, function)
 
     @property
+    def is_over(self) -> bool:
+        """True once the block has ended and its records were put together."""
+        return self._recording is not None
+
+    @property
     def recording(self) -> Recording:
         """Trace and sites.
 

@@ -101,8 +101,10 @@ def _record_steps(scenario: Scenario, script: ScenarioScript) -> Recording:
                     _record_step(recorder, script, step)
     except RecorderError:
         raise
-    except Exception:  # noqa: BLE001 - recorded as the outcome
-        pass
+    except Exception:
+        # An error of the scenario is its outcome, unless nothing was recorded before it.
+        if not recorder.is_over:
+            raise
     return recorder.recording
 
 

@@ -146,8 +146,10 @@ class ReleaseSession:
                     ]
         except (RecorderError, UnsupportedByRelease):
             raise
-        except Exception:  # noqa: BLE001 - recorded as the outcome
-            pass
+        except Exception:
+            # An error of the scenario is its outcome, unless nothing was recorded before it.
+            if not recorder.is_over:
+                raise
         finally:
             self._ranks.close()
         step = TREE if script is not None and TREE in script.steps else "reload"
