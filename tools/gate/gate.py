@@ -8,7 +8,7 @@ from tools.gate.audit import AuditFindings, audit_against_baseline
 from tools.gate.refine import RefineContext, refine_causes
 from tools.gate.request import GateRequest, GateResult, judge_sides
 from tools.gate.self_checks import new_failures, summarise_failures
-from tools.goldens.declaration import check_declaration
+from tools.goldens.declaration import DeclarationCheck, check_declaration
 from tools.goldens.golden_set import (
     GoldenSet,
     count_coverage,
@@ -98,7 +98,7 @@ def _judge_comparison(comparison: _Comparison, *, refine_notes: tuple[str, ...])
     """Return the differences together with everything else that is checked."""
     request, base, head = comparison.request, comparison.base, comparison.head
     goldens = comparison.golden_set if request.needs_goldens else GoldenSet(goldens={}, problems={})
-    undeclared, notes = _undeclared_goldens(request)
+    declaration = _check_declaration(request)
     findings = _audit_head(comparison)
     return GateResult(
         head=head.recordings,
@@ -118,9 +118,14 @@ def _judge_comparison(comparison: _Comparison, *, refine_notes: tuple[str, ...])
             *base.problems,
             *head.problems,
         ),
-        faults=(*_failed_self_checks(comparison), *undeclared, *findings.faults),
+        faults=(
+            *_failed_self_checks(comparison),
+            *_undeclared_goldens(declaration),
+            *_edited_goldens(comparison, declaration),
+            *findings.faults,
+        ),
         notes=(
-            *notes,
+            *filter(None, [declaration.note]),
             *refine_notes,
             *unplayable_notes(request.base.text, base.unplayable),
             *unplayable_notes(request.head.text, head.unplayable),
@@ -254,13 +259,34 @@ def _failed_self_checks(comparison: _Comparison) -> tuple[str, ...]:
     return (*compared, *summarise_failures(alone, lacking=request.base.text, side=side))
 
 
-def _undeclared_goldens(request: GateRequest) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _check_declaration(request: GateRequest) -> DeclarationCheck:
     if not request.pre_merge or not request.session.has_goldens:
-        return (), ()
-    declaration = check_declaration(request.session.root, folder=request.folder)
+        return DeclarationCheck(changed=(), undeclared=(), note="")
+    return check_declaration(request.session.root, folder=request.folder)
+
+
+def _undeclared_goldens(declaration: DeclarationCheck) -> tuple[str, ...]:
     rule = "a changed golden must be declared in CHANGELOG.md"
     expected = "`- NAME: reason` under Unreleased > Goldens"
-    faults = tuple(
+    return tuple(
         str(ToolError(name, rule, expected=expected, got="none")) for name in declaration.undeclared
     )
-    return faults, (declaration.note,) if declaration.note else ()
+
+
+def _edited_goldens(comparison: _Comparison, declaration: DeclarationCheck) -> tuple[str, ...]:
+    """Return a fault for each changed golden that the work tree does not yield, at any level.
+
+    An unchanged golden may differ at interface level: that is what a refactor does.
+    """
+    request, head = comparison.request, comparison.head
+    if request.base.kind != "golden" or request.head.kind != "worktree":
+        return ()
+    failing = {name for cause in comparison.failing for name in cause.scenarios}
+    goldens = comparison.golden_set.goldens
+    rule = "a changed golden must be what `goldentrace regenerate` writes"
+    return tuple(
+        str(ToolError(name, rule, expected="the trace of the work tree", got="other bytes"))
+        for name in declaration.changed
+        if name in goldens and name in head.recordings and name not in failing
+        if goldens[name].trace != head.recordings[name].trace
+    )

@@ -70,6 +70,23 @@ def test_interface_difference_passes_unless_strict(goldentrace, checkout, capsys
     assert goldentrace("gate", "--strict") == 1
 
 
+def test_changed_golden_that_regenerate_would_not_write_fails_at_interface_level(
+    goldentrace, checkout, capsys
+):
+    written = checkout.traces["a"]
+    checkout.write_golden(defaulted(written))
+    checkout.changelog.write_text("## Unreleased\n### Goldens\n- a: edited by hand\n")
+    assert goldentrace("gate", "--format", "json") == 1
+    verdict = verdict_of(capsys)
+    assert {cause["level"] for cause in verdict["causes"]} == {"interface"}
+    assert verdict["problems"] == [
+        "a: a changed golden must be what `goldentrace regenerate` writes; "
+        "expected the trace of the work tree, got other bytes"
+    ]
+    checkout.write_golden(written)
+    assert goldentrace("gate") == 0
+
+
 def test_missing_golden_fails(goldentrace, checkout, make_trace, capsys):
     checkout.traces["new"] = make_trace("new")
     assert goldentrace("gate", "--format", "json") == 1
