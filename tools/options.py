@@ -125,6 +125,9 @@ QuietOption: TypeAlias = Annotated[
 StrictOption: TypeAlias = Annotated[
     bool, typer.Option("--strict", help="Let differences of the interface fail as well.")
 ]
+AllOption: TypeAlias = Annotated[
+    bool, typer.Option("--all", help="Run also the scenarios that the change cannot reach.")
+]
 CommitOption: TypeAlias = Annotated[
     str | None,
     typer.Option(

@@ -7,7 +7,11 @@ from functools import partial
 from pathlib import Path
 
 from tools.goldens.golden_set import golden_folder, golden_names
-from tools.sides.environments.cache import PreparedSide
+from tools.sides.environments.cache import PreparedSide, recordings_folder
+from tools.sides.kept.context import context_digest
+from tools.sides.kept.keeper import SideKeeper
+from tools.sides.kept.store import RunStore
+from tools.sides.kept.trees import read_tree
 from tools.sides.open import OpenSide, PoolFactory
 from tools.sides.parse import Side, parse_side
 from tools.sides.prepare import prepare_side
@@ -33,6 +37,8 @@ class Session:
         declared_findings: reasons of known audit findings that the scenarios declare, by key.
         open_pool: returns the workers of a prepared side.
         open_audit_pool: the same for an audit.
+        open_reach_pool: the same for runs that are kept.
+        store: the kept runs; None when none are.
     """
 
     root: Path
@@ -41,6 +47,8 @@ class Session:
     open_pool: PoolFactory
     open_audit_pool: PoolFactory
     declared_findings: Mapping[str, str] = field(default_factory=dict)
+    open_reach_pool: PoolFactory | None = None
+    store: RunStore | None = None
 
     @property
     def builders(self) -> dict[str, str]:
@@ -82,7 +90,42 @@ class Session:
         """
         open_pool = self.open_audit_pool if audit else self.open_pool
         with prepare_side(side, root=self.root) as prepared, open_pool(prepared) as pool:
-            yield OpenSide(side=side, root=prepared.root, pool=pool)
+            yield OpenSide(side=side, prepared=prepared, pool=pool)
+
+    @contextmanager
+    def open_kept_side(self, side: Side, *, device: str) -> Iterator[OpenSide]:
+        """Yield a side as :meth:`open_side` does, whose runs are kept where that is possible.
+
+        An interpreter of the user's own has packages that are not known here: nothing is kept.
+
+        Raises:
+            ToolError: the side cannot be prepared.
+        """
+        if self.store is None or self.open_reach_pool is None or side.python is not None:
+            with self.open_side(side) as opened:
+                yield opened
+            return
+        spec = find_target(self.target)
+        with (
+            prepare_side(side, root=self.root) as prepared,
+            self.open_pool(prepared) as pool,
+            self.open_reach_pool(prepared) as reach_pool,
+        ):
+            keeper = SideKeeper(
+                store=self.store,
+                side=side.text,
+                target=self.target,
+                context=context_digest(
+                    prepared,
+                    worker_class=spec.reach_worker_class,
+                    device=device,
+                    package=spec.package,
+                ),
+                tree=read_tree(prepared.root, folder=spec.package, release=side.release),
+            )
+            yield OpenSide(
+                side=side, prepared=prepared, pool=pool, reach_pool=reach_pool, keeper=keeper
+            )
 
 
 def open_session(root: Path, *, target: str, limit_seconds: float) -> Session:
@@ -108,4 +151,6 @@ def open_session(root: Path, *, target: str, limit_seconds: float) -> Session:
         declared_findings=load_declared_findings(known),
         open_pool=partial(open_pool, worker_class=known.worker_class),
         open_audit_pool=partial(open_pool, worker_class=known.audit_worker_class),
+        open_reach_pool=partial(open_pool, worker_class=known.reach_worker_class),
+        store=RunStore(recordings_folder()),
     )

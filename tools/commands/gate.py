@@ -26,12 +26,14 @@ def gate(
     quiet: options.QuietOption = False,
     strict: options.StrictOption = False,
     timeout: options.TimeoutOption = options.DEFAULT_LIMIT_SECONDS,
+    runs_all: options.AllOption = False,
 ) -> None:
     """Judge a change before it is merged.
 
     Differences of head against base with their causes, the goldens as a set, builders that nothing
     runs, determinism, round trips, and whether CHANGELOG.md declares every changed golden. The
     work tree is compared with the goldens unless sides are named; a package has no work tree.
+    Scenarios that the change cannot reach are not run again: see docs/speed.md.
     """
     session = options.start_session(context, target=target, limit_seconds=timeout)
     report_gate(
@@ -45,6 +47,7 @@ def gate(
             selection=session.select(names),
             pre_merge=True,
             strict=strict,
+            runs_all=runs_all,
         ),
         target=target,
         output=Output(form=form, strict=strict, quiet=quiet, files=tuple(files or ())),

@@ -77,8 +77,9 @@ def compare_request(request: GateRequest) -> GateResult:
         _open_unless_golden(request.head, request) as open_head,
         _open_unless_golden(request.base, request) as open_base,
     ):
-        head = _side_results(open_head, request=request, golden_set=golden_set)
+        # The base first: what its runs reach tells which scenarios a change of the head reaches.
         base = _side_results(open_base, request=request, golden_set=golden_set)
+        head = _side_results(open_head, request=request, golden_set=golden_set)
         comparison = _Comparison(
             request=request, base=base, head=head, golden_set=golden_set, surplus=surplus
         )
@@ -132,13 +133,17 @@ def _judge_comparison(comparison: _Comparison, *, refine_notes: tuple[str, ...])
             *_coverage_notes(comparison),
             *_certificate_notes(comparison),
         ),
+        kept=head.kept,
+        selection=head.selection,
     )
 
 
 def _open_unless_golden(
     side: Side, request: GateRequest
 ) -> AbstractContextManager[OpenSide | None]:
-    return nullcontext() if side.kind == "golden" else request.session.open_side(side)
+    if side.kind == "golden":
+        return nullcontext()
+    return request.session.open_kept_side(side, device=request.device)
 
 
 def _side_results(
@@ -148,10 +153,14 @@ def _side_results(
         return SideResults(recordings=golden_set.recordings)
     # Our own head must cover all of its builders, a package those that its base lacks.
     is_searched = opened.side is request.head or request.session.target != NATIVE
-    return opened.run(
+    is_head = opened.side is request.head
+    return opened.run_or_keep(
         request.selection.scenarios,
         device=request.device,
         lists_builders=request.checks_builders and is_searched,
+        runs_all=is_head and request.runs_all,
+        # A package takes seconds to import under a recorder, and its base has been recorded.
+        keeps=not is_head or request.session.target == NATIVE,
     )
 
 
@@ -160,7 +169,10 @@ def _differences(comparison: _Comparison) -> tuple[Cause, ...]:
     request, golden_set = comparison.request, comparison.golden_set
     base, head = comparison.base.recordings, comparison.head.recordings
     names = request.selection.names
-    lost = set(_unreadable_goldens(comparison))
+    texts = comparison.base.texts
+    # Equal texts have no difference, and a release has many long ones.
+    lost = {name for name, text in comparison.head.texts.items() if texts.get(name) == text}
+    lost |= _unreadable_goldens(comparison)
     for side, recordings in ((request.base, base), (request.head, head)):
         if side.kind != "golden":
             lost |= set(names) - recordings.keys()

@@ -73,7 +73,7 @@ class _ReplayedSide:
 
     def _replay(self, scenario: str, *, call: tuple[str, int] | None) -> CallLog | LineLog:
         again = ReplayScenario(scenario=self.scenarios[scenario], device=self.device, call=call)
-        return self.opened.pool.call(again)
+        return self.opened.call(again)
 
 
 def refine_causes(

@@ -23,6 +23,7 @@ class GateRequest:
         pre_merge: whether the goldens as a set, their declaration and the coverage of builders are
             judged as well.
         strict: whether differences of the interface fail.
+        runs_all: whether the head runs every scenario, also those that a kept run stands for.
     """
 
     session: Session
@@ -32,6 +33,7 @@ class GateRequest:
     device: str
     pre_merge: bool
     strict: bool
+    runs_all: bool = False
 
     @property
     def folder(self) -> Path:
@@ -90,6 +92,8 @@ class GateResult:
         obstacles: one line for each thing that could not be judged.
         faults: one line for each thing that is wrong and has no cause.
         notes: one line for each thing that was not checked, and the reason.
+        kept: scenarios whose recording of an earlier run stands for one of the head.
+        selection: which scenarios the head has run and why; empty when it has run all.
     """
 
     head: Mapping[str, Recording]
@@ -101,6 +105,8 @@ class GateResult:
     obstacles: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    selection: str = ""
 
 
 def judge_sides(request: GateRequest, result: GateResult) -> Verdict:
@@ -143,6 +149,9 @@ def build_verdict(
         ),
         causes=result.causes,
         problems=(*result.obstacles, *result.faults),
+        selected=tuple(sorted(result.head.keys() - set(result.kept))),
+        kept=tuple(sorted(result.kept)),
+        selection=result.selection,
     )
 
 

@@ -30,10 +30,12 @@ def sides_line(verdict: Verdict) -> str:
 
 
 def counts_line(verdict: Verdict) -> str:
-    """Return ``41 scenarios played, 38 unchanged, 3 changed``."""
+    """Return ``41 scenarios played, 38 unchanged, 3 changed``, and which were run if not all."""
     counts = verdict.scenarios
-    start = f"{pluralise(counts.played, 'scenario')} played"
-    return f"{start}, {counts.unchanged} unchanged, {counts.changed} changed"
+    word = "compared" if verdict.kept else "played"
+    start = f"{pluralise(counts.played, 'scenario')} {word}"
+    line = f"{start}, {counts.unchanged} unchanged, {counts.changed} changed"
+    return f"{line}\n{verdict.selection}" if verdict.kept else line
 
 
 def value_text(value: Any) -> str:  # noqa: ANN401 - any encoded value

@@ -1,19 +1,30 @@
 """Open sides: prepared, with a pool of workers that runs their scenarios."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from tools.console import progress
 from tools.sides.environments.cache import PreparedSide
+from tools.sides.kept.keeper import FoundRuns, SideKeeper
+from tools.sides.kept.selection import describe_selection
 from tools.sides.parse import Side
 from tools.sides.results import SideResults
 from tools.workers.pool import WorkerPool
-from tools.workers.protocol import ListBuilders
-from tools.workers.results import run_scenarios
+from tools.workers.protocol import (
+    ListBuilders,
+    Reach,
+    ReadImportReach,
+    Result,
+    RunResult,
+    Task,
+    TaskFailed,
+    merge_reaches,
+)
+from tools.workers.results import RunResults, run_scenarios
 from traces.schema.canonical import parse, parse_sites
 from traces.schema.model import Recording
 from traces.targets.common.scenario import Scenario
@@ -26,13 +37,31 @@ class OpenSide:
     """One side with its workers, which start when needed.
 
     Attributes:
-        root: directory that holds the side's package.
         pool: workers under both hash seeds.
+        reach_pool: the same, for runs that are kept; None when none are.
+        keeper: the kept runs of the side; None when none are.
     """
 
     side: Side
-    root: Path
+    prepared: PreparedSide
     pool: WorkerPool
+    reach_pool: WorkerPool | None = None
+    keeper: SideKeeper | None = None
+
+    @property
+    def root(self) -> Path:
+        """The directory that holds the side's package."""
+        return self.prepared.root
+
+    def call(self, task: Task[Result]) -> Result:
+        """Run one task in a worker that is there already, if one is.
+
+        Raises:
+            ToolError: a worker cannot be started, or the task failed.
+        """
+        warm = self.reach_pool is not None and self.reach_pool.is_warm
+        pool = self.reach_pool if warm and self.reach_pool is not None else self.pool
+        return pool.call(task)
 
     def run(
         self, scenarios: Sequence[Scenario], *, device: str, lists_builders: bool = True
@@ -42,23 +71,125 @@ class OpenSide:
         Raises:
             ToolError: the side cannot be imported.
         """
-        start = time.perf_counter()
-        with progress(f"running {self.side.text}", total=len(scenarios)) as on_run:
-            results = run_scenarios(self.pool, scenarios, device=device, on_run=on_run)
-        builders = self.pool.call(ListBuilders()) if lists_builders else ()
+        return _SideRun(
+            opened=self, pool=self.pool, device=device, lists_builders=lists_builders
+        ).run(scenarios, found=FoundRuns())
+
+    def run_or_keep(
+        self,
+        scenarios: Sequence[Scenario],
+        *,
+        device: str,
+        lists_builders: bool,
+        runs_all: bool,
+        keeps: bool,
+    ) -> SideResults:
+        """Run the scenarios that no kept run stands for.
+
+        All are run when ``runs_all``. The new runs are kept when ``keeps``: recording what they
+        reach takes more time.
+
+        Raises:
+            ToolError: the side cannot be imported.
+        """
+        if self.keeper is None or self.reach_pool is None:
+            return self.run(scenarios, device=device, lists_builders=lists_builders)
+        found = self.keeper.find(scenarios)
+        if runs_all:
+            found = replace(found, by_scenario={}, change=None)
+        return _SideRun(
+            opened=self,
+            pool=self.reach_pool if keeps else self.pool,
+            device=device,
+            lists_builders=lists_builders or keeps,
+            keeps=keeps,
+        ).run(scenarios, found=found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SideRun:
+    """Settings of one run of a side, and its parts."""
+
+    opened: OpenSide
+    pool: WorkerPool
+    device: str
+    lists_builders: bool
+    keeps: bool = False
+    _start: float = field(default_factory=time.perf_counter)
+
+    def run(self, scenarios: Sequence[Scenario], *, found: FoundRuns) -> SideResults:
+        """Run what is not found; return everything in the order asked."""
+        missing = [one for one in scenarios if one.name not in found.by_scenario]
+        # The longest first: a long one that is started last would be waited for alone.
+        ordered = sorted(missing, key=lambda one: -found.seconds.get(one.name, 0.0))
+        played = RunResults(by_scenario={}, unplayable={}, problems=(), reaches={})
+        if ordered:
+            with progress(f"running {self.opened.side.text}", total=len(ordered)) as on_run:
+                played = run_scenarios(self.pool, ordered, device=self.device, on_run=on_run)
+        builders = self._builders(found)
+        if self.keeps and ordered:
+            self._keep(played, ordered, builders=builders)
         self.pool.shrink(1)
-        seconds = time.perf_counter() - start
+        return self._combine(scenarios, played=played, found=found, builders=builders)
+
+    def _builders(self, found: FoundRuns) -> tuple[str, ...]:
+        if not self.lists_builders:
+            return ()
+        return self.pool.call(ListBuilders()) if found.builders is None else found.builders
+
+    def _keep(
+        self, played: RunResults, scenarios: Sequence[Scenario], *, builders: tuple[str, ...]
+    ) -> None:
+        assert self.opened.keeper is not None
+        imports: list[Reach] = []
+        for reply in self.pool.results([ReadImportReach(device=self.device)]):
+            if reply.result is None or isinstance(reply.result, TaskFailed):
+                return
+            imports.append(reply.result)
+        results: dict[str, RunResult | str] = {**played.by_scenario, **played.unplayable}
+        self.opened.keeper.keep(
+            results,
+            played.reaches,
+            scenarios=scenarios,
+            imports=merge_reaches(imports),
+            builders=builders,
+        )
+
+    def _combine(
+        self,
+        scenarios: Sequence[Scenario],
+        *,
+        played: RunResults,
+        found: FoundRuns,
+        builders: tuple[str, ...],
+    ) -> SideResults:
+        kept = {name: one.run for name, one in found.by_scenario.items()}
+        texts: dict[str, tuple[str, str]] = {
+            name: (one.text, one.sites) for name, one in played.by_scenario.items()
+        }
+        texts |= {name: (run.text, run.sites) for name, run in kept.items() if not run.reason}
+        unplayable = {name: run.reason for name, run in kept.items() if run.reason}
+        names = [one.name for one in scenarios]
         return SideResults(
             recordings={
-                name: Recording(
-                    trace=parse(result.text, subject=name),
-                    sites=parse_sites(result.sites, subject=name) if result.sites else None,
-                )
-                for name, result in results.by_scenario.items()
+                name: _read_recording(name, *texts[name]) for name in names if name in texts
             },
-            texts={name: result.text for name, result in results.by_scenario.items()},
-            unplayable=results.unplayable,
-            problems=results.problems,
+            texts={name: texts[name][0] for name in names if name in texts},
+            unplayable=_in_order(names, {**unplayable, **played.unplayable}),
+            problems=played.problems,
             builders=builders,
-            seconds=seconds,
+            seconds=time.perf_counter() - self._start,
+            kept=tuple(name for name in names if name in kept),
+            selection=describe_selection(found, total=len(names)),
         )
+
+
+def _read_recording(name: str, text: str, sites: str) -> Recording:
+    return Recording(
+        trace=parse(text, subject=name),
+        sites=parse_sites(sites, subject=name) if sites else None,
+    )
+
+
+def _in_order(names: Sequence[str], found: Mapping[str, str]) -> dict[str, str]:
+    return {name: found[name] for name in names if name in found}

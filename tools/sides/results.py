@@ -19,6 +19,8 @@ class SideResults:
         problems: one line for each of the others.
         builders: the side's stack builders; empty when they were not listed.
         seconds: time it took.
+        kept: scenarios that were not run: the recording of an earlier run stands for them.
+        selection: which were run and why, in one sentence; empty when all were.
     """
 
     recordings: Mapping[str, Recording]
@@ -27,6 +29,8 @@ class SideResults:
     problems: tuple[str, ...] = ()
     builders: tuple[str, ...] = ()
     seconds: float = 0.0
+    kept: tuple[str, ...] = ()
+    selection: str = ""
 
     @property
     def called_builders(self) -> dict[str, str]:

@@ -56,6 +56,8 @@ class TargetSpec:
     Attributes:
         worker_class: ``module:class`` of its workers.
         audit_worker_class: the same for an audit, which looks at more than a golden holds.
+        reach_worker_class: the same for runs that are kept, of which is known what they reach.
+        package: folder of a tree that holds the code.
         scenarios: module whose ``registry()`` returns its scenarios by name.
         findings: module whose ``known_findings()`` returns reasons of audit findings that its
             scenarios declare, by key; empty for none.
@@ -66,6 +68,8 @@ class TargetSpec:
     name: str
     worker_class: str
     audit_worker_class: str
+    reach_worker_class: str
+    package: str
     scenarios: str
     findings: str
     sides: str
@@ -77,6 +81,8 @@ TARGETS: Mapping[str, TargetSpec] = {
         name=NATIVE,
         worker_class="tools.workers.native:NativeWorker",
         audit_worker_class="tools.workers.native:NativeAuditWorker",
+        reach_worker_class="tools.workers.native:NativeReachWorker",
+        package="assembler",
         scenarios="traces.targets.native.scenarios",
         findings="traces.targets.native.models",
         sides="golden, worktree or a git revision",
@@ -86,6 +92,8 @@ TARGETS: Mapping[str, TargetSpec] = {
         name=SGLANG,
         worker_class="tools.workers.sglang:SglangWorker",
         audit_worker_class="tools.workers.sglang:SglangWorker",
+        reach_worker_class="tools.workers.sglang:SglangReachWorker",
+        package="sglang",
         scenarios="traces.targets.sglang.scenarios",
         findings="",
         sides="pypi:VERSION, dir:PATH, git:PATH@REV or golden",

@@ -42,6 +42,14 @@ def describe_hardware(device: str) -> dict[str, str]:
     return {"device": simulated, "device_name": platform.machine(), "driver": "", "cuda": ""}
 
 
+def has_gpu(device: str) -> bool:
+    """Return whether runs on a device, named as on the command line, use a GPU."""
+    import torch
+
+    kind = device.partition(":")[0]
+    return kind == "cuda" or (kind == "auto" and torch.cuda.is_available())
+
+
 def driver_version(command: tuple[str, ...]) -> str:
     """Return the first line that a command prints; empty when it cannot be run or fails."""
     try:

@@ -1,6 +1,9 @@
 """Worker classes that run scenarios on this repository's ``assembler``."""
 
+import gc
 import sys
+import time
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,19 +11,33 @@ from typing import TYPE_CHECKING
 from typing_extensions import override
 
 from tools.errors import ToolError
-from tools.workers.hardware import read_provenance
+from tools.workers.hardware import has_gpu, read_provenance
 from tools.workers.protocol import (
     Handlers,
     ListBuilders,
+    Reach,
+    ReadImportReach,
     ReadProvenance,
     ReplayScenario,
     RunResult,
     RunScenario,
 )
+from tools.workers.reach import ReachRecorder
+from traces.targets.common.fork import run_in_fork
 
 if TYPE_CHECKING:
     from traces.divergence.logs import CallLog, LineLog
     from traces.schema.model import Recording
+
+# Imported before the first scenario, so that no scenario has imports of its own.
+_SCENARIO_MODULES = (
+    "traces.targets.native.run",
+    "traces.targets.native.target",
+    "traces.targets.native.script",
+    "traces.targets.native.refusal_script",
+    "traces.targets.native.scattered_script",
+    "traces.schema.canonical",
+)
 
 
 class NativeWorker:
@@ -78,6 +95,52 @@ class NativeWorker:
         from traces.targets.native.target import builders
 
         return tuple(sorted(builders()))
+
+
+class NativeReachWorker(NativeWorker):
+    """Runs scenarios and records what each reaches, in a fork of this process for each.
+
+    A fork begins as this process is after the imports: what an earlier scenario has cached or
+    imported is reached again. On a GPU, whose context no fork survives, nothing is recorded.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._recorder = ReachRecorder(root)
+        with self._recorder.watching():
+            super().__init__(root)
+            for module in _SCENARIO_MODULES:
+                import_module(module)
+        self._import_reach = self._recorder.found()
+        # Collecting garbage in a fork must not visit, and so copy, everything imported so far.
+        gc.collect()
+        gc.freeze()
+
+    @property
+    @override
+    def handlers(self) -> Handlers:
+        """The task types this class handles."""
+        return {**super().handlers, ReadImportReach: self.read_import_reach}
+
+    @override
+    def run_scenario(self, task: RunScenario) -> RunResult:
+        """Run one scenario and return its trace with what it reached."""
+        if has_gpu(task.device):
+            return super().run_scenario(task)
+        return run_in_fork(lambda: self._run_watched(task))
+
+    def read_import_reach(self, task: ReadImportReach) -> Reach | None:
+        """Return what the imports reached."""
+        return None if has_gpu(task.device) else self._import_reach
+
+    def _run_watched(self, task: RunScenario) -> RunResult:
+        start = time.perf_counter()
+        with self._recorder.watching():
+            recording = self.record(task)
+        return replace(
+            render_recording(recording),
+            reach=self._recorder.found(),
+            seconds=time.perf_counter() - start,
+        )
 
 
 class NativeAuditWorker(NativeWorker):

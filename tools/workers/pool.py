@@ -120,6 +120,11 @@ class WorkerPool:
             raise ToolError("target", rule, expected="a result", got=reply.result.reason)
         return reply.result
 
+    @property
+    def is_warm(self) -> bool:
+        """True if a worker is there that need not be started."""
+        return bool(self._workers)
+
     def shrink(self, size: int) -> None:
         """End all but a few workers; others start again when needed."""
         for worker in self._workers[size:]:

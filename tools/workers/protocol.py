@@ -26,7 +26,7 @@ interpreters before the side's dependencies are on ``sys.path``.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
@@ -102,16 +102,58 @@ class TaskExecutor(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """Everything by which a change of a package could change one run.
+
+    Attributes:
+        functions: for each file of the package, relative to its root, the functions of modules and
+            classes that were executed; an empty name stands for the module's own code.
+        opened: files of the package that were opened other than to import them.
+        variables: environment variables that were read.
+        unsure: why more may have been reached; empty in the usual case.
+    """
+
+    functions: Mapping[str, tuple[str, ...]]
+    opened: tuple[str, ...]
+    variables: tuple[str, ...]
+    unsure: tuple[str, ...]
+
+
+def merge_reaches(reaches: Iterable[Reach]) -> Reach:
+    """Return what any of some runs reached."""
+    functions: dict[str, set[str]] = {}
+    opened: set[str] = set()
+    variables: set[str] = set()
+    unsure: set[str] = set()
+    for reach in reaches:
+        for file, names in reach.functions.items():
+            functions.setdefault(file, set()).update(names)
+        opened.update(reach.opened)
+        variables.update(reach.variables)
+        unsure.update(reach.unsure)
+    return Reach(
+        functions={file: tuple(sorted(names)) for file, names in sorted(functions.items())},
+        opened=tuple(sorted(opened)),
+        variables=tuple(sorted(variables)),
+        unsure=tuple(sorted(unsure)),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """One scenario that was run.
 
     Attributes:
         text: the canonical trace.
         sites: source lines of its records, as JSON; empty without any.
+        reach: what it reached; None when that was not recorded.
+        seconds: time it took.
     """
 
     text: str
     sites: str
+    reach: Reach | None = field(default=None, compare=False)
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +161,7 @@ class UnsupportedScenario:
     """A scenario that this side has no parts for, with the reason: no fault of the side."""
 
     reason: str
+    reach: Reach | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +172,16 @@ class RunScenario(Task[RunResult | UnsupportedScenario]):
     """
 
     scenario: "Scenario"
+    device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadImportReach(Task["Reach | None"]):
+    """Return what the import of the target reached: every scenario depends on it.
+
+    None on a GPU.
+    """
+
     device: str
 
 

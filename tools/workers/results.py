@@ -1,12 +1,19 @@
 """Results of running scenarios, each under two hash seeds, which must agree."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from tools.errors import ToolError
 from tools.workers.pool import WorkerPool
-from tools.workers.protocol import RunResult, RunScenario, TaskFailed, UnsupportedScenario
+from tools.workers.protocol import (
+    Reach,
+    RunResult,
+    RunScenario,
+    TaskFailed,
+    UnsupportedScenario,
+    merge_reaches,
+)
 from traces.targets.common.scenario import Scenario
 
 HASH_SEEDS = (0, 4242)
@@ -23,11 +30,13 @@ class RunResults:
         by_scenario: in the order asked; only those with the same result under every hash seed.
         unplayable: the reason, for scenarios that the side has no parts for.
         problems: one line for each of the others.
+        reaches: what each run or refusal reached, under any hash seed, where that was recorded.
     """
 
     by_scenario: Mapping[str, RunResult]
     unplayable: Mapping[str, str]
     problems: tuple[str, ...]
+    reaches: Mapping[str, Reach]
 
 
 def run_scenarios(
@@ -65,7 +74,22 @@ def _combine_replies(replies: Mapping[str, Mapping[int, _Reply]]) -> RunResults:
             problems.append(problem)
         elif isinstance(first, RunResult):
             agreed[name] = first
-    return RunResults(by_scenario=agreed, unplayable=unplayable, problems=tuple(problems))
+    return RunResults(
+        by_scenario=agreed,
+        unplayable=unplayable,
+        problems=tuple(problems),
+        reaches={
+            name: reach
+            for name in (*agreed, *unplayable)
+            if (reach := _merged_reach(replies[name].values())) is not None
+        },
+    )
+
+
+def _merged_reach(replies: Iterable[_Reply]) -> Reach | None:
+    found = [reply.reach for reply in replies if not isinstance(reply, TaskFailed)]
+    known = [reach for reach in found if reach is not None]
+    return merge_reaches(known) if len(known) == len(found) else None
 
 
 def unplayable_notes(side: str, unplayable: Mapping[str, str]) -> tuple[str, ...]:

@@ -1,24 +1,35 @@
 """Worker class that runs scenarios on the real sglang package, in an environment of its own."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from tools.errors import ToolError
-from tools.workers.hardware import read_provenance
+from tools.workers.hardware import has_gpu, read_provenance
 from tools.workers.native import render_recording
 from tools.workers.protocol import (
     Handlers,
     ListBuilders,
+    Reach,
+    ReadImportReach,
     ReadProvenance,
     ReplayScenario,
     RunResult,
     RunScenario,
     UnsupportedScenario,
 )
+from tools.workers.reach import ReachRecorder
 from traces.targets.common.fork import run_in_fork
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from traces.divergence.logs import CallLog, LineLog
+    from traces.schema.model import Recording
+    from traces.targets.common.scenario import Scenario
     from traces.targets.sglang.scenario_runner import SglangScenarioRunner
 
 _AUTO = "auto"
@@ -99,6 +110,50 @@ class SglangWorker:
         if name not in self._runners:
             self._runners[name] = SglangScenarioRunner(self._root, device=name)
         return self._runners[name]
+
+
+class SglangReachWorker(SglangWorker):
+    """Runs scenarios and records what each reaches; on a GPU nothing is recorded."""
+
+    def __init__(self, root: Path) -> None:
+        self._recorder = ReachRecorder(root)
+        with self._recorder.watching():
+            super().__init__(root)
+        self._import_reach = self._recorder.found()
+
+    @property
+    @override
+    def handlers(self) -> Handlers:
+        """The task types this class handles."""
+        return {**super().handlers, ReadImportReach: self.read_import_reach}
+
+    def read_import_reach(self, task: ReadImportReach) -> Reach | None:
+        """Return what the imports reached."""
+        return None if has_gpu(task.device) else self._import_reach
+
+    @override
+    def run_scenario(self, task: RunScenario) -> RunResult | UnsupportedScenario:
+        """Run one scenario and return its trace, or why this release cannot, with its reach."""
+        if has_gpu(task.device):
+            return super().run_scenario(task)
+        start = time.perf_counter()
+        result, reach = self._runner(task.device).in_fork(lambda run: self._watch(run, task))
+        if isinstance(result, str):
+            return UnsupportedScenario(reason=result, reach=reach)
+        return replace(render_recording(result), reach=reach, seconds=time.perf_counter() - start)
+
+    def _watch(
+        self, run: "Callable[[Scenario], Recording]", task: RunScenario
+    ) -> "tuple[Recording | str, Reach]":
+        from traces.targets.sglang.errors import UnsupportedByRelease
+
+        result: Recording | str
+        with self._recorder.watching():
+            try:
+                result = run(task.scenario)
+            except UnsupportedByRelease as error:
+                result = str(error)
+        return result, self._recorder.found()
 
 
 def _is_gpu(device: str) -> bool:

@@ -15,6 +15,9 @@ from typing import Any, Literal, TypeAlias
 from traces.errors import RecorderError
 from traces.recording.instrument import TRAMPOLINE_FILE
 
+_settled: dict[ModuleType, tuple[str, ...]] = {}
+"""Modules that are imported for good, each with its names of ``warnings.warn``."""
+
 MessageSink: TypeAlias = Callable[[Literal["warning", "error"], str], None]
 
 
@@ -31,6 +34,16 @@ def capture_messages(package: str, sink: MessageSink, *, hidden: frozenset[str])
     """
     with _capture_logs(package, sink), _capture_warnings(package, sink, hidden):
         yield
+
+
+def settle_modules(package: str) -> None:
+    """Remember where the modules imported so far name ``warnings.warn``, before processes fork.
+
+    Looking at every global of a large package takes a fork most of its time: each look writes a
+    reference count, so the memory of all globals is copied.
+    """
+    for module in _modules_of(package):
+        _settled[module] = _names_of(module, warnings.warn)
 
 
 @contextmanager
@@ -92,12 +105,18 @@ def _modules_with(package: str, function: object) -> list[tuple[ModuleType, str]
     """Return ``warnings`` and every module of the package that imported the function by name."""
     own = [
         (module, name)
-        for module_name, module in list(sys.modules.items())
-        if _is_within(module_name, package)
-        for name, value in vars(module).items()
-        if value is function
+        for module in _modules_of(package)
+        for name in (_settled[module] if module in _settled else _names_of(module, function))
     ]
     return [(warnings, "warn"), *own]
+
+
+def _modules_of(package: str) -> list[ModuleType]:
+    return [module for name, module in list(sys.modules.items()) if _is_within(name, package)]
+
+
+def _names_of(module: ModuleType, function: object) -> tuple[str, ...]:
+    return tuple(name for name, value in vars(module).items() if value is function)
 
 
 def _real_stacklevel(caller: FrameType, stacklevel: int, skipped: frozenset[str]) -> int:

@@ -198,6 +198,9 @@ class Verdict(Record, frozen=True):
         head: as ``base``.
         causes: most upstream first.
         problems: one line each: reasons for ``error``, and what else is wrong.
+        selected: scenarios that were run on the head for this verdict, sorted.
+        kept: scenarios that no change can reach: an earlier run stands for them, sorted.
+        selection: which were run and why, in one sentence; empty when nothing was kept or known.
     """
 
     verdict: Literal["pass", "fail", "error"]
@@ -207,6 +210,9 @@ class Verdict(Record, frozen=True):
     scenarios: ScenarioCounts
     causes: tuple[Cause, ...]
     problems: tuple[str, ...]
+    selected: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    selection: str = ""
     schema: str = SCHEMA
 
     def to_json(self) -> str:

@@ -79,10 +79,11 @@ def test_changed_golden_that_regenerate_would_not_write_fails_at_interface_level
     assert goldentrace("gate", "--format", "json") == 1
     verdict = verdict_of(capsys)
     assert {cause["level"] for cause in verdict["causes"]} == {"interface"}
-    assert verdict["problems"] == [
+    [problem] = verdict["problems"]
+    assert problem == (
         "a: a changed golden must be what `goldentrace regenerate` writes; "
         "expected the trace of the work tree, got other bytes"
-    ]
+    )
     checkout.write_golden(written)
     assert goldentrace("gate") == 0
 

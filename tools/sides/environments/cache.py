@@ -106,9 +106,18 @@ class PreparedSide:
 
 def cache_folder() -> Path:
     """Return the directory of all environments: below ``GOLDENTRACE_CACHE`` where that is set."""
+    return _base_folder() / "sglang"
+
+
+def recordings_folder() -> Path:
+    """Return the directory of all kept runs, beside that of the environments."""
+    return _base_folder() / "recordings"
+
+
+def _base_folder() -> Path:
     named = os.environ.get(CACHE_VARIABLE, "")
     base = Path(named) if named else user_cache_path("goldentrace", appauthor=False)
-    return base.absolute() / "sglang"
+    return base.absolute()
 
 
 def environment_for(release: str) -> PreparedSide:

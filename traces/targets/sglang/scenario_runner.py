@@ -1,8 +1,9 @@
 """Runs of scenarios on the release of sglang that is first on the path."""
 
+import gc
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import torch
@@ -10,6 +11,7 @@ import torch
 from traces.divergence.logs import CallLog, LineLog
 from traces.divergence.tracer import log_run
 from traces.errors import RecorderError
+from traces.recording.message_capture import settle_modules
 from traces.recording.recorder import Recorder
 from traces.recording.source_sites import SourceSites
 from traces.schema.model import Message, Race, Recording
@@ -28,6 +30,8 @@ from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.target import SglangTarget
 
 DEFAULT_DEVICE = "sim:latest:0"
+
+_Found = TypeVar("_Found")
 
 
 class SglangScenarioRunner:
@@ -51,7 +55,15 @@ class SglangScenarioRunner:
             RecorderError: something could not be recorded.
             ForkError: the fork died.
         """
-        return run_in_fork(lambda: self._session.run_scenario(scenario))
+        return self.in_fork(lambda run: run(scenario))
+
+    def in_fork(self, work: Callable[[Callable[[Any], Recording]], _Found]) -> _Found:
+        """Return what ``work`` returns in a fork; it is given the function that runs a scenario.
+
+        Raises:
+            ForkError: the fork died.
+        """
+        return run_in_fork(lambda: work(self._session.run_scenario))
 
     def log_run(self, scenario: Any, call: tuple[str, int] | None) -> CallLog | LineLog:  # noqa: ANN401
         """Run one scenario in a fork and return the log of all calls, or of the lines of one.
@@ -109,6 +121,10 @@ class ReleaseSession:
         )
         if self.target.root.resolve() != root.resolve():
             raise ImportError(f"{PACKAGE}: expected the one under {root}, got {self.target.root}")
+        settle_modules(PACKAGE)
+        # Collecting garbage in a fork must not visit, and so copy, everything imported so far.
+        gc.collect()
+        gc.freeze()
 
     def run_scenario(self, scenario: Any) -> Recording:  # noqa: ANN401
         """Run one scenario in this process; see :meth:`SglangScenarioRunner.run_scenario`."""

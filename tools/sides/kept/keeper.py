@@ -1,0 +1,148 @@
+"""Kept runs of one side: looked up before it runs, written after it has run.
+
+A kept run stands for a new one when its tree is the same, or when the difference of the trees
+cannot reach it. Whatever is unsure is run.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tools.sides.kept.lines import move_sites
+from tools.sides.kept.reach import TreeChange, compare_trees
+from tools.sides.kept.store import KeptRun, KeptTree, RunStore, known_variables
+from tools.sides.kept.trees import TreeContent, digest_of
+from tools.workers.protocol import Reach, RunResult, merge_reaches
+from traces.targets.common.scenario import Scenario
+
+MAX_TREES = 4
+"""Earlier trees that a tree is compared with, the last used first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundRun:
+    """A kept run that stands for a new one."""
+
+    run: KeptRun
+    is_same_tree: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundRuns:
+    """What is kept for some scenarios.
+
+    Attributes:
+        by_scenario: the runs that need not be repeated.
+        seconds: time of the last known run of each scenario, whether or not it is to be repeated.
+        builders: stack builders of the tree; None when they have to be listed.
+        change: what differs from the earlier tree that most runs come from; None without one.
+    """
+
+    by_scenario: Mapping[str, FoundRun] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    builders: tuple[str, ...] | None = None
+    change: TreeChange | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideKeeper:
+    """The kept runs of one side.
+
+    Attributes:
+        side: the side as the user named it.
+        context: see :func:`~tools.sides.kept.context.context_digest`.
+    """
+
+    store: RunStore
+    side: str
+    target: str
+    context: str
+    tree: TreeContent
+
+    def find(self, scenarios: Sequence[Scenario]) -> FoundRuns:
+        """Return the runs that need not be repeated."""
+        found: dict[str, FoundRun] = {}
+        seconds: dict[str, float] = {}
+        builders: tuple[str, ...] | None = None
+        nearest: TreeChange | None = None
+        for folder, kept, change in self._earlier_trees():
+            is_same = folder == self._folder
+            self.store.mark_used(folder)
+            for scenario in scenarios:
+                run = self.store.read_run(folder, _digest(scenario))
+                if run is None:
+                    continue
+                seconds.setdefault(scenario.name, run.seconds)
+                if scenario.name not in found and (is_same or not change.reaches(run.reach)):
+                    moved = run if is_same else move_sites(run, kept.texts, self.tree)
+                    found[scenario.name] = FoundRun(run=moved, is_same_tree=is_same)
+            if builders is None and not change.everything:
+                builders = kept.builders
+            if nearest is None and not is_same:
+                nearest = change
+            if len(found) == len(scenarios):
+                break
+        return FoundRuns(by_scenario=found, seconds=seconds, builders=builders, change=nearest)
+
+    def keep(
+        self,
+        results: Mapping[str, RunResult | str],
+        reaches: Mapping[str, Reach],
+        *,
+        scenarios: Sequence[Scenario],
+        imports: Reach,
+        builders: tuple[str, ...],
+    ) -> None:
+        """Write runs that were the same under every hash seed; a text says why there is none."""
+        known = self.store.read_tree(self._folder)
+        together = merge_reaches([imports, *reaches.values()])
+        names = (*together.variables, *(known.variables if known else ()))
+        modules = {*together.functions, *(known.texts if known else ())}
+        texts = {file: self.tree.text(file) for file in modules if file in self.tree.files}
+        self.store.write_tree(
+            self._folder,
+            KeptTree(
+                side=self.side,
+                target=self.target,
+                release=self.tree.release,
+                files=dict(self.tree.files),
+                texts={file: text for file, text in texts.items() if text is not None},
+                imports=imports,
+                variables=known_variables(tuple(names)),
+                builders=builders,
+            ),
+        )
+        for scenario in scenarios:
+            result = results.get(scenario.name)
+            if result is None or scenario.name not in reaches:
+                continue
+            is_run = isinstance(result, RunResult)
+            run = KeptRun(
+                text=result.text if isinstance(result, RunResult) else "",
+                sites=result.sites if isinstance(result, RunResult) else "",
+                reason="" if isinstance(result, RunResult) else result,
+                reach=reaches[scenario.name],
+                seconds=result.seconds if isinstance(result, RunResult) else 0.0,
+            )
+            assert is_run or run.reason
+            self.store.write_run(self._folder, _digest(scenario), run)
+        self.store.trim()
+
+    @property
+    def _folder(self) -> Path:
+        return self.store.folder(self.context, self.tree.digest)
+
+    def _earlier_trees(self) -> Iterator[tuple[Path, KeptTree, TreeChange]]:
+        """Yield the same tree first, then others, as long as the environment is the same."""
+        others = [path for path in self.store.trees(self.context) if path != self._folder]
+        for folder in (self._folder, *others[:MAX_TREES]):
+            kept = self.store.read_tree(folder)
+            if kept is None or known_variables(kept.variables) != kept.variables:
+                continue
+            before = TreeContent(root=folder, release=kept.release, files=kept.files)
+            change = compare_trees(before, self.tree, texts=kept.texts, imports=kept.imports)
+            yield folder, kept, change
+
+
+def _digest(scenario: Scenario) -> str:
+    return digest_of([repr(scenario)])

@@ -1,0 +1,35 @@
+"""Sentences about which scenarios were run and which were kept."""
+
+from tools.sides.kept.keeper import FoundRuns
+from tools.sides.kept.reach import TreeChange
+
+_SHOWN = 3
+
+
+def describe_selection(found: FoundRuns, *, total: int) -> str:
+    """Return which of some scenarios were run and why; empty when no run was kept before."""
+    kept = found.by_scenario.values()
+    same = sum(one.is_same_tree for one in kept)
+    parts = []
+    if same:
+        parts.append(f"{same} were recorded from the same tree")
+    if len(kept) > same:
+        verb = "does" if len(kept) - same == 1 else "do"
+        parts.append(f"{len(kept) - same} {verb} not reach {_changed(found.change)}")
+    if not parts and found.change is not None and found.change.everything:
+        parts.append(found.change.everything)
+    if not parts:
+        return ""
+    return f"{total - len(kept)} of {total} run: {', '.join(parts)}"
+
+
+def _changed(change: TreeChange | None) -> str:
+    if change is None or not change.modules:
+        return "a changed line (no code differs)"
+    names = [
+        f"{file}:{function}" if function else file
+        for file, one in sorted(change.modules.items())
+        for function in (sorted(one.functions) or [""])
+    ]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"a changed line ({', '.join(names[:_SHOWN])}{more})"

@@ -1,0 +1,210 @@
+"""Record of what a run reaches: functions of a package, files that it opens, variables it reads.
+
+A change that touches nothing of this cannot change the run. Whatever could escape the record (a
+second interpreter, a thread that Python does not know) is named, and such a run is always repeated.
+
+The module imports the standard library alone: it watches while a worker imports its target.
+"""
+
+import cProfile
+import inspect
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+from tools.workers.protocol import Reach
+
+_IMPORT_SYSTEM = "<frozen importlib"
+# Its reads of source give lines for people, which are never compared.
+_SITES = str(Path("traces", "recording", "source_sites.py"))
+_PROCESS_EVENTS = frozenset({"os.fork", "os.exec", "os.posix_spawn", "os.spawn", "os.system"})
+
+
+class ReachRecorder:
+    """A record of what one process reaches of the package below a root directory.
+
+    Only what happens inside :meth:`watching` is recorded. A forked copy begins with an empty record
+    of its own. The environment and the audit hook stay watched for the rest of the process.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._roots = tuple(dict.fromkeys(f"{place}{os.sep}" for place in (root, root.resolve())))
+        self._codes: dict[int, CodeType] = {}
+        self._opened: set[str] = set()
+        self._variables: set[str] = set()
+        self._unsure: set[str] = set()
+        self._is_on = False
+        sys.addaudithook(self._on_audit_event)
+        self._watch_environment()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Record what the block reaches, in this thread and in threads that it starts."""
+        self._codes = {}
+        self._opened, self._variables, self._unsure = set(), set(), set()
+        stop = _start_monitoring(self._codes)
+        self._is_on = True
+        try:
+            yield
+        finally:
+            self._is_on = False
+            stop()
+
+    def found(self) -> Reach:
+        """Return what the last watched block reached, and forget it."""
+        functions: dict[str, set[str]] = {}
+        codes, self._codes = self._codes, {}
+        for code in codes.values():
+            file = self._relative(code.co_filename)
+            if file is not None:
+                functions.setdefault(file, set()).add(_outermost_function(code))
+        return Reach(
+            functions={file: tuple(sorted(names)) for file, names in sorted(functions.items())},
+            opened=tuple(sorted(self._opened)),
+            variables=tuple(sorted(self._variables)),
+            unsure=tuple(sorted(self._unsure)),
+        )
+
+    def _relative(self, path: str) -> str | None:
+        for root in self._roots:
+            if path.startswith(root):
+                return path[len(root) :].replace(os.sep, "/")
+        return None
+
+    def _on_audit_event(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self._is_on:
+            return
+        if event == "open":
+            self._note_open(arguments[0])
+        elif event == "_thread.start_new_thread":
+            if getattr(arguments[0], "__func__", None) is not threading.Thread._bootstrap:  # type: ignore[attr-defined] # noqa: SLF001
+                self._unsure.add("a thread that was not started by threading")
+        elif event in _PROCESS_EVENTS:
+            self._unsure.add(f"another process ({event})")
+        elif event == "subprocess.Popen" and _is_python(arguments[0], arguments[1]):
+            self._unsure.add("another process (python)")
+
+    def _note_open(self, path: object) -> None:
+        if not isinstance(path, str | bytes | os.PathLike):
+            return
+        file = self._relative(os.fsdecode(path))
+        if file is not None and not _is_harmless_reader(sys._getframe(2)):  # noqa: SLF001
+            self._opened.add(file)
+
+    def _watch_environment(self) -> None:
+        """Note every variable that is read by name; a copy of all of them names none."""
+        owner = type(os.environ)
+        read, iterate = owner.__getitem__, owner.__iter__
+        copied: list[object] = [None]
+
+        def iterate_and_tell(environment: Any) -> Iterator[Any]:  # noqa: ANN401 - text or bytes
+            for name in iterate(environment):
+                copied[0] = name
+                yield name
+
+        def read_and_note(environment: Any, name: Any) -> Any:  # noqa: ANN401 - text or bytes
+            if copied[0] == name:
+                copied[0] = None
+            elif self._is_on:
+                self._variables.add(os.fsdecode(name))
+            return read(environment, name)
+
+        owner.__iter__ = iterate_and_tell  # type: ignore[method-assign]
+        owner.__getitem__ = read_and_note  # type: ignore[method-assign]
+
+
+def _start_monitoring(codes: dict[int, CodeType]) -> Callable[[], None]:
+    """Begin to collect the code of every Python function that starts; return what ends it."""
+    return _monitor_starts(codes) if sys.version_info >= (3, 12) else _profile_calls(codes)
+
+
+def _profile_calls(codes: dict[int, CodeType]) -> Callable[[], None]:
+    """Collect by the interpreter's profiler, which costs a tenth of a trace function in Python."""
+    profilers: list[cProfile.Profile] = []
+
+    def start_profiler() -> None:
+        profiler = cProfile.Profile(builtins=False, subcalls=False)
+        profilers.append(profiler)
+        profiler.enable()
+
+    def on_first_event(frame: FrameType, _event: str, _argument: object) -> None:
+        # A new thread: a profiler of its own takes the place of this function.
+        codes[id(frame.f_code)] = frame.f_code
+        start_profiler()
+
+    before = threading.getprofile()
+    threading.setprofile(on_first_event)
+    start_profiler()
+
+    def stop() -> None:
+        threading.setprofile(before)
+        profilers[0].disable()
+        # The profilers count what has returned: what still runs, in any thread, comes on top.
+        for frame in sys._current_frames().values():  # noqa: SLF001
+            codes.update((id(code), code) for code in _codes_of_stack(frame))
+        for profiler in profilers:
+            for entry in profiler.getstats():
+                if isinstance(entry.code, CodeType):
+                    codes[id(entry.code)] = entry.code
+
+    return stop
+
+
+def _codes_of_stack(innermost: FrameType) -> Iterator[CodeType]:
+    frame: FrameType | None = innermost
+    while frame is not None:
+        yield frame.f_code
+        frame = frame.f_back
+
+
+def _monitor_starts(codes: dict[int, CodeType]) -> Callable[[], None]:
+    monitoring: Any = sys.monitoring  # type: ignore[attr-defined] # from 3.12 on
+    tool = next(number for number in range(6) if monitoring.get_tool(number) is None)
+
+    def on_start(code: CodeType, _offset: int) -> object:
+        codes[id(code)] = code
+        return monitoring.DISABLE
+
+    monitoring.use_tool_id(tool, "goldentrace reach")
+    monitoring.register_callback(tool, monitoring.events.PY_START, on_start)
+    # What an earlier block has disabled is watched again.
+    monitoring.restart_events()
+    monitoring.set_events(tool, monitoring.events.PY_START)
+
+    def stop() -> None:
+        monitoring.set_events(tool, 0)
+        monitoring.free_tool_id(tool)
+
+    return stop
+
+
+def _outermost_function(code: CodeType) -> str:
+    """Return the function of a module or class that a code object belongs to; empty for none."""
+    if not code.co_flags & inspect.CO_OPTIMIZED:
+        return ""
+    return code.co_qualname.partition(".<locals>")[0]
+
+
+def _is_harmless_reader(frame: FrameType | None) -> bool:
+    """Return whether a file is opened to import it, or to name its lines to people."""
+    is_first = True
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if is_first and file.startswith(_IMPORT_SYSTEM):
+            return True
+        if file.endswith(_SITES):
+            return True
+        is_first = False
+        frame = frame.f_back
+    return False
+
+
+def _is_python(program: object, arguments: object) -> bool:
+    words = [program, *arguments] if isinstance(arguments, list | tuple) else [program, arguments]
+    names = [Path(os.fsdecode(w)).name for w in words if isinstance(w, str | bytes)]
+    return any(name.startswith(("python", "goldentrace")) for name in names)
