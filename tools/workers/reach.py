@@ -6,11 +6,13 @@ second interpreter, a thread that Python does not know) is named, and such a run
 The module imports the standard library alone: it watches while a worker imports its target.
 """
 
+import _thread
 import cProfile
 import inspect
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +43,7 @@ class ReachRecorder:
         self._is_on = False
         sys.addaudithook(self._on_audit_event)
         self._watch_environment()
+        self._watch_threads()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -81,9 +84,6 @@ class ReachRecorder:
             return
         if event == "open":
             self._note_open(arguments[0])
-        elif event == "_thread.start_new_thread":
-            if getattr(arguments[0], "__func__", None) is not threading.Thread._bootstrap:  # type: ignore[attr-defined] # noqa: SLF001
-                self._unsure.add("a thread that was not started by threading")
         elif event in _PROCESS_EVENTS:
             self._unsure.add(f"another process ({event})")
         elif event == "subprocess.Popen" and _is_python(arguments[0], arguments[1]):
@@ -96,25 +96,43 @@ class ReachRecorder:
         if file is not None and not _is_harmless_reader(sys._getframe(2)):  # noqa: SLF001
             self._opened.add(file)
 
+    def _watch_threads(self) -> None:
+        """Note every thread that is started without :mod:`threading`."""
+        start = _thread.start_new_thread
+
+        def start_and_note(*arguments: Any) -> int:  # noqa: ANN401 - as in _thread
+            if self._is_on:
+                self._unsure.add("a thread that was not started by threading")
+            return start(*arguments)
+
+        _thread.start_new_thread = start_and_note  # type: ignore[assignment]
+
     def _watch_environment(self) -> None:
         """Note every variable that is read by name; a copy of all of them names none."""
         owner = type(os.environ)
         read, iterate = owner.__getitem__, owner.__iter__
-        copied: list[object] = [None]
+        # A copy reads every name in the order in which it was listed.
+        listed: deque[Any] = deque()
+        copied: list[str] = []
 
-        def iterate_and_tell(environment: Any) -> Iterator[Any]:  # noqa: ANN401 - text or bytes
-            for name in iterate(environment):
-                copied[0] = name
-                yield name
+        def iterate_and_note(environment: Any) -> Iterator[Any]:  # noqa: ANN401 - text or bytes
+            names = list(iterate(environment))
+            listed.clear()
+            listed.extend(names)
+            yield from names
 
         def read_and_note(environment: Any, name: Any) -> Any:  # noqa: ANN401 - text or bytes
-            if copied[0] == name:
-                copied[0] = None
+            if listed and listed[0] == name:
+                copied.append(os.fsdecode(listed.popleft()))
             elif self._is_on:
+                self._variables.update(copied if listed else ())
                 self._variables.add(os.fsdecode(name))
+                listed.clear()
+            if not listed:
+                copied.clear()
             return read(environment, name)
 
-        owner.__iter__ = iterate_and_tell  # type: ignore[method-assign]
+        owner.__iter__ = iterate_and_note  # type: ignore[method-assign]
         owner.__getitem__ = read_and_note  # type: ignore[method-assign]
 
 

@@ -1,0 +1,91 @@
+"""Changes between two texts of a module: what lies in a function, and what does not."""
+
+import pytest
+
+from tools.sides.kept.source_changes import EVERYTHING, compare_modules
+
+BASE = '''
+import os
+
+LIMIT = 4
+
+
+def width(pool, *, scale=1):
+    """Width of a row."""
+    return pool.size * scale + LIMIT
+
+
+class Host:
+    layers = 2
+
+    @property
+    def size(self):
+        return [one for one in range(self.layers)]
+
+    def load(self):
+        def inner():
+            return os.name
+        return inner
+
+
+if LIMIT > 3:
+    def extra():
+        yield 1
+'''
+
+
+def change_of(old: str, new: str):
+    assert BASE.count(old) == 1
+    return compare_modules(BASE, BASE.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "functions"),
+    [
+        ("* scale", "+ scale", {"width"}),
+        ("Width of a row", "The width", {"width"}),
+        ("return [one for", "return [2 * one for", {"Host.size"}),
+        ("return os.name", "return os.name * 2", {"Host.load"}),
+        ("yield 1", "yield 2", {"extra"}),
+    ],
+)
+def test_changed_body_is_a_change_of_its_function(old, new, functions):
+    change = change_of(old, new)
+    assert change.functions == functions
+    assert not change.is_outside
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("LIMIT = 4", "LIMIT = 5"),
+        ("import os", "import os, sys"),
+        ("scale=1", "scale=2"),
+        ("(pool, *,", "(pool, other=None, *,"),
+        ("layers = 2", "layers = 3"),
+        ("@property", "@staticmethod"),
+        ("def extra", "def another"),
+        ("yield 1", "return 1"),
+        ("LIMIT > 3", "LIMIT > 2"),
+        ("class Host:", "class Host(dict):"),
+        ("    def load(self):", "    def more(self):\n        pass\n\n    def load(self):"),
+        # A name that the module did not use: adapters read which names functions use.
+        ("* scale", "* pool.ratio"),
+    ],
+)
+def test_change_outside_bodies_concerns_the_whole_module(old, new):
+    assert change_of(old, new) == EVERYTHING
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("LIMIT = 4", "LIMIT = 4  # tokens"), ("\n\nclass", "\n\n\n\nclass"), ("* scale", "*  scale")],
+)
+def test_comments_and_spaces_are_no_change(old, new):
+    assert change_of(old, new).is_empty
+
+
+@pytest.mark.parametrize("text", [None, "def broken(:", "x = '\0'"])
+def test_text_that_cannot_be_compiled_may_be_anything(text):
+    assert compare_modules(BASE, text) == EVERYTHING
+    assert compare_modules(text, BASE) == EVERYTHING
