@@ -20,6 +20,7 @@ import typer
 from tools.commands.audit import audit
 from tools.commands.backtest import backtest_catalogue
 from tools.commands.bench import bench
+from tools.commands.cache import cache
 from tools.commands.check import check
 from tools.commands.diff import diff
 from tools.commands.explain import explain
@@ -73,6 +74,7 @@ app.command()(mutate)
 app.command()(survey)
 app.command("backtest")(backtest_catalogue)
 app.add_typer(bench)
+app.add_typer(cache)
 
 
 def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer passes it by position

@@ -2,20 +2,16 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TextColumn
 
 from tools.errors import one_line
+
+LINE_SECONDS = 10.0
+"""Time between two lines about progress in a log."""
 
 
 def print_status(text: str) -> None:
@@ -34,22 +30,71 @@ def print_duration() -> Iterator[None]:
 
 
 @contextmanager
-def progress(title: str, *, total: int, with_eta: bool = False) -> Iterator[Callable[[str], None]]:
-    """Show a bar on a terminal while the block runs; the yielded function takes each name done.
+def progress(
+    title: str, *, total: int, weights: Mapping[str, float] | None = None
+) -> Iterator[Callable[[str], None]]:
+    """Show how far the block is and how long it will take; the yielded function takes each name.
 
-    ``with_eta`` shows the time that is left as well.
+    On a terminal that is a bar, elsewhere a line every ten seconds. ``weights`` are the seconds
+    that each name took before; one that is not known weighs as much as the mean of the others.
     """
+    known = weights or {}
+    mean = sum(known.values()) / len(known) if known else 1.0
+    forecast = _Forecast(total_weight=max(total * mean, sum(known.values())), number=total)
     if not sys.stderr.isatty():
-        yield lambda _name: None
+
+        def tell(name: str) -> None:
+            forecast.advance(known.get(name, mean))
+            if forecast.is_line_due():
+                print_status(f"{title}: {forecast.text()}")
+
+        yield tell
         return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        *((TimeRemainingColumn(),) if with_eta else ()),
+        TextColumn("{task.fields[forecast]}"),
         TextColumn("[dim]{task.fields[last]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total, last="")
-        yield lambda name: bar.update(task, advance=1, last=name)
+        task = bar.add_task(title, total=forecast.total_weight, forecast=forecast.text(), last="")
+
+        def show(name: str) -> None:
+            weight = known.get(name, mean)
+            forecast.advance(weight)
+            bar.update(task, advance=weight, forecast=forecast.text(), last=name)
+
+        yield show
+
+
+class _Forecast:
+    """Number of names that are done, and the time that the others will take."""
+
+    def __init__(self, *, total_weight: float, number: int) -> None:
+        self.total_weight = total_weight
+        self._number = number
+        self._done = 0
+        self._weight = 0.0
+        self._start = self._last_line = time.monotonic()
+
+    def advance(self, weight: float) -> None:
+        """Count one more name as done."""
+        self._done += 1
+        self._weight += weight
+
+    def is_line_due(self) -> bool:
+        """Return whether the last line is long enough ago, and note a new one."""
+        now = time.monotonic()
+        is_due = now - self._last_line >= LINE_SECONDS
+        if is_due:
+            self._last_line = now
+        return is_due
+
+    def text(self) -> str:
+        """Return ``12 of 126, about 40 s left``."""
+        counted = f"{self._done} of {self._number}"
+        if not self._weight or self._done >= self._number:
+            return counted
+        passed = time.monotonic() - self._start
+        left = passed * max(0.0, self.total_weight - self._weight) / self._weight
+        return f"{counted}, about {left:.0f} s left"

@@ -264,7 +264,7 @@ def _run_mutants(
     start = time.perf_counter()
     with (
         open_journal(request.journal, campaign=plan.digest) as journal,
-        progress("judging mutants", total=len(plan.mutants), with_eta=True) as on_finished,
+        progress("judging mutants", total=len(plan.mutants)) as on_finished,
     ):
         results = run_campaign(plan, executor, journal, baseline=baseline, on_finished=on_finished)
     work = sum(result.seconds for result in results)
@@ -294,7 +294,7 @@ def _run_neutral(
     launcher = _build_launcher(request, place, refactors=True)
     with (
         _open_executor(request, launcher) as executor,
-        progress("judging stacks", total=len(seeds), with_eta=True) as on_finished,
+        progress("judging stacks", total=len(seeds)) as on_finished,
     ):
         found = measure_false_alarms(
             plan, executor, baseline=baseline, seeds=seeds, on_finished=on_finished

@@ -124,7 +124,11 @@ class _SideRun:
         ordered = sorted(missing, key=lambda one: -found.seconds.get(one.name, 0.0))
         played = RunResults(by_scenario={}, unplayable={}, problems=(), reaches={})
         if ordered:
-            with progress(f"running {self.opened.side.text}", total=len(ordered)) as on_run:
+            title = f"running {self.opened.side.text}"
+            weights = {
+                one.name: found.seconds[one.name] for one in ordered if found.seconds.get(one.name)
+            }
+            with progress(title, total=len(ordered), weights=weights) as on_run:
                 played = run_scenarios(self.pool, ordered, device=self.device, on_run=on_run)
         builders = self._builders(found)
         if self.keeps and ordered:

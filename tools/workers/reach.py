@@ -105,7 +105,7 @@ class ReachRecorder:
                 self._unsure.add("a thread that was not started by threading")
             return start(*arguments)
 
-        _thread.start_new_thread = start_and_note  # type: ignore[assignment]
+        _thread.start_new_thread = start_and_note
 
     def _watch_environment(self) -> None:
         """Note every variable that is read by name; a copy of all of them names none."""
