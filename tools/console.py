@@ -75,12 +75,15 @@ class _Forecast:
         self._number = number
         self._done = 0
         self._weight = 0.0
-        self._start = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
+        self._first: tuple[float, float] | None = None
 
     def advance(self, weight: float) -> None:
         """Count one more name as done."""
         self._done += 1
         self._weight += weight
+        if self._first is None:
+            self._first = time.monotonic(), self._weight
 
     def is_line_due(self) -> bool:
         """Return whether the last line is long enough ago, and note a new one."""
@@ -93,8 +96,10 @@ class _Forecast:
     def text(self) -> str:
         """Return ``12 of 126, about 40 s left``."""
         counted = f"{self._done} of {self._number}"
-        if not self._weight or self._done >= self._number:
+        if self._first is None or self._done in (1, self._number):
             return counted
-        passed = time.monotonic() - self._start
-        left = passed * max(0.0, self.total_weight - self._weight) / self._weight
+        # Before the first one a worker has imported the target.
+        start, weight = self._first
+        rate = (time.monotonic() - start) / (self._weight - weight)
+        left = rate * max(0.0, self.total_weight - self._weight)
         return f"{counted}, about {left:.0f} s left"

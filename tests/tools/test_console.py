@@ -31,7 +31,7 @@ def test_in_a_log_a_line_comes_every_ten_seconds_with_a_forecast(monkeypatch, ca
         done("c")
         clock[0] = 25.0
         done("d")
-    # Four names weigh 4 * 5/3 s; 4 of them took 12 s, so the other 8/3 take 8 s.
+    # Four names weigh 4 * 5/3 s; after the first one 1 of them took 3 s, so the last 8/3 take 8 s.
     assert capsys.readouterr().err.splitlines() == [
         "goldentrace: playing: 2 of 4, about 8 s left",
         "goldentrace: playing: 4 of 4",

@@ -78,6 +78,33 @@ def measure_devices(
     _print_figures(bench_devices(scenarios=scenarios, rounds=rounds), as_json=as_json)
 
 
+@bench.command("selection")
+def prove(
+    context: typer.Context,
+    *,
+    target: options.TargetOption = "native",
+    side: options.SideOption = None,
+    device: options.DeviceOption = "auto",
+    sample: Annotated[int, typer.Option(min=1, metavar="N", help="Mutants.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Run on random mutants what the gate would not run; exit 1 when a trace differs."""
+    # LibCST is optional: only this command needs it.
+    from tools.bench.selection import prove_selection
+
+    session = options.start_session(context, target=target)
+    found = prove_selection(
+        session,
+        options.parse_code_side(session, side, option="--side", python=None),
+        device=options.parse_device(device),
+        sample=sample,
+        seed=seed,
+    )
+    _print_figures(found, as_json=as_json)
+    raise typer.Exit(1 if found["runs_lost"] else 0)
+
+
 def _select(session: Session, names: list[str] | None) -> list[Scenario]:
     scenarios = list(session.select(names).scenarios)
     if not scenarios:
