@@ -19,6 +19,7 @@ from tools.workers.protocol import (
     ReadProvenance,
     ReplayScenario,
     RunResult,
+    RunScenario,
     TaskFailed,
     TaskReply,
     UnsupportedScenario,
@@ -154,6 +155,8 @@ class FakePool:
                 raise ToolError(task.scenario.name, "must be real", expected="code", got="a script")
             case ListBuilders():
                 return self.known_builders
+            case RunScenario():
+                return self.run(task.scenario.name, seed=HASH_SEEDS[0])
             case ReadProvenance():
                 return self.provenance(task.device)
 

@@ -11,6 +11,7 @@ from twosided_stack import SOURCE, Version, effect
 
 from tools.errors import ToolError
 from tools.gate.refine import RefineContext, refine_causes
+from tools.sides.environments.cache import PreparedSide
 from tools.sides.open import OpenSide
 from tools.sides.parse import Side
 from traces.schema.verdict import Level
@@ -47,7 +48,7 @@ def context(tmp_path):
         ]
         pools = [ReplayingPool(version if can_replay else None) for version in versions]
         opened = [
-            OpenSide(side=side("dir", ""), root=version.root, pool=pool)
+            OpenSide(side=side("dir", ""), prepared=PreparedSide(root=version.root), pool=pool)
             for version, pool in zip(versions, pools, strict=True)
         ]
         sizes = {"large": 9, "small": 1}
