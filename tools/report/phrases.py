@@ -35,7 +35,7 @@ def counts_line(verdict: Verdict) -> str:
     word = "compared" if verdict.kept else "played"
     start = f"{pluralise(counts.played, 'scenario')} {word}"
     line = f"{start}, {counts.unchanged} unchanged, {counts.changed} changed"
-    return f"{line}\n{verdict.selection}" if verdict.kept else line
+    return f"{line}\n{verdict.selection}" if verdict.selection else line
 
 
 def value_text(value: Any) -> str:  # noqa: ANN401 - any encoded value

@@ -52,7 +52,7 @@ class SglangWorker:
         # A process that has initialised CUDA cannot be forked for scenarios on the GPU, so the
         # number of GPUs is read in a fork.
         if not run_in_fork(_gpu_num):
-            self._runner(_AUTO)
+            self._import_release()
 
     @property
     def handlers(self) -> Handlers:
@@ -102,6 +102,9 @@ class SglangWorker:
         except UnsupportedByRelease as error:
             return UnsupportedScenario(reason=str(error))
 
+    def _import_release(self) -> None:
+        self._runner(_AUTO)
+
     def _runner(self, device: str) -> "SglangScenarioRunner":
         """Return the runner of a device; the package is imported for one device only."""
         from traces.targets.sglang.scenario_runner import DEFAULT_DEVICE, SglangScenarioRunner
@@ -117,9 +120,8 @@ class SglangReachWorker(SglangWorker):
 
     def __init__(self, root: Path) -> None:
         self._recorder = ReachRecorder(root)
-        with self._recorder.watching():
-            super().__init__(root)
-        self._import_reach = self._recorder.found()
+        self._import_reach: Reach | None = None
+        super().__init__(root)
 
     @property
     @override
@@ -130,6 +132,12 @@ class SglangReachWorker(SglangWorker):
     def read_import_reach(self, task: ReadImportReach) -> Reach | None:
         """Return what the imports reached."""
         return None if has_gpu(task.device) else self._import_reach
+
+    @override
+    def _import_release(self) -> None:
+        with self._recorder.watching():
+            super()._import_release()
+        self._import_reach = self._recorder.found()
 
     @override
     def run_scenario(self, task: RunScenario) -> RunResult | UnsupportedScenario:
