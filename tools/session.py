@@ -1,5 +1,6 @@
 """Session: one checkout and one target, with the workers that run its sides."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -7,7 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from tools.goldens.golden_set import golden_folder, golden_names
-from tools.sides.environments.cache import PreparedSide, recordings_folder
+from tools.sides.environments.cache import (
+    CACHE_VARIABLE,
+    PreparedSide,
+    recordings_folder,
+)
 from tools.sides.kept.context import context_digest
 from tools.sides.kept.keeper import SideKeeper
 from tools.sides.kept.store import RunStore
@@ -152,5 +157,10 @@ def open_session(root: Path, *, target: str, limit_seconds: float) -> Session:
         open_pool=partial(open_pool, worker_class=known.worker_class),
         open_audit_pool=partial(open_pool, worker_class=known.audit_worker_class),
         open_reach_pool=partial(open_pool, worker_class=known.reach_worker_class),
-        store=RunStore(recordings_folder()),
+        store=None if _is_forgetful_job() else RunStore(recordings_folder()),
     )
+
+
+def _is_forgetful_job() -> bool:
+    """Return whether nothing would be there the next time: a CI job without a cache directory."""
+    return bool(os.environ.get("CI")) and not os.environ.get(CACHE_VARIABLE)

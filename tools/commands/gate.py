@@ -33,7 +33,7 @@ def gate(
     Differences of head against base with their causes, the goldens as a set, builders that nothing
     runs, determinism, round trips, and whether CHANGELOG.md declares every changed golden. The
     work tree is compared with the goldens unless sides are named; a package has no work tree.
-    Scenarios that the change cannot reach are not run again: see docs/speed.md.
+    Scenarios that the change cannot reach are not run again: see docs/reference.md.
     """
     session = options.start_session(context, target=target, limit_seconds=timeout)
     report_gate(
