@@ -95,6 +95,10 @@ class SideKeeper:
     ) -> None:
         """Write runs that were the same under every hash seed; a text says why there is none."""
         known = self.store.read_tree(self._folder)
+        if known is not None and known_variables(known.variables) != known.variables:
+            # These runs are of another environment, and only some of them are replaced now.
+            self.store.remove(self._folder)
+            known = None
         together = merge_reaches([imports, *reaches.values()])
         names = (*together.variables, *(known.variables if known else ()))
         modules = {*together.functions, *(known.texts if known else ())}
@@ -116,15 +120,7 @@ class SideKeeper:
             result = results.get(scenario.name)
             if result is None or scenario.name not in reaches:
                 continue
-            is_run = isinstance(result, RunResult)
-            run = KeptRun(
-                text=result.text if isinstance(result, RunResult) else "",
-                sites=result.sites if isinstance(result, RunResult) else "",
-                reason="" if isinstance(result, RunResult) else result,
-                reach=reaches[scenario.name],
-                seconds=result.seconds if isinstance(result, RunResult) else 0.0,
-            )
-            assert is_run or run.reason
+            run = _kept_run(result, reaches[scenario.name])
             self.store.write_run(self._folder, _digest(scenario), run)
         self.store.trim()
 
@@ -142,6 +138,14 @@ class SideKeeper:
             before = TreeContent(root=folder, release=kept.release, files=kept.files)
             change = compare_trees(before, self.tree, texts=kept.texts, imports=kept.imports)
             yield folder, kept, change
+
+
+def _kept_run(result: RunResult | str, reach: Reach) -> KeptRun:
+    if isinstance(result, str):
+        return KeptRun(text="", sites="", reason=result, reach=reach, seconds=0.0)
+    return KeptRun(
+        text=result.text, sites=result.sites, reason="", reach=reach, seconds=result.seconds
+    )
 
 
 def _digest(scenario: Scenario) -> str:

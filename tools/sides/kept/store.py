@@ -119,6 +119,10 @@ class RunStore:
         with suppress(OSError):
             os.utime(folder)
 
+    def remove(self, folder: Path) -> None:
+        """Remove one tree with its runs."""
+        shutil.rmtree(folder, ignore_errors=True)
+
     def list_folders(self) -> list[KeptFolder]:
         """Return every tree with its size in bytes, the last used one first."""
         found = []
@@ -144,7 +148,7 @@ class RunStore:
         for folder in folders:
             total += _size(folder)
             if total > limit:
-                shutil.rmtree(folder, ignore_errors=True)
+                self.remove(folder)
 
     def clear(self) -> None:
         """Remove everything."""
