@@ -6,13 +6,19 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from tools import options
+from tools.bench.gate_times import time_gates
 from tools.bench.ratios import bench_devices, bench_gate, bench_recorder
 from tools.session import Session
+from tools.sides.prepare import prepare_side
 from tools.sides.results import no_scenario_error
 from traces.targets.common.scenario import Scenario
 
 RoundsOption: TypeAlias = Annotated[
     int, typer.Option(min=1, help="Repetitions; medians are shown.")
+]
+
+ChangedOption: TypeAlias = Annotated[
+    str | None, typer.Option("--changed", metavar="BUILDER", help="Function that is changed.")
 ]
 
 bench = typer.Typer(name="bench", help="Throughput and overhead, as ratios.", rich_markup_mode=None)
@@ -26,9 +32,24 @@ def measure_gate(
     target: options.TargetOption = "native",
     device: options.DeviceOption = "auto",
     rounds: RoundsOption = 3,
+    changed: ChangedOption = None,
+    base: options.SideOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Time the whole gate against bare runs of the same scenarios."""
+    """Time the whole gate against bare runs of the same scenarios.
+
+    With --changed BUILDER: once with nothing kept, once with everything kept, and after a change of
+    that function, with the selected scenarios and with all; --base names the side of a package.
+    """
+    if changed is not None:
+        session = options.start_session(context, target=target)
+        side = options.parse_code_side(session, base, option="--base", python=None)
+        with prepare_side(side, root=session.root) as prepared:
+            times = time_gates(
+                session.root, target=target, base=side.text, place=prepared.root, builder=changed
+            )
+        _print_figures(times, as_json=as_json)
+        return
     options.require_native(target)
     session = options.start_session(context, target=target)
     found = bench_gate(
