@@ -29,7 +29,7 @@ class FoundRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundRuns:
-    """What is kept for some scenarios.
+    """Kept runs of some scenarios.
 
     Attributes:
         by_scenario: the runs that need not be repeated.

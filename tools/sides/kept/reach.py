@@ -12,7 +12,7 @@ _MODULE = ""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeChange:
-    """What differs between two trees of one package.
+    """Differences between two trees of one package.
 
     Attributes:
         everything: why every run may be reached; empty when that can be told apart.

@@ -14,7 +14,7 @@ _GENERATOR_FLAGS = 0x20 | 0x80 | 0x200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleChange:
-    """What differs between two texts of one module.
+    """Differences between two texts of one module.
 
     Attributes:
         is_outside: whether code outside the bodies of functions differs, or something that is read
