@@ -57,7 +57,7 @@ def prove_selection(
     scenarios = tuple(session.scenarios.values())
     with session.open_kept_side(side, device=device) as opened:
         base = opened.run_or_keep(
-            scenarios, device=device, lists_builders=False, runs_all=False, keeps=True
+            scenarios, device=device, lists_builders=False, runs_all=False, keeps="all"
         )
         base.require_no_problems(subject="bench selection", rule="every scenario must run alike")
         known = {**base.texts, **base.unplayable}

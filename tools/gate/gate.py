@@ -17,7 +17,7 @@ from tools.goldens.golden_set import (
     uncovered_causes,
 )
 from tools.goldens.sidecars import certificate_problem
-from tools.sides.open import OpenSide
+from tools.sides.open import KeepPolicy, OpenSide
 from tools.sides.parse import Side
 from tools.sides.results import SideResults, no_scenario_error
 from tools.sides.targets import NATIVE, find_target, load_aliases
@@ -159,9 +159,16 @@ def _side_results(
         device=request.device,
         lists_builders=request.checks_builders and is_searched,
         runs_all=is_head and request.runs_all,
-        # A package takes seconds to import under a recorder, and its base has been recorded.
-        keeps=not is_head or request.session.target == NATIVE,
+        keeps=_keep_policy(request, is_head=is_head),
     )
+
+
+def _keep_policy(request: GateRequest, *, is_head: bool) -> KeepPolicy:
+    """Return which new runs are kept: a base is used again, a head changes with every edit."""
+    if not is_head:
+        return "all"
+    # A package takes seconds to import under a recorder, and its base has been recorded.
+    return "mostly new" if request.session.target == NATIVE and not request.runs_all else "none"
 
 
 def _differences(comparison: _Comparison) -> tuple[Cause, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from tools.console import progress
 from tools.sides.environments.cache import PreparedSide
@@ -29,6 +29,8 @@ from traces.schema.canonical import parse, parse_sites
 from traces.schema.model import Recording
 from traces.targets.common.scenario import Scenario
 
+KeepPolicy: TypeAlias = Literal["all", "mostly new", "none"]
+"""New runs to keep: all, those of a tree most of whose scenarios have to run, or none."""
 PoolFactory: TypeAlias = Callable[[PreparedSide], AbstractContextManager[WorkerPool]]
 
 
@@ -82,12 +84,12 @@ class OpenSide:
         device: str,
         lists_builders: bool,
         runs_all: bool,
-        keeps: bool,
+        keeps: KeepPolicy,
     ) -> SideResults:
         """Run the scenarios that no kept run stands for.
 
-        All are run when ``runs_all``. The new runs are kept when ``keeps``: recording what they
-        reach takes more time.
+        All are run when ``runs_all``. Runs that are kept take twice the time, because what they
+        reach is recorded: ``keeps`` says which ones that is worth.
 
         Raises:
             ToolError: the side cannot be imported.
@@ -97,12 +99,14 @@ class OpenSide:
         found = self.keeper.find(scenarios)
         if runs_all:
             found = replace(found, by_scenario={}, change=None)
+        is_mostly_new = 2 * len(found.by_scenario) < len(scenarios)
+        is_kept = keeps == "all" or (keeps == "mostly new" and is_mostly_new)
         return _SideRun(
             opened=self,
-            pool=self.reach_pool if keeps else self.pool,
+            pool=self.reach_pool if is_kept else self.pool,
             device=device,
-            lists_builders=lists_builders or keeps,
-            keeps=keeps,
+            lists_builders=lists_builders or is_kept,
+            keeps=is_kept,
         ).run(scenarios, found=found)
 
 
