@@ -1,0 +1,137 @@
+"""The gate with kept runs: what is run again, what is said about it, and that no red is lost."""
+
+import json
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from tools.cli import run_command, run_guarded
+from tools.sides.kept.store import RunStore
+from tools.workers.protocol import Reach, ReadImportReach, RunResult
+
+SOURCE = "def stack_a():\n    return 656\n\n\ndef stack_b():\n    return 656\n"
+
+
+def reach(*names):
+    return Reach(
+        functions={"assembler/stacks.py": names} if names else {},
+        opened=(),
+        variables=(),
+        unsure=(),
+    )
+
+
+def answer(result, task, *, seed):
+    """Add what a run reaches: scenario ``a`` executes ``stack_a``, and so on."""
+    if isinstance(task, ReadImportReach):
+        return reach("")
+    if isinstance(result, RunResult):
+        return replace(result, reach=reach(f"stack_{task.scenario.name}"), seconds=1.0)
+    return result
+
+
+@pytest.fixture
+def gate(checkout, fake_pool, tmp_path, capsys):
+    """Judge the checkout with kept runs; return the exit code and the verdict."""
+    (checkout.root / "assembler" / "stacks.py").write_text(SOURCE)
+    checkout.commit()
+
+    def session(*, target, limit_seconds):
+        @contextmanager
+        def open_pool(place):
+            played = checkout.traces if place.root == checkout.root else checkout.base_traces
+            yield fake_pool(traces=played, known_builders=checkout.builders, gpu="", answer=answer)
+
+        return replace(
+            checkout.session(target=target, limit_seconds=limit_seconds),
+            open_pool=open_pool,
+            open_reach_pool=open_pool,
+            store=RunStore(tmp_path / "recordings"),
+        )
+
+    def run(*arguments):
+        command = ["gate", "--format", "json", *arguments]
+        code = run_guarded(lambda: run_command(command, open_session=session))
+        return code, json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def edit(checkout, old, new):
+    path = checkout.root / "assembler" / "stacks.py"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+def test_first_gate_runs_everything(gate):
+    code, verdict = gate()
+    assert code == 0
+    assert (verdict["selected"], verdict["kept"], verdict["selection"]) == (["a", "b"], [], "")
+
+
+def test_unchanged_tree_passes_without_a_run(gate):
+    gate()
+    code, verdict = gate()
+    assert code == 0
+    assert (verdict["selected"], verdict["kept"]) == ([], ["a", "b"])
+    assert verdict["selection"] == "0 of 2 run: 2 were recorded from the same tree"
+    assert verdict["scenarios"]["played"] == 2
+
+
+def test_changed_function_runs_its_scenario_and_finds_what_it_changes(gate, checkout, narrowed):
+    checkout.traces["a"], wide = checkout.base_traces["a"], narrowed
+    gate()
+    edit(checkout, "return 656", "return 576")
+    checkout.traces["a"] = wide
+    code, verdict = gate()
+    assert code == 1
+    assert (verdict["selected"], verdict["kept"]) == (["a"], ["b"])
+    assert verdict["scenarios"]["names_changed"] == ["a"]
+    assert verdict["causes"][0]["parameter"] == "override_kv_cache_dim"
+    assert verdict["selection"] == (
+        "1 of 2 run: 1 does not reach a changed line (assembler/stacks.py:stack_a)"
+    )
+
+
+def test_comment_runs_nothing(gate, checkout):
+    gate()
+    edit(checkout, "def stack_b", "# The second one.\ndef stack_b")
+    code, verdict = gate()
+    assert code == 0
+    assert verdict["selected"] == []
+    assert verdict["selection"] == ("0 of 2 run: 2 do not reach a changed line (no code differs)")
+
+
+def test_code_outside_functions_runs_everything(gate, checkout):
+    gate()
+    edit(checkout, "def stack_a", "LIMIT = 4\n\n\ndef stack_a")
+    _, verdict = gate()
+    assert verdict["selected"] == ["a", "b"]
+    assert verdict["selection"] == (
+        "2 of 2 run: assembler/stacks.py: code outside functions has changed"
+    )
+
+
+def test_all_runs_everything(gate):
+    gate()
+    _, verdict = gate("--all")
+    assert (verdict["selected"], verdict["kept"]) == (["a", "b"], [])
+
+
+def test_golden_changed_after_the_run_is_compared_with_the_kept_run(gate, checkout, make_trace):
+    gate()
+    checkout.write_golden(make_trace("b", width=576))
+    code, verdict = gate()
+    assert code == 1
+    assert (verdict["selected"], verdict["kept"]) == ([], ["a", "b"])
+    assert verdict["scenarios"]["names_changed"] == ["b"]
+
+
+def test_scenario_that_is_not_deterministic_is_never_kept(gate, checkout, make_trace):
+    checkout.traces["a"] = (make_trace("a"), make_trace("a", width=576))
+    assert gate()[0] == 2
+    code, verdict = gate()
+    assert code == 2
+    assert verdict["kept"] == ["b"]
+    assert "must be deterministic" in verdict["problems"][0]
