@@ -29,6 +29,7 @@ def test_unchanged_checkout_passes(goldentrace, capsys):
         "unchanged": 2,
         "changed": 0,
         "names_changed": [],
+        "names": ["a", "b"],
     }
     assert verdict["causes"] == []
     assert verdict["problems"] == []
@@ -43,6 +44,7 @@ def test_narrowed_row_fails_with_its_argument_first(goldentrace, narrowed, capsy
         "unchanged": 1,
         "changed": 1,
         "names_changed": ["a"],
+        "names": ["a", "b"],
     }
     first = verdict["causes"][0]
     assert first["kind"] == "argument_changed"

@@ -39,6 +39,7 @@ def test_equal_sides_pass_without_goldens_or_declaration(package_gate, checkout,
         "unchanged": 2,
         "changed": 0,
         "names_changed": [],
+        "names": ["a", "b"],
     }
     assert "note" not in err
 
