@@ -88,6 +88,19 @@ def parse_code_side(
     return session.parse_side("worktree" if given is None else given, python=interpreter)
 
 
+def parse_baseline(session: Session, given: str) -> str:
+    """Return the release that ``--baseline pypi:VERSION`` names.
+
+    Raises:
+        ToolError: it names none.
+    """
+    side = session.parse_side(given, python=None)
+    if side.kind != "pypi":
+        rule = "must name the release that a tree derives from"
+        raise ToolError("--baseline", rule, expected="pypi:VERSION", got=repr(given))
+    return side.release
+
+
 ScenarioNames: TypeAlias = Annotated[
     list[str] | None,
     typer.Argument(metavar="SCENARIO", help="Scenarios; all of them when none is named."),

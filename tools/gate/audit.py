@@ -13,10 +13,12 @@ from tools.report.phrases import pluralise
 from tools.session import Session
 from tools.sides.parse import Side
 from tools.sides.results import SideResults, no_scenario_error
+from tools.sides.targets import NATIVE
 from tools.workers.results import unplayable_notes
 from traces.audit import audit
 from traces.audit.assembly_calls import Recordings, without_refusals
 from traces.audit.files import (
+    known_keys,
     lineage_models,
     outdated_keys,
     parse_baseline,
@@ -24,7 +26,10 @@ from traces.audit.files import (
     render_lineage,
     unknown_findings,
 )
+from traces.audit.finding import FindingKey
+from traces.audit.judgement import COVERAGE_KINDS
 from traces.audit.lineage import lineage_of, models_of
+from traces.audit.reviewed import Review, parse_reviews, sort_findings
 from traces.schema.verdict import Cause, Kind, Verdict
 
 
@@ -73,15 +78,13 @@ def audit_against_baseline(
     recorded = parse_lineage(sources, subject=lineage, entries=entries) if sources else {}
     models = lineage_models(sources, subject=lineage) if sources else None
     known = parse_baseline(reasons, subject=subject) if reasons else {}
-    known = {**session.declared_findings, **known}
+    declared = known_keys(session.declared_findings, subject="known_findings of a pool family")
+    known = {**declared, **known}
     found = (*audit(recordings, recorded=recorded, models=models), *extra)
     causes = tuple(cause for cause in found if cause.kind not in excluded_kinds)
-    baseline = {
-        key: reason for key, reason in known.items() if key.partition(" ")[0] not in excluded_kinds
-    }
-    declared = session.declared_findings
+    baseline = {key: reason for key, reason in known.items() if key.kind not in excluded_kinds}
 
-    def holder(key: str) -> str:
+    def holder(key: FindingKey) -> str:
         return "known_findings of a pool family" if key in declared else subject
 
     new = unknown_findings(causes, baseline=baseline)
@@ -95,7 +98,7 @@ def audit_against_baseline(
         faults=tuple(
             str(
                 ToolError(
-                    holder(key), rule, expected="it to be removed from the file", got=repr(key)
+                    holder(key), rule, expected="it to be removed from the file", got=repr(str(key))
                 )
             )
             for key in outdated_keys(causes, baseline=baseline)
@@ -125,10 +128,25 @@ def run_for_audit(session: Session, side: Side, *, device: str) -> SideResults:
     return results
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideAudit:
+    """The audit of one side.
+
+    Attributes:
+        verdict: on the findings about the side itself.
+        coverage: findings about our scenarios, where they are not the side's own.
+        notes: one line each.
+    """
+
+    verdict: Verdict
+    coverage: tuple[Cause, ...]
+    notes: tuple[str, ...]
+
+
 def audit_side(
-    session: Session, side: Side, results: SideResults
-) -> tuple[Verdict, tuple[str, ...]]:
-    """Return the verdict on a side, and notes.
+    session: Session, side: Side, results: SideResults, *, release: str = ""
+) -> SideAudit:
+    """Audit a side; ``release`` is the one its tree derives from, where the tree does not say.
 
     Raises:
         ToolError: the baseline or the lineage cannot be read.
@@ -148,10 +166,17 @@ def audit_side(
     if findings.unrecorded:
         names = ", ".join(findings.unrecorded)
         notes.append(f"no lineage on file, see --write-lineage: arguments in scenarios of {names}")
+    causes = findings.new
+    coverage: tuple[Cause, ...] = ()
+    if session.target != NATIVE:
+        coverage = tuple(cause for cause in causes if cause.kind in COVERAGE_KINDS)
+        causes = tuple(cause for cause in causes if cause.kind not in COVERAGE_KINDS)
+        causes, reviewed = _without_reviewed(session, side, causes, release or side.release)
+        notes += [*reviewed, *_coverage_note(coverage)]
     verdict = build_verdict(
         GateResult(
             head=results.recordings,
-            causes=findings.new,
+            causes=causes,
             obstacles=results.problems,
             faults=findings.faults,
         ),
@@ -160,7 +185,52 @@ def audit_side(
         head=side.described,
         strict=True,
     )
-    return verdict, tuple(notes)
+    return SideAudit(verdict=verdict, coverage=coverage, notes=tuple(notes))
+
+
+def _without_reviewed(
+    session: Session, side: Side, causes: tuple[Cause, ...], release: str
+) -> tuple[tuple[Cause, ...], tuple[str, ...]]:
+    """Return the findings to show, and notes on the others.
+
+    Of a release its known faults are shown; of a tree that derives from it only what is new.
+    """
+    reviews = read_reviews(session)
+    known = {name for one in reviews for name in one.releases}
+    if not release or release not in known:
+        of = release or "a release that the tree does not name, see --baseline"
+        return causes, (f"nothing is reviewed of {of}: every finding is shown",)
+    sorted_findings = sort_findings(causes, reviews, release)
+    shown = sorted_findings.open
+    notes = [f"not shown: {len(sorted_findings.settled)} findings that are no faults of {release}"]
+    if side.kind == "pypi":
+        shown = (*sorted_findings.faults, *sorted_findings.open)
+    else:
+        notes.append(f"not shown: {len(sorted_findings.faults)} known faults of {release}")
+    return shown, tuple(f"{note} (traces/baseline/{session.target})" for note in notes)
+
+
+def read_reviews(session: Session) -> tuple[Review, ...]:
+    """Return the decisions on findings of the target's releases; none where there is no folder.
+
+    Raises:
+        ToolError: a file cannot be read.
+        TraceFormatError: a file does not have its format.
+    """
+    folder = session.root / "traces" / "baseline" / session.target
+    texts = [_read_text(path, session.root) for path in sorted(folder.glob("*.toml"))]
+    return tuple(one for text, name in texts for one in parse_reviews(text, subject=name))
+
+
+def _coverage_note(coverage: tuple[Cause, ...]) -> tuple[str, ...]:
+    """Return a line on what our scenarios do not cover."""
+    if not coverage:
+        return ()
+    spots = sum(cause.kind is Kind.PARAMETER_BLIND_SPOT for cause in coverage)
+    parameters = pluralise(spots, "parameter")
+    builders = pluralise(len(coverage) - spots, "builder")
+    lacking = f"{parameters} without a distinctive value, {builders} without a scenario"
+    return (f"coverage of our scenarios: {lacking}; --coverage lists them",)
 
 
 def write_lineage(session: Session, results: SideResults) -> Path:

@@ -12,6 +12,7 @@ from traces.audit.coverage import blind_spots
 from traces.audit.exports import mismatched_buffers, mismatched_pages
 from traces.audit.failures import failed_scenarios
 from traces.audit.finding import merge_findings
+from traces.audit.judgement import judged_findings
 from traces.audit.lineage import Lineage, changed_sources, scenarios_of
 from traces.audit.readiness import unready_reads
 from traces.audit.restoration import unrestored_rows
@@ -28,7 +29,7 @@ def audit(
     file, empty for none, and ``models`` are those it was recorded from, None for any.
     """
     recordings = without_refusals(recordings)
-    return merge_findings(
+    merged = merge_findings(
         (
             *unrestored_rows(recordings),
             *byte_mismatches(recordings),
@@ -42,3 +43,4 @@ def audit(
             *blind_spots(recordings),
         )
     )
+    return judged_findings(merged, recordings)

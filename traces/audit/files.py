@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from traces.audit.finding import finding_key
+from traces.audit.finding import FindingKey, finding_key
 from traces.audit.lineage import Lineage
 from traces.errors import TraceFormatError
 from traces.schema.verdict import Cause
@@ -17,7 +17,7 @@ _EVERYWHERE = "*"
 _MODELS = "models"
 
 
-def parse_baseline(text: str, *, subject: str) -> dict[str, str]:
+def parse_baseline(text: str, *, subject: str) -> dict[FindingKey, str]:
     """Return the reason of each known finding by its key.
 
     Raises:
@@ -31,15 +31,31 @@ def parse_baseline(text: str, *, subject: str) -> dict[str, str]:
     for key, reason in findings.items():
         if not isinstance(reason, str) or not reason.strip():
             raise _format_error(subject, f"finding {key!r} must have a reason", got=repr(reason))
-    return findings
+    return known_keys(findings, subject=subject)
 
 
-def unknown_findings(causes: Iterable[Cause], *, baseline: Mapping[str, str]) -> tuple[Cause, ...]:
+def known_keys(findings: Mapping[str, str], *, subject: str) -> dict[FindingKey, str]:
+    """Return reasons by key, from reasons by the text of the key.
+
+    Raises:
+        TraceFormatError: a key names no kind of finding.
+    """
+    try:
+        return {FindingKey.parse(text): reason for text, reason in findings.items()}
+    except ValueError as error:
+        raise _format_error(subject, "a finding must begin with its kind", got=error) from error
+
+
+def unknown_findings(
+    causes: Iterable[Cause], *, baseline: Mapping[FindingKey, str]
+) -> tuple[Cause, ...]:
     """Return the findings that a baseline does not have."""
     return tuple(cause for cause in causes if finding_key(cause) not in baseline)
 
 
-def outdated_keys(causes: Iterable[Cause], *, baseline: Mapping[str, str]) -> tuple[str, ...]:
+def outdated_keys(
+    causes: Iterable[Cause], *, baseline: Mapping[FindingKey, str]
+) -> tuple[FindingKey, ...]:
     """Return the keys of a baseline that no finding has any more."""
     found = {finding_key(cause) for cause in causes}
     return tuple(key for key in baseline if key not in found)

@@ -1,8 +1,10 @@
 """Findings of an audit: causes without a second side, merged over scenarios."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
+from typing_extensions import override
 
 from traces.schema.model import Call, Location, Recording
 from traces.schema.verdict import Cause, Consequence, Kind
@@ -32,9 +34,30 @@ def finding_rank(kind: Kind) -> tuple[int, int]:
     return FINDING_LAYER, FINDING_ORDER.index(kind)
 
 
-def finding_key(cause: Cause) -> str:
-    """Return the name of a finding in a baseline: rule and subject, no line and no scenario."""
-    return f"{cause.kind} {cause.where}"
+class FindingKey(NamedTuple):
+    """The name of a finding in a baseline: rule and subject, no line and no scenario."""
+
+    kind: Kind
+    subject: str
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.kind} {self.subject}"
+
+    @classmethod
+    def parse(cls, text: str) -> "FindingKey":
+        """Return the key that a baseline writes as kind and subject.
+
+        Raises:
+            ValueError: the first word is no kind.
+        """
+        kind, _, subject = text.partition(" ")
+        return cls(Kind(kind), subject)
+
+
+def finding_key(cause: Cause) -> FindingKey:
+    """Return the name of a finding in a baseline."""
+    return FindingKey(cause.kind, cause.where)
 
 
 def merge_findings(causes: Iterable[Cause]) -> tuple[Cause, ...]:
@@ -42,7 +65,7 @@ def merge_findings(causes: Iterable[Cause]) -> tuple[Cause, ...]:
 
     Of equal findings the one of the first scenario gives the values that are shown.
     """
-    groups: dict[str, list[Cause]] = {}
+    groups: dict[FindingKey, list[Cause]] = {}
     for cause in causes:
         groups.setdefault(finding_key(cause), []).append(cause)
     return tuple(sorted(map(_merge_group, groups.values()), key=lambda one: (one.rank, one.where)))

@@ -91,17 +91,19 @@ def _odd_accessors(name: str, recording: Recording) -> Iterator[Cause]:
 
 def _races(name: str, recording: Recording) -> Iterator[Cause]:
     """Yield the races of the simulated device: two accesses that no event orders."""
-    first_of: dict[str, Race] = {}
-    for event in recording.trace.events:
+    sites = recording.sites
+    first_of: dict[str, tuple[int, Race]] = {}
+    for index, event in enumerate(recording.trace.events):
         if isinstance(event, Race):
-            first_of.setdefault(_race_subject(event), event)
-    for where, race in first_of.items():
+            first_of.setdefault(_race_subject(event), (index, event))
+    for where, (index, race) in first_of.items():
         yield _unready(
             name,
             recording,
             where=where,
             message=f"Nothing orders these two: {race.text}.",
             values=("ordered", "not ordered"),
+            location=own_location(sites.events[index]) if sites is not None else None,
         )
 
 

@@ -65,7 +65,8 @@ def _constant_beside_fields(callers: _ByCaller, known: Mapping[str, Fields]) -> 
     for caller, own in sources.items():
         others = {name: one.fields for name, one in sources.items() if one.fields}
         given = any(item.given for _, item in callers[caller])
-        if not own.is_literal or not given or not others:
+        handed_on = all(_is_handed_on(seen, item) for seen, item in callers[caller])
+        if not own.is_literal or not given or not others or handed_on:
             continue
         fields = sorted({name for names in others.values() for name in names})
         yield _disagreement(
@@ -84,6 +85,17 @@ def _passes(pair: tuple[AssemblyCall, Argument]) -> bool:
         encode_value(item.value) == encode_value(seen.defaults[item.name])
     )
     return item.given and not is_default
+
+
+def _is_handed_on(seen: AssemblyCall, item: Argument) -> bool:
+    """Return whether the caller got the same value under the same name: it is not its choice."""
+    calls = seen.recording.trace.calls
+    parents = (call for call in calls if call.call == seen.call.parent)
+    return any(
+        other.name == item.name and encode_value(other.value) == encode_value(item.value)
+        for call in parents
+        for other in call.arguments
+    )
 
 
 def _sibling_value(passing: _ByCaller, own: _Passed) -> Any:  # noqa: ANN401 - any encoded value

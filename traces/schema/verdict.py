@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -81,6 +81,9 @@ class Level(StrEnum):
         return min(levels, key=lambda level: level.rank)
 
 
+Confidence: TypeAlias = Literal["", "certain", "likely", "possible"]
+
+
 class Consequence(Record, frozen=True):
     """One difference that a cause explains.
 
@@ -132,6 +135,8 @@ class Cause(Record, frozen=True, kw_only=True):
             one shown.
         count: how often the same root difference occurs in one scenario (the highest number).
         message: one sentence for a reader.
+        evidence: of a finding, one line that a reviewer can check; empty for a difference.
+        confidence: of a finding, by the rule of ``traces/audit/judgement.py``; empty likewise.
         rank: upstreamness, lower is earlier: layer (0 assembly, 1 tensors, 2 events,
             3 operations, 4 digests, 5 outcome), then position.
     """
@@ -152,6 +157,8 @@ class Cause(Record, frozen=True, kw_only=True):
     variants: tuple[Variant, ...] = ()
     count: int = 1
     message: str
+    evidence: str = ""
+    confidence: Confidence = ""
     rank: tuple[int, int]
 
     def fails(self, *, strict: bool) -> bool:

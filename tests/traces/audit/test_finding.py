@@ -8,7 +8,9 @@ def test_a_finding_of_two_scenarios_is_one(made):
     trips = {name: made.recording(name, digests=[made.trip(wrong="64")]) for name in ("b", "a")}
     [found] = audit(trips, recorded={})
     assert found.scenarios == ("a", "b")
-    assert finding_key(found) == "declared_not_assembled build_kv_only_stack: device.KV.kv_buffer"
+    assert (
+        str(finding_key(found)) == "declared_not_assembled build_kv_only_stack: device.KV.kv_buffer"
+    )
     assert [part.count for part in found.consequences] == [2]
 
 
@@ -26,7 +28,8 @@ def test_keys_hold_no_line(made):
             made.call("build_kv_only_stack#1", {"size": 8}, role="builder"),
             made.call("Host#1", {"x": 1, "y": 1}, parent="build_kv_only_stack#1", line=line),
         )
-        return [finding_key(one) for one in audit({"a": made.recording("a", *calls)}, recorded={})]
+        found = audit({"a": made.recording("a", *calls)}, recorded={})
+        return [str(finding_key(one)) for one in found]
 
     assert keys(3) == keys(300) == ["parameter_blind_spot Host.x", "parameter_blind_spot Host.y"]
 

@@ -119,3 +119,39 @@ def test_calls_for_different_pools_are_no_siblings(made):
 
     assert wheres(entries("mamba")) == []
     assert wheres(entries("kv")) == ["build_kv_only_stack -> PoolEntry[kv].evict"]
+
+
+def test_a_value_that_the_caller_was_given_is_not_its_choice(made):
+    """Both stacks hand on what they get; in the recorded scenarios one always gets the same."""
+
+    def recording(name, limit):
+        return made.recording(
+            name,
+            made.call("build_a_stack#1", {"limit": limit}, role="builder"),
+            made.call("Controller#1", {"limit": limit}, parent="build_a_stack#1"),
+            made.call("build_b_stack#1", {"limit": None}, role="builder"),
+            made.call("Controller#2", {"limit": None}, parent="build_b_stack#1"),
+            config={"limit": limit},
+        )
+
+    found = sibling_disagreements({name: recording(name, ord(name)) for name in "ab"})
+
+    assert [cause.where for cause in found] == []
+
+
+def test_a_constant_of_its_own_beside_fields_is_a_choice(made):
+    """Control: the caller was given another value, or none."""
+
+    def recording(name, limit):
+        return made.recording(
+            name,
+            made.call("build_a_stack#1", {"limit": limit}, role="builder"),
+            made.call("Controller#1", {"limit": limit}, parent="build_a_stack#1"),
+            made.call("build_b_stack#1", {}, role="builder"),
+            made.call("Controller#2", {"limit": 256}, parent="build_b_stack#1"),
+            config={"limit": limit},
+        )
+
+    found = sibling_disagreements({name: recording(name, ord(name)) for name in "ab"})
+
+    assert [cause.where for cause in found] == ["build_b_stack -> Controller.limit"]
