@@ -32,6 +32,7 @@ class Review(Record, frozen=True):
         line: file and line of the release that show it.
         releases: that were read.
         name: of the fault in the catalogue; empty for none.
+        evidence: of a fault, the smallest scenario that shows it and what was seen there.
     """
 
     kind: Kind
@@ -41,6 +42,7 @@ class Review(Record, frozen=True):
     line: str
     releases: tuple[str, ...]
     name: str = ""
+    evidence: str = ""
 
     def decides(self, cause: Cause, release: str) -> bool:
         """Return whether this is the decision on a finding of a release."""

@@ -1,0 +1,99 @@
+"""Write the tables of docs/audit.md from the reviewed findings: `python scripts/audit_page.py`.
+
+The tables lie below a marker. `--check` writes nothing and exits with 1 when they are stale.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from traces.audit.reviewed import FAULT, Review, parse_reviews
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE, FOLDER = ROOT / "docs" / "audit.md", ROOT / "traces" / "baseline" / "sglang"
+MARKER = "<!-- Below this line: python scripts/audit_page.py -->"
+
+
+def render(page: str, reviews: Sequence[Review]) -> str:
+    """Return the page with its tables written anew.
+
+    Raises:
+        ValueError: the page has no marker.
+    """
+    head, marker, _ = page.partition(MARKER)
+    if not marker:
+        raise ValueError(f"{PAGE.name}: must hold its marker; expected {MARKER!r}, got none")
+    faults = [one for one in reviews if one.verdict == FAULT]
+    others = [one for one in reviews if one.verdict != FAULT]
+    parts = (
+        f"{head}{MARKER}\n",
+        "### Faults\n",
+        _table(
+            ["releases", "finding", "what is wrong", "seen", "line"],
+            (
+                [_releases(one), _finding(one), one.reason, one.evidence, _code(one.line)]
+                for one in faults
+            ),
+        ),
+        "### No faults\n",
+        _table(
+            ["releases", "finding", "decided", "why", "line"],
+            (
+                [_releases(one), _finding(one), one.verdict, one.reason, _code(one.line)]
+                for one in others
+            ),
+        ),
+    )
+    return "\n".join(parts)
+
+
+def read_reviews() -> list[Review]:
+    """Return the reviews of all files, in order of their names."""
+    files = sorted(FOLDER.glob("*.toml"))
+    return [
+        one
+        for file in files
+        for one in parse_reviews(file.read_text(encoding="utf-8"), subject=file.name)
+    ]
+
+
+def _releases(review: Review) -> str:
+    return ", ".join(review.releases)
+
+
+def _finding(review: Review) -> str:
+    name = f"{review.name} " if review.name else ""
+    return f"{name}`{review.kind}` {_code(review.subject)}"
+
+
+def _code(text: str) -> str:
+    return f"`{text}`"
+
+
+def _table(head: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [
+        head,
+        ["---"] * len(head),
+        *([cell.replace("|", "\\|") for cell in row] for row in rows),
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def main() -> int:
+    """Write or check the page; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
+    check = parser.parse_args().check
+    old = PAGE.read_text(encoding="utf-8")
+    page = render(old, read_reviews())
+    if not check:
+        PAGE.write_text(page, encoding="utf-8")
+    elif old != page:
+        print(f"{PAGE}: stale; run python scripts/audit_page.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
