@@ -8,14 +8,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from traces.audit.reviewed import FAULT, Review, parse_reviews
+from traces.audit.reviewed import FAULT, FindingReview, parse_reviews
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, FOLDER = ROOT / "docs" / "audit.md", ROOT / "traces" / "baseline" / "sglang"
 MARKER = "<!-- Below this line: python scripts/audit_page.py -->"
 
 
-def render(page: str, reviews: Sequence[Review]) -> str:
+def render(page: str, reviews: Sequence[FindingReview]) -> str:
     """Return the page with its tables written anew.
 
     Raises:
@@ -48,7 +48,7 @@ def render(page: str, reviews: Sequence[Review]) -> str:
     return "\n".join(parts)
 
 
-def read_reviews() -> list[Review]:
+def read_reviews() -> list[FindingReview]:
     """Return the reviews of all files, in order of their names."""
     files = sorted(FOLDER.glob("*.toml"))
     return [
@@ -58,11 +58,11 @@ def read_reviews() -> list[Review]:
     ]
 
 
-def _releases(review: Review) -> str:
+def _releases(review: FindingReview) -> str:
     return ", ".join(review.releases)
 
 
-def _finding(review: Review) -> str:
+def _finding(review: FindingReview) -> str:
     name = f"{review.name} " if review.name else ""
     return f"{name}`{review.kind}` {_code(review.subject)}"
 

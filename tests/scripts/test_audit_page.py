@@ -3,10 +3,10 @@
 import pytest
 
 from scripts.audit_page import MARKER, PAGE, read_reviews, render
-from traces.audit.reviewed import Review
+from traces.audit.reviewed import FindingReview
 from traces.schema.verdict import Kind
 
-REVIEW = Review(
+REVIEW = FindingReview(
     kind=Kind.STALE_AFTER_RESTORE,
     subject="build_*: device.KV",
     verdict="fault",

@@ -29,7 +29,7 @@ from traces.audit.files import (
 from traces.audit.finding import FindingKey
 from traces.audit.judgement import COVERAGE_KINDS
 from traces.audit.lineage import lineage_of, models_of
-from traces.audit.reviewed import Review, parse_reviews, sort_findings
+from traces.audit.reviewed import FindingReview, parse_reviews, sort_findings
 from traces.schema.verdict import Cause, Kind, Verdict
 
 
@@ -210,7 +210,7 @@ def _without_reviewed(
     return shown, tuple(f"{note} (traces/baseline/{session.target})" for note in notes)
 
 
-def read_reviews(session: Session) -> tuple[Review, ...]:
+def read_reviews(session: Session) -> tuple[FindingReview, ...]:
     """Return the decisions on findings of the target's releases; none where there is no folder.
 
     Raises:

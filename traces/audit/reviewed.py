@@ -20,7 +20,7 @@ SCHEMA = "goldentrace.reviewed/1"
 FAULT = "fault"
 
 
-class Review(Record, frozen=True):
+class FindingReview(Record, frozen=True):
     """One decision.
 
     Attributes:
@@ -52,7 +52,7 @@ class Review(Record, frozen=True):
 
 class _Reviews(Record, frozen=True):
     schema: str
-    review: tuple[Review, ...]
+    review: tuple[FindingReview, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class ReviewedFindings:
     settled: tuple[Cause, ...]
 
 
-def parse_reviews(text: str, *, subject: str) -> tuple[Review, ...]:
+def parse_reviews(text: str, *, subject: str) -> tuple[FindingReview, ...]:
     """Return the decisions that a file holds.
 
     Raises:
@@ -89,7 +89,7 @@ def parse_reviews(text: str, *, subject: str) -> tuple[Review, ...]:
 
 
 def sort_findings(
-    causes: Iterable[Cause], reviews: Sequence[Review], release: str
+    causes: Iterable[Cause], reviews: Sequence[FindingReview], release: str
 ) -> ReviewedFindings:
     """Sort findings by the first review of each, and name known faults in their messages."""
     sorted_causes: dict[str, list[Cause]] = {"open": [], "faults": [], "settled": []}
