@@ -46,10 +46,10 @@ _UNUSED_FOLDERS = (
     "sglang/multimodal_gen/",
     "sglang/srt/grpc/",
     "sglang/srt/models/",
-    "sglang/srt/rust_extensions/",
     "sglang/jit_kernel/benchmark/",
     "sglang/jit_kernel/tests/",
 )
+_SERVER_EXTENSIONS = "sglang/srt/rust_extensions/"
 _HOPPER = "sgl_kernel/sm90/common_ops."
 
 KeepsFile = Callable[[str], bool]
@@ -164,8 +164,12 @@ def trim_wheel(wheel: Path, into: Path, *, keeps: KeepsFile) -> Path:
 
 
 def keeps_release(name: str) -> bool:
-    """Return whether a file of sglang's wheel is kept."""
-    return not name.startswith(_UNUSED_FOLDERS)
+    """Return whether a file of sglang's wheel is kept.
+
+    Of the servers' extensions the Python files are: caches ask them for their own extension.
+    """
+    is_server = name.startswith(_SERVER_EXTENSIONS) and not name.endswith(".py")
+    return not (is_server or name.startswith(_UNUSED_FOLDERS))
 
 
 def keeps_kernels(name: str) -> bool:
