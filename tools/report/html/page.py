@@ -26,7 +26,7 @@ _MAX_DRAWN = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageContent:
-    """What the page shows.
+    """Content of the page: verdict, recordings of both sides, history.
 
     Attributes:
         base: recordings by scenario.
