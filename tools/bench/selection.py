@@ -27,6 +27,9 @@ from tools.sides.kept.trees import read_tree
 from tools.sides.open import OpenSide
 from tools.sides.parse import Side
 from tools.sides.targets import find_target
+from tools.workers.pool import core_count
+from tools.workers.protocol import RunResult, RunScenario
+from tools.workers.results import HASH_SEEDS
 from traces.targets.common.scenario import Scenario
 
 
@@ -106,9 +109,16 @@ def _prove(
 def _differing(
     opened: OpenSide, scenarios: list[Scenario], *, known: dict[str, str], device: str
 ) -> tuple[str, ...]:
-    results = opened.run(scenarios, device=device, lists_builders=False)
-    texts = {**results.texts, **results.unplayable}
-    return tuple(one.name for one in scenarios if texts.get(one.name) != known[one.name])
+    # One hash seed: that the base is deterministic is known.
+    pool = replace(opened.pool, seeds=HASH_SEEDS[:1], size=core_count())
+    tasks = [RunScenario(scenario=one, device=device) for one in scenarios]
+    lost = []
+    for reply in pool.results(tasks):
+        name, result = scenarios[reply.number].name, reply.result
+        text = result.text if isinstance(result, RunResult) else result.reason
+        if text != known[name]:
+            lost.append(name)
+    return tuple(sorted(lost))
 
 
 @contextmanager
