@@ -24,7 +24,7 @@ from tools.workers.protocol import (
     TaskFailed,
     merge_reaches,
 )
-from tools.workers.results import RunResults, run_scenarios
+from tools.workers.results import RunResults, run_in_turns, run_scenarios
 from traces.schema.canonical import parse, parse_sites
 from traces.schema.model import Recording
 from traces.targets.common.scenario import Scenario
@@ -98,7 +98,7 @@ class OpenSide:
             return self.run(scenarios, device=device, lists_builders=lists_builders)
         found = self.keeper.find(scenarios)
         if runs_all:
-            found = replace(found, by_scenario={}, change=None)
+            found = replace(found, by_scenario={}, change=None, expected={})
         is_mostly_new = 2 * len(found.by_scenario) < len(scenarios)
         is_kept = keeps == "all" or (keeps == "mostly new" and is_mostly_new)
         return _SideRun(
@@ -127,18 +127,30 @@ class _SideRun:
         # The longest first: a long one that is started last would be waited for alone.
         ordered = sorted(missing, key=lambda one: -found.seconds.get(one.name, 0.0))
         played = RunResults(by_scenario={}, unplayable={}, problems=(), reaches={})
+        in_turns: tuple[str, ...] = ()
         if ordered:
             title = f"running {self.opened.side.text}"
             weights = {
                 one.name: found.seconds[one.name] for one in ordered if found.seconds.get(one.name)
             }
             with progress(title, total=len(ordered), weights=weights) as on_run:
-                played = run_scenarios(self.pool, ordered, device=self.device, on_run=on_run)
+                if found.expected and not self.keeps:
+                    played, in_turns = run_in_turns(
+                        self.pool,
+                        ordered,
+                        device=self.device,
+                        expected=found.expected,
+                        on_run=on_run,
+                    )
+                else:
+                    played = run_scenarios(self.pool, ordered, device=self.device, on_run=on_run)
         builders = self._builders(found)
         if self.keeps and ordered:
             self._keep(played, ordered, builders=builders)
         self.pool.shrink(1)
-        return self._combine(scenarios, played=played, found=found, builders=builders)
+        results = self._combine(scenarios, played=played, found=found, builders=builders)
+        selection = describe_selection(found, total=len(scenarios), in_turns=len(in_turns))
+        return replace(results, selection=selection)
 
     def _builders(self, found: FoundRuns) -> tuple[str, ...]:
         if not self.lists_builders:
@@ -188,7 +200,6 @@ class _SideRun:
             builders=builders,
             seconds=time.perf_counter() - self._start,
             kept=tuple(name for name in names if name in kept),
-            selection=describe_selection(found, total=len(names)),
         )
 
 

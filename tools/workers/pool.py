@@ -18,7 +18,7 @@ from tools.errors import ToolError
 from tools.workers.launch import WorkerLauncher, WorkerProcess
 from tools.workers.protocol import Result, Task, TaskFailed, TaskReply, WorkerReady
 
-START_LIMIT_SECONDS = 120.0
+START_LIMIT_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +95,11 @@ class WorkerPool:
             worker.setup[type(task)] = task
 
     def results(
-        self, tasks: Iterable[Task[Result]], *, tries: int = 1
+        self, tasks: Iterable[Task[Result]], *, tries: int = 1, in_turns: bool = False
     ) -> Iterator[TaskReply[Result]]:
         """Yield the reply to each task under each hash seed, in the order of completion.
+
+        When ``in_turns``, each task runs under one hash seed only: the next one in turn.
 
         Tasks are drawn only as workers become free. One whose worker dies or hangs is run up to
         ``tries`` times, then answered with a lost :class:`TaskFailed`.
@@ -105,7 +107,7 @@ class WorkerPool:
         Raises:
             ToolError: a worker cannot be started, or a broadcast task failed in it.
         """
-        return self._run_tasks(tasks, seeds=self.seeds, tries=tries)
+        return self._run_tasks(tasks, seeds=self.seeds, tries=tries, in_turns=in_turns)
 
     def call(self, task: Task[Result]) -> Result:
         """Run one task in one worker and return its result.
@@ -131,13 +133,18 @@ class WorkerPool:
             self._stop_worker(worker)
 
     def _run_tasks(
-        self, tasks: Iterable[Task[Result]], *, seeds: tuple[int, ...], tries: int
+        self,
+        tasks: Iterable[Task[Result]],
+        *,
+        seeds: tuple[int, ...],
+        tries: int,
+        in_turns: bool = False,
     ) -> Iterator[TaskReply[Result]]:
         source = enumerate(tasks)
         queues: _Queues = {seed: deque() for seed in seeds}
         try:
             while True:
-                self._fill_queues(queues, source)
+                self._fill_queues(queues, source, in_turns=in_turns)
                 self._assign_jobs(queues)
                 busy = [worker for worker in self._workers if not worker.is_idle]
                 if not busy:
@@ -160,16 +167,20 @@ class WorkerPool:
             for worker in [worker for worker in self._workers if worker.job is not None]:
                 self._stop_worker(worker)
 
-    def _fill_queues(self, queues: _Queues, source: Iterator[tuple[int, Task[Any]]]) -> None:
+    def _fill_queues(
+        self, queues: _Queues, source: Iterator[tuple[int, Task[Any]]], *, in_turns: bool
+    ) -> None:
         """Draw tasks until every worker that is free or may be started has one."""
+        every = list(queues.values())
         for seed, queue in queues.items():
             busy = sum(w.job is not None for w in self._workers if w.seed == seed)
             while len(queue) < self.size - busy:
                 drawn = next(source, None)
                 if drawn is None:
                     return
-                for one in queues.values():
-                    one.append(_Job(number=drawn[0], task=drawn[1]))
+                number, task = drawn
+                for one in [every[number % len(every)]] if in_turns else every:
+                    one.append(_Job(number=number, task=task))
 
     def _assign_jobs(self, queues: _Queues) -> None:
         """Send waiting jobs to idle workers, starting workers where there are too few."""

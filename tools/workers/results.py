@@ -59,6 +59,48 @@ def run_scenarios(
     return _combine_replies(replies)
 
 
+def run_in_turns(
+    pool: WorkerPool,
+    scenarios: Sequence[Scenario],
+    *,
+    device: str,
+    expected: Mapping[str, str],
+    on_run: ProgressCallback,
+) -> tuple[RunResults, tuple[str, ...]]:
+    """Run every scenario under one hash seed in turn, and what is not as expected under both.
+
+    ``expected`` are traces, or reasons of refusal, that were the same under both hash seeds. The
+    names of those that came out as expected are returned as well.
+
+    Raises:
+        ToolError: the target cannot be imported.
+    """
+    tasks = [RunScenario(scenario=scenario, device=device) for scenario in scenarios]
+    same: dict[str, RunResult | UnsupportedScenario] = {}
+    for reply in pool.results(tasks, in_turns=True):
+        name, result = scenarios[reply.number].name, reply.result
+        if isinstance(result, TaskFailed) or _text_of(result) != expected.get(name):
+            continue
+        same[name] = result
+        on_run(name)
+    others = [one for one in scenarios if one.name not in same]
+    both = run_scenarios(pool, others, device=device, on_run=on_run)
+    played = {name: one for name, one in same.items() if isinstance(one, RunResult)}
+    refused = {
+        name: one.reason for name, one in same.items() if isinstance(one, UnsupportedScenario)
+    }
+    return RunResults(
+        by_scenario={**played, **both.by_scenario},
+        unplayable={**refused, **both.unplayable},
+        problems=both.problems,
+        reaches={},
+    ), tuple(same)
+
+
+def _text_of(result: RunResult | UnsupportedScenario) -> str:
+    return result.text if isinstance(result, RunResult) else result.reason
+
+
 def _combine_replies(replies: Mapping[str, Mapping[int, _Reply]]) -> RunResults:
     """Return the results that agree under every hash seed, and a problem for everything else."""
     agreed: dict[str, RunResult] = {}

@@ -113,6 +113,27 @@ def test_code_outside_functions_runs_everything(gate, checkout):
     )
 
 
+def test_function_changed_without_an_effect_is_run_under_one_hash_seed(gate, checkout):
+    gate()
+    edit(checkout, "return 656", "return 600 + 56")
+    code, verdict = gate()
+    assert code == 0
+    assert verdict["selected"] == ["a"]
+    assert verdict["selection"] == (
+        "1 of 2 run: 1 does not reach a changed line (assembler/stacks.py:stack_a)"
+        "; 1 under one of two hash seeds in turn, with equal traces"
+    )
+
+
+def test_run_that_differs_is_run_under_both_hash_seeds(gate, checkout, make_trace):
+    gate()
+    edit(checkout, "return 656", "return 600 + 56")
+    checkout.traces["a"] = (make_trace("a", width=576), make_trace("a"))
+    code, verdict = gate()
+    assert code == 2
+    assert "must be deterministic" in verdict["problems"][0]
+
+
 def test_all_runs_everything(gate):
     gate()
     _, verdict = gate("--all")

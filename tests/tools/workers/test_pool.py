@@ -11,7 +11,7 @@ import pytest
 from tools.errors import ToolError
 from tools.workers.launch import WorkerLauncher
 from tools.workers.pool import WorkerPool
-from tools.workers.protocol import ListBuilders, ReadProvenance, TaskFailed
+from tools.workers.protocol import ListBuilders, ReadProvenance, RunScenario, TaskFailed
 from tools.workers.results import HASH_SEEDS, run_scenarios
 
 WORKER = """
@@ -142,6 +142,17 @@ def test_each_scenario_is_reported_once(make_pool):
     with make_pool() as pool:
         run_scenarios(pool, scenarios("a", "b"), device="cpu", on_run=heard.append)
     assert sorted(heard) == ["a", "b"]
+
+
+def test_tasks_in_turns_run_once_under_alternating_hash_seeds(make_pool):
+    tasks = [RunScenario(scenario=one, device="auto") for one in scenarios("a", "b", "c")]
+    with make_pool() as pool:
+        replies = list(pool.results(tasks, in_turns=True))
+    assert sorted((reply.number, reply.seed) for reply in replies) == [
+        (0, HASH_SEEDS[0]),
+        (1, HASH_SEEDS[1]),
+        (2, HASH_SEEDS[0]),
+    ]
 
 
 def test_workers_answer_about_the_target_too(make_pool):

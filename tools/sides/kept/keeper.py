@@ -34,12 +34,15 @@ class FoundRuns:
     Attributes:
         by_scenario: the runs that need not be repeated.
         seconds: time of the last known run of each scenario, whether or not it is to be repeated.
+        expected: trace or reason of refusal of the last known run of each scenario, from a tree of
+            the same release; it was the same under every hash seed.
         builders: stack builders of the tree; None when they have to be listed.
         change: what differs from the earlier tree that most runs come from; None without one.
     """
 
     by_scenario: Mapping[str, FoundRun] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    expected: Mapping[str, str] = field(default_factory=dict)
     builders: tuple[str, ...] | None = None
     change: TreeChange | None = None
 
@@ -63,6 +66,7 @@ class SideKeeper:
         """Return the runs that need not be repeated."""
         found: dict[str, FoundRun] = {}
         seconds: dict[str, float] = {}
+        expected: dict[str, str] = {}
         builders: tuple[str, ...] | None = None
         nearest: TreeChange | None = None
         for folder, kept, change in self._earlier_trees():
@@ -73,6 +77,8 @@ class SideKeeper:
                 if run is None:
                     continue
                 seconds.setdefault(scenario.name, run.seconds)
+                if kept.release == self.tree.release:
+                    expected.setdefault(scenario.name, run.reason or run.text)
                 if scenario.name not in found and (is_same or not change.reaches(run.reach)):
                     moved = run if is_same else move_sites(run, kept.texts, self.tree)
                     found[scenario.name] = FoundRun(run=moved, is_same_tree=is_same)
@@ -82,7 +88,13 @@ class SideKeeper:
                 nearest = change
             if len(found) == len(scenarios):
                 break
-        return FoundRuns(by_scenario=found, seconds=seconds, builders=builders, change=nearest)
+        return FoundRuns(
+            by_scenario=found,
+            seconds=seconds,
+            expected=expected,
+            builders=builders,
+            change=nearest,
+        )
 
     def keep(
         self,

@@ -6,7 +6,7 @@ from tools.sides.kept.reach import TreeChange
 _SHOWN = 3
 
 
-def describe_selection(found: FoundRuns, *, total: int) -> str:
+def describe_selection(found: FoundRuns, *, total: int, in_turns: int = 0) -> str:
     """Return which of some scenarios were run and why; empty when no run was kept before."""
     kept = found.by_scenario.values()
     same = sum(one.is_same_tree for one in kept)
@@ -20,7 +20,10 @@ def describe_selection(found: FoundRuns, *, total: int) -> str:
         parts.append(found.change.everything)
     if not parts:
         return ""
-    return f"{total - len(kept)} of {total} run: {', '.join(parts)}"
+    seeds = (
+        f"; {in_turns} under one of two hash seeds in turn, with equal traces" if in_turns else ""
+    )
+    return f"{total - len(kept)} of {total} run: {', '.join(parts)}{seeds}"
 
 
 def _changed(change: TreeChange | None) -> str:
