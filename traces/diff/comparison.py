@@ -9,6 +9,7 @@ from traces.diff.aliases import NO_ALIASES, Aliases, alias_causes
 from traces.diff.attribute.attribution import Attribution
 from traces.diff.attribute.causes import CauseFinder, CauseIndex
 from traces.diff.attribute.chains import ArgumentChains
+from traces.diff.attribute.pool_flow import PoolFlow
 from traces.diff.compare.arguments import argument_changes
 from traces.diff.compare.events import (
     EventComparison,
@@ -100,9 +101,14 @@ def _attribute(finder: CauseFinder, events: Sequence[EventDifference]) -> None:
     early = [found for found in reordered if found.layer is DiffLayer.ASSEMBLY]
     answers = [*pool_differences(pairing)]
     cut = [found for found in (*tensors, *events, *digests, *answers) if found.truncated]
-    attribution = Attribution(pairing=pairing, cause_index=finder.cause_index)
+    whole_events = tuple(found for found in events if not found.truncated)
+    attribution = Attribution(
+        pairing=pairing,
+        cause_index=finder.cause_index,
+        flow=PoolFlow(pairing=pairing, events=whole_events),
+    )
     attribution.assign_tensors([found for found in tensors if not found.truncated])
-    attribution.assign_events([found for found in events if not found.truncated])
+    attribution.assign_events(whole_events)
     whole = [found for found in digests if not found.truncated]
     attribution.assign_downstream([*finder.deferred, *late, *returned_differences(pairing), *whole])
     attribution.assign_answers([found for found in answers if not found.truncated])

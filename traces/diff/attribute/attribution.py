@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from traces.diff.attribute.causes import CauseIndex
+from traces.diff.attribute.pool_flow import PoolFlow
 from traces.diff.compare.events import (
     EventDifference,
     EventFamily,
@@ -32,6 +33,7 @@ class Attribution:
 
     pairing: CallPairing
     cause_index: CauseIndex
+    flow: PoolFlow
     _makers: dict[str, set[str]] = field(default_factory=dict)
 
     def assign_tensors(self, differences: Iterable[Difference]) -> None:
@@ -71,7 +73,7 @@ class Attribution:
             if any(found.family is EventFamily.DATA for found in hunk)
             for found in hunk
         }
-        explained: dict[str, Difference | None] = {}
+        explained: dict[tuple[str, Kind], Difference | None] = {}
         own: dict[EventFamily, Difference] = {}
         by_subject: dict[str, Difference] = {}
         sides = self.pairing
@@ -85,13 +87,14 @@ class Attribution:
                     found.location = self._accessor_line(found.event)
                     by_subject[subject] = self._give(found, by_subject.get(subject))
                     continue
-                if found.pool not in explained:
+                what = (found.pool, found.kind)
+                if what not in explained:
                     near = self._nearest(found, before=(DiffLayer.EVENTS, 0))
-                    explained[found.pool] = self._cause_of_pool(found.pool) or near
+                    explained[what] = self._cause_of_pool(found.pool) or near
                 free = found.family is EventFamily.ORDER and found.edge not in carried
                 allowed = [EventFamily.ORDER] if free else [*EventFamily][: found.family + 1]
                 first = next((own[family] for family in allowed if family in own), None)
-                cause = explained[found.pool] or first
+                cause = explained[what] or first
                 given = self._give(found, cause)
                 if cause is None:
                     own[found.family] = given
@@ -168,12 +171,23 @@ class Attribution:
         able = [
             cause
             for cause in self.cause_index.causes
-            if cause.can_explain and cause.rank < before and _reaches(cause, found)
+            if cause.can_explain and cause.rank < before and self._reaches(cause, found)
         ]
         proven = [cause for cause in able if cause.level is Level.BEHAVIOUR] or able
         if found.layer in _RESULTS:
             proven = [cause for cause in proven if _has_changed_buffers(cause)] or proven
         return max(proven, key=lambda cause: cause.rank, default=None)
+
+    def _reaches(self, cause: Difference, found: Difference) -> bool:
+        """Return whether a cause can explain a difference.
+
+        A parameter that came or went between builders explains buffers, but no more: all that
+        constructors got is known to be equal. What happens to a pool follows from what reaches it.
+        """
+        if found.layer is DiffLayer.TENSORS:
+            return True
+        between_builders = cause.kind in SIGNATURE_KINDS and cause.level is not Level.BEHAVIOUR
+        return not between_builders and (not found.pool or self.flow.reaches(cause, found))
 
     def _storage_subject(self, found: EventDifference) -> str:
         """Return the subject of a difference of storage; empty where another cause may explain it.
@@ -223,16 +237,6 @@ class Attribution:
 def _has_changed_buffers(cause: Difference) -> bool:
     own = (cause, *cause.consequences)
     return any(found.layer is DiffLayer.TENSORS for found in own)
-
-
-def _reaches(cause: Difference, found: Difference) -> bool:
-    """Return whether a cause can explain a difference.
-
-    A parameter that came or went between builders explains buffers, but no more: all that
-    constructors got is known to be equal.
-    """
-    between_builders = cause.kind in SIGNATURE_KINDS and cause.level is not Level.BEHAVIOUR
-    return found.layer is DiffLayer.TENSORS or not between_builders
 
 
 def _opens_storage(side: RecordingIndex) -> bool:
