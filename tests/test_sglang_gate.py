@@ -29,6 +29,7 @@ pytestmark = [
 KERNEL = "hiradix_dsa.dsv32_fp8.layer_first.kernel.wb.p64.gb.tp8cp2pp3"
 DIRECT = "hiradix_init.dsv32_fp8.layer_first.direct.wts.p64.gb.tp8cp2"
 CONTROL = "hiradix_dsa.dsv32_bf16.layer_first.direct.wt.p64.ratio.tp4cp4pp5"
+SWA = "swa.gpt_oss.page_first_direct.direct.wts.p16.ratio.tp4cp4pp5"
 ASSEMBLER = "sglang/srt/mem_cache/hybrid_cache/hybrid_pool_assembler.py"
 
 
@@ -157,3 +158,59 @@ def git(repository: Path, *arguments: str) -> str:
     command = ["git", *identity, *arguments]
     done = subprocess.run(command, cwd=repository, check=True, capture_output=True, text=True)
     return done.stdout
+
+
+EDITS = {
+    "hybrid_cache_controller.py": (("            start_event.wait(self.write_stream)\n", ""),),
+    "hybrid_pool_assembler.py": (
+        ("        server_args.hicache_ratio,\n", "        server_args.hicache_ratio + 1,\n"),
+        (
+            "=swa_layer_mapping,\n            transfer_layer_num=transfer_layer_num,\n",
+            "=swa_layer_mapping,\n            transfer_layer_num=1,\n",
+        ),
+        # Harmless: a parameter and its callers have another name.
+        ("is_anchor", "is_primary"),
+    ),
+}
+HUNKS = {
+    "host_to_device_ratio": ["        server_args.hicache_ratio + 1,"],
+    "transfer_layer_num": ["            transfer_layer_num=1,"],
+}
+
+
+def test_each_consequence_stands_under_the_cause_of_its_own_hunk(capsys, tmp_path):
+    """Three faults and a rename in a copy of 0.5.12, in one scenario with two pools."""
+    folder = tmp_path / "sglang" / "srt" / "mem_cache" / "hybrid_cache"
+    shutil.copytree(environment_for("0.5.12").root / "sglang", tmp_path / "sglang")
+    for name, edits in EDITS.items():
+        text = (folder / name).read_text()
+        for old, new in edits:
+            assert old in text
+            text = text.replace(old, new)
+        (folder / name).write_text(text)
+
+    code = main(
+        [
+            *("gate", "--target", "sglang", "--base", "pypi:0.5.12", "--head", f"dir:{tmp_path}"),
+            *("--attribute", "--attribute-time", "400", "--format", "json", SWA),
+        ]
+    )
+    verdict = json.loads(capsys.readouterr().out)
+    causes = {(one["kind"], one["parameter"]): one for one in verdict["causes"]}
+    made = {key: [hunk["after"] for hunk in one["made_by"]] for key, one in causes.items()}
+
+    assert code == 1
+    assert made["argument_changed", "host_to_device_ratio"] == [HUNKS["host_to_device_ratio"]]
+    [edge] = [one for one in verdict["causes"] if one["kind"] == "order_edge_removed"]
+    assert [hunk["before"] for hunk in edge["made_by"]] == [
+        ["            start_event.wait(self.write_stream)"]
+    ]
+    shown = {key: {one["kind"] for one in found["consequences"]} for key, found in causes.items()}
+    assert "shape_changed" in shown["argument_changed", "host_to_device_ratio"]
+    lost = [key for key, kinds in shown.items() if "transfer_removed" in kinds]
+    lost += [key for key in causes if key[0] == "transfer_removed"]
+    assert lost
+    assert all(made[key][0] == HUNKS["transfer_layer_num"] for key in lost)
+    assert all(
+        "race" not in str(one["where"]) for key in lost for one in causes[key]["consequences"]
+    )

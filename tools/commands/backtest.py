@@ -1,22 +1,39 @@
 """``backtest``: runs known faults again and shows whether gate or audit would find them."""
 
 import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
 from tools import options
-from tools.console import print_duration
+from tools.console import print_duration, print_status
 from tools.errors import ToolError
-from tools.releases.backtest import CATALOGUE_PATH, read_catalogue, run_backtest
+from tools.hunks.attribution import HunkSides, attribute_to_hunks
+from tools.releases.backtest import CATALOGUE_PATH, KnownFault, read_catalogue, run_backtest
 from tools.releases.survey import run_surveyed_side
 from tools.releases.tables import findings_table, result_json
+from tools.session import Session
+from tools.sides.prepare import prepare_side
 from tools.sides.results import SideResults
 from tools.sides.targets import find_target, load_aliases
+from traces.schema.verdict import Cause
+
+DEFAULT_ATTRIBUTE_SECONDS = 20.0
 
 FaultsArgument: TypeAlias = Annotated[
     list[str] | None, typer.Argument(metavar="CASE", help="Faults; all when none is named.")
+]
+AttributeTimeOption: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        "--attribute-time",
+        min=0.0,
+        metavar="SECONDS",
+        help="Time for each caught fault to find the hunks of source that make it; 0 for none.",
+    ),
 ]
 CatalogueOption: TypeAlias = Annotated[
     Path, typer.Option("--catalogue", metavar="FILE", help="Faults with good and bad sides.")
@@ -28,6 +45,7 @@ def backtest_catalogue(
     cases: FaultsArgument = None,
     *,
     catalogue: CatalogueOption = CATALOGUE_PATH,
+    attribute_time: AttributeTimeOption = DEFAULT_ATTRIBUTE_SECONDS,
     device: options.DeviceOption = "auto",
     as_json: options.JsonOption = False,
     timeout: options.TimeoutOption = options.DEFAULT_LIMIT_SECONDS,
@@ -50,12 +68,51 @@ def backtest_catalogue(
         side = session.parse_side(text)
         return run_surveyed_side(session, side, scenarios=scenarios, device=used_device)
 
+    attribute_causes = partial(
+        _attribute_causes, session, device=used_device, seconds=attribute_time
+    )
     with print_duration():
         wanted = [faults[case] for case in cases or faults]
         aliases = load_aliases(find_target(known.target))
-        findings = list(run_backtest(wanted, run_side=run_side, aliases=aliases))
+        found = run_backtest(
+            wanted,
+            run_side=run_side,
+            aliases=aliases,
+            attribute=attribute_causes if attribute_time else None,
+        )
+        findings = list(found)
     if as_json:
         print(json.dumps([result_json(finding) for finding in findings], indent=2))
     else:
         print(findings_table(findings))
     raise typer.Exit(int(any(finding.result == "missed" for finding in findings)))
+
+
+def _attribute_causes(
+    session: Session,
+    sides: tuple[KnownFault, SideResults, SideResults],
+    causes: Sequence[Cause],
+    *,
+    device: str,
+    seconds: float,
+) -> Sequence[Cause]:
+    """Return causes with the hunks between the sides of a fault; print notes."""
+    fault, good, bad = sides
+    with (
+        prepare_side(session.parse_side(fault.good), root=session.root) as base,
+        prepare_side(session.parse_side(fault.bad), root=session.root) as head,
+    ):
+        opened = HunkSides(
+            target=session.target,
+            base=base.launcher("", isolated=True),
+            head=head.launcher("", isolated=True),
+            recordings=(good.recordings, bad.recordings),
+            scenarios=session.scenarios,
+            device=device,
+            seconds=seconds,
+            limit_seconds=options.DEFAULT_LIMIT_SECONDS,
+        )
+        filed, notes = attribute_to_hunks(causes, opened)
+    for note in notes:
+        print_status(f"{fault.id}: {note}")
+    return filed

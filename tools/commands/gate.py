@@ -1,6 +1,7 @@
 """The ``gate`` command: judge a change before it is merged."""
 
 from collections.abc import Callable
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -10,6 +11,21 @@ from tools.gate.gate import run_gate
 from tools.gate.request import GateRequest
 from tools.report.output import Output, report_verdict
 from tools.report.render import Format
+
+DEFAULT_ATTRIBUTE_SECONDS = 120.0
+
+AttributeOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--attribute", help="Find the hunks of source that make each cause, by reverting them."
+    ),
+]
+AttributeTimeOption: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        "--attribute-time", min=1.0, metavar="SECONDS", help="Time that --attribute may take."
+    ),
+]
 
 
 def gate(
@@ -25,6 +41,8 @@ def gate(
     files: options.OutputFilesOption = None,
     quiet: options.QuietOption = False,
     strict: options.StrictOption = False,
+    attribute: AttributeOption = False,
+    attribute_time: AttributeTimeOption = DEFAULT_ATTRIBUTE_SECONDS,
     timeout: options.TimeoutOption = options.DEFAULT_LIMIT_SECONDS,
     runs_all: options.AllOption = False,
 ) -> None:
@@ -48,6 +66,7 @@ def gate(
             pre_merge=True,
             strict=strict,
             runs_all=runs_all,
+            attribute_seconds=attribute_time if attribute else None,
         ),
         target=target,
         output=Output(form=form, strict=strict, quiet=quiet, files=tuple(files or ())),

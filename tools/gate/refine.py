@@ -1,6 +1,6 @@
-"""Second run of scenarios in the gate: finds where both sides first diverge.
+"""Further runs of scenarios in the gate: which hunks make a cause, where both sides first diverge.
 
-It costs a few runs, and only where the gate fails anyway. Both sides are still open then, with one
+They cost a few runs, and only where the gate fails anyway. Both sides are still open then, with one
 warm worker each.
 """
 
@@ -12,6 +12,7 @@ from tools.console import print_status
 from tools.errors import ToolError
 from tools.gate.request import GateRequest
 from tools.git import is_repository
+from tools.hunks.attribution import HunkSides, attribute_to_hunks, choose_scenarios
 from tools.sides.open import OpenSide
 from tools.sides.targets import NATIVE
 from tools.workers.protocol import ReplayScenario, RunResult, RunScenario
@@ -82,8 +83,44 @@ def refine_causes(
 ) -> tuple[tuple[Cause, ...], tuple[str, ...]]:
     """Return the causes, the first of them where both sides first diverge, and notes.
 
-    A cause whose scenario cannot be run again stays as it is, and a note gives the reason.
+    Where the request asks for it, each has the hunks of source that make it. A cause whose scenario
+    cannot be run again stays as it is, and a note gives the reason.
     """
+    attributed, notes = _attribute_causes(causes, context)
+    found, more = _locate_causes(attributed, context)
+    return found, (*notes, *more)
+
+
+def _attribute_causes(
+    causes: Sequence[Cause], context: RefineContext
+) -> tuple[tuple[Cause, ...], tuple[str, ...]]:
+    """Return the causes with their hunks, where the request asks for that, and notes."""
+    request = context.request
+    names = choose_scenarios(causes, context.recordings)
+    if request.attribute_seconds is None or not names:
+        return tuple(causes), ()
+    try:
+        head = _require_code(context.head)
+        with _open_base(context, names) as base:
+            sides = HunkSides(
+                target=request.session.target,
+                base=base.pool.launcher,
+                head=head.pool.launcher,
+                recordings=context.recordings,
+                scenarios=request.selection.known,
+                device=request.device,
+                seconds=request.attribute_seconds,
+                limit_seconds=head.pool.limit_seconds,
+            )
+            return attribute_to_hunks(causes, sides)
+    except ToolError as error:
+        return tuple(causes), (f"causes were not attributed to hunks: {error}",)
+
+
+def _locate_causes(
+    causes: Sequence[Cause], context: RefineContext
+) -> tuple[tuple[Cause, ...], tuple[str, ...]]:
+    """Return the causes, the first of them where both sides first diverge, and notes."""
     request = context.request
     chosen = dict(_select_causes(causes, context))
     # Releases differ in so much that the first thing that is different is seldom the cause.
@@ -118,8 +155,17 @@ def _refine_cause(
         )
         found = locate_divergence(base, head, cause, scenario=scenario)
         if found is not cause:
-            return found
+            return found if _is_in_hunks(found) else cause
     return cause
+
+
+def _is_in_hunks(cause: Cause) -> bool:
+    """Return whether a cause lies in the hunks that make it; another divergence came before it."""
+    site = cause.location
+    return not cause.made_by or any(
+        site is not None and site.file == hunk.file and hunk.is_at(site.line)
+        for hunk in cause.made_by
+    )
 
 
 def _select_causes(causes: Sequence[Cause], context: RefineContext) -> Iterator[tuple[int, str]]:

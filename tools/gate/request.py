@@ -24,6 +24,8 @@ class GateRequest:
             judged as well.
         strict: whether differences of the interface fail.
         runs_all: whether the head runs every scenario, also those that a kept run stands for.
+        attribute_seconds: time to find the hunks of source that make the causes; None for no
+            search.
     """
 
     session: Session
@@ -34,6 +36,7 @@ class GateRequest:
     pre_merge: bool
     strict: bool
     runs_all: bool = False
+    attribute_seconds: float | None = None
 
     @property
     def folder(self) -> Path:

@@ -98,6 +98,8 @@ class BacktestResult:
         causes: number of all.
         shown: headline of the expected cause; without one, the reason.
         location: ``file:line`` of it.
+        made_by: places of the hunks of source that make it; empty where that was not tried or not
+            found.
         seconds: time to run and compare both sides.
     """
 
@@ -110,6 +112,7 @@ class BacktestResult:
     causes: int
     shown: str
     location: str
+    made_by: tuple[str, ...]
     seconds: float
 
 
@@ -122,6 +125,10 @@ class AuditedRun:
 
 
 RunSide: TypeAlias = Callable[[str], SideResults]
+AttributeCauses: TypeAlias = Callable[
+    [tuple[KnownFault, SideResults, SideResults], Sequence[Cause]], Sequence[Cause]
+]
+"""Returns causes with the hunks that make them, from a fault with its good and its bad side."""
 
 
 def read_catalogue(path: Path) -> FaultCatalogue:
@@ -134,9 +141,16 @@ def read_catalogue(path: Path) -> FaultCatalogue:
 
 
 def run_backtest(
-    faults: Sequence[KnownFault], *, run_side: RunSide, aliases: Aliases
+    faults: Sequence[KnownFault],
+    *,
+    run_side: RunSide,
+    aliases: Aliases,
+    attribute: AttributeCauses | None = None,
 ) -> Iterator[BacktestResult]:
-    """Yield the result of every fault; each side is run once."""
+    """Yield the result of every fault; each side is run once.
+
+    ``attribute`` finds the hunks that make the expected cause.
+    """
     runs: dict[str, AuditedRun] = {}
     for fault in faults:
         for side in (fault.good, fault.bad):
@@ -144,11 +158,22 @@ def run_backtest(
                 results = run_side(side)
                 findings = audit(results.recordings, recorded={})
                 runs[side] = AuditedRun(side=results, findings=findings)
-        yield evaluate_fault(fault, good=runs[fault.good], bad=runs[fault.bad], aliases=aliases)
+        yield evaluate_fault(
+            fault,
+            good=runs[fault.good],
+            bad=runs[fault.bad],
+            aliases=aliases,
+            attribute=attribute,
+        )
 
 
 def evaluate_fault(
-    fault: KnownFault, *, good: AuditedRun, bad: AuditedRun, aliases: Aliases
+    fault: KnownFault,
+    *,
+    good: AuditedRun,
+    bad: AuditedRun,
+    aliases: Aliases,
+    attribute: AttributeCauses | None = None,
 ) -> BacktestResult:
     """Compare the bad side with the good one as its base, and their audits."""
     start = time.perf_counter()
@@ -157,6 +182,13 @@ def evaluate_fault(
     found = causes[place] if place >= 0 else None
     common = good.side.recordings.keys() & bad.side.recordings.keys()
     obstacle = _why_not_runnable(fault, good=good.side, names=common)
+    made_by: tuple[str, ...] = ()
+    if found is not None and attribute is not None:
+        # The expected cause comes first: its scenario and the hunks at its line are tried first.
+        others = (cause for cause in causes if cause is not found)
+        filed = attribute((fault, good.side, bad.side), (found, *others))
+        same = (cause for cause in filed if fault.expected.matches(cause))
+        made_by = tuple(hunk.place for cause in same for hunk in cause.made_by)
     seconds = good.side.seconds + bad.side.seconds + time.perf_counter() - start
     gate: FaultOutcome = "caught" if found else "not playable" if obstacle else "missed"
     audited = _matching_finding(fault, good=good, bad=bad)
@@ -170,6 +202,7 @@ def evaluate_fault(
         causes=len(causes),
         shown=found.headline() if found else obstacle,
         location=f"{found.location.file}:{found.location.line}" if found and found.location else "",
+        made_by=made_by,
         seconds=seconds,
     )
 

@@ -42,13 +42,15 @@ def findings_table(findings: Sequence[BacktestResult]) -> str:
             finding.gate,
             _cause_position(finding),
             f"{finding.shown} {finding.location}".strip(),
+            _hunks_text(finding),
             finding.audit or "-",
             finding.result,
             f"{finding.seconds:.0f}",
         )
         for finding in findings
     ]
-    head = ("case", "good", "bad", "gate", "first cause", "cause or reason", "audit of bad side")
+    start = ("case", "good", "bad", "gate", "first cause", "cause or reason")
+    head = (*start, "made by", "audit of bad side", "together", "seconds")
     by_gate = sum(finding.gate == "caught" for finding in findings)
     by_audit = sum(bool(finding.audit) for finding in findings)
     together = sum(finding.result == "caught" for finding in findings)
@@ -56,13 +58,18 @@ def findings_table(findings: Sequence[BacktestResult]) -> str:
         (f"of {len(findings)} faults", "gate", "audit of the bad side alone", "together"),
         [("caught", str(by_gate), str(by_audit), str(together))],
     )
-    return "\n".join((markdown_table((*head, "together", "seconds"), rows), totals))
+    return "\n".join((markdown_table(head, rows), totals))
 
 
 def _cause_position(finding: BacktestResult) -> str:
     if finding.gate != "caught":
         return "-"
     return "yes" if finding.is_first else f"no, {finding.place + 1} of {finding.causes}"
+
+
+def _hunks_text(finding: BacktestResult) -> str:
+    first, more = finding.made_by[:1], len(finding.made_by) - 1
+    return (first[0] if first else "-") + (f" and {more} more" if more > 0 else "")
 
 
 def result_json(finding: BacktestResult) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from traces.schema.verdict import Cause, Consequence, Kind, Verdict
 
 SHOWN_CONSEQUENCES = 8
 SHOWN_SCENARIOS = 3
+SHOWN_HUNKS = 3
+SHOWN_HUNK_LINES = 3
 
 _SHOWN_CHARACTERS = 120
 _ABSENT_BEFORE = (Kind.ARGUMENT_ADDED, Kind.PARAMETER_ADDED, Kind.CALL_ADDED)
@@ -82,6 +84,19 @@ def chain_text(cause: Cause) -> str:
 def place_text(cause: Cause) -> str:
     """Return ``file:line``; empty when neither side knows."""
     return "" if cause.location is None else f"{cause.location.file}:{cause.location.line}"
+
+
+def hunk_lines(cause: Cause, *, written: Callable[[str], str]) -> list[str]:
+    """Return the hunks that make a cause: place, then the lines of the base and of the head."""
+    lines = []
+    for hunk in cause.made_by[:SHOWN_HUNKS]:
+        lines.append(f"made by {hunk.place}")
+        for mark, side in (("-", hunk.before), ("+", hunk.after)):
+            lines += [written(f"{mark} {line.strip()}") for line in side[:SHOWN_HUNK_LINES]]
+            hidden = len(side) - SHOWN_HUNK_LINES
+            lines += [f"{mark} and {pluralise(hidden, 'more line')}"] if hidden > 0 else []
+    hidden = len(cause.made_by) - SHOWN_HUNKS
+    return [*lines, f"and {pluralise(hidden, 'more hunk')}"] if hidden > 0 else lines
 
 
 def is_about_a_scenario(cause: Cause) -> bool:

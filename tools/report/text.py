@@ -51,6 +51,7 @@ def render_cause(number: int, cause: Cause, *, coloured: bool) -> str:
     if phrases.is_about_a_scenario(cause):
         return lines[0]
     lines += [painted(phrases.place_text(cause), "underline")] if phrases.place_text(cause) else []
+    lines += phrases.hunk_lines(cause, written=str)
     judged = f"{cause.confidence}: {cause.evidence}" if cause.confidence else ""
     lines += filter(None, (phrases.chain_text(cause), cause.message, judged))
     lines += [painted(phrases.scenarios_text(cause, written=str), "dim")] if cause.scenarios else []

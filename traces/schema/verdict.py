@@ -112,6 +112,35 @@ class Variant(Record, frozen=True):
     scenarios: tuple[str, ...]
 
 
+class SourceHunk(Record, frozen=True, kw_only=True):
+    """Neighbouring lines of a file that differ between the sources of both sides.
+
+    Attributes:
+        base_line: first line in the base; of an insertion the line that follows it there.
+        head_line: the same in the head.
+        before: lines of the base; empty for an insertion.
+        after: lines of the head; empty for a deletion.
+    """
+
+    file: str
+    base_line: int
+    head_line: int
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+    def is_at(self, line: int) -> bool:
+        """Return whether a line of the head is one of the hunk, or beside lines that are gone."""
+        last = self.head_line + len(self.after)
+        return self.head_line - (not self.after) <= line < last + (not self.after)
+
+    @property
+    def place(self) -> str:
+        """Lines of the head, ``file:12-14``; where it has none the line that follows."""
+        last = self.head_line + len(self.after) - 1
+        end = f"-{last}" if last > self.head_line else ""
+        return f"{self.file}:{self.head_line}{end}"
+
+
 class Cause(Record, frozen=True, kw_only=True):
     """One root difference: the line to look at, and the consequences.
 
@@ -139,6 +168,8 @@ class Cause(Record, frozen=True, kw_only=True):
         confidence: of a finding, by the rule of ``traces/audit/judgement.py``; empty likewise.
         rank: upstreamness, lower is earlier: layer (0 assembly, 1 tensors, 2 events,
             3 operations, 4 digests, 5 outcome), then position.
+        made_by: hunks of source without which the head does not have it; empty where that was not
+            tried or not found.
     """
 
     kind: Kind
@@ -160,6 +191,7 @@ class Cause(Record, frozen=True, kw_only=True):
     evidence: str = ""
     confidence: Confidence = ""
     rank: tuple[int, int]
+    made_by: tuple[SourceHunk, ...] = ()
 
     def fails(self, *, strict: bool) -> bool:
         """Return whether it makes a verdict ``fail``; interface changes only when ``strict``."""

@@ -62,6 +62,7 @@ def context(tmp_path):
             base=side(base, releases[0]),
             head=side("worktree", releases[1]),
             selection=SimpleNamespace(known={name: name for name in sizes}),
+            attribute_seconds=None,
         )
         found = RefineContext(
             request=request,

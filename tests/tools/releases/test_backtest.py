@@ -25,7 +25,7 @@ from traces.schema.model import (
     TensorRecord,
     Trace,
 )
-from traces.schema.verdict import Cause, Kind
+from traces.schema.verdict import Cause, Kind, SourceHunk
 
 FAULT = """
 target = "sglang"
@@ -135,6 +135,27 @@ def test_fault_behind_another_cause_is_caught_but_not_first(fault):
     found = evaluate_fault(other, good=side(656), bad=side(576, layout="y"), aliases=NO_ALIASES)
 
     assert (found.result, found.is_first, found.place, found.causes) == ("caught", False, 1, 2)
+
+
+def test_hunks_of_the_expected_cause_are_told(fault):
+    hunk = SourceHunk(
+        file="pkg/stack.py", base_line=4, head_line=5, before=("old",), after=("new", "newer")
+    )
+    expected = ExpectedCause(kinds=fault.expected.kinds, parameter="layout")
+    other = msgspec.structs.replace(fault, expected=expected)
+    asked = []
+
+    def attribute(sides, causes):
+        asked.append((sides[0].id, [cause.parameter for cause in causes]))
+        return [msgspec.structs.replace(causes[0], made_by=(hunk,)), *causes[1:]]
+
+    sides = {"good": side(656), "bad": side(576, layout="y"), "aliases": NO_ALIASES}
+    found = evaluate_fault(other, **sides, attribute=attribute)
+
+    assert asked == [("A", ["layout", "row_width"])]
+    assert found.made_by == ("pkg/stack.py:5-6",)
+    assert (found.place, found.is_first) == (1, False)
+    assert evaluate_fault(other, **sides).made_by == ()
 
 
 def test_fault_that_no_cause_fits_is_missed(fault):

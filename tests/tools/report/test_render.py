@@ -7,7 +7,15 @@ import pytest
 
 from tools.report.render import Format, render_verdict
 from traces.schema.model import Location
-from traces.schema.verdict import Cause, Consequence, Kind, Level, ScenarioCounts, Verdict
+from traces.schema.verdict import (
+    Cause,
+    Consequence,
+    Kind,
+    Level,
+    ScenarioCounts,
+    SourceHunk,
+    Verdict,
+)
 
 
 def consequence(number: int) -> Consequence:
@@ -235,3 +243,55 @@ def test_many_scenarios_are_counted_exactly():
     cause = msgspec.structs.replace(CAUSE, scenarios=tuple("abcdefgh"))
     shown = text(msgspec.structs.replace(FAIL, causes=(cause,)), Format.TEXT)
     assert "8 scenarios: a, b, c and 5 more\n" in shown
+
+
+MADE = msgspec.structs.replace(
+    FAIL,
+    causes=(
+        msgspec.structs.replace(
+            CAUSE,
+            consequences=(),
+            made_by=(
+                SourceHunk(
+                    file="assembler/stacks.py",
+                    base_line=120,
+                    head_line=121,
+                    before=("    width=width,", "    dim=dim,"),
+                    after=("    width=width | 1,", "    dim=None,"),
+                ),
+            ),
+        ),
+    ),
+)
+
+
+def test_hunk_that_makes_a_cause_is_shown_with_the_lines_of_both_sides():
+    told = text(MADE, Format.TEXT)
+    shown = [line.strip() for line in told.splitlines()]
+    start = shown.index("made by assembler/stacks.py:121-122")
+    assert shown[start + 1 : start + 5] == [
+        "- width=width,",
+        "- dim=dim,",
+        "+ width=width | 1,",
+        "+ dim=None,",
+    ]
+    assert "made by" not in text(FAIL, Format.TEXT)
+
+
+def test_hunk_that_makes_a_cause_is_shown_in_markdown():
+    told = text(MADE, Format.MARKDOWN)
+    assert "- made by assembler/stacks.py:121-122\n- `- width=width,`\n" in told
+    assert "- `+ width=width \\| 1,`\n" in told
+
+
+def test_hunk_that_makes_a_cause_has_its_lines_in_json():
+    [cause] = json.loads(text(MADE, Format.JSON))["causes"]
+    assert cause["made_by"] == [
+        {
+            "file": "assembler/stacks.py",
+            "base_line": 120,
+            "head_line": 121,
+            "before": ["    width=width,", "    dim=dim,"],
+            "after": ["    width=width | 1,", "    dim=None,"],
+        }
+    ]
