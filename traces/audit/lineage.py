@@ -157,7 +157,8 @@ def _change(
     name: str, entry: str, *, before: tuple[str, ...], after: tuple[str, ...], calls: _Calls
 ) -> Cause:
     own = [seen for seen, _ in calls[name, entry]]
-    parameter = name.removeprefix(f"{own[0].subject}.")
+    passed = (item.name for item in own[0].call.arguments)
+    parameter = next(one for one in passed if f"{own[0].subject}.{one}" == name)
     return Cause(
         kind=Kind.ARGUMENT_CHANGED,
         rank=finding_rank(Kind.ARGUMENT_CHANGED),

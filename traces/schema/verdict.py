@@ -63,6 +63,30 @@ class Kind(StrEnum):
     UNCOVERED_BUILDER = "uncovered_builder"
 
 
+_ADDED = frozenset(
+    (
+        Kind.ARGUMENT_ADDED,
+        Kind.PARAMETER_ADDED,
+        Kind.CALL_ADDED,
+        Kind.POOL_ADDED,
+        Kind.TRANSFER_ADDED,
+        Kind.ORDER_EDGE_ADDED,
+        Kind.SCENARIO_ADDED,
+    )
+)
+_REMOVED = frozenset(
+    (
+        Kind.ARGUMENT_DROPPED,
+        Kind.PARAMETER_REMOVED,
+        Kind.CALL_REMOVED,
+        Kind.POOL_REMOVED,
+        Kind.TRANSFER_REMOVED,
+        Kind.ORDER_EDGE_REMOVED,
+        Kind.SCENARIO_REMOVED,
+    )
+)
+
+
 class Level(StrEnum):
     """The severity of a difference; the first is the worst."""
 
@@ -205,8 +229,8 @@ class Cause(Record, frozen=True, kw_only=True):
         return ", ".join(filter(None, (start, place, number)))
 
     def _change(self) -> str:
-        before = _shorten(self.before, absent=self.kind.endswith("_added"))
-        after = _shorten(self.after, absent=self.kind.endswith(("_removed", "_dropped")))
+        before = _shorten(self.before, absent=self.kind in _ADDED)
+        after = _shorten(self.after, absent=self.kind in _REMOVED)
         equal = type(self.before) is type(self.after) and self.before == self.after
         if equal and self.kind is not Kind.ARGUMENT_CHANGED:
             return "" if self.after is None else f" still {after}"
