@@ -17,6 +17,7 @@ from traces.audit.lineage import Lineage, changed_sources, scenarios_of
 from traces.audit.readiness import unready_reads
 from traces.audit.restoration import unrestored_rows
 from traces.audit.siblings import sibling_disagreements
+from traces.audit.slot_state import left_behind
 from traces.schema.verdict import Cause
 
 
@@ -36,6 +37,7 @@ def audit(
             *unready_reads(recordings),
             *mismatched_buffers(recordings),
             *mismatched_pages(recordings),
+            *left_behind(recordings),
             *unbalanced_pools(recordings),
             *failed_scenarios(recordings),
             *sibling_disagreements(recordings),

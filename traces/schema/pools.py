@@ -122,18 +122,23 @@ class PageAccess(Record, frozen=True, tag_field="digest", tag="page_access"):
 
 
 class SlotOperation(Record, frozen=True, tag_field="digest", tag="slot_operation"):
-    """What an operation on slots, such as a copy, does to one plane.
+    """What an operation on slots, such as a copy, does to what belongs to these slots.
 
     Attributes:
-        plane: pool and kind of the rows: ``MAMBA.temporal``.
-        carried: whether it took the rows of the plane along.
+        subject: a plane, ``MAMBA.temporal``, or the method by which an object was registered with
+            the pool: ``register_slot_state``.
+        is_plane: whether the subject is a plane.
+        carried: whether it took the rows of the plane along, or called the object.
+        calls: methods of the object that it called; empty for a plane.
     """
 
     step: str
     holder: str
     method: str
-    plane: str
+    subject: str
+    is_plane: bool
     carried: bool
+    calls: tuple[str, ...]
     reason: str
 
 

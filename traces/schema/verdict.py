@@ -59,6 +59,7 @@ class Kind(StrEnum):
     READ_BEFORE_READY = "read_before_ready"
     BUFFER_INFO_MISMATCH = "buffer_info_mismatch"
     PAGE_MISMATCH = "page_mismatch"
+    STATE_LEFT_BEHIND = "state_left_behind"
     UNBALANCED = "unbalanced"
     UNCOVERED_BUILDER = "uncovered_builder"
 

@@ -74,7 +74,7 @@ def _keyed(digests: Iterable[DigestRecord]) -> dict[_Key, PoolRecord]:
 def _subject(record: PoolRecord) -> str:
     """Return whose record it is: ``kv_cache.get_contiguous_buf_infos``."""
     method = f"{record.holder}.{record.method}"
-    return f"{method} of {record.plane}" if isinstance(record, SlotOperation) else method
+    return f"{method} of {record.subject}" if isinstance(record, SlotOperation) else method
 
 
 def _kind(before: PoolRecord | None, after: PoolRecord | None) -> Kind:

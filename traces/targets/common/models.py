@@ -43,6 +43,7 @@ class ModelShape:
         index_head_dim: width of an index key; 0 without an index.
         index_layers: stage-local ids of the layers with index keys of their own.
         compress_ratios: one for each layer, for models that compress rows; empty otherwise.
+        has_side_states: whether a slot of state has more with it, which is registered at run time.
     """
 
     attention: AttentionShape
@@ -54,6 +55,7 @@ class ModelShape:
     index_head_dim: int = 0
     index_layers: tuple[int, ...] = ()
     compress_ratios: tuple[int, ...] = ()
+    has_side_states: bool = False
 
     @property
     def layer_span(self) -> int:

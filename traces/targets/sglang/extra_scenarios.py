@@ -10,7 +10,12 @@ _PLAIN = {"sizing": "ratio", "storage_backend": None}
 
 def extra_rows() -> list[dict[str, Any]]:
     """Return the rows, axes by name."""
-    return [*_drafts_with_states(), *_with_storage(), *_non_default_arguments()]
+    return [
+        *_drafts_with_states(),
+        *_with_side_states(),
+        *_with_storage(),
+        *_non_default_arguments(),
+    ]
 
 
 def _drafts_with_states() -> list[dict[str, Any]]:
@@ -21,6 +26,17 @@ def _drafts_with_states() -> list[dict[str, Any]]:
     return [
         {"builder": "build_hybrid_mamba_swa_stack", **shared, **_KERNEL, **late},
         {"builder": _UNIFIED, **shared, **_DIRECT, **soon},
+    ]
+
+
+def _with_side_states() -> list[dict[str, Any]]:
+    """Return states with more registered beside them: under a builder and under a tree."""
+    shared = {"model": "qwen4_ple", "draft": "none", "page_size": 16, **_PLAIN}
+    return [
+        {"builder": "build_hybrid_mamba_stack", "write_policy": "write_back", "groups": "tp8cp2pp3"}
+        | {**shared, **_KERNEL},
+        {"builder": _UNIFIED, "write_policy": "write_through", "groups": "tp8cp2"}
+        | {**shared, **_DIRECT},
     ]
 
 

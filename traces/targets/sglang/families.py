@@ -82,7 +82,7 @@ FAMILIES: dict[str, SglangFamily] = {
         has_draft=True,
     ),
     "linear": SglangFamily(
-        models=("qwen3_next", "nemotron_h", "kimi_linear", "falcon_h1"),
+        models=("qwen3_next", "nemotron_h", "kimi_linear", "falcon_h1", "qwen4_ple"),
         pool_class="HybridLinearKVPool",
         constructor="linear",
         inner_pools={"KV": "full_kv_pool"},

@@ -4,6 +4,8 @@ Models of sglang alone stay here: adding them to the shared ones would change th
 the native target.
 """
 
+from dataclasses import replace
+
 from traces.targets.common.models import (
     SHARED_MODELS,
     AttentionShape,
@@ -65,6 +67,9 @@ MODELS: dict[str, ModelShape] = {
         temporal_shape=(4, 128, 128),
         index_head_dim=128,
     ),
+    # Per-layer embeddings beside Gated DeltaNet: a slot of state has a short convolution of its own
+    # and the last tokens with it.
+    "qwen4_ple": replace(SHARED_MODELS["qwen3_next"], has_side_states=True),
     # DeepSeek-V4 Flash: 448 fp8 + 64 bf16 a row, two compressed caches and their ring states.
     "dsv4_flash": _compressed(0, 4, 128, 4),
     # Layers of it one further on: the first is compressed, the last by the other ratio.

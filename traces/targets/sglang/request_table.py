@@ -10,7 +10,7 @@ from traces.targets.common.models import ModelShape
 from traces.targets.sglang.discovery import find_class, find_part
 from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.geometry import SglangGeometry
-from traces.targets.sglang.signature_caller import SignatureCaller
+from traces.targets.sglang.signature_caller import SignatureCaller, accepted_parameters
 
 STATE_SLOTS = 5
 REQUESTS = 4
@@ -40,7 +40,28 @@ def build_request_table(caller: SignatureCaller, sizes: SglangGeometry, *, devic
     if not layers:
         return caller.call(find_class("ReqToTokenPool"), given)
     given["cache_params"] = _cache_params(sizes.model, layers)
-    return caller.call(find_class("HybridReqToTokenPool"), given)
+    table = find_class("HybridReqToTokenPool")
+    if sizes.model.has_side_states:
+        given |= _side_states(table, given, layers)
+    return caller.call(table, given)
+
+
+def _side_states(table: Any, given: dict[str, Any], layers: list[int]) -> dict[str, Any]:  # noqa: ANN401
+    """Return values for the parameters that give a slot more than the states of its layers.
+
+    Raises:
+        UnsupportedByRelease: the table has none.
+    """
+    values = {"_layer_ids": layers, "_state_shape": (3, 64), "_context_len": 3, "_token_id": 7}
+    found = {
+        name: value
+        for name in accepted_parameters(table)
+        for suffix, value in values.items()
+        if name not in given and name.endswith(suffix)
+    }
+    if not found:
+        raise UnsupportedByRelease(f"{table.__name__} takes no side states")
+    return found
 
 
 def _cache_params(model: ModelShape, layers: list[int]) -> Any:  # noqa: ANN401

@@ -20,7 +20,10 @@ from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.common.rows import launch_write
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.controller_driver import ControllerDriver
+from traces.targets.sglang.held_pools import device_pools
 from traces.targets.sglang.script_device import ScriptDevice
+
+_STATES = "MAMBA"
 
 
 class RowContents:
@@ -98,6 +101,13 @@ def _planes(stack: AssembledStack, transfers: ControllerDriver) -> Iterator[Plan
         if domain is not None:
             host = transfers.host_pool_of(name)
             yield from planes_of(name, pool, domain, host=host, taken=taken)
+    states = transfers.domain_of(_STATES) if _STATES in pools else None
+    if states is not None:
+        host = transfers.host_pool_of(_STATES)
+        # What belongs to a slot of state counts, whether or not it was registered with the states.
+        for held in device_pools(stack):
+            if held.outer and held.outer[-1].pool is stack.req_to_token_pool:
+                yield from planes_of(_STATES, held.pool, states, host=host, taken=taken)
 
 
 def _seeds(planes: Sequence[Plane]) -> dict[str, str]:

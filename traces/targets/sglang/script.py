@@ -28,12 +28,14 @@ from traces.targets.sglang.page_accesses import HostMemory, PageReader
 from traces.targets.sglang.pool_answers import KnownMemory, answered_methods, ask
 from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.script_device import ScriptDevice
+from traces.targets.sglang.slot_operations import SlotOperations
 from traces.targets.sglang.storage_driver import HostPages, StorageTierDriver, capture_thread_errors
 from traces.targets.sglang.tree_script import TreeScript, is_tree
 
 TREE = "tree"
 STORAGE = "storage"
 POOLS = "pools"
+SLOTS = "slots"
 # Steps that end with a digest of every plane.
 _CONTROLLER_STEPS = ("backup", "reload", "finish")
 # Token ids of a node begin at a multiple of this.
@@ -83,6 +85,7 @@ class SglangScript:
         if is_tree(stack.cache):
             self._steps[TREE] = self._drive_tree
         self._steps["callbacks"] = self._call_callbacks
+        self._steps[SLOTS] = self._operate_on_slots
         self.steps = tuple(self._steps)
         self._notes: list[str] = []
 
@@ -231,6 +234,19 @@ class SglangScript:
         stack = self._stack
         run_callbacks(stack.group, stack.cache, stack.evictions)
         yield from ()
+
+    def _operate_on_slots(self) -> Iterator[DigestRecord]:
+        """Run the pools' own operations on slots, when everything else is over."""
+        stack, domain_of = self._stack, self._transfers.domain_of
+        pools = {id(pool): domain_of(name) for name, pool in stack.device_pools.items()}
+        pools |= {id(stack.kvcache): domain_of("KV")}
+        if "MAMBA" in stack.device_pools:
+            pools |= {id(stack.req_to_token_pool): domain_of("MAMBA")}
+        known = {key: domain for key, domain in pools.items() if domain is not None}
+        operations = SlotOperations(self._rows.planes, known)
+        with self._device.pause_interception():
+            for held in device_pools(stack):
+                yield from operations.of_pool(held, step=SLOTS)
 
     def _argument_maker(self, slots: torch.Tensor) -> ArgumentMaker:
         """Return what makes arguments of accessors from KV slots, in device memory."""

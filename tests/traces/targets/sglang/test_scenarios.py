@@ -88,9 +88,9 @@ def test_every_possible_pair_of_axis_values_is_played():
         frozenset({("draft", "packed"), ("model", "inkling")}),
         frozenset({("draft", "packed"), ("builder", "build_hybrid_mamba_swa_stack")}),
     }
-    # So does a model that shows both ends of its compressed layers.
-    odd = {pair for pair in covered if ("model", "dsv4_flash_odd") in pair}
-    assert len(odd) == 9
+    # So do a model that shows both ends of its compressed layers, and one with side states.
+    odd = {pair for pair in covered if pair & {("model", "dsv4_flash_odd"), ("model", "qwen4_ple")}}
+    assert len(odd) == 9 + 14
     assert possible - covered == set()
     assert covered - possible - odd == on_top
 
