@@ -77,7 +77,7 @@ class CallRecorder:
         self._encoder = Encoder(self._labels, on_reference=self._label_object)
         self._calls: list[OpenCall] = []
         self._call_counts: Counter[str] = Counter()
-        self._owners_of_callees: dict[str, tuple[FunctionType, type | None]] = {}
+        self.owners_of_callees: dict[str, tuple[FunctionType, type | None]] = {}
         self._defaults: dict[str, dict[str, Any]] = {}
         self._events = EventLog(
             target,
@@ -128,10 +128,6 @@ class CallRecorder:
         if self.is_open:
             named = msgspec.structs.replace(race, step=self.step)
             self._guarded(self._add_record, named, self._source_sites.own_site(sites))
-
-    def define(self, callee: str, function: FunctionType) -> None:
-        """Keep the line of a function that no probe watches; the first one of a name counts."""
-        self._owners_of_callees.setdefault(callee, (function, None))
 
     def settle(self) -> None:
         """Finish what could not be finished at once. Call it after :meth:`close`.
@@ -185,7 +181,7 @@ class CallRecorder:
         """
         failed = None if error is None else self._source_sites.failure_site(error)
         definitions: dict[str, Location] = {}
-        for callee, (function, owner) in self._owners_of_callees.items():
+        for callee, (function, owner) in self.owners_of_callees.items():
             raw = self._source_sites.definition_site(function, owner)
             if raw is not None:
                 definitions[callee] = self._source_sites.site(raw)
@@ -294,7 +290,7 @@ class CallRecorder:
         )
         self._calls.append(call)
         calls.append(call)
-        self._owners_of_callees.setdefault(callee, (probe.function, _class_of(probe, subject)))
+        self.owners_of_callees.setdefault(callee, (probe.function, _class_of(probe, subject)))
         self._defaults.setdefault(callee, binder.plain_defaults)
         if probe.method == _CONSTRUCTOR:
             # Labelled before anything refers to it: its buffers are read when it is complete.

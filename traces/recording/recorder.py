@@ -148,8 +148,8 @@ class Recorder:
         self._call_recorder.record_race(record, sites)
 
     def define(self, callee: str, function: FunctionType) -> None:
-        """Keep the line where a function is defined that no probe watches."""
-        self._call_recorder.define(callee, function)
+        """Keep the line of a function that no probe watches; the first one of a name counts."""
+        self._call_recorder.owners_of_callees.setdefault(callee, (function, None))
 
     @property
     def is_over(self) -> bool:

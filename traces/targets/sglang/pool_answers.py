@@ -11,6 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from numbers import Integral
 from types import FunctionType
 from typing import Any
@@ -151,7 +152,7 @@ def answered_methods(held: HeldPool) -> Iterator[str]:
 
 def ask(held: HeldPool, method: str, memory: KnownMemory, *, step: str) -> PoolAnswer:
     """Ask a pool; an error of the release is the reason of the record."""
-    reader = _AnswerReader(memory)
+    reader = AnswerReader(memory)
     values, reason = None, ""
     try:
         with pageable_zeros():
@@ -183,7 +184,7 @@ def _needs_nothing(method: FunctionType) -> bool:
     )
 
 
-class _AnswerReader:
+class AnswerReader:
     """Reads one answer: pointers become exported buffers, tensors views, the rest plain values."""
 
     def __init__(self, memory: KnownMemory) -> None:
@@ -199,6 +200,8 @@ class _AnswerReader:
         if isinstance(answer, torch.Tensor):
             self.views.append(self._memory.view(answer.data_ptr(), answer.nbytes))
             return None
+        if isinstance(answer, Enum):
+            return answer.name
         if isinstance(answer, bool | float | str | None):
             return answer
         if isinstance(answer, Integral):

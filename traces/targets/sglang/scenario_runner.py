@@ -19,6 +19,7 @@ from traces.targets.common.fork import run_in_fork
 from traces.targets.common.labels import BufferLabel, BufferPlace
 from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.sglang.assembly import AssembledStack, assemble
+from traces.targets.sglang.disaggregation import state_functions
 from traces.targets.sglang.discovery import PACKAGE
 from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.normalise import LocatedMessage, normalise_recording
@@ -111,6 +112,8 @@ class ReleaseSession:
     ) -> None:
         torch.set_num_threads(1)
         self._runtime = open_runtime(device)
+        # Imported before any fork.
+        state_functions()
         self._ranks = RankContexts()
         self._on_stack = on_stack
         self.target = SglangTarget(

@@ -22,6 +22,13 @@ from traces.targets.sglang.accessors import ArgumentMaker
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.callbacks import run_callbacks
 from traces.targets.sglang.controller_driver import ControllerDriver
+from traces.targets.sglang.disaggregation import (
+    HOLDER,
+    slice_answers,
+    slice_functions,
+    state_answers,
+    state_functions,
+)
 from traces.targets.sglang.held_pools import HeldPool, device_pools, host_pools
 from traces.targets.sglang.host_writes import HostWrites
 from traces.targets.sglang.page_accesses import HostMemory, PageReader
@@ -132,10 +139,15 @@ class SglangScript:
             for pool in (*device, *host):
                 for name in answered_methods(pool):
                     yield ask(pool, name, memory, step=POOLS)
+            yield from state_answers(self._stack, memory, step=POOLS)
+            if self._reads_pages:
+                yield from slice_answers(memory, step=POOLS)
             for pool in host if self._reads_pages else ():
                 yield from self._page_accesses(pool, memory)
         for pool in (*device, *host):
             self._define_methods(pool)
+        functions = {**state_functions(), **slice_functions()}
+        self._definitions |= {f"{HOLDER}.{name}": one for name, one in functions.items()}
 
     def _define_methods(self, held: HeldPool) -> None:
         """Keep the functions behind the methods of a pool: their lines belong to its records."""
