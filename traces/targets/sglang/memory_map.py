@@ -26,15 +26,16 @@ class MemoryMap:
         self._known: dict[int, object] = {}
 
     def learn(self, pool: object, *, apart: tuple[type, ...] = ()) -> None:
-        """Add the buffers of a pool; known ones stay. For ``apart`` see :func:`buffers_of`."""
+        """Add the buffers of a pool; known memory stays. For ``apart`` see :func:`buffers_of`."""
         if id(pool) in self._known:
             return
         self._known[id(pool)] = pool
         for buffer in buffers_of(pool, apart=apart):
             start = buffer.tensor.data_ptr()
-            place = bisect_right(self._starts, start)
-            if place and self._starts[place - 1] == start:
+            # A pool may keep views of another one's buffers, such as one layer of all.
+            if self.find(start) is not None:
                 continue
+            place = bisect_right(self._starts, start)
             self._starts.insert(place, start)
             self._buffers.insert(place, buffer)
 

@@ -77,3 +77,13 @@ def test_rows_are_stacked_only_if_their_stride_is_that_of_the_second_axis():
     assert is_stacked(states, row_stride=5 * 4)
     assert not is_stacked(states, row_stride=6 * 5 * 4)
     assert not is_stacked(torch.zeros(6, 5), row_stride=5 * 4)
+
+
+def test_views_of_known_memory_in_another_pool_stay_the_first_pools():
+    states, memory = Pool(), MemoryMap()
+    host = SimpleNamespace(layers=[states.temporal[1], states.temporal[2]], own=torch.zeros(4, 4))
+    memory.learn(states)
+    memory.learn(host)
+
+    assert memory.find(states.temporal[2].data_ptr()).pool is states
+    assert memory.find(host.own.data_ptr()).pool is host
