@@ -3,6 +3,7 @@
 ``traces/baseline`` holds the known ones.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -226,10 +227,14 @@ def _coverage_note(coverage: tuple[Cause, ...]) -> tuple[str, ...]:
     """Return a line on what our scenarios do not cover."""
     if not coverage:
         return ()
-    spots = sum(cause.kind is Kind.PARAMETER_BLIND_SPOT for cause in coverage)
-    parameters = pluralise(spots, "parameter")
-    builders = pluralise(len(coverage) - spots, "builder")
-    lacking = f"{parameters} without a distinctive value, {builders} without a scenario"
+    numbers = Counter(cause.kind for cause in coverage)
+    parameters = pluralise(numbers[Kind.PARAMETER_BLIND_SPOT], "parameter")
+    builders = pluralise(numbers[Kind.UNCOVERED_BUILDER], "builder")
+    methods = pluralise(numbers[Kind.UNCALLED_METHOD], "method")
+    lacking = (
+        f"{parameters} without a distinctive value, {builders} without a scenario, "
+        f"{methods} of pools that could not be called"
+    )
     return (f"coverage of our scenarios: {lacking}; --coverage lists them",)
 
 

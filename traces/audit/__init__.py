@@ -18,6 +18,7 @@ from traces.audit.readiness import unready_reads
 from traces.audit.restoration import unrestored_rows
 from traces.audit.siblings import sibling_disagreements
 from traces.audit.slot_state import left_behind
+from traces.audit.uncalled import uncalled_methods
 from traces.schema.verdict import Cause
 
 
@@ -43,6 +44,7 @@ def audit(
             *sibling_disagreements(recordings),
             *changed_sources(scenarios_of(models, recordings), recorded=recorded),
             *blind_spots(recordings),
+            *uncalled_methods(recordings),
         )
     )
     return judged_findings(merged, recordings)

@@ -20,7 +20,9 @@ from traces.audit.assembly_calls import Recordings, value_text
 from traces.schema.model import Reading
 from traces.schema.verdict import Cause, Confidence, Kind
 
-COVERAGE_KINDS = frozenset((Kind.PARAMETER_BLIND_SPOT, Kind.UNCOVERED_BUILDER))
+COVERAGE_KINDS = frozenset(
+    (Kind.PARAMETER_BLIND_SPOT, Kind.UNCALLED_METHOD, Kind.UNCOVERED_BUILDER)
+)
 """Findings about our scenarios, not about the code that was run."""
 
 _OBSERVED = frozenset(
@@ -30,6 +32,7 @@ _OBSERVED = frozenset(
         Kind.LAYERS_CHANGED,
         Kind.BUFFER_INFO_MISMATCH,
         Kind.PAGE_MISMATCH,
+        Kind.STATE_LEFT_BEHIND,
         Kind.UNBALANCED,
     )
 )

@@ -56,6 +56,7 @@ class Kind(StrEnum):
     DECLARED_NOT_ASSEMBLED = "declared_not_assembled"
     ROW_BYTES_MISMATCH = "row_bytes_mismatch"
     PARAMETER_BLIND_SPOT = "parameter_blind_spot"
+    UNCALLED_METHOD = "uncalled_method"
     READ_BEFORE_READY = "read_before_ready"
     BUFFER_INFO_MISMATCH = "buffer_info_mismatch"
     PAGE_MISMATCH = "page_mismatch"
