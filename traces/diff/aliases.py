@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from traces.schema import model
+from traces.schema import model, pools
 from traces.schema.model import Call, Recording, Sites, Trace
 from traces.schema.verdict import Cause, Kind, Level
 
@@ -144,6 +144,12 @@ class _Renamer:
     def planes(self, planes: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(map(self.plane, planes))
 
+    def exported(self, buffers: tuple[pools.ExportedBuffer, ...]) -> tuple[object, ...]:
+        return tuple(msgspec.structs.replace(one, plane=self.plane(one.plane)) for one in buffers)
+
+    def views(self, views: tuple[pools.ByteRange, ...]) -> tuple[object, ...]:
+        return tuple(msgspec.structs.replace(one, buffer=self.plane(one.buffer)) for one in views)
+
     def _parameter(self, callee: str, name: str) -> str:
         known = self.aliases.parameters
         new = known.get(f"{callee}.{name}", known.get(f"*.{name}", name))
@@ -173,5 +179,9 @@ _NAME_FIELDS: Mapping[type, Mapping[str, Callable[[_Renamer, Any], Any]]] = {
     model.Race: {"text": _Renamer.plane, "buffer": _Renamer.plane},
     model.RoundTrip: {"plane": _Renamer.plane},
     model.Digest: {"owner": _Renamer.plane},
+    pools.PoolAnswer: {"buffers": _Renamer.exported, "views": _Renamer.views},
+    pools.PoolAccessor: {"planes": _Renamer.planes},
+    pools.PageAccess: {"first": _Renamer.views},
+    pools.SlotOperation: {"subject": _Renamer.plane},
 }
 """The fields of records that hold names, with their translation."""

@@ -2,6 +2,8 @@
 
 from traces.diff import compare_sides
 from traces.diff.aliases import NO_ALIASES, Aliases
+from traces.schema.model import Recording
+from traces.schema.pools import ByteRange, ExportedBuffer, PoolAnswer
 from traces.schema.verdict import Kind, Level
 
 RENAMED = Aliases(
@@ -70,3 +72,31 @@ def test_going_back_a_release_reads_the_rename_backwards(nsa):
     assert ("DSAIndexerPoolHost", "NSAIndexerPoolHost") in {
         (cause.before, cause.after) for cause in causes
     }
+
+
+def test_planes_that_pools_answer_have_their_newest_names(records):
+    exported = ExportedBuffer(
+        pool="KV",
+        plane="kv_buffer",
+        layer=0,
+        layers=1,
+        offset=0,
+        bytes=8,
+        item_bytes=8,
+        held_bytes=8,
+        page_bytes=8,
+    )
+    answer = PoolAnswer(
+        step="pools",
+        holder="kv_cache",
+        method="get_kv_buffer_infos",
+        buffers=(exported,),
+        views=(ByteRange(buffer="KV.kv_buffer[0]", first=0, bytes=8),),
+        values=None,
+        reason="",
+    )
+    recording, _ = RENAMED.applied(Recording(trace=records.trace(digests=(answer,)), sites=None))
+    (found,) = recording.trace.digests
+
+    assert (found.buffers[0].plane, found.views[0].buffer) == ("rows", "KV.rows[0]")
+    assert found.method == "get_kv_buffer_infos"
