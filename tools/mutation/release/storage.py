@@ -45,23 +45,36 @@ def drop_key_component(tree: SourceTree, scope: MutationScope) -> Iterator[Mutan
 
 
 def shorten_clamp(tree: SourceTree, scope: MutationScope) -> Iterator[MutantSpec]:
-    """Take one operand of a clamped length alone, or a page more."""
+    """Take one operand of a clamped length alone, or a page more; of a tensor, no clamp."""
     for unit, site in sites_of(tree, scope, cst.Call):
-        name, arguments = simple_name(site.node.func), site.node.args
-        is_plain = all(not one.star and one.keyword is None for one in arguments)
-        is_function = isinstance(site.node.func, cst.Name) and name in ("min", "max")
-        if not (is_function and is_plain and len(arguments) > 1 and _is_length(unit, site)):
+        operands = _clamped(site.node)
+        if not (operands and _is_length(unit, site)):
             continue
-        for argument in arguments:
-            if not isinstance(argument.value, cst.Integer):
-                kept = unit.text(argument.value)
-                change = f"{shortened(unit, site.node)} -> {shortened(unit, argument.value)}"
-                yield MutantSpec.at(unit, site, unit.replace(site.node, f"({kept})"), change=change)
+        for operand in operands:
+            if not isinstance(operand, cst.Integer):
+                change = f"{shortened(unit, site.node)} -> {shortened(unit, operand)}"
+                edit = unit.replace(site.node, f"({unit.text(operand)})")
+                yield MutantSpec.at(unit, site, edit, change=change)
         page = _page_name(unit, site)
-        if page and name == "min":
+        if page and simple_name(site.node.func) == "min":
             change = f"{shortened(unit, site.node)} + {page}"
             edit = unit.replace(site.node, f"({unit.text(site.node)} + {page})")
             yield MutantSpec.at(unit, site, edit, change=change)
+
+
+def _clamped(call: cst.Call) -> list[cst.BaseExpression]:
+    """Return what a clamp may give: all operands of ``min`` and ``max``, the tensor of others."""
+    name = simple_name(call.func)
+    plain = [one.value for one in call.args if not one.star and one.keyword is None]
+    match call.func:
+        case cst.Name() if name in ("min", "max"):
+            return plain if len(plain) == len(call.args) > 1 else []
+        case cst.Attribute(value=cst.Name(value="torch")) if name in ("clamp", "clip"):
+            return plain[:1]
+        case cst.Attribute(value=value) if name in ("clamp", "clip", "clamp_"):
+            return [value]
+        case _:
+            return []
 
 
 def _without_parts(unit: SourceUnit, site: ScopedNode[cst.FormattedString]) -> Iterator[MutantSpec]:

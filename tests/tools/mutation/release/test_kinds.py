@@ -52,6 +52,7 @@ def config_suffix(model, rank):
 def clamp(prefix_len, page_size):
     usable = min(prefix_len, 7 * page_size)
     other = max(a, b)
+    matched_len = lengths.clamp(max=usable)
     if min(prefix_len, page_size) < 3:
         raise ValueError("too few")
     raise ValueError(f"{usable}")
@@ -168,6 +169,7 @@ def test_clamp_of_a_length_gives_one_operand_or_a_page_more():
         ["usable = (prefix_len)"],
         ["usable = (7 * page_size)"],
         ["usable = (min(prefix_len, 7 * page_size) + page_size)"],
+        ["matched_len = (lengths)"],
     ]
 
 
