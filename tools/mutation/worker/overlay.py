@@ -2,18 +2,14 @@
 
 import importlib
 import inspect
-import linecache
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from importlib.util import spec_from_file_location
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-
-from typing_extensions import override
 
 from tools.mutation.source.bytecode import is_same_code, is_same_outside_functions
 
@@ -56,43 +52,29 @@ class _RootFinder:
         return PathFinder.find_spec(fullname, [str(self.root)], target)
 
 
-def import_texts(root: Path, texts: Mapping[str, str]) -> None:
-    """Let modules that are not imported yet have other texts, new modules among them."""
-    found = {module_name_of(file): (root / file, text) for file, text in texts.items()}
-    sys.meta_path.insert(0, _TextFinder(found))
-    for path, text in found.values():
-        # Without a time it is never compared with the file: tracebacks and the sources that
-        # compilers of kernels ask for are those of the text.
-        linecache.cache[str(path)] = (len(text), None, text.splitlines(keepends=True), str(path))
+def link_tree(root: Path, texts: Mapping[str, str], *, package: str, to: Path) -> None:
+    """Make a tree that has a package with other texts in it, without a copy of all of it.
+
+    Directories without a changed file are links. Modules beside a changed file are copied with
+    their times, so that their compiled code is used again; what runs the tree must write none.
+    """
+    changed = {to / file: text for file, text in texts.items()}
+    above = {folder for file in changed for folder in file.parents}
+    _link_folder(root / package, to / package, above)
+    for file, text in changed.items():
+        file.write_text(text, encoding="utf-8")
 
 
-@dataclass(frozen=True, slots=True)
-class _TextFinder:
-    """Finder of modules with their path and text, before the files of the same names."""
-
-    texts: Mapping[str, tuple[Path, str]]
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
-    ) -> ModuleSpec | None:
-        """Return the module with its text; None for everything else."""
-        if fullname not in self.texts:
-            return None
-        file, text = self.texts[fullname]
-        loader = _TextLoader(fullname, str(file), text)
-        return spec_from_file_location(fullname, file, loader=loader)
-
-
-class _TextLoader(SourceFileLoader):
-    """Loader of a module from a text, under the path of its file."""
-
-    def __init__(self, fullname: str, path: str, text: str) -> None:
-        super().__init__(fullname, path)
-        self._text = text
-
-    @override
-    def get_code(self, fullname: str) -> CodeType:
-        return compile(self._text, self.path, "exec", dont_inherit=True)
+def _link_folder(source: Path, folder: Path, above: Collection[Path]) -> None:
+    folder.mkdir(parents=True)
+    for entry in source.iterdir():
+        new = folder / entry.name
+        if new in above:
+            _link_folder(entry, new, above)
+        elif entry.suffix == ".py":
+            shutil.copy2(entry, new)
+        else:
+            new.symlink_to(entry)
 
 
 def swap_code(root: Path, texts: Mapping[str, str]) -> bool:

@@ -1,6 +1,7 @@
 """Runs of mutated code of a target, in forks of a process that has everything imported."""
 
 import gc
+import importlib
 import os
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from tools.errors import ToolError
 from tools.mutation.worker.overlay import (
     can_swap,
     copy_tree,
-    import_texts,
+    link_tree,
     reimport_from,
     swap_code,
 )
@@ -168,8 +169,14 @@ class SglangReimportRunner:
 
     def install(self, texts: Mapping[str, str], *, validates: bool) -> None:
         """Import the release with these texts in it, new modules among them."""
-        import_texts(self._root, texts)
-        self._session = self._runner.ReleaseSession(self._root, device=self._runner.DEFAULT_DEVICE)
+        # Removed by the parent process: the fork ends without cleaning up.
+        folder = Path(tempfile.mkdtemp(dir=os.environ.get(COPIES_VARIABLE)))
+        link_tree(self._root, texts, package="sglang", to=folder)
+        # Compiled code of refactored files would go beside that of the release.
+        sys.dont_write_bytecode = True
+        sys.path.insert(0, str(folder))
+        importlib.invalidate_caches()
+        self._session = self._runner.ReleaseSession(folder, device=self._runner.DEFAULT_DEVICE)
 
     def install_by_reimport(self, texts: Mapping[str, str], *, validates: bool) -> None:
         """Import the release with these texts in it, new modules among them."""

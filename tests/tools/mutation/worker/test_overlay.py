@@ -1,13 +1,12 @@
 """Mutated code takes the place of imported functions, whoever holds them."""
 
 import importlib
-import inspect
 import sys
 from importlib.machinery import PathFinder
 
 import pytest
 
-from tools.mutation.worker.overlay import copy_tree, import_texts, reimport_from, swap_code
+from tools.mutation.worker.overlay import copy_tree, link_tree, reimport_from, swap_code
 
 SOURCE = """\
 from contextlib import contextmanager
@@ -88,26 +87,28 @@ def test_what_is_more_than_a_function_is_refused_and_nothing_changed(package, tm
     assert package.double(3) == 6
 
 
-def test_module_is_imported_with_another_text_and_new_ones_are_found(tmp_path, monkeypatch):
-    folder = tmp_path / "pkg_refactored"
-    folder.mkdir()
-    (folder / "__init__.py").write_text("")
-    (folder / "pool.py").write_text("LIMIT = 3\n")
-    (folder / "other.py").write_text("from pkg_refactored.pool import LIMIT\n")
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
-    importlib.invalidate_caches()
-    texts = {
-        "pkg_refactored/pool.py": "from pkg_refactored.moved import LIMIT\n",
-        "pkg_refactored/moved.py": "LIMIT = 9\n\n\ndef double():\n    return 2\n",
+def test_tree_of_links_has_other_texts_and_leaves_the_package_alone(tmp_path):
+    files = {
+        "pkg/__init__.py": "",
+        "pkg/inner/__init__.py": "",
+        "pkg/inner/pool.py": "LIMIT = 3\n",
+        "pkg/inner/other.py": "X = 1\n",
+        "pkg/elsewhere/far.py": "Y = 1\n",
     }
-    import_texts(tmp_path, texts)
-    assert importlib.import_module("pkg_refactored.other").LIMIT == 9
-    moved = importlib.import_module("pkg_refactored.moved")
-    assert moved.__file__ == str(folder / "moved.py")
-    assert inspect.getsource(moved.double) == "def double():\n    return 2\n"
-    for name in [name for name in sys.modules if name.startswith("pkg_refactored")]:
-        del sys.modules[name]
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    to = tmp_path / "to"
+    texts = {"pkg/inner/pool.py": "LIMIT = 9\n", "pkg/inner/moved.py": "Z = 1\n"}
+    link_tree(tmp_path, texts, package="pkg", to=to)
+    assert {name: (to / name).read_text() for name in (*files, *texts)} == {**files, **texts}
+    assert (to / "pkg/elsewhere").is_symlink()
+    assert not (to / "pkg/inner").is_symlink()
+    other = "pkg/inner/other.py"
+    assert (to / other).stat().st_mtime_ns == (tmp_path / other).stat().st_mtime_ns
+    assert (tmp_path / "pkg/inner/pool.py").read_text() == "LIMIT = 3\n"
+    assert not (tmp_path / "pkg/inner/moved.py").exists()
 
 
 class Obstinate:
