@@ -15,28 +15,31 @@ def unbalanced_pools(recordings: Recordings) -> tuple[Cause, ...]:
 
 
 def _of_scenario(name: str, recording: Recording) -> Iterator[Cause]:
-    balances = [one for one in recording.trace.digests if isinstance(one, PoolBalance)]
+    balances = [one for one in recording.trace.events if isinstance(one, PoolBalance)]
     for balance in balances:
-        owned = balance.free + balance.cached + balance.held
+        counted = _counted(balance)
+        cached = counted if balance.cached is None else balance.cached
+        if cached is None:
+            continue
+        owned = balance.free + cached + balance.held
         if owned != balance.total:
             yield _finding(
                 name,
                 recording,
                 where=f"slots of {balance.owner}",
                 message=f"Of {balance.total} slots of {balance.owner}, {balance.free} are free, "
-                f"{balance.cached} the cache's and {balance.held} taken {_moment(balance)}.",
+                f"{cached} the cache's and {balance.held} taken {_moment(balance)}.",
                 values=(balance.total, owned),
             )
-        counted = _counted(balance)
-        if counted is not None and counted != balance.cached:
+        if counted is not None and counted != cached:
             yield _finding(
                 name,
                 recording,
                 where=f"counts of {balance.owner}",
                 message=f"The cache counts {balance.evictable} slots of {balance.owner} as "
                 f"evictable and {balance.protected} as locked, and its nodes have "
-                f"{balance.cached} {_moment(balance)}.",
-                values=(balance.cached, counted),
+                f"{cached} {_moment(balance)}.",
+                values=(cached, counted),
             )
     yield from _locks_left(name, recording, balances)
 
@@ -44,7 +47,7 @@ def _of_scenario(name: str, recording: Recording) -> Iterator[Cause]:
 def _locks_left(name: str, recording: Recording, balances: list[PoolBalance]) -> Iterator[Cause]:
     """Yield nodes with locks at a moment when everything that was begun is over."""
     final = {(one.step, one.moment) for one in balances if one.is_final}
-    for locks in recording.trace.digests:
+    for locks in recording.trace.events:
         if not isinstance(locks, NodeLocks) or (locks.step, locks.moment) not in final:
             continue
         for side, number in (("device", locks.device), ("host", locks.host)):

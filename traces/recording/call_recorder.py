@@ -35,6 +35,7 @@ from traces.recording.probes import (
 )
 from traces.recording.source_sites import RawSite, SourceSites
 from traces.recording.thread_order import ThreadOrder, by_thread
+from traces.schema.life import StateRecord
 from traces.schema.model import (
     Argument,
     Call,
@@ -86,7 +87,7 @@ class CallRecorder:
             buffers=self._buffers,
             label=self._label_object,
         )
-        self._event_sites: list[RawSite] = []
+        self._event_sites: list[RawSite | None] = []
         self._event_threads: list[int] = []
         self._threads = ThreadOrder()
 
@@ -128,6 +129,10 @@ class CallRecorder:
         if self.is_open:
             named = msgspec.structs.replace(race, step=self.step)
             self._guarded(self._add_record, named, self._source_sites.own_site(sites))
+
+    def record_state(self, record: StateRecord) -> None:
+        """Add the state of a cache."""
+        self._guarded(self._add_state, record)
 
     def settle(self) -> None:
         """Finish what could not be finished at once. Call it after :meth:`close`.
@@ -189,7 +194,7 @@ class CallRecorder:
             calls={call.label: self._source_sites.site(call.site) for call in self._calls},
             definitions=definitions,
             events=tuple(
-                self._source_sites.site(raw)
+                None if raw is None else self._source_sites.site(raw)
                 for raw in by_thread(self._event_sites, self._event_threads)
             ),
             failure=None if failed is None else self._source_sites.site(failed),
@@ -389,6 +394,12 @@ class CallRecorder:
     def _add_record(self, record: Message | Race, site: RawSite | None) -> None:
         self._events.add_record(record)
         self._locate_event(site)
+
+    def _add_state(self, record: StateRecord) -> None:
+        self._events.add_record(record)
+        # No line of the target makes it: the scenario looks.
+        self._event_sites.append(None)
+        self._event_threads.append(self._threads.current())
 
     def _locate_event(self, site: RawSite | None = None) -> None:
         self._event_sites.append(site or self._source_sites.current_site())

@@ -18,6 +18,7 @@ from traces.recording.probes import (
     TransferObservation,
 )
 from traces.schema.copies import Copy
+from traces.schema.life import StateRecord
 from traces.schema.model import (
     Allocation,
     Event,
@@ -90,8 +91,8 @@ class EventLog:
             self._unfinished.append(self._read(observation, step))
         return True
 
-    def add_record(self, record: Message | Race) -> None:
-        """Add a message or a race as it is."""
+    def add_record(self, record: Message | Race | StateRecord) -> None:
+        """Add a message, a race or a state as it is."""
         self._unfinished.append(lambda: record)
 
     def events(self) -> tuple[Event, ...]:

@@ -18,6 +18,7 @@ from traces.recording.failures import failure_of
 from traces.recording.probes import Target
 from traces.recording.source_sites import RawSite
 from traces.schema import canonical
+from traces.schema.life import StateRecord
 from traces.schema.model import (
     SCHEMA,
     Call,
@@ -28,6 +29,7 @@ from traces.schema.model import (
     Recording,
     ScenarioRecord,
     Sites,
+    StepRecord,
     TensorRecord,
     Trace,
 )
@@ -136,9 +138,12 @@ class Recorder:
         """Set the outcome; by default the end of the block decides it."""
         self._outcome = outcome
 
-    def digest(self, record: DigestRecord) -> None:
-        """Add a digest or the result of a round trip."""
-        self._digests.append(record)
+    def digest(self, record: StepRecord) -> None:
+        """Add a digest, the result of a round trip, or the state of a cache in order of events."""
+        if isinstance(record, StateRecord):
+            self._call_recorder.record_state(record)
+        else:
+            self._digests.append(record)
 
     def race(self, record: Race, *, sites: Sequence[RawSite]) -> None:
         """Add a race that the device found in the current step.

@@ -1,11 +1,11 @@
 """Records of the life of a cache: locks of its nodes, and owners of the slots of its pools."""
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from traces.schema.record import Record
 
 
-class NodeLocks(Record, frozen=True, tag_field="digest", tag="locks"):
+class NodeLocks(Record, frozen=True, tag_field="event", tag="locks"):
     """Locks on one node of a cache at one moment of a step; a node without locks has no record.
 
     Attributes:
@@ -24,7 +24,7 @@ class NodeLocks(Record, frozen=True, tag_field="digest", tag="locks"):
     host: int
 
 
-class PoolBalance(Record, frozen=True, tag_field="digest", tag="balance"):
+class PoolBalance(Record, frozen=True, tag_field="event", tag="balance"):
     """Owners of the slots of one pool at one moment of a step, as numbers of slots.
 
     Attributes:
@@ -32,7 +32,7 @@ class PoolBalance(Record, frozen=True, tag_field="digest", tag="balance"):
         pool: name of the pool, ``KV``.
         total: all of them.
         free: those that the pool would hand out.
-        cached: those of the nodes of the cache.
+        cached: those of the nodes of the cache; None where its nodes cannot be read.
         held: those that the scenario took, as running requests do.
         evictable: number of the cached ones that the cache counts as evictable; None where it keeps
             no such number.
@@ -46,7 +46,7 @@ class PoolBalance(Record, frozen=True, tag_field="digest", tag="balance"):
     side: Literal["device", "host"]
     total: int
     free: int
-    cached: int
+    cached: int | None
     held: int
     evictable: int | None
     protected: int | None
@@ -56,3 +56,6 @@ class PoolBalance(Record, frozen=True, tag_field="digest", tag="balance"):
     def owner(self) -> str:
         """Name of the pool with its side: ``device.KV``."""
         return f"{self.side}.{self.pool}"
+
+
+StateRecord: TypeAlias = NodeLocks | PoolBalance

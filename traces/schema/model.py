@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from traces.schema.copies import Copy
-from traces.schema.life import NodeLocks, PoolBalance
+from traces.schema.life import StateRecord
 from traces.schema.pools import PoolRecord
 from traces.schema.record import Record, Slots
 
@@ -313,6 +313,7 @@ Event: TypeAlias = (
     | EventAwaited
     | Message
     | Race
+    | StateRecord
 )
 
 
@@ -392,9 +393,8 @@ class TreeMatch(Record, frozen=True, tag_field="digest", tag="tree_match"):
     elsewhere: Slots
 
 
-DigestRecord: TypeAlias = (
-    Digest | RoundTrip | Reading | TreeMatch | NodeLocks | PoolBalance | PoolRecord
-)
+DigestRecord: TypeAlias = Digest | RoundTrip | Reading | TreeMatch | PoolRecord
+StepRecord: TypeAlias = DigestRecord | StateRecord
 
 
 class Outcome(Record, frozen=True):

@@ -7,7 +7,7 @@ from traces.schema.life import NodeLocks, PoolBalance
 
 
 def found_in(made, *digests):
-    recording = made.recording("a", made.call("HostPoolGroup#1", {}), digests=digests)
+    recording = made.recording("a", made.call("HostPoolGroup#1", {}), events=digests)
     return [
         (cause.where, cause.before, cause.after) for cause in unbalanced_pools({"a": recording})
     ]

@@ -1,7 +1,8 @@
 """Comparison of events: transfers, allocations, storage, happens-before edges, messages.
 
 An allocation or release that differs is a ``transfer_*``, because it decides which slots move. A
-message that differs is ``outcome_changed``. A page that is stored or fetched is a transfer; one
+message that differs is ``outcome_changed``, locks are ``locks_changed``, and owners of slots
+``balance_changed``. A page that is stored or fetched is a transfer; one
 under another key is ``storage_key_changed``. The contract has no kinds of their own for them.
 
 A package's pools hand their buffers out through accessors, and releases add and remove some. Each
@@ -22,6 +23,7 @@ from traces.diff.owners import NO_OWNERS, OwnerMap
 from traces.diff.pairing import CallPairing
 from traces.diff.values import Value
 from traces.schema.copies import Copy
+from traces.schema.life import NodeLocks, PoolBalance
 from traces.schema.model import (
     Allocation,
     Event,
@@ -52,6 +54,10 @@ _KINDS = {
     EventFamily.DATA: (Kind.TRANSFER_REMOVED, Kind.TRANSFER_ADDED, Kind.TRANSFER_CHANGED),
     EventFamily.ORDER: (Kind.ORDER_EDGE_REMOVED, Kind.ORDER_EDGE_ADDED, Kind.ORDER_EDGE_REMOVED),
     EventFamily.MESSAGE: (Kind.OUTCOME_CHANGED, Kind.OUTCOME_CHANGED, Kind.OUTCOME_CHANGED),
+}
+_STATE_KINDS: dict[type, Kind] = {
+    NodeLocks: Kind.LOCKS_CHANGED,
+    PoolBalance: Kind.BALANCE_CHANGED,
 }
 
 
@@ -137,6 +143,7 @@ class EventComparison:
         assert known is not None
         removed, added, changed = _KINDS[event_family(event)]
         kind = removed if new is None else added if old is None else changed
+        kind = _STATE_KINDS.get(type(event), kind)
         if isinstance(old, StorageAccess) and isinstance(new, StorageAccess):
             kind = Kind.STORAGE_KEY_CHANGED if old.key != new.key else kind
         marked = self.marks[1][j] if j is not None else self.marks[0][i] if i is not None else ""
@@ -181,6 +188,11 @@ def _describe_event(event: Event, marked: str) -> tuple[str, str, str]:
         exact = f"{event.level} message"
     elif isinstance(event, Race):
         exact = "race"
+    elif isinstance(event, NodeLocks):
+        series = f"locks of {event.component} when {event.moment}"
+        exact = f"locks of {event.component} of node {event.node} when {event.moment}"
+    elif isinstance(event, PoolBalance):
+        exact = f"slots of {event.owner} when {event.moment}"
     elif isinstance(event, StorageAccess):
         series = " ".join(filter(None, ("storage", event.operation, event.pool)))
         exact = series if event.operation == "open" else f"{series} page {event.key}"
@@ -300,6 +312,10 @@ def _loose(event: Event) -> Hashable:
         return (type(event).__name__, event.step, event.owner)
     if isinstance(event, StorageAccess):
         return (type(event).__name__, event.step, event.operation, event.pool)
+    if isinstance(event, NodeLocks):
+        return (type(event).__name__, event.step, event.moment, event.node, event.component)
+    if isinstance(event, PoolBalance):
+        return (type(event).__name__, event.step, event.moment, event.owner)
     return event
 
 
@@ -320,5 +336,5 @@ def _changed_fields(event: Event | None, other: Event | None) -> Value:
 
 
 def _pool(event: Event) -> str:
-    has_pool = Transfer | StorageAccess | Copy | Allocation | Release
+    has_pool = Transfer | StorageAccess | Copy | Allocation | Release | PoolBalance
     return event.pool if isinstance(event, has_pool) else ""

@@ -11,7 +11,6 @@ from traces.diff.differences import Difference, DiffLayer, with_step
 from traces.diff.owners import NO_OWNERS, OwnerMap
 from traces.diff.pairing import CallPairing
 from traces.diff.values import Value, same_value
-from traces.schema.life import NodeLocks, PoolBalance
 from traces.schema.model import (
     Digest,
     DigestRecord,
@@ -23,15 +22,8 @@ from traces.schema.model import (
 )
 from traces.schema.verdict import Kind, Level
 
-_IDENTIFYING_FIELDS = {
-    *("step", "pool", "plane", "accessor", "stream", "sequence", "phase"),
-    *("moment", "node", "component", "side", "is_final"),
-}
-_KINDS: dict[type, Kind] = {
-    NodeLocks: Kind.LOCKS_CHANGED,
-    PoolBalance: Kind.BALANCE_CHANGED,
-}
-_Compared: TypeAlias = Digest | RoundTrip | Reading | TreeMatch | NodeLocks | PoolBalance
+_IDENTIFYING_FIELDS = {"step", "pool", "plane", "accessor", "stream", "sequence", "phase"}
+_Compared: TypeAlias = Digest | RoundTrip | Reading | TreeMatch
 _KeyedDigests = dict[tuple[str, str, str, int], tuple[int, _Compared]]
 
 
@@ -67,7 +59,7 @@ def digest_differences(pairing: CallPairing) -> Iterator[Difference]:
         known = after or before
         if known is not None and _values(before) != _values(after):
             yield Difference(
-                kind=_KINDS.get(type(known), Kind.DIGEST_CHANGED),
+                kind=Kind.DIGEST_CHANGED,
                 where=with_step(_subject(known), known.step),
                 subject=_subject(known),
                 before=_values(before),
@@ -142,7 +134,7 @@ def _key(digest: _Compared, owners: OwnerMap) -> tuple[str, str, str]:
 
 
 def _pool(digest: _Compared) -> str:
-    return "" if isinstance(digest, TreeMatch | NodeLocks) else digest.pool
+    return "" if isinstance(digest, TreeMatch) else digest.pool
 
 
 def _subject(digest: _Compared) -> str:
@@ -155,10 +147,6 @@ def _subject(digest: _Compared) -> str:
             return f"reading of {digest.pool} by {digest.accessor}"
         case TreeMatch():
             return f"tree match {digest.sequence} {digest.phase}"
-        case NodeLocks():
-            return f"locks of {digest.component} of node {digest.node} when {digest.moment}"
-        case PoolBalance():
-            return f"slots of {digest.owner} when {digest.moment}"
 
 
 def _values(digest: _Compared | None) -> Value:

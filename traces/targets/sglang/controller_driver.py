@@ -45,6 +45,16 @@ class ControllerDriver:
         """
         return {name: self.take_one(name, pages=pages) for name in self._domains}
 
+    def take_rest(self) -> list[dict[str, torch.Tensor]]:
+        """Take all slots that are free: the KV slots at once, others page by page."""
+        free = int(self._stack.full_allocator.available_size()) // self._stack.page_size
+        slots = self.try_take_one(_KV, pages=free) if free else None
+        taken = [] if slots is None else [{_KV: slots}]
+        for name in sorted(self._domains.keys() - {_KV}):
+            while (slots := self.try_take_one(name)) is not None:
+                taken.append({name: slots})
+        return taken
+
     def hold(self, domains: Iterable[str]) -> None:
         """Take a page, or a state, of each domain, so that later allocations get other slots."""
         self._held += [{domain: self.take_one(domain)} for domain in domains]
@@ -147,6 +157,13 @@ class ControllerDriver:
         Raises:
             StageError: a pool of the scenario is too small.
         """
+        slots = self.try_take_one(domain, pages=pages)
+        if slots is None:
+            raise StageError(f"{domain}: a fresh device must have slots; expected some, got none")
+        return slots
+
+    def try_take_one(self, domain: str, *, pages: int = 1) -> torch.Tensor | None:
+        """Take the device slots of pages, or of a state; None when there are too few."""
         if domain == _KV:
             slots = self._stack.full_allocator.alloc(pages * self._stack.page_size)
         else:
@@ -155,9 +172,7 @@ class ControllerDriver:
             need = _STATES_OF_A_NODE if need == 1 else need
             take = getattr(entry, "device_alloc_fn", None) or entry.device_pool.alloc
             slots = take(need)
-        if slots is None:
-            raise StageError(f"{domain}: a fresh device must have slots; expected some, got none")
-        found: torch.Tensor = slots
+        found: torch.Tensor | None = slots
         return found
 
     def _transfer(

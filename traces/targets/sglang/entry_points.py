@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from traces.targets.common.scenario import IO_BACKENDS
 from traces.targets.sglang.callbacks import EvictionLog
 from traces.targets.sglang.device_pools import WINDOW, SglangDevicePools
 from traces.targets.sglang.discovery import find_builder, find_class, find_part, installed_release
@@ -29,6 +30,7 @@ from traces.targets.sglang.storage import BACKEND, LOADER
 _ATTACH = "attach_hybrid_pool_to_unified_cache"
 _EVICT_FN = "_evict_fn"
 _BACKEND = "hicache_storage_backend"
+_TREE_CORES = "sglang.srt.mem_cache.unified_cache.tree_core_registry"
 _OFFLOAD = "sglang.srt.disaggregation.decode_kvcache_offload_manager"
 
 
@@ -110,6 +112,7 @@ class EntryCall:
             "enable_mamba_extra_buffer": self.page_size > 1,
             "sliding_window_size": WINDOW if "SWA" in pools.components else None,
             "tree_components": self._components(),
+            "tree_core_backend": self._tree_core(),
             **{name: own for name, own in drafts.items() if own},
         }
         return self.caller.call(
@@ -118,6 +121,17 @@ class EntryCall:
             needs=("mtp_draft_device_pools",) if self.packed_drafts else (),
             matters=("mtp_draft_mamba_pools",),
         )
+
+    def _tree_core(self) -> str | None:
+        """Return the name of a tree core: where a release has several, scenarios take turns.
+
+        It is chosen by the way in which rows are moved, which every family has two of.
+        """
+        registered = find_part(_TREE_CORES, "registered_tree_core_backends")
+        if registered is None:
+            return None
+        names: list[str] = registered()
+        return names[IO_BACKENDS.index(self.scenario.io_backend) % len(names)]
 
     def _components(self) -> tuple[Any, ...] | None:
         cls = find_part("sglang.srt.mem_cache.unified_cache.component_type", "ComponentType")

@@ -40,6 +40,7 @@ from traces.schema.pools import PoolAccessor
 from traces.schema.slot_ranges import parse_slot_ranges, sorted_slot_ranges
 from traces.targets.sglang.accessor_reads import READER_PREFIX
 from traces.targets.sglang.callbacks import CALLBACK
+from traces.targets.sglang.fences import FORWARD
 
 _DEFAULT = "default"
 _HOST = "host"
@@ -166,7 +167,12 @@ def _without_idle(events: Sequence[_Located], roles: dict[str, str]) -> list[_Lo
 
 
 def _is_idle(stream: str, roles: dict[str, str]) -> bool:
-    return stream not in roles and not stream.startswith(READER_PREFIX)
+    return stream not in roles and not _is_own_stream(stream)
+
+
+def _is_own_stream(stream: str) -> bool:
+    """Return whether a stream is the script's, which keeps its name."""
+    return stream == FORWARD or stream.startswith(READER_PREFIX)
 
 
 def _without_unawaited(events: Sequence[_Located]) -> list[_Located]:
@@ -223,6 +229,6 @@ class _RoleNames:
         return self._current.get(name, "nothing")
 
     def _role(self, stream: str) -> str:
-        if stream.startswith(READER_PREFIX):
+        if _is_own_stream(stream):
             return stream
         return self._roles.get(stream, "other")

@@ -54,6 +54,15 @@ class RowContents:
             for buffer in plane.layers:
                 launch_write(self._device, buffer, own, self.content(plane, buffer, own, author))
 
+    def slot_limit(self, domain: str) -> int:
+        """Return the number above all slots of a domain of which every plane has the row."""
+        planes = [plane for plane in self.planes if plane.domain.name == domain]
+        return min(
+            buffer.tensor.shape[0] * buffer.slots_per_row
+            for plane in planes
+            for buffer in plane.layers
+        )
+
     def on_host(self, slots: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return copies of slots on the host, without ordering any device work."""
         with self._device.pause_interception():

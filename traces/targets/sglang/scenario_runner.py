@@ -26,7 +26,7 @@ from traces.targets.sglang.normalise import LocatedMessage, normalise_recording
 from traces.targets.sglang.page_scenarios import page_scenarios
 from traces.targets.sglang.rank_context import RankContexts
 from traces.targets.sglang.runtime import open_runtime
-from traces.targets.sglang.script import TREE, SglangScript
+from traces.targets.sglang.script import SglangScript
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.target import SglangTarget
 
@@ -134,7 +134,6 @@ class ReleaseSession:
         recorder = Recorder(self.target)
         recorder.scenario(scenario.name, scenario.config)
         messages: list[LocatedMessage] = []
-        script: SglangScript | None = None
         try:
             with recorder:
                 with recorder.step("build"):
@@ -152,8 +151,6 @@ class ReleaseSession:
                 )
                 self.target.learn_rows(script.planes)
                 for step in script.steps:
-                    if step == TREE:
-                        messages += self._new_races("reload", messages)
                     with recorder.step(step):
                         for result in script.run_step(step):
                             recorder.digest(result)
@@ -163,6 +160,7 @@ class ReleaseSession:
                         (Message(step=step, level="warning", text=note), None)
                         for note in script.take_notes()
                     ]
+                    messages += self._new_races(step, messages)
         except (RecorderError, UnsupportedByRelease):
             raise
         except Exception:
@@ -171,9 +169,9 @@ class ReleaseSession:
                 raise
         finally:
             self._ranks.close()
-        step = TREE if script is not None and TREE in script.steps else "reload"
+        failed = recorder.recording.trace.outcome.failed_step
         return normalise_recording(
-            recorder.recording, messages=[*messages, *self._new_races(step, messages)]
+            recorder.recording, messages=[*messages, *self._new_races(failed, messages)]
         )
 
     def _new_races(self, step: str, known: Sequence[LocatedMessage]) -> list[LocatedMessage]:

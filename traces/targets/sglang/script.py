@@ -13,7 +13,7 @@ from types import FunctionType
 
 import torch
 
-from traces.schema.model import DigestRecord, RoundTrip
+from traces.schema.model import RoundTrip, StepRecord
 from traces.targets.common.content import row_bytes
 from traces.targets.common.planes import Plane
 from traces.targets.common.round_trip import RoundTripComparison
@@ -29,17 +29,24 @@ from traces.targets.sglang.disaggregation import (
     state_answers,
     state_functions,
 )
+from traces.targets.sglang.fences import FenceScript
 from traces.targets.sglang.held_pools import HeldPool, device_pools, host_pools
 from traces.targets.sglang.host_writes import HostWrites
 from traces.targets.sglang.page_accesses import HostMemory, PageReader
 from traces.targets.sglang.pool_answers import KnownMemory, answered_methods, ask
 from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.script_device import ScriptDevice
+from traces.targets.sglang.slot_census import STEP as CENSUS
+from traces.targets.sglang.slot_census import SlotCensus
 from traces.targets.sglang.slot_operations import SlotOperations
 from traces.targets.sglang.storage_driver import HostPages, StorageTierDriver, capture_thread_errors
+from traces.targets.sglang.tree_ledger import counted_pools
+from traces.targets.sglang.tree_life import STEP as LIFE
+from traces.targets.sglang.tree_life import TreeLife
 from traces.targets.sglang.tree_script import TreeScript, is_tree
 
 TREE = "tree"
+FENCE = "fence"
 STORAGE = "storage"
 POOLS = "pools"
 SLOTS = "slots"
@@ -81,16 +88,21 @@ class SglangScript:
         self._rows = RowContents(stack, device=device, transfers=self._transfers)
         self._nodes: list[BackedUpNode] = []
         self._loaded: list[dict[str, torch.Tensor]] = []
-        self._steps: dict[str, Callable[[], Iterator[DigestRecord]]] = {
+        self._tree: TreeScript | None = None
+        self._pools = tuple(counted_pools(stack))
+        self._steps: dict[str, Callable[[], Iterator[StepRecord]]] = {
             "backup": self._back_up_nodes,
             POOLS: self._ask_pools,
             "reload": self._reload_nodes,
             "finish": self._finish_reload,
+            FENCE: self._copy_behind_forward,
         }
         if getattr(stack.controller, "enable_storage", False):
             self._steps[STORAGE] = self._store_and_fetch
         if is_tree(stack.cache):
             self._steps[TREE] = self._drive_tree
+            self._steps[LIFE] = self._live
+        self._steps[CENSUS] = self._count_slots
         self._steps["callbacks"] = self._call_callbacks
         self._steps[SLOTS] = self._operate_on_slots
         self.steps = tuple(self._steps)
@@ -111,7 +123,7 @@ class SglangScript:
         definitions, self._definitions = self._definitions, {}
         return definitions
 
-    def run_step(self, step: str) -> Iterator[DigestRecord]:
+    def run_step(self, step: str) -> Iterator[StepRecord]:
         """Run one of :attr:`steps`; yield its comparisons, then the digests of all planes."""
         yield from self._steps[step]()
         self._device.synchronize()
@@ -119,7 +131,7 @@ class SglangScript:
             with self._device.pause_interception():
                 yield from list(self._rows.digests(step))
 
-    def _back_up_nodes(self) -> Iterator[DigestRecord]:
+    def _back_up_nodes(self) -> Iterator[StepRecord]:
         """Write two nodes on the device and back them up."""
         self._rows.poison("before")
         self._transfers.hold(["KV"])
@@ -131,7 +143,7 @@ class SglangScript:
         self._transfers.finish_writing()
         yield from ()
 
-    def _ask_pools(self) -> Iterator[DigestRecord]:
+    def _ask_pools(self) -> Iterator[StepRecord]:
         """Ask every pool for what it tells others about its memory."""
         device, host = device_pools(self._stack), host_pools(self._stack)
         memory = KnownMemory(self._rows.planes, device=device, host=host)
@@ -153,7 +165,7 @@ class SglangScript:
         """Keep the functions behind the methods of a pool: their lines belong to its records."""
         self._definitions |= {f"{held.path}.{name}": function for name, function in held.methods()}
 
-    def _page_accesses(self, held: HeldPool, memory: KnownMemory) -> Iterator[DigestRecord]:
+    def _page_accesses(self, held: HeldPool, memory: KnownMemory) -> Iterator[StepRecord]:
         """Compare the page methods of a host pool with what was backed up into it."""
         domain = self._transfers.domain_of(held.name)
         assert domain is not None, "a host pool's slots are its own or another pool's"
@@ -168,7 +180,7 @@ class SglangScript:
         )
         yield from reader.accesses(step=POOLS)
 
-    def _reload_nodes(self) -> Iterator[DigestRecord]:
+    def _reload_nodes(self) -> Iterator[StepRecord]:
         """Poison the device, load both nodes into other slots and compare."""
         self._rows.poison("after")
         for node in self._nodes:
@@ -181,7 +193,7 @@ class SglangScript:
         yield from self._compare_planes("reload", before, loaded)
         self._loaded = loaded
 
-    def _read_during_load(self, loaded: list[dict[str, torch.Tensor]]) -> Iterator[DigestRecord]:
+    def _read_during_load(self, loaded: list[dict[str, torch.Tensor]]) -> Iterator[StepRecord]:
         """Read every layer before the load has finished, through every accessor of the pools."""
         reader = AccessorReader(
             device=self._device,
@@ -200,14 +212,21 @@ class SglangScript:
         }
         yield from reader.read_all(written)
 
-    def _finish_reload(self) -> Iterator[DigestRecord]:
+    def _finish_reload(self) -> Iterator[StepRecord]:
         """Wait for the loads and free their slots."""
         self._transfers.finish_loading()
         for slots in self._loaded:
             self._transfers.return_slots(slots)
         yield from ()
 
-    def _store_and_fetch(self) -> Iterator[DigestRecord]:
+    def _copy_behind_forward(self) -> Iterator[StepRecord]:
+        """Back up and load while a forward pass writes the same slots."""
+        FenceScript(
+            self._stack, device=self._device, rows=self._rows, transfers=self._transfers
+        ).run()
+        yield from ()
+
+    def _store_and_fetch(self) -> Iterator[StepRecord]:
         """Write both nodes to storage, fetch them into other host slots and load those.
 
         Pages that this rank does not store cannot be fetched: other ranks have other processes.
@@ -232,7 +251,7 @@ class SglangScript:
         yield from self._compare_planes(STORAGE, before, loaded)
         self._transfers.finish_loading()
 
-    def _drive_tree(self) -> Iterator[DigestRecord]:
+    def _drive_tree(self) -> Iterator[StepRecord]:
         """Run the script of the tree, which backs up and loads by its own policy."""
         self._transfers.release_held()
         script = TreeScript(
@@ -240,8 +259,21 @@ class SglangScript:
         )
         yield from script.run()
         self._notes += script.notes
+        self._tree = None if script.notes else script
 
-    def _call_callbacks(self) -> Iterator[DigestRecord]:
+    def _live(self) -> Iterator[StepRecord]:
+        """Evict, reuse, abort and flush while copies of the tree are on their way."""
+        if self._tree is not None:
+            yield from TreeLife(self._stack, driver=self._tree.driver, pools=self._pools).run()
+
+    def _count_slots(self) -> Iterator[StepRecord]:
+        """Count the slots that every pool hands out, once nothing holds any but nodes."""
+        self._transfers.release_held()
+        if self._tree is not None:
+            self._tree.driver.flush()
+        yield from SlotCensus(self._stack, pools=self._pools, device=self._device).run()
+
+    def _call_callbacks(self) -> Iterator[StepRecord]:
         """Call every callback of every pool entry."""
         stack = self._stack
         run_callbacks(stack.group, stack.cache, stack.evictions)

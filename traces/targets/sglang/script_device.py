@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 
-from assembler.device import Accesses, Device
+from assembler.device import Accesses, Device, Stream
 
 
 class ScriptDevice:
@@ -44,6 +45,21 @@ class ScriptDevice:
         """Launch the work of the block on a stream that nothing is ordered before."""
         with self._device.on(self._device.new_stream(name)):
             yield
+
+    def new_stream(self, name: str) -> Stream:
+        """Return a new stream."""
+        return self._device.new_stream(name)
+
+    @contextmanager
+    def on(self, stream: Stream) -> Iterator[None]:
+        """Launch the work of the block on a stream."""
+        with self._device.on(stream):
+            yield
+
+    def release_stream(self, stream: Stream) -> Any:  # noqa: ANN401 - torch's class, or its shim
+        """Return a stream as the release sees it."""
+        with self._device.on(stream):
+            return torch.get_device_module().current_stream()
 
     def synchronize(self) -> None:
         """Block until all work is done."""

@@ -20,7 +20,11 @@ class TokenSlots:
 
     def has_room(self, need: int) -> bool:
         """Return whether ``need`` slots are free, and as many window slots where there are any."""
-        return bool(self._allocator.available_size() >= need)
+        return self.room() >= need
+
+    def room(self) -> int:
+        """Return how many slots can be taken, windows included where there are any."""
+        return int(self._allocator.available_size())
 
     def full_num(self) -> int:
         """Return how many KV slots are free."""

@@ -45,6 +45,10 @@ class TreeRequest:
             setattr(self, name, getattr(match, name, 0))
         self.prefix_indices = getattr(match, "device_indices", None)
 
+    def states_taken(self) -> list[torch.Tensor]:
+        """Return the state slots that are its own, ``(1,) int64`` each."""
+        return [] if self.mamba_pool_idx is None else [self.mamba_pool_idx.reshape(1)]
+
     def states(self) -> list[torch.Tensor]:
         """Return the state slots that its forward pass can read, ``(1,) int64`` each."""
         known = (

@@ -3,6 +3,7 @@ import pytest
 
 from traces.diff import compare_sides, diff
 from traces.diff.compare.events import without_unshared_reads
+from traces.schema.life import NodeLocks, PoolBalance
 from traces.schema.model import (
     EventAwaited,
     EventRecorded,
@@ -334,3 +335,45 @@ def test_recordings_are_searched_when_the_base_alone_has_readings(nsa):
     old = with_readings(nsa(), reading("get_key"), waits=("get_key",))
 
     assert without_unshared_reads(old, nsa()) == (nsa(), nsa())
+
+
+def locks(device=1, node="1000-1007"):
+    return NodeLocks(
+        step="life", moment="backing_up", node=node, component="FULL", device=device, host=0
+    )
+
+
+def balance(free):
+    return PoolBalance(
+        step="life",
+        moment="backing_up",
+        pool="KV",
+        side="host",
+        total=48,
+        free=free,
+        cached=16,
+        held=0,
+        evictable=None,
+        protected=None,
+        is_final=False,
+    )
+
+
+def test_a_lock_that_is_gone_is_a_cause(records):
+    base = records.trace(events=(locks(), locks(node="1000-1015")))
+    (cause,) = diff(base, records.trace(events=(locks(),)))
+
+    assert (cause.kind, cause.level) == (Kind.LOCKS_CHANGED, Level.BEHAVIOUR)
+    assert cause.where == "locks of FULL of node 1000-1015 when backing_up in life"
+    assert (cause.before["device"], cause.after) == (1, None)
+    assert diff(base, base) == ()
+
+
+def test_slots_that_are_no_longer_free_are_a_cause(records):
+    (cause,) = diff(records.trace(events=(balance(32),)), records.trace(events=(balance(24),)))
+
+    assert (cause.kind, cause.where) == (
+        Kind.BALANCE_CHANGED,
+        "slots of host.KV when backing_up in life",
+    )
+    assert (cause.before["free"], cause.after["free"]) == (32, 24)

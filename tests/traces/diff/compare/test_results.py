@@ -1,7 +1,6 @@
 import msgspec
 
 from traces.diff import diff
-from traces.schema.life import NodeLocks, PoolBalance
 from traces.schema.model import Digest, Failure, Outcome, RoundTrip
 from traces.schema.verdict import Kind, Level
 
@@ -99,45 +98,3 @@ def test_scenario_that_no_longer_fails_is_explained_by_the_argument_that_came_ba
 
     assert (cause.kind, cause.parameter) == (Kind.ARGUMENT_ADDED, "override_kv_cache_dim")
     assert cause.consequences[-1].after == "ok"
-
-
-def locks(device=1, node="1000-1007"):
-    return NodeLocks(
-        step="life", moment="backing_up", node=node, component="FULL", device=device, host=0
-    )
-
-
-def balance(free):
-    return PoolBalance(
-        step="life",
-        moment="backing_up",
-        pool="KV",
-        side="host",
-        total=48,
-        free=free,
-        cached=16,
-        held=0,
-        evictable=None,
-        protected=None,
-        is_final=False,
-    )
-
-
-def test_a_lock_that_is_gone_is_a_cause(records):
-    base = records.trace(digests=(locks(), locks(node="1000-1015")))
-    (cause,) = diff(base, records.trace(digests=(locks(),)))
-
-    assert (cause.kind, cause.level) == (Kind.LOCKS_CHANGED, Level.BEHAVIOUR)
-    assert cause.where == "locks of FULL of node 1000-1015 when backing_up in life"
-    assert (cause.before, cause.after) == ({"device": 1, "host": 0}, None)
-    assert diff(base, base) == ()
-
-
-def test_slots_that_are_no_longer_free_are_a_cause(records):
-    (cause,) = diff(records.trace(digests=(balance(32),)), records.trace(digests=(balance(24),)))
-
-    assert (cause.kind, cause.where) == (
-        Kind.BALANCE_CHANGED,
-        "slots of host.KV when backing_up in life",
-    )
-    assert (cause.before["free"], cause.after["free"]) == (32, 24)

@@ -1,0 +1,185 @@
+"""Life of the nodes of a release's tree while their copies are on their way.
+
+Between the launch and the end of a backup and of a load, the tree is asked to evict, free slots are
+handed out and written, sequences are inserted that split nodes, and requests lock nodes and are
+aborted. Then device and host run out of room, and at last the cache is flushed. At every moment the
+locks of all nodes and the owners of all slots are recorded. A lock that is given up too early shows
+in these records, and as a race on a simulated device.
+"""
+
+from collections.abc import Iterator
+
+import torch
+
+from traces.schema.life import StateRecord
+from traces.schema.model import TreeMatch
+from traces.targets.sglang.assembly import AssembledStack
+from traces.targets.sglang.tree_client import TreeRequest
+from traces.targets.sglang.tree_driver import MAMBA, TokenSequence, TreeDriver
+from traces.targets.sglang.tree_ledger import CountedPool, TreeLedger
+
+STEP = "life"
+_Records = Iterator[StateRecord]
+_TreeRecords = Iterator[StateRecord | TreeMatch]
+
+# Numbers of the parts of sequences, whose tokens begin at a thousand times the number.
+_SHARED, _ONE, _OTHER, _LATER, _PRESSURE = 11, 12, 13, 14, 20
+# Sequences that a host with little room takes, and how many are inserted then.
+_FIT, _MORE_THAN_FIT = 2, 4
+
+
+class TreeLife:
+    """Drives one tree through the life of its nodes."""
+
+    def __init__(
+        self, stack: AssembledStack, *, driver: TreeDriver, pools: tuple[CountedPool, ...]
+    ) -> None:
+        self._stack = stack
+        self._driver = driver
+        self._ledger = TreeLedger(stack, pools=pools, step=STEP)
+        self._first = driver.sequence("first", shared=_SHARED, one=_ONE)
+        self._second = driver.sequence("second", shared=_SHARED, other=_OTHER)
+
+    def run(self) -> _TreeRecords:
+        """Yield the records of every moment."""
+        self._driver.flush()
+        yield from self._ledger.read("fresh", is_final=True)
+        yield from self._back_up()
+        yield from self._request()
+        yield from self._load()
+        yield from self._run_out_of_room()
+        yield from self._flush_in_flight()
+
+    def _back_up(self) -> _Records:
+        """Evict, reuse and split while a backup is on its way."""
+        driver = self._driver
+        driver.insert(self._first)
+        driver.insert_again(self._first)
+        driver.poll()
+        yield from self._ledger.read("backing_up")
+        driver.evict_device()
+        yield from self._ledger.read("evicting_in_backup")
+        driver.overwrite_free("between")
+        driver.insert(self._second)
+        driver.insert_again(self._second)
+        driver.poll()
+        yield from self._ledger.read("split_in_backup")
+        driver.evict_device()
+        driver.evict_host()
+        driver.overwrite_free("after")
+        yield from self._ledger.read("evicting_host_in_backup")
+        driver.acknowledge()
+        yield from self._ledger.read("backed_up", is_final=True)
+
+    def _request(self) -> _Records:
+        """Evict while a request holds a node, and abort the request."""
+        driver = self._driver
+        self._ensure(self._second)
+        match = driver.tree.match(driver.tree.key(self._second.tokens), None)
+        with driver.locked(match.last_device_node):
+            yield from self._ledger.read("requested")
+            driver.evict_device()
+            driver.acknowledge()
+            yield from self._ledger.read("evicting_in_request")
+        yield from self._ledger.read("aborted", is_final=True)
+        driver.evict_device()
+        driver.acknowledge()
+        yield from self._ledger.read("evicted", is_final=True)
+
+    def _load(self) -> _Records:
+        """Evict and reuse while a load is on its way, on both sides."""
+        driver = self._driver
+        match = driver.tree.match(driver.tree.key(self._second.tokens), None)
+        request = TreeRequest("load")
+        request.take_match(match)
+        if match.host_hit_length:
+            driver.tree.load_back(match, request)
+        yield from self._read_with_states("loading", request)
+        driver.evict_device()
+        driver.evict_host()
+        yield from self._read_with_states("evicting_in_load", request)
+        driver.overwrite_free("during")
+        driver.insert(driver.sequence("later", later=_LATER))
+        driver.poll()
+        yield from self._read_with_states("inserted_in_load", request)
+        driver.acknowledge()
+        for state in request.states_taken():
+            driver.return_state(state)
+        yield from self._ledger.read("loaded", is_final=True)
+
+    def _run_out_of_room(self) -> _TreeRecords:
+        """Leave room for two sequences on the host, and insert more of them than fit."""
+        driver = self._driver
+        reserved = [(pool, self._reserve(pool)) for pool in self._ledger.pools]
+        for number in range(_MORE_THAN_FIT):
+            sequence = self._pressure_sequence(number)
+            driver.insert(sequence)
+            driver.insert_again(sequence)
+            driver.acknowledge()
+        yield from self._ledger.read("full", is_final=True)
+        for number in range(_MORE_THAN_FIT):
+            sequence = self._pressure_sequence(number)
+            match = driver.tree.match(driver.tree.key(sequence.tokens), None)
+            yield TreeMatch(
+                step=STEP,
+                sequence=f"pressure_{number}",
+                phase="full",
+                found=len(driver.tree.device_slots(match)) + int(match.host_hit_length) > 0,
+                missing="",
+                elsewhere="",
+            )
+        for pool, slots in reserved:
+            if slots is not None:
+                pool.allocator.free(slots)
+                self._ledger.held[pool.side, pool.pool] -= slots.numel()
+
+    def _reserve(self, pool: CountedPool) -> torch.Tensor | None:
+        """Take the slots of a host pool but for those of two sequences; None for a device pool."""
+        if pool.side == "device":
+            return None
+        spare = _FIT if pool.component == MAMBA else _FIT * 2 * self._driver.part
+        free = int(pool.allocator.available_size())
+        if free <= spare:
+            return None
+        page = pool.page(self._stack)
+        slots: torch.Tensor = pool.allocator.alloc((free - spare) // page * page)
+        self._ledger.held[pool.side, pool.pool] += slots.numel()
+        return slots
+
+    def _pressure_sequence(self, number: int) -> TokenSequence:
+        parts = {"one": _PRESSURE + 2 * number, "other": _PRESSURE + 2 * number + 1}
+        return self._driver.sequence(f"pressure_{number}", **parts)
+
+    def _flush_in_flight(self) -> _Records:
+        """Flush while a backup is on its way, as an idle server may, and go on once it is over.
+
+        Nothing is written before: nobody uses that copy, whatever it reads.
+        """
+        driver = self._driver
+        driver.insert(self._first)
+        driver.insert_again(self._first)
+        driver.poll()
+        driver.flush()
+        yield from self._ledger.read("flushed", is_final=True)
+        driver.acknowledge()
+        yield from self._ledger.read("idle", is_final=True)
+        driver.insert(self._second)
+        driver.insert_again(self._second)
+        driver.poll()
+        yield from self._ledger.read("backing_up_again")
+        driver.acknowledge()
+        yield from self._ledger.read("end", is_final=True)
+
+    def _ensure(self, sequence: TokenSequence) -> None:
+        """Insert a sequence that the device lost."""
+        key = self._driver.tree.key(sequence.tokens)
+        match = self._driver.tree.match(key, None)
+        if len(self._driver.tree.device_slots(match)) < len(sequence.tokens):
+            self._driver.insert(sequence)
+            self._driver.acknowledge()
+
+    def _read_with_states(self, moment: str, request: TreeRequest) -> _Records:
+        """Read the ledger while a request holds states of its own."""
+        self._ledger.held["device", MAMBA] = len(request.states_taken())
+        yield from self._ledger.read(moment)
+        self._ledger.held["device", MAMBA] = 0
