@@ -1,8 +1,8 @@
 """Calls of the callbacks that the entries of a group hold, with a record of what each one does.
 
-A release calls an eviction callback when a pool has no free slot, which no other step causes. The
-evictions that it requests of the tree are recorded and not executed, numbers as signs: how many
-slots are missing depends on earlier steps. Of a layer mapper all pairs are recorded: a pool without
+A release calls an eviction callback when a pool has no free slot. Here the evictions that it
+requests of the tree are recorded and not executed, numbers as signs: how many slots are missing
+depends on earlier steps. Of a layer mapper all pairs are recorded: a pool without
 rows of its own would never show a missing layer.
 """
 
@@ -14,6 +14,8 @@ from enum import Enum
 from types import MethodType
 from typing import Any
 from unittest.mock import patch
+
+import torch
 
 CALLBACK = "callback"
 """Name under which calls of :func:`callback` are recorded."""
@@ -32,14 +34,26 @@ def callback(pool: str, name: str, does: list[str]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvictionLog:
-    """Records requests for evictions."""
+    """Records requests for evictions, and executes them where no tree stands behind them."""
 
     requests: list[str] = field(default_factory=list)  # requests so far, as ``evict_host(+, SWA)``
+    # Slots that an eviction frees, with the objects of the release that free them.
+    held: list[tuple[Any, torch.Tensor]] = field(default_factory=list)
+
+    def evict(self) -> int:
+        """Free all slots that are held for evictions; return how many there were."""
+        held, self.held[:] = [*self.held], []
+        for allocator, slots in held:
+            allocator.free(slots)
+        return sum(slots.numel() for _, slots in held)
 
     def recording_function(
         self, name: str, *, parameters: inspect.Signature = _ANY_SIGNATURE
     ) -> Callable[..., int]:
-        """Return a function that evicts nothing and records its calls without default arguments."""
+        """Return a function that evicts what is held and records its calls.
+
+        Default arguments are not recorded.
+        """
 
         def asked(*arguments: object, **named: object) -> int:
             bound = parameters.bind(*arguments, **named).arguments
@@ -49,7 +63,7 @@ class EvictionLog:
                 if value != parameters.parameters[key].default
             ]
             self.requests.append(f"{name}({', '.join(texts)})")
-            return 0
+            return self.evict()
 
         return asked
 

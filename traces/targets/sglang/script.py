@@ -34,6 +34,7 @@ from traces.targets.sglang.held_pools import HeldPool, device_pools, host_pools
 from traces.targets.sglang.host_writes import HostWrites
 from traces.targets.sglang.page_accesses import HostMemory, PageReader
 from traces.targets.sglang.pool_answers import KnownMemory, answered_methods, ask
+from traces.targets.sglang.pressure import PressureScript
 from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.slot_census import STEP as CENSUS
@@ -47,6 +48,7 @@ from traces.targets.sglang.tree_script import TreeScript, is_tree
 
 TREE = "tree"
 FENCE = "fence"
+PRESSURE = "pressure"
 STORAGE = "storage"
 POOLS = "pools"
 SLOTS = "slots"
@@ -99,6 +101,8 @@ class SglangScript:
         }
         if getattr(stack.controller, "enable_storage", False):
             self._steps[STORAGE] = self._store_and_fetch
+        if not is_tree(stack.cache):
+            self._steps[PRESSURE] = self._run_out_of_sidecars
         if is_tree(stack.cache):
             self._steps[TREE] = self._drive_tree
             self._steps[LIFE] = self._live
@@ -223,6 +227,13 @@ class SglangScript:
         """Back up and load while a forward pass writes the same slots."""
         FenceScript(
             self._stack, device=self._device, rows=self._rows, transfers=self._transfers
+        ).run()
+        yield from ()
+
+    def _run_out_of_sidecars(self) -> Iterator[StepRecord]:
+        """Back up and load while the sidecars are full, so that the controller has to evict."""
+        PressureScript(
+            self._stack, pools=self._pools, rows=self._rows, transfers=self._transfers
         ).run()
         yield from ()
 
