@@ -290,7 +290,7 @@ class SglangScript:
         run_callbacks(stack.group, stack.cache, stack.evictions)
         yield from ()
 
-    def _operate_on_slots(self) -> Iterator[DigestRecord]:
+    def _operate_on_slots(self) -> Iterator[StepRecord]:
         """Run the pools' own operations on slots, when everything else is over."""
         stack, domain_of = self._stack, self._transfers.domain_of
         pools = {id(pool): domain_of(name) for name, pool in stack.device_pools.items()}
