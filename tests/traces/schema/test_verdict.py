@@ -127,6 +127,9 @@ def test_verdict_is_written_as_the_contract_says():
         "scenarios",
         "causes",
         "problems",
+        "selected",
+        "kept",
+        "selection",
     ]
     assert written["schema"] == "goldentrace.verdict/1"
     cause = written["causes"][0]
