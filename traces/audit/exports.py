@@ -1,4 +1,4 @@
-"""What pools tell others about their memory, against the memory itself.
+"""Comparison of what pools tell others about their memory with the memory itself.
 
 Pointers and lengths of device pools are compared with the rows that the pools' slots number, and
 the page methods of host pools with the bytes that backups wrote. Memory that no slot numbers is

@@ -1,4 +1,4 @@
-"""What belongs to a slot and is left behind when the slot is copied, cleared or saved."""
+"""Findings of state of a slot that is left behind when the slot is copied, cleared or saved."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -122,7 +122,7 @@ class PageAccess(Record, frozen=True, tag_field="digest", tag="page_access"):
 
 
 class SlotOperation(Record, frozen=True, tag_field="digest", tag="slot_operation"):
-    """What an operation on slots, such as a copy, does to what belongs to these slots.
+    """Effect of an operation on slots, such as a copy, on what belongs to these slots.
 
     Attributes:
         subject: a plane, ``MAMBA.temporal``, or the method by which an object was registered with

@@ -19,7 +19,7 @@ from traces.targets.common.content import RowBuffer
 from traces.targets.common.planes import Plane
 from traces.targets.common.pool_buffers import span_bytes
 from traces.targets.common.rows import launch_read
-from traces.targets.sglang.accessors import Accessor, ArgumentMaker, accessors_of
+from traces.targets.sglang.accessors import ArgumentMaker, PoolAccessMethod, accessors_of
 from traces.targets.sglang.held_pools import HeldPool
 from traces.targets.sglang.pool_answers import failure_text
 from traces.targets.sglang.script_device import ScriptDevice
@@ -89,7 +89,7 @@ class AccessorReader:
 
     def _reading(
         self,
-        accessor: Accessor,
+        accessor: PoolAccessMethod,
         answer: _Answers,
         written: Mapping[tuple[str, int], torch.Tensor],
     ) -> Reading:
@@ -107,7 +107,7 @@ class AccessorReader:
             equal=equal,
         )
 
-    def _answers(self, accessor: Accessor) -> _Answers:
+    def _answers(self, accessor: PoolAccessMethod) -> _Answers:
         """Call an accessor on a stream of its own, and read what it hands out."""
         found = _Answers()
         arguments, unknown = self._arguments.arguments(accessor)
@@ -130,7 +130,7 @@ class AccessorReader:
             found.failure = failures[number]
         return found
 
-    def _take(self, accessor: Accessor, rows: Sequence[_Rows], found: _Answers) -> None:
+    def _take(self, accessor: PoolAccessMethod, rows: Sequence[_Rows], found: _Answers) -> None:
         for plane, buffer in rows:
             found.planes[plane.name] = None
             found.layers.add(buffer.layer)
@@ -141,7 +141,7 @@ class AccessorReader:
 
     def _call(
         self,
-        accessor: Accessor,
+        accessor: PoolAccessMethod,
         number: int,
         arguments: Mapping[str, Any],
         known: Sequence[_Rows],
@@ -191,16 +191,16 @@ class AccessorReader:
                 yield from self._find(item, depth + 1)
 
 
-def _is_read(accessor: Accessor) -> bool:
+def _is_read(accessor: PoolAccessMethod) -> bool:
     """Return whether the rows of an accessor are read: those of the pools that attention asks."""
     return bool(accessor.layer) and not accessor.held.outer and not accessor.held.is_draft
 
 
-def _stream(accessor: Accessor) -> str:
+def _stream(accessor: PoolAccessMethod) -> str:
     return f"{READER_PREFIX}{accessor.label}"
 
 
-def _accessor_record(accessor: Accessor, answer: _Answers) -> PoolAccessor:
+def _accessor_record(accessor: PoolAccessMethod, answer: _Answers) -> PoolAccessor:
     return PoolAccessor(
         step="reload",
         holder=accessor.held.path,

@@ -21,7 +21,7 @@ _BATCH = "_tensor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Accessor:
+class PoolAccessMethod:
     """A method that hands out rows: of one layer, or without a layer the rows of some slots.
 
     Attributes:
@@ -61,7 +61,7 @@ class Accessor:
         )
 
 
-def accessors_of(held: HeldPool) -> Iterator[Accessor]:
+def accessors_of(held: HeldPool) -> Iterator[PoolAccessMethod]:
     """Yield the accessors of a pool, those of one layer first.
 
     An accessor of a layer takes one and returns something; one without a layer is called ``get_*``
@@ -75,7 +75,7 @@ def accessors_of(held: HeldPool) -> Iterator[Accessor]:
     yield from sorted(found, key=lambda accessor: not accessor.layer)
 
 
-def _accessor(held: HeldPool, name: str, method: FunctionType) -> Accessor | None:
+def _accessor(held: HeldPool, name: str, method: FunctionType) -> PoolAccessMethod | None:
     parameters = _parameters(held, name, method)
     wanted = tuple(
         parameter for parameter in parameters if parameter.default is inspect.Parameter.empty
@@ -84,7 +84,7 @@ def _accessor(held: HeldPool, name: str, method: FunctionType) -> Accessor | Non
     if not layered and not (wanted and name.startswith(_GETTER)):
         return None
     first = wanted[0]
-    return Accessor(
+    return PoolAccessMethod(
         held=held,
         name=name,
         wanted=wanted[1:] if layered else wanted,
@@ -161,7 +161,7 @@ class ArgumentMaker:
             "list": [_REQUEST],
         }
 
-    def arguments(self, accessor: Accessor) -> tuple[dict[str, Any], str]:
+    def arguments(self, accessor: PoolAccessMethod) -> tuple[dict[str, Any], str]:
         """Return the arguments of an accessor, and the name of one that is unknown, else empty."""
         made = {}
         is_batch = any(parameter.name.endswith(_BATCH) for parameter in accessor.wanted)

@@ -1,4 +1,4 @@
-"""What disaggregation makes of the pools: the state buffers of a rank, and slices between ranks.
+"""Facts that disaggregation derives from pools: state buffers of a rank, slices between ranks.
 
 A rank tells its peer where its buffers lie; where the peer has another number of ranks, both
 compute which heads and channels go where. No peer and no network is needed to see either. The

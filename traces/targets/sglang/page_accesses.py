@@ -44,7 +44,7 @@ class _Counts:
     shared: int
 
 
-class HostMemory:
+class NumberedHostMemory:
     """The buffers of one host pool as one numbered range of bytes.
 
     ``is_device`` says of an address whether it is device memory: host pools keep references to it.
@@ -113,14 +113,14 @@ class PageReader:
     """Calls the page methods of one host pool for all of its pages.
 
     ``slots`` are the host slots that were backed up, ``(slot_num,) int64`` on the host, and
-    ``backed_up`` the bytes that their backups wrote; see :meth:`HostMemory.backed_up`.
+    ``backed_up`` the bytes that their backups wrote; see :meth:`NumberedHostMemory.backed_up`.
     """
 
     def __init__(
         self,
         held: HeldPool,
         *,
-        memory: HostMemory,
+        memory: NumberedHostMemory,
         page_size: int,
         slots: torch.Tensor,
         backed_up: torch.Tensor,

@@ -32,7 +32,7 @@ from traces.targets.sglang.disaggregation import (
 from traces.targets.sglang.fences import FenceScript
 from traces.targets.sglang.held_pools import HeldPool, device_pools, host_pools
 from traces.targets.sglang.host_writes import HostWrites
-from traces.targets.sglang.page_accesses import HostMemory, PageReader
+from traces.targets.sglang.page_accesses import NumberedHostMemory, PageReader
 from traces.targets.sglang.pool_answers import KnownMemory, answered_methods, ask
 from traces.targets.sglang.pressure import PressureScript
 from traces.targets.sglang.row_contents import RowContents
@@ -173,7 +173,7 @@ class SglangScript:
         """Compare the page methods of a host pool with what was backed up into it."""
         domain = self._transfers.domain_of(held.name)
         assert domain is not None, "a host pool's slots are its own or another pool's"
-        own = HostMemory(held.pool, is_device=memory.is_device)
+        own = NumberedHostMemory(held.pool, is_device=memory.is_device)
         slots = [node.extra.get(domain.name, node.host).cpu() for node in self._nodes]
         reader = PageReader(
             held,

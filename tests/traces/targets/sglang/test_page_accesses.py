@@ -6,7 +6,7 @@ import torch
 from traces.schema.pools import ByteRange
 from traces.targets.sglang.held_pools import HeldPool
 from traces.targets.sglang.host_writes import HostWrites
-from traces.targets.sglang.page_accesses import HostMemory, PageReader
+from traces.targets.sglang.page_accesses import NumberedHostMemory, PageReader
 from traces.targets.sglang.shims.kernel_moves import CopiedRows
 
 PAGE, SLOTS, LAYERS, ROW = 4, 24, 2, 8
@@ -75,7 +75,7 @@ def accesses(pool):
         start = pool.kv_buffer[layer].data_ptr()
         copied = CopiedRows(address=start, stride=ROW, rows=torch.arange(PAGE, 3 * PAGE))
         writes.add(pool, copied, ROW)
-    memory = HostMemory(pool, is_device=lambda address: False)
+    memory = NumberedHostMemory(pool, is_device=lambda address: False)
     held = HeldPool(path="host.KV", name="KV", pool=pool, outer=())
     reader = PageReader(
         held,
