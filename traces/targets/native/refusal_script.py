@@ -14,7 +14,7 @@ from assembler.errors import AssemblyError
 from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.indexer import NSAIndexerPoolHost
 from assembler.stacks import build_kv_host_pool
-from traces.schema.model import DigestRecord
+from traces.schema.model import StepRecord
 from traces.targets.common.labels import FoundRace
 from traces.targets.common.models import mla_rows
 from traces.targets.common.runtime import open_device
@@ -41,7 +41,7 @@ class RefusalScript:
         self._device = open_device(device)
         self._geometry = geometry_of(scenario)
 
-    def run_step(self, step: str) -> Iterator[DigestRecord]:
+    def run_step(self, step: str) -> Iterator[StepRecord]:
         """Build the device pools and call the builder; yields nothing.
 
         Raises:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from traces.errors import RecorderError
 from traces.recording.recorder import Recorder
-from traces.schema.model import DigestRecord, Recording
+from traces.schema.model import Recording, StepRecord
 from traces.targets.common.labels import FoundRace
 from traces.targets.common.scenario import Scenario
 from traces.targets.native.scenarios import (
@@ -23,7 +23,7 @@ class ScenarioScript(Protocol):
     def steps(self) -> tuple[str, ...]:
         """Names of the steps, in order."""
 
-    def run_step(self, step: str) -> Iterator[DigestRecord]:
+    def run_step(self, step: str) -> Iterator[StepRecord]:
         """Run one of :attr:`steps` and yield its records."""
 
     def new_races(self) -> Iterator[FoundRace]:

@@ -14,7 +14,8 @@ from assembler.device import tensor_access
 from assembler.host_pools.base import HostKVCache
 from assembler.names import ComponentType, WritePolicy
 from assembler.owner import EvictParams
-from traces.schema.model import Digest, DigestRecord, PoolSide, RoundTrip
+from traces.schema.life import StateRecord
+from traces.schema.model import Digest, PoolSide, RoundTrip, StepRecord
 from traces.simulator import SimDevice
 from traces.targets.common.content import digest, poison, row_content
 from traces.targets.common.labels import FoundRace
@@ -24,6 +25,8 @@ from traces.targets.native.builders import build_stack, builder_inputs
 from traces.targets.native.draft import mirror_draft
 from traces.targets.native.errors import NativeScenarioError
 from traces.targets.native.forward_pass import ForwardPass
+from traces.targets.native.life import STEP as LIFE
+from traces.targets.native.life import CacheLife, NodeTraffic
 from traces.targets.native.models import FAMILY_OF
 from traces.targets.native.pools import geometry_of
 from traces.targets.native.races import RowPlaces
@@ -49,7 +52,7 @@ USES_BEFORE_BACKUP = {
     WritePolicy.WRITE_BACK: 0,
 }
 
-Step: TypeAlias = Callable[[], Iterable[RoundTrip] | None]
+Step: TypeAlias = Callable[[], Iterable[RoundTrip | StateRecord] | None]
 
 
 class NativeScript:
@@ -70,6 +73,7 @@ class NativeScript:
             "reload": self._reload_nodes,
             "pressure": self._load_under_pressure,
             "reset": self._reset_cache,
+            LIFE: self._live,
         }
 
     @property
@@ -77,13 +81,13 @@ class NativeScript:
         """Names of the steps, in order."""
         return tuple(self._steps)
 
-    def run_step(self, step: str) -> Iterator[DigestRecord]:
+    def run_step(self, step: str) -> Iterator[StepRecord]:
         """Run one of :attr:`steps`; yield its round trips, then the digest of every pool.
 
         Raises:
             NativeScenarioError: slots leaked, or no room was made where it could be.
         """
-        yield from list(self._steps[step]() or ())
+        yield from self._steps[step]() or ()
         self._device.synchronize()
         for side, name, pool in self._owners():
             content = digest(tensors_of(pool))
@@ -167,6 +171,24 @@ class NativeScript:
         for name, left, size in self._free_slots():
             _require(left == size, f"{name}: no slot may leak; expected {size} free, got {left}")
 
+    def _live(self) -> Iterator[StateRecord]:
+        """Evict, reuse, abort and reset while copies are on their way."""
+        self._written = []
+        traffic = NodeTraffic(
+            write=self._write,
+            finish_writing=self._finish_writing,
+            launch_loading=self._launch_loading,
+            finish_loading=self._read_loaded,
+        )
+        yield from CacheLife(
+            self._cache,
+            device=self._device,
+            pools=self._device_pools,
+            rows=self._rows,
+            traffic=traffic,
+            length=self._geometry.short_node,
+        ).run()
+
     def _register_counters(self) -> None:
         """Make readers wait for the stack's loads, as the scheduler does after a direct build."""
         counter = self._controller.layer_done_counter
@@ -232,8 +254,15 @@ class NativeScript:
 
     def _finish_loading(self) -> None:
         """Launch the queued loads and run a forward pass over every loaded node."""
+        self._launch_loading()
+        self._read_loaded()
+
+    def _launch_loading(self) -> None:
         counter = self._controller.layer_done_counter
         counter.set_consumer(self._cache.ready_to_load())
+
+    def _read_loaded(self) -> None:
+        """Run a forward pass over every node on the device, and acknowledge the loads."""
         nodes = [written for written in self._written if not written.node.is_evicted]
         forward = ForwardPass(device=self._device, rows=self._rows, nodes=nodes)
         for layer in range(self._geometry.model.layer_span):

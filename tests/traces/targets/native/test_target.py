@@ -213,7 +213,9 @@ def test_places_are_lines_of_the_assembler(nsa_fp8):
 
     assert sites.definitions["build_shared_anchor_stack"].file.startswith("assembler/")
     assert sites.definitions["PoolEntry"].file == "assembler/host_pools/group.py"
-    assert {site.file.partition("/")[0] for site in sites.events} <= {"assembler", "traces"}
+    # The states of a cache are looked at: no line makes them.
+    lines = [site for site in sites.events if site is not None]
+    assert {site.file.partition("/")[0] for site in lines} <= {"assembler", "traces"}
 
 
 def test_layout_switch_is_a_message():
