@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from traces.schema.model import Digest, DigestRecord, Race, Reading, RoundTrip, Trace, TreeMatch
+from traces.schema.storage_records import StorageMatch
 
 REFUSED = "Tensor match failed for "
 _BY_TRITON = ("get_index_k_continuous", "get_index_k_scale_continuous")
@@ -80,6 +81,8 @@ def _without_content(record: DigestRecord) -> DigestRecord:
             return msgspec.structs.replace(record, equal=False)
         case TreeMatch():
             return msgspec.structs.replace(record, found=False, missing="", elsewhere="")
+        case StorageMatch():
+            return msgspec.structs.replace(record, equal=None)
         case _:
             return record
 

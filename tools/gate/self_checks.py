@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from tools.errors import ToolError
 from tools.report.phrases import pluralise
 from traces.schema.model import DigestRecord, Race, Reading, RoundTrip, Trace, TreeMatch
+from traces.schema.storage_records import StorageMatch
 
 
 def failed_checks(trace: Trace) -> tuple[str, ...]:
@@ -47,6 +48,9 @@ def _complaints(digest: DigestRecord) -> Iterator[tuple[str, str, str]]:
         case TreeMatch() if digest.missing or digest.elsewhere:
             got = f"{digest.sequence} without {digest.missing or 'none'} {digest.phase} {step}"
             yield "a tree must find every token where it is", "all tokens", got
+        case StorageMatch(equal=False):
+            got = f"other bytes of {digest.sequence} {digest.phase} {step}"
+            yield "a prefetch must restore what was stored", "the bytes stored", got
         case _:
             pass
 

@@ -14,10 +14,12 @@ from traces.audit.failures import failed_scenarios
 from traces.audit.finding import merge_findings
 from traces.audit.judgement import judged_findings
 from traces.audit.lineage import Lineage, changed_sources, scenarios_of
+from traces.audit.prefetches import unbacked_prefetches
 from traces.audit.readiness import unready_reads
 from traces.audit.restoration import unrestored_rows
 from traces.audit.siblings import sibling_disagreements
 from traces.audit.slot_state import left_behind
+from traces.audit.storage_keys import client_misuses, key_collisions
 from traces.audit.uncalled import uncalled_methods
 from traces.schema.verdict import Cause
 
@@ -34,12 +36,15 @@ def audit(
     merged = merge_findings(
         (
             *unrestored_rows(recordings),
+            *unbacked_prefetches(recordings),
             *byte_mismatches(recordings),
             *unready_reads(recordings),
             *mismatched_buffers(recordings),
             *mismatched_pages(recordings),
             *left_behind(recordings),
             *unbalanced_pools(recordings),
+            *key_collisions(recordings),
+            *client_misuses(recordings),
             *failed_scenarios(recordings),
             *sibling_disagreements(recordings),
             *changed_sources(scenarios_of(models, recordings), recorded=recorded),

@@ -33,6 +33,7 @@ _OBSERVED = frozenset(
         Kind.BUFFER_INFO_MISMATCH,
         Kind.PAGE_MISMATCH,
         Kind.STATE_LEFT_BEHIND,
+        Kind.STORAGE_KEY_COLLISION,
         Kind.UNBALANCED,
     )
 )

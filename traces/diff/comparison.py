@@ -19,6 +19,7 @@ from traces.diff.compare.events import (
 )
 from traces.diff.compare.pools import pool_differences
 from traces.diff.compare.results import digest_differences, ending_differences, returned_differences
+from traces.diff.compare.shared_backends import without_unshared_backends
 from traces.diff.compare.structure import calls_with_new_caller, reordered_calls
 from traces.diff.compare.tensors import tensor_differences
 from traces.diff.differences import Difference, DiffLayer
@@ -57,7 +58,8 @@ def compare_sides(
         old, old_names = aliases.applied(base[name])
         new, new_names = aliases.applied(head[name])
         renames = alias_causes(old_names, new_names)
-        causes[name] = (*diff(*without_unshared_reads(old, new)), *renames)
+        shared = without_unshared_backends(*without_unshared_reads(old, new))
+        causes[name] = (*diff(*shared), *renames)
     for name in sorted(base.keys() ^ head.keys()):
         causes[name] = (_unmatched_scenario(name, removed=name in base),)
     return merge_causes(causes)

@@ -27,9 +27,9 @@ from traces.schema.model import (
     Message,
     Race,
     Release,
-    StorageAccess,
     Transfer,
 )
+from traces.schema.storage_records import StorageAccess
 
 if TYPE_CHECKING:
     import torch
@@ -114,6 +114,8 @@ class EventLog:
                     pool=observation.pool,
                     key=observation.key,
                     bytes=observation.bytes,
+                    backend=observation.backend,
+                    sha256=observation.sha256,
                 )
                 return lambda: used
             case EventRecordObservation():

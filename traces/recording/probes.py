@@ -10,7 +10,8 @@ from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from traces.schema.model import Direction, Part, PoolSide, Role, StorageOperation
+from traces.schema.model import Direction, Part, PoolSide, Role
+from traces.schema.storage_records import StorageOperation
 
 if TYPE_CHECKING:
     import torch
@@ -156,6 +157,8 @@ class StorageObservation:
     pool: str
     key: str
     bytes: int
+    backend: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

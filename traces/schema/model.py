@@ -16,6 +16,7 @@ from traces.schema.copies import Copy
 from traces.schema.life import StateRecord
 from traces.schema.pools import PoolRecord
 from traces.schema.record import Record, Slots
+from traces.schema.storage_records import StorageAccess, StorageMatch
 
 SCHEMA = "goldentrace.trace/2"
 
@@ -29,7 +30,6 @@ Part: TypeAlias = Literal[
 PoolSide: TypeAlias = Literal["device", "host"]
 Direction: TypeAlias = Literal["backup", "load"]
 AccessKind: TypeAlias = Literal["read", "write"]
-StorageOperation: TypeAlias = Literal["open", "query", "store", "fetch", "refuse"]
 
 
 def object_label(name: str, ordinal: int) -> str:
@@ -216,25 +216,6 @@ class Release(Record, frozen=True, tag_field="event", tag="free"):
     slots: Slots
 
 
-class StorageAccess(Record, frozen=True, tag_field="event", tag="storage"):
-    """An access to the storage tier: it was opened, or one page of one pool was accessed.
-
-    Attributes:
-        operation: ``open``; ``query``: is the page there; ``store``; ``fetch``: into host memory;
-            ``refuse``: what was asked does not fit the pool.
-        pool: pool name, ``KV``; empty for ``open``.
-        key: of the page, long hashes cut to 16 hex digits; for ``open`` what sets this rank's keys
-            apart from those of others.
-        bytes: of the page; 0 for ``open``, and where there is no such page.
-    """
-
-    step: str
-    operation: StorageOperation
-    pool: str
-    key: str
-    bytes: int
-
-
 class EventRecorded(Record, frozen=True, tag_field="event", tag="record"):
     """A device event was recorded on a stream: the tail of a happens-before edge.
 
@@ -393,7 +374,7 @@ class TreeMatch(Record, frozen=True, tag_field="digest", tag="tree_match"):
     elsewhere: Slots
 
 
-DigestRecord: TypeAlias = Digest | RoundTrip | Reading | TreeMatch | PoolRecord
+DigestRecord: TypeAlias = Digest | RoundTrip | Reading | TreeMatch | StorageMatch | PoolRecord
 StepRecord: TypeAlias = DigestRecord | StateRecord
 
 

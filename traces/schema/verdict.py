@@ -63,6 +63,7 @@ class Kind(StrEnum):
     STATE_LEFT_BEHIND = "state_left_behind"
     UNBALANCED = "unbalanced"
     UNCOVERED_BUILDER = "uncovered_builder"
+    STORAGE_KEY_COLLISION = "storage_key_collision"
 
 
 _ADDED = frozenset(

@@ -5,7 +5,8 @@ A trace has an order and no times: the position of an event on the page is its n
 
 from typing import TypeAlias
 
-from traces.schema.model import HOST, EventAwaited, EventRecorded, StorageAccess, Trace, Transfer
+from traces.schema.model import HOST, EventAwaited, EventRecorded, Trace, Transfer
+from traces.schema.storage_records import StorageAccess
 
 Json: TypeAlias = dict[str, object]
 

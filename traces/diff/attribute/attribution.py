@@ -15,13 +15,8 @@ from traces.diff.compare.events import (
 from traces.diff.differences import SIGNATURE_KINDS, Difference, DiffLayer
 from traces.diff.index import RecordingIndex
 from traces.diff.pairing import CallPairing
-from traces.schema.model import (
-    Event,
-    EventAwaited,
-    EventRecorded,
-    Location,
-    StorageAccess,
-)
+from traces.schema.model import Event, EventAwaited, EventRecorded, Location
+from traces.schema.storage_records import StorageAccess
 from traces.schema.verdict import Kind, Level
 
 _RESULTS = (DiffLayer.DIGESTS, DiffLayer.OUTCOME)

@@ -34,11 +34,11 @@ from traces.schema.model import (
     Reading,
     Recording,
     Release,
-    StorageAccess,
     Trace,
     Transfer,
 )
 from traces.schema.pools import PoolAccessor
+from traces.schema.storage_records import StorageAccess
 from traces.schema.verdict import Kind
 
 

@@ -20,10 +20,13 @@ from traces.schema.model import (
     RoundTrip,
     TreeMatch,
 )
+from traces.schema.storage_records import StorageMatch
 from traces.schema.verdict import Kind, Level
 
-_IDENTIFYING_FIELDS = {"step", "pool", "plane", "accessor", "stream", "sequence", "phase"}
-_Compared: TypeAlias = Digest | RoundTrip | Reading | TreeMatch
+_IDENTIFYING_FIELDS = {
+    *("step", "pool", "plane", "accessor", "stream", "sequence", "phase", "backend"),
+}
+_Compared: TypeAlias = Digest | RoundTrip | Reading | TreeMatch | StorageMatch
 _KeyedDigests = dict[tuple[str, str, str, int], tuple[int, _Compared]]
 
 
@@ -134,7 +137,7 @@ def _key(digest: _Compared, owners: OwnerMap) -> tuple[str, str, str]:
 
 
 def _pool(digest: _Compared) -> str:
-    return "" if isinstance(digest, TreeMatch) else digest.pool
+    return "" if isinstance(digest, TreeMatch | StorageMatch) else digest.pool
 
 
 def _subject(digest: _Compared) -> str:
@@ -147,6 +150,9 @@ def _subject(digest: _Compared) -> str:
             return f"reading of {digest.pool} by {digest.accessor}"
         case TreeMatch():
             return f"tree match {digest.sequence} {digest.phase}"
+        case StorageMatch():
+            parts = ("prefetch", digest.sequence, digest.phase, digest.backend)
+            return " ".join(filter(None, parts))
 
 
 def _values(digest: _Compared | None) -> Value:

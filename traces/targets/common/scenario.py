@@ -25,6 +25,7 @@ class RankShape:
         pp_rank: pipeline stage of this rank.
         pp_size: number of pipeline stages.
         dcp_size: ranks over which the tokens of a page are spread while decoding; 1 for none.
+        tp_rank: rank in the tensor-parallel group; None leaves it to the target.
     """
 
     tp_size: int
@@ -33,6 +34,7 @@ class RankShape:
     pp_rank: int = 0
     pp_size: int = 1
     dcp_size: int = 1
+    tp_rank: int | None = None
 
 
 # All but the first have ranks, sizes and stages that no default has.

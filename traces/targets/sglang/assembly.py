@@ -21,6 +21,7 @@ _OWN_SLOTS = ("KV", "SWA", "MAMBA")
 class AssembledStack:
     """A stack of the release, with everything its script needs."""
 
+    scenario: SglangScenario
     cache: Any  # the tree, or a substitute with its attributes; None for a builder
     group: Any  # host pools; a single host pool where the release has no group for it
     controller: Any  # moves rows between device and host
@@ -92,6 +93,7 @@ def _assembled_stack(
         if name.startswith(prefix)
     ]
     return AssembledStack(
+        scenario=entry_call.scenario,
         cache=result.cache,
         group=result.group,
         controller=result.controller,

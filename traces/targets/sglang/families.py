@@ -52,7 +52,7 @@ _WINDOWS = {"KV": "full_kv_pool", "SWA": "swa_kv_pool"}
 
 FAMILIES: dict[str, SglangFamily] = {
     "mha": SglangFamily(
-        models=("llama3_8b", "qwen3_8b", "dsv3_mha"),
+        models=("llama3_8b", "llama3_8b_fp8", "qwen3_8b", "dsv3_mha"),
         pool_class="MHATokenToKVPool",
         layouts=LAYOUTS,
         has_draft=True,

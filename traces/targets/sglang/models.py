@@ -74,9 +74,26 @@ MODELS: dict[str, ModelShape] = {
     "dsv4_flash": _compressed(0, 4, 128, 4),
     # Layers of it one further on: the first is compressed, the last by the other ratio.
     "dsv4_flash_odd": _compressed(4, 128, 4, 128),
+    # The same model as its namesake, served with fp8 rows.
+    "llama3_8b_fp8": ModelShape(
+        attention=mha_rows(8, 128, 128, "float8_e4m3fn"),
+        full_layers=(0, 1, 2, 3),
+    ),
     # MXFP8 KV: one scale byte for 32 elements, kept in buffers of their own.
     "llama3_mxfp8": ModelShape(
         attention=mha_rows(8, 128, 128, "float8_e4m3fn"),
         full_layers=(0, 1),
     ),
 }
+
+# Models that are one model, served with another dtype of its rows.
+_SERVED_AS = {
+    "llama3_8b_fp8": "llama3_8b",
+    "dsv32_bf16": "dsv32_fp8",
+    "dsv32_kv_fp8": "dsv3",
+}
+
+
+def served_name(model: str) -> str:
+    """Return the name under which a model is served, whatever the dtype of its rows."""
+    return f"sentinel/{_SERVED_AS.get(model, model)}"

@@ -33,18 +33,18 @@ from traces.schema.model import (
     Reading,
     Recording,
     Release,
-    StorageAccess,
     Transfer,
 )
 from traces.schema.pools import PoolAccessor
 from traces.schema.slot_ranges import parse_slot_ranges, sorted_slot_ranges
+from traces.schema.storage_records import StorageAccess
 from traces.targets.sglang.accessor_reads import READER_PREFIX
 from traces.targets.sglang.callbacks import CALLBACK
 from traces.targets.sglang.fences import FORWARD
 
 _DEFAULT = "default"
 _HOST = "host"
-_TREE = "tree"
+_TREES = ("tree", "tree storage")
 _Located = tuple[Event, Location | None]
 LocatedMessage: TypeAlias = tuple[Message | Race, Location | None]
 """A message or race with its line."""
@@ -143,7 +143,7 @@ def _merge_tree_frees(events: list[_Located]) -> Iterator[_Located]:
 
 def _tree_freed_pool(pair: _Located) -> str:
     event = pair[0]
-    return event.owner if isinstance(event, Release) and event.step == _TREE else ""
+    return event.owner if isinstance(event, Release) and event.step in _TREES else ""
 
 
 def _slots_freed(event: Event) -> Iterator[int]:

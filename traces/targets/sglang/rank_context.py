@@ -6,6 +6,7 @@ whose collectives change nothing, so that ranks and sizes are distinctive withou
 
 import importlib
 import json
+import queue
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -38,6 +39,8 @@ _CONTEXT = "sglang.srt.runtime_context"
 _PARALLEL_STATE = "sglang.srt.distributed.parallel_state"
 _NATIVE_HASH = "sglang.srt.mem_cache.cpp_utils.native_hash"
 _NATIVE_HASH_LOADER = "_load_native_hash_module"
+_get = queue.Queue.get
+_LOOK_S = 0.02
 _LONE_RANK = SimpleNamespace(world_size=1, rank_in_group=0)
 
 
@@ -102,9 +105,10 @@ class RankContexts:
         arguments = _server_args(scenario, shape, host_gigabytes, device)
         _publish(arguments)
         self._set_parallel(shape, groups)
-        if scenario.opens_storage:
+        if scenario.uses_storage:
             self._set_coordinators(groups)
             self._set_token_hash()
+            self._undo_stack.enter_context(patch.object(queue.Queue, "get", _get_soon))
         return RankContext(
             shape=shape,
             server_args=arguments,
@@ -182,9 +186,21 @@ class RankContexts:
             self._undo_stack.enter_context(patch.object(module, _NATIVE_HASH_LOADER, TokenHash))
 
 
+def _get_soon(
+    waiting: "queue.Queue[Any]",
+    block: bool = True,  # noqa: FBT001, FBT002 - the signature of the standard library
+    timeout: float | None = None,
+) -> Any:  # noqa: ANN401
+    """Get an item of a queue as always, but look again soon where the caller would later.
+
+    Threads of a release look once a second whether they are to stop, and a reset waits for them.
+    """
+    return _get(waiting, block, timeout if timeout is None else min(timeout, _LOOK_S))
+
+
 def _open_groups(shape: RankShape) -> dict[str, torch.distributed.ProcessGroup]:
     """Return the groups of this rank by role; tensor-parallel ranks are numbered (cp, tp)."""
-    tp_rank = min(_RANK_IN_TP, shape.tp_size - 1)
+    tp_rank = min(_RANK_IN_TP, shape.tp_size - 1) if shape.tp_rank is None else shape.tp_rank
     first = shape.pp_rank * shape.tp_size
     torch.distributed.init_process_group(
         "fake", store=FakeStore(), rank=first + tp_rank, world_size=shape.tp_size * shape.pp_size
@@ -222,7 +238,7 @@ def _server_args(scenario: SglangScenario, shape: RankShape, gigabytes: float, d
         "hicache_write_policy": scenario.write_policy,
         "hicache_io_backend": scenario.io_backend,
         "hicache_mem_layout": scenario.layout,
-        "hicache_storage_backend": scenario.storage_backend,
+        "hicache_storage_backend": scenario.named_backend,
         "hicache_storage_backend_extra_config": json.dumps(extra),
     }
     arguments = cls(**{key: value for key, value in values.items() if key in taken})
@@ -261,7 +277,9 @@ def _parallel_values(shape: RankShape, groups: dict[str, Any]) -> dict[str, Any]
         "dcp_size": shape.dcp_size,
         "dcp_enabled": shape.dcp_size > 1,
         "attn_dcp_size": shape.dcp_size,
-        "attn_dcp_rank": shape.dcp_size - 1,
+        "attn_dcp_rank": (
+            shape.dcp_size - 1 if shape.tp_rank is None else shape.tp_rank % shape.dcp_size
+        ),
         "moe_tp_size": shape.tp_size,
         "moe_tp_rank": rank("tp"),
         "moe_ep_size": 1,

@@ -22,6 +22,7 @@ from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.controller_driver import ControllerDriver
 from traces.targets.sglang.held_pools import device_pools
 from traces.targets.sglang.script_device import ScriptDevice
+from traces.targets.sglang.storage.identity import identity_seed
 
 _STATES = "MAMBA"
 
@@ -44,7 +45,8 @@ class RowContents:
         self, plane: Plane, buffer: RowBuffer, slots: torch.Tensor, author: str
     ) -> torch.Tensor:
         """Return the content that ``author`` writes; it does not depend on names of a release."""
-        named = replace(buffer, label=f"{self._seeds[plane.name]}[{buffer.layer}]")
+        seed = identity_seed(self._stack.scenario, plane)
+        named = replace(buffer, label=f"{seed}{self._seeds[plane.name]}[{buffer.layer}]")
         return row_content(named, slots, author=author)
 
     def write(self, slots: dict[str, torch.Tensor], author: str) -> None:

@@ -4,7 +4,7 @@ Nothing here imports torch or sglang. Entry points have one canonical name over 
 release without one is noticed when a scenario is assembled.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
@@ -28,13 +28,14 @@ from traces.targets.common.scenario import (
 from traces.targets.sglang.extra_scenarios import extra_rows
 from traces.targets.sglang.families import FAMILY_OF, SglangFamily
 from traces.targets.sglang.models import MODELS
+from traces.targets.sglang.storage_scenarios import STORAGE_RANKS, storage_rows
 
 NO_DRAFT, SIDECAR_DRAFT, PACKED_DRAFT = "none", "sidecar", "packed"
+# The scenario's own storage backend, which releases call dynamic; each that a release registers.
+OWN_BACKEND, REGISTERED_BACKENDS = "dynamic", "registered"
 
-
-GROUPS = {
-    name: RANK_SHAPES[name] for name in ("tp1", "tp8cp2", "tp8cp2pp3", "tp4cp4pp5", "tp8dcp2")
-}
+_COVERED_GROUPS = ("tp1", "tp8cp2", "tp8cp2pp3", "tp4cp4pp5", "tp8dcp2")
+GROUPS = {**{name: RANK_SHAPES[name] for name in _COVERED_GROUPS}, **STORAGE_RANKS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +54,28 @@ class SglangScenario(Scenario):
     @property
     def opens_storage(self) -> bool:
         """True where the entry point opens the storage backend."""
-        opens = self.builder.startswith("build_") or self.builder in _STORAGE_OPENING
-        return self.storage_backend is not None and opens
+        opens = self.builder.startswith("build_") or self.builder in STORAGE_OPENING
+        return self.storage_backend == OWN_BACKEND and opens
+
+    @property
+    def uses_storage(self) -> bool:
+        """True where the entry point opens storage, or the script opens registered backends."""
+        return self.opens_storage or self.storage_backend == REGISTERED_BACKENDS
+
+    @property
+    def named_backend(self) -> str | None:
+        """Storage backend that the server's arguments name."""
+        return None if self.storage_backend == REGISTERED_BACKENDS else self.storage_backend
+
+    @property
+    @override
+    def config(self) -> dict[str, Any]:
+        """Every axis with its value; of registered backends ranks and sizes instead of a name."""
+        axes = asdict(self)
+        if self.storage_backend != REGISTERED_BACKENDS:
+            return axes
+        del axes["groups"]
+        return {**axes, **asdict(GROUPS[self.groups])}
 
     @property
     @override
@@ -114,7 +135,10 @@ _STORAGE_NAME_ONLY = [name for name in BUILDERS if name.startswith("build_")]
 _STORAGE_NAME_ONLY.append(_UNIFIED)
 _UNDRAFTED_BUILDERS = ["DecodeKVCacheOffloadManager"]
 # Entry points that open the backend that the server's arguments name.
-_STORAGE_OPENING = ["DecodeKVCacheOffloadManager"]
+STORAGE_OPENING = (
+    *("DecodeKVCacheOffloadManager", "HiRadixCache", "HiMambaRadixCache"),
+    "UnifiedRadixCache.init_hicache",
+)
 _WITH_CACHE = [
     name for name in BUILDERS if not name.startswith("build_") and name not in _UNDRAFTED_BUILDERS
 ]
@@ -134,7 +158,7 @@ AXES: dict[str, list[Any]] = {
     "page_size": [16, 64, 1, 128, 256],
     "sizing": list(SIZINGS),
     "storage_backend": [None, "dynamic"],
-    "groups": list(GROUPS),
+    "groups": list(_COVERED_GROUPS),
     "draft": [NO_DRAFT, SIDECAR_DRAFT, PACKED_DRAFT],
 }
 
@@ -181,7 +205,7 @@ def _allowed(name: str) -> dict[str, list[Any]]:
     ):
         # Later releases support rows of two widths, and states, in these layouts only.
         layouts = ["page_first", "page_first_direct"]
-    groups = list(GROUPS) if family.spreads_pages else _except("groups", "tp8dcp2")
+    groups = AXES["groups"] if family.spreads_pages else _except("groups", "tp8dcp2")
     if model.state_layers:
         # State shapes are those of one of eight ranks.
         groups = _except("groups", "tp8dcp2", "tp1")
@@ -306,4 +330,5 @@ def registry() -> dict[str, SglangScenario]:
     :func:`extra_rows` are added after covering: as presets they would change other rows.
     """
     rows = covering_rows(AXES, constraints=_constraints(), presets=_presets())
-    return scenarios_by_name([*rows, *extra_rows()], make=SglangScenario, builders=BUILDERS)
+    added = [*extra_rows(), *storage_rows()]
+    return scenarios_by_name([*rows, *added], make=SglangScenario, builders=BUILDERS)

@@ -8,7 +8,6 @@ is driven next. At the end the callbacks of the group's entries are called.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count
 from types import FunctionType
 
 import torch
@@ -31,31 +30,33 @@ from traces.targets.sglang.disaggregation import (
 )
 from traces.targets.sglang.fences import FenceScript
 from traces.targets.sglang.held_pools import HeldPool, device_pools, host_pools
+from traces.targets.sglang.host_pages import HostPages
 from traces.targets.sglang.host_writes import HostWrites
+from traces.targets.sglang.models import served_name
 from traces.targets.sglang.page_accesses import NumberedHostMemory, PageReader
 from traces.targets.sglang.pool_answers import KnownMemory, answered_methods, ask
 from traces.targets.sglang.pressure import PressureScript
 from traces.targets.sglang.row_contents import RowContents
+from traces.targets.sglang.scenarios import REGISTERED_BACKENDS
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.slot_census import STEP as CENSUS
 from traces.targets.sglang.slot_census import SlotCensus
 from traces.targets.sglang.slot_operations import SlotOperations
-from traces.targets.sglang.storage_driver import HostPages, StorageTierDriver, capture_thread_errors
+from traces.targets.sglang.storage_script import STORAGE, StorageScript, StoredNode, stored_nodes
 from traces.targets.sglang.tree_ledger import counted_pools
 from traces.targets.sglang.tree_life import STEP as LIFE
 from traces.targets.sglang.tree_life import TreeLife
 from traces.targets.sglang.tree_script import TreeScript, is_tree
+from traces.targets.sglang.tree_storage_script import STEP as TREE_STORAGE
+from traces.targets.sglang.tree_storage_script import TreeStorageScript
 
 TREE = "tree"
 FENCE = "fence"
 PRESSURE = "pressure"
-STORAGE = "storage"
 POOLS = "pools"
 SLOTS = "slots"
 # Steps that end with a digest of every plane.
 _CONTROLLER_STEPS = ("backup", "reload", "finish")
-# Token ids of a node begin at a multiple of this.
-_TOKENS = 1000
 _AUTHORS = ("first", "second")
 
 
@@ -92,25 +93,38 @@ class SglangScript:
         self._loaded: list[dict[str, torch.Tensor]] = []
         self._tree: TreeScript | None = None
         self._pools = tuple(counted_pools(stack))
-        self._steps: dict[str, Callable[[], Iterator[StepRecord]]] = {
-            "backup": self._back_up_nodes,
+        self._steps: dict[str, Callable[[], Iterator[StepRecord]]] = {"backup": self._back_up_nodes}
+        if stack.scenario.storage_backend == REGISTERED_BACKENDS:
+            self._steps[STORAGE] = self._use_registered_backends
+        else:
+            self._steps |= self._all_steps()
+        self.steps = tuple(self._steps)
+        self._notes: list[str] = []
+
+    def _all_steps(self) -> dict[str, Callable[[], Iterator[StepRecord]]]:
+        steps: dict[str, Callable[[], Iterator[StepRecord]]] = {
             POOLS: self._ask_pools,
             "reload": self._reload_nodes,
             "finish": self._finish_reload,
             FENCE: self._copy_behind_forward,
         }
-        if getattr(stack.controller, "enable_storage", False):
-            self._steps[STORAGE] = self._store_and_fetch
-        if not is_tree(stack.cache):
-            self._steps[PRESSURE] = self._run_out_of_sidecars
-        if is_tree(stack.cache):
-            self._steps[TREE] = self._drive_tree
-            self._steps[LIFE] = self._live
-        self._steps[CENSUS] = self._count_slots
-        self._steps["callbacks"] = self._call_callbacks
-        self._steps[SLOTS] = self._operate_on_slots
-        self.steps = tuple(self._steps)
-        self._notes: list[str] = []
+        if self._has_storage:
+            steps[STORAGE] = self._store_and_fetch
+        if is_tree(self._stack.cache):
+            steps[TREE] = self._drive_tree
+            # Storage threads go on while copies fly: prefetches have a step of their own.
+            steps |= self._later_tree_steps()
+        else:
+            steps[PRESSURE] = self._run_out_of_sidecars
+        steps[CENSUS] = self._count_slots
+        steps["callbacks"] = self._call_callbacks
+        steps[SLOTS] = self._operate_on_slots
+        return steps
+
+    def _later_tree_steps(self) -> dict[str, Callable[[], Iterator[StepRecord]]]:
+        if self._has_storage:
+            return {TREE_STORAGE: self._prefetch_into_tree}
+        return {LIFE: self._live}
 
     @property
     def planes(self) -> tuple[Plane, ...]:
@@ -238,39 +252,46 @@ class SglangScript:
         yield from ()
 
     def _store_and_fetch(self) -> Iterator[StepRecord]:
-        """Write both nodes to storage, fetch them into other host slots and load those.
+        """Write both nodes to storage and fetch them, whole and while pages are missing."""
+        script, nodes = self._storage_script()
+        yield from script.run_own_backend(nodes)
+        self._notes += script.notes
 
-        Pages that this rank does not store cannot be fetched: other ranks have other processes.
-        """
-        written = [
-            (HostPages(host=node.host, extra=node.extra), range(first, first + len(node.host)))
-            for first, node in zip(count(_TOKENS, _TOKENS), self._nodes, strict=False)
-        ]
-        with capture_thread_errors() as thread_errors:
-            tier = StorageTierDriver(self._stack, thread_errors)
-            for pages, tokens in written:
-                tier.write(pages, tokens)
-            fetched = [tier.fetch(pages, tokens) for pages, tokens in written]
-        found = [pages for pages in fetched if pages is not None]
-        if len(found) < len(fetched):
-            self._notes.append("not played: loading from storage what this rank does not store")
-            return
-        self._rows.poison(STORAGE)
-        before = self._rows.snapshot()
-        loaded = [self._transfers.load(pages.host, pages.extra) for pages in found]
-        self._transfers.start_loading()
-        yield from self._compare_planes(STORAGE, before, loaded)
-        self._transfers.finish_loading()
+    def _use_registered_backends(self) -> Iterator[StepRecord]:
+        """Write both nodes to every backend that the release registers, and fetch them."""
+        script, nodes = self._storage_script()
+        model_name = served_name(self._stack.scenario.model)
+        yield from script.run_registered_backends(nodes, model_name=model_name)
+        self._notes += script.notes
+
+    def _storage_script(self) -> tuple[StorageScript, tuple[StoredNode, ...]]:
+        script = StorageScript(
+            self._stack,
+            rows=self._rows,
+            transfers=self._transfers,
+            compare=self._compare_planes,
+        )
+        pages = {node.author: HostPages(host=node.host, extra=node.extra) for node in self._nodes}
+        return script, stored_nodes(pages)
 
     def _drive_tree(self) -> Iterator[StepRecord]:
-        """Run the script of the tree, which backs up and loads by its own policy."""
+        """Run the script of the tree, which backs up, stores and loads by its own policy."""
         self._transfers.release_held()
-        script = TreeScript(
+        script = (TreeStorageScript if self._has_storage else TreeScript)(
             self._stack, device=self._device, rows=self._rows, transfers=self._transfers
         )
         yield from script.run()
         self._notes += script.notes
         self._tree = None if script.notes else script
+
+    def _prefetch_into_tree(self) -> Iterator[StepRecord]:
+        """Prefetch what the tree stored, from an empty tree."""
+        if isinstance(self._tree, TreeStorageScript):
+            yield from self._tree.run_prefetches()
+
+    @property
+    def _has_storage(self) -> bool:
+        return bool(getattr(self._stack.controller, "enable_storage", False))
 
     def _live(self) -> Iterator[StepRecord]:
         """Evict, reuse, abort and flush while copies of the tree are on their way."""

@@ -353,7 +353,12 @@ class SglangTarget:
 def _observe_storage_use(values: Values, result: object) -> StorageObservation:
     del result
     return StorageObservation(
-        operation=values["operation"], pool=values["pool"], key=values["key"], bytes=values["size"]
+        operation=values["operation"],
+        pool=values["pool"],
+        key=values["key"],
+        bytes=values["size"],
+        backend=values["backend"],
+        sha256=values["sha256"],
     )
 
 

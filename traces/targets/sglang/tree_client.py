@@ -64,11 +64,16 @@ class TreeClient:
         self._cache = cache
         self._caller = SignatureCaller()
 
-    def key(self, tokens: list[int]) -> Any:  # noqa: ANN401 - the release's own class
-        """Return a key of tokens, in the container that the release takes."""
-        cls = find_class("RadixKey")
-        kind = str(inspect.signature(cls).parameters["token_ids"].annotation)
-        return cls(array("q", tokens) if "array" in kind else tokens)
+    def key(self, tokens: list[int], namespace: str | None) -> Any:  # noqa: ANN401
+        """Return a key of tokens in a namespace, in the release's own class."""
+        given = {"token_ids": self.tokens(tokens), "extra_key": namespace}
+        return self._caller.call(find_class("RadixKey"), given)
+
+    @staticmethod
+    def tokens(tokens: list[int]) -> Any:  # noqa: ANN401 - the release's own choice
+        """Return tokens in the container that the release takes."""
+        kind = str(inspect.signature(find_class("RadixKey")).parameters["token_ids"].annotation)
+        return array("q", tokens) if "array" in kind else tokens
 
     def match(self, key: Any, request: TreeRequest | None) -> Any:  # noqa: ANN401
         """Match a key; with a request, its states are copied on write."""

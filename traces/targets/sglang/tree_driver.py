@@ -34,6 +34,7 @@ class TokenSequence:
     name: str  # ``first``, ``second``
     tokens: list[int]
     parts: tuple[str, ...]  # authors of the content of the parts
+    namespace: str | None = None  # of the request, such as an adapter; None for none
 
 
 class TreeDriver:
@@ -73,7 +74,7 @@ class TreeDriver:
 
     def insert(self, sequence: TokenSequence) -> None:
         """Insert a sequence as a request does that computes what the tree lacks of it."""
-        key = self.tree.key(sequence.tokens)
+        key = self.tree.key(sequence.tokens, sequence.namespace)
         found, own = self._computed(key, len(sequence.tokens))
         with self._device.pause_interception():
             slots = torch.cat([found, own])
@@ -83,7 +84,7 @@ class TreeDriver:
 
     def insert_again(self, sequence: TokenSequence) -> None:
         """Insert a sequence that the device has, as the next request with its tokens does."""
-        key = self.tree.key(sequence.tokens)
+        key = self.tree.key(sequence.tokens, sequence.namespace)
         again = self.tree.device_slots(self.tree.match(key, None))
         self._insert_once(key, again, self.take_state(), known=len(again))
 

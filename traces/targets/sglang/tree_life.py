@@ -75,7 +75,9 @@ class TreeLife:
         """Evict while a request holds a node, and abort the request."""
         driver = self._driver
         self._ensure(self._second)
-        match = driver.tree.match(driver.tree.key(self._second.tokens), None)
+        match = driver.tree.match(
+            driver.tree.key(self._second.tokens, self._second.namespace), None
+        )
         with driver.locked(match.last_device_node):
             yield from self._ledger.read("requested")
             driver.evict_device()
@@ -89,7 +91,9 @@ class TreeLife:
     def _load(self) -> _Records:
         """Evict and reuse while a load is on its way, on both sides."""
         driver = self._driver
-        match = driver.tree.match(driver.tree.key(self._second.tokens), None)
+        match = driver.tree.match(
+            driver.tree.key(self._second.tokens, self._second.namespace), None
+        )
         request = TreeRequest("load")
         request.take_match(match)
         if match.host_hit_length:
@@ -119,7 +123,7 @@ class TreeLife:
         yield from self._ledger.read("full", is_final=True)
         for number in range(_MORE_THAN_FIT):
             sequence = self._pressure_sequence(number)
-            match = driver.tree.match(driver.tree.key(sequence.tokens), None)
+            match = driver.tree.match(driver.tree.key(sequence.tokens, sequence.namespace), None)
             yield TreeMatch(
                 step=STEP,
                 sequence=f"pressure_{number}",
@@ -172,7 +176,7 @@ class TreeLife:
 
     def _ensure(self, sequence: TokenSequence) -> None:
         """Insert a sequence that the device lost."""
-        key = self._driver.tree.key(sequence.tokens)
+        key = self._driver.tree.key(sequence.tokens, sequence.namespace)
         match = self._driver.tree.match(key, None)
         if len(self._driver.tree.device_slots(match)) < len(sequence.tokens):
             self._driver.insert(sequence)

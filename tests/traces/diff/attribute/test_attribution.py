@@ -3,14 +3,15 @@
 import msgspec
 
 from traces.diff import diff
-from traces.schema.model import StorageAccess
+from traces.schema.storage_records import StorageAccess
 from traces.schema.verdict import Kind
 
-OPENED = StorageAccess(step="build", operation="open", pool="", key="tp_rank=6", bytes=0)
+OWN = {"backend": "", "sha256": ""}
+OPENED = StorageAccess(step="build", operation="open", pool="", key="tp_rank=6", bytes=0, **OWN)
 
 
 def stored(key, **fields):
-    made = StorageAccess(step="storage", operation="store", pool="KV", key=key, bytes=1024)
+    made = StorageAccess(step="storage", operation="store", pool="KV", key=key, bytes=1024, **OWN)
     return msgspec.structs.replace(made, **fields)
 
 

@@ -19,11 +19,11 @@ from traces.schema.model import (
     Release,
     ScenarioRecord,
     Sites,
-    StorageAccess,
     Trace,
     Transfer,
     name_of_label,
 )
+from traces.schema.storage_records import StorageAccess
 from traces.targets.sglang.normalise import normalise_recording
 
 
@@ -275,7 +275,9 @@ def test_arguments_of_the_scripts_own_operations_are_left_out():
 
 
 def asked(operation, pool, key):
-    return StorageAccess(step="storage", operation=operation, pool=pool, key=key, bytes=8)
+    return StorageAccess(
+        step="storage", operation=operation, pool=pool, key=key, bytes=8, backend="", sha256="00"
+    )
 
 
 def test_which_pool_is_fetched_first_is_no_order():

@@ -19,8 +19,17 @@ NAMES = {family: name for name, family in FAMILIES.items()}
 BY_PAGE_ONLY = ("dsv3_mha", "qwen3_next", "kimi_linear", "glm53_flash", "inkling", "qwen4_qsa")
 
 
+TREES = ("HiRadixCache", "HiMambaRadixCache", "UnifiedRadixCache.init_hicache")
+
+
 def scenarios():
-    return list(registry().values())
+    """The scenarios of the covering array, and the combinations beside it."""
+    return [s for s in registry().values() if not is_of_storage(s)]
+
+
+def is_of_storage(scenario):
+    has_tree = scenario.builder in TREES and scenario.storage_backend is not None
+    return scenario.storage_backend == "registered" or has_tree
 
 
 def has_possible_rows(config):
@@ -182,7 +191,7 @@ def test_name_says_every_axis_and_is_a_file_name():
 def test_ranks_and_sizes_of_groups_are_distinct_where_there_are_any():
     assert [
         (s.tp_size, s.attn_cp_size, s.attn_tp_size, s.pp_rank, s.pp_size, s.dcp_size)
-        for s in GROUPS.values()
+        for s in list(GROUPS.values())[:5]
     ] == [
         (1, 0, 0, 0, 1, 1),
         (8, 2, 4, 0, 1, 1),
@@ -190,3 +199,34 @@ def test_ranks_and_sizes_of_groups_are_distinct_where_there_are_any():
         (4, 4, 0, 3, 5, 1),
         (8, 0, 8, 0, 1, 2),
     ]
+    used = {s.groups for s in registry().values() if s.storage_backend == "registered"}
+    assert set(GROUPS) - used == {"tp1", "tp8cp2", "tp8cp2pp3", "tp4cp4pp5", "tp8dcp2"}
+
+
+def test_pages_of_neighbouring_ranks_and_formats_are_stored_in_the_same_backends():
+    """Any part of a page's identity differs between two scenarios that are equal otherwise."""
+    rows = [s.config for s in registry().values() if s.storage_backend == "registered"]
+    alone = set()
+    for one, other in combinations(rows, 2):
+        fields = [field for field in one if one[field] != other[field]]
+        if len(fields) == 1:
+            values = sorted(str(row[fields[0]]) for row in (one, other))
+            alone.add((one["model"], fields[0], *values))
+    assert {
+        ("llama3_8b", "tp_rank", "0", "1"),
+        ("llama3_8b", "pp_rank", "0", "1"),
+        ("llama3_8b", "layout", "layer_first", "page_first"),
+        ("dsv3", "tp_rank", "0", "1"),
+        ("dsv3", "pp_rank", "0", "1"),
+        ("kimi_linear", "tp_rank", "0", "1"),
+    } <= alone
+    models = {tuple(one[2:]) for one in alone if one[1] == "model"}
+    assert {("llama3_8b", "llama3_8b_fp8"), ("dsv32_bf16", "dsv32_fp8")} <= models
+    assert ("dsv3", "dsv32_kv_fp8") in models
+
+
+def test_trees_open_storage_with_each_write_policy_that_decides_when_pages_go_there():
+    policies = {
+        s.write_policy for s in registry().values() if s.builder in TREES and is_of_storage(s)
+    }
+    assert policies == {"write_back", "write_through"}

@@ -14,6 +14,7 @@ from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.callbacks import EvictionLog
 from traces.targets.sglang.controller_driver import ControllerDriver
 from traces.targets.sglang.row_contents import RowContents
+from traces.targets.sglang.scenarios import registry
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.tree_script import TreeScript, is_tree
 
@@ -192,6 +193,7 @@ def play(device, monkeypatch):
         pool, slots = Pool(), Slots()
         cache = cls(pool, slots)
         stack = AssembledStack(
+            scenario=next(iter(registry().values())),
             cache=cache,
             group=None,
             controller=None,

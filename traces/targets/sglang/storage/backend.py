@@ -1,10 +1,13 @@
 """Deterministic storage backend in the memory of one process; every operation is reported.
 
 It imports the release, which loads it by name, and has the operations of all releases: pages of the
-anchor by key (``batch_get``, ``batch_set``) and pages of any pool (``..._v2``).
+anchor by key (``batch_get``, ``batch_set``) and pages of any pool (``..._v2``). A script can take
+pages away, have some fail to arrive, and hold a query.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event
 from typing import Any
 
 import torch
@@ -13,6 +16,8 @@ from sglang.srt.mem_cache.hicache_storage import HiCacheStorage, PoolTransferRes
 from traces.targets.sglang.storage import LOADER
 from traces.targets.sglang.storage.usage_reports import (
     StorageOperation,
+    page_digest,
+    pool_settings,
     rank_namespace,
     report_storage_use,
     short_key,
@@ -20,6 +25,8 @@ from traces.targets.sglang.storage.usage_reports import (
 
 _ANCHOR = "KV"
 _EVERY_PAGE = "all_pages"
+# Far more than a script holds a query.
+_HELD_S = 20.0
 
 
 class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
@@ -29,12 +36,52 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
         del settings
         self._pages: dict[tuple[str, str], torch.Tensor] = {}
         self._pools: dict[str, Any] = {}
+        self._lost: set[tuple[str, str]] = set()
+        self._may_query = Event()
+        self._may_query.set()
         namespace = rank_namespace(storage_config, left_out=LOADER)
-        report_storage_use(operation="open", pool="", key=namespace, size=0)
+        report_storage_use(operation="open", pool="", key=namespace)
+
+    def has_page(self, pool: str, key: str) -> bool:
+        """Return whether a page is stored; this is no operation of the release."""
+        return (pool, key) in self._pages
+
+    def hands_out(self, pool: str, key: str) -> bool:
+        """Return whether a page is stored and arrives; this is no operation of the release."""
+        return self.has_page(pool, key) and (pool, key) not in self._lost
+
+    @contextmanager
+    def without_page(self, pool: str, key: str) -> Iterator[None]:
+        """Take a page away while the block runs."""
+        page = self._pages.pop((pool, key))
+        try:
+            yield
+        finally:
+            self._pages[pool, key] = page
+
+    @contextmanager
+    def failing_page(self, pool: str, key: str) -> Iterator[None]:
+        """Have a page found, but not arrive, while the block runs."""
+        self._lost.add((pool, key))
+        try:
+            yield
+        finally:
+            self._lost.clear()
+
+    @contextmanager
+    def held_queries(self) -> Iterator[None]:
+        """Answer no query before the block has ended."""
+        self._may_query.clear()
+        try:
+            yield
+        finally:
+            self._may_query.set()
 
     def register_mem_host_pool_v2(self, host_pool: Any, host_pool_name: Any) -> None:  # noqa: ANN401
         """Register a host pool by its name."""
-        self._pools[_upper(host_pool_name)] = host_pool
+        name = _upper(host_pool_name)
+        self._pools[name] = host_pool
+        report_storage_use(operation="open", pool=name, key=pool_settings(host_pool))
 
     def exists(self, key: str) -> bool:
         """Return whether a page of the anchor is stored."""
@@ -89,6 +136,7 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
     def batch_exists(self, keys: Sequence[str], extra_info: object = None) -> int:
         """Return how many pages of the anchor are stored before the first missing one."""
         del extra_info
+        self._may_query.wait(_HELD_S)
         return self._leading([self.exists(key) for key in keys])
 
     def batch_exists_v2(
@@ -98,8 +146,7 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
         extra_info: object = None,
     ) -> Any:  # noqa: ANN401 - the release's own result
         """Return the longest prefix that every pool can restore, and the hits of each pool."""
-        del extra_info
-        usable = self._leading([self.exists(key) for key in keys])
+        usable = self.batch_exists(keys, extra_info)
         hits: dict[Any, int] = {}
         for transfer in pool_transfers or ():
             pool = _upper(transfer.name)
@@ -137,7 +184,7 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
         width = getattr(host, "page_size", 1) or 1
         if host is None or slots is None or len(slots) != len(keys) * width:
             for key in keys:
-                report_storage_use(operation="refuse", pool=pool, key=short_key(key), size=0)
+                report_storage_use(operation="refuse", pool=pool, key=short_key(key))
             return [False] * len(keys)
         first = slots[::width].tolist()
         return [work(pool, key, host, slot) for key, slot in zip(keys, first, strict=True)]
@@ -154,17 +201,34 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
 
     def _keep(self, pool: str, key: str, page: torch.Tensor) -> None:
         self._pages[pool, key] = page.detach().clone()
-        report_storage_use(operation="store", pool=pool, key=short_key(key), size=page.nbytes)
+        self._report("store", pool, key, page)
 
     def _find(self, operation: StorageOperation, pool: str, key: str) -> torch.Tensor | None:
         page = self._pages.get((pool, key))
-        size = 0 if page is None else page.nbytes
-        report_storage_use(operation=operation, pool=pool, key=short_key(key), size=size)
+        if operation == "fetch" and (pool, key) in self._lost:
+            page = None
+        self._report(operation, pool, key, page)
         return page
+
+    @staticmethod
+    def _report(
+        operation: StorageOperation, pool: str, key: str, page: torch.Tensor | None
+    ) -> None:
+        report_storage_use(
+            operation=operation,
+            pool=pool,
+            key=short_key(key),
+            size=0 if page is None else page.nbytes,
+            sha256="" if page is None else page_digest(_bytes_of(page)),
+        )
 
     @staticmethod
     def _leading(there: Sequence[bool]) -> int:
         return there.index(False) if False in there else len(there)
+
+
+def _bytes_of(page: torch.Tensor) -> Any:  # noqa: ANN401 - a NumPy array
+    return page.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 def _trailing(there: Sequence[bool], *, width: int) -> int:

@@ -1,6 +1,7 @@
 """Reports of a storage backend's operations, with keys that are equal in every process."""
 
 import dataclasses
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -8,25 +9,48 @@ from typing import Any, Literal
 
 _HASH = re.compile(r"[0-9a-f]{32,}")
 _HASH_DIGITS = 16
+_DIGEST_DIGITS = 16
+_POOL_SETTINGS = ("layout", "dtype", "page_size", "size_per_token")
 
-StorageOperation = Literal["open", "query", "store", "fetch", "refuse"]
+StorageOperation = Literal["open", "query", "store", "fetch", "refuse", "misuse"]
 
 
-def report_storage_use(*, operation: StorageOperation, pool: str, key: str, size: int) -> None:
+def report_storage_use(
+    *,
+    operation: StorageOperation,
+    pool: str,
+    key: str,
+    size: int = 0,
+    backend: str = "",
+    sha256: str = "",
+) -> None:
     """Do nothing: the recorder observes the call as a storage operation.
 
     Args:
         operation: see :class:`traces.schema.model.StorageAccess`.
-        pool: upper-case pool name; empty for ``open``.
+        pool: upper-case pool name; empty for ``open``, and where a backend knows keys only.
         key: of the page, see :func:`short_key`; for ``open`` the settings.
         size: bytes of the page.
+        backend: name under which the release registers the backend; empty for the scenario's own.
+        sha256: of the page, see :func:`page_digest`.
     """
-    del operation, pool, key, size
+    del operation, pool, key, size, backend, sha256
+
+
+def page_digest(page: Any) -> str:  # noqa: ANN401 - anything with a buffer
+    """Return the head of the SHA-256 of a page's bytes."""
+    return hashlib.sha256(page).hexdigest()[:_DIGEST_DIGITS]
 
 
 def short_key(key: str) -> str:
     """Return a key with every long hash cut to its first digits."""
     return _HASH.sub(lambda found: found.group()[:_HASH_DIGITS], key)
+
+
+def pool_settings(pool: Any) -> str:  # noqa: ANN401 - any class of host pools
+    """Return what a backend reads off a host pool to size its pages, where the pool has it."""
+    known = ((name, getattr(pool, name, None)) for name in _POOL_SETTINGS)
+    return ", ".join(f"{name}={value}" for name, value in known if value is not None)
 
 
 def rank_namespace(config: Any, *, left_out: Mapping[str, object]) -> str:  # noqa: ANN401

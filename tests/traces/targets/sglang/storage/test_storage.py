@@ -1,25 +1,17 @@
-"""The storage tier: what the backend keeps and reports, and waiting that ends."""
+"""The storage tier of a scenario: what its own backend keeps, finds, loses and reports."""
 
 import dataclasses
 import importlib
 import sys
 import threading
-from queue import Queue
 from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 
-from traces.targets.sglang import storage_driver
-from traces.targets.sglang.errors import StageError
 from traces.targets.sglang.scenarios import registry
 from traces.targets.sglang.storage import LOADER, usage_reports
 from traces.targets.sglang.storage.hashing import TokenHash
-from traces.targets.sglang.storage_driver import (
-    HostPages,
-    StorageTierDriver,
-    capture_thread_errors,
-)
 
 PAGE = 2
 
@@ -64,7 +56,11 @@ def told(monkeypatch):
     """What the backend reports, in order."""
     found = []
     monkeypatch.setattr(
-        usage_reports, "report_storage_use", lambda **used: found.append(tuple(used.values()))
+        usage_reports,
+        "report_storage_use",
+        lambda *, operation, pool, key, size=0, backend="", sha256="": found.append(
+            (operation, pool, key, size)
+        ),
     )
     return found
 
@@ -141,6 +137,7 @@ def test_pages_of_a_pool_go_to_other_slots(storage, told):
     assert pool.rows[8:10].tolist() == [4, 5]
     assert storage.batch_get_v2([transfer("swa", [8, 9], ["z"])]) == {"swa": [False]}
     assert [used[:3] for used in told[1:]] == [
+        ("open", "SWA", "page_size=2"),
         ("store", "SWA", "a"),
         ("fetch", "SWA", "a"),
         ("fetch", "SWA", "z"),
@@ -151,7 +148,7 @@ def test_slots_that_do_not_fit_their_keys_are_refused(storage, told):
     storage.register_mem_host_pool_v2(HostPool(), "swa")
     assert storage.batch_set_v2([transfer("swa", [4], ["a"])]) == {"swa": [False]}
     assert storage.batch_set_v2([transfer("mamba", [4, 5], ["a"])]) == {"mamba": [False]}
-    assert [used[:3] for used in told[1:]] == [("refuse", "SWA", "a"), ("refuse", "MAMBA", "a")]
+    assert [used[:3] for used in told[2:]] == [("refuse", "SWA", "a"), ("refuse", "MAMBA", "a")]
 
 
 @pytest.mark.parametrize(("policy", "usable"), [("all_pages", 0), ("trailing_pages", 2)])
@@ -163,81 +160,50 @@ def test_prefix_ends_where_a_pool_cannot_restore_it(storage, policy, usable):
     assert found == Found(usable, {"swa": usable})
 
 
-class Controller:
-    """Acknowledges what it is given, in a thread as releases do, unless it dies of it."""
-
-    def __init__(self, *, dies):
-        self.backup_queue, self.ack_backup_queue = Queue(), Queue()
-        self.written = []
-        self._dies = dies
-        self.backup_thread = threading.Thread(target=self._back_up, daemon=True)
-        self.backup_thread.start()
-
-    def write_storage(self, host_indices, token_ids, hash_value=None):
-        self.backup_queue.put((host_indices.tolist(), token_ids, hash_value))
-
-    def _back_up(self):
-        operation = self.backup_queue.get()
-        if self._dies:
-            raise NotImplementedError("flat pages\nare not supported")
-        self.written.append(operation)
-        self.ack_backup_queue.put(operation)
+def test_page_that_is_taken_away_is_not_found_and_comes_back(storage):
+    storage.batch_set(["a", "b"], [torch.zeros(1)] * 2)
+    with storage.without_page("KV", "b"):
+        assert storage.batch_exists(["a", "b"]) == 1
+    assert storage.batch_exists(["a", "b"]) == 2
 
 
-@pytest.fixture
-def hashed(monkeypatch):
-    def digest(tokens, before):
-        return f"{before or ''}/{tokens[0]}"
-
-    monkeypatch.setattr(
-        storage_driver, "find_part", lambda _, name: digest if "hash" in name else None
-    )
+def test_page_that_fails_is_found_and_does_not_arrive(storage):
+    storage.batch_set(["a"], [torch.zeros(1)])
+    with storage.failing_page("KV", "a"):
+        assert storage.batch_exists(["a"]) == 1
+        assert storage.batch_get(["a"]) == [None]
+    assert storage.batch_get(["a"])[0].tolist() == [0]
 
 
-def written_by(controller):
-    stack = SimpleNamespace(
-        controller=controller, group=SimpleNamespace(), sidecars=(), page_size=PAGE
-    )
-    with capture_thread_errors() as ended:
-        StorageTierDriver(stack, ended).write(
-            HostPages(host=torch.arange(4), extra={}), range(10, 14)
-        )
+def test_query_that_is_held_is_answered_afterwards(storage):
+    storage.batch_set(["a"], [torch.zeros(1)])
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(storage.batch_exists(["a"])))
+    with storage.held_queries():
+        asking.start()
+        asking.join(timeout=0.05)
+        assert answers == []
+    asking.join(timeout=10)
+    assert answers == [1]
 
 
-def test_write_is_over_when_it_is_acknowledged(hashed):
-    controller = Controller(dies=False)
-    written_by(controller)
-    assert controller.written == [([0, 1, 2, 3], [10, 11, 12, 13], ["/10", "/10/12"])]
-    assert controller.ack_backup_queue.empty()
-
-
-def test_waiting_ends_with_the_thread_that_would_answer(hashed, capfd):
-    expected = (
-        "write_storage: must be acknowledged; expected backup_thread to go on, "
-        "got NotImplementedError: flat pages are not supported"
-    )
-    with pytest.raises(StageError) as raised:
-        written_by(Controller(dies=True))
-    assert str(raised.value) == expected
-    assert capfd.readouterr().err == ""
-
-
-def test_waiting_ends_when_nobody_answers(hashed, monkeypatch):
-    monkeypatch.setattr(storage_driver, "_TIMEOUT_S", 0.01)
-    controller = Controller(dies=False)
-    controller.write_storage = lambda host_indices: None
-    with pytest.raises(StageError, match=r"expected it in 0\.01 s, got nothing"):
-        written_by(controller)
+def test_report_of_a_page_has_the_head_of_its_hash():
+    # sha256 of the bytes 0, 1, 2, 3.
+    assert usage_reports.page_digest(bytes(range(4))) == "054edec1d0211f62"
 
 
 def test_storage_is_opened_by_builders_and_where_the_servers_arguments_do():
     opening = [s for s in registry().values() if s.opens_storage]
     assert all(s.storage_backend == "dynamic" for s in opening)
     assert {s.builder for s in opening if not s.builder.startswith("build_")} == {
-        "DecodeKVCacheOffloadManager"
+        "DecodeKVCacheOffloadManager",
+        "HiRadixCache",
+        "HiMambaRadixCache",
+        "UnifiedRadixCache.init_hicache",
     }
-    named = [s for s in registry().values() if s.storage_backend and not s.opens_storage]
-    assert {s.builder for s in named} == {"attach_hybrid_pool_to_unified_cache"}
+    own = [s for s in registry().values() if s.storage_backend == "dynamic"]
+    named = {s.builder for s in own if not s.opens_storage}
+    assert named == {"attach_hybrid_pool_to_unified_cache"}
 
 
 def test_storage_is_played_by_the_first_rank_and_by_others_of_every_kind_of_pool():

@@ -1,0 +1,191 @@
+"""Faults in the storage of a released package, put in by hand: each is found, and told first.
+
+Needs the environment of a release, which is downloaded once (`make sglang`), so these tests
+run only when they are asked for by GOLDENTRACE_SGLANG=1.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tools.cli import main
+from tools.sides.environments.cache import environment_for
+
+RELEASE = "0.5.23"
+
+pytestmark = [
+    pytest.mark.sglang,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(
+        "GOLDENTRACE_SGLANG" not in os.environ, reason="asked for by GOLDENTRACE_SGLANG=1"
+    ),
+]
+
+HEADS = "kv_only.llama3_8b.page_first.kernel.wt.p16.ratio.{}.registered"
+LATENT = "kv_only.dsv3.page_first.kernel.wt.p16.ratio.tp2r1.registered"
+DECODE_RANK = "unified.dsv3.page_first.kernel.wt.p64.ratio.tp8dcp2r1.registered"
+INDEX_KEYS = "unified.dsv32_fp8.page_first.kernel.wt.p64.ratio.tp2r0.registered"
+TREE = "unified_init.llama3_8b.page_first.kernel.wt.p16.ratio.tp8cp2.dynamic"
+INDEXED_TREE = "unified_init.dsv32_fp8.page_first.kernel.wt.p64.ratio.tp1.dynamic"
+SCENARIOS = (HEADS.format("tp2r0"), LATENT, INDEX_KEYS, TREE, INDEXED_TREE)
+
+STORAGE = "mem_cache/hicache_storage.py"
+CONTROLLER = "managers/cache_controller.py"
+INDEX_POOL = "mem_cache/pool_host/dsa.py"
+SUFFIX = 'f"_{model_name}_{tp_rank}_{tp_size}{shard_suffix}"'
+GETTER = """    def get_data_page(self, index, flat: bool = True) -> torch.Tensor:
+        page_idx = int(index) // self.page_size"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """A text of a file that another one replaces, and how the first cause must begin."""
+
+    file: str
+    right: str
+    wrong: str
+    scenario: str
+    kind: str
+    where: str
+
+
+FAULTS = {
+    "model is missing in a key": Fault(
+        file=STORAGE,
+        right=SUFFIX,
+        wrong='f"_{tp_rank}_{tp_size}{shard_suffix}"',
+        scenario=HEADS.format("tp2r0"),
+        kind="storage_key_changed",
+        where="storage store page e859874664da9120_0_2.bin",
+    ),
+    "rank is missing in a key": Fault(
+        file=STORAGE,
+        right=SUFFIX,
+        wrong='f"_{model_name}_{tp_size}{shard_suffix}"',
+        scenario=HEADS.format("tp2r1"),
+        kind="storage_key_changed",
+        where="storage store page e859874664da9120_sentinel-llama3_8b_2.bin",
+    ),
+    "number of ranks is missing in a key": Fault(
+        file="mem_cache/storage/eic/eic_storage.py",
+        right="_{self.rank}_{self.world_size}_@sglang",
+        wrong="_{self.rank}_@sglang",
+        scenario=HEADS.format("tp4r1"),
+        kind="storage_key_changed",
+        where="storage store page sentinel/llama3_8b_mha_attn_page_first_1_@sglang_",
+    ),
+    "page size is missing in a key": Fault(
+        file=STORAGE,
+        right='f"_page{storage_config.logical_page_size}"',
+        wrong='f""',
+        scenario=DECODE_RANK,
+        kind="storage_key_changed",
+        where="storage store page 76f5cd9ec560a128_sentinel-dsv3_tp8_dcp1_2.bin",
+    ),
+    "namespace is missing in the hash": Fault(
+        file="mem_cache/utils.py",
+        right='            getattr(key, "extra_key", None), getattr(key, "cache_salt", None)',
+        wrong="            None, None",
+        scenario=TREE,
+        kind="storage_key_changed",
+        where="storage query KV page",
+    ),
+    "dtype of another attribute": Fault(
+        file=INDEX_POOL,
+        right="self.dtype = device_pool.store_dtype",
+        wrong="self.dtype = device_pool.dtype",
+        scenario=INDEX_KEYS,
+        kind="storage_key_changed",
+        where="storage open INDEXER",
+    ),
+    "getter reads the next page": Fault(
+        file=INDEX_POOL,
+        right=GETTER,
+        wrong=f"{GETTER} + 1",
+        scenario=INDEX_KEYS,
+        kind="transfer_changed",
+        where="storage store page",
+    ),
+    "rank stores rows that another one stores": Fault(
+        file=CONTROLLER,
+        right="return not self.storage_config.is_storage_writer",
+        wrong="return False",
+        scenario=LATENT,
+        kind="transfer_added",
+        where="storage",
+    ),
+}
+
+# A partial success that is taken for a whole one shows in what the tree keeps.
+KEPT = {
+    "prefix is not cut to what every pool has": Fault(
+        file=CONTROLLER,
+        right="return min([kv_hits, *sidecar_hits.values()])",
+        wrong="return kv_hits",
+        scenario=INDEXED_TREE,
+        kind="digest_changed",
+        where="prefetch first INDEXER fails at a page in tree storage",
+    ),
+    "page that is missing counts as fetched": Fault(
+        file=CONTROLLER,
+        right="            if page_data[i] is None:",
+        wrong="            if False:",
+        scenario=TREE,
+        kind="digest_changed",
+        where="prefetch first KV fails at a page in tree storage",
+    ),
+}
+
+
+def gate(capsys, head, *scenarios):
+    sides = ["--base", f"pypi:{RELEASE}", "--head", head]
+    code = main(["gate", "--target", "sglang", *sides, "--format", "json", *scenarios])
+    verdict = json.loads(capsys.readouterr().out)
+    assert verdict["problems"] == []
+    return code, verdict["causes"]
+
+
+def with_fault(fault, folder: Path) -> str:
+    """Return a side that is the release but for one text; files that are equal are shared."""
+    tree = folder / "tree"
+    shutil.copytree(
+        environment_for(RELEASE).root,
+        tree,
+        copy_function=os.link,
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    file = tree / "sglang" / "srt" / fault.file
+    text = file.read_text()
+    assert text.count(fault.right) >= 1
+    file.unlink()
+    file.write_text(text.replace(fault.right, fault.wrong, 1))
+    return f"dir:{tree}"
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_fault_in_storage_is_the_first_cause(capsys, tmp_path, fault):
+    code, causes = gate(capsys, with_fault(fault, tmp_path), fault.scenario)
+    assert code == 1
+    assert causes[0]["kind"] == fault.kind
+    assert causes[0]["where"].startswith(fault.where)
+
+
+@pytest.mark.parametrize("fault", KEPT.values(), ids=KEPT)
+def test_tokens_that_did_not_arrive_and_are_kept_show(capsys, tmp_path, fault):
+    code, causes = gate(capsys, with_fault(fault, tmp_path), fault.scenario)
+    assert code == 1
+    told = {one["where"]: one for cause in causes for one in (cause, *cause["consequences"])}
+    kept = told[fault.where]
+    assert kept["kind"] == fault.kind
+    assert kept["after"]["arrived"] > kept["before"]["arrived"] == kept["before"]["available"]
+
+
+def test_release_against_a_copy_of_itself_shows_nothing(capsys, tmp_path):
+    """Control."""
+    same = Fault(file=STORAGE, right=SUFFIX, wrong=SUFFIX, scenario="", kind="", where="")
+    assert gate(capsys, with_fault(same, tmp_path), *SCENARIOS) == (0, [])

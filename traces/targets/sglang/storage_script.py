@@ -1,0 +1,230 @@
+"""Script of a controller's storage: pages go to storage and back, whole and with pages missing.
+
+With the scenario's own backend, pages are taken away, fail to arrive, or are asked for by an
+operation that is terminated. With the backends that the release registers, each of them is opened
+in turn and keeps the pages of both nodes.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import torch
+
+from traces.schema.model import DigestRecord, RoundTrip
+from traces.schema.storage_records import StorageMatch
+from traces.targets.common.content import digest
+from traces.targets.sglang.assembly import AssembledStack, entries_of
+from traces.targets.sglang.controller_driver import ControllerDriver
+from traces.targets.sglang.errors import StageError
+from traces.targets.sglang.host_pages import HostPages, HostTargets
+from traces.targets.sglang.registered_backends import (
+    BackendRefusedError,
+    OpenBackend,
+    open_backend,
+    registered_backends,
+)
+from traces.targets.sglang.row_contents import RowContents
+from traces.targets.sglang.storage.threads import capture_thread_errors
+from traces.targets.sglang.storage_driver import Fetched, Prefetch, StorageTierDriver
+
+STORAGE = "storage"
+WHOLE = "whole"
+_ANCHOR = "KV"
+# Token ids of the nodes begin here, beyond those of a tree, a step apart.
+_FIRST_TOKEN, _TOKENS_APART = 100_000, 1000
+
+Loaded = list[dict[str, torch.Tensor]]
+Compare = Callable[[str, list[list[torch.Tensor]], Loaded], list[RoundTrip]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredNode:
+    """A node whose host slots hold its content."""
+
+    name: str
+    pages: HostPages
+    tokens: Sequence[int]
+
+
+def stored_nodes(pages: Mapping[str, HostPages]) -> tuple[StoredNode, ...]:
+    """Return nodes with tokens of their own, from their host slots by name."""
+    return tuple(
+        StoredNode(name=name, pages=own, tokens=range(first, first + len(own.host)))
+        for first, (name, own) in zip(
+            count(_FIRST_TOKEN, _TOKENS_APART), pages.items(), strict=False
+        )
+    )
+
+
+class StorageScript:
+    """Runs the storage of one stack, two nodes of which are backed up.
+
+    ``compare`` compares loaded rows with the content of all nodes, in their order; ``notes`` has
+    what was not run or refused, a line each.
+    """
+
+    def __init__(
+        self,
+        stack: AssembledStack,
+        *,
+        rows: RowContents,
+        transfers: ControllerDriver,
+        compare: Compare,
+    ) -> None:
+        self._stack = stack
+        self._rows = rows
+        self._transfers = transfers
+        self._compare = compare
+        self._page = stack.page_size
+        self._targets = HostTargets(stack)
+        self.notes: list[str] = []
+
+    def run_own_backend(self, nodes: Sequence[StoredNode]) -> Iterator[DigestRecord]:
+        """Write nodes, fetch them into other host slots, load those, then disturb storage.
+
+        Pages that this rank does not store cannot be fetched: other ranks have other processes.
+        """
+        with capture_thread_errors() as thread_errors:
+            tier = StorageTierDriver(self._stack, thread_errors, self._targets)
+            for node in nodes:
+                tier.write(node.pages, node.tokens)
+            fetched = [tier.fetch(node.pages, Prefetch(tokens=node.tokens)) for node in nodes]
+            for node, found in zip(nodes, fetched, strict=True):
+                yield self._match(node, found, WHOLE, equal=None)
+            if all(found.is_whole() for found in fetched):
+                yield from self._compare_loaded(fetched)
+            else:
+                self.notes.append("not played: loading from storage what this rank does not store")
+            yield from self._disturbed(tier, nodes[0])
+        self._targets.free()
+
+    def run_registered_backends(
+        self, nodes: Sequence[StoredNode], *, model_name: str
+    ) -> Iterator[DigestRecord]:
+        """Write nodes to every backend that the release registers, and fetch them again."""
+        for name in registered_backends():
+            with capture_thread_errors() as thread_errors:
+                try:
+                    with open_backend(self._stack, name, model_name=model_name) as opened:
+                        tier = StorageTierDriver(self._stack, thread_errors, self._targets)
+                        yield from self._through_backend(tier, nodes, opened)
+                except BackendRefusedError:
+                    # Recorded with its reason.
+                    continue
+                except StageError as error:
+                    self.notes.append(f"failed: storage backend {name}: {error}")
+        self._targets.free()
+
+    def _through_backend(
+        self, tier: StorageTierDriver, nodes: Sequence[StoredNode], opened: OpenBackend
+    ) -> Iterator[StorageMatch]:
+        last: dict[str, str] = {}
+        for node in nodes:
+            tier.write(node.pages, node.tokens)
+            last[node.name] = opened.store.last_key
+        for node in nodes:
+            found = tier.fetch(node.pages, Prefetch(tokens=node.tokens))
+            is_comparable = found.is_whole() and opened.is_observed()
+            equal = self._are_equal(node.pages, found.pages) if is_comparable else None
+            yield self._match(node, found, WHOLE, equal=equal, backend=opened.name)
+        if opened.store.has_pages:
+            node = nodes[0]
+            with opened.store.failing_page(last[node.name]):
+                found = tier.fetch(node.pages, Prefetch(tokens=node.tokens))
+            phase = "fails at its last page"
+            yield self._match(node, found, phase, equal=None, backend=opened.name)
+
+    def _compare_loaded(self, fetched: Sequence[Fetched]) -> Iterator[DigestRecord]:
+        """Load what was fetched into a poisoned device and compare it."""
+        self._rows.poison(STORAGE)
+        before = self._rows.snapshot()
+        loaded = [self._transfers.load(found.pages.host, found.pages.extra) for found in fetched]
+        self._transfers.start_loading()
+        yield from self._compare(STORAGE, before, loaded)
+        self._transfers.finish_loading()
+        for slots in loaded:
+            self._transfers.return_slots(slots)
+
+    def _disturbed(self, tier: StorageTierDriver, node: StoredNode) -> Iterator[StorageMatch]:
+        """Fetch a node while a page is missing or fails, behind a known prefix, and in vain."""
+        storage = self._stack.controller.storage_backend
+        keys = tier.keys(node.tokens)
+        whole = Prefetch(tokens=node.tokens)
+        last = len(keys) - 1
+        phases: list[tuple[str, Any, Prefetch]] = [
+            (f"{pool} without its last page", storage.without_page(pool, keys[last]), whole)
+            for pool in (_ANCHOR, *self._sidecars())
+            if storage.has_page(pool, keys[last])
+        ]
+        phases += [
+            (f"{pool} fails at its last page", storage.failing_page(pool, keys[last]), whole)
+            for pool in (_ANCHOR, *self._sidecars())
+            if storage.has_page(pool, keys[last])
+        ]
+        behind = Prefetch(tokens=node.tokens, skipped=1)
+        aborted = Prefetch(tokens=node.tokens, during=storage.held_queries, is_aborted=True)
+        phases += [
+            ("behind its first page", ExitStack(), behind),
+            ("aborted", ExitStack(), aborted),
+        ]
+        for phase, disturbance, asked in phases:
+            with disturbance:
+                found = tier.fetch(node.pages, asked)
+            yield self._match(node, found, phase, equal=None)
+
+    def _sidecars(self) -> tuple[str, ...]:
+        return tuple(name for name in entries_of(self._stack.group) if name != _ANCHOR)
+
+    def _are_equal(self, stored: HostPages, found: HostPages) -> bool:
+        """Compare the pages of the host pools, as the release itself reads a page."""
+        entries = entries_of(self._stack.group)
+        pools = {name: entry.host_pool for name, entry in entries.items()}
+        equal = True
+        for name, pool in (pools or {_ANCHOR: self._stack.group}).items():
+            own = stored.extra.get(name) if name in stored.extra else None
+            shared = name == _ANCHOR or (own is None and self._follows_anchor(name))
+            if own is None and not shared:
+                continue
+            first, second = (stored.host, found.host) if own is None else (own, found.extra[name])
+            # Decode ranks widen a page of the anchor; other pools have pages of their own.
+            width = self._page if shared else getattr(pool, "page_size", 1) or 1
+            equal = equal and _pages_equal(pool, first[::width], second[::width])
+        return equal
+
+    def _follows_anchor(self, name: str) -> bool:
+        return dict(self._stack.sidecars).get(name, _ANCHOR) == _ANCHOR
+
+    def _match(
+        self,
+        node: StoredNode,
+        found: Fetched,
+        phase: str,
+        *,
+        equal: bool | None,
+        backend: str = "",
+    ) -> StorageMatch:
+        return StorageMatch(
+            step=STORAGE,
+            backend=backend,
+            sequence=node.name,
+            phase=phase,
+            asked=len(found.pages.host),
+            available=None,
+            hits=found.hits,
+            arrived=found.arrived,
+            pools=found.pools,
+            is_over=True,
+            equal=equal,
+        )
+
+
+def _pages_equal(pool: Any, first: torch.Tensor, second: torch.Tensor) -> bool:  # noqa: ANN401
+    """Compare the pages that begin at the given slots of one pool."""
+    for one, other in zip(first.tolist(), second.tolist(), strict=True):
+        stored, found = pool.get_data_page(one, flat=True), pool.get_data_page(other, flat=True)
+        if stored is not None and digest([stored]) != digest([found]):
+            return False
+    return True

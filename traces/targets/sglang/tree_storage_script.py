@@ -1,0 +1,303 @@
+"""Script of a release's own tree with storage: what was stored comes back to an empty tree.
+
+The tree stores two sequences by its own policy. Then, each time from an empty tree, a request
+prefetches one of them: whole, behind a prefix that the tree still has, with a page missing in the
+middle or failing to arrive, with fewer hits than the threshold, in another namespace, or aborted
+while storage is queried.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from typing_extensions import override
+
+from traces.schema.model import DigestRecord
+from traces.schema.storage_records import StorageMatch
+from traces.targets.common.round_trip import RoundTripComparison
+from traces.targets.sglang.assembly import AssembledStack, entries_of
+from traces.targets.sglang.controller_driver import ControllerDriver
+from traces.targets.sglang.discovery import find_part
+from traces.targets.sglang.pageable import pageable_zeros
+from traces.targets.sglang.row_contents import RowContents
+from traces.targets.sglang.script_device import ScriptDevice
+from traces.targets.sglang.signature_caller import accepted_arguments
+from traces.targets.sglang.storage.threads import StorageThreads, capture_thread_errors
+from traces.targets.sglang.storage_driver import page_keys
+from traces.targets.sglang.tree_client import TreeRequest
+from traces.targets.sglang.tree_driver import TokenSequence, TreeDriver
+from traces.targets.sglang.tree_script import TreeScript
+
+STEP = "tree storage"
+WHOLE = "whole"
+_HANDLES = "sglang.srt.mem_cache.base_prefix_cache"
+_ANCHOR = "KV"
+_NAMESPACE = "tenant"
+# One settles what the device has finished, one what storage has, and one what that began.
+_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreePrefetch:
+    """A request that prefetches a sequence.
+
+    ``disturbed`` is open during all of it, ``queried`` until it is submitted; ``threshold`` is the
+    number of tokens below which a prefetch is not worth it.
+    """
+
+    phase: str
+    sequence: TokenSequence
+    disturbed: Callable[[], AbstractContextManager[object]] = nullcontext
+    queried: Callable[[], AbstractContextManager[object]] = nullcontext
+    threshold: int = 1
+    is_aborted: bool = False
+    policy: str = "best_effort"
+
+
+class StoredTreeDriver(TreeDriver):
+    """Drives a tree with storage: work is over when the threads of storage are quiet, too.
+
+    For ``thread_errors`` see
+    :func:`~traces.targets.sglang.storage.threads.capture_thread_errors`.
+    """
+
+    thread_errors: Mapping[threading.Thread, str] = MappingProxyType({})
+
+    @override
+    def acknowledge(self) -> None:
+        threads = StorageThreads(self._stack.controller, self.thread_errors)
+        for _ in range(_ROUNDS):
+            super().acknowledge()
+            threads.settle(STEP)
+
+
+class TreeStorageScript(TreeScript):
+    """Drives a tree whose controller has opened the scenario's own storage."""
+
+    driver: StoredTreeDriver
+
+    def __init__(
+        self,
+        stack: AssembledStack,
+        *,
+        device: ScriptDevice,
+        rows: RowContents,
+        transfers: ControllerDriver,
+    ) -> None:
+        super().__init__(stack, device=device, rows=rows, transfers=transfers)
+        self.driver = StoredTreeDriver(stack, device=device, rows=rows, transfers=transfers)
+        self._tree = self.driver.tree
+        self._storage: Any = stack.controller.storage_backend
+        self._requests = 0
+
+    @override
+    def run(self) -> Iterator[DigestRecord]:
+        """Run the script of a tree, which stores what it has on the host."""
+        with capture_thread_errors() as self.driver.thread_errors, pageable_zeros():
+            yield from super().run()
+
+    def run_prefetches(self) -> Iterator[DigestRecord]:
+        """Run every prefetch, once :meth:`run` is over; none where the tree was not driven."""
+        if not self.notes:
+            with capture_thread_errors() as self.driver.thread_errors, pageable_zeros():
+                yield from self._run_prefetches()
+
+    def _run_prefetches(self) -> Iterator[DigestRecord]:
+        first, second = self._sequences()
+        self._empty()
+        yield self._prefetch(TreePrefetch(phase=WHOLE, sequence=first))
+        yield from self._load_back(first)
+        # The tree has the half that both share.
+        yield self._prefetch(TreePrefetch(phase="behind its first half", sequence=second))
+        for asked in self._disturbances(first):
+            self._empty()
+            yield self._prefetch(asked)
+        yield from self._in_namespace(first)
+
+    def _disturbances(self, sequence: TokenSequence) -> Iterator[TreePrefetch]:
+        keys = page_keys(sequence.tokens, self._stack.page_size)
+        middle, storage = keys[len(keys) // 2], self._storage
+        plain = TreePrefetch(phase=WHOLE, sequence=sequence)
+        for pool in (_ANCHOR, *(name for name in entries_of(self._stack.group) if name != _ANCHOR)):
+            key = middle if storage.has_page(pool, middle) else keys[-1]
+            if storage.has_page(pool, key):
+                for phase, how in (
+                    ("without a page", storage.without_page),
+                    ("fails at a page", storage.failing_page),
+                ):
+                    yield replace(
+                        plain, phase=f"{pool} {phase}", disturbed=_disturbance(how, pool, key)
+                    )
+        if storage.has_page(_ANCHOR, middle):
+            yield replace(
+                plain,
+                phase="fewer hits than the threshold",
+                disturbed=_disturbance(storage.without_page, _ANCHOR, middle),
+                threshold=len(sequence.tokens),
+            )
+        yield replace(plain, phase="below the threshold", threshold=len(sequence.tokens) + 1)
+        held = replace(plain, queried=storage.held_queries)
+        yield replace(held, phase="aborted", is_aborted=True)
+        yield replace(held, phase="not waited for")
+        yield replace(held, phase="waited for", policy="wait_complete")
+
+    def _in_namespace(self, sequence: TokenSequence) -> Iterator[DigestRecord]:
+        """Prefetch tokens in a namespace in which they were not stored, then in which they were."""
+        other = replace(sequence, namespace=_NAMESPACE, parts=("tenant's", "tenant's other"))
+        self._empty()
+        yield self._prefetch(TreePrefetch(phase="in another namespace", sequence=other))
+        self._empty()
+        yield from self._insert(replace(other, name="tenant"))
+        self.driver.evict_device()
+        self.driver.acknowledge()
+        self._empty()
+        yield self._prefetch(TreePrefetch(phase="in its namespace", sequence=other))
+
+    def _prefetch(self, asked: TreePrefetch) -> StorageMatch:
+        """Ask for a sequence as a scheduler does; record what storage has and what arrived."""
+        cache, sequence = self._cache, asked.sequence
+        self._requests += 1
+        handle = self._handle(f"request-{self._requests}")
+        self._set_limits(asked)
+        key = self._tree.key(sequence.tokens, sequence.namespace)
+        match = self._tree.match(key, None)
+        known = len(self._tree.device_slots(match)) + int(match.host_hit_length)
+        given = self._given(handle, match, sequence, known)
+        keys = page_keys(sequence.tokens, self._stack.page_size)
+        spread = self._pools_by_page(keys)
+        with asked.disturbed():
+            available = None if sequence.namespace else self._available(keys, spread)
+            hits = self._query(given)
+            with asked.queried():
+                cache.prefetch_from_storage(
+                    **accepted_arguments(cache.prefetch_from_storage, given)
+                )
+                is_held = asked.queried is not nullcontext
+                if asked.is_aborted:
+                    cache.release_aborted_request(handle)
+                is_over = bool(cache.check_prefetch_progress(handle)) if is_held else False
+            self.driver.acknowledge()
+            is_over = is_over if is_held else bool(cache.check_prefetch_progress(handle))
+            cache.check_prefetch_progress(handle)
+            self.driver.acknowledge()
+        match = self._tree.match(key, None)
+        there = len(self._tree.device_slots(match)) + int(match.host_hit_length)
+        return StorageMatch(
+            step=STEP,
+            backend="",
+            sequence=sequence.name,
+            phase=asked.phase,
+            asked=len(sequence.tokens) - known,
+            available=None if available is None else available - known,
+            hits=hits,
+            arrived=there - known,
+            pools=self._host_hits(match),
+            is_over=is_over,
+            equal=None,
+        )
+
+    def _pools_by_page(self, keys: list[str]) -> dict[str, bool]:
+        """Return the pools that have pages of a sequence, and whether they have each of them."""
+        pools = {_ANCHOR: True, **dict.fromkeys(entries_of(self._stack.group), True)}
+        stored = {pool: [self._storage.has_page(pool, key) for key in keys] for pool in pools}
+        return {pool: all(found) for pool, found in stored.items() if any(found)}
+
+    def _available(self, keys: list[str], spread: dict[str, bool]) -> int:
+        """Return the longest prefix in tokens whose pages all arrive.
+
+        Of a pool that has every page all of them are needed, of a pool that has the last page of
+        each node that one.
+        """
+        storage = self._storage
+        for length in range(len(keys), 0, -1):
+            if all(
+                all(storage.hands_out(pool, key) for key in keys[:length])
+                if is_spread
+                else storage.hands_out(pool, keys[length - 1])
+                for pool, is_spread in spread.items()
+            ):
+                return length * self._stack.page_size
+        return 0
+
+    def _given(
+        self,
+        handle: Any,  # noqa: ANN401
+        match: Any,  # noqa: ANN401
+        sequence: TokenSequence,
+        known: int,
+    ) -> dict[str, Any]:
+        """Return the arguments of a prefetch behind the known tokens, whatever their names."""
+        node, cache = match.last_host_node, self._cache
+        last_hash = getattr(cache, "get_last_hash_value", None)
+        prefix = getattr(cache, "get_prefix_hash_values", None)
+        return {
+            "request": handle,
+            "req_id": handle,
+            "last_host_node": node,
+            "last_host_node_id": node,
+            "new_input_tokens": self._tree.tokens(sequence.tokens[known:]),
+            "last_hash": node.get_last_hash_value() if last_hash is None else last_hash(node),
+            "prefix_keys": None if prefix is None else prefix(node),
+            "matched_prefix_tokens": self._tree.tokens(sequence.tokens[:known]),
+            "extra_key": sequence.namespace,
+        }
+
+    def _query(self, given: dict[str, Any]) -> int | None:
+        """Return the tokens that storage has for every pool; None where no release counts them."""
+        query = getattr(self._cache, "query_storage_hit_length", None)
+        return None if query is None else int(query(**accepted_arguments(query, given)))
+
+    def _load_back(self, sequence: TokenSequence) -> Iterator[DigestRecord]:
+        """Load what arrived into a poisoned device, and compare it with what was stored."""
+        self._comparisons = {plane.name: RoundTripComparison() for plane in self._rows.planes}
+        held = self._hold()
+        self._rows.poison(STEP)
+        before = self._rows.snapshot()
+        loading, reading = TreeRequest("load"), TreeRequest("read")
+        match = self._tree.match(self._tree.key(sequence.tokens, sequence.namespace), None)
+        loading.take_match(match)
+        if match.host_hit_length:
+            self._tree.load_back(match, loading)
+        self.driver.acknowledge()
+        match = self._tree.match(self._tree.key(sequence.tokens, sequence.namespace), reading)
+        self._device.synchronize()
+        with self._device.pause_interception():
+            slots = self._tree.device_slots(match)
+            self._compare(sequence, slots, (loading, reading), before, held)
+        for plane in self._rows.planes:
+            comparison = self._comparisons[plane.name]
+            yield comparison.record(step=STEP, pool=plane.pool, plane=plane.plane)
+        self._transfers.return_slots(self._states_held((loading, reading)))
+        self._return_held(held)
+
+    def _empty(self) -> None:
+        """Empty the tree and its pools, once everything is settled."""
+        self.driver.acknowledge()
+        self.driver.flush()
+
+    def _set_limits(self, asked: TreePrefetch) -> None:
+        self._cache.prefetch_threshold = asked.threshold
+        self._stack.controller.prefetch_threshold = asked.threshold
+        if hasattr(self._cache, "prefetch_stop_policy"):
+            self._cache.prefetch_stop_policy = asked.policy
+
+    @staticmethod
+    def _handle(name: str) -> Any:  # noqa: ANN401 - the release's own class, or text
+        cls = find_part(_HANDLES, "CacheRequestHandle")
+        return name if cls is None else cls(name, 0)
+
+    @staticmethod
+    def _host_hits(match: Any) -> dict[str, int]:  # noqa: ANN401
+        """Return the tokens of each other pool that a match found on the host."""
+        found = {"SWA": "swa_host_hit_length", "MAMBA": "mamba_host_hit_length"}
+        hits = {pool: int(getattr(match, name, 0) or 0) for pool, name in found.items()}
+        return {pool: num for pool, num in hits.items() if num}
+
+
+def _disturbance(
+    how: Callable[[str, str], AbstractContextManager[object]], pool: str, key: str
+) -> Callable[[], AbstractContextManager[object]]:
+    return lambda: how(pool, key)
