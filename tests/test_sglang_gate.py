@@ -111,6 +111,107 @@ def test_source_trees_are_judged_like_the_releases_they_were_unpacked_from(capsy
     assert_names_the_dropped_override(code, verdict)
 
 
+CONFIGURATOR = "sglang/srt/mem_cache/kv_cache_configurator.py"
+CONFIGURED = "configurator.dsv3_mha.page_first.kernel.wts.p16.ratio.tp8cp2pp3"
+LOST = {
+    "v_head_dim": ("            v_head_dim=self.model_config.v_head_dim,\n", (128, None)),
+    "enable_memory_saver": (
+        "            enable_memory_saver=get_exec().features.enable_memory_saver,\n",
+        (True, None),
+    ),
+    "start_layer": ("            start_layer=self.layer_info.start_layer,\n", (3, None)),
+}
+
+
+@pytest.mark.parametrize("parameter", LOST)
+def test_a_value_lost_between_the_server_and_a_pool_is_named_with_its_line(
+    capsys, tmp_path, parameter
+):
+    line, (before, after) = LOST[parameter]
+    tree = unpacked("0.5.23", tmp_path)
+    text = (tree / CONFIGURATOR).read_text()
+    start = text.index("def _build_mha_kv_pool(")
+    call = text[: text.index("token_to_kv_pool = pool_cls(", start)].count("\n") + 1
+    (tree / CONFIGURATOR).write_text(text[:start] + text[start:].replace(line, "", 1))
+
+    code, verdict = gate(capsys, "pypi:0.5.23", f"dir:{tree}", CONFIGURED)
+
+    first = verdict["causes"][0]
+    assert code == 1
+    assert (first["kind"], first["parameter"]) == ("argument_dropped", parameter)
+    assert (first["callee"], first["before"], first["after"]) == (
+        "MHATokenToKVPool",
+        before,
+        after,
+    )
+    assert first["location"] == {"file": CONFIGURATOR, "line": call}
+
+
+LOST_IN_STACKS = {
+    "mtp_draft_device_pools": (
+        "product.kv_only.mla",
+        "        mtp_draft_device_pools=params.mtp_draft_device_pools,\n",
+        "        mtp_draft_device_pools=(),\n",
+        "argument_changed",
+    ),
+    "layer_shard_enabled": (
+        "product.unified.dsa",
+        "            layer_shard_enabled=kv_pool.layer_shard_enabled,\n",
+        "",
+        "argument_dropped",
+    ),
+    "host_memory_mode": (
+        "product.kv_only.mla",
+        "        host_memory_mode=get_memory().hicache_host_memory_mode,\n",
+        "",
+        "argument_dropped",
+    ),
+}
+
+
+@pytest.mark.parametrize("parameter", LOST_IN_STACKS)
+def test_a_draft_a_layer_split_and_a_flag_lost_in_a_stack_are_named(capsys, tmp_path, parameter):
+    scenario, old, new, kind = LOST_IN_STACKS[parameter]
+    tree = unpacked("0.5.23", tmp_path)
+    text = (tree / ASSEMBLER).read_text()
+    (tree / ASSEMBLER).write_text(text.replace(old, new, 1))
+
+    code, verdict = gate(capsys, "pypi:0.5.23", f"dir:{tree}", scenario)
+
+    first = verdict["causes"][0]
+    assert code == 1
+    assert (first["kind"], first["parameter"]) == (kind, parameter)
+    assert first["location"]["file"] == ASSEMBLER
+
+
+def test_a_refusal_that_vanishes_is_told_with_its_text(capsys, tmp_path):
+    tree = unpacked("0.5.23", tmp_path)
+    file = tree / "sglang/srt/mem_cache/pool_host/mha_mxfp8.py"
+    text = file.read_text()
+    assert text.count("        if draft_buffer_infos:\n            raise") == 1
+    file.write_text(
+        text.replace("if draft_buffer_infos:\n            raise", "if False:\n            raise")
+    )
+
+    code, verdict = gate(capsys, "pypi:0.5.23", f"dir:{tree}", "product.unified.mxfp8")
+
+    told = [
+        (one["before"], one["after"])
+        for cause in verdict["causes"]
+        for one in (cause, *cause["consequences"])
+        if one["kind"] == "outcome_changed"
+    ]
+    refusal = "NotImplementedError: MXFP8 KV host pool does not pack MTP draft KV layers."
+    assert code == 1
+    assert (refusal, None) in told
+
+
+def test_pools_that_the_same_tree_makes_are_the_same(capsys, tmp_path):
+    tree = unpacked("0.5.23", tmp_path)
+    code, verdict = gate(capsys, "pypi:0.5.23", f"dir:{tree}", CONFIGURED)
+    assert (code, verdict["causes"], verdict["scenarios"]["played"]) == (0, [], 1)
+
+
 def test_revisions_of_a_repository_are_judged_like_the_releases_they_hold(capsys, tmp_path):
     repository = tmp_path / "repository"
     repository.mkdir()

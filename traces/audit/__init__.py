@@ -5,7 +5,7 @@ Pure functions over recordings; each rule is a module and says what it can and c
 
 from collections.abc import Collection
 
-from traces.audit.assembly_calls import Recordings, without_refusals
+from traces.audit.assembly_calls import Recordings, with_stacks, without_refusals
 from traces.audit.balance import unbalanced_pools
 from traces.audit.conservation import byte_mismatches
 from traces.audit.coverage import blind_spots
@@ -33,6 +33,7 @@ def audit(
     file, empty for none, and ``models`` are those it was recorded from, None for any.
     """
     recordings = without_refusals(recordings)
+    stacks = with_stacks(recordings)
     merged = merge_findings(
         (
             *unrestored_rows(recordings),
@@ -46,9 +47,9 @@ def audit(
             *key_collisions(recordings),
             *client_misuses(recordings),
             *failed_scenarios(recordings),
-            *sibling_disagreements(recordings),
-            *changed_sources(scenarios_of(models, recordings), recorded=recorded),
-            *blind_spots(recordings),
+            *sibling_disagreements(stacks),
+            *changed_sources(scenarios_of(models, stacks), recorded=recorded),
+            *blind_spots(stacks),
             *uncalled_methods(recordings),
         )
     )

@@ -25,6 +25,16 @@ def without_refusals(recordings: Recordings) -> Recordings:
     return {name: recordings[name] for name in configs if "mistake" not in configs[name]}
 
 
+def with_stacks(recordings: Recordings) -> Recordings:
+    """Return the recordings of scenarios that do not declare to have no stack.
+
+    Where a target only makes device pools, the classes around them are no siblings: each makes the
+    pool inside of it in its own way.
+    """
+    configs = {name: one.trace.scenario.config for name, one in recordings.items()}
+    return {name: recordings[name] for name in configs if configs[name].get("has_stack", True)}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssemblyCall:
     """One call of a builder or a constructor in one scenario.

@@ -1,4 +1,4 @@
-"""Covering arrays of strength 2 over the axes of scenarios, deterministic, from ``covertable``."""
+"""Covering arrays over the axes of scenarios, deterministic, from ``covertable``."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -11,9 +11,13 @@ _ScenarioT = TypeVar("_ScenarioT", bound=Scenario)
 
 
 def covering_rows(
-    axes: Mapping[str, Sequence[Any]], *, constraints: list[Row], presets: list[Row]
+    axes: Mapping[str, Sequence[Any]],
+    *,
+    constraints: list[Row],
+    presets: list[Row],
+    strength: int = 2,
 ) -> list[Row]:
-    """Return rows that contain every possible pair of axis values.
+    """Return rows that contain every possible combination of the values of ``strength`` axes.
 
     The values of an axis are in the order in which they are preferred; ``presets`` are rows that
     the array starts from, some perhaps without all axes. For constraints see :func:`implies`.
@@ -22,7 +26,8 @@ def covering_rows(
     import covertable
 
     values = {name: list(choices) for name, choices in axes.items()}
-    return list(covertable.make(values, strength=2, constraints=constraints, presets=presets))
+    rows = covertable.make(values, strength=strength, constraints=constraints, presets=presets)
+    return list(rows)
 
 
 def implies(field: str, values: Sequence[Any], other: str, allowed: Sequence[Any]) -> Row:

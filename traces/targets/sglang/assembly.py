@@ -1,6 +1,6 @@
 """Assembly of the stack of a scenario by the installed release."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from traces.targets.sglang.discovery import installed_release
 from traces.targets.sglang.drafts import draft_pools, draft_states, register_sidecar_draft
 from traces.targets.sglang.entry_points import EntryCall, EntryResult
 from traces.targets.sglang.geometry import geometry_of
+from traces.targets.sglang.product_rows import OWN_POOL, ProductRow
 from traces.targets.sglang.rank_context import HOST_TO_DEVICE, RankContexts
 from traces.targets.sglang.scenarios import PACKED_DRAFT, SIDECAR_DRAFT, SglangScenario
 from traces.targets.sglang.signature_caller import SignatureCaller
@@ -43,8 +44,16 @@ class AssembledStack:
     evictions: EvictionLog  # records the evictions that full pools request
 
 
-def assemble(scenario: SglangScenario, *, ranks: RankContexts, device: str) -> AssembledStack:
+def assemble(
+    scenario: SglangScenario,
+    *,
+    ranks: RankContexts,
+    device: str,
+    flags: Mapping[str, Any] | None = None,
+) -> AssembledStack:
     """Assemble a scenario's stack; the previous one's rank context is closed first.
+
+    ``flags`` are further server arguments.
 
     Raises:
         UnsupportedByRelease: the release lacks something, decided before calling it.
@@ -52,14 +61,18 @@ def assemble(scenario: SglangScenario, *, ranks: RankContexts, device: str) -> A
     """
     caller, evictions = SignatureCaller(), EvictionLog()
     builder = DevicePoolBuilder(caller, device)
-    context = ranks.open(scenario, host_gigabytes=0, device=device)
-    pools = builder.build(geometry_of(scenario))
-    drafts = draft_pools(scenario.draft, builder, pools)
-    states = draft_states(scenario.draft, builder, pools)
+    context = ranks.open(scenario, host_gigabytes=0, device=device, flags=flags)
+    other_class = scenario.pool_class if isinstance(scenario, ProductRow) else ""
+    pools = builder.build(geometry_of(scenario, pool_class=other_class))
+    kind = scenario.draft_pool if isinstance(scenario, ProductRow) else OWN_POOL
+    drafts = draft_pools(scenario.draft, builder, pools, pool=kind)
+    # A pool of another kind has no states beside it.
+    states = draft_states(scenario.draft, builder, pools) if kind == OWN_POOL else ()
     if scenario.sizing == "gb":
         # Packed drafts take their share of the same budget.
         needed = tensor_bytes(pools) * HOST_TO_DEVICE * (1 + len(drafts))
-        context = ranks.open(scenario, host_gigabytes=round(needed / 1e9, 6), device=device)
+        gigabytes = round(needed / 1e9, 6)
+        context = ranks.open(scenario, host_gigabytes=gigabytes, device=device, flags=flags)
     entry_call = EntryCall(
         scenario=scenario,
         context=context,

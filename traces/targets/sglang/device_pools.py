@@ -1,5 +1,6 @@
 """Device pools of a scenario: the release's own pools, allocators and request table of one rank."""
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,12 +8,15 @@ import torch
 
 from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.sglang.discovery import find_class
-from traces.targets.sglang.geometry import SglangGeometry, draft_geometry
+from traces.targets.sglang.families import FAMILIES
+from traces.targets.sglang.geometry import SglangGeometry, draft_geometry, geometry_of_family
+from traces.targets.sglang.product_rows import BARE_POOL
 from traces.targets.sglang.request_table import build_request_table
 from traces.targets.sglang.signature_caller import SignatureCaller
 
 WINDOW = 128
 _QSA_RATIO = 4
+_SHARD_RANK = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +70,18 @@ class DevicePoolBuilder:
             pools={name: own for name, own in pools.items() if own is not None},
         )
 
-    def draft(self, pools: SglangDevicePools) -> Any:  # noqa: ANN401 - a pool of the release
+    def draft(self, pools: SglangDevicePools, *, kind: str) -> Any:  # noqa: ANN401 - of the release
         """Build the pool of one draft layer: the target's rows, over the slots of all ranks.
 
-        Beside states, a draft has a wrapper like the target's and shares its states.
+        Beside states, a draft has a wrapper like the target's and shares its states. ``kind`` may
+        be the pool inside such a wrapper, or the family of another model.
         """
-        return self._outer_pool(draft_geometry(pools.geometry), pools.req_to_token_pool)
+        if kind in FAMILIES:
+            geometry = draft_geometry(geometry_of_family(pools.geometry, kind))
+            return self._outer_pool(geometry, pools.req_to_token_pool)
+        own = self._outer_pool(draft_geometry(pools.geometry), pools.req_to_token_pool)
+        inner = next(iter(pools.geometry.family.inner_pools.values()))
+        return getattr(own, inner) if kind == BARE_POOL and inner else own
 
     def draft_states(self, pools: SglangDevicePools) -> Any | None:  # noqa: ANN401 - a pool of the release
         """Build the states of one draft layer, numbered by the target's state slots.
@@ -98,7 +108,7 @@ class DevicePoolBuilder:
                 return self._plain_pool(geometry)
 
     def _plain_pool(self, geometry: SglangGeometry) -> Any:  # noqa: ANN401
-        cls = find_class(geometry.family.pool_class)
+        cls = find_class(geometry.pool_class)
         width = geometry.packed_width
         needs: tuple[str, ...] = ("head_num", "head_dim")
         if not geometry.model.attention.kv_heads:
@@ -114,7 +124,11 @@ class DevicePoolBuilder:
             "use_dsa": width is not None,
             "override_kv_cache_dim": width,
             "dcp_replicated": False,
+            **shard_arguments(cls),
         }
+        if geometry.pool_class != geometry.family.pool_class:
+            taken = constructor_parameters(cls)
+            return cls(**{name: value for name, value in given.items() if name in taken})
         return self.caller.call(
             cls, given, needs=needs, matters=("v_head_dim",) if "head_dim" in needs else ()
         )
@@ -163,11 +177,11 @@ class DevicePoolBuilder:
             "swa_attention_layer_ids": geometry.global_ids(model.swa_layers),
             "full_attention_layer_ids": geometry.global_ids(model.full_layers),
         }
-        return self.caller.call(find_class(geometry.family.pool_class), given, needs=("size_swa",))
+        return self.caller.call(find_class(geometry.pool_class), given, needs=("size_swa",))
 
     def _linear_pool(self, geometry: SglangGeometry, requests: Any) -> Any:  # noqa: ANN401
         model = geometry.model
-        cls = find_class(geometry.family.pool_class)
+        cls = find_class(geometry.pool_class)
         is_sparse = geometry.family.packs_fp8
         given = {
             **self._rows(geometry),
@@ -199,7 +213,7 @@ class DevicePoolBuilder:
             # Exclusive, unlike every other pool's.
             "end_layer": geometry.end_layer + 1,
         }
-        return self.caller.call(find_class(geometry.family.pool_class), given)
+        return self.caller.call(find_class(geometry.pool_class), given)
 
     def _deepseek_v4_pool(self, geometry: SglangGeometry) -> Any:  # noqa: ANN401
         page, size, swa = geometry.page_size, geometry.size, geometry.swa_size
@@ -228,7 +242,30 @@ class DevicePoolBuilder:
             # Exclusive, unlike every other pool's.
             "end_layer": geometry.end_layer + 1,
         }
-        return self.caller.call(find_class(geometry.family.pool_class), given)
+        return self.caller.call(find_class(geometry.pool_class), given)
+
+
+def constructor_parameters(cls: type) -> frozenset[str]:
+    """Return the parameters of a class that hands some on to the classes it inherits from."""
+    names: frozenset[str] = frozenset()
+    for maker in (vars(one)["__init__"] for one in cls.__mro__ if "__init__" in vars(one)):
+        parameters = inspect.signature(maker).parameters.values()
+        names |= {parameter.name for parameter in parameters}
+        if all(one.kind is not inspect.Parameter.VAR_KEYWORD for one in parameters):
+            break
+    return names
+
+
+def shard_arguments(cls: type) -> dict[str, int]:
+    """Return the rank and the size of every group over which a class of pools splits its layers."""
+    taken = constructor_parameters(cls)
+    groups = sorted(name.removesuffix("_rank") for name in taken if name.endswith("_rank"))
+    groups = [group for group in groups if f"{group}_size" in taken]
+    return {
+        name: value
+        for group in groups
+        for name, value in ((f"{group}_rank", _SHARD_RANK), (f"{group}_size", _SHARD_RANK + 1))
+    }
 
 
 def tensor_bytes(pools: SglangDevicePools) -> int:

@@ -16,12 +16,17 @@ _SCHEDULER = "sglang.srt.managers.scheduler"
 _PACKED_DEPTH = 2
 
 
-def draft_pools(kind: str, builder: DevicePoolBuilder, pools: SglangDevicePools) -> tuple[Any, ...]:
-    """Build the device pools of a draft: one, or one for each of two packed heads."""
+def draft_pools(
+    kind: str, builder: DevicePoolBuilder, pools: SglangDevicePools, *, pool: str
+) -> tuple[Any, ...]:
+    """Build the device pools of a draft: one, or one for each of two packed heads.
+
+    ``pool`` is the kind of draft pool, or the family of another one.
+    """
     if kind == NO_DRAFT:
         return ()
     count = _PACKED_DEPTH if kind == PACKED_DRAFT else 1
-    return tuple(builder.draft(pools) for _ in range(count))
+    return tuple(builder.draft(pools, kind=pool) for _ in range(count))
 
 
 def draft_states(

@@ -178,8 +178,7 @@ class EntryCall:
         taken = accepted_parameters(builder)
         model = geometry.model
         indexer = find_class("PoolName").INDEXER
-        # Index keys beside states that lie in no pool of attention rows.
-        compresses_index = "MAMBA" in pools.pools and pools.pools.get("INDEXER") is pools.kvcache
+        compresses_index = geometry.family.compresses_index
         given = {
             **self._shared(),
             "kvcache": pools.kvcache,

@@ -26,6 +26,9 @@ class SglangFamily:
         spreads_pages: whether scenarios spread its pages over decode ranks; only the host pool of
             latent rows divides its slots.
         packs_fp8: whether a latent row in float8 holds its scales and its rope part too.
+        compresses_index: whether an index key serves several tokens.
+        architecture: name of the model's class in its published configuration.
+        kv_cache_dtype: server's name of the KV dtype; empty where it follows from the rows.
         stack_builder: builder without which a release refuses these pools; empty for none.
         layouts, io_backends, page_sizes, sizings, groups: axis values that the pools can have;
             groups None for all that the model can have.
@@ -39,6 +42,9 @@ class SglangFamily:
     is_windowed: bool = False
     packs_fp8: bool = False
     spreads_pages: bool = False
+    compresses_index: bool = False
+    architecture: str = "LlamaForCausalLM"
+    kv_cache_dtype: str = ""
     stack_builder: str = ""
     layouts: tuple[str, ...] = LAYOUTS[:3]
     io_backends: tuple[str, ...] = IO_BACKENDS
@@ -66,6 +72,7 @@ FAMILIES: dict[str, SglangFamily] = {
     "dsa": SglangFamily(
         models=("dsv32_fp8", "dsv32_bf16"),
         pool_class="DSATokenToKVPool",
+        architecture="DeepseekV32ForCausalLM",
         inner_pools={"KV": None, "INDEXER": None},
         packs_fp8=True,
         # Index keys come in pages of 64.
@@ -91,6 +98,7 @@ FAMILIES: dict[str, SglangFamily] = {
     "linear_dsa": SglangFamily(
         models=("glm53_flash",),
         pool_class="HybridLinearKVPool",
+        architecture="Glm5NextForConditionalGeneration",
         constructor="linear",
         inner_pools={"KV": "full_kv_pool", "INDEXER": "full_kv_pool"},
         packs_fp8=True,
@@ -107,6 +115,7 @@ FAMILIES: dict[str, SglangFamily] = {
     "minimax": SglangFamily(
         models=("minimax_m3", "minimax_m3_dense"),
         pool_class="MiniMaxSparseKVPool",
+        architecture="MiniMaxM3SparseForCausalLM",
         constructor="minimax",
         inner_pools={"KV": "main_pool", "INDEXER": "index_k_pool"},
         stack_builder="build_minimax_sparse_hicache_stack",
@@ -116,6 +125,8 @@ FAMILIES: dict[str, SglangFamily] = {
     "qsa": SglangFamily(
         models=("qwen4_qsa",),
         pool_class="QSATokenToKVPool",
+        architecture="Qwen4ExpForConditionalGeneration",
+        compresses_index=True,
         constructor="linear",
         inner_pools={"KV": "full_kv_pool", "INDEXER": None},
         page_sizes=(16, 64),
@@ -123,6 +134,7 @@ FAMILIES: dict[str, SglangFamily] = {
     "deepseek_v4": SglangFamily(
         models=("dsv4_flash", "dsv4_flash_odd"),
         pool_class="DeepSeekV4TokenToKVPool",
+        architecture="DeepseekV4ForCausalLM",
         constructor="deepseek_v4",
         inner_pools={
             "SWA": "swa_kv_pool",
@@ -139,6 +151,7 @@ FAMILIES: dict[str, SglangFamily] = {
     "mxfp8": SglangFamily(
         models=("llama3_mxfp8",),
         pool_class="MHATokenToKVPoolMXFP8",
+        kv_cache_dtype="mxfp8",
         # Scales are interleaved in pages of 128, and moved by kernels only.
         layouts=("page_first",),
         io_backends=("kernel",),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from traces.targets.common.geometry import RankGeometry
-from traces.targets.sglang.families import FAMILY_OF, SglangFamily
+from traces.targets.sglang.families import FAMILIES, FAMILY_OF, SglangFamily
 from traces.targets.sglang.models import MODELS
 from traces.targets.sglang.scenarios import GROUPS, SglangScenario
 
@@ -21,6 +21,7 @@ class SglangGeometry(RankGeometry):
     """Sizes of one scenario's pools on one rank, with decode context parallelism."""
 
     family: SglangFamily
+    pool_class: str  # class of the device pool
     dcp_size: int  # ranks that share a page while decoding
 
     @property
@@ -44,8 +45,9 @@ class SglangGeometry(RankGeometry):
         return self.size // self.page_size // SWA_SHARE * self.page_size
 
 
-def geometry_of(scenario: SglangScenario) -> SglangGeometry:
-    """Derive the sizes of a scenario's pools."""
+def geometry_of(scenario: SglangScenario, *, pool_class: str = "") -> SglangGeometry:
+    """Derive the sizes of a scenario's pools; their class may be another than the family's."""
+    family = FAMILY_OF[scenario.model]
     model, shape = MODELS[scenario.model], GROUPS[scenario.groups]
     page_size = scenario.page_size
     pages = PAGES if page_size <= 64 else PAGES_WHEN_LONG
@@ -53,12 +55,26 @@ def geometry_of(scenario: SglangScenario) -> SglangGeometry:
     offset = 0 if model.swa_layers else shape.pp_rank * model.layer_span
     return SglangGeometry(
         model=model,
-        family=FAMILY_OF[scenario.model],
+        family=family,
+        pool_class=pool_class or family.pool_class,
         page_size=page_size,
         size=SLOTS_WITHOUT_PAGES if page_size == 1 else pages * page_size,
         start_layer=offset,
         kv_heads=max(1, model.attention.kv_heads // (shape.attn_tp_size or 1)),
         dcp_size=shape.dcp_size,
+    )
+
+
+def geometry_of_family(geometry: SglangGeometry, name: str) -> SglangGeometry:
+    """Return the sizes with the rows of a family's first model, over the same slots."""
+    family = FAMILIES[name]
+    model = MODELS[family.models[0]]
+    return replace(
+        geometry,
+        model=model,
+        family=family,
+        pool_class=family.pool_class,
+        kv_heads=model.attention.kv_heads,
     )
 
 
@@ -69,6 +85,7 @@ def draft_geometry(geometry: SglangGeometry) -> SglangGeometry:
     which is Inkling's default for every depth.
     """
     model = geometry.model
+    geometry = replace(geometry, pool_class=geometry.family.pool_class)
     if model.swa_layers and model.state_layers:
         model = replace(model, full_layers=(0,), swa_layers=(), state_layers=(0,))
     elif model.swa_layers:

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from traces.targets.sglang.scenarios import registry
+from traces.targets.sglang.registry import registry
 
 
 @cache

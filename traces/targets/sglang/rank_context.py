@@ -7,6 +7,7 @@ whose collectives change nothing, so that ranks and sizes are distinctive withou
 import importlib
 import json
 import queue
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -56,6 +57,7 @@ class RankContext:
     attn_tp: torch.distributed.ProcessGroup | None
     pp: torch.distributed.ProcessGroup | None
     device: str  # torch device of the pools
+    given_flags: frozenset[str]  # server arguments that the scenario sets
 
     @property
     def attn_cp_rank(self) -> int:
@@ -92,8 +94,17 @@ class RankContexts:
         """Return the role of a process group of the open context; None for any other."""
         return next((tag for known, tag in self._group_tags if known is group), None)
 
-    def open(self, scenario: SglangScenario, *, host_gigabytes: float, device: str) -> RankContext:
+    def open(
+        self,
+        scenario: SglangScenario,
+        *,
+        host_gigabytes: float,
+        device: str,
+        flags: Mapping[str, Any] | None = None,
+    ) -> RankContext:
         """Replace the open context by a scenario's; sizes are in decimal gigabytes.
+
+        ``flags`` are further server arguments.
 
         Raises:
             UnsupportedByRelease: the release has no such parallelism.
@@ -102,11 +113,12 @@ class RankContexts:
         shape = GROUPS[scenario.groups]
         groups = _open_groups(shape)
         self._group_tags.extend((group, tag) for tag, group in groups.items())
-        arguments = _server_args(scenario, shape, host_gigabytes, device)
+        arguments = _server_args(scenario, shape, host_gigabytes, device, flags=flags or {})
         _publish(arguments)
         self._set_parallel(shape, groups)
-        if scenario.uses_storage:
+        if scenario.uses_storage or scenario.configures_pools:
             self._set_coordinators(groups)
+        if scenario.uses_storage:
             self._set_token_hash()
             self._undo_stack.enter_context(patch.object(queue.Queue, "get", _get_soon))
         return RankContext(
@@ -117,6 +129,7 @@ class RankContexts:
             attn_tp=groups.get("attn_tp"),
             pp=groups.get("pp"),
             device=device,
+            given_flags=frozenset(_given_flags(scenario, host_gigabytes, device)),
         )
 
     def close(self) -> None:
@@ -217,17 +230,39 @@ def _open_groups(shape: RankShape) -> dict[str, torch.distributed.ProcessGroup]:
     return {tag: torch.distributed.new_group(ranks) for tag, ranks in members.items() if ranks}
 
 
-def _server_args(scenario: SglangScenario, shape: RankShape, gigabytes: float, device: str) -> Any:  # noqa: ANN401
+def _server_args(
+    scenario: SglangScenario,
+    shape: RankShape,
+    gigabytes: float,
+    device: str,
+    *,
+    flags: Mapping[str, Any],
+) -> Any:  # noqa: ANN401 - the release's own class
     cls = find_part(_SERVER_ARGS, "ServerArgs")
     if cls is None:
         raise UnsupportedByRelease("no ServerArgs")
     taken = accepted_parameters(cls)
     if shape.dcp_size > 1 and "dcp_size" not in taken:
         raise UnsupportedByRelease("no decode context parallelism")
+    values = {**_given_flags(scenario, gigabytes, device), **flags}
+    arguments = cls(**{key: value for key, value in values.items() if key in taken})
+    # Derived defaults of some releases replace the values given here.
+    for key, value in values.items():
+        if key in taken and getattr(arguments, key) != value:
+            raise UnsupportedByRelease(
+                f"server arguments turn {key} into {getattr(arguments, key)!r}"
+            )
+    # A release derives it from the model's configuration, and there is no model here.
+    vars(arguments)["_mamba_cache_chunk_size"] = max(_CHUNK, scenario.page_size)
+    return arguments
+
+
+def _given_flags(scenario: SglangScenario, gigabytes: float, device: str) -> dict[str, Any]:
+    """Return the server arguments that a scenario sets, whatever their defaults are."""
     extra = {**EXTRA_CONFIG, "prefetch_threshold": PREFETCH_THRESHOLD, "allocator": "shm"}
     if scenario.opens_storage:
         extra |= LOADER
-    values = {
+    return {
         "model_path": "dummy",
         "served_model_name": MODEL_NAME,
         "device": device,
@@ -241,16 +276,6 @@ def _server_args(scenario: SglangScenario, shape: RankShape, gigabytes: float, d
         "hicache_storage_backend": scenario.named_backend,
         "hicache_storage_backend_extra_config": json.dumps(extra),
     }
-    arguments = cls(**{key: value for key, value in values.items() if key in taken})
-    # Derived defaults of some releases replace the values given here.
-    for key, value in values.items():
-        if key in taken and getattr(arguments, key) != value:
-            raise UnsupportedByRelease(
-                f"server arguments turn {key} into {getattr(arguments, key)!r}"
-            )
-    # A release derives it from the model's configuration, and there is no model here.
-    vars(arguments)["_mamba_cache_chunk_size"] = max(_CHUNK, scenario.page_size)
-    return arguments
 
 
 def _publish(arguments: Any) -> None:  # noqa: ANN401 - the release's own class
@@ -297,5 +322,10 @@ def _parallel_values(shape: RankShape, groups: dict[str, Any]) -> dict[str, Any]
 def _coordinator(group: torch.distributed.ProcessGroup) -> SimpleNamespace:
     """Return a substitute of the release's coordinator of a group."""
     return SimpleNamespace(
-        cpu_group=group, device_group=group, world_size=group.size(), rank_in_group=group.rank()
+        cpu_group=group,
+        device_group=group,
+        world_size=group.size(),
+        rank_in_group=group.rank(),
+        # There is no NCCL here: collectives go through the group.
+        pynccl_comm=None,
     )

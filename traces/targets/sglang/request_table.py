@@ -39,7 +39,7 @@ def build_request_table(caller: SignatureCaller, sizes: SglangGeometry, *, devic
     }
     if not layers:
         return caller.call(find_class("ReqToTokenPool"), given)
-    given["cache_params"] = _cache_params(sizes.model, layers)
+    given["cache_params"] = state_params(sizes.model, layers)
     table = find_class("HybridReqToTokenPool")
     if sizes.model.has_side_states:
         given |= _side_states(table, given, layers)
@@ -64,7 +64,7 @@ def _side_states(table: Any, given: dict[str, Any], layers: list[int]) -> dict[s
     return found
 
 
-def _cache_params(model: ModelShape, layers: list[int]) -> Any:  # noqa: ANN401
+def state_params(model: ModelShape, layers: list[int]) -> Any:  # noqa: ANN401
     """Describe the state with the release's own structures.
 
     A convolution state that lists its window first is Kimi's; the other is Mamba-2's.

@@ -19,11 +19,14 @@ from traces.targets.common.fork import run_in_fork
 from traces.targets.common.labels import BufferLabel, BufferPlace
 from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.sglang.assembly import AssembledStack, assemble
+from traces.targets.sglang.assembly_product import AssemblyProduct
 from traces.targets.sglang.disaggregation import state_functions
 from traces.targets.sglang.discovery import PACKAGE
 from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.normalise import LocatedMessage, normalise_recording
 from traces.targets.sglang.page_scenarios import page_scenarios
+from traces.targets.sglang.pool_configuration import PoolConfiguration
+from traces.targets.sglang.product_rows import ProductScenario
 from traces.targets.sglang.rank_context import RankContexts
 from traces.targets.sglang.runtime import open_runtime
 from traces.targets.sglang.script import SglangScript
@@ -131,9 +134,12 @@ class ReleaseSession:
 
     def run_scenario(self, scenario: Any) -> Recording:  # noqa: ANN401
         """Run one scenario in this process; see :meth:`SglangScenarioRunner.run_scenario`."""
+        self.target.records_device_pools = scenario.configures_pools
         recorder = Recorder(self.target)
         recorder.scenario(scenario.name, scenario.config)
         messages: list[LocatedMessage] = []
+        if scenario.configures_pools or isinstance(scenario, ProductScenario):
+            return self._run_assemblies(scenario, recorder)
         try:
             with recorder:
                 with recorder.step("build"):
@@ -173,6 +179,38 @@ class ReleaseSession:
         return normalise_recording(
             recorder.recording, messages=[*messages, *self._new_races(failed, messages)]
         )
+
+    def _run_assemblies(self, scenario: Any, recorder: Recorder) -> Recording:  # noqa: ANN401
+        """Run a scenario that makes pools or assembles stacks, and moves nothing."""
+        messages: list[LocatedMessage] = []
+        try:
+            script = self._assembly_script(scenario)
+            with recorder:
+                for step in script.steps:
+                    with recorder.step(step):
+                        script.run_step(step)
+                    messages += [
+                        (Message(step=step, level="warning", text=note), None)
+                        for note in script.take_notes()
+                    ]
+        except (RecorderError, UnsupportedByRelease):
+            raise
+        except Exception:  # noqa: BLE001 - recorded as the outcome
+            pass
+        finally:
+            self._ranks.close()
+            self.target.pool_prefix = ""
+        return normalise_recording(recorder.recording, messages=messages)
+
+    def _assembly_script(self, scenario: Any) -> PoolConfiguration | AssemblyProduct:  # noqa: ANN401
+        device = self._runtime.pool_device
+        if not isinstance(scenario, ProductScenario):
+            return PoolConfiguration(scenario, ranks=self._ranks, device=device)
+
+        def name_pools(step: str) -> None:
+            self.target.pool_prefix = f"{step}:"
+
+        return AssemblyProduct(scenario, ranks=self._ranks, device=device, name_pools=name_pools)
 
     def _new_races(self, step: str, known: Sequence[LocatedMessage]) -> list[LocatedMessage]:
         """Return the races that the device found since those that are known."""

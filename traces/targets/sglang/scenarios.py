@@ -33,6 +33,7 @@ from traces.targets.sglang.storage_scenarios import STORAGE_RANKS, storage_rows
 NO_DRAFT, SIDECAR_DRAFT, PACKED_DRAFT = "none", "sidecar", "packed"
 # The scenario's own storage backend, which releases call dynamic; each that a release registers.
 OWN_BACKEND, REGISTERED_BACKENDS = "dynamic", "registered"
+POOL_CONFIGURATOR = "KVCacheConfigurator"
 
 _COVERED_GROUPS = ("tp1", "tp8cp2", "tp8cp2pp3", "tp4cp4pp5", "tp8dcp2")
 GROUPS = {**{name: RANK_SHAPES[name] for name in _COVERED_GROUPS}, **STORAGE_RANKS}
@@ -50,6 +51,11 @@ class SglangScenario(Scenario):
     @override
     def short_name(self) -> str:
         return SHORT_NAMES[self.builder]
+
+    @property
+    def configures_pools(self) -> bool:
+        """True where the release itself makes the device pools, and no stack is built."""
+        return False
 
     @property
     def opens_storage(self) -> bool:
@@ -83,6 +89,23 @@ class SglangScenario(Scenario):
         return "" if self.draft == NO_DRAFT else f"{self.draft}_draft"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolScenario(SglangScenario):
+    """A scenario in which the release itself makes its device pools, and assembles no stack."""
+
+    has_stack: bool = False
+
+    @property
+    @override
+    def configures_pools(self) -> bool:
+        return True
+
+    @property
+    @override
+    def has_traffic(self) -> bool:
+        return False
+
+
 SHORT_NAMES: dict[str, str] = {
     "build_kv_only_stack": "kv_only",
     "build_hybrid_swa_stack": "swa",
@@ -99,6 +122,7 @@ SHORT_NAMES: dict[str, str] = {
     "HiMambaRadixCache": "mamba_init",
     "UnifiedRadixCache.init_hicache": "unified_init",
     "DecodeKVCacheOffloadManager": "decode_offload",
+    POOL_CONFIGURATOR: "configurator",
 }
 
 _PLAIN = ("llama3_8b", "dsv3_mha", "dsv3")
@@ -145,6 +169,12 @@ _WITH_CACHE = [
 
 # Models whose states are laid out by layer as well, which later releases refuse.
 _LAYER_FIRST_STATES = ("nemotron_h", "falcon_h1")
+# Models whose pools a release makes itself: one for each way of making them.
+_CONFIGURED = (
+    *("llama3_8b", "dsv3_mha", "dsv3", "dsv32_fp8", "gpt_oss", "qwen3_next", "nemotron_h"),
+    *("kimi_linear", "glm53_flash", "inkling", "minimax_m3", "qwen4_qsa", "dsv4_flash"),
+    "llama3_mxfp8",
+)
 # Key of rows that took a hard row; no axis.
 _IS_HARD = "is_hard"
 
@@ -187,7 +217,7 @@ def _model_constraints() -> list[Row]:
     """Return the values that models exclude; models that exclude the same share a constraint."""
     alike: dict[tuple[str, tuple[Any, ...]], list[str]] = {}
     for model in AXES["model"]:
-        for axis, values in _allowed(model).items():
+        for axis, values in allowed_values(model).items():
             if len(values) < len(AXES[axis]):
                 alike.setdefault((axis, tuple(values)), []).append(model)
     return [
@@ -195,7 +225,7 @@ def _model_constraints() -> list[Row]:
     ]
 
 
-def _allowed(name: str) -> dict[str, list[Any]]:
+def allowed_values(name: str) -> dict[str, list[Any]]:
     """Return the values of the axes that a model supports."""
     model = MODELS[name]
     family, attention = FAMILY_OF[name], model.attention
@@ -233,7 +263,7 @@ def _presets() -> list[Row]:
     for number, ((builder, _), known) in enumerate(pairs.items()):
         for turn, io_backend in enumerate(AXES["io_backend"]):
             model = known[turn % len(known)]
-            if io_backend not in _allowed(model)["io_backend"]:
+            if io_backend not in allowed_values(model)["io_backend"]:
                 continue
             rows.append(_preset(builder, model, io_backend, 2 * number + turn))
     for hard in _hard_rows():
@@ -254,7 +284,7 @@ def _place_row(rows: list[Row], hard: Row) -> None:
 
 
 def _preset(builder: str, model: str, io_backend: str, turn: int) -> Row:
-    allowed = _allowed(model)
+    allowed = allowed_values(model)
     moved_by = {
         "kernel": ["page_first", "layer_first", "page_head"],
         "direct": ["page_first_direct", "layer_first"],
@@ -323,12 +353,47 @@ def _row(builder: str, model: str, io_backend: str, axes: Row) -> Row:
     return {"builder": builder, "model": model, "io_backend": io_backend, **axes}
 
 
+def _configurator_rows() -> list[Row]:
+    """Return a row for each kind of pool: as a release makes them, on a later stage."""
+    rows = []
+    for model in _CONFIGURED:
+        allowed = allowed_values(model)
+        groups = [name for name in ("tp8cp2pp3", "tp8cp2") if name in allowed["groups"]]
+        rows.append(
+            {
+                "builder": POOL_CONFIGURATOR,
+                "model": model,
+                "layout": allowed["layout"][0],
+                "io_backend": "kernel",
+                "write_policy": AXES["write_policy"][0],
+                "page_size": allowed["page_size"][0],
+                "sizing": "ratio",
+                "storage_backend": None,
+                "groups": groups[0],
+                "draft": NO_DRAFT,
+            }
+        )
+    return rows
+
+
+def takes_draft(builder: str) -> list[str]:
+    """Return the kinds of draft that an entry point can be given."""
+    if builder in _UNDRAFTED_BUILDERS:
+        return [NO_DRAFT]
+    return list(AXES["draft"]) if builder in _WITH_CACHE else [NO_DRAFT, PACKED_DRAFT]
+
+
 @cache
-def registry() -> dict[str, SglangScenario]:
-    """Return every scenario by name, in order of builder and name.
+def stack_scenarios() -> dict[str, SglangScenario]:
+    """Return the scenarios with a stack and traffic by name, in order of builder and name.
 
     :func:`extra_rows` are added after covering: as presets they would change other rows.
     """
     rows = covering_rows(AXES, constraints=_constraints(), presets=_presets())
     added = [*extra_rows(), *storage_rows()]
     return scenarios_by_name([*rows, *added], make=SglangScenario, builders=BUILDERS)
+
+
+def configurator_scenarios() -> list[PoolScenario]:
+    """Return the scenarios in which the release itself makes its device pools."""
+    return [PoolScenario(**row) for row in _configurator_rows()]

@@ -39,6 +39,7 @@ from traces.targets.sglang.callbacks import CALLBACK, callback
 from traces.targets.sglang.discovery import PACKAGE, SglangRelease, method_definitions
 from traces.targets.sglang.host_writes import HostWrites
 from traces.targets.sglang.memory_map import BufferLocation, MemoryMap
+from traces.targets.sglang.pool_configuration import pool_maker_methods
 from traces.targets.sglang.row_table import RowTable
 from traces.targets.sglang.shims import report_copy
 from traces.targets.sglang.shims.kernel_moves import CopiedRows
@@ -60,6 +61,11 @@ class SglangTarget:
     """One release as it is imported in this process.
 
     ``group_tag`` returns the role of a process group (``tp``), None for an unknown one.
+
+    Attributes:
+        records_device_pools: whether constructors of device pools and allocators are calls of the
+            trace: where the release itself makes them.
+        pool_prefix: begins the names of pools: a scenario may assemble several stacks.
     """
 
     name = "sglang"
@@ -82,6 +88,8 @@ class SglangTarget:
         self._is_pinned = is_pinned
         self._group_tag = group_tag
         self._order_probes = order_probes
+        self.records_device_pools = False
+        self.pool_prefix = ""
         self._host_pools = release.host_pools()
         self._device_pools = release.device_pools()
         self._states: object | None = None
@@ -212,6 +220,14 @@ class SglangTarget:
 
     def _device_pool_probes(self) -> Iterator[CallProbe | EventProbe]:
         """Yield probes that record nothing, but register memory before host pools list it."""
+        made = (*self._device_pools, *self._release.allocators())
+        if self.records_device_pools:
+            for cls, function in method_definitions(made, "__init__"):
+                part: Part = "pool" if cls in self._device_pools else ""
+                yield method_probe(cls, function, role="constructor", part=part, names_pools=None)
+            for cls, function in pool_maker_methods():
+                yield method_probe(cls, function, role="builder", part="", names_pools=None)
+            return
         for _, function in method_definitions(self._device_pools, "__init__"):
             yield _event_probe(function, "device pool", "outermost", self._learn_constructed)
 
@@ -229,18 +245,21 @@ class SglangTarget:
     def _entry_namings(self, values: Values) -> Iterator[PoolNaming]:
         name = values["name"]
         pool = str(getattr(name, "value", name)).upper()
+        is_state = pool == "MAMBA"
+        pool = f"{self.pool_prefix}{pool}"
         for side, key in (("host", "host_pool"), ("device", "device_pool")):
             holder = values.get(key)
             if self.view(holder) is not None:
                 self._learn(holder)
                 if side == "host":
                     self._rows.name_host_pool(holder, pool)
-                if pool == "MAMBA" and side == "device":
+                if is_state and side == "device":
                     self._states = holder
                 yield PoolNaming(side=side, pool=pool, holder=holder)  # type: ignore[arg-type]
         for draft in values.get("packed_draft_device_pools") or ():
             self._learn(draft)
-            yield PoolNaming(side="device", pool=_DRAFT, holder=draft)
+            name = f"{self.pool_prefix}{_DRAFT}"
+            yield PoolNaming(side="device", pool=name, holder=draft)
 
     def _draft_namings(self, values: Values) -> Iterator[PoolNaming]:
         for value in values.values():

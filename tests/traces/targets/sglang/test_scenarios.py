@@ -4,7 +4,9 @@ from itertools import combinations, product
 
 from traces.targets.sglang.families import FAMILIES, FAMILY_OF
 from traces.targets.sglang.models import MODELS
-from traces.targets.sglang.scenarios import AXES, BUILDERS, GROUPS, registry
+from traces.targets.sglang.product_rows import ProductScenario
+from traces.targets.sglang.registry import registry
+from traces.targets.sglang.scenarios import AXES, BUILDERS, GROUPS, stack_scenarios
 
 UNIFIED = "attach_hybrid_pool_to_unified_cache"
 PAGE_SIZES = {
@@ -24,7 +26,7 @@ TREES = ("HiRadixCache", "HiMambaRadixCache", "UnifiedRadixCache.init_hicache")
 
 def scenarios():
     """The scenarios of the covering array, and the combinations beside it."""
-    return [s for s in registry().values() if not is_of_storage(s)]
+    return [s for s in stack_scenarios().values() if not is_of_storage(s)]
 
 
 def is_of_storage(scenario):
@@ -230,3 +232,42 @@ def test_trees_open_storage_with_each_write_policy_that_decides_when_pages_go_th
         s.write_policy for s in registry().values() if s.builder in TREES and is_of_storage(s)
     }
     assert policies == {"write_back", "write_through"}
+
+
+def test_every_kind_of_pool_is_made_by_the_release_itself():
+    made = [s for s in registry().values() if s.configures_pools]
+    assert {s.builder for s in made} == {"KVCacheConfigurator"}
+    assert {NAMES[FAMILY_OF[s.model]] for s in made} == set(NAMES.values()) - {"packed_mla"}
+    assert {s.groups for s in made if s.model != "minimax_m3"} == {"tp8cp2pp3"}
+    assert len(made) == 14
+    assert len(registry()) == len(stack_scenarios()) + 14 + len(products())
+
+
+def products():
+    return {s.name: s for s in registry().values() if isinstance(s, ProductScenario)}
+
+
+def test_every_entry_assembles_every_family_that_it_accepts_without_traffic():
+    accepted = {(b, NAMES[FAMILY_OF[m]]) for b, models in BUILDERS.items() for m in models}
+    assert {(s.builder, s.family) for s in products().values()} == accepted
+    assert {s.has_traffic for s in products().values()} == {False}
+    assert "product.unified.linear_swa" in products()
+
+
+def test_an_entry_with_a_cache_is_given_drafts_of_every_kind_and_pool_in_every_layout():
+    rows = products()["product.unified.swa"].rows()
+    assert {(row.draft, row.draft_pool) for row in rows} == {
+        ("none", "own"),
+        *product(("sidecar", "packed"), ("own", "bare", "mha", "mla", "dsa")),
+    }
+    pairs_of_axes = {(row.layout, row.draft_pool) for row in rows}
+    assert pairs_of_axes == set(product(AXES["layout"][:3], ("own", "bare", "mha", "mla", "dsa")))
+    assert len({row.step for row in rows}) == len(rows)
+    assert all(row.layout != "page_first_direct" or row.io_backend == "direct" for row in rows)
+
+
+def test_a_builder_is_given_packed_drafts_only_and_a_manager_none():
+    assert {row.draft for row in products()["product.kv_only.mla"].rows()} == {"none", "packed"}
+    assert {row.draft for row in products()["product.decode_offload.mla"].rows()} == {"none"}
+    assert {row.groups for row in products()["product.unified.mla"].rows()} >= {"tp8dcp2"}
+    assert "tp8dcp2" not in {row.groups for row in products()["product.kv_only.mla"].rows()}

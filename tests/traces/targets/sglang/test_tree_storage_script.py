@@ -16,8 +16,8 @@ from traces.targets.sglang import storage_driver, tree_client
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.callbacks import EvictionLog
 from traces.targets.sglang.controller_driver import ControllerDriver
+from traces.targets.sglang.registry import registry
 from traces.targets.sglang.row_contents import RowContents
-from traces.targets.sglang.scenarios import registry
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.tree_storage_script import STEP, TreeStorageScript
 

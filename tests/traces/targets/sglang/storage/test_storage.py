@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from traces.targets.sglang.scenarios import registry
+from traces.targets.sglang.registry import registry
 from traces.targets.sglang.storage import LOADER, usage_reports
 from traces.targets.sglang.storage.hashing import TokenHash
 

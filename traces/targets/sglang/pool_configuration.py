@@ -1,0 +1,283 @@
+"""Construction of device pools by a release itself: from server flags and a model to pools.
+
+The method that makes the pools of a model runner is found by its name in every release. It runs on
+an object that answers what the method asks for; then under every server flag that its source
+reads, with a value that is not the flag's default.
+"""
+
+import importlib
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+from unittest.mock import patch
+
+from traces.targets.common.pool_buffers import buffers_of
+from traces.targets.sglang.discovery import find_part, installed_release
+from traces.targets.sglang.errors import UnsupportedByRelease
+from traces.targets.sglang.geometry import draft_geometry, geometry_of
+from traces.targets.sglang.model_facts import ModelFacts
+from traces.targets.sglang.models import MODELS
+from traces.targets.sglang.rank_context import RankContext, RankContexts
+from traces.targets.sglang.scenarios import SglangScenario
+from traces.targets.sglang.server_flags import FlagValue, error_text, flag_values
+
+METHOD = "_init_pools"
+_MODEL_EXECUTOR = "sglang.srt.model_executor"
+_MEMORY_SAVER = "sglang.srt.utils.torch_memory_saver_adapter"
+_STATE_SLOTS = 7
+_EXTRA_SLOTS = 9
+_BUILD, _DRAFT, _TOGETHER = "build", "draft", "flags"
+_SHARED_WITH_DRAFT = ("req_to_token_pool", "token_to_kv_pool_allocator")
+
+
+class PoolConfiguration:
+    """Script of a scenario: the release makes its pools, a draft's pools, and pools under flags.
+
+    Flags that leave the kinds of pools alone are set together, in one step; each other one, and
+    each that the release refuses, has a step of its own. A flag without any effect has none, so
+    that a release that reads one more flag for nothing differs in nothing.
+
+    Attributes:
+        steps: names of the steps.
+    """
+
+    def __init__(self, scenario: SglangScenario, *, ranks: RankContexts, device: str) -> None:
+        self._maker = _PoolMaking(scenario, ranks=ranks, device=device)
+        self._target: dict[str, Any] = {}
+        self._notes: list[str] = []
+        self._flags = _FlagSteps(self._maker).choose()
+        self.steps = (_BUILD, _DRAFT, *self._flags)
+
+    def take_notes(self) -> list[str]:
+        """Return, once, which steps could not run, a line each."""
+        notes, self._notes = self._notes, []
+        return notes
+
+    def run_step(self, step: str) -> None:
+        """Make the pools of a step; what the release raises is in the record of the call.
+
+        Raises:
+            UnsupportedByRelease: the first step cannot run.
+            Exception: any error of the release in the first step.
+        """
+        if step == _BUILD:
+            self._target = self._maker.make({}, others={})
+            return
+        try:
+            if step == _DRAFT:
+                # A draft shares slots and requests with the target.
+                shared = {name: self._target[name] for name in _SHARED_WITH_DRAFT}
+                self._maker.make({}, others={"is_draft_worker": True, **shared})
+            else:
+                self._maker.make(self._flags[step], others={})
+        except UnsupportedByRelease as error:
+            self._notes.append(f"not played: {step}: {error}")
+        except Exception as error:  # noqa: BLE001 - the release may raise anything
+            self._notes.append(f"refused: {step}: {error_text(error)}")
+
+
+class _FlagSteps:
+    """Choice of the steps under flags, by pools that are made and thrown away."""
+
+    def __init__(self, maker: "_PoolMaking") -> None:
+        self._maker = maker
+        self._steps: dict[str, dict[str, Any]] = {}
+
+    def choose(self) -> dict[str, dict[str, Any]]:
+        """Return the flags of every step, by its name."""
+        plain = self._effect({})
+        together: dict[str, Any] = {}
+        for flag in self._maker.free_flags():
+            if not self._maker.accepts({flag.name: flag.value}):
+                # Refused by the command line, before any pool is made.
+                continue
+            alone = self._effect({flag.name: flag.value})
+            is_kept = alone.kinds == plain.kinds and flag.name not in together
+            if is_kept and self._effect({**together, flag.name: flag.value}).kinds == plain.kinds:
+                together[flag.name] = flag.value
+            elif alone != plain:
+                self._steps[flag.step] = {flag.name: flag.value}
+        return {**({_TOGETHER: together} if together else {}), **self._steps}
+
+    def _effect(self, flags: Mapping[str, Any]) -> "_Effect":
+        try:
+            pools = self._maker.make(flags, others={})
+        except Exception as error:  # noqa: BLE001 - the release may raise anything
+            return _Effect(kinds=(), content=error_text(error))
+        buffers = [
+            (name, buffer.name, tuple(buffer.tensor.shape), str(buffer.tensor.dtype))
+            for name, pool in pools.items()
+            for buffer in buffers_of(pool)
+        ]
+        values = [
+            (name, key, value)
+            for name, pool in pools.items()
+            for key, value in sorted(getattr(pool, "__dict__", {}).items())
+            if isinstance(value, bool | int | float | str | None)
+        ]
+        kinds = tuple(type(pool).__name__ for pool in pools.values())
+        return _Effect(kinds=kinds, content=repr((buffers, values)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Effect:
+    """What is made under some flags.
+
+    Attributes:
+        kinds: classes of the pools; empty where the release refuses the flags.
+        content: buffers and plain attributes, or the text of the refusal.
+    """
+
+    kinds: tuple[str, ...]
+    content: str
+
+
+class _PoolMaking:
+    """The making of a scenario's pools by the release, under any flags."""
+
+    def __init__(self, scenario: SglangScenario, *, ranks: RankContexts, device: str) -> None:
+        self._scenario = scenario
+        self._ranks = ranks
+        self._device = device
+        # A server derives them before it makes pools.
+        self._base: dict[str, Any] = {"disaggregation_decode_extra_slots": _EXTRA_SLOTS}
+        if MODELS[scenario.model].state_layers:
+            self._base["max_mamba_cache_size"] = _STATE_SLOTS
+
+    def free_flags(self) -> Iterator[FlagValue]:
+        """Yield the flags that the scenario does not set itself, with their values."""
+        context = self._open({})
+        for flag in flag_values((Path(inspect.getfile(pool_maker())),)):
+            is_given = flag.name in context.given_flags or flag.name in self._base
+            if not is_given and getattr(context.server_args, flag.name) == flag.default:
+                yield flag
+
+    def accepts(self, flags: Mapping[str, Any]) -> bool:
+        """Return whether a server's arguments can have some values."""
+        try:
+            self._open(flags)
+        except Exception:  # noqa: BLE001 - the release may raise anything
+            return False
+        return True
+
+    def make(self, flags: Mapping[str, Any], *, others: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the pools that the release makes: request table, KV pool, allocator.
+
+        ``others`` are answers that differ from those of a server with one model.
+
+        Raises:
+            UnsupportedByRelease: what it asks for has no answer.
+            Exception: any error of the release.
+        """
+        geometry = geometry_of(self._scenario)
+        facts = ModelFacts(
+            draft_geometry(geometry) if others else geometry,
+            server_args=self._open(flags).server_args,
+            device=self._device,
+            others=others,
+        )
+        owner = pool_maker()
+        runner: Any = object.__new__(_answering(owner, facts))
+        method = vars(owner)[METHOD]
+        try:
+            with _without_memory_saver():
+                result = method(runner, **_arguments(method, facts))
+        except AttributeError as error:
+            if facts.asked and str(error) == facts.asked[-1]:
+                rule = "the construction of pools asks for"
+                raise UnsupportedByRelease(f"{rule} {facts.asked[-1]}") from error
+            raise
+        # Older releases set the pools on the runner itself.
+        made = runner if result is None else result
+        return {name: getattr(made, name) for name in (*_SHARED_WITH_DRAFT, "token_to_kv_pool")}
+
+    def _open(self, flags: Mapping[str, Any]) -> RankContext:
+        return self._ranks.open(
+            self._scenario,
+            host_gigabytes=0,
+            device=self._device,
+            flags={**self._base, **flags},
+        )
+
+
+@cache
+def pool_maker() -> type:
+    """Return the class whose method makes the device pools of a model runner.
+
+    Raises:
+        UnsupportedByRelease: the release has none.
+    """
+    owners = [cls for cls in installed_release().classes() if METHOD in vars(cls)]
+    for owner in (*owners, *_runner_parts()):
+        return owner
+    raise UnsupportedByRelease(f"no class with {METHOD}")
+
+
+def pool_maker_methods() -> Iterator[tuple[type, FunctionType]]:
+    """Yield the method that makes the pools, with its class; nothing without one."""
+    try:
+        owner = pool_maker()
+    except UnsupportedByRelease:
+        return
+    yield owner, vars(owner)[METHOD]
+
+
+def _runner_parts() -> Iterator[type]:
+    """Yield the classes of the model executor that have the method, by the text of its modules."""
+    package = importlib.import_module(_MODEL_EXECUTOR)
+    for place in package.__path__:
+        for file in sorted(Path(place).rglob("*.py")):
+            if f"def {METHOD}(" in file.read_text(encoding="utf-8"):
+                parts = file.relative_to(place).with_suffix("").parts
+                module = importlib.import_module(".".join((_MODEL_EXECUTOR, *parts)))
+                yield from (
+                    cls
+                    for cls in vars(module).values()
+                    if isinstance(cls, type) and METHOD in vars(cls)
+                )
+
+
+@contextmanager
+def _without_memory_saver() -> Iterator[None]:
+    """Let pools that ask for the memory saver allocate as usual: it is an extension for CUDA."""
+    adapter = find_part(_MEMORY_SAVER, "TorchMemorySaverAdapter")
+    if adapter is None:
+        yield
+        return
+    create = adapter.create
+
+    def create_disabled(*_arguments: object, **_named: object) -> Any:  # noqa: ANN401
+        return create(enable=False)
+
+    with patch.object(adapter, "create", create_disabled):
+        yield
+
+
+def _answering(owner: type, facts: ModelFacts) -> type:
+    """Return a subclass whose missing attributes are answered by ``facts``."""
+
+    def answer(_self: object, name: str) -> Any:  # noqa: ANN401 - a value of any type
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return facts.answer(name)
+
+    return type(owner.__name__, (owner,), {"__getattr__": answer})
+
+
+def _arguments(method: FunctionType, facts: ModelFacts) -> dict[str, Any]:
+    """Return the arguments of the method: a record of sizes is filled by its fields."""
+    arguments: dict[str, Any] = {}
+    for name, parameter in list(inspect.signature(method).parameters.items())[1:]:
+        annotation = str(parameter.annotation).strip("'\"")
+        record = method.__globals__.get(annotation)
+        if isinstance(record, type) and hasattr(record, "__struct_fields__"):
+            fields = record.__struct_fields__
+            arguments[name] = record(**{field: facts.answer(field) for field in fields})
+        else:
+            arguments[name] = facts.answer(name)
+    return arguments

@@ -1,0 +1,95 @@
+"""Server flags that a release's code reads, with values that are not their defaults."""
+
+import argparse
+import ast
+import importlib
+import inspect
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+_SERVER_ARGS = "sglang.srt.server_args"
+# No default of a release has these values.
+_SENTINEL_NUMBER = 3
+_SENTINEL_TEXT = "sentinel"
+
+
+@dataclass(frozen=True, slots=True)
+class FlagValue:
+    """A server flag with a value that is not its default."""
+
+    name: str
+    value: bool | int | str
+    default: object
+
+    @property
+    def step(self) -> str:
+        """Name of the step that runs with it."""
+        return f"{self.name}={self.value}".lower()
+
+
+@cache
+def flag_values(files: tuple[Path, ...]) -> tuple[FlagValue, ...]:
+    """Return every server flag that some source files read, with values that are no default.
+
+    A switch is turned; a flag that is compared with texts gets each of them, one that the command
+    line restricts its first other choice; a number and an optional text get one that no default is.
+    """
+    sources = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    source = ast.Module(body=[node for one in sources for node in one.body], type_ignores=[])
+    reads = {node.attr for node in ast.walk(source) if isinstance(node, ast.Attribute)}
+    texts = _compared_texts(source)
+    server_args = importlib.import_module(_SERVER_ARGS).ServerArgs
+    choices = _command_line_choices(server_args)
+    found: list[FlagValue] = []
+    for name, parameter in inspect.signature(server_args).parameters.items():
+        default, annotation = parameter.default, parameter.annotation
+        if name not in reads:
+            continue
+        if isinstance(default, bool):
+            found.append(FlagValue(name, not default, default))
+        elif name in texts:
+            found += [FlagValue(name, text, default) for text in texts[name] if text != default]
+        elif others := [text for text in choices.get(name, ()) if text != default]:
+            found.append(FlagValue(name, others[0], default))
+        elif _takes(int, annotation):
+            found.append(FlagValue(name, _SENTINEL_NUMBER, default))
+        elif _takes(str, annotation) and default is None:
+            found.append(FlagValue(name, _SENTINEL_TEXT, default))
+    return tuple(found)
+
+
+def _command_line_choices(server_args: Any) -> dict[str, tuple[str, ...]]:  # noqa: ANN401
+    """Return the values that the command line of a server offers, by flag."""
+    parser = argparse.ArgumentParser()
+    server_args.add_cli_args(parser)
+    return {action.dest: tuple(action.choices or ()) for action in parser._actions}  # noqa: SLF001
+
+
+def _takes(kind: type, annotation: Any) -> bool:  # noqa: ANN401 - a type, or its text
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    names = (kind.__name__, f"Optional[{kind.__name__}]", f"{kind.__name__} | None")
+    return kind in (annotation, *get_args(annotation)) or annotation in names
+
+
+def _compared_texts(source: ast.Module) -> dict[str, list[str]]:
+    """Return the texts that each attribute is compared with, in order."""
+    texts: dict[str, list[str]] = {}
+    for node in ast.walk(source):
+        if isinstance(node, ast.Compare) and isinstance(node.left, ast.Attribute):
+            constants = [
+                leaf.value
+                for other in node.comparators
+                for leaf in ast.walk(other)
+                if isinstance(leaf, ast.Constant) and isinstance(leaf.value, str)
+            ]
+            known = texts.setdefault(node.left.attr, [])
+            known += [text for text in dict.fromkeys(constants) if text not in known]
+    return {name: found for name, found in texts.items() if found}
+
+
+def error_text(error: Exception) -> str:
+    """Return type and message of an error on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
