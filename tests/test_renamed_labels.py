@@ -151,7 +151,7 @@ CASES = [
     (no_fault, SPARSE, set()),
     (drop_layer_wait, SPARSE, {Kind.ORDER_EDGE_REMOVED, Kind.READ_BEFORE_READY}),
     (drop_layer_wait, WINDOWS, {Kind.ORDER_EDGE_REMOVED, Kind.READ_BEFORE_READY}),
-    (drop_backup_wait, SPARSE, {Kind.ORDER_EDGE_REMOVED, Kind.OUTCOME_CHANGED}),
+    (drop_backup_wait, SPARSE, {Kind.ORDER_EDGE_REMOVED, Kind.READ_BEFORE_READY}),
     (drop_last_layer, SPARSE, {Kind.TRANSFER_REMOVED, Kind.LAYERS_CHANGED}),
     (drop_last_layer, STATES, {Kind.TRANSFER_REMOVED, Kind.LAYERS_CHANGED}),
     (add_unmirrored_buffer, SPARSE, {Kind.DECLARED_NOT_ASSEMBLED}),
