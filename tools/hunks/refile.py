@@ -147,5 +147,13 @@ def _as_consequence(cause: Cause) -> Consequence:
 
 
 def _key(found: Cause | Consequence) -> _Key:
-    """Return what is the same for one difference in two reports: running numbers are left out."""
+    """Return what is the same for one difference in two reports: running numbers are left out.
+
+    Of an event on a stream that is its step and its stream: the event's own name has a number, and
+    a report may show one event of a series, or the whole series.
+    """
+    record = found.after if found.before is None else found.before
+    if isinstance(record, dict) and {"step", "name", "stream"} <= record.keys():
+        fields = " ".join(sorted(record))
+        return (found.kind, f"{record['step']} {record['stream']}: {fields}")
     return (found.kind, re.sub(r"\d+", "*", found.where))
