@@ -92,11 +92,9 @@ def _kind(before: PoolRecord | None, after: PoolRecord | None) -> Kind:
 
 
 def _level(before: PoolRecord | None, after: PoolRecord | None) -> Level:
-    """Return the level of a difference: that of an error's text is the interface's."""
-    reasons = [one.reason for one in (before, after) if one is not None]
-    errors = {reason.partition(":")[0] for reason in reasons}
-    is_text = len(reasons) > 1 and all(reasons) and len(errors) == 1
-    return Level.INTERFACE if is_text else Level.BEHAVIOUR
+    """Return the level of a difference: of a method that fails on both sides, interface."""
+    fails = [bool(one.reason) for one in (before, after) if one is not None]
+    return Level.INTERFACE if fails == [True, True] else Level.BEHAVIOUR
 
 
 def _changed_values(record: PoolRecord | None, other: PoolRecord | None) -> Value:
