@@ -1,4 +1,4 @@
-"""``audit``: finds faults of one side without a golden or a second side."""
+"""The ``audit`` command: find faults of one side without a golden or a second side."""
 
 import json
 from typing import Annotated, TypeAlias

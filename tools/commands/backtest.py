@@ -1,4 +1,4 @@
-"""``backtest``: runs known faults again and shows whether gate or audit would find them."""
+"""The ``backtest`` command: run known faults again and show whether gate or audit finds them."""
 
 import json
 from collections.abc import Sequence

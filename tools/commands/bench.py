@@ -1,4 +1,4 @@
-"""``bench gate``, ``bench recorder`` and ``bench devices``: measure the cost of the gate."""
+"""The ``bench`` commands: costs of the gate, the recorder and the devices, as ratios."""
 
 import json
 from typing import Annotated, Any, TypeAlias

@@ -1,4 +1,4 @@
-"""``cache list`` and ``cache clear``: the kept runs that make later gates faster."""
+"""The ``cache`` commands: list and remove the kept runs that make later gates faster."""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""``diff``: explains the differences between trace files."""
+"""The ``diff`` command: explain the differences between trace files."""
 
 from pathlib import Path
 from typing import Annotated, TypeAlias

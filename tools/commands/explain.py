@@ -1,4 +1,4 @@
-"""The ``explain`` command: the meaning of a kind of cause."""
+"""The ``explain`` command: say what a kind of cause means."""
 
 from typing import Annotated
 

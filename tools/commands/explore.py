@@ -1,4 +1,4 @@
-"""``explore``: runs random traffic, schedules and failures against the invariants of all stacks."""
+"""The ``explore`` command: run random traffic, schedules and failures against invariants."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""``list``: shows scenarios by builder, and builders that no scenario runs."""
+"""The ``list`` command: show scenarios by builder, and builders that no scenario runs."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""``mutate``: the share of small faults that the gate sees, and its false alarms."""
+"""The ``mutate`` command: measure which small faults the gate sees, and its false alarms."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``parity``: compares a GPU with the goldens byte for byte."""
+"""The ``parity`` command: compare a GPU with the goldens byte for byte."""
 
 import os
 from contextlib import nullcontext

@@ -1,4 +1,4 @@
-"""``record``: runs scenarios and writes their traces."""
+"""The ``record`` command: run scenarios and write their traces."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""``regenerate``: rewrites goldens on purpose."""
+"""The ``regenerate`` command: rewrite goldens on purpose."""
 
 from collections import Counter
 from typing import Annotated

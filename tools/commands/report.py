@@ -1,4 +1,4 @@
-"""The ``report`` command: one self-contained HTML page of a comparison."""
+"""The ``report`` command: write one self-contained HTML page of a comparison."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""``survey``: compares releases side by side."""
+"""The ``survey`` command: compare releases step by step."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Attribution of every difference that is no argument to the cause that explains it."""
+"""Assignment of differences in buffers, events and results to the causes that explain them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -160,8 +160,8 @@ class Attribution:
     def _nearest(self, found: Difference, *, before: tuple[int, int]) -> Difference | None:
         """Return the latest cause before a rank that can explain a difference.
 
-        How a scenario ended, and what came back, follows rather from a cause that changed buffers
-        than from one that nothing else shows of.
+        For the outcome and for digests, causes that changed buffers come before those that changed
+        nothing else that was recorded.
         """
         able = [
             cause

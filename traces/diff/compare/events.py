@@ -2,8 +2,8 @@
 
 An allocation or release that differs is a ``transfer_*``, because it decides which slots move. A
 message that differs is ``outcome_changed``, locks are ``locks_changed``, and owners of slots
-``balance_changed``. A page that is stored or fetched is a transfer; one
-under another key is ``storage_key_changed``. The contract has no kinds of their own for them.
+``balance_changed``. A page that is stored or fetched is a transfer; one under another key is
+``storage_key_changed``. The verdict has no further kinds for these.
 
 A package's pools hand their buffers out through accessors, and releases add and remove some. Each
 is read on a stream of its own. An accessor that one release lacks is no difference.
