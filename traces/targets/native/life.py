@@ -32,7 +32,7 @@ STEP = "life"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeTraffic:
-    """What a script does with nodes.
+    """Operations of a script on the nodes of a cache.
 
     Attributes:
         write: writes a node of an author and a number of tokens, and inserts it.

@@ -126,7 +126,7 @@ class _FlagSteps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Effect:
-    """What is made under some flags.
+    """Pools and parts that some flags lead to.
 
     Attributes:
         kinds: classes of the pools; empty where the release refuses the flags.
