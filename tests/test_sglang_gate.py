@@ -117,7 +117,7 @@ LOST = {
     "v_head_dim": ("            v_head_dim=self.model_config.v_head_dim,\n", (128, None)),
     "enable_memory_saver": (
         "            enable_memory_saver=get_exec().features.enable_memory_saver,\n",
-        (True, None),
+        (False, None),
     ),
     "start_layer": ("            start_layer=self.layer_info.start_layer,\n", (3, None)),
 }
