@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from traces.schema.model import Digest, DigestRecord, Race, Reading, RoundTrip, Trace, TreeMatch
+from traces.schema.model import Digest, DigestRecord, Reading, RoundTrip, Trace, TreeMatch
+from traces.schema.races import Race
 from traces.schema.storage_records import StorageMatch
 
 REFUSED = "Tensor match failed for "

@@ -34,6 +34,7 @@ class Checkout:
 
     def run(self, *arguments):
         environment = {**os.environ, "PYTHONPATH": str(self.root), "NO_COLOR": "1"}
+        environment.pop("CI", None)
         return subprocess.run(
             [sys.executable, *arguments],
             cwd=self.root,

@@ -23,12 +23,11 @@ from traces.schema.model import (
     EventAwaited,
     EventRecorded,
     Message,
-    Race,
-    RaceAccess,
     Reading,
     Transfer,
     TreeMatch,
 )
+from traces.schema.races import Race, RaceAccess
 from traces.schema.verdict import Kind
 from traces.simulator.device import SimDevice
 from traces.simulator.streams import SimStream

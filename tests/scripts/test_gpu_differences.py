@@ -8,12 +8,11 @@ from traces.schema.model import (
     Failure,
     Message,
     Outcome,
-    Race,
-    RaceAccess,
     RoundTrip,
     ScenarioRecord,
     Trace,
 )
+from traces.schema.races import Race, RaceAccess
 
 SIDES = {
     name: RaceAccess(operation=name, accessor="", on="stream", access="write")

@@ -12,14 +12,13 @@ from traces.schema.model import (
     EventAwaited,
     EventRecorded,
     Location,
-    Race,
-    RaceAccess,
     Reading,
     Recording,
     RoundTrip,
     Transfer,
 )
 from traces.schema.pools import PoolAccessor
+from traces.schema.races import Race, RaceAccess
 from traces.schema.verdict import Cause, Kind
 
 _ATTENTION = "attention"

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from traces.schema import model, pools
+from traces.schema import model, pools, races
 from traces.schema.model import Call, Recording, Sites, Trace
 from traces.schema.verdict import Cause, Kind, Level
 
@@ -176,7 +176,7 @@ _NAME_FIELDS: Mapping[type, Mapping[str, Callable[[_Renamer, Any], Any]]] = {
         "aliases": _Renamer.owner,
     },
     model.Transfer: {"plane": _Renamer.plane},
-    model.Race: {"text": _Renamer.plane, "buffer": _Renamer.plane},
+    races.Race: {"text": _Renamer.plane, "buffer": _Renamer.plane},
     model.RoundTrip: {"plane": _Renamer.plane},
     model.Digest: {"owner": _Renamer.plane},
     pools.PoolAnswer: {"buffers": _Renamer.exported, "views": _Renamer.views},

@@ -42,11 +42,11 @@ from traces.schema.model import (
     Event,
     Location,
     Message,
-    Race,
     Sites,
     TensorRecord,
     object_label,
 )
+from traces.schema.races import Race
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

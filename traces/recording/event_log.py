@@ -25,10 +25,10 @@ from traces.schema.model import (
     EventAwaited,
     EventRecorded,
     Message,
-    Race,
     Release,
     Transfer,
 )
+from traces.schema.races import Race
 from traces.schema.storage_records import StorageAccess
 
 if TYPE_CHECKING:

@@ -25,7 +25,6 @@ from traces.schema.model import (
     DigestRecord,
     Event,
     Outcome,
-    Race,
     Recording,
     ScenarioRecord,
     Sites,
@@ -33,6 +32,7 @@ from traces.schema.model import (
     TensorRecord,
     Trace,
 )
+from traces.schema.races import Race
 
 _HIDDEN_FILES = frozenset(
     (

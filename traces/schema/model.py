@@ -15,6 +15,7 @@ import msgspec
 from traces.schema.copies import Copy
 from traces.schema.life import StateRecord
 from traces.schema.pools import PoolRecord
+from traces.schema.races import Race
 from traces.schema.record import Record, Slots
 from traces.schema.storage_records import StorageAccess, StorageMatch
 
@@ -29,7 +30,6 @@ Part: TypeAlias = Literal[
 ]
 PoolSide: TypeAlias = Literal["device", "host"]
 Direction: TypeAlias = Literal["backup", "load"]
-AccessKind: TypeAlias = Literal["read", "write"]
 
 
 def object_label(name: str, ordinal: int) -> str:
@@ -243,44 +243,6 @@ class Message(Record, frozen=True, tag_field="event", tag="message"):
 
     step: str
     level: Literal["warning", "error"]
-    text: str
-
-
-class RaceAccess(Record, frozen=True):
-    """One of the two accesses of a race.
-
-    Attributes:
-        operation: ``backup``, ``load``, ``attention``; ``host work`` or ``stream work`` for what
-            is known by no more than where it runs; or torch's name of it.
-        accessor: accessor of the pool through which attention reads; empty for none.
-        on: whether a stream did it or the host.
-        access: what it does to the bytes.
-    """
-
-    operation: str
-    accessor: str
-    on: Literal["stream", "host"]
-    access: AccessKind
-
-
-class Race(Record, frozen=True, tag_field="event", tag="race"):
-    """Two accesses to the same bytes that nothing orders, as the simulated device found them.
-
-    Attributes:
-        pool: device pool they touch; empty for other memory.
-        buffer: attribute path in the pool without the number of the layer; empty for other memory.
-        layer: index of the layer; None for all layers, or for other memory.
-        first: what the program launched first.
-        second: what it launched second.
-        text: both, for people.
-    """
-
-    step: str
-    pool: str
-    buffer: str
-    layer: int | None
-    first: RaceAccess
-    second: RaceAccess
     text: str
 
 

@@ -104,4 +104,8 @@ def test_coverage_of_our_scenarios_is_one_line_and_no_finding(audited):
     }
     assert {cause.kind.value for cause in found.verdict.causes} == {"declared_not_assembled"}
     [line] = [note for note in found.notes if note.startswith("coverage of our scenarios: ")]
-    assert line.endswith("1 builder without a scenario; --coverage lists them")
+    assert line == (
+        "coverage of our scenarios: 2 parameters without a distinctive value, "
+        "1 builder without a scenario, 0 methods of pools that could not be called; "
+        "--coverage lists them"
+    )

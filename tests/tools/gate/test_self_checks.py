@@ -3,7 +3,8 @@
 import msgspec
 
 from tools.gate.self_checks import failed_checks
-from traces.schema.model import Race, RaceAccess, RoundTrip
+from traces.schema.model import RoundTrip
+from traces.schema.races import Race, RaceAccess
 
 
 def test_sound_trace_has_no_complaint(make_trace):

@@ -11,8 +11,6 @@ from traces.schema.model import (
     Call,
     Location,
     Outcome,
-    Race,
-    RaceAccess,
     Reading,
     Recording,
     RoundTrip,
@@ -23,6 +21,7 @@ from traces.schema.model import (
     Transfer,
     name_of_label,
 )
+from traces.schema.races import Race, RaceAccess
 
 STACKS = "assembler/stacks.py"
 

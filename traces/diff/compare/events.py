@@ -30,7 +30,6 @@ from traces.schema.model import (
     EventAwaited,
     EventRecorded,
     Message,
-    Race,
     Reading,
     Recording,
     Release,
@@ -38,6 +37,7 @@ from traces.schema.model import (
     Transfer,
 )
 from traces.schema.pools import PoolAccessor
+from traces.schema.races import Race
 from traces.schema.storage_records import StorageAccess
 from traces.schema.verdict import Kind
 

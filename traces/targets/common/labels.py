@@ -6,7 +6,7 @@ the text again.
 
 from dataclasses import dataclass
 
-from traces.schema.model import Race, RaceAccess
+from traces.schema.races import Race, RaceAccess
 from traces.simulator.memory import MemoryKind
 from traces.simulator.races import AccessKind, Accessor, DetectedRace
 

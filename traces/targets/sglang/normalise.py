@@ -29,13 +29,13 @@ from traces.schema.model import (
     EventRecorded,
     Location,
     Message,
-    Race,
     Reading,
     Recording,
     Release,
     Transfer,
 )
 from traces.schema.pools import PoolAccessor
+from traces.schema.races import Race
 from traces.schema.slot_ranges import parse_slot_ranges, sorted_slot_ranges
 from traces.schema.storage_records import StorageAccess
 from traces.targets.sglang.accessor_reads import READER_PREFIX

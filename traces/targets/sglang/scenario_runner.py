@@ -14,7 +14,8 @@ from traces.errors import RecorderError
 from traces.recording.message_capture import settle_modules
 from traces.recording.recorder import Recorder
 from traces.recording.source_sites import SourceSites
-from traces.schema.model import Message, Race, Recording
+from traces.schema.model import Message, Recording
+from traces.schema.races import Race
 from traces.targets.common.fork import run_in_fork
 from traces.targets.common.labels import BufferLabel, BufferPlace
 from traces.targets.common.pool_buffers import buffers_of

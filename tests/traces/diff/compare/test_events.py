@@ -4,16 +4,8 @@ import pytest
 from traces.diff import compare_sides, diff
 from traces.diff.compare.events import without_unshared_reads
 from traces.schema.life import NodeLocks, PoolBalance
-from traces.schema.model import (
-    EventAwaited,
-    EventRecorded,
-    Location,
-    Message,
-    Race,
-    RaceAccess,
-    Reading,
-    Transfer,
-)
+from traces.schema.model import EventAwaited, EventRecorded, Location, Message, Reading, Transfer
+from traces.schema.races import Race, RaceAccess
 from traces.schema.verdict import Kind, Level
 
 STEPS = 820

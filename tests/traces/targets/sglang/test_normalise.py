@@ -13,8 +13,6 @@ from traces.schema.model import (
     Location,
     Message,
     Outcome,
-    Race,
-    RaceAccess,
     Recording,
     Release,
     ScenarioRecord,
@@ -23,6 +21,7 @@ from traces.schema.model import (
     Transfer,
     name_of_label,
 )
+from traces.schema.races import Race, RaceAccess
 from traces.schema.storage_records import StorageAccess
 from traces.targets.sglang.normalise import normalise_recording
 
