@@ -119,6 +119,8 @@ class ReleaseSession:
         # Imported before any fork.
         state_functions()
         self._ranks = RankContexts()
+        # Read before any fork: the matrix behind it takes seconds, and every fork would make it.
+        self._page_scenarios = page_scenarios()
         self._on_stack = on_stack
         self.target = SglangTarget(
             self._runtime.release,
@@ -154,7 +156,7 @@ class ReleaseSession:
                     stack,
                     device=device,
                     host_writes=self.target.host_writes,
-                    reads_pages=scenario.name in page_scenarios(),
+                    reads_pages=scenario.name in self._page_scenarios,
                 )
                 self.target.learn_rows(script.planes)
                 for step in script.steps:
