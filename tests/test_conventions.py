@@ -110,7 +110,7 @@ def test_no_parameter_list_swallows_keywords(file):
 @pytest.mark.parametrize("file", [*modules("assembler"), *modules("traces"), *modules("tools")])
 def test_module_is_short_enough_to_read(file):
     lines = (ROOT / file).read_text(encoding="utf-8").count("\n")
-    assert lines <= 420
+    assert lines <= 400
 
 
 @pytest.mark.parametrize("file", modules("assembler"))

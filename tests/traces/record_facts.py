@@ -8,7 +8,8 @@ import msgspec
 from traces.diff.values import references_in
 from traces.recording.failures import failure_of
 from traces.recording.probes import BufferPath
-from traces.schema.model import Call, Failure, Part, TensorRecord, name_of_label
+from traces.schema.labels import name_of_label
+from traces.schema.model import Call, Failure, Part, TensorRecord
 from traces.targets.common.probes import builder_part
 
 _PARTS: dict[str, Part] = {

@@ -35,17 +35,9 @@ from traces.recording.probes import (
 )
 from traces.recording.source_sites import RawSite, SourceSites
 from traces.recording.thread_order import ThreadOrder, by_thread
+from traces.schema.labels import object_label
 from traces.schema.life import StateRecord
-from traces.schema.model import (
-    Argument,
-    Call,
-    Event,
-    Location,
-    Message,
-    Sites,
-    TensorRecord,
-    object_label,
-)
+from traces.schema.model import Argument, Call, Event, Location, Message, Sites, TensorRecord
 from traces.schema.races import Race
 
 _P = ParamSpec("_P")
@@ -295,7 +287,9 @@ class CallRecorder:
         )
         self._calls.append(call)
         calls.append(call)
-        self.owners_of_callees.setdefault(callee, (probe.function, _class_of(probe, subject)))
+        self.owners_of_callees.setdefault(
+            callee, (probe.function, type(subject) if probe.method else None)
+        )
         self._defaults.setdefault(callee, binder.plain_defaults)
         if probe.method == _CONSTRUCTOR:
             # Labelled before anything refers to it: its buffers are read when it is complete.
@@ -404,7 +398,3 @@ class CallRecorder:
     def _locate_event(self, site: RawSite | None = None) -> None:
         self._event_sites.append(site or self._source_sites.current_site())
         self._event_threads.append(self._threads.current())
-
-
-def _class_of(probe: CallProbe, subject: object) -> type | None:
-    return type(subject) if probe.method else None

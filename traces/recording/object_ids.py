@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TypeAlias
 
-from traces.schema.model import PoolSide, name_of_label, object_label
+from traces.schema.labels import name_of_label, object_label
+from traces.schema.model import PoolSide
 
 ObjectRef: TypeAlias = Callable[[], object]
 

@@ -32,16 +32,6 @@ PoolSide: TypeAlias = Literal["device", "host"]
 Direction: TypeAlias = Literal["backup", "load"]
 
 
-def object_label(name: str, ordinal: int) -> str:
-    """Return the label of an object or a call: ``MLATokenToKVPoolHost#1``."""
-    return f"{name}#{ordinal}"
-
-
-def name_of_label(label: str) -> str:
-    """Return the name in a label, ``MLATokenToKVPoolHost``; rules read ``Trace.objects``."""
-    return label.rpartition("#")[0]
-
-
 class Argument(Record, frozen=True):
     """One bound argument. ``given`` is false when the callee's default filled it in."""
 

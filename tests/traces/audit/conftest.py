@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.traces.record_facts import objects_of, part_of, path_of
+from traces.schema.labels import name_of_label
 from traces.schema.model import (
     SCHEMA,
     Argument,
@@ -19,7 +20,6 @@ from traces.schema.model import (
     TensorRecord,
     Trace,
     Transfer,
-    name_of_label,
 )
 from traces.schema.races import Race, RaceAccess
 

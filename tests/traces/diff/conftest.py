@@ -7,6 +7,7 @@ import pytest
 
 from tests.traces.diff.nsa_stack import play_nsa
 from tests.traces.record_facts import failure, objects_of, part_of, path_of
+from traces.schema.labels import name_of_label
 from traces.schema.model import (
     SCHEMA,
     Argument,
@@ -16,7 +17,6 @@ from traces.schema.model import (
     ScenarioRecord,
     TensorRecord,
     Trace,
-    name_of_label,
 )
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from tests.traces.record_facts import objects_of, part_of, path_of
 from traces.recording.failures import failure_of
+from traces.schema.labels import name_of_label
 from traces.schema.model import (
     SCHEMA,
     Allocation,
@@ -26,7 +27,6 @@ from traces.schema.model import (
     TensorRecord,
     Trace,
     Transfer,
-    name_of_label,
 )
 
 ATTACH, STACKS, CONTROLLER = (

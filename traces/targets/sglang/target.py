@@ -2,8 +2,7 @@
 
 The meaning of calls and pools follows from published names that every release has (``PoolEntry``,
 ``HostPoolGroup``, ``HiCacheController``); everything else is found by
-:mod:`traces.targets.sglang.discovery`. Transfers are recorded where bytes move, below each
-release's own interface for them.
+:mod:`traces.targets.sglang.discovery`. Transfers are recorded where bytes move.
 """
 
 import importlib
@@ -63,8 +62,7 @@ class SglangTarget:
     ``group_tag`` returns the role of a process group (``tp``), None for an unknown one.
 
     Attributes:
-        records_device_pools: whether constructors of device pools and allocators are calls of the
-            trace: where the release itself makes them.
+        records_device_pools: whether constructors of device pools and allocators are recorded.
         pool_prefix: begins the names of pools: a scenario may assemble several stacks.
     """
 

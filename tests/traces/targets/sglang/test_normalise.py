@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from traces.schema.labels import name_of_label
 from traces.schema.model import (
     SCHEMA,
     Allocation,
@@ -19,7 +20,6 @@ from traces.schema.model import (
     Sites,
     Trace,
     Transfer,
-    name_of_label,
 )
 from traces.schema.races import Race, RaceAccess
 from traces.schema.storage_records import StorageAccess
