@@ -8,7 +8,7 @@ from typing import TypeAlias
 import msgspec
 
 from tools.hunks.bisection import Making
-from traces.diff.merge import upstream_first
+from traces.diff.comparison import upstream_first
 from traces.schema.verdict import Cause, Consequence, Level, SourceHunk
 
 _Key: TypeAlias = tuple[str, str]

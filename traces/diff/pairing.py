@@ -12,8 +12,14 @@ from difflib import SequenceMatcher
 
 from traces.diff.align import AlignmentKeys, align, longest_increasing
 from traces.diff.index import RecordingIndex, argument_values
-from traces.diff.owners import OwnerMap
-from traces.diff.values import CallPair, ReferenceMap, content_key, is_informative, same_value
+from traces.diff.values import (
+    CallPair,
+    OwnerMap,
+    ReferenceMap,
+    content_key,
+    is_informative,
+    same_value,
+)
 from traces.schema.model import Argument, Call
 
 _ROLES = ({"constructor", "operation"}, {"builder"})

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from traces.diff.attribute.chains import ArgumentChains, responsible_builder
+from traces.diff.attribute.lineage import ArgumentChains, responsible_builder
 from traces.diff.compare.events import EventDifference
 from traces.diff.compare.results import describe_failure
 from traces.diff.differences import ArgumentChange, Difference, DiffLayer, count_consequences

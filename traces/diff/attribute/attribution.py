@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from traces.diff.attribute.causes import CauseIndex
-from traces.diff.attribute.pool_flow import PoolFlow
+from traces.diff.attribute.lineage import PoolFlow
 from traces.diff.compare.events import (
     EventDifference,
     EventFamily,

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from traces.diff.attribute.chains import ArgumentChains
-from traces.diff.compare.structure import UnmatchedCall, group_calls, unmatched_calls
+from traces.diff.attribute.lineage import ArgumentChains
+from traces.diff.compare.calls import UnmatchedCall, group_calls, unmatched_calls
 from traces.diff.differences import (
     GIVEN_KINDS,
     SIGNATURE_KINDS,

@@ -8,9 +8,8 @@ import msgspec
 
 from traces.diff.compare.pools import POOL_RECORDS
 from traces.diff.differences import Difference, DiffLayer, with_step
-from traces.diff.owners import NO_OWNERS, OwnerMap
 from traces.diff.pairing import CallPairing
-from traces.diff.values import Value, same_value
+from traces.diff.values import NO_OWNERS, OwnerMap, Value, same_value
 from traces.schema.model import (
     Digest,
     DigestRecord,

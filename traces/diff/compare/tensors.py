@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 from traces.diff.differences import Difference, DiffLayer
 from traces.diff.index import RecordingIndex
-from traces.diff.owners import NO_OWNERS, OwnerMap
 from traces.diff.pairing import CallPairing
-from traces.diff.values import Value
+from traces.diff.values import NO_OWNERS, OwnerMap, Value
 from traces.schema.model import TensorRecord
 from traces.schema.verdict import Kind
 
