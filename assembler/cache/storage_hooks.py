@@ -50,7 +50,7 @@ class Prefetch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrefetchResult:
-    """What a finished prefetch brought.
+    """Pages and components that a finished prefetch brought.
 
     Attributes:
         page_num: leading pages whose full KV and sidecars are on the host.

@@ -48,7 +48,7 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prefetch:
+class TokenPrefetch:
     """A request for the tokens of a node, from ``skipped`` pages on.
 
     ``during`` is open while the release queries storage; ``is_aborted`` has the operation
@@ -108,7 +108,7 @@ class StorageTierDriver:
         stored: int | None = getattr(acknowledged[-1], "completed_tokens", None)
         return stored
 
-    def fetch(self, pages: HostPages, asked: Prefetch) -> Fetched:
+    def fetch(self, pages: HostPages, asked: TokenPrefetch) -> Fetched:
         """Prefetch what was written with ``pages`` into other host slots.
 
         Raises:
@@ -141,7 +141,7 @@ class StorageTierDriver:
         """Return the keys of the pages of tokens; see :func:`page_keys`."""
         return page_keys(tokens, self._stack.page_size)
 
-    def _prefetch(self, target: HostPages, asked: Prefetch) -> Any:  # noqa: ANN401
+    def _prefetch(self, target: HostPages, asked: TokenPrefetch) -> Any:  # noqa: ANN401
         prefetch = self._controller.prefetch
         handle = find_part(_REQUEST, "CacheRequestHandle")
         keys, first = self.keys(asked.tokens), asked.skipped * self._stack.page_size

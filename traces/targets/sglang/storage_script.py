@@ -28,7 +28,7 @@ from traces.targets.sglang.registered_backends import (
 )
 from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.storage.threads import capture_thread_errors
-from traces.targets.sglang.storage_driver import Fetched, Prefetch, StorageTierDriver
+from traces.targets.sglang.storage_driver import Fetched, StorageTierDriver, TokenPrefetch
 
 STORAGE = "storage"
 WHOLE = "whole"
@@ -91,7 +91,7 @@ class StorageScript:
             tier = StorageTierDriver(self._stack, thread_errors, self._targets)
             for node in nodes:
                 tier.write(node.pages, node.tokens)
-            fetched = [tier.fetch(node.pages, Prefetch(tokens=node.tokens)) for node in nodes]
+            fetched = [tier.fetch(node.pages, TokenPrefetch(tokens=node.tokens)) for node in nodes]
             for node, found in zip(nodes, fetched, strict=True):
                 yield self._match(node, found, WHOLE, equal=None)
             if all(found.is_whole() for found in fetched):
@@ -126,14 +126,14 @@ class StorageScript:
             tier.write(node.pages, node.tokens)
             last[node.name] = opened.store.last_key
         for node in nodes:
-            found = tier.fetch(node.pages, Prefetch(tokens=node.tokens))
+            found = tier.fetch(node.pages, TokenPrefetch(tokens=node.tokens))
             is_comparable = found.is_whole() and opened.is_observed()
             equal = self._are_equal(node.pages, found.pages) if is_comparable else None
             yield self._match(node, found, WHOLE, equal=equal, backend=opened.name)
         if opened.store.has_pages:
             node = nodes[0]
             with opened.store.failing_page(last[node.name]):
-                found = tier.fetch(node.pages, Prefetch(tokens=node.tokens))
+                found = tier.fetch(node.pages, TokenPrefetch(tokens=node.tokens))
             phase = "fails at its last page"
             yield self._match(node, found, phase, equal=None, backend=opened.name)
 
@@ -152,7 +152,7 @@ class StorageScript:
         """Fetch a node while a page is missing or fails, behind a known prefix, and in vain."""
         storage = self._stack.controller.storage_backend
         keys = tier.keys(node.tokens)
-        whole = Prefetch(tokens=node.tokens)
+        whole = TokenPrefetch(tokens=node.tokens)
         last = len(keys) - 1
         phases: list[tuple[str, Any, Prefetch]] = [
             (f"{pool} without its last page", storage.without_page(pool, keys[last]), whole)
@@ -164,8 +164,8 @@ class StorageScript:
             for pool in (_ANCHOR, *self._sidecars())
             if storage.has_page(pool, keys[last])
         ]
-        behind = Prefetch(tokens=node.tokens, skipped=1)
-        aborted = Prefetch(tokens=node.tokens, during=storage.held_queries, is_aborted=True)
+        behind = TokenPrefetch(tokens=node.tokens, skipped=1)
+        aborted = TokenPrefetch(tokens=node.tokens, during=storage.held_queries, is_aborted=True)
         phases += [
             ("behind its first page", ExitStack(), behind),
             ("aborted", ExitStack(), aborted),
