@@ -154,7 +154,7 @@ class StorageScript:
         keys = tier.keys(node.tokens)
         whole = TokenPrefetch(tokens=node.tokens)
         last = len(keys) - 1
-        phases: list[tuple[str, Any, Prefetch]] = [
+        phases: list[tuple[str, Any, TokenPrefetch]] = [
             (f"{pool} without its last page", storage.without_page(pool, keys[last]), whole)
             for pool in (_ANCHOR, *self._sidecars())
             if storage.has_page(pool, keys[last])
