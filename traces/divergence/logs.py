@@ -22,7 +22,7 @@ class CallNode(msgspec.Struct, kw_only=True, eq=False):
         inputs: parameters by name, as bound.
         before: attributes of the objects passed, ``self.layer_num``, when it began.
         after: the same when it was over.
-        returned: its result.
+        returned: its result; a text that is no JSON when an exception left it.
         is_watched: whether an ordinary trace records it.
         children: calls it made, in order.
     """

@@ -4,6 +4,7 @@ The interpreter's profile and trace functions are used: nothing of the target is
 ordinary recording can go on inside the block.
 """
 
+import dis
 import inspect
 import os
 import sys
@@ -22,6 +23,10 @@ from traces.recording.frame_hooks import profile_frames, trace_frames
 from traces.recording.probes import CallProbe, EventProbe, Target
 
 STOPS_MAX = 20_000
+RAISED: ValueText = "raised"
+"""The result of a call that an exception left; it is no JSON, so no returned value is like it."""
+
+_RETURNS = {dis.opmap[name] for name in ("RETURN_VALUE", "RETURN_CONST") if name in dis.opmap}
 _GENERATED_FILE = "<string>"
 _UNLOGGED_FLAGS = (
     inspect.CO_GENERATOR
@@ -204,7 +209,9 @@ class _CallTracer:
     def _end(self, frame: FrameType, result: object) -> None:
         _, node = self._thread.open.pop()
         with self._lock:
-            node.returned = self.formatter.text_of(result)
+            # The profile function is told None for an exception, as for a return of None.
+            is_returned = frame.f_code.co_code[frame.f_lasti] in _RETURNS
+            node.returned = self.formatter.text_of(result) if is_returned else RAISED
             node.after = self._state(_arguments(frame))
 
     def _state(self, values: dict[str, Any]) -> dict[str, ValueText]:

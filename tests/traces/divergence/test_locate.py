@@ -278,3 +278,34 @@ def test_method_of_another_dictionary_is_another_callable(look):
     cause = look(*bound, change, base=bound, cause=known)
     assert (cause.callee, cause.parameter) == ("Controller", "on_full")
     assert look(*bound, base=bound, cause=known) is known
+
+
+CHECKED = (
+    (
+        "        self.queue.append(number)",
+        "        check(number)\n        self.queue.append(number)",
+    ),
+    (
+        "def row_bytes",
+        "def check(number):\n    if number > 5:\n        raise ValueError(number)\n\n\ndef row_bytes",
+    ),
+    (
+        "def run():",
+        (
+            "def run():\n    try:\n        run_all()\n"
+            "    except ValueError:\n        return\n\n\ndef run_all():"
+        ),
+    ),
+)
+
+
+def test_call_that_raises_is_told_from_one_that_returns_nothing(look):
+    change = ("if number > 5", "if number < 5")
+    cause = look(*CHECKED, change, base=CHECKED)
+    assert place(cause) == (FILE, line_of("if number < 5", *CHECKED, change))
+
+
+def test_call_that_raises_on_both_sides_is_no_divergence(look):
+    raising = (*CHECKED, ("if number > 5", "if number < 5"))
+    cause = effect()
+    assert look(*raising, base=raising, cause=cause) is cause
