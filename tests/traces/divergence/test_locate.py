@@ -287,7 +287,10 @@ CHECKED = (
     ),
     (
         "def row_bytes",
-        "def check(number):\n    if number > 5:\n        raise ValueError(number)\n\n\ndef row_bytes",
+        (
+            "def check(number):\n    if number > 5:\n        raise ValueError(number)\n\n\n"
+            "def row_bytes"
+        ),
     ),
     (
         "def run():",
