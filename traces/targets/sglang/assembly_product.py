@@ -112,5 +112,5 @@ def _sharded_pools(pool_class: str) -> Iterator[str]:
 
 def _wiring_files() -> tuple[Path, ...]:
     """Return the source files of the stack builders."""
-    modules = installed_release().assemblers()
+    modules = installed_release().assemblers
     return tuple(sorted({Path(inspect.getfile(module)) for module in modules}))

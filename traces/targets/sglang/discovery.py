@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -28,45 +28,53 @@ _BUILDER_PREFIXES = ("build_", "attach_")
 _HOST_PARTS = ("pool_host", "memory_pool_host")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SglangRelease:
-    """The parts of one release that wire KV caches."""
+    """The parts of one release that wire KV caches; its classes are looked for once."""
 
     # Everything below ``sglang.srt.mem_cache`` that can be imported, and the controller.
     modules: tuple[ModuleType, ...]
     missing: dict[str, str]  # modules that cannot, with the reason on one line
 
-    def classes(self) -> Iterator[type]:
-        """Yield every class of the modules, where it is defined."""
-        for module in self.modules:
-            for value in list(vars(module).values()):
-                if isinstance(value, type) and value.__module__ == module.__name__:
-                    yield value
+    @cached_property
+    def classes(self) -> tuple[type, ...]:
+        """Every class of the modules, where it is defined."""
+        return tuple(
+            value
+            for module in self.modules
+            for value in vars(module).values()
+            if isinstance(value, type) and value.__module__ == module.__name__
+        )
+
+    @cached_property
+    def _classes_by_name(self) -> dict[str, type]:
+        return {cls.__name__: cls for cls in self.classes}
 
     def find(self, *names: str) -> type | None:
         """Return the first class that has one of the names, in the order of the names."""
-        found = {cls.__name__: cls for cls in self.classes()}
+        found = self._classes_by_name
         return next((found[name] for name in names if name in found), None)
 
+    @cached_property
     def assemblers(self) -> tuple[ModuleType, ...]:
-        """Return the modules that define stack builders."""
+        """The modules that define stack builders."""
         return tuple(module for module in self.modules if _is_assembler(module))
 
     def builder_functions(self) -> dict[str, FunctionType]:
         """Return every function that builds or attaches, by name."""
         return {
             name: value
-            for module in self.assemblers()
+            for module in self.assemblers
             for name, value in vars(module).items()
             if name.startswith(_BUILDER_PREFIXES) and _is_defined_in(value, module)
         }
 
     def strategies(self) -> tuple[type, ...]:
         """Return the classes of the assemblers that choose and build a stack, bases left out."""
-        assemblers = {module.__name__ for module in self.assemblers()}
+        assemblers = {module.__name__ for module in self.assemblers}
         return tuple(
             cls
-            for cls in self.classes()
+            for cls in self.classes
             if cls.__module__ in assemblers
             and isinstance(vars(cls).get("build"), FunctionType)
             and isinstance(vars(cls).get("matches"), FunctionType)
@@ -78,7 +86,7 @@ class SglangRelease:
         group = self.find("HostPoolGroup")
         return tuple(
             cls
-            for cls in self.classes()
+            for cls in self.classes
             if any(part in _HOST_PARTS for part in cls.__module__.split("."))
             and hasattr(cls, "alloc")
             and hasattr(cls, "free")
@@ -91,7 +99,7 @@ class SglangRelease:
         hosts = set(self.host_pools())
         return tuple(
             cls
-            for cls in self.classes()
+            for cls in self.classes
             if cls not in hosts
             and ((base is not None and issubclass(cls, base)) or _is_named_pool(cls))
         )
@@ -100,7 +108,7 @@ class SglangRelease:
         """Return the classes that allocate slots: allocators, host pools, some device pools."""
         return tuple(
             cls
-            for cls in self.classes()
+            for cls in self.classes
             if isinstance(vars(cls).get("alloc"), FunctionType)
             or isinstance(vars(cls).get("free"), FunctionType)
         )
@@ -108,7 +116,7 @@ class SglangRelease:
     def controllers(self) -> tuple[type, ...]:
         """Return the cache controllers."""
         base = self.find("HiCacheController")
-        return tuple(cls for cls in self.classes() if base is not None and issubclass(cls, base))
+        return tuple(cls for cls in self.classes if base is not None and issubclass(cls, base))
 
     def stack_builders(self) -> tuple[str, ...]:
         """Return the names of all stack builders, attach functions and strategies, sorted."""

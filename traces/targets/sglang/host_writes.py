@@ -35,6 +35,6 @@ class HostWrites:
         ``marks`` is ``(size,) bool`` for the memory that begins at the address ``start``.
         """
         for written in self._rows.get(id(pool), ()):
-            first = written.address - start + written.rows.cpu().long() * written.stride
-            places = (first[:, None] + torch.arange(written.row_bytes)).flatten()
-            marks[places[(places >= 0) & (places < len(marks))]] = True
+            rows = written.rows.cpu().long() * written.stride + (written.address - start)
+            for first in rows.tolist():
+                marks[max(first, 0) : max(first + written.row_bytes, 0)] = True

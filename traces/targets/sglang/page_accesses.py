@@ -8,6 +8,7 @@ the measure of both.
 
 import hashlib
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from itertools import accumulate, pairwise
 from types import FunctionType
 from typing import Any
 
+import numpy as np
 import torch
 
 from traces.schema.pools import ByteRange, PageAccess, PageUse
@@ -31,6 +33,8 @@ _SPLIT_FACTOR = 2
 _BYTE_BITS = 8
 _BYTE_VALUES = 1 << _BYTE_BITS
 _UNKNOWN = -1
+# Numbers that are handled at once: the memory of intermediate results stays in use.
+_PART = 1 << 14
 
 
 class PageMethodError(Exception):
@@ -70,14 +74,20 @@ class NumberedHostMemory:
             for view, content in zip(self._views, kept, strict=True):
                 view.copy_(content)
 
-    def write(self, content: torch.Tensor) -> None:
-        """Give the buffers the bytes ``content``, ``(size,) uint8``."""
+    def write_digits(self, power: int) -> None:
+        """Give every byte a digit of its number: that of 256 to the power."""
         for view, (first, end) in zip(self._views, pairwise(self._firsts), strict=True):
-            view.copy_(content[first:end])
+            view.copy_(_digits(first, end, power))
 
-    def read(self) -> torch.Tensor:
-        """Return a copy of all bytes, ``(size,) uint8``."""
-        return _joined([view.cpu() for view in self._views], torch.uint8)
+    def clear(self) -> None:
+        """Set every byte to 0."""
+        for view in self._views:
+            view.zero_()
+
+    def read_into(self, content: torch.Tensor) -> None:
+        """Copy all bytes to ``content``, ``(size,) uint8``."""
+        for view, (first, end) in zip(self._views, pairwise(self._firsts), strict=True):
+            content[first:end].copy_(view)
 
     def number(self, address: int) -> int:
         """Return the number of the byte at an address; -1 for other memory."""
@@ -89,17 +99,14 @@ class NumberedHostMemory:
 
     def backed_up(self, pool: object, writes: HostWrites) -> torch.Tensor:
         """Return which bytes backups wrote, ``(size,) bool``."""
-        marks = [torch.zeros(len(view), dtype=torch.bool) for view in self._views]
-        for view, own in zip(self._views, marks, strict=True):
-            writes.mark(pool, start=view.data_ptr(), marks=own)
-        return _joined(marks, torch.bool)
+        marks = torch.zeros(self.size, dtype=torch.bool)
+        for view, (first, end) in zip(self._views, pairwise(self._firsts), strict=True):
+            writes.mark(pool, start=view.data_ptr(), marks=marks[first:end])
+        return marks
 
     def ranges(self, numbers: torch.Tensor) -> tuple[ByteRange, ...]:
         """Return numbered bytes as pieces of buffers, in their order."""
-        breaks = torch.nonzero(numbers.diff() != 1).flatten().tolist()
-        starts = [0, *(place + 1 for place in breaks)]
-        pieces = zip(starts, [*starts[1:], len(numbers)], strict=True)
-        return tuple(self._range(int(numbers[first]), end - first) for first, end in pieces)
+        return tuple(self._range(first, size) for first, size in _runs(numbers))
 
     def _range(self, number: int, size: int) -> ByteRange:
         if number == _UNKNOWN:
@@ -173,14 +180,14 @@ class PageReader:
 
     def _read(self, method: Callable[..., Any]) -> list[torch.Tensor]:
         """Read numbered memory and return the numbers that each page has."""
-        numbers = torch.arange(self._memory.size, dtype=torch.int32)
         found: list[torch.Tensor] = []
         for power in range(_powers(self._memory.size)):
-            self._memory.write(_digits(numbers, power))
-            parts = [_page_bytes(self._call(method, page)).int() for page in range(self._page_num)]
-            found = found or [torch.zeros_like(part) for part in parts]
-            for own, part in zip(found, parts, strict=True):
-                own.bitwise_or_(part << (power * _BYTE_BITS))
+            self._memory.write_digits(power)
+            for page in range(self._page_num):
+                content = _page_bytes(self._call(method, page))
+                if power == 0:
+                    found.append(torch.zeros(len(content), dtype=torch.int32))
+                _digit_column(found[page], power).copy_(content)
         return found
 
     def _written(self, method: Callable[..., Any]) -> list[torch.Tensor]:
@@ -188,20 +195,20 @@ class PageReader:
         with pageable_zeros():
             template: torch.Tensor = self._held.pool.get_dummy_flat_data_page()
         size = template.nbytes
-        # 0 is a byte that no page was written to.
-        numbers = torch.arange(1, self._page_num * size + 1, dtype=torch.int32)
-        numbers = numbers.reshape(self._page_num, size)
+        total = self._page_num * size
         found = torch.zeros(self._memory.size, dtype=torch.int32)
-        for power in range(_powers(numbers.numel() + 1)):
-            self._memory.write(torch.zeros(self._memory.size, dtype=torch.uint8))
-            for page, own in enumerate(numbers):
-                data = _digits(own, power).view(template.dtype).reshape(template.shape)
-                self._call(method, page, data)
-            found |= self._memory.read().int() << (power * _BYTE_BITS)
-        places = torch.nonzero(found).flatten()
-        source = found[places] - 1
-        written = torch.full((numbers.numel(),), _UNKNOWN, dtype=torch.int32)
-        written[source] = places.int()
+        for power in range(_powers(total + 1)):
+            self._memory.clear()
+            for page in range(self._page_num):
+                # 0 is a byte that no page was written to.
+                first = page * size + 1
+                data = _digits(first, first + size, power)
+                self._call(method, page, data.view(template.dtype).reshape(template.shape))
+            self._memory.read_into(_digit_column(found, power))
+        written = torch.full((total,), _UNKNOWN, dtype=torch.int32)
+        for first, part in zip(range(0, len(found), _PART), found.split(_PART), strict=True):
+            places = torch.nonzero(part).flatten()
+            written[part[places] - 1] = (places + first).int()
         return list(written.reshape(self._page_num, size))
 
     def _described(self, answer: Any) -> torch.Tensor:  # noqa: ANN401 - pointers and lengths
@@ -233,17 +240,15 @@ class PageReader:
         """Compare the pages that were backed up with the bytes of their backups."""
         if not pages:
             return _Counts(missing=0, foreign=0, shared=0)
-        uses = torch.bincount(
-            torch.cat([page[page != _UNKNOWN] for page in pages]), minlength=self._memory.size
-        )
+        known = [_below(self._memory.size, page) for page in pages]
         mine = torch.zeros(self._memory.size, dtype=torch.bool)
         for page in self._own_pages:
-            mine[pages[page][pages[page] != _UNKNOWN]] = True
-        unknown = sum(int((pages[page] == _UNKNOWN).sum()) for page in self._own_pages)
+            _mark(mine, known[page])
+        unknown = sum(len(pages[page]) - len(known[page]) for page in self._own_pages)
         return _Counts(
-            missing=int((self._backed_up & ~mine).sum()),
-            foreign=int((mine & ~self._backed_up).sum()) + unknown,
-            shared=int((uses > 1).sum()),
+            missing=_count(self._backed_up & ~mine),
+            foreign=_count(mine & ~self._backed_up) + unknown,
+            shared=_shared_num(known, self._memory.size),
         )
 
 
@@ -268,11 +273,7 @@ def _required(method: Callable[..., Any]) -> list[str]:
 def _page_bytes(answer: Any) -> torch.Tensor:  # noqa: ANN401 - a page of the release
     if not isinstance(answer, torch.Tensor):
         raise PageMethodError(f"answers {type(answer).__name__}, no tensor")
-    return answer.contiguous().view(-1).view(torch.uint8).clone()
-
-
-def _joined(parts: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
-    return torch.cat([torch.empty(0, dtype=dtype), *parts])
+    return answer.contiguous().view(-1).view(torch.uint8)
 
 
 def _piece(first: int, size: int) -> torch.Tensor:
@@ -289,12 +290,65 @@ def _powers(count: int) -> int:
     return powers
 
 
-def _digits(numbers: torch.Tensor, power: int) -> torch.Tensor:
-    return (numbers >> (power * _BYTE_BITS)).to(torch.uint8)
+def _digits(first: int, end: int, power: int) -> torch.Tensor:
+    """Return a digit of each of some consecutive numbers: that of 256 to the power."""
+    block = _BYTE_VALUES**power
+    start = first // block
+    # Every digit is followed by the same sequence, so the sequence begins at the first one needed.
+    digits = np.roll(np.arange(_BYTE_VALUES, dtype=np.uint8), -(start % _BYTE_VALUES))
+    blocks = np.repeat(digits[: -(-end // block) - start], block)
+    return torch.from_numpy(np.resize(blocks, end - start * block)[first - start * block :].copy())
+
+
+def _digit_column(numbers: torch.Tensor, power: int) -> torch.Tensor:
+    """Return a view on a digit of each of some int32 numbers."""
+    place = power if sys.byteorder == "little" else numbers.itemsize - 1 - power
+    return numbers.view(torch.uint8).view(-1, numbers.itemsize)[:, place]
+
+
+def _runs(numbers: torch.Tensor) -> Iterator[tuple[int, int]]:
+    """Yield the first number and the length of each run of consecutive numbers."""
+    breaks = torch.nonzero(numbers.diff() != 1).flatten().tolist()
+    starts = [0, *(place + 1 for place in breaks)]
+    for first, end in zip(starts, [*starts[1:], len(numbers)], strict=True):
+        yield int(numbers[first]), end - first
+
+
+def _mark(marks: torch.Tensor, numbers: torch.Tensor) -> None:
+    """Set those of ``marks``, ``(size,) bool``, that have the numbers."""
+    for part in numbers.split(_PART):
+        for first, size in _runs(part) if len(part) else ():
+            marks[first : first + size] = True
+
+
+def _count(marks: torch.Tensor) -> int:
+    # The sum of a bool tensor would make an int64 copy of it first.
+    return int(torch.count_nonzero(marks))
+
+
+def _shared_num(pages: Sequence[torch.Tensor], size: int) -> int:
+    """Return how many of the first ``size`` numbers occur more than once."""
+    marks = torch.zeros(size, dtype=torch.bool)
+    for page in pages:
+        _mark(marks, page)
+    if _count(marks) == sum(map(len, pages)):
+        return 0
+    counts, ones = torch.zeros(size, dtype=torch.int32), torch.ones(_PART, dtype=torch.int32)
+    for page in pages:
+        for part in page.split(_PART):
+            counts.index_add_(0, part, ones[: len(part)])
+    return _count(counts > 1)
+
+
+def _below(size: int, page: torch.Tensor) -> torch.Tensor:
+    """Return the numbers of a page that are those of a byte; others belong to other memory."""
+    if not len(page) or (int(page.min()) >= 0 and int(page.max()) < size):
+        return page
+    return page[(page >= 0) & (page < size)]
 
 
 def _digest(pages: Sequence[torch.Tensor]) -> str:
     state = hashlib.sha256()
     for page in pages:
-        state.update(page.numpy().tobytes())
+        state.update(page.numpy())
     return state.hexdigest()[:DIGEST_HEX_DIGITS]

@@ -212,7 +212,7 @@ def pool_maker() -> type:
     Raises:
         UnsupportedByRelease: the release has none.
     """
-    owners = [cls for cls in installed_release().classes() if METHOD in vars(cls)]
+    owners = [cls for cls in installed_release().classes if METHOD in vars(cls)]
     for owner in (*owners, *_runner_parts()):
         return owner
     raise UnsupportedByRelease(f"no class with {METHOD}")

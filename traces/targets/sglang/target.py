@@ -126,7 +126,7 @@ class SglangTarget:
         """Register the package's types: published dataclasses by value, the rest by reference."""
         encoder.register_package(PACKAGE)
         encoder.register_reference(SimpleNamespace, "Namespace")
-        for cls in self._release.classes():
+        for cls in self._release.classes:
             if issubclass(cls, Enum | BaseException):
                 continue
             if cls.__name__ in _BY_VALUE:
