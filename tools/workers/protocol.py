@@ -111,12 +111,15 @@ class Reach:
         opened: files of the package that were opened other than to import them.
         variables: environment variables that were read.
         unsure: why more may have been reached; empty in the usual case.
+        facts: what was learnt from the text of files: by ``module:function``, which learns it from
+            a text, the ``repr`` of its result for each file.
     """
 
     functions: Mapping[str, tuple[str, ...]]
     opened: tuple[str, ...]
     variables: tuple[str, ...]
     unsure: tuple[str, ...]
+    facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def merge_reaches(reaches: Iterable[Reach]) -> Reach:
@@ -125,17 +128,21 @@ def merge_reaches(reaches: Iterable[Reach]) -> Reach:
     opened: set[str] = set()
     variables: set[str] = set()
     unsure: set[str] = set()
+    facts: dict[str, dict[str, str]] = {}
     for reach in reaches:
         for file, names in reach.functions.items():
             functions.setdefault(file, set()).update(names)
         opened.update(reach.opened)
         variables.update(reach.variables)
         unsure.update(reach.unsure)
+        for fact, values in reach.facts.items():
+            facts.setdefault(fact, {}).update(values)
     return Reach(
         functions={file: tuple(sorted(names)) for file, names in sorted(functions.items())},
         opened=tuple(sorted(opened)),
         variables=tuple(sorted(variables)),
         unsure=tuple(sorted(unsure)),
+        facts=facts,
     )
 
 

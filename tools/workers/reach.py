@@ -24,6 +24,11 @@ from tools.workers.protocol import Reach
 _IMPORT_SYSTEM = "<frozen importlib"
 # Its reads of source give lines for people, which are never compared.
 _SITES = str(Path("traces", "recording", "source_sites.py"))
+# Its reads of source give facts, which are recorded instead.
+_FACTS = str(Path("traces", "targets", "common", "source_reads.py"))
+# The lines of a traceback that it logs are for people as well.
+_LOGGED_ERROR = (str(Path("logging", "__init__.py")), "formatException")
+_FACT_READ, _CODE_READ = "goldentrace.fact_read", "goldentrace.code_read"
 _PROCESS_EVENTS = frozenset({"os.fork", "os.exec", "os.posix_spawn", "os.spawn", "os.system"})
 
 
@@ -40,6 +45,7 @@ class ReachRecorder:
         self._opened: set[str] = set()
         self._variables: set[str] = set()
         self._unsure: set[str] = set()
+        self._facts: dict[str, dict[str, str]] = {}
         self._is_on = False
         sys.addaudithook(self._on_audit_event)
         self._watch_environment()
@@ -50,6 +56,7 @@ class ReachRecorder:
         """Record what the block reaches, in this thread and in threads that it starts."""
         self._codes = {}
         self._opened, self._variables, self._unsure = set(), set(), set()
+        self._facts = {}
         stop = _start_monitoring(self._codes)
         self._is_on = True
         try:
@@ -71,6 +78,7 @@ class ReachRecorder:
             opened=tuple(sorted(self._opened)),
             variables=tuple(sorted(self._variables)),
             unsure=tuple(sorted(self._unsure)),
+            facts=self._facts,
         )
 
     def _relative(self, path: str) -> str | None:
@@ -84,6 +92,13 @@ class ReachRecorder:
             return
         if event == "open":
             self._note_open(arguments[0])
+        elif event == _FACT_READ:
+            fact, path, value = arguments
+            file = self._relative(path)
+            if file is not None:
+                self._facts.setdefault(fact, {})[file] = value
+        elif event == _CODE_READ:
+            self._codes[id(arguments[0])] = arguments[0]
         elif event in _PROCESS_EVENTS:
             self._unsure.add(f"another process ({event})")
         elif event == "subprocess.Popen" and _is_python(arguments[0], arguments[1]):
@@ -209,13 +224,15 @@ def _outermost_function(code: CodeType) -> str:
 
 
 def _is_harmless_reader(frame: FrameType | None) -> bool:
-    """Return whether a file is opened to import it, or to name its lines to people."""
+    """Return whether a file is opened to import it, for a fact, or to show lines to people."""
     is_first = True
     while frame is not None:
         file = frame.f_code.co_filename
         if is_first and file.startswith(_IMPORT_SYSTEM):
             return True
-        if file.endswith(_SITES):
+        if file.endswith((_SITES, _FACTS)):
+            return True
+        if file.endswith(_LOGGED_ERROR[0]) and frame.f_code.co_name == _LOGGED_ERROR[1]:
             return True
         is_first = False
         frame = frame.f_back

@@ -1,5 +1,6 @@
 """What a run reaches of a package: functions in all threads, files, variables, other processes."""
 
+import io
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ import pytest
 
 from tools.workers.reach import ReachRecorder
 from traces.targets.common.fork import run_in_fork
+from traces.targets.common.source_reads import CODE_READ, FACT_READ, note_code_read, read_fact
 
 MODULE = """
 import os
@@ -126,6 +128,51 @@ def test_opened_files_of_the_package_are_named(reached, root):
         "reachpkg/data.txt",
     )
     assert reached(lambda _: Path(__file__).read_text()).opened == ()
+
+
+def length_of_text(text: str) -> int:
+    return len(text)
+
+
+def test_a_fact_that_is_read_from_a_file_stands_for_the_file(reached, root):
+    file = root / "reachpkg" / "pools.py"
+    fact = f"{__name__}:length_of_text"
+    # Remembered by this process before the fork: the run depends on it all the same.
+    read_fact(length_of_text, file)
+    for _ in range(2):
+        found = reached(lambda _: read_fact(length_of_text, file))
+        assert found.opened == ()
+        assert found.facts == {fact: {"reachpkg/pools.py": str(len(MODULE))}}
+    assert reached(lambda _: None).facts == {}
+
+
+def test_a_function_whose_code_is_read_is_reached(reached):
+    found = reached(lambda module: note_code_read(module.never))
+    assert dict(found.functions) == {"reachpkg/pools.py": ("never",)}
+    assert (FACT_READ, CODE_READ) == ("goldentrace.fact_read", "goldentrace.code_read")
+
+
+def test_lines_of_a_traceback_that_is_logged_are_for_people(reached):
+    import logging
+    import traceback
+
+    logger = logging.Logger("test")  # noqa: LOG001 - of this test alone
+    logger.addHandler(logging.StreamHandler(io.StringIO()))
+
+    def log(module):
+        try:
+            module.Pool().fail()
+        except ValueError:
+            logger.exception("failed")
+
+    def read(module):
+        try:
+            module.Pool().fail()
+        except ValueError:
+            traceback.format_exc()
+
+    assert reached(log).opened == ()
+    assert reached(read).opened == ("reachpkg/pools.py",)
 
 
 def test_variables_are_those_that_were_read_by_name(reached):

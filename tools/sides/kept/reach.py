@@ -1,7 +1,9 @@
 """The scenarios that a change of a package may reach, by what their runs have reached before."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
 
 from tools.sides.kept.source_changes import ModuleChange, compare_modules
 from tools.sides.kept.trees import TreeContent
@@ -17,16 +19,21 @@ class TreeChange:
     Attributes:
         everything: why every run may be reached; empty when that can be told apart.
         modules: the change of each module whose code differs, by file.
+        texts: the new text of each of them; None where it cannot be read.
     """
 
     everything: str
     modules: Mapping[str, ModuleChange]
+    texts: Mapping[str, str | None] = field(default_factory=dict)
 
     def reaches(self, reach: Reach) -> bool:
         """Return whether a run that reached so much of the one tree may differ on the other."""
         if self.everything or reach.unsure:
             return True
-        return any(_is_reached(file, change, reach) for file, change in self.modules.items())
+        return any(
+            _is_reached(file, change, reach) or _has_other_facts(file, self.texts.get(file), reach)
+            for file, change in self.modules.items()
+        )
 
 
 def compare_trees(
@@ -41,16 +48,21 @@ def compare_trees(
     if reason:
         return TreeChange(everything=reason, modules={})
     modules: dict[str, ModuleChange] = {}
+    changed: dict[str, str | None] = {}
     for file, digest in after.files.items():
         if before.files[file] != digest:
-            change = compare_modules(texts.get(file), after.text(file))
+            text = after.text(file)
+            change = compare_modules(texts.get(file), text)
             if not change.is_empty:
-                modules[file] = change
+                modules[file], changed[file] = change, text
     for file, change in modules.items():
         if _is_reached(file, change, imports):
             part = "code outside functions" if change.is_outside else "a function run at import"
             return TreeChange(everything=f"{file}: {part} has changed", modules=modules)
-    return TreeChange(everything="", modules=modules)
+        if _has_other_facts(file, changed[file], imports):
+            reason = f"{file}: a fact that is read from its text has changed"
+            return TreeChange(everything=reason, modules=modules)
+    return TreeChange(everything="", modules=modules, texts=changed)
 
 
 def _reason_for_everything(before: TreeContent, after: TreeContent, imports: Reach) -> str:
@@ -71,3 +83,20 @@ def _is_reached(file: str, change: ModuleChange, reach: Reach) -> bool:
         return True
     names = reach.functions.get(file, ())
     return (change.is_outside and _MODULE in names) or not change.functions.isdisjoint(names)
+
+
+def _has_other_facts(file: str, text: str | None, reach: Reach) -> bool:
+    """Return whether something that a run has learnt from a file is not so in another text."""
+    return any(
+        values[file] != _learn(fact, text) for fact, values in reach.facts.items() if file in values
+    )
+
+
+@cache
+def _learn(fact: str, text: str | None) -> str | None:
+    """Return the ``repr`` of what ``module:function`` says about a text; None when it fails."""
+    module, _, name = fact.partition(":")
+    try:
+        return repr(getattr(import_module(module), name)(text))
+    except Exception:  # noqa: BLE001 - whatever fails is no longer so
+        return None

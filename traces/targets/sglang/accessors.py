@@ -1,16 +1,15 @@
 """Accessors of pools: found by their signatures, called with arguments made from them."""
 
-import ast
+import dis
 import inspect
-import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import torch
 
+from traces.targets.common.source_reads import note_code_read
 from traces.targets.sglang.held_pools import HeldPool
 
 _LAYER = "layer"
@@ -112,18 +111,18 @@ def _parameters(held: HeldPool, name: str, method: FunctionType) -> list[inspect
     return named
 
 
-@cache
 def _returns_value(method: FunctionType) -> bool:
     """Return whether a method has a ``return`` with a value, other than None."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
-    except (OSError, SyntaxError):
-        return True
-    returns = (node.value for node in ast.walk(tree) if isinstance(node, ast.Return))
-    return any(
-        value is not None and not (isinstance(value, ast.Constant) and value.value is None)
-        for value in returns
-    )
+    note_code_read(method)
+    before: dis.Instruction | None = None
+    for instruction in dis.get_instructions(method):
+        if instruction.opname == "RETURN_CONST" and instruction.argval is not None:
+            return True
+        is_none = before is not None and before.opname == "LOAD_CONST" and before.argval is None
+        if instruction.opname == "RETURN_VALUE" and not is_none:
+            return True
+        before = instruction
+    return False
 
 
 class ArgumentMaker:

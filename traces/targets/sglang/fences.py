@@ -7,27 +7,25 @@ pass on the stream that launches the copies. What nothing orders shows as a race
 device, and as an edge that a trace lacks.
 """
 
-import ast
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from traces.targets.common.source_reads import read_fact, source_files
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.controller_driver import ControllerDriver
 from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.script_device import ScriptDevice
+from traces.targets.sglang.source_facts import forward_stream_attributes
 
 FORWARD = "forward"
 """Name of the stream of forward passes."""
 
 _MANAGERS = "sglang.srt.managers"
-_CONTROLLER = "cache_controller"
-_FORWARD_STREAM = "forward_stream"
 
 
 class FenceScript:
@@ -91,7 +89,6 @@ class FenceScript:
                 setattr(self._controller, name, value)
 
 
-@cache
 def stream_attributes() -> tuple[str, ...]:
     """Return the attributes of a controller that a server sets to its forward stream.
 
@@ -100,24 +97,6 @@ def stream_attributes() -> tuple[str, ...]:
     package = importlib.import_module(_MANAGERS)
     found: set[str] = set()
     for folder in package.__path__:
-        for file in sorted(Path(folder).rglob("*.py")):
-            text = file.read_text(encoding="utf-8")
-            if _CONTROLLER in text and _FORWARD_STREAM in text:
-                found.update(_attributes_set(ast.parse(text)))
+        for file in source_files(Path(folder)):
+            found.update(read_fact(forward_stream_attributes, file))
     return tuple(sorted(found))
-
-
-def _attributes_set(module: ast.Module) -> Iterator[str]:
-    for statement in ast.walk(module):
-        if not isinstance(statement, ast.Assign) or _last_name(statement.value) != _FORWARD_STREAM:
-            continue
-        for target in statement.targets:
-            if isinstance(target, ast.Attribute) and _last_name(target.value) == _CONTROLLER:
-                yield target.attr
-
-
-def _last_name(expression: ast.expr) -> str:
-    """Return the last name of a dotted expression; empty for another expression."""
-    if isinstance(expression, ast.Attribute):
-        return expression.attr
-    return expression.id if isinstance(expression, ast.Name) else ""

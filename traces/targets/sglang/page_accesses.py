@@ -206,7 +206,8 @@ class PageReader:
                 self._call(method, page, data.view(template.dtype).reshape(template.shape))
             self._memory.read_into(_digit_column(found, power))
         written = torch.full((total,), _UNKNOWN, dtype=torch.int32)
-        for first, part in zip(range(0, len(found), _PART), found.split(_PART), strict=True):
+        for first in range(0, len(found), _PART):
+            part = found[first : first + _PART]
             places = torch.nonzero(part).flatten()
             written[part[places] - 1] = (places + first).int()
         return list(written.reshape(self._page_num, size))
@@ -350,5 +351,5 @@ def _below(size: int, page: torch.Tensor) -> torch.Tensor:
 def _digest(pages: Sequence[torch.Tensor]) -> str:
     state = hashlib.sha256()
     for page in pages:
-        state.update(page.numpy())
+        state.update(page.numpy().data)
     return state.hexdigest()[:DIGEST_HEX_DIGITS]

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 from unittest.mock import patch
 
 from traces.targets.common.pool_buffers import buffers_of
+from traces.targets.common.source_reads import read_fact, source_files
 from traces.targets.sglang.discovery import find_part, installed_release
 from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.geometry import draft_geometry, geometry_of
@@ -25,8 +27,8 @@ from traces.targets.sglang.models import MODELS
 from traces.targets.sglang.rank_context import RankContext, RankContexts
 from traces.targets.sglang.scenarios import SglangScenario
 from traces.targets.sglang.server_flags import FlagValue, error_text, flag_values
+from traces.targets.sglang.source_facts import POOL_MAKER, defines_pool_maker
 
-METHOD = "_init_pools"
 _MODEL_EXECUTOR = "sglang.srt.model_executor"
 _MEMORY_SAVER = "sglang.srt.utils.torch_memory_saver_adapter"
 _STATE_SLOTS = 7
@@ -183,7 +185,7 @@ class _PoolMaking:
         )
         owner = pool_maker()
         runner: Any = object.__new__(_answering(owner, facts))
-        method = vars(owner)[METHOD]
+        method = vars(owner)[POOL_MAKER]
         try:
             with _without_memory_saver():
                 result = method(runner, **_arguments(method, facts))
@@ -212,10 +214,10 @@ def pool_maker() -> type:
     Raises:
         UnsupportedByRelease: the release has none.
     """
-    owners = [cls for cls in installed_release().classes if METHOD in vars(cls)]
-    for owner in (*owners, *_runner_parts()):
+    owners = [cls for cls in installed_release().classes if POOL_MAKER in vars(cls)]
+    for owner in chain(owners, _runner_parts()):
         return owner
-    raise UnsupportedByRelease(f"no class with {METHOD}")
+    raise UnsupportedByRelease(f"no class with {POOL_MAKER}")
 
 
 def pool_maker_methods() -> Iterator[tuple[type, FunctionType]]:
@@ -224,21 +226,21 @@ def pool_maker_methods() -> Iterator[tuple[type, FunctionType]]:
         owner = pool_maker()
     except UnsupportedByRelease:
         return
-    yield owner, vars(owner)[METHOD]
+    yield owner, vars(owner)[POOL_MAKER]
 
 
 def _runner_parts() -> Iterator[type]:
     """Yield the classes of the model executor that have the method, by the text of its modules."""
     package = importlib.import_module(_MODEL_EXECUTOR)
     for place in package.__path__:
-        for file in sorted(Path(place).rglob("*.py")):
-            if f"def {METHOD}(" in file.read_text(encoding="utf-8"):
+        for file in source_files(Path(place)):
+            if read_fact(defines_pool_maker, file):
                 parts = file.relative_to(place).with_suffix("").parts
                 module = importlib.import_module(".".join((_MODEL_EXECUTOR, *parts)))
                 yield from (
                     cls
                     for cls in vars(module).values()
-                    if isinstance(cls, type) and METHOD in vars(cls)
+                    if isinstance(cls, type) and POOL_MAKER in vars(cls)
                 )
 
 

@@ -1,13 +1,14 @@
 """Server flags that a release's code reads, with values that are not their defaults."""
 
 import argparse
-import ast
 import importlib
 import inspect
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
+
+from traces.targets.common.source_reads import read_fact
+from traces.targets.sglang.source_facts import compared_texts, read_attributes
 
 _SERVER_ARGS = "sglang.srt.server_args"
 # No default of a release has these values.
@@ -29,17 +30,14 @@ class FlagValue:
         return f"{self.name}={self.value}".lower()
 
 
-@cache
 def flag_values(files: tuple[Path, ...]) -> tuple[FlagValue, ...]:
     """Return every server flag that some source files read, with values that are no default.
 
     A switch is turned; a flag that is compared with texts gets each of them, one that the command
     line restricts its first other choice; a number and an optional text get one that no default is.
     """
-    sources = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
-    source = ast.Module(body=[node for one in sources for node in one.body], type_ignores=[])
-    reads = {node.attr for node in ast.walk(source) if isinstance(node, ast.Attribute)}
-    texts = _compared_texts(source)
+    reads = {name for file in files for name in read_fact(read_attributes, file)}
+    texts = _compared_texts(files)
     server_args = importlib.import_module(_SERVER_ARGS).ServerArgs
     choices = _command_line_choices(server_args)
     found: list[FlagValue] = []
@@ -74,20 +72,14 @@ def _takes(kind: type, annotation: Any) -> bool:  # noqa: ANN401 - a type, or it
     return kind in (annotation, *get_args(annotation)) or annotation in names
 
 
-def _compared_texts(source: ast.Module) -> dict[str, list[str]]:
-    """Return the texts that each attribute is compared with, in order."""
+def _compared_texts(files: tuple[Path, ...]) -> dict[str, list[str]]:
+    """Return the texts that each attribute is compared with in some files, in order."""
     texts: dict[str, list[str]] = {}
-    for node in ast.walk(source):
-        if isinstance(node, ast.Compare) and isinstance(node.left, ast.Attribute):
-            constants = [
-                leaf.value
-                for other in node.comparators
-                for leaf in ast.walk(other)
-                if isinstance(leaf, ast.Constant) and isinstance(leaf.value, str)
-            ]
-            known = texts.setdefault(node.left.attr, [])
-            known += [text for text in dict.fromkeys(constants) if text not in known]
-    return {name: found for name, found in texts.items() if found}
+    for file in files:
+        for name, found in read_fact(compared_texts, file):
+            known = texts.setdefault(name, [])
+            known += [text for text in found if text not in known]
+    return texts
 
 
 def error_text(error: Exception) -> str:

@@ -11,8 +11,10 @@ from tools.workers.protocol import Reach
 POOL = "def build(n):\n    return n + 1\n\n\ndef unused():\n    return 0\n"
 
 
-def reach(functions=None, *, opened=(), unsure=()):
-    return Reach(functions=functions or {}, opened=opened, variables=(), unsure=unsure)
+def reach(functions=None, *, opened=(), unsure=(), facts=None):
+    return Reach(
+        functions=functions or {}, opened=opened, variables=(), unsure=unsure, facts=facts or {}
+    )
 
 
 IMPORTS = reach({"pkg/__init__.py": ("",), "pkg/pool.py": ("",), "pkg/setup.py": ("", "prepare")})
@@ -109,6 +111,38 @@ def test_module_that_nothing_imports_reaches_nothing(change):
 def test_file_that_a_run_opened_reaches_that_run(change):
     found = change({"pkg/never.py": "VALUE = 2\n"})
     assert found.reaches(reach(opened=("pkg/never.py",)))
+
+
+FORWARD = "self.cache_controller.fence = self.forward_stream\n"
+LEARNT = {
+    "traces.targets.sglang.source_facts:forward_stream_attributes": {"pkg/pool.py": "('fence',)"}
+}
+
+
+@pytest.mark.parametrize(
+    ("line", "is_reached"),
+    [(FORWARD, False), (FORWARD.replace("fence", "other"), True)],
+)
+def test_a_run_is_reached_by_a_change_of_what_it_learnt_from_a_file(change, line, is_reached):
+    found = change({"pkg/pool.py": POOL.replace("    return 0", f"    {line}    return 5")})
+    assert found.everything == ""
+    assert found.reaches(reach(facts=LEARNT)) == is_reached
+    assert not found.reaches(BUILDS)
+
+
+def test_a_fact_that_the_import_learnt_reaches_everything(change):
+    imports = reach({"pkg/pool.py": ("",)}, facts=LEARNT)
+    text = POOL.replace("return 0", "return 5")
+    found = change({"pkg/pool.py": text}, imports=imports)
+    assert found.everything == "pkg/pool.py: a fact that is read from its text has changed"
+    kept = {next(iter(LEARNT)): {"pkg/pool.py": "()"}}
+    found = change({"pkg/pool.py": text}, imports=reach({"pkg/pool.py": ("",)}, facts=kept))
+    assert found.everything == ""
+
+
+def test_a_fact_that_cannot_be_learnt_again_has_changed(change):
+    found = change({"pkg/pool.py": POOL.replace("return 0", "return 5")})
+    assert found.reaches(reach(facts={"traces.no_module:fact": {"pkg/pool.py": "()"}}))
 
 
 def test_run_that_is_unsure_is_reached_by_any_change(change):

@@ -20,6 +20,14 @@ class Pool:
     def __init__(self):
         self.inner = InnerPool()
 
+    def search_layer(self, layer_id):
+        if layer_id:
+            return None
+        for part in vars(self).values():
+            if part is layer_id:
+                return part
+        return None
+
     def get_key_buffer(self, layer_id: int):
         return layer_id
 
@@ -43,6 +51,12 @@ class Pool:
 
     def set_kv_buffer(self, layer, loc, cache_k):
         return self
+
+    def warm_layer(self, layer_id):
+        def load():
+            return layer_id
+
+        self.loaded = [row for row in (load(),) if row]
 
     def drop_layer(self, layer_id):
         if layer_id:
@@ -69,6 +83,7 @@ def test_what_takes_a_layer_or_slots_and_returns_something_is_an_accessor(found)
         "get_mla_kv_buffer",
         "get_workspace",
         "layer_cache",
+        "search_layer",
         "get_context",
         "get_slot_of",
     ]

@@ -26,9 +26,7 @@ def managers(tmp_path, monkeypatch):
     module.__path__ = [str(tmp_path)]
     for name in ("sglang", "sglang.srt", "sglang.srt.managers"):
         monkeypatch.setitem(sys.modules, name, module)
-    fences.stream_attributes.cache_clear()
-    yield tmp_path
-    fences.stream_attributes.cache_clear()
+    return tmp_path
 
 
 def test_attributes_that_get_the_forward_stream_are_found(managers):

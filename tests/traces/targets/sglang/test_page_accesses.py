@@ -6,7 +6,7 @@ import torch
 from traces.schema.pools import ByteRange
 from traces.targets.sglang.held_pools import HeldPool
 from traces.targets.sglang.host_writes import HostWrites
-from traces.targets.sglang.page_accesses import NumberedHostMemory, PageReader
+from traces.targets.sglang.page_accesses import NumberedHostMemory, PageReader, _digits
 from traces.targets.sglang.shims.kernel_moves import CopiedRows
 
 PAGE, SLOTS, LAYERS, ROW = 4, 24, 2, 8
@@ -58,6 +58,13 @@ class TransposedPool(HostPool):
 
     def set_from_flat_data_page(self, index, data_page):
         self.kv_buffer[:, index : index + PAGE] = data_page.reshape(LAYERS, PAGE, ROW).flip(0)
+
+
+class ConstantPool(HostPool):
+    """The getter answers bytes that are in no buffer."""
+
+    def get_data_page(self, index, flat=True):
+        return torch.full((PAGE_BYTES,), 250, dtype=torch.uint8)
 
 
 class UnsupportedPool(HostPool):
@@ -143,3 +150,17 @@ def test_the_memory_is_as_before_afterwards():
     pool = HostPool()
     accesses(pool)
     assert (pool.kv_buffer == 7).all()
+
+
+def test_bytes_of_other_memory_are_foreign():
+    # Both pages that were backed up are missing, and as many bytes of no buffer are answered.
+    assert counts(accesses(ConstantPool())["get_data_page"]) == (2 * PAGE_BYTES, 2 * PAGE_BYTES, 0)
+
+
+@pytest.mark.parametrize("power", range(4))
+@pytest.mark.parametrize(
+    ("first", "end"), [(0, 0), (0, 5), (3, 700), (255, 257), (65530, 65600), (16777200, 16777300)]
+)
+def test_digits_of_consecutive_numbers(first, end, power):
+    wanted = [number // 256**power % 256 for number in range(first, end)]
+    assert _digits(first, end, power).tolist() == wanted

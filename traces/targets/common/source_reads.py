@@ -1,0 +1,48 @@
+"""Reads of a target's source: what a scenario learns from a text, rather than by running it.
+
+A record of what a run reaches hears of each read by an audit event, also where the answer was
+remembered: then the run depends on what it has learnt, and not on every line of the file.
+"""
+
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import FunctionType
+from typing import Any, TypeVar
+
+FACT_READ = "goldentrace.fact_read"
+"""Audit event with the name of a function of a text, the file, and the ``repr`` of its result."""
+CODE_READ = "goldentrace.code_read"
+"""Audit event with a code object."""
+
+_Fact = TypeVar("_Fact")
+
+
+def read_fact(fact: Callable[[str], _Fact], file: Path) -> _Fact:
+    """Return what a function of a module says about the text of a file.
+
+    The function depends on the syntax tree of the text alone.
+
+    Raises:
+        SyntaxError: the file is no Python.
+    """
+    found: _Fact = _learn(fact, file)
+    sys.audit(FACT_READ, f"{fact.__module__}:{fact.__name__}", str(file), repr(found))
+    return found
+
+
+@cache
+def source_files(folder: Path) -> tuple[Path, ...]:
+    """Return the Python files below a folder, sorted."""
+    return tuple(sorted(folder.rglob("*.py")))
+
+
+def note_code_read(function: FunctionType) -> None:
+    """Say that the code of a function was read, so that a change of it may show."""
+    sys.audit(CODE_READ, function.__code__)
+
+
+@cache
+def _learn(fact: Callable[[str], Any], file: Path) -> Any:  # noqa: ANN401 - the fact's own type
+    return fact(file.read_text(encoding="utf-8"))

@@ -1,0 +1,63 @@
+"""Facts that scenarios learn from the text of one source file of a release.
+
+Each is a function of the file's syntax tree, so that it can be asked of another tree's file as
+well. Nothing here imports torch or sglang.
+"""
+
+import ast
+from collections.abc import Iterator
+
+POOL_MAKER = "_init_pools"
+"""Name of the method that makes the pools of a model runner."""
+
+_CONTROLLER = "cache_controller"
+_FORWARD_STREAM = "forward_stream"
+
+
+def forward_stream_attributes(text: str) -> tuple[str, ...]:
+    """Return the attributes of a controller that a server sets to its forward stream, sorted."""
+    if _CONTROLLER not in text or _FORWARD_STREAM not in text:
+        return ()
+    return tuple(sorted(set(_attributes_set(ast.parse(text)))))
+
+
+def defines_pool_maker(text: str) -> bool:
+    """Return whether a module defines the method that makes the pools of a model runner."""
+    return f"def {POOL_MAKER}(" in text and any(
+        isinstance(node, ast.FunctionDef) and node.name == POOL_MAKER
+        for node in ast.walk(ast.parse(text))
+    )
+
+
+def read_attributes(text: str) -> tuple[str, ...]:
+    """Return the names of all attributes that a module uses, sorted."""
+    nodes = ast.walk(ast.parse(text))
+    return tuple(sorted({node.attr for node in nodes if isinstance(node, ast.Attribute)}))
+
+
+def compared_texts(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the texts that each attribute is compared with, in order."""
+    texts: dict[str, dict[str, None]] = {}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Compare) and isinstance(node.left, ast.Attribute):
+            for other in node.comparators:
+                for leaf in ast.walk(other):
+                    if isinstance(leaf, ast.Constant) and isinstance(leaf.value, str):
+                        texts.setdefault(node.left.attr, {})[leaf.value] = None
+    return tuple((name, tuple(found)) for name, found in texts.items())
+
+
+def _attributes_set(module: ast.Module) -> Iterator[str]:
+    for statement in ast.walk(module):
+        if not isinstance(statement, ast.Assign) or _last_name(statement.value) != _FORWARD_STREAM:
+            continue
+        for target in statement.targets:
+            if isinstance(target, ast.Attribute) and _last_name(target.value) == _CONTROLLER:
+                yield target.attr
+
+
+def _last_name(expression: ast.expr) -> str:
+    """Return the last name of a dotted expression; empty for another expression."""
+    if isinstance(expression, ast.Attribute):
+        return expression.attr
+    return expression.id if isinstance(expression, ast.Name) else ""
