@@ -113,6 +113,7 @@ class Reach:
         unsure: why more may have been reached; empty in the usual case.
         facts: what was learnt from the text of files: by ``module:function``, which learns it from
             a text, the ``repr`` of its result for each file.
+        names: names that were looked for among those that the functions of a module use.
     """
 
     functions: Mapping[str, tuple[str, ...]]
@@ -120,30 +121,31 @@ class Reach:
     variables: tuple[str, ...]
     unsure: tuple[str, ...]
     facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
 
 def merge_reaches(reaches: Iterable[Reach]) -> Reach:
     """Return what any of some runs reached."""
+    every = list(reaches)
     functions: dict[str, set[str]] = {}
-    opened: set[str] = set()
-    variables: set[str] = set()
-    unsure: set[str] = set()
     facts: dict[str, dict[str, str]] = {}
-    for reach in reaches:
+    for reach in every:
         for file, names in reach.functions.items():
             functions.setdefault(file, set()).update(names)
-        opened.update(reach.opened)
-        variables.update(reach.variables)
-        unsure.update(reach.unsure)
         for fact, values in reach.facts.items():
             facts.setdefault(fact, {}).update(values)
     return Reach(
         functions={file: tuple(sorted(names)) for file, names in sorted(functions.items())},
-        opened=tuple(sorted(opened)),
-        variables=tuple(sorted(variables)),
-        unsure=tuple(sorted(unsure)),
+        opened=_union(reach.opened for reach in every),
+        variables=_union(reach.variables for reach in every),
+        unsure=_union(reach.unsure for reach in every),
         facts=facts,
+        names=_union(reach.names for reach in every),
     )
+
+
+def _union(texts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(sorted({text for some in texts for text in some}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ _FACTS = str(Path("traces", "targets", "common", "source_reads.py"))
 # The lines of a traceback that it logs are for people as well.
 _LOGGED_ERROR = (str(Path("logging", "__init__.py")), "formatException")
 _FACT_READ, _CODE_READ = "goldentrace.fact_read", "goldentrace.code_read"
+_NAMES_READ = "goldentrace.names_read"
 _PROCESS_EVENTS = frozenset({"os.fork", "os.exec", "os.posix_spawn", "os.spawn", "os.system"})
 
 
@@ -46,6 +47,7 @@ class ReachRecorder:
         self._variables: set[str] = set()
         self._unsure: set[str] = set()
         self._facts: dict[str, dict[str, str]] = {}
+        self._names: set[str] = set()
         self._is_on = False
         sys.addaudithook(self._on_audit_event)
         self._watch_environment()
@@ -56,7 +58,7 @@ class ReachRecorder:
         """Record what the block reaches, in this thread and in threads that it starts."""
         self._codes = {}
         self._opened, self._variables, self._unsure = set(), set(), set()
-        self._facts = {}
+        self._facts, self._names = {}, set()
         stop = _start_monitoring(self._codes)
         self._is_on = True
         try:
@@ -79,6 +81,7 @@ class ReachRecorder:
             variables=tuple(sorted(self._variables)),
             unsure=tuple(sorted(self._unsure)),
             facts=self._facts,
+            names=tuple(sorted(self._names)),
         )
 
     def _relative(self, path: str) -> str | None:
@@ -99,6 +102,8 @@ class ReachRecorder:
                 self._facts.setdefault(fact, {})[file] = value
         elif event == _CODE_READ:
             self._codes[id(arguments[0])] = arguments[0]
+        elif event == _NAMES_READ:
+            self._names.update(arguments)
         elif event in _PROCESS_EVENTS:
             self._unsure.add(f"another process ({event})")
         elif event == "subprocess.Popen" and _is_python(arguments[0], arguments[1]):

@@ -57,7 +57,7 @@ def compare_trees(
                 modules[file], changed[file] = change, text
     for file, change in modules.items():
         if _is_reached(file, change, imports):
-            part = "code outside functions" if change.is_outside else "a function run at import"
+            part = _part_reached(file, change, imports)
             return TreeChange(everything=f"{file}: {part} has changed", modules=modules)
         if _has_other_facts(file, changed[file], imports):
             reason = f"{file}: a fact that is read from its text has changed"
@@ -78,8 +78,16 @@ def _reason_for_everything(before: TreeContent, after: TreeContent, imports: Rea
     return ""
 
 
+def _part_reached(file: str, change: ModuleChange, imports: Reach) -> str:
+    """Return what part of a changed module, which the import has reached, that is."""
+    if change.is_outside:
+        return "code outside functions"
+    is_run = not change.functions.isdisjoint(imports.functions.get(file, ()))
+    return "a function run at import" if is_run else "a name that the import looks for"
+
+
 def _is_reached(file: str, change: ModuleChange, reach: Reach) -> bool:
-    if file in reach.opened:
+    if file in reach.opened or not change.names.isdisjoint(reach.names):
         return True
     names = reach.functions.get(file, ())
     return (change.is_outside and _MODULE in names) or not change.functions.isdisjoint(names)

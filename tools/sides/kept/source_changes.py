@@ -18,13 +18,14 @@ class ModuleChange:
 
     Attributes:
         is_outside: whether code outside the bodies of functions differs, or something that is read
-            from functions without running them: parameters, decorators, whether one is a
-            generator, and the names that the module's functions use.
+            from functions without running them: parameters, decorators, whether one is a generator.
         functions: qualified names of the functions of modules and classes whose bodies differ.
+        names: names that the functions of only one of the texts use.
     """
 
     is_outside: bool
     functions: frozenset[str]
+    names: frozenset[str] = frozenset()
 
     @property
     def is_empty(self) -> bool:
@@ -47,7 +48,9 @@ def compare_modules(base: str | None, head: str | None) -> ModuleChange:
         return EVERYTHING
     pairs = zip(one.bodies, other.bodies, strict=True)
     changed = {name for (name, body), (_, another) in pairs if body != another}
-    return ModuleChange(is_outside=False, functions=frozenset(changed))
+    return ModuleChange(
+        is_outside=False, functions=frozenset(changed), names=one.names ^ other.names
+    )
 
 
 class _SplitModule:
@@ -56,7 +59,8 @@ class _SplitModule:
     Attributes:
         bodies: name and syntax tree of each outermost function's body, in order.
         skeleton: the syntax tree without these bodies.
-        traits: what else can be read from the functions: kinds of generators, names used.
+        traits: whether each function is a generator.
+        names: names of variables and attributes that the functions use.
     """
 
     def __init__(self, text: str) -> None:
@@ -65,10 +69,9 @@ class _SplitModule:
         self.bodies: list[tuple[str, str]] = []
         self._cut_bodies(tree, prefix="")
         self.skeleton = ast.dump(tree)
-        self.traits = (
-            sorted({name for one in _nested(code) for name in one.co_names}),
-            [(one.co_qualname, one.co_flags & _GENERATOR_FLAGS) for one in _nested(code)],
-        )
+        inner = [one for one in _nested(code) if one is not code]
+        self.traits = [(one.co_qualname, one.co_flags & _GENERATOR_FLAGS) for one in inner]
+        self.names = frozenset(name for one in inner for name in one.co_names)
 
     def _cut_bodies(self, node: ast.AST, *, prefix: str) -> None:
         for child in ast.iter_child_nodes(node):

@@ -5,7 +5,7 @@ remembered: then the run depends on what it has learnt, and not on every line of
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from types import FunctionType
@@ -15,6 +15,8 @@ FACT_READ = "goldentrace.fact_read"
 """Audit event with the name of a function of a text, the file, and the ``repr`` of its result."""
 CODE_READ = "goldentrace.code_read"
 """Audit event with a code object."""
+NAMES_READ = "goldentrace.names_read"
+"""Audit event with names."""
 
 _Fact = TypeVar("_Fact")
 
@@ -41,6 +43,11 @@ def source_files(folder: Path) -> tuple[Path, ...]:
 def note_code_read(function: FunctionType) -> None:
     """Say that the code of a function was read, so that a change of it may show."""
     sys.audit(CODE_READ, function.__code__)
+
+
+def note_names_read(names: Iterable[str]) -> None:
+    """Say that modules are searched for functions that use some names."""
+    sys.audit(NAMES_READ, *names)
 
 
 @cache

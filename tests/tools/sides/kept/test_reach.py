@@ -11,9 +11,14 @@ from tools.workers.protocol import Reach
 POOL = "def build(n):\n    return n + 1\n\n\ndef unused():\n    return 0\n"
 
 
-def reach(functions=None, *, opened=(), unsure=(), facts=None):
+def reach(functions=None, *, opened=(), unsure=(), facts=None, names=()):
     return Reach(
-        functions=functions or {}, opened=opened, variables=(), unsure=unsure, facts=facts or {}
+        functions=functions or {},
+        opened=opened,
+        variables=(),
+        unsure=unsure,
+        facts=facts or {},
+        names=names,
     )
 
 
@@ -111,6 +116,15 @@ def test_module_that_nothing_imports_reaches_nothing(change):
 def test_file_that_a_run_opened_reaches_that_run(change):
     found = change({"pkg/never.py": "VALUE = 2\n"})
     assert found.reaches(reach(opened=("pkg/never.py",)))
+
+
+def test_name_that_the_import_looks_for_reaches_everything(change):
+    text = POOL.replace("return 0", "return POOL.load_kernel")
+    reads = reach({"pkg/pool.py": ("",)}, names=("load_kernel",))
+    found = change({"pkg/pool.py": text}, imports=reads)
+    assert found.everything == "pkg/pool.py: a name that the import looks for has changed"
+    others = reach({"pkg/pool.py": ("",)}, names=("save_kernel",))
+    assert change({"pkg/pool.py": text}, imports=others).everything == ""
 
 
 FORWARD = "self.cache_controller.fence = self.forward_stream\n"

@@ -55,6 +55,13 @@ def test_changed_body_is_a_change_of_its_function(old, new, functions):
     assert not change.is_outside
 
 
+def test_names_that_only_one_text_uses_in_its_functions_are_named():
+    change = change_of("* scale", "* pool.ratio")
+    assert not change.is_outside
+    assert change.names == {"ratio"}
+    assert change_of("* scale", "* 2").names == set()
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -69,8 +76,6 @@ def test_changed_body_is_a_change_of_its_function(old, new, functions):
         ("LIMIT > 3", "LIMIT > 2"),
         ("class Host:", "class Host(dict):"),
         ("    def load(self):", "    def more(self):\n        pass\n\n    def load(self):"),
-        # A name that the module did not use: adapters read which names functions use.
-        ("* scale", "* pool.ratio"),
     ],
 )
 def test_change_outside_bodies_concerns_the_whole_module(old, new):

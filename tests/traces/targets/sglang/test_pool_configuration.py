@@ -154,7 +154,7 @@ def test_a_record_of_sizes_is_filled_by_its_fields(monkeypatch):
 
 
 def test_a_release_without_the_method_is_unsupported(monkeypatch):
-    release = SimpleNamespace(classes=lambda: iter(()))
+    release = SimpleNamespace(classes=())
     monkeypatch.setattr(pool_configuration, "installed_release", lambda: release)
     monkeypatch.setattr(pool_configuration, "_runner_parts", lambda: iter(()))
     pool_configuration.pool_maker.cache_clear()

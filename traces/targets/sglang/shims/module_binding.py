@@ -12,6 +12,8 @@ from contextlib import suppress
 import torch
 from typing_extensions import override
 
+from traces.targets.common.source_reads import note_names_read
+
 _RELEASE = "sglang"
 _TERABYTE = 1 << 40
 _CUDA_FLAG = "_is_cuda"
@@ -136,6 +138,7 @@ class ShimBinder:
         self._allocate = allocate
         self._changes = changes
         self._factories: set[int] = set()
+        note_names_read(functions)
 
     def bind(self, module: types.ModuleType) -> None:
         """Bind one module; binding it again changes nothing."""
