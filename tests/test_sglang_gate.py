@@ -147,6 +147,35 @@ def test_a_value_lost_between_the_server_and_a_pool_is_named_with_its_line(
     assert first["location"] == {"file": CONFIGURATOR, "line": call}
 
 
+TREE = "sglang/srt/mem_cache/unified_radix_cache.py"
+
+
+def test_a_reduction_in_the_wrong_process_group_is_named_with_its_line(capsys, tmp_path):
+    tree = unpacked("0.5.23", tmp_path)
+    text = (tree / TREE).read_text()
+    right, wrong = "(self.attn_cp_group, self.attn_tp_group)", "(self.tp_group, self.attn_tp_group)"
+    assert text.count(right) == 1
+    (tree / TREE).write_text(text.replace(right, wrong))
+
+    code, verdict = gate(
+        capsys,
+        "pypi:0.5.23",
+        f"dir:{tree}",
+        "unified.dsv3.page_first_direct.direct.wb.p64.gb.tp8cp2pp3",
+    )
+
+    first = verdict["causes"][0]
+    assert code == 1
+    assert (first["kind"], first["callee"], first["parameter"]) == (
+        "argument_changed",
+        "all_reduce",
+        "group",
+    )
+    assert (first["before"]["group"], first["after"]["group"]) == ("attn_cp", "tp")
+    assert first["location"] == {"file": TREE, "line": text[: text.index(right)].count("\n") + 1}
+    assert first["consequences"][0]["kind"] == "collective_changed"
+
+
 LOST_IN_STACKS = {
     "mtp_draft_device_pools": (
         "product.kv_only.mla",

@@ -19,6 +19,8 @@ from traces.recording.probes import Target
 
 TEXT_MAX = 1000
 _DEPTH_MAX = 4
+# Where a process has its heap and its mappings: another place in every run. No size is so large.
+_ADDRESSES = range(1 << 44, 1 << 47)
 _SOURCE_PATH = '{"place": "source"}'
 _PROJECT_ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -65,6 +67,8 @@ class ValueFormatter:
     def _plain(self, value: Any, depth: int) -> Plain:  # noqa: ANN401
         if isinstance(value, Enum):
             value = value.value
+        if type(value) is int and value in _ADDRESSES:
+            return {"address": "memory"}
         if value is None or isinstance(value, bool | int | float | str):
             return value
         if depth > _DEPTH_MAX:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 from traces.divergence.formatter import ValueFormatter
@@ -109,6 +109,8 @@ class _PackageFunctions:
             is_own = is_named and code.co_filename.startswith(self._package_root)
             self._names[code] = code.co_qualname if is_own or code in self._watched else None
         name = self._names[code]
+        if name is not None and code in self._watched:
+            name = _wrapped_name(frame) or name
         return None if name is None or _is_read_by_recorder(frame) else name
 
     def next_number(self, function: str) -> int:
@@ -270,12 +272,26 @@ def _made_class(frame: FrameType) -> type:
     return first if isinstance(first, type) else type(first)
 
 
+def _wrapped_name(frame: FrameType) -> str | None:
+    """Return the function that a foreign decorator's wrapper closes over, if it is one.
+
+    All functions with that decorator share the wrapper's code.
+    """
+    values = (frame.f_locals.get(name) for name in frame.f_code.co_freevars)
+    functions = [value for value in values if isinstance(value, FunctionType)]
+    return functions[0].__qualname__ if len(functions) == 1 else None
+
+
 def _arguments(frame: FrameType) -> dict[str, Any]:
     code = frame.f_code
     stars = (code.co_flags & flag for flag in (inspect.CO_VARARGS, inspect.CO_VARKEYWORDS))
     number = code.co_argcount + code.co_kwonlyargcount + sum(map(bool, stars))
     found = frame.f_locals
-    return {name: found[name] for name in code.co_varnames[:number] if name in found}
+    values = {name: found[name] for name in code.co_varnames[:number] if name in found}
+    if code.co_flags & inspect.CO_VARKEYWORDS:
+        keywords = values.pop(code.co_varnames[number - 1], {})
+        values |= {name: value for name, value in keywords.items() if name not in values}
+    return values
 
 
 def _without_integers(values: dict[str, Any]) -> dict[str, Any]:

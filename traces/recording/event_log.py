@@ -8,6 +8,7 @@ from traces.recording.encode import Encoder
 from traces.recording.object_ids import OwnerNames
 from traces.recording.probes import (
     AllocationObservation,
+    CollectiveObservation,
     CopyObservation,
     EventRecordObservation,
     EventWaitObservation,
@@ -17,6 +18,7 @@ from traces.recording.probes import (
     Target,
     TransferObservation,
 )
+from traces.schema.collectives import Collective
 from traces.schema.copies import Copy
 from traces.schema.life import StateRecord
 from traces.schema.model import (
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 _NamedObservation: TypeAlias = (
     TransferObservation
+    | CollectiveObservation
     | AllocationObservation
     | ReleaseObservation
     | StorageObservation
@@ -118,6 +121,19 @@ class EventLog:
                     sha256=observation.sha256,
                 )
                 return lambda: used
+            case CollectiveObservation():
+                joined = Collective(
+                    step=step,
+                    operation=observation.operation,
+                    reduction=observation.reduction,
+                    group=observation.group.role,
+                    ranks=observation.group.ranks,
+                    rank=observation.group.rank,
+                    peer=observation.peer,
+                    dtype=observation.dtype,
+                    shape=observation.shape,
+                )
+                return lambda: joined
             case EventRecordObservation():
                 name = self._encoder.label(observation.event, observation.name)
                 layer = self._loaded_layers.pop(observation.stream, None)

@@ -196,8 +196,30 @@ class CopyObservation:
     stream: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupNaming:
+    """A process group by its role, the global ranks of its members and the own place in it."""
+
+    role: str
+    ranks: tuple[int, ...]
+    rank: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectiveObservation:
+    """A rank takes part in an operation; see :class:`~traces.schema.collectives.Collective`."""
+
+    operation: str
+    reduction: str
+    group: GroupNaming
+    peer: int | None
+    dtype: str
+    shape: tuple[int, ...]
+
+
 Observation: TypeAlias = (
     TransferObservation
+    | CollectiveObservation
     | CopyObservation
     | AllocationObservation
     | ReleaseObservation

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from traces.schema.collectives import Collective
 from traces.schema.copies import Copy
 from traces.schema.life import StateRecord
 from traces.schema.pools import PoolRecord
@@ -238,6 +239,7 @@ class Message(Record, frozen=True, tag_field="event", tag="message"):
 
 Event: TypeAlias = (
     Transfer
+    | Collective
     | Copy
     | Allocation
     | Release

@@ -15,11 +15,7 @@ _MAX_SHOWN_CHARACTERS = 60
 
 
 class Kind(StrEnum):
-    """The closed list of kinds of causes and consequences.
-
-    ``COLLECTIVE_CHANGED`` is reserved by the format: no rule makes it while traces hold no
-    collectives.
-    """
+    """The closed list of kinds of causes and consequences."""
 
     ARGUMENT_DROPPED = "argument_dropped"
     ARGUMENT_ADDED = "argument_added"

@@ -1,6 +1,10 @@
-"""Attributes are read without running code of the release."""
+"""Attributes are read without running code of the release; addresses are no values."""
 
-from traces.divergence.formatter import attributes
+from pathlib import Path
+
+import torch
+
+from traces.divergence.formatter import ValueFormatter, attributes
 
 
 class Lazy:
@@ -32,3 +36,18 @@ def test_object_that_is_half_made_has_the_attributes_that_are_set():
 
 def test_no_property_and_no_other_code_is_run():
     assert attributes(Plain()) == [("size", 3)]
+
+
+class Package:
+    name, package, root = "fake", "fake", Path("/nowhere")
+
+    def register_types(self, encoder):
+        pass
+
+
+def test_an_address_is_the_same_in_every_run_and_a_size_is_not():
+    text_of = ValueFormatter(Package()).text_of
+
+    assert text_of([torch.zeros(1).data_ptr(), 3]) == text_of([torch.ones(1).data_ptr(), 3])
+    assert text_of([2**40, 3]) == "[1099511627776, 3]"
+    assert text_of(2**63 - 1) == "9223372036854775807"

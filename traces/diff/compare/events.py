@@ -21,6 +21,7 @@ from traces.diff.compare.pools import pool_record_key, unshared_pool_records
 from traces.diff.differences import Difference, DiffLayer, with_step
 from traces.diff.pairing import CallPairing
 from traces.diff.values import NO_OWNERS, OwnerMap, Value
+from traces.schema.collectives import Collective
 from traces.schema.copies import Copy
 from traces.schema.life import NodeLocks, PoolBalance
 from traces.schema.model import (
@@ -57,6 +58,7 @@ _KINDS = {
 _STATE_KINDS: dict[type, Kind] = {
     NodeLocks: Kind.LOCKS_CHANGED,
     PoolBalance: Kind.BALANCE_CHANGED,
+    Collective: Kind.COLLECTIVE_CHANGED,
 }
 
 
@@ -187,11 +189,8 @@ def _describe_event(event: Event, marked: str) -> tuple[str, str, str]:
         exact = f"{event.level} message"
     elif isinstance(event, Race):
         exact = "race"
-    elif isinstance(event, NodeLocks):
-        series = f"locks of {event.component} when {event.moment}"
-        exact = f"locks of {event.component} of node {event.node} when {event.moment}"
-    elif isinstance(event, PoolBalance):
-        exact = f"slots of {event.owner} when {event.moment}"
+    elif isinstance(event, NodeLocks | PoolBalance | Collective):
+        exact, series = _describe_state(event)
     elif isinstance(event, StorageAccess):
         series = " ".join(filter(None, ("storage", event.operation, event.pool)))
         exact = series if event.operation == "open" else f"{series} page {event.key}"
@@ -200,6 +199,18 @@ def _describe_event(event: Event, marked: str) -> tuple[str, str, str]:
         exact = f"{verb} {event.owner}"
     series = series or exact
     return with_step(exact, event.step), with_step(series, event.step), exact
+
+
+def _describe_state(event: NodeLocks | PoolBalance | Collective) -> tuple[str, str]:
+    match event:
+        case NodeLocks():
+            text = f"locks of {event.component}"
+            moment = f"when {event.moment}"
+            return f"{text} of node {event.node} {moment}", f"{text} {moment}"
+        case PoolBalance():
+            return f"slots of {event.owner} when {event.moment}", ""
+        case Collective():
+            return " ".join(filter(None, (event.operation, event.reduction, event.dtype))), ""
 
 
 def event_family(event: Event) -> EventFamily:
@@ -353,6 +364,9 @@ def _loose(event: Event) -> Hashable:
         return (type(event).__name__, event.step, event.owner)
     if isinstance(event, StorageAccess):
         return (type(event).__name__, event.step, event.operation, event.pool)
+    if isinstance(event, Collective):
+        # Neither group nor shape: the same reduction in another group is one difference.
+        return (type(event).__name__, event.step, event.operation, event.reduction, event.dtype)
     if isinstance(event, NodeLocks):
         return (type(event).__name__, event.step, event.moment, event.node, event.component)
     if isinstance(event, PoolBalance):

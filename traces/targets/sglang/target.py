@@ -22,14 +22,15 @@ from traces.recording.probes import (
     BufferPath,
     CallProbe,
     EventProbe,
+    GroupNaming,
     Observation,
     PoolNaming,
     PoolView,
     ReleaseObservation,
-    StorageObservation,
     TransferObservation,
     Values,
 )
+from traces.recording.torch_collectives import collective_probes
 from traces.schema.model import Part
 from traces.targets.common.planes import Plane
 from traces.targets.common.pool_buffers import buffers_of
@@ -42,7 +43,7 @@ from traces.targets.sglang.pool_configuration import pool_maker_methods
 from traces.targets.sglang.row_table import RowTable
 from traces.targets.sglang.shims import report_copy
 from traces.targets.sglang.shims.kernel_moves import CopiedRows
-from traces.targets.sglang.storage import report_storage_use
+from traces.targets.sglang.storage import observe_storage_use, report_storage_use
 
 _DRAFT = "DRAFT"
 _OPERATIONS = (
@@ -105,9 +106,10 @@ class SglangTarget:
             *self._call_probes(),
             *self._slot_probes(),
             *self._order_probes(),
+            *collective_probes(self._name_group),
             *self._device_pool_probes(),
             _event_probe(report_copy, "move", "every", self._observe_copy),
-            _event_probe(report_storage_use, "storage", "every", _observe_storage_use),
+            _event_probe(report_storage_use, "storage", "every", observe_storage_use),
         ]
         assert isinstance(callback, FunctionType)
         found.append(
@@ -358,25 +360,14 @@ class SglangTarget:
 
     def _encode_group(self, value: Any, where: str) -> Plain:  # noqa: ANN401 - torch's own class
         del where
-        ranks = torch.distributed.get_process_group_ranks(value)
-        tag = self._group_tag(value)
-        return {
-            "group": "derived" if tag is None else tag,
-            "ranks": list(ranks),
-            "rank": value.rank(),
-        }
+        named = self._name_group(value)
+        return {"group": named.role, "ranks": list(named.ranks), "rank": named.rank}
 
-
-def _observe_storage_use(values: Values, result: object) -> StorageObservation:
-    del result
-    return StorageObservation(
-        operation=values["operation"],
-        pool=values["pool"],
-        key=values["key"],
-        bytes=values["size"],
-        backend=values["backend"],
-        sha256=values["sha256"],
-    )
+    def _name_group(self, group: Any) -> GroupNaming:  # noqa: ANN401 - torch's own class
+        if group is None:
+            group = torch.distributed.group.WORLD
+        tag, ranks = self._group_tag(group), torch.distributed.get_process_group_ranks(group)
+        return GroupNaming(role=tag or "derived", ranks=tuple(ranks), rank=group.rank())
 
 
 def _first_two(values: Values) -> tuple[Any, Any]:

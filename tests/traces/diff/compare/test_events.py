@@ -3,6 +3,7 @@ import pytest
 
 from traces.diff import compare_sides, diff
 from traces.diff.compare.events import without_unshared_reads
+from traces.schema.collectives import Collective
 from traces.schema.life import NodeLocks, PoolBalance
 from traces.schema.model import EventAwaited, EventRecorded, Location, Message, Reading, Transfer
 from traces.schema.races import Race, RaceAccess
@@ -369,3 +370,45 @@ def test_slots_that_are_no_longer_free_are_a_cause(records):
         "slots of host.KV when backing_up in life",
     )
     assert (cause.before["free"], cause.after["free"]) == (32, 24)
+
+
+def reduction(group="attn_cp", ranks=(10, 14), shape=(4,)):
+    return Collective(
+        step="tree",
+        operation="all_reduce",
+        reduction="MIN",
+        group=group,
+        ranks=ranks,
+        rank=1,
+        peer=None,
+        dtype="int64",
+        shape=shape,
+    )
+
+
+def test_a_reduction_in_another_group_of_the_same_size_is_a_cause(records):
+    base = records.trace(events=(reduction(), reduction("attn_tp", (12, 14))))
+    head = records.trace(events=(reduction("attn_tp", (12, 14)), reduction("attn_tp", (12, 14))))
+    (cause,) = diff(base, head)
+
+    assert (cause.kind, cause.level) == (Kind.COLLECTIVE_CHANGED, Level.BEHAVIOUR)
+    assert cause.where == "all_reduce MIN int64 in tree"
+    assert cause.before == {"group": "attn_cp", "ranks": (10, 14)}
+    assert cause.after == {"group": "attn_tp", "ranks": (12, 14)}
+
+
+def test_a_reduction_that_a_rank_skips_is_a_cause(records):
+    base = records.trace(events=(reduction(), reduction(shape=(2,))))
+    (cause,) = diff(base, records.trace(events=(reduction(),)))
+
+    assert (cause.kind, cause.before["shape"], cause.after) == (
+        Kind.COLLECTIVE_CHANGED,
+        (2,),
+        None,
+    )
+
+
+def test_the_same_reductions_are_no_difference(records):
+    base, head = (records.trace(events=(reduction(),)) for _ in range(2))
+
+    assert diff(base, head) == ()

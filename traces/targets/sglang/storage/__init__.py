@@ -3,9 +3,9 @@
 The release loads and opens the backend itself, by the names in its own configuration.
 """
 
-from traces.targets.sglang.storage.usage_reports import report_storage_use
+from traces.targets.sglang.storage.usage_reports import observe_storage_use, report_storage_use
 
-__all__ = ["BACKEND", "LOADER", "report_storage_use"]
+__all__ = ["BACKEND", "LOADER", "observe_storage_use", "report_storage_use"]
 
 BACKEND = "dynamic"
 # Entries by which the release loads the class; left out of the recorded settings.

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from traces.recording.probes import StorageObservation, Values
+
 _HASH = re.compile(r"[0-9a-f]{32,}")
 _HASH_DIGITS = 16
 _DIGEST_DIGITS = 16
@@ -71,3 +73,16 @@ def _setting_texts(config: Any, left_out: Mapping[str, object]) -> Iterator[str]
         is_lone = value == 1 and name.endswith("_size")
         if value and not is_lone:
             yield f"{name}={value}"
+
+
+def observe_storage_use(values: Values, result: object) -> StorageObservation:
+    """Return the observation of one call of :func:`report_storage_use`."""
+    del result
+    return StorageObservation(
+        operation=values["operation"],
+        pool=values["pool"],
+        key=values["key"],
+        bytes=values["size"],
+        backend=values["backend"],
+        sha256=values["sha256"],
+    )
