@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,8 @@ class SglangWorker:
         self._root = root
         self._runners: dict[str, SglangScenarioRunner] = {}
         # A process that has initialised CUDA cannot be forked for scenarios on the GPU, so the
-        # number of GPUs is read in a fork.
+        # number of GPUs is read in a fork; the import of torch initialises nothing.
+        import_module("torch")
         if not run_in_fork(_gpu_num):
             self._import_release()
 

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+
+# `np.unique` imports it when it is called, which would be in every fork that runs a scenario.
+import numpy.ma
 import numpy.typing as npt
 
 from traces.simulator.byte_spans import ByteSpans

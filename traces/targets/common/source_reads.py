@@ -34,6 +34,12 @@ def read_fact(fact: Callable[[str], _Fact], file: Path) -> _Fact:
     return found
 
 
+def remember_facts(fact: Callable[[str], object], files: Iterable[Path]) -> None:
+    """Learn a fact of some files for :func:`read_fact`, in forks of this process as well."""
+    for file in files:
+        _learn(fact, file)
+
+
 @cache
 def source_files(folder: Path) -> tuple[Path, ...]:
     """Return the Python files below a folder, sorted."""

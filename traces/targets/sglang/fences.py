@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from traces.targets.common.source_reads import read_fact, source_files
+from traces.targets.common.source_reads import read_fact, remember_facts, source_files
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.controller_driver import ControllerDriver
 from traces.targets.sglang.row_contents import RowContents
@@ -94,9 +94,15 @@ def stream_attributes() -> tuple[str, ...]:
 
     They are read from the assignments in the release's managers.
     """
-    package = importlib.import_module(_MANAGERS)
-    found: set[str] = set()
-    for folder in package.__path__:
-        for file in source_files(Path(folder)):
-            found.update(read_fact(forward_stream_attributes, file))
-    return tuple(sorted(found))
+    facts = (read_fact(forward_stream_attributes, file) for file in _manager_files())
+    return tuple(sorted({name for found in facts for name in found}))
+
+
+def remember_stream_attributes() -> None:
+    """Read the sources for :func:`stream_attributes` once for all forks of this process."""
+    remember_facts(forward_stream_attributes, _manager_files())
+
+
+def _manager_files() -> Iterator[Path]:
+    for folder in importlib.import_module(_MANAGERS).__path__:
+        yield from source_files(Path(folder))

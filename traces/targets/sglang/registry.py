@@ -1,5 +1,7 @@
 """Registry of the scenarios of the sglang target. Nothing here imports torch or sglang."""
 
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 
 from traces.targets.sglang.product_rows import product_scenarios
@@ -16,5 +18,18 @@ def registry() -> dict[str, SglangScenario]:
 
     The others assemble many stacks without moving a byte, or let the release make its pools.
     """
+    stacks = stack_scenarios()
+    readers = {scenario.name: replace(scenario, reads_pages=True) for scenario in _first(stacks)}
     others = (*product_scenarios(), *configurator_scenarios())
-    return {**stack_scenarios(), **{scenario.name: scenario for scenario in others}}
+    return {**stacks, **readers, **{scenario.name: scenario for scenario in others}}
+
+
+def _first(scenarios: Mapping[str, SglangScenario]) -> Iterable[SglangScenario]:
+    """Return the first scenario of each model, host layout and kind of draft.
+
+    These three decide the classes of the host pools and where their bytes lie.
+    """
+    first: dict[tuple[str, str, str], SglangScenario] = {}
+    for scenario in scenarios.values():
+        first.setdefault((scenario.model, scenario.layout, scenario.draft), scenario)
+    return first.values()

@@ -24,8 +24,8 @@ from traces.targets.sglang.assembly_product import AssemblyProduct
 from traces.targets.sglang.disaggregation import state_functions
 from traces.targets.sglang.discovery import PACKAGE
 from traces.targets.sglang.errors import UnsupportedByRelease
+from traces.targets.sglang.fences import remember_stream_attributes
 from traces.targets.sglang.normalise import LocatedMessage, normalise_recording
-from traces.targets.sglang.page_scenarios import page_scenarios
 from traces.targets.sglang.pool_configuration import PoolConfiguration
 from traces.targets.sglang.product_rows import ProductScenario
 from traces.targets.sglang.rank_context import RankContexts
@@ -116,11 +116,10 @@ class ReleaseSession:
     ) -> None:
         torch.set_num_threads(1)
         self._runtime = open_runtime(device)
-        # Imported before any fork.
+        # Imported and read before any fork.
         state_functions()
+        remember_stream_attributes()
         self._ranks = RankContexts()
-        # Read before any fork: the matrix behind it takes seconds, and every fork would make it.
-        self._page_scenarios = page_scenarios()
         self._on_stack = on_stack
         self.target = SglangTarget(
             self._runtime.release,
@@ -156,7 +155,7 @@ class ReleaseSession:
                     stack,
                     device=device,
                     host_writes=self.target.host_writes,
-                    reads_pages=scenario.name in self._page_scenarios,
+                    reads_pages=scenario.reads_pages,
                 )
                 self.target.learn_rows(script.planes)
                 for step in script.steps:

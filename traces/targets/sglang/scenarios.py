@@ -46,6 +46,8 @@ class SglangScenario(Scenario):
     # ``none``, ``sidecar`` (pools of its own, beside the target's) or ``packed`` (rows appended to
     # the target's host pools).
     draft: str
+    # Whether its script reads and writes host pages byte by byte; the trace says so by what it has.
+    reads_pages: bool = False
 
     @property
     @override
@@ -78,6 +80,7 @@ class SglangScenario(Scenario):
     def config(self) -> dict[str, Any]:
         """Every axis with its value; of registered backends ranks and sizes instead of a name."""
         axes = asdict(self)
+        del axes["reads_pages"]
         if self.storage_backend != REGISTERED_BACKENDS:
             return axes
         del axes["groups"]

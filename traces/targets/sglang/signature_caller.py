@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from traces.targets.sglang.errors import UnsupportedByRelease
@@ -46,7 +47,15 @@ class SignatureCaller:
 
 def accepted_parameters(function: Callable[..., Any]) -> frozenset[str]:
     """Return the names of the parameters that a signature spells out."""
+    if isinstance(function, type):
+        return _parameters_of_class(function)
     return frozenset(inspect.signature(function).parameters)
+
+
+@cache
+def _parameters_of_class(cls: type) -> frozenset[str]:
+    # Server arguments have hundreds, whose signature is read for every context of a rank.
+    return frozenset(inspect.signature(cls).parameters)
 
 
 def accepted_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
