@@ -7,6 +7,9 @@ Dropped: log records; waits of the host for a whole stream; event records withou
 and waits of streams without transfers; repeated records with no transfer in between; the arguments
 of the script's own calls of the controller.
 
+Events of other threads than the script's come behind its own, step by step: how threads are
+scheduled is no order.
+
 Unordered, and therefore sorted by pool: consecutive allocations and frees of slots; the copies of
 one stream between two marks; consecutive storage operations of one kind.
 
@@ -55,7 +58,7 @@ def normalise_recording(recording: Recording, *, messages: Sequence[LocatedMessa
     sites = recording.sites
     places = sites.events if sites is not None else tuple(None for _ in recording.trace.events)
     events = list(zip(recording.trace.events, places, strict=True))
-    events = [pair for pair in events if not _is_incidental(pair[0])]
+    events = [pair for pair in _by_step(events) if not _is_incidental(pair[0])]
     roles = _roles(event for event, _ in events)
     events = _without_unawaited(_without_idle(events, roles))
     names = _RoleNames(roles)
@@ -109,6 +112,18 @@ def _without_repeated_marks(events: list[_Located]) -> list[_Located]:
         if not (isinstance(found[0], EventRecorded) and found[0] == before[0]):
             kept.append(found)
     return kept
+
+
+def _by_step(events: list[_Located]) -> list[_Located]:
+    """Sort events by their steps, in the order in which these were first seen.
+
+    They arrive thread by thread, and the thread of the script, the first one, goes through every
+    step. What other threads did comes behind what the script did in the same step.
+    """
+    first: dict[str, int] = {}
+    for event, _ in events:
+        first.setdefault(event.step, len(first))
+    return sorted(events, key=lambda pair: first[pair[0].step])
 
 
 def _sort_runs(

@@ -26,7 +26,9 @@ from traces.recording.probes import (
     Observation,
     PoolNaming,
     PoolView,
+    Probe,
     ReleaseObservation,
+    ThreadProbe,
     TransferObservation,
     Values,
 )
@@ -100,8 +102,11 @@ class SglangTarget:
         """Return the names of all stack builders and strategies, sorted."""
         return self._release.stack_builders()
 
-    def probes(self) -> list[CallProbe | EventProbe]:
-        """Return a probe for every function to record, each function once."""
+    def probes(self) -> list[Probe]:
+        """Return a probe for every function to record, each function once, and one for threads.
+
+        The threads of storage run beside the script, in another way in every run.
+        """
         found = [
             *self._call_probes(),
             *self._slot_probes(),
@@ -122,7 +127,7 @@ class SglangTarget:
                 part="callback",
             )
         )
-        return list({probe.function: probe for probe in found}.values())
+        return [*{probe.function: probe for probe in found}.values(), ThreadProbe()]
 
     def register_types(self, encoder: Encoder) -> None:
         """Register the package's types: published dataclasses by value, the rest by reference."""

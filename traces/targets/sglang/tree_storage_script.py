@@ -68,10 +68,18 @@ class StoredTreeDriver(TreeDriver):
 
     @override
     def acknowledge(self) -> None:
-        threads = StorageThreads(self._stack.controller, self.thread_errors)
         for _ in range(_ROUNDS):
             super().acknowledge()
-            threads.settle(STEP)
+            self._settle()
+
+    @override
+    def poll(self) -> None:
+        # What storage has finished by now would depend on the machine.
+        self._settle()
+        super().poll()
+
+    def _settle(self) -> None:
+        StorageThreads(self._stack.controller, self.thread_errors).settle(STEP)
 
 
 class TreeStorageScript(TreeScript):

@@ -34,9 +34,9 @@ def waited(name, stream):
     return EventAwaited(step="backup", name=name, stream=stream)
 
 
-def moved(stream, direction="backup"):
+def moved(stream, direction="backup", step="backup"):
     return Transfer(
-        step="backup",
+        step=step,
         direction=direction,
         pool="KV",
         device_pool="KV",
@@ -130,7 +130,7 @@ def test_what_a_tree_frees_in_a_row_is_one():
     "events",
     [
         (freed("device.KV", "1", "finish"), freed("device.KV", "2", "finish")),
-        (freed("device.KV", "1"), moved("s"), freed("device.KV", "2")),
+        (freed("device.KV", "1"), moved("s", step="tree"), freed("device.KV", "2")),
     ],
     ids=["in another step", "with a transfer between"],
 )
@@ -287,3 +287,22 @@ def test_which_pool_is_fetched_first_is_no_order():
 def test_pages_of_one_pool_and_what_is_done_to_them_keep_their_order():
     events = (asked("query", "SWA", "a"), asked("fetch", "KV", "b"), asked("fetch", "KV", "a"))
     assert tidy(*events).trace.events == events
+
+
+def test_what_other_threads_do_comes_behind_the_script_in_the_same_step():
+    def stored(step, key):
+        return StorageAccess(
+            step=step, operation="store", pool="KV", key=key, bytes=8, backend="", sha256="0"
+        )
+
+    def freed(step, slots):
+        return Release(step=step, owner="device.KV", pool="KV", slots=slots)
+
+    # As the recorder returns them: the script's own, then those of the other threads.
+    events = [freed("a", "0"), freed("b", "1"), stored("a", "x"), stored("b", "y")]
+    assert [(event.step, type(event).__name__) for event in tidy(*events).trace.events] == [
+        ("a", "Release"),
+        ("a", "StorageAccess"),
+        ("b", "Release"),
+        ("b", "StorageAccess"),
+    ]
