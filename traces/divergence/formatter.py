@@ -25,6 +25,8 @@ _SOURCE_PATH = '{"place": "source"}'
 _PROJECT_ROOT = Path(__file__).resolve().parent.parent.parent
 
 _ABSENT = object()
+# Equal values of these types have equal texts. A float has not: 0.0 equals -0.0.
+_PLAIN_TYPES = frozenset((type(None), bool, int, str))
 
 
 class ValueFormatter:
@@ -38,6 +40,9 @@ class ValueFormatter:
 
     def __init__(self, target: Target) -> None:
         self.callables: set[str] = set()
+        self._known: dict[tuple[type, object], ValueText] = {}
+        # One object for equal texts: logs are pickled, and most of their texts are repeated.
+        self._texts: dict[ValueText, ValueText] = {}
         self._labels = ObjectIds()
         self._encoder = Encoder(self._labels, on_reference=self._label)
         self._package = f"{target.package}."
@@ -46,12 +51,21 @@ class ValueFormatter:
 
     def text_of(self, value: object) -> ValueText:
         """Return a value's text; all values that hold paths of source files have the same."""
-        text = json.dumps(self._plain(value, 0), sort_keys=True, default=_type_name)
+        kind = type(value)
+        if kind not in _PLAIN_TYPES:
+            return self._formatted(value)
+        key = (kind, value)
+        if key not in self._known:
+            self._known[key] = self._formatted(value)
+        return self._known[key]
+
+    def _formatted(self, value: object) -> ValueText:
+        text = _ENCODER.encode(self._plain(value, 0))
         if any(root in text for root in self._roots):
             return _SOURCE_PATH
-        if len(text) <= TEXT_MAX:
-            return text
-        return f"{text[:TEXT_MAX]}... {sha256(text.encode()).hexdigest()[:16]}"
+        if len(text) > TEXT_MAX:
+            text = f"{text[:TEXT_MAX]}... {sha256(text.encode()).hexdigest()[:16]}"
+        return self._texts.setdefault(text, text)
 
     def state(self, name: str, value: object) -> Iterator[tuple[str, ValueText]]:
         """Yield the attributes of an object of the package, ``name.attribute`` each."""
@@ -147,3 +161,6 @@ def _function_name(function: FunctionType) -> str:
 
 def _type_name(value: object) -> Plain:
     return {"type": f"{type(value).__module__}.{type(value).__qualname__}"}
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, default=_type_name)

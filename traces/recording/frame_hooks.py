@@ -27,6 +27,23 @@ def profile_frames(hook: FrameHook) -> Iterator[None]:
 
 
 @contextmanager
+def unprofiled() -> Iterator[None]:
+    """Let the hook of :func:`profile_frames` miss what the calling thread does in the block.
+
+    Another profiler goes on: that of kept runs must see everything that is executed.
+    """
+    hook = sys.getprofile()
+    if hook is None or hook is not threading.getprofile():
+        yield
+        return
+    sys.setprofile(None)
+    try:
+        yield
+    finally:
+        sys.setprofile(hook)
+
+
+@contextmanager
 def trace_frames(hook: FrameHook) -> Iterator[None]:
     """Call a hook for every call, and for lines on request; the previous hooks come back."""
     # As above; a debugger or coverage that was active gets no events meanwhile.

@@ -1,11 +1,12 @@
 """Hooks of the interpreter: seen in every thread, and what was there before comes back."""
 
+import cProfile
 import sys
 import threading
 
 import pytest
 
-from traces.recording.frame_hooks import profile_frames, trace_frames
+from traces.recording.frame_hooks import profile_frames, trace_frames, unprofiled
 
 
 def observed():
@@ -72,3 +73,27 @@ def test_hooks_that_were_there_come_back_each_to_its_place(
         set_elsewhere(before[1])
 
     assert found == (mine, theirs)
+
+
+def test_what_happens_in_an_unprofiled_block_is_missed():
+    seen = []
+
+    def hook(frame, event, _argument):
+        if event == "call" and frame.f_code is observed.__code__:
+            seen.append(frame.f_back.f_lineno)
+
+    with profile_frames(hook):
+        observed()
+        with unprofiled():
+            observed()
+        observed()
+
+    assert len(seen) == 2
+
+
+def test_another_profiler_sees_an_unprofiled_block():
+    profile = cProfile.Profile()
+    with profile, unprofiled():
+        observed()
+
+    assert observed.__code__ in {entry.code for entry in profile.getstats()}

@@ -17,6 +17,7 @@ from unittest.mock import patch
 import torch.distributed
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from traces.recording.frame_hooks import unprofiled
 from traces.targets.common.scenario import RankShape
 from traces.targets.sglang.discovery import find_part
 from traces.targets.sglang.errors import UnsupportedByRelease
@@ -114,7 +115,10 @@ class RankContexts:
         groups = _open_groups(shape)
         self._group_tags.extend((group, tag) for tag, group in groups.items())
         arguments = _server_args(scenario, shape, host_gigabytes, device, flags=flags or {})
-        _publish(arguments)
+        # A release derives hundreds of settings here, of which a log of calls would hold each one
+        # before and after every function.
+        with unprofiled():
+            _publish(arguments)
         self._set_parallel(shape, groups)
         if scenario.uses_storage or scenario.configures_pools:
             self._set_coordinators(groups)
