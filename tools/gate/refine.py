@@ -7,6 +7,7 @@ warm worker each.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 
 from tools.console import print_status
 from tools.errors import ToolError
@@ -16,10 +17,10 @@ from tools.hunks.attribution import HunkSides, attribute_to_hunks, choose_scenar
 from tools.sides.open import OpenSide
 from tools.sides.targets import NATIVE
 from tools.workers.protocol import ReplayScenario, RunResult, RunScenario
-from traces.divergence.locate import locate_divergence
+from traces.divergence.locate import find_divergence
 from traces.divergence.logs import CallLog, LineLog
 from traces.schema.canonical import parse
-from traces.schema.model import Recording
+from traces.schema.model import Recording, Trace
 from traces.schema.verdict import Cause, Kind, Level
 from traces.targets.common.scenario import Scenario
 
@@ -54,6 +55,7 @@ class _ReplayedSide:
 
     opened: OpenSide
     device: str
+    last_step: str
     scenarios: Mapping[str, Scenario]
 
     def calls(self, scenario: str) -> CallLog:
@@ -74,7 +76,12 @@ class _ReplayedSide:
         return path.read_text(encoding="utf-8") if path.is_file() else None
 
     def _replay(self, scenario: str, *, call: tuple[str, int] | None) -> CallLog | LineLog:
-        again = ReplayScenario(scenario=self.scenarios[scenario], device=self.device, call=call)
+        again = ReplayScenario(
+            scenario=self.scenarios[scenario],
+            device=self.device,
+            call=call,
+            last_step=self.last_step,
+        )
         return self.opened.call(again)
 
 
@@ -131,7 +138,7 @@ def _locate_causes(
         with _open_base(context, chosen.values()) as base:
             print_status("running again, to find where the sides first diverge")
             found = [
-                _refine_cause((base, head), cause, scenario=chosen[index], request=request)
+                _refine_cause((base, head), cause, scenario=chosen[index], context=context)
                 if index in chosen
                 else cause
                 for index, cause in enumerate(causes)
@@ -144,19 +151,42 @@ def _locate_causes(
 
 
 def _refine_cause(
-    sides: tuple[OpenSide, OpenSide], cause: Cause, *, scenario: str, request: GateRequest
+    sides: tuple[OpenSide, OpenSide], cause: Cause, *, scenario: str, context: RefineContext
 ) -> Cause:
-    """Run on the eager device first, then on the request's own if that shows nothing."""
+    """Run on the eager device first, then on the request's own if that shows nothing.
+
+    What the traces tell apart was different at the end of the first step that they record in
+    different ways: the rest of the scenario is run only where so much shows nothing.
+    """
+    request = context.request
     is_eager = request.session.target == NATIVE and request.device != EAGER_DEVICE
-    for device in (EAGER_DEVICE, request.device) if is_eager else (request.device,):
+    devices = (EAGER_DEVICE, request.device) if is_eager else (request.device,)
+    traces = (recordings[scenario].trace for recordings in context.recordings)
+    for last_step, device in product(dict.fromkeys((_first_other_step(*traces), "")), devices):
         base, head = (
-            _ReplayedSide(opened=side, device=device, scenarios=request.selection.known)
+            _ReplayedSide(
+                opened=side,
+                device=device,
+                last_step=last_step,
+                scenarios=request.selection.known,
+            )
             for side in sides
         )
-        found = locate_divergence(base, head, cause, scenario=scenario)
-        if found is not cause:
+        found = find_divergence(base, head, cause, scenario=scenario)
+        if found is not None:
             return found if _is_in_hunks(found) else cause
     return cause
+
+
+def _first_other_step(base: Trace, head: Trace) -> str:
+    """Return the first step that two traces record in different ways; empty for none."""
+    records = (*base.calls, *base.events, *base.digests), (*head.calls, *head.events, *head.digests)
+    steps = dict.fromkeys(record.step for record in (*head.calls, *base.calls))
+    for step in steps:
+        one, other = ([record for record in all_ if record.step == step] for all_ in records)
+        if one != other:
+            return step
+    return ""
 
 
 def _is_in_hunks(cause: Cause) -> bool:

@@ -87,7 +87,7 @@ class NativeWorker:
         return log_run(
             get_target("native"),
             task.call,
-            run=lambda: run_scenario(task.scenario, device=task.device),
+            run=lambda: run_scenario(task.scenario, device=task.device, last_step=task.last_step),
         )
 
     def list_builders(self, _task: ListBuilders) -> tuple[str, ...]:

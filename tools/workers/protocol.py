@@ -200,11 +200,13 @@ class ReplayScenario(Task["CallLog | LineLog"]):
 
     Attributes:
         call: function and number of the call whose lines are logged; None for all calls.
+        last_step: step behind which the run ends; empty for the whole scenario.
     """
 
     scenario: "Scenario"
     device: str
     call: tuple[str, int] | None
+    last_step: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

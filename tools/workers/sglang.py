@@ -81,7 +81,8 @@ class SglangWorker:
         if _is_gpu(task.device):
             rule = "must be simulated to be run again"
             raise ToolError("device", rule, expected="sim", got=task.device)
-        return self._runner(task.device).log_run(task.scenario, task.call)
+        runner = self._runner(task.device)
+        return runner.log_run(task.scenario, task.call, last_step=task.last_step)
 
     def list_builders(self, _task: ListBuilders) -> tuple[str, ...]:
         """Return the names of all stack builders of the release."""

@@ -41,16 +41,25 @@ def locate_divergence(base: Replayer, head: Replayer, cause: Cause, *, scenario:
 
     It is a difference of behaviour, and shows in the scenario.
     """
+    found = find_divergence(base, head, cause, scenario=scenario)
+    return cause if found is None else found
+
+
+def find_divergence(base: Replayer, head: Replayer, cause: Cause, *, scenario: str) -> Cause | None:
+    """Return a cause with the place where the sides first diverge; None when none is found.
+
+    The cause itself comes back where it already names that place.
+    """
     locator = _Locator(base=base, head=head, scenario=scenario)
     logs = base.calls(scenario), head.calls(scenario)
     divergence = first_divergence(*logs, sources=locator.sources)
     if divergence is None:
-        return cause
+        return None
     line_divergence = locator.line_divergence(divergence)
     location = locator.location(divergence, line_divergence)
     # What lies outside the package, the scenario's own call, is no better place than an effect.
     if location is None:
-        return cause
+        return None
     line_is_changed = line_divergence is not None and line_divergence.is_changed
     found: Divergence | KeywordChange = divergence
     if line_is_changed and not divergence.name:

@@ -23,10 +23,11 @@ class ReplayingPool:
     """Replays a version of the small package, whatever the scenario."""
 
     def __init__(self, version):
-        self.version, self.asked = version, []
+        self.version, self.asked, self.last_steps = version, [], []
 
     def call(self, task):
         self.asked.append((task.scenario, task.device))
+        self.last_steps.append(task.last_step)
         if self.version is None:
             raise ToolError(task.scenario, "must be real", expected="code", got="a script")
         return self.version._played(task.call)
@@ -36,11 +37,19 @@ def side(kind, release):
     return Side(kind=kind, text=kind, commit="", release=release, place=None)
 
 
+def recording(size, *, end):
+    """A recording of a build and of a load; ``end`` is what the load records."""
+    calls = [SimpleNamespace(step="build", value=0)] * size
+    load, reset = SimpleNamespace(step="load", value=end), SimpleNamespace(step="reset", value=0)
+    trace = SimpleNamespace(calls=[*calls, load, reset], events=[], digests=[])
+    return SimpleNamespace(trace=trace)
+
+
 @pytest.fixture
 def context(tmp_path):
     """Return both sides: scenarios small and large; the base has 2 bytes, the head 3."""
 
-    def seen(*, base="worktree", target="native", can_replay=True, releases=("", "")):
+    def seen(*, base="worktree", target="native", can_replay=True, releases=("", ""), ends=(0, 0)):
         tmp = tmp_path / str(len(list(tmp_path.iterdir())))
         versions = [
             Version(tmp / "base", SOURCE),
@@ -52,10 +61,9 @@ def context(tmp_path):
             for version, pool in zip(versions, pools, strict=True)
         ]
         sizes = {"large": 9, "small": 1}
-        recordings = {
-            name: SimpleNamespace(trace=SimpleNamespace(calls=[0] * size, events=[]))
-            for name, size in sizes.items()
-        }
+        recordings = [
+            {name: recording(size, end=end) for name, size in sizes.items()} for end in ends
+        ]
         request = SimpleNamespace(
             session=SimpleNamespace(root=tmp, target=target),
             device="auto",
@@ -68,7 +76,7 @@ def context(tmp_path):
             request=request,
             base=None if base == "golden" else opened[0],
             head=opened[1],
-            recordings=(recordings, recordings),
+            recordings=tuple(recordings),
         )
         return found, pools
 
@@ -88,6 +96,23 @@ def test_our_own_code_is_looked_at_eagerly_first(context):
     seen, pools = context()
     refine_causes([effect(scenarios=("small",))], seen)
     assert {device for _, device in pools[0].asked} == {"cpu"}
+
+
+def test_the_run_ends_behind_the_first_step_that_differs(context):
+    seen, pools = context(ends=(1, 2))
+    [cause], _ = refine_causes([effect(scenarios=("small",))], seen)
+    assert cause.parameter == "size"
+    assert {step for pool in pools for step in pool.last_steps} == {"load"}
+    assert {device for _, device in pools[0].asked} == {"cpu"}
+
+
+def test_the_whole_scenario_is_run_where_the_first_steps_show_nothing(context):
+    seen, pools = context(ends=(1, 2))
+    pools[1].version = pools[0].version
+    causes = [effect(scenarios=("small",))]
+    assert refine_causes(causes, seen) == (tuple(causes), ())
+    assert pools[0].last_steps == ["load", "load", "", ""]
+    assert [device for _, device in pools[0].asked] == ["cpu", "auto"] * 2
 
 
 def test_difference_of_the_interface_is_not_looked_at(context):

@@ -31,13 +31,18 @@ class ScenarioScript(Protocol):
 
 
 def run_scenario(
-    scenario: Scenario, *, device: str, on_script: Callable[[ScenarioScript], None] = lambda _: None
+    scenario: Scenario,
+    *,
+    device: str,
+    on_script: Callable[[ScenarioScript], None] = lambda _: None,
+    last_step: str = "",
 ) -> Recording:
     """Run ``scenario`` on the native target and return the recording.
 
     An exception of the code under guard is part of the recording (its outcome), not raised here.
 
-    For the device see :func:`open_device`; ``on_script`` is called before the first step.
+    For the device see :func:`open_device`; ``on_script`` is called before the first step. The run
+    ends behind ``last_step``, if that is not empty.
 
     Raises:
         RecorderError: something could not be recorded.
@@ -45,7 +50,7 @@ def run_scenario(
     """
     script = _open_script(_as_native(scenario), device=device)
     on_script(script)
-    return _record_steps(scenario, script)
+    return _record_steps(scenario, script, last_step=last_step)
 
 
 def run_scenario_on_every_buffer(scenario: Scenario, *, device: str) -> Recording:
@@ -89,7 +94,7 @@ def _as_native(scenario: Scenario) -> NativeScenario:
     return scenario_of_config(scenario.config, scenario.name)
 
 
-def _record_steps(scenario: Scenario, script: ScenarioScript) -> Recording:
+def _record_steps(scenario: Scenario, script: ScenarioScript, *, last_step: str = "") -> Recording:
     from traces.targets.native.target import NativeTarget
 
     recorder = Recorder(NativeTarget())
@@ -99,6 +104,8 @@ def _record_steps(scenario: Scenario, script: ScenarioScript) -> Recording:
             for step in script.steps:
                 with recorder.step(step):
                     _record_step(recorder, script, step)
+                if step == last_step:
+                    break
     except RecorderError:
         raise
     except Exception:

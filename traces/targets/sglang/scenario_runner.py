@@ -70,15 +70,24 @@ class SglangScenarioRunner:
         """
         return run_in_fork(lambda: work(self._session.run_scenario))
 
-    def log_run(self, scenario: Any, call: tuple[str, int] | None) -> CallLog | LineLog:  # noqa: ANN401
+    def log_run(
+        self,
+        scenario: Any,  # noqa: ANN401
+        call: tuple[str, int] | None,
+        *,
+        last_step: str,
+    ) -> CallLog | LineLog:
         """Run one scenario in a fork and return the log of all calls, or of the lines of one.
 
-        ``call`` is function and number of a call; errors are those of :meth:`run_scenario`.
+        ``call`` is function and number of a call, and the run ends behind ``last_step`` unless
+        that is empty; errors are those of :meth:`run_scenario`.
         """
+
+        def run() -> Recording:
+            return self._session.run_scenario(scenario, last_step=last_step)
+
         # One fork only: a log kept in a fork of the fork would be lost with it.
-        return run_in_fork(
-            lambda: log_run(self.target, call, run=lambda: self._session.run_scenario(scenario))
-        )
+        return run_in_fork(lambda: log_run(self.target, call, run=run))
 
 
 def run_in_process(scenario: Any, root: Path, *, device: str) -> Recording:  # noqa: ANN401
@@ -134,8 +143,11 @@ class ReleaseSession:
         gc.collect()
         gc.freeze()
 
-    def run_scenario(self, scenario: Any) -> Recording:  # noqa: ANN401
-        """Run one scenario in this process; see :meth:`SglangScenarioRunner.run_scenario`."""
+    def run_scenario(self, scenario: Any, *, last_step: str = "") -> Recording:  # noqa: ANN401
+        """Run one scenario in this process; see :meth:`SglangScenarioRunner.run_scenario`.
+
+        The run ends behind ``last_step``, if that is not empty.
+        """
         self.target.records_device_pools = scenario.configures_pools
         recorder = Recorder(self.target)
         recorder.scenario(scenario.name, scenario.config)
@@ -169,6 +181,8 @@ class ReleaseSession:
                         for note in script.take_notes()
                     ]
                     messages += self._new_races(step, messages)
+                    if step == last_step:
+                        break
         except (RecorderError, UnsupportedByRelease):
             raise
         except Exception:

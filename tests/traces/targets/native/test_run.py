@@ -28,3 +28,11 @@ def test_error_after_that_is_the_outcome(monkeypatch):
     monkeypatch.setattr(run, "_record_step", broken)
     outcome = run.run_scenario(registry()[NAME], device="cpu").trace.outcome
     assert (outcome.ok, outcome.failed_step) == (False, "backup")
+
+
+def test_a_run_ends_behind_its_last_step():
+    whole = run.run_scenario(registry()[NAME], device="cpu").trace
+    cut = run.run_scenario(registry()[NAME], device="cpu", last_step="backup").trace
+    assert cut.outcome.ok
+    assert [one for one in whole.digests if one.step in ("build", "backup")] == list(cut.digests)
+    assert len(cut.digests) < len(whole.digests)
