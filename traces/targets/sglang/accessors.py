@@ -4,6 +4,7 @@ import dis
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
@@ -112,16 +113,19 @@ def _parameters(held: HeldPool, name: str, method: FunctionType) -> list[inspect
 
 
 def _returns_value(method: FunctionType) -> bool:
-    """Return whether a method has a ``return`` with a value, other than None."""
+    """Return whether a method has a ``return`` with a value, other than None.
+
+    It is read from the bytecode that runs: the text on disk may be another one.
+    """
     note_code_read(method)
-    before: dis.Instruction | None = None
-    for instruction in dis.get_instructions(method):
+    for before, instruction in pairwise(dis.get_instructions(inspect.unwrap(method))):
         if instruction.opname == "RETURN_CONST" and instruction.argval is not None:
             return True
-        is_none = before is not None and before.opname == "LOAD_CONST" and before.argval is None
-        if instruction.opname == "RETURN_VALUE" and not is_none:
-            return True
-        before = instruction
+        if instruction.opname == "RETURN_VALUE":
+            is_none = before.opname == "LOAD_CONST" and before.argval is None
+            # A jump to a return brings a value, as in ``return found or None``.
+            if not is_none or instruction.is_jump_target:
+                return True
     return False
 
 

@@ -89,6 +89,22 @@ def test_what_takes_a_layer_or_slots_and_returns_something_is_an_accessor(found)
     ]
 
 
+def test_what_a_method_returns_is_read_from_the_code_that_runs():
+    def found_in(body):
+        names: dict[str, object] = {}
+        # A method without a text on disk.
+        exec(f"class Pool:\n    def of_layer(self, layer_id):\n        {body}", names)
+        held = HeldPool(path="kv_cache", name="kv_cache", pool=names["Pool"](), outer=())
+        return [accessor.name for accessor in accessors_of(held)]
+
+    assert found_in("return layer_id") == ["of_layer"]
+    assert found_in("return layer_id or None") == ["of_layer"]
+    assert found_in("return 0 if layer_id else None") == ["of_layer"]
+    assert found_in("self.last = layer_id") == []
+    assert found_in("return None") == []
+    assert found_in("raise NotImplementedError") == []
+
+
 def test_a_layer_is_a_number_or_an_attention_layer(found, maker):
     assert found["get_key_buffer"].call(3, {}) == 3
     arguments, unknown = maker.arguments(found["get_mla_kv_buffer"])
