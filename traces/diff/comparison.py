@@ -18,7 +18,12 @@ from traces.diff.compare.events import (
     without_unshared_reads,
 )
 from traces.diff.compare.pools import pool_differences
-from traces.diff.compare.results import digest_differences, ending_differences, returned_differences
+from traces.diff.compare.results import (
+    digest_differences,
+    ending_differences,
+    refusals_among,
+    returned_differences,
+)
 from traces.diff.compare.tensors import tensor_differences
 from traces.diff.differences import GIVEN_KINDS, TAKEN_KINDS, Difference, DiffLayer
 from traces.diff.index import RecordingIndex, argument_values
@@ -119,13 +124,21 @@ def _attribute(finder: CauseFinder, events: Sequence[EventDifference]) -> None:
         pairing=pairing,
         cause_index=finder.cause_index,
         flow=PoolFlow(pairing=pairing, events=whole_events),
+        locations=finder.locations,
     )
+    endings, ends = [*ending_differences(pairing)], [*finder.truncated]
+    gone = [*refusals_among(pairing, endings, gone=True)]
+    new = [*refusals_among(pairing, endings, gone=False)]
+    attribution.assign_refusals(gone, ends)
     attribution.assign_tensors([found for found in tensors if not found.truncated])
+    attribution.assign_refusals(new, ends)
     attribution.assign_events(whole_events)
     whole = [found for found in digests if not found.truncated]
     attribution.assign_downstream([*finder.deferred, *late, *returned_differences(pairing), *whole])
     attribution.assign_answers([found for found in answers if not found.truncated])
-    attribution.assign_ending([*ending_differences(pairing)], [*finder.truncated, *cut])
+    refused = {id(found) for series in (*gone, *new) for found in series}
+    others = [found for found in endings if id(found) not in refused]
+    attribution.assign_ending(others, [*ends, *cut])
     attribution.assign_interface([*early, *calls_with_new_caller(pairing)])
 
 

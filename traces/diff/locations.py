@@ -51,9 +51,11 @@ class LocationFinder:
         if found.base_index is None:
             return None
         old = self.pairing.base.event_line(found.base_index)
-        if old is not None:
-            return _carried_over(old, self._known_lines()) or old
-        return next(self._near(found.base_index), None)
+        return self.of_base(old) or next(self._near(found.base_index), None)
+
+    def of_base(self, line: Location | None) -> Location | None:
+        """Return where a line of the base lies in the head, as far as lines of both are known."""
+        return None if line is None else _carried_over(line, self._known_lines()) or line
 
     def _known_lines(self) -> Iterator[_Lines]:
         """Yield lines of the base with the same lines of the head."""

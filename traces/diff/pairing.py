@@ -16,6 +16,7 @@ from traces.diff.values import (
     CallPair,
     OwnerMap,
     ReferenceMap,
+    by_first_use,
     content_key,
     is_informative,
     same_value,
@@ -197,11 +198,12 @@ def _pairing(
     of_head = {pair.head.call: pair for pair in pairs}
     removed = tuple(call for call in base.calls if call.call not in of_base)
     added = tuple(call for call in head.calls if call.call not in of_head)
-    references = ReferenceMap.of(pairs, removed, added, classes.both)
+    in_order = tuple(of_head[call.call] for call in head.calls if call.call in of_head)
+    references = ReferenceMap.of(pairs, removed, added, by_first_use(classes.both, in_order))
     return CallPairing(
         base=base,
         head=head,
-        pairs=tuple(of_head[call.call] for call in head.calls if call.call in of_head),
+        pairs=in_order,
         removed=removed,
         added=added,
         moved=tuple(_moved(base, head, pairs)),
@@ -235,7 +237,8 @@ def _uncross_pairs(pairing: CallPairing) -> list[CallPair]:
             pairs.append(pair)
         else:
             groups[pair.head.callee].append(pair)
-    others = pairing.removed, pairing.added, pairing.classes.both
+    classes = by_first_use(pairing.classes.both, pairing.pairs)
+    others = pairing.removed, pairing.added, classes
     for group in groups.values():
         made = [pair for pair in pairs if pair.head.role == "constructor"]
         references = ReferenceMap.of(made, *others)

@@ -45,7 +45,8 @@ class ReferenceMap:
     ) -> "ReferenceMap":
         """Match objects by the constructor calls that made them, others by class and order.
 
-        ``classes`` has the class of every object, of both sides, under the head's names.
+        ``classes`` has the class of every object, of both sides, under the head's names, in the
+        order in which objects are matched; see :func:`by_first_use`.
         """
         made = [(made_label(pair.base), made_label(pair.head)) for pair in pairs]
         to_head = {**dict.fromkeys(map(made_label, gone)), **{b: h for b, h in made if b}}
@@ -224,6 +225,29 @@ def references_in(value: Value) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from references_in(inner)
+
+
+def by_first_use(
+    classes: tuple[Mapping[str, str], Mapping[str, str]], pairs: Iterable[CallPair]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Sort the objects of both sides by the first paired call that gets them, others last.
+
+    An object that only calls of one side get shifts the numbers of those after it, not their order.
+    """
+    old, new = dict[str, None](), dict[str, None]()
+    for pair in pairs:
+        old |= dict.fromkeys(_references_of(pair.base))
+        new |= dict.fromkeys(_references_of(pair.head))
+    return _sorted_by(classes[0], old), _sorted_by(classes[1], new)
+
+
+def _references_of(call: Call) -> Iterator[str]:
+    return references_in([argument.value for argument in call.arguments])
+
+
+def _sorted_by(classes: Mapping[str, str], used: Iterable[str]) -> dict[str, str]:
+    first = {label: classes[label] for label in used if label in classes}
+    return first | {label: name for label, name in classes.items() if label not in first}
 
 
 def is_informative(value: Value) -> bool:

@@ -1,6 +1,13 @@
 import pytest
 
-from traces.diff.values import IDENTICAL, CallPair, ReferenceMap, content_key, same_value
+from traces.diff.values import (
+    IDENTICAL,
+    CallPair,
+    ReferenceMap,
+    by_first_use,
+    content_key,
+    same_value,
+)
 
 REFERENCES = ReferenceMap(
     to_head={"Host#1": "Host#2", "Gone#1": None},
@@ -79,3 +86,19 @@ def test_references_match_objects_by_their_constructor_calls(records):
     assert references.to_head == {"Host#1": "Host#2", "Gone#1": None}
     assert references.to_base == {"Host#2": "Host#1", "Host#1": None}
     assert references.unmade == {"a": "c"}
+
+
+def test_objects_are_matched_by_the_first_paired_call_that_gets_them(records):
+    pairs = [
+        CallPair(
+            base=records.call("Host#1", pool={"ref": "Pool#2"}),
+            head=records.call("Host#1", pool={"ref": "Pool#1"}),
+        )
+    ]
+    classes = ({"Pool#1": "Pool", "Pool#2": "Pool", "Host#1": "Host"}, {"Pool#1": "Pool"})
+
+    old, new = by_first_use(classes, pairs)
+
+    assert list(old) == ["Pool#2", "Pool#1", "Host#1"]
+    assert ReferenceMap.of(pairs, [], [], (old, new)).unmade == {"Pool#2": "Pool#1"}
+    assert ReferenceMap.of(pairs, [], [], classes).unmade == {"Pool#1": "Pool#1"}

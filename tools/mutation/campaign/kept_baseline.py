@@ -14,6 +14,8 @@ KEPT_MAX = 8
 _CHECKOUT = Path(__file__).resolve().parents[3]
 # What decides a recording, its state and its lines.
 _OWN_SOURCES = ("traces/**/*.py", "assembler/**/*.py", "tools/mutation/worker/state_*.py")
+# Compare and judge recordings, and take no part in making them.
+_JUDGES = ("traces/diff/", "traces/audit/")
 
 
 def kept_path(plan: CampaignPlan) -> Path:
@@ -22,7 +24,8 @@ def kept_path(plan: CampaignPlan) -> Path:
     found.update(f"{sys.version} {version('torch')} {plan.settings}".encode())
     for pattern in _OWN_SOURCES:
         for path in sorted(_CHECKOUT.glob(pattern)):
-            found.update(path.read_bytes())
+            if not path.relative_to(_CHECKOUT).as_posix().startswith(_JUDGES):
+                found.update(path.read_bytes())
     return cache_folder().parent / "mutation" / f"{found.hexdigest()[:16]}.pickle"
 
 

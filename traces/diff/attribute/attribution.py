@@ -14,8 +14,9 @@ from traces.diff.compare.events import (
 )
 from traces.diff.differences import SIGNATURE_KINDS, Difference, DiffLayer
 from traces.diff.index import RecordingIndex
+from traces.diff.locations import LocationFinder
 from traces.diff.pairing import CallPairing
-from traces.schema.model import Event, EventAwaited, EventRecorded, Location
+from traces.schema.model import Event, EventAwaited, EventRecorded, Location, Message
 from traces.schema.storage_records import StorageAccess
 from traces.schema.verdict import Kind, Level
 
@@ -29,6 +30,7 @@ class Attribution:
     pairing: CallPairing
     cause_index: CauseIndex
     flow: PoolFlow
+    locations: LocationFinder
     _makers: dict[str, set[str]] = field(default_factory=dict)
 
     def assign_tensors(self, differences: Iterable[Difference]) -> None:
@@ -128,6 +130,50 @@ class Attribution:
             given = self._give(found, cause)
             if not is_explained:
                 own |= dict.fromkeys(subjects, given)
+
+    def assign_refusals(
+        self, refusals: Iterable[Sequence[Difference]], cut: list[Difference]
+    ) -> None:
+        """Assign refusals that came or went, and take from ``cut`` the calls that each cut off.
+
+        A refusal is upstream of what a side does that does not refuse. It follows from a cause that
+        reaches its calls; one that is new also from buffers that differ.
+        """
+        for series in refusals:
+            inner, sides = series[-1], self.pairing
+            calls = {label for found in series for label in found.calls}
+            cause = self._touching(calls) or self.cause_index.by_enclosing_call(
+                base=sides.base.call(inner.base_call), head=sides.head.call(inner.head_call)
+            )
+            inner.layer = DiffLayer.ASSEMBLY
+            inner.position = 2 * sides.head.positions[inner.head_call] + 1
+            if cause is None and inner.before is None:
+                cause = self._nearest(inner, before=(DiffLayer.TENSORS + 1, 0))
+            step = sides.head.call(inner.head_call).step
+            inner.location = inner.location or self._line_of_message(step)
+            cause = self._give(inner, cause)
+            own = [found for found in cut if self._is_inside(found, calls)]
+            cause.add_consequences([*series[:-1], *own])
+            cause.calls |= calls.union(*(found.calls for found in own))
+            cut[:] = [found for found in cut if found not in own]
+
+    def _is_inside(self, found: Difference, calls: set[str]) -> bool:
+        """Return whether the call of a difference was made from one of some calls."""
+        mark, side, label = "base", self.pairing.base, found.base_call
+        if found.head_call:
+            mark, side, label = "head", self.pairing.head, found.head_call
+        return any(f"{mark} {above.call}" in calls for above in side.ancestors(label))
+
+    def _line_of_message(self, step: str) -> Location | None:
+        """Return the line of the first warning or error of a step, of the head if it has any."""
+        lines = (
+            (side.event_line(index), side)
+            for side in (self.pairing.head, self.pairing.base)
+            for index, event in enumerate(side.trace.events)
+            if isinstance(event, Message) and event.step == step
+        )
+        line, side = next((found for found in lines if found[0]), (None, self.pairing.head))
+        return line if side is self.pairing.head else self.locations.of_base(line)
 
     def assign_ending(self, ending: Sequence[Difference], cut: Sequence[Difference]) -> None:
         """Assign calls that raise on one side only, the outcome, and what a side never came to."""

@@ -140,7 +140,7 @@ def _removed_calls(pairing: CallPairing) -> Iterator[UnmatchedCall]:
             removed=True,
             position=position,
             enclosing=enclosing,
-            truncated=is_after_end or _is_cut_off(pairing, enclosing, index),
+            truncated=is_after_end or _is_cut_off(pairing, enclosing, index, in_head=False),
         )
 
 
@@ -149,21 +149,34 @@ def _added_calls(pairing: CallPairing) -> Iterator[UnmatchedCall]:
     last = max((head.positions[label] for label in pairing.by_head_call), default=-1)
     for call in pairing.added:
         index = head.positions[call.call]
+        enclosing = pairing.enclosing(call.call, in_head=True)
+        is_after_end = pairing.base.failed and index > last
         yield UnmatchedCall(
             call=call,
             removed=False,
             position=2 * index + 1,
-            enclosing=pairing.enclosing(call.call, in_head=True),
-            truncated=pairing.base.failed and index > last,
+            enclosing=enclosing,
+            truncated=is_after_end or _is_cut_off(pairing, enclosing, index, in_head=True),
         )
 
 
-def _is_cut_off(pairing: CallPairing, enclosing: CallPair | None, index: int) -> bool:
-    """Return whether an exception left the enclosing call of the head before it came so far."""
-    if enclosing is None or enclosing.head.raises is None or enclosing.base.raises is not None:
+def _is_cut_off(
+    pairing: CallPairing, enclosing: CallPair | None, index: int, *, in_head: bool
+) -> bool:
+    """Return whether an exception left the enclosing call of the other side before it came so far.
+
+    ``index`` is the place of the call on its own side.
+    """
+    if enclosing is None:
         return False
-    inner = (call.call for call in pairing.base.nested(enclosing.base.call))
-    made = (pairing.base.positions[label] for label in inner if label in pairing.by_base_call)
+    own, other = enclosing.base, enclosing.head
+    if in_head:
+        own, other = other, own
+    if other.raises is None or other.raises == own.raises:
+        return False
+    side, paired = pairing.side(in_head=in_head), pairing.by_call(in_head=in_head)
+    inner = (call.call for call in side.nested(own.call))
+    made = (side.positions[label] for label in inner if label in paired)
     return index > max(made, default=-1)
 
 

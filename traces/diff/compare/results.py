@@ -1,7 +1,7 @@
 """Comparison of returned values, digests, exceptions and the outcome."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -102,6 +102,30 @@ def ending_differences(pairing: CallPairing) -> Iterator[Difference]:
             position=len(head.calls),
             head_call="" if origin is None else origin.call,
         )
+
+
+def refusals_among(
+    pairing: CallPairing, endings: Sequence[Difference], *, gone: bool
+) -> Iterator[list[Difference]]:
+    """Yield the refusals among calls that raise otherwise: errors after which a scenario goes on.
+
+    Each is one series of calls that the same error left, outermost first. ``gone`` chooses those
+    that the base has, else those that are new.
+    """
+    if pairing.base.failed or pairing.head.failed:
+        return
+    series: dict[str, list[Difference]] = {}
+    for found in endings:
+        is_call = bool(found.base_call and found.head_call)
+        raising = is_call and pairing.base.call(found.base_call).raises is not None
+        if is_call and raising is gone:
+            above = [
+                found.head_call,
+                *(one.call for one in pairing.head.ancestors(found.head_call)),
+            ]
+            outermost = next((label for label in reversed(above) if label in series), above[0])
+            series.setdefault(outermost, []).append(found)
+    yield from series.values()
 
 
 def describe_failure(failure: Failure | None) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 from traces.targets.sglang.assembly import assemble
 from traces.targets.sglang.device_pools import shard_arguments
 from traces.targets.sglang.discovery import all_names_of, installed_release
-from traces.targets.sglang.errors import UnsupportedByRelease
+from traces.targets.sglang.errors import StepNote, UnsupportedByRelease
 from traces.targets.sglang.families import FAMILIES, FAMILY_OF
 from traces.targets.sglang.product_rows import ProductRow, ProductScenario
 from traces.targets.sglang.rank_context import RankContexts
@@ -43,7 +43,7 @@ class AssemblyProduct:
         self._ranks = ranks
         self._device = device
         self._name_pools = name_pools
-        self._notes: list[str] = []
+        self._notes: list[StepNote] = []
         self._unplayed: list[UnsupportedByRelease] = []
         self._assembled = 0
         rows = scenario.rows()
@@ -62,8 +62,8 @@ class AssemblyProduct:
                 self._steps[flag.step] = (undrafted[0], {flag.name: flag.value})
         self.steps = tuple(self._steps)
 
-    def take_notes(self) -> list[str]:
-        """Return, once, which steps could not run, a line each."""
+    def take_notes(self) -> list[StepNote]:
+        """Return, once, which steps could not run."""
         notes, self._notes = self._notes, []
         return notes
 
@@ -79,10 +79,10 @@ class AssemblyProduct:
             assemble(row, ranks=self._ranks, device=self._device, flags=flags)
             self._assembled += 1
         except UnsupportedByRelease as error:
-            self._notes.append(f"not played: {step}: {error}")
+            self._notes.append(StepNote(f"not played: {step}: {error}", None))
             self._unplayed.append(error)
         except Exception as error:  # noqa: BLE001 - the release may raise anything
-            self._notes.append(f"refused: {step}: {error_text(error)}")
+            self._notes.append(StepNote(f"refused: {step}: {error_text(error)}", error))
         is_last_row = list(self._steps).index(step) == self._row_num - 1
         if is_last_row and self._unplayed and not self._assembled:
             raise self._unplayed[0]

@@ -1,5 +1,7 @@
 """Errors of the sglang target."""
 
+from typing import NamedTuple
+
 from traces.targets.common.errors import ScenarioError
 
 
@@ -12,3 +14,10 @@ class UnsupportedByRelease(ScenarioError):  # noqa: N818 - about the release, no
 
 class StageError(ScenarioError):
     """The script itself cannot continue: a pool that had to be roomy was not."""
+
+
+class StepNote(NamedTuple):
+    """A line on a step that could not run, and the error of the release behind it, if any."""
+
+    text: str
+    error: Exception | None

@@ -20,7 +20,7 @@ from unittest.mock import patch
 from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.common.source_reads import read_fact, source_files
 from traces.targets.sglang.discovery import find_part, installed_release
-from traces.targets.sglang.errors import UnsupportedByRelease
+from traces.targets.sglang.errors import StepNote, UnsupportedByRelease
 from traces.targets.sglang.geometry import draft_geometry, geometry_of
 from traces.targets.sglang.model_facts import ModelFacts
 from traces.targets.sglang.models import MODELS
@@ -51,12 +51,12 @@ class PoolConfiguration:
     def __init__(self, scenario: SglangScenario, *, ranks: RankContexts, device: str) -> None:
         self._maker = _PoolMaking(scenario, ranks=ranks, device=device)
         self._target: dict[str, Any] = {}
-        self._notes: list[str] = []
+        self._notes: list[StepNote] = []
         self._flags = _FlagSteps(self._maker).choose()
         self.steps = (_BUILD, _DRAFT, *self._flags)
 
-    def take_notes(self) -> list[str]:
-        """Return, once, which steps could not run, a line each."""
+    def take_notes(self) -> list[StepNote]:
+        """Return, once, which steps could not run."""
         notes, self._notes = self._notes, []
         return notes
 
@@ -78,9 +78,9 @@ class PoolConfiguration:
             else:
                 self._maker.make(self._flags[step], others={})
         except UnsupportedByRelease as error:
-            self._notes.append(f"not played: {step}: {error}")
+            self._notes.append(StepNote(f"not played: {step}: {error}", None))
         except Exception as error:  # noqa: BLE001 - the release may raise anything
-            self._notes.append(f"refused: {step}: {error_text(error)}")
+            self._notes.append(StepNote(f"refused: {step}: {error_text(error)}", error))
 
 
 class _FlagSteps:

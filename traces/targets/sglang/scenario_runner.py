@@ -14,7 +14,7 @@ from traces.errors import RecorderError
 from traces.recording.message_capture import settle_modules
 from traces.recording.recorder import Recorder
 from traces.recording.source_sites import SourceSites
-from traces.schema.model import Message, Recording
+from traces.schema.model import Location, Message, Recording
 from traces.schema.races import Race
 from traces.targets.common.fork import run_in_fork
 from traces.targets.common.labels import BufferLabel, BufferPlace
@@ -23,7 +23,7 @@ from traces.targets.sglang.assembly import AssembledStack, assemble
 from traces.targets.sglang.assembly_product import AssemblyProduct
 from traces.targets.sglang.disaggregation import state_functions
 from traces.targets.sglang.discovery import PACKAGE
-from traces.targets.sglang.errors import UnsupportedByRelease
+from traces.targets.sglang.errors import StepNote, UnsupportedByRelease
 from traces.targets.sglang.fences import remember_stream_attributes
 from traces.targets.sglang.normalise import LocatedMessage, normalise_recording
 from traces.targets.sglang.pool_configuration import PoolConfiguration
@@ -206,7 +206,7 @@ class ReleaseSession:
                     with recorder.step(step):
                         script.run_step(step)
                     messages += [
-                        (Message(step=step, level="warning", text=note), None)
+                        (Message(step=step, level="warning", text=note.text), self._raised_at(note))
                         for note in script.take_notes()
                     ]
         except (RecorderError, UnsupportedByRelease):
@@ -217,6 +217,12 @@ class ReleaseSession:
             self._ranks.close()
             self.target.pool_prefix = ""
         return normalise_recording(recorder.recording, messages=messages)
+
+    def _raised_at(self, note: StepNote) -> Location | None:
+        """Return the line of the release that refused a step, if any."""
+        sites = SourceSites(root=self.target.root, package=PACKAGE, hidden=frozenset())
+        raised = None if note.error is None else sites.failure_site(note.error)
+        return None if raised is None else sites.site(raised)
 
     def _assembly_script(self, scenario: Any) -> PoolConfiguration | AssemblyProduct:  # noqa: ANN401
         device = self._runtime.pool_device

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tools.mutation.campaign import kept_baseline
 from tools.mutation.campaign.driver import BaselineRun, CampaignPlan
 from tools.mutation.campaign.kept_baseline import KEPT_MAX, keep, kept_path, read_kept
 from tools.mutation.campaign.tasks import BaselineResult, RunSettings
@@ -45,6 +46,18 @@ def test_another_source_or_device_has_another_file(tmp_path):
     assert kept_path(plan(tmp_path)) == before
     assert kept_path(plan(tmp_path, device="sim")) != before
     (tmp_path / "a.py").write_text("x = 2\n")
+    assert kept_path(plan(tmp_path)) != before
+
+
+def test_of_our_own_sources_those_that_make_recordings_count(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept_baseline, "_CHECKOUT", tmp_path)
+    for folder in ("diff", "targets"):
+        (tmp_path / "traces" / folder).mkdir(parents=True)
+    (tmp_path / "a.py").write_text("x = 1\n")
+    before = kept_path(plan(tmp_path))
+    (tmp_path / "traces" / "diff" / "pairing.py").write_text("x = 1\n")
+    assert kept_path(plan(tmp_path)) == before
+    (tmp_path / "traces" / "targets" / "script.py").write_text("x = 1\n")
     assert kept_path(plan(tmp_path)) != before
 
 

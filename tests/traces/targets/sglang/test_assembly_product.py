@@ -44,8 +44,8 @@ def test_what_is_refused_is_told_with_its_text_and_the_rest_is_assembled(run):
     assert len(notes) == sum(
         row.draft == "packed" for row in registry()["product.kv_only.mla"].rows()
     )
-    assert {note.rpartition(": ")[2] for note in notes} == {"too wide"}
-    assert all(note.startswith("refused: ") for note in notes)
+    assert {note.text.rpartition(": ")[2] for note in notes} == {"too wide"}
+    assert all(note.text.startswith("refused: ") for note in notes)
 
 
 def test_nothing_is_told_where_everything_is_assembled(run):
@@ -65,4 +65,4 @@ def test_a_release_that_lacks_something_and_assembles_nothing_is_said_to_lack_it
 
 def test_a_release_that_refuses_everything_is_recorded(run):
     notes = run(lambda _: ValueError("never"))
-    assert {note.rpartition(": ")[2] for note in notes} == {"never"}
+    assert {note.text.rpartition(": ")[2] for note in notes} == {"never"}
