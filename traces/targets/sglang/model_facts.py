@@ -48,6 +48,8 @@ class ModelFacts:
         server_args: the release's own arguments.
         device: torch device of the pools.
         others: answers that differ from those of a server with one model.
+        speculation: the release's own description of speculative decoding; None for a server
+            without it.
 
     Attributes:
         asked: what was asked for and has no answer, in order; a release may do without it.
@@ -60,9 +62,11 @@ class ModelFacts:
         server_args: Any,  # noqa: ANN401 - the release's own class
         device: str,
         others: Mapping[str, Any],
+        speculation: Any = None,  # noqa: ANN401 - a member of the release's own enumeration
     ) -> None:
         self.asked: list[str] = []
         self._others = others
+        self._speculation = speculation
         self._geometry = geometry
         self._server_args = server_args
         self._device = device
@@ -117,6 +121,7 @@ class ModelFacts:
             "spec_aux_config": _Late(self._no_draft),
             **self._layers(),
             **self.sizes,
+            **({} if self._speculation is None else self._speculating()),
             **self._others,
         }
 
@@ -124,15 +129,16 @@ class ModelFacts:
     def sizes(self) -> dict[str, Any]:
         """Sizes of the pools, each of its own, so that one taken for another shows."""
         geometry = self._geometry
-        size, window, page = geometry.size, geometry.swa_size, geometry.page_size
-        is_windowed = geometry.family.is_windowed
+        page, is_windowed = geometry.page_size, geometry.family.is_windowed
+        size = self._unlike_dimensions(geometry.size)
+        window = self._unlike_dimensions(geometry.swa_size, size)
         return {
             "max_total_num_tokens": size,
             "max_running_requests": 5,
             "full_max_total_num_tokens": size if is_windowed else None,
             "swa_max_total_num_tokens": window if is_windowed else None,
             # One page more than the others need: no two sizes are equal.
-            "c4_max_total_num_tokens": (size + page) // 4,
+            "c4_max_total_num_tokens": self._unlike_dimensions((size + page) // 4, size, window),
             "c128_max_total_num_tokens": size // 128,
             "c4_state_pool_size": window // page * 8,
             "c128_state_pool_size": window // page * 128,
@@ -140,6 +146,27 @@ class ModelFacts:
             "c128_state_dtype": torch.float32,
             "unified_memory_pool_bytes": None,
             "unified_total_bytes": None,
+        }
+
+    def _unlike_dimensions(self, slots: int, *sizes: int) -> int:
+        """Return a number of slots, at least ``slots``, that is no size and no dimension."""
+        page, model = self._geometry.page_size, self._geometry.model
+        attention = model.attention
+        taken = {attention.head_dim, attention.v_head_dim, attention.kv_lora_rank, *sizes}
+        taken |= {attention.qk_rope_head_dim, model.index_head_dim, WINDOW, _CONTEXT_LENGTH}
+        while slots in taken:
+            slots += page
+        return slots
+
+    def _speculating(self) -> dict[str, Any]:
+        """Return what a server answers otherwise that decodes speculatively."""
+        states = self._state_config()
+        params = None if states is None else states.mamba2_cache_params
+        is_kda = bool(getattr(params, "is_kda", False))
+        return {
+            "spec_algorithm": self._speculation,
+            "hybrid_kda_config": states if is_kda else None,
+            "hybrid_gdn_config": None if is_kda else states,
         }
 
     def _layers(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from functools import cache
 from itertools import chain
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from traces.targets.common.pool_buffers import buffers_of
@@ -31,6 +31,13 @@ from traces.targets.sglang.source_facts import POOL_MAKER, defines_pool_maker
 
 _MODEL_EXECUTOR = "sglang.srt.model_executor"
 _MEMORY_SAVER = "sglang.srt.utils.torch_memory_saver_adapter"
+_SPECULATION = "sglang.srt.speculative.spec_info"
+# No two are equal, and none is a default; as many tokens as a chain of the steps has, and more.
+_DRAFT_SIZES = {
+    "speculative_num_steps": 2,
+    "speculative_eagle_topk": 1,
+    "speculative_num_draft_tokens": 6,
+}
 _STATE_SLOTS = 7
 _EXTRA_SLOTS = 9
 _BUILD, _DRAFT, _TOGETHER = "build", "draft", "flags"
@@ -42,7 +49,9 @@ class PoolConfiguration:
 
     Flags that leave the kinds of pools alone are set together, in one step; each other one, and
     each that the release refuses, has a step of its own. A flag without any effect has none, so
-    that a release that reads one more flag for nothing differs in nothing.
+    that a release that reads one more flag for nothing differs in nothing. Each algorithm of
+    speculative decoding that leads to other pools has a step, under the flags that leave the kinds
+    of pools alone.
 
     Attributes:
         steps: names of the steps.
@@ -52,8 +61,10 @@ class PoolConfiguration:
         self._maker = _PoolMaking(scenario, ranks=ranks, device=device)
         self._target: dict[str, Any] = {}
         self._notes: list[StepNote] = []
-        self._flags = _FlagSteps(self._maker).choose()
-        self.steps = (_BUILD, _DRAFT, *self._flags)
+        chosen = _FlagSteps(self._maker)
+        self._flags = chosen.choose()
+        self._speculating = chosen.choose_speculation(self._flags.get(_TOGETHER, {}))
+        self.steps = (_BUILD, _DRAFT, *self._flags, *self._speculating)
 
     def take_notes(self) -> list[StepNote]:
         """Return, once, which steps could not run."""
@@ -75,6 +86,9 @@ class PoolConfiguration:
                 # A draft shares slots and requests with the target.
                 shared = {name: self._target[name] for name in _SHARED_WITH_DRAFT}
                 self._maker.make({}, others={"is_draft_worker": True, **shared})
+            elif step in self._speculating:
+                speculation = self._speculating[step]
+                self._maker.make(speculation.flags, others={}, algorithm=speculation.algorithm)
             else:
                 self._maker.make(self._flags[step], others={})
         except UnsupportedByRelease as error:
@@ -106,9 +120,44 @@ class _FlagSteps:
                 self._steps[flag.step] = {flag.name: flag.value}
         return {**({_TOGETHER: together} if together else {}), **self._steps}
 
-    def _effect(self, flags: Mapping[str, Any]) -> "_Effect":
+    def choose_speculation(self, together: Mapping[str, Any]) -> dict[str, "_Speculation"]:
+        """Return the algorithms that lead to pools of their own, by the name of their step.
+
+        The first one has those flags of ``together`` as well under which it makes the same pools.
+        """
+        found: dict[str, _Speculation] = {}
+        known = {self._effect({})}
+        for algorithm in find_part(_SPECULATION, "SpeculativeAlgorithm") or ():
+            flags = {"speculative_algorithm": algorithm.name, **_DRAFT_SIZES}
+            if not self._maker.accepts(flags):
+                continue
+            effect = self._effect(flags, algorithm)
+            if effect.kinds and effect not in known:
+                known.add(effect)
+                more = {} if found else self._compatible(flags, together, algorithm)
+                step = f"speculation={algorithm.name.lower()}"
+                found[step] = _Speculation({**flags, **more}, algorithm)
+        return found
+
+    def _compatible(
+        self,
+        flags: Mapping[str, Any],
+        others: Mapping[str, Any],
+        algorithm: Any,  # noqa: ANN401 - a member of the release's own enumeration
+    ) -> dict[str, Any]:
+        """Return those of some flags that leave the kinds of pools alone, switches first."""
+        kept: dict[str, Any] = {}
+        kinds = self._effect(flags, algorithm).kinds
+        free = [name for name in others if name not in flags]
+        for name in sorted(free, key=lambda one: not isinstance(others[one], bool)):
+            tried = {**flags, **kept, name: others[name]}
+            if self._maker.accepts(tried) and self._effect(tried, algorithm).kinds == kinds:
+                kept[name] = others[name]
+        return kept
+
+    def _effect(self, flags: Mapping[str, Any], algorithm: Any = None) -> "_Effect":  # noqa: ANN401
         try:
-            pools = self._maker.make(flags, others={})
+            pools = self._maker.make(flags, others={}, algorithm=algorithm)
         except Exception as error:  # noqa: BLE001 - the release may raise anything
             return _Effect(kinds=(), content=error_text(error))
         buffers = [
@@ -139,6 +188,13 @@ class _Effect:
     content: str
 
 
+class _Speculation(NamedTuple):
+    """Flags of speculative decoding, and its algorithm in the release's own enumeration."""
+
+    flags: Mapping[str, Any]
+    algorithm: Any
+
+
 class _PoolMaking:
     """The making of a scenario's pools by the release, under any flags."""
 
@@ -167,10 +223,17 @@ class _PoolMaking:
             return False
         return True
 
-    def make(self, flags: Mapping[str, Any], *, others: Mapping[str, Any]) -> dict[str, Any]:
+    def make(
+        self,
+        flags: Mapping[str, Any],
+        *,
+        others: Mapping[str, Any],
+        algorithm: Any = None,  # noqa: ANN401 - a member of the release's own enumeration
+    ) -> dict[str, Any]:
         """Return the pools that the release makes: request table, KV pool, allocator.
 
-        ``others`` are answers that differ from those of a server with one model.
+        ``others`` are answers that differ from those of a server with one model; ``algorithm`` is
+        that of speculative decoding.
 
         Raises:
             UnsupportedByRelease: what it asks for has no answer.
@@ -182,6 +245,7 @@ class _PoolMaking:
             server_args=self._open(flags).server_args,
             device=self._device,
             others=others,
+            speculation=algorithm,
         )
         owner = pool_maker()
         runner: Any = object.__new__(_answering(owner, facts))

@@ -51,12 +51,13 @@ class Fetched:
 class TokenPrefetch:
     """A request for the tokens of a node, from ``skipped`` pages on.
 
-    ``during`` is open while the release queries storage; ``is_aborted`` has the operation
-    terminated meanwhile.
+    ``threshold`` is the number of tokens below which a prefetch is not worth it; ``during`` is open
+    while the release queries storage; ``is_aborted`` has the operation terminated meanwhile.
     """
 
     tokens: Sequence[int]
     skipped: int = 0
+    threshold: int = 1
     during: Callable[[], AbstractContextManager[object]] = nullcontext
     is_aborted: bool = False
 
@@ -66,6 +67,9 @@ class StorageTierDriver:
 
     The stack's controller has opened its storage; ``targets`` are where pages are fetched to. For
     ``thread_errors`` see :func:`~traces.targets.sglang.storage.threads.capture_thread_errors`.
+
+    Attributes:
+        threshold: the threshold that the controller keeps of the one it was given.
     """
 
     def __init__(
@@ -80,8 +84,7 @@ class StorageTierDriver:
         self._entries = entries_of(stack.group)
         self._sources = dict(stack.sidecars)
         self._targets = targets
-        # The default would not fetch the few pages of a node.
-        self._controller.prefetch_threshold = 1
+        self.threshold = int(self._controller.prefetch_threshold)
 
     def write(self, pages: HostPages, tokens: Sequence[int]) -> int | None:
         """Write a node's pages and wait for the acknowledgement.
@@ -116,6 +119,8 @@ class StorageTierDriver:
         """
         with pageable_zeros():
             target = self._targets.cleared(pages, known=asked.skipped * self._stack.page_size)
+            # The one of the scenario would not fetch the few pages of a node.
+            self._controller.prefetch_threshold = asked.threshold
             with asked.during():
                 operation = self._prefetch(target, asked)
                 if asked.is_aborted:
@@ -174,8 +179,9 @@ class StorageTierDriver:
         if queried is not None:
             _drained(queried)
             hits = int(operation.storage_hit_count)
-        if queried is not None and hits and not is_revoked:
-            # A scheduler takes host slots for the hits only.
+        is_enough = hits >= max(1, int(controller.prefetch_threshold))
+        if queried is not None and is_enough and not is_revoked:
+            # A scheduler takes host slots for the hits only, and for no fewer than the threshold.
             operation.host_indices = host[:hits]
             controller.prefetch_buffer.put(operation)
             self._threads.settle("prefetch")

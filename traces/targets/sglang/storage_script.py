@@ -165,8 +165,10 @@ class StorageScript:
             if storage.has_page(pool, keys[last])
         ]
         behind = TokenPrefetch(tokens=node.tokens, skipped=1)
+        below = TokenPrefetch(tokens=node.tokens, threshold=tier.threshold)
         aborted = TokenPrefetch(tokens=node.tokens, during=storage.held_queries, is_aborted=True)
         phases += [
+            ("below the threshold", ExitStack(), below),
             ("behind its first page", ExitStack(), behind),
             ("aborted", ExitStack(), aborted),
         ]

@@ -48,8 +48,11 @@ class TokenSlots:
         self._allocator.free(slots)
 
     def windows(self, slots: torch.Tensor) -> torch.Tensor:
-        """Return the window slots behind KV slots, int64; 0 for slots without one."""
-        holder = self._allocator if hasattr(self._allocator, _TRANSLATE) else self._pool
+        """Return the window slots behind KV slots, int64; 0 for slots without one.
+
+        The pool is asked, as attention does, which knows the mapping that was registered with it.
+        """
+        holder = self._pool if hasattr(self._pool, _TRANSLATE) else self._allocator
         found: torch.Tensor = getattr(holder, _TRANSLATE)(slots)
         return found.long()
 

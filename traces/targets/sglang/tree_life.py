@@ -48,7 +48,8 @@ class TreeLife:
         yield from self._request()
         yield from self._load()
         yield from self._run_out_of_room()
-        yield from self._flush_in_flight()
+        yield from self._flush_in_backup()
+        yield from self._flush_in_load()
 
     def _back_up(self) -> _Records:
         """Evict, reuse and split while a backup is on its way."""
@@ -154,7 +155,7 @@ class TreeLife:
         parts = {"one": _PRESSURE + 2 * number, "other": _PRESSURE + 2 * number + 1}
         return self._driver.sequence(f"pressure_{number}", **parts)
 
-    def _flush_in_flight(self) -> _Records:
+    def _flush_in_backup(self) -> _Records:
         """Flush while a backup is on its way, as an idle server may, and go on once it is over.
 
         Nothing is written before: nobody uses that copy, whatever it reads.
@@ -171,6 +172,26 @@ class TreeLife:
         driver.insert_again(self._second)
         driver.poll()
         yield from self._ledger.read("backing_up_again")
+        driver.acknowledge()
+        yield from self._ledger.read("backed_up_again", is_final=True)
+
+    def _flush_in_load(self) -> _Records:
+        """Flush while a load is on its way, once its request was aborted, and go on."""
+        driver = self._driver
+        driver.evict_device()
+        driver.acknowledge()
+        request = TreeRequest("flushed")
+        match = driver.tree.match(
+            driver.tree.key(self._second.tokens, self._second.namespace), None
+        )
+        request.take_match(match)
+        if match.host_hit_length:
+            driver.tree.load_back(match, request)
+        driver.flush()
+        driver.acknowledge()
+        yield from self._ledger.read("flushed_in_load", is_final=True)
+        driver.insert(self._first)
+        driver.insert_again(self._first)
         driver.acknowledge()
         yield from self._ledger.read("end", is_final=True)
 

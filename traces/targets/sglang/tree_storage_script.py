@@ -45,7 +45,8 @@ class TreePrefetch:
     """A request that prefetches a sequence.
 
     ``disturbed`` is open during all of it, ``queried`` until it is submitted; ``threshold`` is the
-    number of tokens below which a prefetch is not worth it.
+    number of tokens below which a prefetch is not worth it. Meanwhile the request may be aborted,
+    or the tree asked to evict everything.
     """
 
     phase: str
@@ -54,6 +55,7 @@ class TreePrefetch:
     queried: Callable[[], AbstractContextManager[object]] = nullcontext
     threshold: int = 1
     is_aborted: bool = False
+    is_evicted: bool = False
     policy: str = "best_effort"
 
 
@@ -119,7 +121,19 @@ class TreeStorageScript(TreeScript):
         yield self._prefetch(TreePrefetch(phase=WHOLE, sequence=first))
         yield from self._load_back(first)
         # The tree has the half that both share.
-        yield self._prefetch(TreePrefetch(phase="behind its first half", sequence=second))
+        behind = TreePrefetch(phase="behind its first half", sequence=second)
+        yield self._prefetch(behind)
+        self._empty()
+        yield self._prefetch(TreePrefetch(phase="once more", sequence=first))
+        yield self._prefetch(
+            replace(
+                behind,
+                phase="behind its first half while the tree evicts",
+                queried=self._storage.held_queries,
+                is_evicted=True,
+                policy="wait_complete",
+            )
+        )
         for asked in self._disturbances(first):
             self._empty()
             yield self._prefetch(asked)
@@ -183,6 +197,9 @@ class TreeStorageScript(TreeScript):
                 cache.prefetch_from_storage(
                     **accepted_arguments(cache.prefetch_from_storage, given)
                 )
+                if asked.is_evicted:
+                    self.driver.evict_device()
+                    self.driver.evict_host()
                 is_held = asked.queried is not nullcontext
                 if asked.is_aborted:
                     cache.release_aborted_request(handle)

@@ -135,7 +135,7 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
 
     def batch_exists(self, keys: Sequence[str], extra_info: object = None) -> int:
         """Return how many pages of the anchor are stored before the first missing one."""
-        del extra_info
+        _report_prefix("query", extra_info)
         self._may_query.wait(_HELD_S)
         return self._leading([self.exists(key) for key in keys])
 
@@ -163,14 +163,14 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
         self, transfers: Sequence[Any], extra_info: object = None
     ) -> dict[Any, list[bool]]:
         """Copy pages into the host pools of their transfers."""
-        del extra_info
+        _report_prefix("fetch", extra_info)
         return {each.name: self._each_page(each, self._read) for each in transfers}
 
     def batch_set_v2(
         self, transfers: Sequence[Any], extra_info: object = None
     ) -> dict[Any, list[bool]]:
         """Store pages of the host pools of their transfers."""
-        del extra_info
+        _report_prefix("store", extra_info)
         return {each.name: self._each_page(each, self._write) for each in transfers}
 
     def _each_page(
@@ -225,6 +225,14 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
     @staticmethod
     def _leading(there: Sequence[bool]) -> int:
         return there.index(False) if False in there else len(there)
+
+
+def _report_prefix(operation: StorageOperation, extra_info: Any) -> None:  # noqa: ANN401
+    """Report the pages before those of an operation, where a release tells which they are."""
+    prefix = getattr(extra_info, "prefix_keys", None)
+    if prefix:
+        key = f"{len(prefix)} pages before, the last one {short_key(prefix[-1])}"
+        report_storage_use(operation=operation, pool="", key=key)
 
 
 def _bytes_of(page: torch.Tensor) -> Any:  # noqa: ANN401 - a NumPy array
