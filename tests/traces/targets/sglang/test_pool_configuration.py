@@ -1,5 +1,6 @@
 """The release's own construction of pools: which flags are set together, and what is answered."""
 
+from enum import Enum
 from types import SimpleNamespace
 from typing import Annotated, Literal
 
@@ -49,7 +50,7 @@ class Maker:
     def accepts(self, flags):
         return self.refused_by_command_line not in flags
 
-    def make(self, flags, *, others):
+    def make(self, flags, *, others, algorithm=None):
         if "unsupported" in flags:
             raise ValueError("not for this model")
         if {"refuses_copy", "keeps_copy"} <= flags.keys():
@@ -79,6 +80,58 @@ def test_a_flag_that_is_read_for_nothing_makes_no_step_of_its_own():
             yield FlagValue("backend", "narrow", "narrow")
 
     assert list(_FlagSteps(Reader()).choose()) == ["flags"]
+
+
+class Algorithm(Enum):
+    EAGLE = 1
+    EAGLE3 = 2
+    NGRAM = 3
+    UNKNOWN = 4
+
+
+class Speculating(Maker):
+    """Two of its algorithms lead to pools of their own; one needs a switch and a small cache."""
+
+    def accepts(self, flags):
+        return flags.get("speculative_algorithm") != "UNKNOWN"
+
+    def make(self, flags, *, others, algorithm=None):
+        if algorithm is None:
+            return {"pool": Pool(tokens=0)}
+        if flags.get("replays") and flags.get("cache_len"):
+            raise ValueError("a cache of 3 tokens is too short")
+        states = OtherPool if "other_kind" in flags else Pool
+        tokens = {"EAGLE": 6, "EAGLE3": 6, "NGRAM": 7}[algorithm.name]
+        return {"pool": states(tokens=tokens, replays="replays" in flags)}
+
+
+def test_each_algorithm_that_leads_to_other_pools_has_a_step(monkeypatch):
+    monkeypatch.setattr(pool_configuration, "find_part", lambda *_: Algorithm)
+    together = {"cache_len": 3, "other_kind": True, "replays": True}
+
+    steps = _FlagSteps(Speculating()).choose_speculation(together)
+
+    sizes = {
+        "speculative_num_steps": 2,
+        "speculative_eagle_topk": 1,
+        "speculative_num_draft_tokens": 6,
+    }
+    assert {name: step.algorithm for name, step in steps.items()} == {
+        "speculation=eagle": Algorithm.EAGLE,
+        "speculation=ngram": Algorithm.NGRAM,
+    }
+    assert steps["speculation=eagle"].flags == {
+        "speculative_algorithm": "EAGLE",
+        **sizes,
+        # Switches come first; the cache that is too short with them is left out.
+        "replays": True,
+    }
+    assert steps["speculation=ngram"].flags == {"speculative_algorithm": "NGRAM", **sizes}
+
+
+def test_a_release_without_algorithms_has_no_such_step(monkeypatch):
+    monkeypatch.setattr(pool_configuration, "find_part", lambda *_: None)
+    assert _FlagSteps(Speculating()).choose_speculation({"replays": True}) == {}
 
 
 def test_texts_that_the_code_compares_a_flag_with_are_its_values(tmp_path):
@@ -128,6 +181,17 @@ def test_sizes_of_pools_differ_from_each_other():
     assert len(set(numbers)) == len(numbers) - 1
 
 
+@pytest.mark.parametrize(
+    ("model", "tokens", "dimensions"),
+    [("llama3_8b", 144, {128}), ("dsv32_fp8", 576, {512, 128, 64}), ("gpt_oss", 144, {64, 128})],
+)
+def test_no_size_of_a_pool_is_a_dimension_of_its_rows(model, tokens, dimensions):
+    sizes = facts_of(model).sizes
+    numbers = {value for value in sizes.values() if isinstance(value, int)}
+    assert sizes["max_total_num_tokens"] == tokens
+    assert not numbers & dimensions
+
+
 def test_missing_attributes_of_a_runner_are_answered_and_its_own_are_not():
     class Runner:
         page_size = 7
@@ -149,7 +213,7 @@ def test_a_record_of_sizes_is_filled_by_its_fields(monkeypatch):
 
     monkeypatch.setitem(method.__globals__, "Sizes", Sizes)
     given = _arguments(method, facts_of("llama3_8b", req_to_token_pool="shared"))
-    assert vars(given["sizes"]) == {"max_total_num_tokens": 128, "max_running_requests": 5}
+    assert vars(given["sizes"]) == {"max_total_num_tokens": 144, "max_running_requests": 5}
     assert given["req_to_token_pool"] == "shared"
 
 

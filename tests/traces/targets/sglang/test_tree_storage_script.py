@@ -102,6 +102,17 @@ class StoredTree(plain.WriteThroughTree):
         self.evict(plain.EvictParams(num_tokens=0))
         self._pages.clear()
 
+    def evict_host(self, _num_tokens: int) -> None:
+        locked = self.locked()
+        for path, page in list(self._pages.items()):
+            if page.device is None and path not in locked:
+                del self._pages[path]
+
+    def locked(self) -> set[tuple[tuple[Any, ...], ...]]:
+        """The prefixes that prefetches are behind."""
+        paths = [path for paths in self._asked.values() for path in paths]
+        return {path[:length] for path in paths for length in range(len(path))}
+
     def query_storage_hit_length(
         self, last_host_node: list[Page], new_input_tokens: list[int], extra_key: str | None = None
     ) -> int:
@@ -192,6 +203,11 @@ class IsNeverWaitedFor(StoredTree):
         return super().check_prefetch_progress(req_id)
 
 
+class LocksNoPrefix(StoredTree):
+    def locked(self) -> set[tuple[tuple[Any, ...], ...]]:
+        return set()
+
+
 class StoresLastLayerTwice(StoredTree):
     def keep(self, path: tuple[tuple[Any, ...], ...]) -> None:
         rows = self.storage.pages[chain(path)]
@@ -247,6 +263,8 @@ def matches(found):
 RIGHT = {
     "whole": (16, 16, 16, 16, True),
     "behind its first half": (8, 8, 8, 8, True),
+    "once more": (16, 16, 16, 16, True),
+    "behind its first half while the tree evicts": (8, 8, 8, 8, False),
     "KV without a page": (16, 8, 8, 8, True),
     "KV fails at a page": (16, 8, 16, 8, True),
     "fewer hits than the threshold": (16, 8, 8, 0, True),
@@ -293,7 +311,14 @@ def test_right_tree_keeps_what_arrived_and_nothing_else(play):
                 "in another namespace": (16, None, 16, 16, True),
             },
         ),
-        (IsNeverWaitedFor, {"waited for": (16, 16, 16, 0, True)}),
+        (
+            IsNeverWaitedFor,
+            {
+                "waited for": (16, 16, 16, 0, True),
+                "behind its first half while the tree evicts": (8, 8, 8, 0, True),
+            },
+        ),
+        (LocksNoPrefix, {"behind its first half while the tree evicts": (8, 8, 8, -8, False)}),
     ],
 )
 def test_wrong_tree_shows_in_the_phase_that_it_gets_wrong(play, cls, wrong):
