@@ -154,6 +154,7 @@ class ModelFacts:
         attention = model.attention
         taken = {attention.head_dim, attention.v_head_dim, attention.kv_lora_rank, *sizes}
         taken |= {attention.qk_rope_head_dim, model.index_head_dim, WINDOW, _CONTEXT_LENGTH}
+        taken |= {attention.kv_lora_rank + attention.qk_rope_head_dim}
         while slots in taken:
             slots += page
         return slots

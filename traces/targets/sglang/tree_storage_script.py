@@ -69,6 +69,17 @@ class StoredTreeDriver(TreeDriver):
     thread_errors: Mapping[threading.Thread, str] = MappingProxyType({})
 
     @override
+    def insert(self, sequence: TokenSequence) -> None:
+        super().insert(sequence)
+        # What is stored while its copy to the host is still on its way has other bytes.
+        self.poll()
+
+    @override
+    def insert_again(self, sequence: TokenSequence) -> None:
+        super().insert_again(sequence)
+        self.poll()
+
+    @override
     def acknowledge(self) -> None:
         for _ in range(_ROUNDS):
             super().acknowledge()

@@ -135,8 +135,8 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
 
     def batch_exists(self, keys: Sequence[str], extra_info: object = None) -> int:
         """Return how many pages of the anchor are stored before the first missing one."""
-        _report_prefix("query", extra_info)
         self._may_query.wait(_HELD_S)
+        _report_prefix("query", extra_info)
         return self._leading([self.exists(key) for key in keys])
 
     def batch_exists_v2(
