@@ -25,6 +25,7 @@ from traces.targets.sglang.scenarios import GROUPS, SglangScenario
 from traces.targets.sglang.signature_caller import accepted_parameters
 from traces.targets.sglang.storage import LOADER
 from traces.targets.sglang.storage.hashing import TokenHash
+from traces.targets.sglang.storage.threads import wait_for_start
 
 # Sentinels: no default of a release has these values.
 MODEL_NAME = "sentinel/model-7b"
@@ -211,8 +212,11 @@ def _get_soon(
     """Get an item of a queue as always, but look again soon where the caller would later.
 
     Threads of a release look once a second whether they are to stop, and a reset waits for them.
+    What they got they start on when they may.
     """
-    return _get(waiting, block, timeout if timeout is None else min(timeout, _LOOK_S))
+    found = _get(waiting, block, timeout if timeout is None else min(timeout, _LOOK_S))
+    wait_for_start()
+    return found
 
 
 def _open_groups(shape: RankShape) -> dict[str, torch.distributed.ProcessGroup]:

@@ -8,7 +8,7 @@ while storage is queried.
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -25,7 +25,12 @@ from traces.targets.sglang.pageable import pageable_zeros
 from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.signature_caller import accepted_arguments
-from traces.targets.sglang.storage.threads import StorageThreads, capture_thread_errors
+from traces.targets.sglang.storage.threads import (
+    StorageThreads,
+    capture_thread_errors,
+    storage_paused,
+    storage_working,
+)
 from traces.targets.sglang.storage_driver import page_keys
 from traces.targets.sglang.tree_client import TreeRequest
 from traces.targets.sglang.tree_driver import TokenSequence, TreeDriver
@@ -80,6 +85,12 @@ class StoredTreeDriver(TreeDriver):
         self.poll()
 
     @override
+    def flush(self) -> None:
+        # It ends the threads, and waits for that.
+        with storage_working():
+            super().flush()
+
+    @override
     def acknowledge(self) -> None:
         for _ in range(_ROUNDS):
             super().acknowledge()
@@ -117,14 +128,20 @@ class TreeStorageScript(TreeScript):
     @override
     def run(self) -> Iterator[DigestRecord]:
         """Run the script of a tree, which stores what it has on the host."""
-        with capture_thread_errors() as self.driver.thread_errors, pageable_zeros():
+        with self._threads_watched(), pageable_zeros():
             yield from super().run()
 
     def run_prefetches(self) -> Iterator[DigestRecord]:
         """Run every prefetch, once :meth:`run` is over; none where the tree was not driven."""
         if not self.notes:
-            with capture_thread_errors() as self.driver.thread_errors, pageable_zeros():
+            with self._threads_watched(), pageable_zeros():
                 yield from self._run_prefetches()
+
+    @contextmanager
+    def _threads_watched(self) -> Iterator[None]:
+        """Keep the errors of threads, which work only while the driver waits for them."""
+        with capture_thread_errors() as self.driver.thread_errors, storage_paused():
+            yield
 
     def _run_prefetches(self) -> Iterator[DigestRecord]:
         first, second = self._sequences()
@@ -208,10 +225,13 @@ class TreeStorageScript(TreeScript):
                 cache.prefetch_from_storage(
                     **accepted_arguments(cache.prefetch_from_storage, given)
                 )
+                is_held = asked.queried is not nullcontext
+                if is_held:
+                    with storage_working():
+                        self._storage.wait_for_query()
                 if asked.is_evicted:
                     self.driver.evict_device()
                     self.driver.evict_host()
-                is_held = asked.queried is not nullcontext
                 if asked.is_aborted:
                     cache.release_aborted_request(handle)
                 is_over = bool(cache.check_prefetch_progress(handle)) if is_held else False

@@ -59,6 +59,9 @@ class Storage:
         yield
         self._lost.clear()
 
+    def wait_for_query(self) -> None:
+        """Queries are held before they are asked."""
+
     @contextmanager
     def held_queries(self) -> Iterator[None]:
         self.is_held = True

@@ -39,6 +39,7 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
         self._lost: set[tuple[str, str]] = set()
         self._may_query = Event()
         self._may_query.set()
+        self._is_queried = Event()
         namespace = rank_namespace(storage_config, left_out=LOADER)
         report_storage_use(operation="open", pool="", key=namespace)
 
@@ -72,10 +73,15 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
     def held_queries(self) -> Iterator[None]:
         """Answer no query before the block has ended."""
         self._may_query.clear()
+        self._is_queried.clear()
         try:
             yield
         finally:
             self._may_query.set()
+
+    def wait_for_query(self) -> None:
+        """Wait until a query is held, for the time that a script holds one at most."""
+        self._is_queried.wait(_HELD_S)
 
     def register_mem_host_pool_v2(self, host_pool: Any, host_pool_name: Any) -> None:  # noqa: ANN401
         """Register a host pool by its name."""
@@ -135,6 +141,7 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
 
     def batch_exists(self, keys: Sequence[str], extra_info: object = None) -> int:
         """Return how many pages of the anchor are stored before the first missing one."""
+        self._is_queried.set()
         self._may_query.wait(_HELD_S)
         _report_prefix("query", extra_info)
         return self._leading([self.exists(key) for key in keys])

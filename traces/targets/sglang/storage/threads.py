@@ -1,4 +1,9 @@
-"""Threads of a controller's storage: waiting until each of them waits for work itself."""
+"""Threads of a controller's storage: when they work, and waiting until each waits for work itself.
+
+What a thread does is recorded in between what the script does. Where a script pauses the threads,
+they start on what they are given only while the script waits for them, so that the order of records
+is the same every time.
+"""
 
 import queue
 import sys
@@ -18,6 +23,36 @@ _POLL_INTERVAL_S = 0.0005
 _GET = queue.Queue.get.__code__
 # A thread that has just been given work may not have taken it when it is looked at first.
 _LOOKS = 2
+_MAY_START = threading.Event()
+_MAY_START.set()
+
+
+@contextmanager
+def storage_paused() -> Iterator[None]:
+    """Let threads start on what they are given only where the block waits for them."""
+    _MAY_START.clear()
+    try:
+        yield
+    finally:
+        _MAY_START.set()
+
+
+@contextmanager
+def storage_working() -> Iterator[None]:
+    """Let threads start on what they are given while the block runs."""
+    was_paused = not _MAY_START.is_set()
+    _MAY_START.set()
+    try:
+        yield
+    finally:
+        if was_paused:
+            _MAY_START.clear()
+
+
+def wait_for_start() -> None:
+    """Block a thread that was given something until it may start on it; never the script itself."""
+    if threading.current_thread() is not threading.main_thread():
+        _MAY_START.wait(_TIMEOUT_S)
 
 
 class StorageThreads:
@@ -38,14 +73,15 @@ class StorageThreads:
         """
         end = time.monotonic() + _TIMEOUT_S
         quiet = 0
-        while quiet < _LOOKS:
-            self._require_alive(what)
-            quiet = quiet + 1 if self._is_quiet() else 0
-            if time.monotonic() > end:
-                raise StageError(
-                    f"{what}: must come to an end; expected it in {_TIMEOUT_S:g} s, got no end"
-                )
-            time.sleep(_POLL_INTERVAL_S)
+        with storage_working():
+            while quiet < _LOOKS:
+                self._require_alive(what)
+                quiet = quiet + 1 if self._is_quiet() else 0
+                if time.monotonic() > end:
+                    raise StageError(
+                        f"{what}: must come to an end; expected it in {_TIMEOUT_S:g} s, got no end"
+                    )
+                time.sleep(_POLL_INTERVAL_S)
 
     def _require_alive(self, what: str) -> None:
         for name, thread in self._threads():

@@ -120,3 +120,21 @@ def test_waiting_ends_when_a_thread_has_no_end(started, monkeypatch):
 
 def test_controller_without_threads_is_quiet():
     StorageThreads(SimpleNamespace(prefetch_thread=None), {}).settle("prefetch")
+
+
+def test_a_paused_thread_starts_where_it_is_waited_for(started):
+    controller = started(lambda item: item)
+    with capture_thread_errors() as errors, threads.storage_paused():
+        order: list[str] = []
+        worker = threading.Thread(target=lambda: (threads.wait_for_start(), order.append("thread")))
+        worker.start()
+        controller.worker = worker
+        order.append("script")
+        threads.wait_for_start()
+        StorageThreads(controller, errors).settle("prefetch")
+        worker.join()
+        assert order == ["script", "thread"]
+        with threads.storage_working():
+            threading.Thread(target=threads.wait_for_start).start()
+        assert not threads._MAY_START.is_set()
+    assert threads._MAY_START.is_set()
