@@ -10,6 +10,7 @@ from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.sglang.discovery import find_class
 from traces.targets.sglang.families import FAMILIES
 from traces.targets.sglang.geometry import SglangGeometry, draft_geometry, geometry_of_family
+from traces.targets.sglang.pageable import defined_content
 from traces.targets.sglang.product_rows import BARE_POOL
 from traces.targets.sglang.request_table import build_request_table
 from traces.targets.sglang.signature_caller import SignatureCaller
@@ -39,6 +40,7 @@ class DevicePoolBuilder:
     caller: SignatureCaller
     device: str
 
+    @defined_content()
     def build(self, geometry: SglangGeometry) -> SglangDevicePools:
         """Build the pools and allocators of a geometry.
 
@@ -70,6 +72,7 @@ class DevicePoolBuilder:
             pools={name: own for name, own in pools.items() if own is not None},
         )
 
+    @defined_content()
     def draft(self, pools: SglangDevicePools, *, kind: str) -> Any:  # noqa: ANN401 - of the release
         """Build the pool of one draft layer: the target's rows, over the slots of all ranks.
 

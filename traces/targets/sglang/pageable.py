@@ -1,4 +1,4 @@
-"""Pageable memory where torch cannot allocate page-locked memory without a driver."""
+"""Memory that differs from what a release asks for: not page-locked, or with defined content."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,4 +18,21 @@ def pageable_zeros() -> Iterator[None]:
         return zeros(*sizes, **named)
 
     with patch.object(torch, "zeros", pageable):
+        yield
+
+
+@contextmanager
+def defined_content() -> Iterator[None]:
+    """Clear what ``torch.empty`` allocates, until the block ends.
+
+    Rows of a device pool that nothing writes show in digests and in storage: there they must be the
+    same in every run, whatever the process had in that memory before.
+    """
+    zeros = torch.zeros
+
+    def cleared(*sizes: Any, memory_format: Any = None, **named: Any) -> torch.Tensor:  # noqa: ANN401
+        del memory_format
+        return zeros(*sizes, **named)
+
+    with patch.object(torch, "empty", cleared):
         yield
