@@ -9,7 +9,7 @@ from traces.audit.assembly_calls import Recordings, with_stacks, without_refusal
 from traces.audit.balance import unbalanced_pools
 from traces.audit.conservation import byte_mismatches
 from traces.audit.coverage import blind_spots
-from traces.audit.exports import mismatched_buffers, mismatched_pages
+from traces.audit.exports import mismatched_buffers, mismatched_pages, mismatched_slices
 from traces.audit.failures import failed_scenarios
 from traces.audit.finding import merge_findings
 from traces.audit.judgement import judged_findings
@@ -42,6 +42,7 @@ def audit(
             *unready_reads(recordings),
             *mismatched_buffers(recordings),
             *mismatched_pages(recordings),
+            *mismatched_slices(recordings),
             *left_behind(recordings),
             *unbalanced_pools(recordings),
             *key_collisions(recordings),

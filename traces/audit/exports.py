@@ -2,7 +2,8 @@
 
 Pointers and lengths of device pools are compared with the rows that the pools' slots number, and
 the page methods of host pools with the bytes that backups wrote. Memory that no slot numbers is
-compared with its end alone.
+compared with its end alone. Slices between numbers of ranks must bring every receiving rank its own
+items.
 """
 
 from collections import Counter
@@ -24,6 +25,11 @@ _Complaint = tuple[str, object, object]
 def mismatched_buffers(recordings: Recordings) -> tuple[Cause, ...]:
     """Return findings about pointers, lengths and orders that do not fit the pools' buffers."""
     return tuple(cause for name, one in recordings.items() for cause in _buffers(name, one))
+
+
+def mismatched_slices(recordings: Recordings) -> tuple[Cause, ...]:
+    """Return findings about slices of which a receiving rank gets other items than its own."""
+    return tuple(cause for name, one in recordings.items() for cause in _slices(name, one))
 
 
 def mismatched_pages(recordings: Recordings) -> tuple[Cause, ...]:
@@ -97,6 +103,23 @@ def _missing_layers(answers: Sequence[PoolAnswer]) -> Iterator[tuple[PoolAnswer,
         got = [layer for layer in expected if layer in layers[holder, rows]]
         if got != expected:
             yield answer, (f"every layer of {rows} must be given out", expected, got)
+
+
+def _slices(name: str, recording: Recording) -> Iterator[Cause]:
+    answers = (one for one in recording.trace.digests if isinstance(one, PoolAnswer))
+    for answer in answers:
+        got = {
+            f"{one.sources} to {one.targets} ranks": {
+                "ranks": one.ranks,
+                "missing": one.missing,
+                "wrong": one.wrong,
+            }
+            for one in answer.slices
+            if one.missing or one.wrong
+        }
+        if got:
+            complaint = "every receiving rank must get its own items", "all of them", got
+            yield _finding(Kind.BUFFER_INFO_MISMATCH, name, recording, answer, complaint)
 
 
 def _rows(one: ExportedBuffer) -> str:

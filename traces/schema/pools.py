@@ -53,6 +53,26 @@ class ExportedBuffer(Record, frozen=True):
     page_bytes: int
 
 
+class RankSlices(Record, frozen=True):
+    """Slices between two numbers of ranks: whether every receiving rank gets its own items.
+
+    Attributes:
+        sources: number of sending ranks.
+        targets: number of receiving ranks.
+        items: heads, channels or bytes that each receiving rank holds.
+        missing: places of all receiving ranks that no sending rank fills.
+        wrong: places that get another item than theirs, two different ones, or lie outside.
+        ranks: receiving ranks that have such places.
+    """
+
+    sources: int
+    targets: int
+    items: int
+    missing: int
+    wrong: int
+    ranks: Slots
+
+
 class PoolAnswer(Record, frozen=True, tag_field="digest", tag="pool_answer"):
     """The answer of a method that needs no argument: buffers that leave the instance, or numbers.
 
@@ -60,6 +80,7 @@ class PoolAnswer(Record, frozen=True, tag_field="digest", tag="pool_answer"):
         buffers: the pointers that it answers with two lengths each, in its order.
         views: the tensors that it answers, in its order.
         values: what else it answers, plain numbers; None for nothing else.
+        slices: what receiving ranks get of a method that slices between numbers of ranks.
     """
 
     step: str
@@ -69,6 +90,7 @@ class PoolAnswer(Record, frozen=True, tag_field="digest", tag="pool_answer"):
     views: tuple[ByteRange, ...]
     values: Any
     reason: str
+    slices: tuple[RankSlices, ...] = ()
 
 
 class PoolAccessor(Record, frozen=True, tag_field="digest", tag="accessor"):

@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from traces.audit.exports import mismatched_buffers, mismatched_pages
+from traces.audit.exports import mismatched_buffers, mismatched_pages, mismatched_slices
 from traces.audit.readiness import unready_reads
-from traces.schema.pools import ExportedBuffer, PageAccess, PoolAccessor, PoolAnswer
+from traces.schema.pools import ExportedBuffer, PageAccess, PoolAccessor, PoolAnswer, RankSlices
 
 
 def exported(plane="k", layer=0, **changes):
@@ -61,6 +61,12 @@ def page(use="read", **changes):
         reason="",
     )
     return msgspec.structs.replace(record, **changes)
+
+
+def slices(**changes):
+    """Slices from 2 ranks to 16, each of which gets the one head that it holds."""
+    fields = {"sources": 2, "targets": 16, "items": 1, "missing": 0, "wrong": 0, "ranks": ""}
+    return RankSlices(**{**fields, **changes})
 
 
 def complaints(made, rule, *digests):
@@ -190,3 +196,21 @@ def test_an_accessor_that_waits_or_was_read_or_is_alone_is_not(made, changes):
 def test_a_pool_of_which_no_accessor_waits_is_guarded_by_the_pool_in_front_of_it(made):
     pair = [accessor(name, waited=False) for name in ("get_kv_buffer", "get_raw")]
     assert complaints(made, unready_reads, *pair) == []
+
+
+def test_slices_that_bring_each_rank_its_own_items_are_right(made):
+    sliced = msgspec.structs.replace(answer(), slices=(slices(),))
+    assert complaints(made, mismatched_slices, sliced) == []
+
+
+@pytest.mark.parametrize("lacking", [{"wrong": 12}, {"missing": 12}])
+def test_slices_of_which_a_rank_gets_other_items_are_found(made, lacking):
+    sliced = msgspec.structs.replace(answer(), slices=(slices(ranks="1-6,9-14", **lacking),))
+    got = {"ranks": "1-6,9-14", "missing": 0, "wrong": 0, **lacking}
+    assert complaints(made, mismatched_slices, sliced) == [
+        (
+            "kv_cache.get_buf_infos: every receiving rank must get its own items",
+            "all of them",
+            {"2 to 16 ranks": got},
+        )
+    ]

@@ -14,9 +14,17 @@ from itertools import product
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
-from traces.schema.pools import PoolAnswer
+import msgspec
+
+from traces.schema.pools import PoolAnswer, RankSlices
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.pool_answers import AnswerReader, KnownMemory, failure_text
+from traces.targets.sglang.rank_slices import (
+    RankPair,
+    SlicedItems,
+    rank_slices,
+    read_blocks,
+)
 
 HOLDER = "disaggregation"
 
@@ -29,6 +37,7 @@ _SIZES = ("src_attn_tp_size", "dst_attn_tp_size")
 _RANK_PAIRS = ((2, 2), (4, 2), (2, 4), (1, 4), (4, 1), (16, 2), (2, 16))
 _HEADS, _CHANNELS, _GROUPS = 8, 768, [256, 256, 256]
 _LAYERS, _TOKENS, _ROW_BYTES = 4, 16, 256
+_CHANNEL_BYTES = 2
 
 
 @cache
@@ -64,7 +73,8 @@ def state_answers(stack: AssembledStack, memory: KnownMemory, *, step: str) -> I
 def slice_answers(memory: KnownMemory, *, step: str) -> Iterator[PoolAnswer]:
     """Yield the slices between several numbers of ranks."""
     for name, function in slice_functions().items():
-        yield _answer(name, partial(_slices, function), AnswerReader(memory), step)
+        answer = _answer(name, partial(_slices, function), AnswerReader(memory), step)
+        yield msgspec.structs.replace(answer, slices=_received(function, answer.values))
 
 
 def _answer(name: str, values_of: Callable[[], Any], reader: AnswerReader, step: str) -> PoolAnswer:
@@ -125,17 +135,41 @@ def _described_state(function: FunctionType, stack: AssembledStack, reader: Answ
 
 def _slices(function: FunctionType) -> list[Any]:
     """Return a function's result for every pair of ranks of every pair of rank counts."""
-    results = []
-    for source, target in _RANK_PAIRS:
-        for ranks in product(range(source), range(target)):
-            given = _slice_arguments(function, (source, target), ranks)
-            results.append(_plain(function(**given)))
-    return results
+    return [
+        _plain(function(**_slice_arguments(function, sizes, ranks)))
+        for sizes, ranks in _rank_pairs()
+    ]
 
 
-def _slice_arguments(
-    function: FunctionType, sizes: tuple[int, int], ranks: tuple[int, int]
-) -> Mapping[str, Any]:
+def _rank_pairs() -> Iterator[tuple[RankPair, RankPair]]:
+    """Yield pairs of rank counts, each with every pair of a sending and a receiving rank."""
+    for sizes in _RANK_PAIRS:
+        for ranks in product(range(sizes[0]), range(sizes[1])):
+            yield sizes, ranks
+
+
+def _received(function: FunctionType, answers: Any) -> tuple[RankSlices, ...]:  # noqa: ANN401
+    """Return what receiving ranks get by a function; nothing where it answers no blocks."""
+    blocks = {
+        ranks: block
+        for ranks, answer in zip(_rank_pairs(), answers or (), strict=False)
+        if (block := read_blocks(answer)) is not None
+    }
+    if not blocks or len(blocks) < len(answers):
+        return ()
+    return tuple(rank_slices(_sliced_items(function), _RANK_PAIRS, blocks))
+
+
+def _sliced_items(function: FunctionType) -> SlicedItems:
+    """Return what a function slices, by its parameters: heads, channels, or bytes of channels."""
+    taken = inspect.signature(function).parameters
+    if "total_kv_heads" in taken:
+        return SlicedItems(groups=(_HEADS,))
+    groups = tuple(_GROUPS) if "conv_shard_groups" in taken else (_CHANNELS,)
+    return SlicedItems(groups=groups, width=_CHANNEL_BYTES if "src_item_len" in taken else 1)
+
+
+def _slice_arguments(function: FunctionType, sizes: RankPair, ranks: RankPair) -> Mapping[str, Any]:
     """Return arguments by name.
 
     Raises:
@@ -145,8 +179,8 @@ def _slice_arguments(
     known = {
         **dict(zip(_SIZES, sizes, strict=True)),
         **dict(zip(("src_dim", "dst_dim"), dims, strict=True)),
-        "src_item_len": 2 * dims[0],
-        "dst_item_len": 2 * dims[1],
+        "src_item_len": _CHANNEL_BYTES * dims[0],
+        "dst_item_len": _CHANNEL_BYTES * dims[1],
         "total_kv_heads": _HEADS,
         "num_layers": _LAYERS,
         "num_tokens": _TOKENS,

@@ -23,6 +23,10 @@ def setup_state(kv_args, token_to_kv_pool, draft_token_to_kv_pool=None):
 def head_slice(src_attn_tp_size, dst_attn_tp_size, src_tp_rank, dst_tp_rank, total_kv_heads):
     return src_attn_tp_size, dst_attn_tp_size, src_tp_rank, dst_tp_rank, total_kv_heads
 
+def all_heads(src_attn_tp_size, dst_attn_tp_size, src_tp_rank, dst_tp_rank, total_kv_heads):
+    number = max(1, total_kv_heads // dst_attn_tp_size)
+    return dst_tp_rank * number, number, 0, number
+
 def sent_to(src_attn_tp_size, dst_attn_tp_size, address):
     return address
 
@@ -59,7 +63,7 @@ def memory():
 @pytest.mark.usefixtures("release")
 def test_functions_are_found_by_their_parameters():
     assert list(disaggregation.state_functions()) == ["setup_state"]
-    assert list(disaggregation.slice_functions()) == ["head_slice", "sent_to"]
+    assert list(disaggregation.slice_functions()) == ["all_heads", "head_slice", "sent_to"]
 
 
 @pytest.mark.usefixtures("release")
@@ -77,9 +81,21 @@ def test_the_state_of_a_rank_is_told_as_buffers_and_values(memory):
 
 @pytest.mark.usefixtures("release")
 def test_slices_are_those_of_every_pair_of_ranks(memory):
-    slices, unknown = disaggregation.slice_answers(memory.known, step="pools")
+    _, slices, unknown = disaggregation.slice_answers(memory.known, step="pools")
 
     assert slices.values[:4] == [[2, 2, 0, 0, 8], [2, 2, 0, 1, 8], [2, 2, 1, 0, 8], [2, 2, 1, 1, 8]]
     assert [4, 2, 3, 1, 8] in slices.values
     assert len(slices.values) == 4 + 8 + 8 + 4 + 4 + 32 + 32
     assert unknown.reason == "TypeError: takes address, which is not known"
+
+
+@pytest.mark.usefixtures("release")
+def test_slices_are_compared_with_what_each_receiving_rank_holds(memory):
+    """The heads are numbered as if one rank sent them all: that is right for one alone."""
+    heads, numbers, _ = disaggregation.slice_answers(memory.known, step="pools")
+
+    found = {(one.sources, one.targets): (one.missing, one.wrong) for one in heads.slices}
+    assert found[1, 4] == (0, 0)
+    assert found[2, 4] == (0, 4)
+    assert len(found) == 7
+    assert numbers.slices == ()
