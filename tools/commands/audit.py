@@ -14,7 +14,7 @@ from tools.sides.parse import Side
 from tools.sides.results import SideResults
 from traces.audit.coverage import CoverageCell, CoverageState, coverage_matrix
 from traces.audit.finding import finding_key
-from traces.audit.judgement import COVERAGE_KINDS
+from traces.audit.judgement import is_coverage
 from traces.schema.verdict import Verdict
 
 SCHEMA = "goldentrace.coverage/1"
@@ -97,7 +97,7 @@ def audit(
 
 def _print_coverage(audited: SideAudit, *, form: Format) -> None:
     findings = audited.coverage or tuple(
-        cause for cause in audited.verdict.causes if cause.kind in COVERAGE_KINDS
+        cause for cause in audited.verdict.causes if is_coverage(cause)
     )
     if form is Format.JSON:
         found = [{"kind": one.kind, "where": one.where, "message": one.message} for one in findings]

@@ -28,7 +28,7 @@ from traces.audit.files import (
     unknown_findings,
 )
 from traces.audit.finding import FindingKey
-from traces.audit.judgement import COVERAGE_KINDS
+from traces.audit.judgement import is_coverage
 from traces.audit.lineage import lineage_of, models_of
 from traces.audit.reviewed import FindingReview, parse_reviews, sort_findings
 from traces.schema.verdict import Cause, Kind, Verdict
@@ -170,8 +170,8 @@ def audit_side(
     causes = findings.new
     coverage: tuple[Cause, ...] = ()
     if session.target != NATIVE:
-        coverage = tuple(cause for cause in causes if cause.kind in COVERAGE_KINDS)
-        causes = tuple(cause for cause in causes if cause.kind not in COVERAGE_KINDS)
+        coverage = tuple(cause for cause in causes if is_coverage(cause))
+        causes = tuple(cause for cause in causes if not is_coverage(cause))
         causes, reviewed = _without_reviewed(session, side, causes, release or side.release)
         notes += [*reviewed, *_coverage_note(coverage)]
     verdict = build_verdict(
@@ -231,9 +231,10 @@ def _coverage_note(coverage: tuple[Cause, ...]) -> tuple[str, ...]:
     parameters = pluralise(numbers[Kind.PARAMETER_BLIND_SPOT], "parameter")
     builders = pluralise(numbers[Kind.UNCOVERED_BUILDER], "builder")
     methods = pluralise(numbers[Kind.UNCALLED_METHOD], "method")
+    refusals = pluralise(numbers[Kind.OUTCOME_CHANGED], "refusal")
     lacking = (
         f"{parameters} without a distinctive value, {builders} without a scenario, "
-        f"{methods} of pools that could not be called"
+        f"{methods} of pools that could not be called, {refusals} of a scenario"
     )
     return (f"coverage of our scenarios: {lacking}; --coverage lists them",)
 

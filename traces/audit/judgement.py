@@ -20,10 +20,9 @@ from traces.audit.assembly_calls import Recordings, value_text
 from traces.schema.model import Reading
 from traces.schema.verdict import Cause, Confidence, Kind
 
-COVERAGE_KINDS = frozenset(
+_COVERAGE_KINDS = frozenset(
     (Kind.PARAMETER_BLIND_SPOT, Kind.UNCALLED_METHOD, Kind.UNCOVERED_BUILDER)
 )
-"""Findings about our scenarios, not about the code that was run."""
 
 _OBSERVED = frozenset(
     (
@@ -40,6 +39,15 @@ _OBSERVED = frozenset(
 _WIRING = frozenset((Kind.SIBLING_DISAGREEMENT, Kind.ARGUMENT_CHANGED))
 _REFUSALS = ("AssertionError", "NotImplementedError", "ValueError")
 """Exceptions that code raises on purpose when it does not support what it was asked for."""
+
+
+def is_coverage(cause: Cause) -> bool:
+    """Return whether a finding is about our scenarios, not about the code that was run.
+
+    A scenario that the code refused asks for something that it does not have.
+    """
+    is_refusal = cause.kind is Kind.OUTCOME_CHANGED and cause.confidence == "possible"
+    return is_refusal or cause.kind in _COVERAGE_KINDS
 
 
 def judged_findings(causes: Iterable[Cause], recordings: Recordings) -> tuple[Cause, ...]:
@@ -69,7 +77,7 @@ def _confidence(cause: Cause, recordings: Recordings, broken: set[str]) -> Confi
 
 def _alone(cause: Cause, recordings: Recordings) -> Confidence:
     """Return how sure a finding is without the others."""
-    if cause.kind in _WIRING or cause.kind in COVERAGE_KINDS:
+    if cause.kind in _WIRING or cause.kind in _COVERAGE_KINDS:
         return "possible"
     if cause.kind is Kind.OUTCOME_CHANGED:
         traces = (recordings[name].trace for name in cause.scenarios if name in recordings)

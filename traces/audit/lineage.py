@@ -121,11 +121,13 @@ def sources_of(
     return ValueSources()
 
 
-def fields_by_scenario(calls: Iterable[AssemblyCall]) -> dict[str, dict[str, bytes]]:
+def fields_by_scenario(
+    calls: Iterable[AssemblyCall], *, only_given: bool = False
+) -> dict[str, dict[str, bytes]]:
     """Return the fields of every scenario that values can come from, with their values.
 
     These are the axes of its configuration, the arguments of the entry that it calls, and what
-    the device pools were made with.
+    the device pools were made with; with ``only_given`` no argument that a default filled in.
     """
     known: dict[str, dict[str, bytes]] = {}
     for seen in calls:
@@ -135,6 +137,8 @@ def fields_by_scenario(calls: Iterable[AssemblyCall]) -> dict[str, dict[str, byt
         if seen.caller == SCENARIO_CALLER:
             owner = "entry" if seen.call.role == "builder" else seen.call.callee
             for item in seen.call.arguments:
+                if only_given and not item.given:
+                    continue
                 plain = with_classes(item.value, seen.recording.trace.objects)
                 value = encode_value(plain)
                 known[seen.scenario][f"{owner}.{item.name}"] = value

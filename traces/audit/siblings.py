@@ -1,10 +1,11 @@
 """Sibling disagreement: one callee, called from several functions, wired in different ways.
 
 Compared is what is passed, not how it is written: a keyword given its own default is the same as
-one left out. Calls for different pools are not siblings.
+one left out. Calls for different pools are not siblings. An object that is left out is missed; a
+number, a name or a flag only where what is built takes it and is left without it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from traces.audit.assembly_calls import (
@@ -16,11 +17,11 @@ from traces.audit.assembly_calls import (
 )
 from traces.audit.finding import finding_rank
 from traces.audit.lineage import Fields, fields_by_scenario, sources_of
+from traces.audit.sibling_calls import Passed, StackCalls, is_own_literal, is_plain
 from traces.schema.model import Argument
 from traces.schema.verdict import Cause, Kind
 
-_Passed = Sequence[tuple[AssemblyCall, Argument]]
-_ByCaller = Mapping[str, _Passed]
+_ByCaller = Mapping[str, Passed]
 
 
 def sibling_disagreements(recordings: Recordings) -> tuple[Cause, ...]:
@@ -30,23 +31,42 @@ def sibling_disagreements(recordings: Recordings) -> tuple[Cause, ...]:
     changes, its siblings must take theirs from a field.
     """
     calls = list(assembly_calls(recordings))
-    known = fields_by_scenario(calls)
+    known = fields_by_scenario(calls, only_given=True)
+    stacks = {name: StackCalls(recording) for name, recording in recordings.items()}
     passed: dict[tuple[str, str], dict[str, list[tuple[AssemblyCall, Argument]]]] = {}
     for seen in calls:
+        subject = stacks[seen.scenario].subject(seen.call)
         for item in seen.call.arguments:
-            callers = passed.setdefault((seen.subject, item.name), {})
+            callers = passed.setdefault((subject, item.name), {})
             callers.setdefault(seen.caller, []).append((seen, item))
     return tuple(
         cause
         for callers in passed.values()
-        for cause in (*_left_out(callers), *_constant_beside_fields(callers, known))
+        for cause in (
+            *_left_out(callers, known, stacks),
+            *_constant_beside_fields(callers, known),
+        )
     )
 
 
-def _left_out(callers: _ByCaller) -> Iterator[Cause]:
+def _left_out(
+    callers: _ByCaller, known: Mapping[str, Fields], stacks: Mapping[str, StackCalls]
+) -> Iterator[Cause]:
     passing = {caller: pairs for caller, pairs in callers.items() if any(map(_passes, pairs))}
-    for caller, pairs in callers.items() if passing else ():
-        if caller == SCENARIO_CALLER or any(item.given for _, item in pairs):
+    passed = [pair for pairs in passing.values() for pair in pairs]
+    has_plain = all(is_plain(item.value) for _, item in passed)
+    if not passing or (has_plain and is_own_literal(passed, known)):
+        return
+    for caller, own in callers.items():
+        if caller == SCENARIO_CALLER or any(item.given for _, item in own):
+            continue
+        pairs = [
+            (seen, item)
+            for seen, item in own
+            if not stacks[seen.scenario].mirrors_nothing(seen.call)
+            and (not has_plain or stacks[seen.scenario].is_lost(seen.call, item))
+        ]
+        if not pairs:
             continue
         yield _disagreement(
             pairs,
@@ -66,7 +86,11 @@ def _constant_beside_fields(callers: _ByCaller, known: Mapping[str, Fields]) -> 
         others = {name: one.fields for name, one in sources.items() if one.fields}
         given = any(item.given for _, item in callers[caller])
         handed_on = all(_is_handed_on(seen, item) for seen, item in callers[caller])
-        if not own.is_literal or not given or not others or handed_on:
+        values = {encode_value(item.value) for _, item in callers[caller]}
+        agree = all(
+            encode_value(item.value) in values for one in others for _, item in callers[one]
+        )
+        if not own.is_literal or not given or handed_on or agree:
             continue
         fields = sorted({name for names in others.values() for name in names})
         yield _disagreement(
@@ -98,14 +122,14 @@ def _is_handed_on(seen: AssemblyCall, item: Argument) -> bool:
     )
 
 
-def _sibling_value(passing: _ByCaller, own: _Passed) -> Any:  # noqa: ANN401 - any encoded value
+def _sibling_value(passing: _ByCaller, own: Passed) -> Any:  # noqa: ANN401 - any encoded value
     """Return a value that a sibling passes and that is not what this one gets instead."""
     unlike = {encode_value(item.value) for _, item in own}
     values = [item.value for pairs in passing.values() for _, item in pairs if item.given]
     return next((value for value in values if encode_value(value) not in unlike), values[0])
 
 
-def _disagreement(pairs: _Passed, *, before: object, message: str) -> Cause:
+def _disagreement(pairs: Passed, *, before: object, message: str) -> Cause:
     seen, item = pairs[0]
     return Cause(
         kind=Kind.SIBLING_DISAGREEMENT,
@@ -122,7 +146,7 @@ def _disagreement(pairs: _Passed, *, before: object, message: str) -> Cause:
     )
 
 
-def _argument(pairs: _Passed) -> str:
+def _argument(pairs: Passed) -> str:
     seen, item = pairs[0]
     return f"{item.name} of {seen.subject}"
 
@@ -132,7 +156,7 @@ def _list_callers(callers: _ByCaller) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _with_line(caller: str, pairs: _Passed) -> str:
+def _with_line(caller: str, pairs: Passed) -> str:
     line = next((seen.location for seen, _ in pairs if seen.location), None)
     if caller == SCENARIO_CALLER or line is None:
         return caller

@@ -106,6 +106,6 @@ def test_coverage_of_our_scenarios_is_one_line_and_no_finding(audited):
     [line] = [note for note in found.notes if note.startswith("coverage of our scenarios: ")]
     assert line == (
         "coverage of our scenarios: 2 parameters without a distinctive value, "
-        "1 builder without a scenario, 0 methods of pools that could not be called; "
-        "--coverage lists them"
+        "1 builder without a scenario, 0 methods of pools that could not be called, "
+        "0 refusals of a scenario; --coverage lists them"
     )

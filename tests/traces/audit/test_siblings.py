@@ -155,3 +155,116 @@ def test_a_constant_of_its_own_beside_fields_is_a_choice(made):
     found = sibling_disagreements({name: recording(name, ord(name)) for name in "ab"})
 
     assert [cause.where for cause in found] == ["build_b_stack -> Controller.limit"]
+
+
+def built(made, name, *, label=None, width=656, below=None, pool="kv"):
+    """One stack whose builder makes a host pool, and an entry of a name for it."""
+    arguments = {"width": width} if width is not None else {}
+    left_out = {} if width is not None else {"width": None}
+    given = {**arguments, **({"label": label} if label else {})}
+    builder = "build_a_stack" if width is not None else "build_b_stack"
+    return made.recording(
+        name,
+        made.call(f"{builder}#1", {}, role="builder"),
+        made.call("build_pool#1", given, parent=f"{builder}#1", role="builder",
+                  left_out={**left_out, **({} if label else {"label": "kv"})},
+                  returns={"ref": "Host#1"}, line=5 if width is not None else 6),
+        made.call("Host#1", {"width": below, "label": label or "kv"}, parent="build_pool#1",
+                  returns={"ref": "Host#1"}),
+        made.call("PoolEntry#1", {"name": pool, "host_pool": {"ref": "Host#1"}},
+                  parent=f"{builder}#1"),
+        tensors=[made.tensor("host.KV", object="Host#1")],
+        defaults={"build_pool": {"width": None, "label": "kv"}},
+    )  # fmt: skip
+
+
+def of_builders(recordings):
+    return [where for where in wheres(recordings) if where.startswith("build_b_stack")]
+
+
+def test_a_number_that_is_left_out_and_found_below_is_no_disagreement(made):
+    passing = {"a": built(made, "a", below=656), "c": built(made, "c", width=576, below=576)}
+    found_below = {**passing, "b": built(made, "b", width=None, below=656)}
+    lost_below = {**passing, "b": built(made, "b", width=None, below=None)}
+
+    assert of_builders(found_below) == []
+    assert of_builders(lost_below) == ["build_b_stack -> build_pool.width"]
+
+
+def test_a_number_that_nothing_below_takes_is_no_disagreement(made):
+    """The host pool of keys and values has no width of a latent row."""
+    builder = "build_b_stack"
+    calls = [
+        made.call(f"{builder}#1", {}, role="builder"),
+        made.call("build_pool#1", {}, parent=f"{builder}#1", role="builder",
+                  left_out={"width": None}, returns={"ref": "Host#1"}),
+        made.call("PoolEntry#1", {"name": "kv", "host_pool": {"ref": "Host#1"}},
+                  parent=f"{builder}#1"),
+    ]  # fmt: skip
+    passing = {"a": built(made, "a", below=656), "c": built(made, "c", width=576, below=576)}
+    other = made.call("HostOfKeys#1", {"head_num": 8}, parent="build_pool#1")
+    latent = made.call("Host#1", {}, parent="build_pool#1", left_out={"width": None})
+
+    def with_host(host):
+        tensors = [made.tensor("host.KV", object="Host#1")]
+        return {**passing, "b": made.recording("b", *calls, host, tensors=tensors)}
+
+    assert of_builders(with_host(other)) == []
+    assert of_builders(with_host(latent)) == ["build_b_stack -> build_pool.width"]
+
+
+def test_a_literal_of_a_sibling_is_its_own_choice(made):
+    """A label that is the same in all scenarios says nothing to others; one that changes does."""
+    without = {"b": built(made, "b", width=None, below=656)}
+    same = {name: built(made, name, label="full", below=656) for name in ("a", "c")}
+    unlike = {name: built(made, name, label=name, below=656) for name in ("a", "c")}
+
+    assert of_builders({**same, **without}) == []
+    assert of_builders({**unlike, **without}) == ["build_b_stack -> build_pool.label"]
+
+
+def test_the_pool_of_a_draft_is_no_sibling_of_the_models_pool(made):
+    passing = {"a": built(made, "a", below=656), "c": built(made, "c", width=576, below=576)}
+
+    def with_pool(pool):
+        return {**passing, "b": built(made, "b", width=None, below=None, pool=pool)}
+
+    assert of_builders(with_pool("draft")) == []
+    assert of_builders(with_pool("kv")) == ["build_b_stack -> build_pool.width"]
+
+
+def test_an_entry_of_a_pool_without_a_buffer_mirrors_nothing(made):
+    drafts = [{"ref": "Draft#1"}, {"ref": "Draft#2"}]
+
+    def entries(label):
+        return {
+            "a": made.recording(
+                "a",
+                made.call("build_a_stack#1", {}, role="builder"),
+                made.call("PoolEntry#1", {"name": "kv", "host_pool": {"ref": "Host#1"},
+                                          "drafts": drafts}, parent="build_a_stack#1"),
+                made.call("build_b_stack#1", {}, role="builder"),
+                made.call("PoolEntry#2", {"name": "kv", "host_pool": {"ref": label}},
+                          parent="build_b_stack#1", left_out={"drafts": []}),
+                tensors=[made.tensor("host.KV", object="Host#1")],
+                defaults={"PoolEntry": {"drafts": []}},
+            )
+        }  # fmt: skip
+
+    assert of_builders(entries("LogicalHost#1")) == []
+    assert of_builders(entries("Host#1")) == ["build_b_stack -> PoolEntry[kv].drafts"]
+
+
+def test_a_constant_that_equals_what_the_others_take_from_a_field_agrees(made):
+    config = {"s0": {"layout": "page_first"}, "s1": {"layout": "layer_first"}}
+    config["s2"] = {"layout": "layer_first"}
+    siblings = [
+        ("attach_mamba", {"layout": "page_first"}, {}),
+        ("attach_mamba", {"layout": "layer_first"}, {}),
+    ]
+
+    def constant(layout):
+        return stack(made, *siblings, ("attach_dsa", {"layout": layout}, {}), config=config)
+
+    assert wheres(constant("layer_first")) == []
+    assert wheres(constant("page_head")) == ["attach_dsa -> build_stack.layout"]

@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import FunctionType
 from typing import Any, Literal, TypeAlias
 
@@ -104,7 +105,7 @@ class SlotOperations:
         """Yield whether each plane's rows went along."""
         source, target = self._slots(held)
         before = {plane.name: _write(plane, source, target) for plane in planes}
-        reason = _attempt(operation, source, target)
+        reason = _attempt(partial(operation.run, source, target))
         for plane in planes:
             moved, old = before[plane.name]
             now = [_rows(buffer, target) for buffer in plane.layers]
@@ -128,9 +129,9 @@ class SlotOperations:
         """Return whether an operation reaches an object that was registered before it."""
         known = RegisteredObject()
         with _restored(held.pool):
-            getattr(held.pool, registration)(known)
+            reason = _attempt(partial(getattr(held.pool, registration), known))
             known.calls.clear()
-            reason = _attempt(operation, *self._slots(held))
+            reason = reason or _attempt(partial(operation.run, *self._slots(held)))
         return SlotOperation(
             step=step,
             holder=held.path,
@@ -217,10 +218,10 @@ def _round_trip(
     return lambda source, target: load(save(source), target)
 
 
-def _attempt(operation: _Operation, source: torch.Tensor, target: torch.Tensor) -> str:
-    """Run an operation; return the reason why it failed, else an empty text."""
+def _attempt(call: Callable[[], object]) -> str:
+    """Call something; return the reason why it failed, else an empty text."""
     try:
-        operation.run(source, target)
+        call()
     except Exception as error:  # noqa: BLE001 - recorded as the reason
         return failure_text(error)
     return ""

@@ -22,6 +22,9 @@ class StatePool:
     def register_slot_state(self, state):
         self.siblings = [*self.siblings, state]
 
+    def register_mapping(self, mapping):
+        raise AssertionError("has no mapping")
+
     def register_pair(self, one, other):
         raise AssertionError("takes two objects")
 
@@ -85,8 +88,14 @@ def test_an_operation_that_fails_carries_nothing_and_has_a_reason(records):
     assert failed == {
         "MAMBA.extra": (False, "NotImplementedError: no blocks"),
         "MAMBA.temporal": (False, "NotImplementedError: no blocks"),
+        "register_mapping": (False, "AssertionError: has no mapping"),
         "register_slot_state": (False, "NotImplementedError: no blocks"),
     }
+
+
+def test_an_object_that_a_pool_refuses_is_recorded_with_the_reason(records):
+    refused = {one.reason for one in records if one.subject == "register_mapping"}
+    assert refused == {"AssertionError: has no mapping"}
 
 
 def test_what_is_registered_is_followed_by_the_calls_on_it(records):
@@ -99,4 +108,7 @@ def test_what_is_registered_is_followed_by_the_calls_on_it(records):
         "get_cpu_copy": (),
         "move_rows": (),
     }
-    assert {one.subject for one in records if not one.is_plane} == {"register_slot_state"}
+    assert {one.subject for one in records if not one.is_plane} == {
+        "register_mapping",
+        "register_slot_state",
+    }
