@@ -89,11 +89,16 @@ def _odd_accessors(name: str, recording: Recording) -> Iterator[Cause]:
 
 
 def _races(name: str, recording: Recording) -> Iterator[Cause]:
-    """Yield the races of the simulated device: two accesses that no event orders."""
+    """Yield the races of the simulated device: two accesses that no event orders.
+
+    Those of an accessor that does not wait are said by its own finding.
+    """
     sites = recording.sites
     first_of: dict[str, tuple[int, Race]] = {}
+    readings = (one for one in recording.trace.digests if isinstance(one, Reading))
+    hasty = {one.accessor for one in readings if not one.waited}
     for index, event in enumerate(recording.trace.events):
-        if isinstance(event, Race):
+        if isinstance(event, Race) and not hasty & {event.first.accessor, event.second.accessor}:
             first_of.setdefault(_race_subject(event), (index, event))
     for where, (index, race) in first_of.items():
         yield _unready(

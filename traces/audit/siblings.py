@@ -33,30 +33,39 @@ def sibling_disagreements(recordings: Recordings) -> tuple[Cause, ...]:
     calls = list(assembly_calls(recordings))
     known = fields_by_scenario(calls, only_given=True)
     stacks = {name: StackCalls(recording) for name, recording in recordings.items()}
-    passed: dict[tuple[str, str], dict[str, list[tuple[AssemblyCall, Argument]]]] = {}
+    passed: dict[tuple[str, str, str], dict[str, list[tuple[AssemblyCall, Argument]]]] = {}
+    everywhere: dict[tuple[str, str], list[tuple[AssemblyCall, Argument]]] = {}
     for seen in calls:
-        subject = stacks[seen.scenario].subject(seen.call)
+        entry = stacks[seen.scenario].entry_of(seen.call)
         for item in seen.call.arguments:
-            callers = passed.setdefault((subject, item.name), {})
+            callers = passed.setdefault((seen.call.callee, entry, item.name), {})
             callers.setdefault(seen.caller, []).append((seen, item))
+            everywhere.setdefault((seen.call.callee, item.name), []).append((seen, item))
+    of_entries = {callee for callee, entry, _ in passed if entry}
     return tuple(
         cause
-        for callers in passed.values()
+        for (callee, entry, name), callers in passed.items()
+        # A pool that no entry got, where others did, is of a stack that was not finished.
+        if entry or callee not in of_entries
         for cause in (
-            *_left_out(callers, known, stacks),
+            *_left_out(callers, everywhere[callee, name], known, stacks),
             *_constant_beside_fields(callers, known),
         )
     )
 
 
 def _left_out(
-    callers: _ByCaller, known: Mapping[str, Fields], stacks: Mapping[str, StackCalls]
+    callers: _ByCaller,
+    everywhere: Passed,
+    known: Mapping[str, Fields],
+    stacks: Mapping[str, StackCalls],
 ) -> Iterator[Cause]:
     passing = {caller: pairs for caller, pairs in callers.items() if any(map(_passes, pairs))}
     passed = [pair for pairs in passing.values() for pair in pairs]
     has_plain = all(is_plain(item.value) for _, item in passed)
-    if not passing or (has_plain and is_own_literal(passed, known)):
+    if not passing or (has_plain and is_own_literal(passed, everywhere, known)):
         return
+    rows = {name for seen, item in passed for name in stacks[seen.scenario].rows_of(item.value)}
     for caller, own in callers.items():
         if caller == SCENARIO_CALLER or any(item.given for _, item in own):
             continue
@@ -64,6 +73,7 @@ def _left_out(
             (seen, item)
             for seen, item in own
             if not stacks[seen.scenario].mirrors_nothing(seen.call)
+            and stacks[seen.scenario].has_rows(rows)
             and (not has_plain or stacks[seen.scenario].is_lost(seen.call, item))
         ]
         if not pairs:
@@ -86,13 +96,14 @@ def _constant_beside_fields(callers: _ByCaller, known: Mapping[str, Fields]) -> 
         others = {name: one.fields for name, one in sources.items() if one.fields}
         given = any(item.given for _, item in callers[caller])
         handed_on = all(_is_handed_on(seen, item) for seen, item in callers[caller])
-        values = {encode_value(item.value) for _, item in callers[caller]}
-        agree = all(
-            encode_value(item.value) in values for one in others for _, item in callers[one]
-        )
-        if not own.is_literal or not given or handed_on or agree:
-            continue
         fields = sorted({name for names in others.values() for name in names})
+        unlike = any(
+            known[seen.scenario].get(name, encode_value(item.value)) != encode_value(item.value)
+            for seen, item in callers[caller]
+            for name in fields
+        )
+        if not own.is_literal or not given or handed_on or not unlike:
+            continue
         yield _disagreement(
             callers[caller],
             before=fields,

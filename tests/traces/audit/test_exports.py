@@ -140,6 +140,16 @@ def test_layers_that_two_methods_share_are_complete(made):
     assert complaints(made, mismatched_buffers, answer(WHOLE[0], WHOLE[2]), rest) == []
 
 
+def test_layers_that_two_holders_share_are_complete_where_one_has_just_the_rest(made):
+    """The state of a rank is its dense layers; its sparse ones are told by the pool."""
+    dense = answer(WHOLE[0], WHOLE[2], holder="disaggregation")
+    sparse, whole = answer(WHOLE[1], WHOLE[3]), answer(*WHOLE)
+    rule = "disaggregation.get_buf_infos: every layer of KV.k must be given out"
+
+    assert complaints(made, mismatched_buffers, sparse, dense) == []
+    assert complaints(made, mismatched_buffers, whole, dense)[0] == (rule, [0, 1], [0])
+
+
 def test_what_is_forwarded_is_told_of_the_pool_that_answers(made):
     wrong = (*WHOLE[:3], exported("v", 1, item_bytes=6))
     inner, outer = answer(*wrong, holder="kv_cache.full"), answer(*wrong)

@@ -268,3 +268,36 @@ def test_a_constant_that_equals_what_the_others_take_from_a_field_agrees(made):
 
     assert wheres(constant("layer_first")) == []
     assert wheres(constant("page_head")) == ["attach_dsa -> build_stack.layout"]
+
+
+def test_a_draft_is_missed_only_where_there_is_one(made):
+    """MiniMax has no draft: its builder has none to pass."""
+    drafts = [{"ref": "Draft#1"}]
+
+    def builders(trips):
+        draft = made.tensor("device.DRAFT", object="Draft#1")
+        host = made.tensor("host.KV", object="Host#1")
+        given = {"name": "kv", "host_pool": {"ref": "Host#1"}}
+        return {
+            "a": made.recording(
+                "a",
+                made.call("build_a_stack#1", {}, role="builder"),
+                made.call("PoolEntry#1", {**given, "drafts": drafts}, parent="build_a_stack#1"),
+                tensors=[draft, host],
+                defaults={"PoolEntry": {"drafts": []}},
+            ),
+            "b": made.recording(
+                "b",
+                made.call("build_b_stack#1", {}, role="builder"),
+                made.call("PoolEntry#1", given, parent="build_b_stack#1",
+                          left_out={"drafts": []}),
+                tensors=[host],
+                digests=trips,
+                defaults={"PoolEntry": {"drafts": []}},
+            ),
+        }  # fmt: skip
+
+    assert of_builders(builders([])) == []
+    assert of_builders(builders([made.trip("DRAFT.kv_buffer", wrong="64")])) == [
+        "build_b_stack -> PoolEntry[kv].drafts"
+    ]

@@ -9,6 +9,7 @@ from traces.targets.sglang.device_pools import DevicePoolBuilder, tensor_bytes
 from traces.targets.sglang.discovery import installed_release
 from traces.targets.sglang.drafts import draft_pools, draft_states, register_sidecar_draft
 from traces.targets.sglang.entry_points import EntryCall, EntryResult
+from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.geometry import geometry_of
 from traces.targets.sglang.product_rows import OWN_POOL, ProductRow
 from traces.targets.sglang.rank_context import HOST_TO_DEVICE, RankContexts
@@ -63,7 +64,11 @@ def assemble(
     builder = DevicePoolBuilder(caller, device)
     context = ranks.open(scenario, host_gigabytes=0, device=device, flags=flags)
     other_class = scenario.pool_class if isinstance(scenario, ProductRow) else ""
-    pools = builder.build(geometry_of(scenario, pool_class=other_class))
+    geometry = geometry_of(scenario, pool_class=other_class)
+    if scenario.draft == PACKED_DRAFT and geometry.dcp_size > 1:
+        # Servers refuse this: the rows of packed drafts would be moved by the numbers of one rank.
+        raise UnsupportedByRelease("no server packs drafts under decode context parallelism")
+    pools = builder.build(geometry)
     kind = scenario.draft_pool if isinstance(scenario, ProductRow) else OWN_POOL
     drafts = draft_pools(scenario.draft, builder, pools, pool=kind)
     # A pool of another kind has no states beside it.

@@ -9,7 +9,7 @@ import dataclasses
 import inspect
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from numbers import Integral
@@ -55,7 +55,10 @@ class KnownMemory:
     def __init__(
         self, planes: Iterable[Plane], *, device: Sequence[HeldPool], host: Sequence[HeldPool]
     ) -> None:
-        rows = [_rows(plane, layer) for plane in planes for layer in range(len(plane.layers))]
+        pages = _own_page_sizes(device)
+        rows = [
+            _rows(plane, layer, pages) for plane in planes for layer in range(len(plane.layers))
+        ]
         on_device = [part for held in device for part in _buffers(held)]
         self._device_starts = {memory.start for memory in (*rows, *on_device)}
         on_host = [part for held in host for part in _buffers(held)]
@@ -114,9 +117,25 @@ class KnownMemory:
         return None
 
 
-def _rows(plane: Plane, layer: int) -> _Memory:
+def _own_page_sizes(pools: Iterable[HeldPool]) -> dict[int, int]:
+    """Return the number of rows that pools count as a page, by the storage of their buffers."""
+    return {
+        buffer.tensor.untyped_storage().data_ptr(): held.pool.page_size
+        for held in pools
+        if isinstance(getattr(held.pool, "page_size", None), int)
+        for buffer in buffers_of(held.pool)
+    }
+
+
+def _rows(plane: Plane, layer: int, pages: Mapping[int, int]) -> _Memory:
+    """Return the memory of a layer; ``pages`` has rows a page, by storage.
+
+    A draft's pool has rows for the slots of all ranks that share a page, and pages of its own.
+    """
     buffer = plane.layers[layer]
     start, tensor = buffer.tensor.data_ptr(), buffer.tensor
+    page_rows = plane.domain.page_size // buffer.slots_per_row
+    own_rows = pages.get(tensor.untyped_storage().data_ptr(), page_rows)
     return _Memory(
         start=start,
         end=start + span_bytes(tensor),
@@ -124,7 +143,7 @@ def _rows(plane: Plane, layer: int) -> _Memory:
         plane=plane.plane,
         layer=layer,
         layers=len(plane.layers),
-        page_bytes=tensor[0].nbytes * (plane.domain.page_size // buffer.slots_per_row),
+        page_bytes=tensor[0].nbytes * min(page_rows, own_rows),
     )
 
 

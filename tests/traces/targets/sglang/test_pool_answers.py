@@ -96,3 +96,19 @@ def test_tensors_are_views_and_the_rest_plain_values(answers):
 def test_an_error_is_the_reason_without_its_addresses(answers):
     assert answers["get_unsupported"].reason == "ValueError: not for <Pool object at *>"
     assert answers["state_buf_infos"].reason == ""
+
+
+def test_a_page_is_what_the_pool_itself_counts_as_one():
+    """A draft's pool has rows for the slots of two ranks, and half as many of them in a page."""
+    pools = {rows: Pool() for rows in (PAGE, PAGE // 2)}
+    for rows, pool in pools.items():
+        pool.page_size = rows
+
+    def page_bytes(pool):
+        held = HeldPool(path="drafts[0]", name="DRAFT", pool=pool, outer=())
+        domain = SlotDomain(name="DRAFT", slot_num=SLOTS, page_size=PAGE)
+        planes = tuple(planes_of("DRAFT", pool, domain, host=None, taken=set()))
+        memory = KnownMemory(planes, device=[held], host=[])
+        return ask(held, "get_contiguous_buf_infos", memory, step="pools").buffers[0].page_bytes
+
+    assert {rows: page_bytes(pool) for rows, pool in pools.items()} == {4: 96, 2: 48}
