@@ -228,15 +228,16 @@ def _moved(
 def _uncross_pairs(pairing: CallPairing) -> list[CallPair]:
     """Pair equal calls of one callee with each other, where the order of calls says otherwise.
 
-    Groups come in the order of the head, so that objects are matched before they are passed on.
+    Groups come in the order of the head, so that objects are matched before they are passed on. A
+    call of another step, which may make another stack, is another one.
     """
-    groups: dict[str, list[CallPair]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[CallPair]] = defaultdict(list)
     pairs: list[CallPair] = []
     for pair in pairing.pairs:
         if pair.head.role == "operation":
             pairs.append(pair)
         else:
-            groups[pair.head.callee].append(pair)
+            groups[pair.head.callee, pair.head.step].append(pair)
     classes = by_first_use(pairing.classes.both, pairing.pairs)
     others = pairing.removed, pairing.added, classes
     for group in groups.values():

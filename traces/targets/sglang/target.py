@@ -271,7 +271,8 @@ class SglangTarget:
             view = self.view(value)
             if view is not None:
                 self._learn(value)
-                yield PoolNaming(side=view.side, pool=_DRAFT, holder=value)
+                name = f"{self.pool_prefix}{_DRAFT}"
+                yield PoolNaming(side=view.side, pool=name, holder=value)
 
     def _host_namings(self, values: Values) -> Iterator[PoolNaming]:
         """Register the pools among constructor arguments: a pool may be used without any entry."""
