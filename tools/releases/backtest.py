@@ -59,6 +59,7 @@ class KnownFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """One fault of the catalogue.
 
     Attributes:
+        good: side without the fault; empty while no release is: an audit alone can find it.
         evidence: which sides were run when the fault was catalogued.
         audit: pattern of a finding in the bad side alone; None where no rule can find it.
         scenarios: pattern for the scenarios that show it; the good side must run one to its end.
@@ -68,10 +69,10 @@ class KnownFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     id: str
     title: str
     url: str
-    good: str
     bad: str
     evidence: Literal["both", "bad", "none"]
-    expected: ExpectedCause
+    good: str = ""
+    expected: ExpectedCause | None = None
     audit: ExpectedCause | None = None
     scenarios: str = "*"
     outside: str = ""
@@ -153,18 +154,41 @@ def run_backtest(
     """
     runs: dict[str, AuditedRun] = {}
     for fault in faults:
-        for side in (fault.good, fault.bad):
+        for side in filter(None, (fault.good, fault.bad)):
             if side not in runs:
                 results = run_side(side)
                 findings = audit(results.recordings, recorded={})
                 runs[side] = AuditedRun(side=results, findings=findings)
-        yield evaluate_fault(
-            fault,
-            good=runs[fault.good],
-            bad=runs[fault.bad],
-            aliases=aliases,
-            attribute=attribute,
-        )
+        if fault.good:
+            yield evaluate_fault(
+                fault,
+                good=runs[fault.good],
+                bad=runs[fault.bad],
+                aliases=aliases,
+                attribute=attribute,
+            )
+        else:
+            yield evaluate_unmended(fault, runs[fault.bad])
+
+
+def evaluate_unmended(fault: KnownFault, bad: AuditedRun) -> BacktestResult:
+    """Return the result of a fault that no release is without: what an audit finds."""
+    found = next((one for one in bad.findings if fault.audit and fault.audit.matches(one)), None)
+    line = None if found is None else found.location
+    result: FaultOutcome = "missed" if found is None else "caught"
+    return BacktestResult(
+        fault=fault,
+        result="not playable" if found is None and fault.outside else result,
+        gate="not playable",
+        audit="" if found is None else found.headline(),
+        is_first=False,
+        place=-1,
+        causes=0,
+        shown=fault.outside or "no release is without it",
+        location=f"{line.file}:{line.line}" if line else "",
+        made_by=(),
+        seconds=bad.side.seconds,
+    )
 
 
 def evaluate_fault(
@@ -178,7 +202,8 @@ def evaluate_fault(
     """Compare the bad side with the good one as its base, and their audits."""
     start = time.perf_counter()
     causes = behaviour_causes(good.side, bad.side, aliases=aliases)
-    place = next((i for i, cause in enumerate(causes) if fault.expected.matches(cause)), -1)
+    expected = fault.expected or ExpectedCause(kinds=())
+    place = next((i for i, cause in enumerate(causes) if expected.matches(cause)), -1)
     found = causes[place] if place >= 0 else None
     common = good.side.recordings.keys() & bad.side.recordings.keys()
     obstacle = _why_not_runnable(fault, good=good.side, names=common)
@@ -187,7 +212,7 @@ def evaluate_fault(
         # The expected cause comes first: its scenario and the hunks at its line are tried first.
         others = (cause for cause in causes if cause is not found)
         filed = attribute((fault, good.side, bad.side), (found, *others))
-        same = (cause for cause in filed if fault.expected.matches(cause))
+        same = (cause for cause in filed if expected.matches(cause))
         made_by = tuple(hunk.place for cause in same for hunk in cause.made_by)
     seconds = good.side.seconds + bad.side.seconds + time.perf_counter() - start
     gate: FaultOutcome = "caught" if found else "not playable" if obstacle else "missed"

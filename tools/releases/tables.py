@@ -37,7 +37,7 @@ def findings_table(findings: Sequence[BacktestResult]) -> str:
     rows = [
         (
             finding.fault.id,
-            finding.fault.good,
+            finding.fault.good or "none",
             finding.fault.bad,
             finding.gate,
             _cause_position(finding),

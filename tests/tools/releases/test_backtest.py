@@ -9,6 +9,7 @@ from tools.releases.backtest import (
     AuditedRun,
     ExpectedCause,
     evaluate_fault,
+    evaluate_unmended,
     read_catalogue,
     run_backtest,
 )
@@ -261,5 +262,42 @@ def test_shipped_catalogue_has_the_pairs_that_were_run_on_both_sides():
         "SGL-11",
         "SGL-13",
         "SGL-22",
+        "SGL-55",
+        "SGL-57",
+        "SGL-58",
+        "SGL-59",
+    }
+    assert {name for name, case in shipped.items() if not case.good} == {
+        "SGL-51",
+        "SGL-52",
+        "SGL-53",
+        "SGL-54",
     }
     assert (shipped["SGL-01"].good, shipped["SGL-01"].bad) == ("pypi:0.5.12", "pypi:0.5.11")
+
+
+@pytest.mark.parametrize(
+    ("where", "result"), [("build: device.KV.kv", "caught"), ("build: device.DRAFT.kv", "missed")]
+)
+def test_a_fault_that_no_release_is_without_is_judged_by_the_audit_alone(fault, where, result):
+    expected = ExpectedCause(kinds=(Kind.DECLARED_NOT_ASSEMBLED,), where="*device.KV*")
+    unmended = msgspec.structs.replace(fault, good="", expected=None, audit=expected)
+
+    found = evaluate_unmended(unmended, side(576, found=[unmoved(where)]))
+
+    assert (found.result, found.gate, found.made_by) == (result, "not playable", ())
+    assert found.shown == "no release is without it"
+
+
+def test_a_fault_without_a_good_side_runs_the_bad_one_alone(fault):
+    unmended = msgspec.structs.replace(fault, good="", expected=None)
+    ran = []
+
+    def run_side(text):
+        ran.append(text)
+        return played(576)
+
+    [found] = run_backtest([unmended], run_side=run_side, aliases=NO_ALIASES)
+
+    assert ran == ["pypi:1"]
+    assert found.result == "missed"
