@@ -1,12 +1,11 @@
-"""The allocators behind a cache: freeing a node's device slots and mapping its window slots."""
+"""The allocators behind a cache: freeing device slots and mapping window slots."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import torch
 
 from assembler.allocators.swa import NO_SWA_SLOT
-from assembler.cache.nodes import CacheNode
 from assembler.controller.hybrid import HybridCacheController
 from assembler.names import ComponentType
 from assembler.params import CacheInitParams
@@ -16,10 +15,10 @@ class ComponentAllocators:
     """The allocators behind the components of a cache."""
 
     def __init__(self, params: CacheInitParams) -> None:
-        allocator = params.token_to_kv_pool_allocator
-        self._swa = allocator.window
+        self._allocator = params.token_to_kv_pool_allocator
+        self._swa = self._allocator.window
         self._states = params.req_to_token_pool
-        self._owners = dict(allocator.slot_owners)
+        self._owners = dict(self._allocator.slot_owners)
         if self._states is not None:
             self._owners[ComponentType.MAMBA] = self._states.mamba_allocator
 
@@ -33,29 +32,44 @@ class ComponentAllocators:
 
     def free(
         self,
-        node: CacheNode,
-        components: Sequence[ComponentType],
+        parts: Mapping[ComponentType, torch.Tensor],
         *,
+        full: torch.Tensor,
         controller: HybridCacheController,
     ) -> None:
-        """Free a node's slots of some components.
+        """Free slots of some components of a node, whose full slots are ``full``.
 
         Full slots take the window slots mapped to them along.
         """
-        if ComponentType.MAMBA in components and self._states is not None:
-            self._states.mamba_allocator.free(node.device[ComponentType.MAMBA])
-        if ComponentType.FULL in components:
+        if ComponentType.MAMBA in parts and self._states is not None:
+            self._states.mamba_allocator.free(parts[ComponentType.MAMBA])
+        if ComponentType.FULL in parts:
             # Frees the mapped window slots as well, so freeing SWA apart would free them twice.
-            controller.evict_device(node.device[ComponentType.FULL])
-        elif ComponentType.SWA in components and self._swa is not None:
+            controller.evict_device(full)
+        elif ComponentType.SWA in parts and self._swa is not None:
             # By full slot: only the map knows which window slots are still in use.
-            self._swa.free_swa(node.device[ComponentType.FULL])
-        for component in components:
-            del node.device[component]
+            self._swa.free_swa(full)
 
-    def map_window(self, node: CacheNode, *, is_mapped: bool) -> None:
-        """Map the last full slots of a node to its window slots, or to none; nothing is freed."""
-        if self._swa is not None and ComponentType.SWA in node.device:
-            full, window = node.device[ComponentType.FULL], node.device[ComponentType.SWA]
-            mapped = window if is_mapped else torch.full_like(window, NO_SWA_SLOT)
-            self._swa.set_full_to_swa_mapping(full[len(full) - len(window) :], mapped)
+    def free_inserted(self, full: torch.Tensor) -> None:
+        """Free full slots of a caller, and the window slots mapped to them."""
+        self._allocator.free(full)
+
+    def free_window(self, window: torch.Tensor) -> None:
+        """Free window slots that no full slot maps to."""
+        if self._swa is not None and len(window):
+            self._swa.swa_attn_allocator.free(window)
+
+    def windows_of(self, full: torch.Tensor) -> torch.Tensor:
+        """Return the window slots of full slots, which all have one."""
+        assert self._swa is not None, "only a cache with windows asks"
+        return self._swa.full_to_swa(full)
+
+    def map_window(self, full: torch.Tensor, window: torch.Tensor) -> None:
+        """Map the last of some full slots to window slots; nothing is freed."""
+        if self._swa is not None:
+            self._swa.set_full_to_swa_mapping(full[len(full) - len(window) :], window)
+
+    def unmap_window(self, full: torch.Tensor) -> None:
+        """Map full slots to no window slot; nothing is freed."""
+        if self._swa is not None:
+            self._swa.set_full_to_swa_mapping(full, torch.full_like(full, NO_SWA_SLOT))

@@ -1,20 +1,32 @@
-"""The base of the caches: nodes that move between device and host, evicted when space is short."""
+"""The base of the caches: a radix tree whose nodes move between device and host."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 
 from assembler.cache.device_slots import ComponentAllocators
-from assembler.cache.nodes import (
-    POOL_OF_COMPONENT,
-    CacheNode,
-    LruNodes,
-    backup_transfers,
-    load_transfers,
-    sidecar_transfers,
+from assembler.cache.insertion import Insertion
+from assembler.cache.keys import TOKEN_BYTES
+from assembler.cache.moves import NodeMoves
+from assembler.cache.nodes import CacheNode
+from assembler.cache.prefixes import (
+    DecLockRefParams,
+    IncLockRefResult,
+    InsertParams,
+    InsertResult,
+    MatchPrefixParams,
+    MatchResult,
 )
-from assembler.cache.validation import validate_components, validate_params, validate_pool_coverage
+from assembler.cache.reach import PrefixNeeds
+from assembler.cache.room import NodeRoom
+from assembler.cache.transfers import LoadingNodes
+from assembler.cache.tree import RadixTree
+from assembler.cache.validation import (
+    validate_components,
+    validate_inserted,
+    validate_params,
+    validate_pool_coverage,
+)
 from assembler.controller.hybrid import HybridCacheController
 from assembler.controller.operations import take_finished
 from assembler.errors import AssemblyError
@@ -26,23 +38,24 @@ from assembler.validation import validation_enabled
 
 
 class HierarchicalCache:
-    """Base of the caches: a flat list of nodes over one stack.
+    """Base of the caches: a radix tree of tokens over one stack.
 
-    There is no prefix matching and no storage tier yet: callers pass nodes, not tokens. Ranks that
-    share a cache do not agree on finished copies yet.
+    Prefixes are matched and kept in whole pages. Every cached token has its full KV on the device,
+    on the host, or on both; windows and states may be missing, and then a match ends earlier.
+    Ranks that share a cache do not agree on finished copies yet, and there is no storage tier yet.
 
-    A node lives through ``insert``, ``write_backup``, ``evict``, ``load_back``, ``ready_to_load``
-    and ``evict_host``. While it is copied it is locked, until ``writing_check`` or
-    ``loading_check`` saw the copy finished.
+    A node lives through ``insert``, a backup, ``evict``, ``load_back``, ``ready_to_load`` and
+    ``evict_host``. While it is copied it is locked with all nodes before it, until
+    ``writing_check`` or ``loading_check`` saw the copy finished.
 
     Attributes:
         params: parameters of the constructor; its pools, groups and stage are attributes too.
         tree_components: the parts of a node that own slots.
         sidecar_pool_specs: pools that move along on the slots of a component.
-        write_through_threshold: uses of a node before it is backed up.
+        write_through_threshold: insertions of a node before it is backed up.
         load_back_threshold: tokens below which nothing is loaded back.
-        ongoing_write_through: nodes being backed up, by id.
-        ongoing_load_back: nodes being loaded, by id, with the components that were missing.
+        ongoing_write_through: nodes being backed up, with their locks, by id.
+        ongoing_load_back: nodes being loaded, with their locks, by the id of the last of them.
     """
 
     def __init__(self, params: CacheInitParams) -> None:
@@ -67,9 +80,15 @@ class HierarchicalCache:
         self.sidecar_pool_specs: list[SidecarPoolSpec] = []
         self.write_through_threshold = 2
         self.load_back_threshold = 0
-        self.ongoing_write_through: dict[int, CacheNode] = {}
-        self.ongoing_load_back: dict[int, tuple[CacheNode, list[ComponentType]]] = {}
-        self._nodes = LruNodes()
+        self.ongoing_write_through: dict[int, tuple[CacheNode, IncLockRefResult]] = {}
+        self.ongoing_load_back: dict[int, tuple[CacheNode, LoadingNodes, IncLockRefResult]] = {}
+        self._needs = PrefixNeeds(
+            window_tokens=params.sliding_window_size if ComponentType.SWA in possible else 0,
+            has_state=ComponentType.MAMBA in possible,
+        )
+        self._tree = RadixTree(
+            page_bytes=params.page_size * TOKEN_BYTES, note_split=self._note_split
+        )
         self._stack: tuple[HostPoolGroup, HybridCacheController] | None = None
 
     @property
@@ -81,6 +100,14 @@ class HierarchicalCache:
     def cache_controller(self) -> HybridCacheController:
         """The controller that copies; raises AssemblyError before :meth:`adopt`."""
         return self._adopted()[1]
+
+    def evictable_size(self) -> int:
+        """Return the tokens of unlocked nodes whose full KV is on the device."""
+        return self._tree.device.tokens - self._tree.device.protected
+
+    def protected_size(self) -> int:
+        """Return the tokens of locked nodes whose full KV is on the device."""
+        return self._tree.device.protected
 
     def register_sidecar_pool(self, spec: SidecarPoolSpec) -> None:
         """Move a pool along with every operation, on another pool's slots."""
@@ -107,114 +134,146 @@ class HierarchicalCache:
             counter = cache_controller.layer_done_counter
             self.req_to_token_pool.register_layer_transfer_counter(counter)
 
-    def insert(
-        self, device_indices: torch.Tensor, *, components: Mapping[ComponentType, torch.Tensor]
-    ) -> CacheNode:
-        """Take over device slots as a new node; the cache frees them from now on.
+    def match_prefix(self, params: MatchPrefixParams) -> MatchResult:
+        """Return the longest cached prefix of some tokens, and use its nodes.
 
-        All are ``(slots,) int64``: whole pages of the full KV, and by component the window or state
-        slots of the same tokens; window slots are those of the last tokens.
+        A node that holds more than the prefix is split. Lock ``best_match_node`` before anything
+        else is called, or it may be evicted.
+        """
+        path = self._tree.walk(params.key)
+        return self._needs.match(path, self._tree.root(params.key.extra_key))
+
+    def path_device_indices(self, node: CacheNode) -> torch.Tensor:
+        """Return the full slots of the tokens up to ``node``.
+
+        Shape: ``(slots,) int64`` in device memory.
 
         Raises:
-            AssemblyError: a component is not one of this cache's.
+            AssemblyError: the device lacks some of them.
         """
-        possible = self.tree_components - {ComponentType.FULL}
-        if not possible.issuperset(components):
-            rule = "components must be the cache's, beside the full KV"
-            expected, got = (
-                " or ".join(sorted(possible)) or "none",
-                " and ".join(sorted(components)),
-            )
-            raise AssemblyError("node", rule, expected=expected, got=got)
-        return self._nodes.add({ComponentType.FULL: device_indices, **components})
+        path = node.path()
+        for part in path:
+            if part.is_evicted:
+                rule = "the device must have every token of a path"
+                raise AssemblyError(f"node {part.id}", rule, expected="its slots", got="none")
+        if not path:
+            return self.token_to_kv_pool_allocator.device.zeros((0,), torch.int64)
+        slots = [part.device[ComponentType.FULL] for part in path]
+        return slots[0] if len(slots) == 1 else torch.cat(slots)
 
-    def record_hit(self, node: CacheNode) -> None:
-        """Count a use of ``node``, which backs it up when the write policy says so.
+    def insert(self, params: InsertParams) -> InsertResult:
+        """Take over the device slots of some tokens, and free those of tokens that are cached.
 
-        Source: sglang 0.5.12 ``hiradix_cache.py:736-745``; there an insertion is the first use.
+        Tokens that only the host has get the caller's slots. An insertion is a use of every node of
+        the tokens: the write policy says at which one a node is backed up, parents first.
+
+        Raises:
+            AssemblyError: slots are missing or have two owners, or there is a state and the model
+                has none; nothing is changed then.
+
+        Source: sglang 0.5.12 ``unified_radix_cache.py``, ``hiradix_cache.py:736-745``.
         """
-        self._nodes.touch(node)
-        node.hit_count += 1
-        is_write_back = self.cache_controller.write_policy is WritePolicy.WRITE_BACK
-        if not is_write_back and node.hit_count >= self.write_through_threshold:
-            self.write_backup(node)
+        validate_inserted(params, self.tree_components)
+        insertion = Insertion(
+            params,
+            path=self._tree.walk(params.key),
+            tree=self._tree,
+            allocators=self._device_slots,
+            has_window=ComponentType.SWA in self.tree_components,
+        )
+        root = self._tree.root(params.key.extra_key)
+        nodes = insertion.run(root)
+        last = nodes[-1] if nodes else root
+        state_exists = not nodes or ComponentType.MAMBA in last.device
+        if params.mamba_value is not None and not state_exists:
+            self._tree.device.put(last, ComponentType.MAMBA, params.mamba_value)
+        self._count_hits(nodes)
+        return InsertResult(
+            prefix_len=insertion.prefix_len,
+            mamba_exist=params.mamba_value is not None and state_exists,
+            last_device_node=last,
+        )
 
-    def inc_lock_ref(self, node: CacheNode) -> None:
-        """Keep the slots of ``node`` until :meth:`dec_lock_ref`."""
-        node.lock_ref += 1
+    def inc_lock_ref(self, node: CacheNode) -> IncLockRefResult:
+        """Keep the prefix up to ``node`` until :meth:`dec_lock_ref`.
 
-    def dec_lock_ref(self, node: CacheNode) -> None:
+        Locked are the full KV of all tokens, the windows that the last token sees, and the state of
+        ``node``. Raises AssemblyError for a node that left.
+        """
+        self._tree.require(node)
+        wanted = self._needs.lock_tokens(node.path())
+        return IncLockRefResult(self._tree.lock(node, window_tokens=wanted))
+
+    def dec_lock_ref(self, node: CacheNode, params: DecLockRefParams) -> None:
         """Undo one :meth:`inc_lock_ref`; raise AssemblyError for a node that is not locked."""
-        if node.lock_ref == 0:
-            rule = "only a locked node is unlocked"
-            raise AssemblyError(f"node {node.id}", rule, expected="a lock", got="none")
-        node.lock_ref -= 1
+        self._tree.unlock(node, window_tokens=params.window_tokens)
 
     def write_backup(self, node: CacheNode) -> bool:
-        """Start copying a node to the host; evicts there once when space is short.
+        """Start copying what the host lacks of a node; evicts there once when space is short.
 
         Returns:
-            Whether the node is, or is about to be, on the host.
+            Whether the full KV of the node is, or is about to be, on the host. Without the policy
+            ``write_back`` a node is backed up after its parent only.
 
         Order: the node stays locked until :meth:`writing_check` saw its copy finished.
         """
-        self._nodes.touch(node)
-        if node.is_backed_up:
-            return True
-        # Locked before slots are taken: the eviction below must not choose this very node.
-        self.inc_lock_ref(node)
-        try:
-            host = self._write(node)
-            if host is None:
-                self.evict_host(len(node.device[ComponentType.FULL]), ComponentType.FULL)
-                host = self._write(node)
-        except Exception:
-            self.dec_lock_ref(node)
-            raise
-        if host is None:
-            self.dec_lock_ref(node)
+        self._tree.touch(node)
+        parent = node.parent
+        is_first = parent is None or parent.parent is None or parent.is_backed_up
+        policy = self.cache_controller.write_policy
+        if not (is_first or policy is WritePolicy.WRITE_BACK):
             return False
+        if node.id in self.ongoing_write_through or not node.missing_on_host():
+            return node.is_backed_up
+        # Locked before slots are taken: the eviction below must not choose this very node.
+        lock = self._lock_copied(node, token_num=len(node))
+        try:
+            is_written = self._moves().write(node)
+        except Exception:
+            self.dec_lock_ref(node, lock.to_dec_params())
+            raise
+        if not is_written:
+            self.dec_lock_ref(node, lock.to_dec_params())
+            return node.is_backed_up
         # The node counts as backed up from now on, while its copy is still in flight. That is safe
         # because a locked node is not evicted, and only the finished copy unlocks it.
-        node.host = host
-        self.ongoing_write_through[node.id] = node
+        self.ongoing_write_through[node.id] = (node, lock)
         return True
 
     def load_back(self, node: CacheNode) -> torch.Tensor | None:
-        """Queue the components that the device lacks; evicts there once when space is short.
+        """Queue what the device lacks of a prefix; evicts there once when space is short.
 
         Returns:
-            ``(slots,) int64`` device slots of the full KV, to be read after :meth:`ready_to_load`;
-            None when there is no space, or when only full KV is missing and it is shorter than
-            ``load_back_threshold``.
+            ``(slots,) int64`` device slots of the full KV of the whole prefix, to be read after
+            :meth:`ready_to_load`; None when there is no space, or when only full KV is missing and
+            it is shorter than ``load_back_threshold``.
 
-        Order: the node stays locked until :meth:`loading_check` saw its copy finished.
+        Order: the prefix stays locked until :meth:`loading_check` saw the copy finished.
         """
-        self._nodes.touch(node)
-        missing = node.missing_on_device()
-        if not missing:
-            return node.device[ComponentType.FULL]
-        token_num = len(node.host[ComponentType.FULL])
-        if missing == [ComponentType.FULL] and token_num < self.load_back_threshold:
+        self._tree.touch(node)
+        loading = self._needs.missing(node)
+        if not loading.missing:
+            return self.path_device_indices(node)
+        token_num = loading.token_num()
+        is_full_only = list(loading.missing) == [ComponentType.FULL]
+        if is_full_only and token_num < self.load_back_threshold:
             return None
-        self.inc_lock_ref(node)
+        lock = self._lock_copied(node, token_num=loading.window_reach(node))
         try:
-            loaded = self._load(node, missing)
-            if loaded is None and ComponentType.FULL in missing:
+            is_queued = self._moves().load(node, loading)
+            if not is_queued and token_num:
                 self.evict(EvictParams(num_tokens=token_num))
-                loaded = self._load(node, missing)
+                is_queued = self._moves().load(node, loading)
         except Exception:
-            self.dec_lock_ref(node)
+            self.dec_lock_ref(node, lock.to_dec_params())
             raise
-        if loaded is None:
-            self.dec_lock_ref(node)
+        if not is_queued:
+            self.dec_lock_ref(node, lock.to_dec_params())
             return None
-        # The slots are the node's at once, but hold nothing before ready_to_load launched the copy:
+        # The slots are the nodes' at once, but hold nothing before ready_to_load launched the copy:
         # readers must wait on the layer counter, and the lock keeps eviction away from both sides.
-        node.device.update(loaded)
-        self.ongoing_load_back[node.id] = (node, missing)
-        self._device_slots.map_window(node, is_mapped=True)
-        return node.device[ComponentType.FULL]
+        self.ongoing_load_back[node.id] = (node, loading, lock)
+        return self.path_device_indices(node)
 
     def ready_to_load(self) -> int:
         """Launch the queued loads; return their place in the ring for readers, or -1 for none.
@@ -239,52 +298,37 @@ class HierarchicalCache:
         for node_id in take_finished(acks, block=write_back):
             # Callers may use the controller beside the cache, with node ids of their own.
             if node_id in self.ongoing_write_through:
-                self.dec_lock_ref(self.ongoing_write_through.pop(node_id))
+                node, lock = self.ongoing_write_through.pop(node_id)
+                self.dec_lock_ref(node, lock.to_dec_params())
 
     def loading_check(self) -> None:
         """Unlock the nodes whose load finished, in launch order."""
         for node_id in take_finished(self.cache_controller.ack_load_queue, block=False):
             if node_id in self.ongoing_load_back:
-                self.dec_lock_ref(self.ongoing_load_back.pop(node_id)[0])
+                node, _, lock = self.ongoing_load_back.pop(node_id)
+                self.dec_lock_ref(node, lock.to_dec_params())
 
     def evict(self, params: EvictParams) -> EvictResult:
         """Free device slots of unlocked nodes, oldest use first, until there are enough.
 
-        Backed-up nodes go first, and stay on the host. A node that is not backed up is backed up
-        now with the policy ``write_back``, and lost with any other. Full KV takes the other
-        components of its node along; a window or a state goes alone when the host has it. A backup
-        that makes room on the host may free device slots too; they count.
+        Full KV leaves from the ends of prefixes. Backed-up nodes go first, and stay on the host. A
+        node that is not backed up is backed up now with the policy ``write_back``, and lost with
+        any other. Full KV takes the other components of its node along; a window or a state goes
+        alone when the host has the node or the device has a child of it. A backup that makes room
+        on the host may free device slots too; they count.
         """
-        before = self._device_slots.available()
-        for component, wanted in params.wanted().items():
-            while self._freed_since(before)[component] < wanted:
-                victim = self._device_victim(component)
-                if victim is None:
-                    break
-                self._drop_from_device(victim, component)
-        freed = self._freed_since(before)
-        return EvictResult(
-            num_tokens_evicted=freed[ComponentType.FULL],
-            swa_num_tokens_evicted=freed[ComponentType.SWA],
-            mamba_num_evicted=freed[ComponentType.MAMBA],
-        )
+        return self._room().evict(params)
 
     def evict_host(self, num: int, component: ComponentType) -> int:
-        """Drop whole host copies of unlocked nodes, oldest use first.
+        """Drop host copies of unlocked nodes, oldest use first, from the ends of prefixes.
 
-        A node that the device does not hold completely is lost with its host copy.
+        A node that the device does not hold is lost with its host copy. A window or a state in the
+        middle of a prefix goes alone.
 
         Returns:
             How many slots of ``component`` were freed; ``num`` or more unless nothing is left.
         """
-        freed = 0
-        for node in self._nodes:
-            if freed >= num:
-                break
-            if node.lock_ref == 0 and component in node.host:
-                freed += len(node.host[component])
-                self._drop_from_host(node)
-        return freed
+        return self._room().evict_host(num, component)
 
     def reset(self) -> None:
         """Wait for copies in flight, free every slot on both sides and remove every node.
@@ -295,9 +339,8 @@ class HierarchicalCache:
         self.cache_controller.reset()
         self.ongoing_write_through.clear()
         self.ongoing_load_back.clear()
-        for node in self._nodes:
-            self._free_device(node, list(node.device))
-        self._nodes.clear()
+        self._room().free_device()
+        self._tree.clear()
         self.host_pool_group.clear()
 
     def _adopted(self) -> tuple[HostPoolGroup, HybridCacheController]:
@@ -306,83 +349,57 @@ class HierarchicalCache:
             raise AssemblyError(type(self).__name__, rule, expected="a stack", got="none")
         return self._stack
 
-    def _write(self, node: CacheNode) -> dict[ComponentType, torch.Tensor] | None:
-        """Back up all components of a node; return its host slots, or None without space."""
-        parts = backup_transfers(node)
-        host_indices = self.cache_controller.write(
-            node.device[ComponentType.FULL],
-            node_id=node.id,
-            extra_pools=[*parts.values(), *sidecar_transfers(self.sidecar_pool_specs, node.device)],
+    def _moves(self) -> NodeMoves:
+        return NodeMoves(
+            tree=self._tree,
+            controller=self.cache_controller,
+            allocators=self._device_slots,
+            specs=self.sidecar_pool_specs,
+            make_room=lambda num: self.evict_host(num, ComponentType.FULL),
         )
-        if host_indices is None:
-            return None
-        sides = {component: part.resolved()[0] for component, part in parts.items()}
-        return {ComponentType.FULL: host_indices, **sides}
 
-    def _load(
-        self, node: CacheNode, missing: Sequence[ComponentType]
-    ) -> dict[ComponentType, torch.Tensor] | None:
-        """Queue the missing components of a node; return their device slots, or None."""
-        parts = load_transfers(node, missing)
-        has_full = ComponentType.FULL in missing
-        host_indices = node.host[ComponentType.FULL]
-        device_indices = self.cache_controller.load(
-            host_indices if has_full else host_indices[:0],
-            node_id=node.id,
-            extra_pools=[*parts.values(), *sidecar_transfers(self.sidecar_pool_specs, missing)],
+    def _room(self) -> NodeRoom:
+        group, controller = self._adopted()
+        return NodeRoom(
+            tree=self._tree,
+            allocators=self._device_slots,
+            group=group,
+            controller=controller,
+            save=self._save,
         )
-        if device_indices is None:
-            return None
-        sides = {component: part.resolved()[1] for component, part in parts.items()}
-        return {ComponentType.FULL: device_indices, **sides} if has_full else sides
 
-    def _device_victim(self, component: ComponentType) -> CacheNode | None:
-        """Return the next node to lose ``component`` on the device."""
-        free = [node for node in self._nodes if node.lock_ref == 0 and component in node.device]
-        if self.cache_controller.write_policy is not WritePolicy.WRITE_BACK:
-            # The sort is stable: backed-up nodes first, each kind still in order of last use.
-            free.sort(key=lambda node: not node.is_backed_up)
-        return free[0] if free else None
+    def _save(self, node: CacheNode) -> None:
+        """Back a node up and wait for it: its device slots are freed next."""
+        self.write_backup(node)
+        # Acknowledgements are a queue, so this waits for every backup in flight.
+        self.writing_check(write_back=True)
 
-    def _freed_since(self, before: Counter[ComponentType]) -> Counter[ComponentType]:
-        return self._device_slots.available() - before
+    def _count_hits(self, nodes: Sequence[CacheNode]) -> None:
+        """Count a use of each node, which backs it up when the write policy says so."""
+        for node in nodes:
+            node.hit_count += 1
+        if self._stack is None or self.cache_controller.write_policy is WritePolicy.WRITE_BACK:
+            return
+        for node in nodes:
+            if node.hit_count >= self.write_through_threshold and node.missing_on_host():
+                self.write_backup(node)
 
-    def _drop_from_device(self, node: CacheNode, component: ComponentType) -> None:
-        """Free a node's component, or all of it."""
-        if self.cache_controller.write_policy is WritePolicy.WRITE_BACK:
-            self.write_backup(node)
-            # Blocks: the slots are freed below, so their copy must be over. Acknowledgements are a
-            # queue, so this waits for every backup in flight.
-            self.writing_check(write_back=True)
-        goes_alone = node.is_backed_up and component is not ComponentType.FULL
-        self._free_device(node, [component] if goes_alone else list(node.device))
-        if not node.is_backed_up:
-            self._nodes.remove(node)
+    def _lock_copied(self, node: CacheNode, *, token_num: int) -> IncLockRefResult:
+        """Lock a node for a copy of the windows of its last tokens."""
+        has_window = ComponentType.SWA in self.tree_components
+        wanted = token_num if has_window else 0
+        return IncLockRefResult(self._tree.lock(node, window_tokens=wanted))
 
-    def _drop_from_host(self, node: CacheNode) -> None:
-        """Free a node's host slots; remove the node unless the device has all of it."""
-        # Before the host part goes: afterwards the node no longer knows what the device lacks.
-        is_whole = not node.missing_on_device()
-        for component, indices in node.host.items():
-            self.host_pool_group.get_pool(POOL_OF_COMPONENT[component]).free(indices)
-        node.host = {}
-        if not is_whole:
-            self._free_device(node, list(node.device))
-            self._nodes.remove(node)
-
-    def _free_device(self, node: CacheNode, components: Sequence[ComponentType]) -> None:
-        self._device_slots.free(node, components, controller=self.cache_controller)
+    def _note_split(self, upper: CacheNode, lower: CacheNode) -> None:
+        """Let a load that fails be taken back from both halves of a node."""
+        for _, loading, _ in self.ongoing_load_back.values():
+            loading.note_split(upper, lower)
 
     def _undo_unlaunched_loads(self) -> None:
         """Take back the nodes of a failed load; the controller gave their slots back."""
         acks = self.cache_controller.ack_load_queue
         launched = {node_id for ack in acks for node_id in ack.node_ids}
-        for node_id in set(self.ongoing_load_back) - launched:
-            node, missing = self.ongoing_load_back.pop(node_id)
-            if ComponentType.SWA in missing:
-                # Its window slots were freed with the load; a stale map would free them again
-                # together with the full slots.
-                self._device_slots.map_window(node, is_mapped=False)
-            for component in missing:
-                del node.device[component]
-            self.dec_lock_ref(node)
+        for node_id in sorted(set(self.ongoing_load_back) - launched):
+            node, loading, lock = self.ongoing_load_back.pop(node_id)
+            self._moves().undo_load(loading)
+            self.dec_lock_ref(node, lock.to_dec_params())

@@ -87,7 +87,7 @@ class ConfiguredCache(HierarchicalCache):
 
 
 class HiRadixCache(ConfiguredCache):
-    """A flat list of nodes over one pool of full attention; it has no radix tree yet.
+    """The radix cache of models with one pool of full attention.
 
     Source: sglang 0.5.12 ``hiradix_cache.py``, which builds its stack in the constructor.
     """
@@ -105,7 +105,7 @@ class HiRadixCache(ConfiguredCache):
 
 
 class HiMambaRadixCache(ConfiguredCache):
-    """A flat list of nodes of full KV and one recurrent state; it has no radix tree yet.
+    """The radix cache of models with full KV and recurrent states.
 
     Source: sglang 0.5.12 ``hi_mamba_radix_cache.py``, which builds its stack in the constructor.
     """

@@ -14,7 +14,7 @@ LOAD_BACK_THRESHOLD = 256
 
 
 class UnifiedRadixCache(HierarchicalCache):
-    """A flat list of nodes whose components follow from the pools; it has no radix tree yet.
+    """The radix cache whose components follow from the pools.
 
     Attributes:
         load_cache_event: the signal that loads are wanted; set by :meth:`init_hicache`.

@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Iterable
 
-from assembler.cache.nodes import POOL_OF_COMPONENT
+from assembler.cache.prefixes import InsertParams
+from assembler.cache.transfers import POOL_OF_COMPONENT
 from assembler.errors import AssemblyError
 from assembler.host_pools.group import HostPoolGroup, SidecarPoolSpec
 from assembler.names import ComponentType, HostLayout, IoBackend
@@ -31,6 +32,13 @@ def validate_components(
         expected, got = (sorted(part.name for part in parts) for parts in (possible, wanted))
         raise AssemblyError("cache", rule, expected=expected, got=got)
     return frozenset(wanted)
+
+
+def validate_inserted(params: InsertParams, components: frozenset[ComponentType]) -> None:
+    """Raise AssemblyError when a state is inserted into a cache that keeps none."""
+    if params.mamba_value is not None and ComponentType.MAMBA not in components:
+        rule = "a state needs a cache that keeps states"
+        raise AssemblyError("insert", rule, expected="no mamba_value", got="one")
 
 
 def validate_pool_coverage(

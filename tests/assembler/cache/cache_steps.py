@@ -1,16 +1,24 @@
 """Caches over small models, and the steps that tests play on them."""
 
+import itertools
+
+from assembler.cache.keys import RadixKey, token_ids
+from assembler.cache.prefixes import InsertParams, MatchPrefixParams
 from assembler.cache.unified import UnifiedRadixCache
 from assembler.names import ComponentType
 from assembler.params import ServerArgs
 from tests.assembler.small_models import mamba_params, mha_pool, nsa_pool, params_of, swa_params
 
+_FRESH = itertools.count(1)
 FULL, SWA, MAMBA = ComponentType.FULL, ComponentType.SWA, ComponentType.MAMBA
 
 
 def unified(params, **server):
+    """Return a cache that backs nothing up at its first insertion."""
     cache = UnifiedRadixCache(params)
-    cache.init_hicache(ServerArgs(**server), params)
+    cache.init_hicache(
+        ServerArgs(**{"hicache_write_policy": "write_through_selective", **server}), params
+    )
     cache.load_back_threshold = 0
     return cache
 
@@ -20,16 +28,33 @@ def plain(device, **server):
     return params, unified(params, **server)
 
 
-def add(cache, tokens):
-    """Insert a node of fresh slots, with a window and a state where the model has them."""
-    allocator = cache.token_to_kv_pool_allocator
-    full = allocator.alloc(tokens)
-    components = {}
-    if SWA in cache.tree_components:
-        components[SWA] = allocator.full_to_swa(full)
-    if MAMBA in cache.tree_components:
-        components[MAMBA] = cache.req_to_token_pool.mamba_allocator.alloc(1)
-    return cache.insert(full, components=components)
+def insert(cache, tokens, **settings):
+    """Insert tokens with fresh slots, a state among them where the model has states."""
+    settings.setdefault("value", None)
+    if settings["value"] is None:
+        pages = -(-len(tokens) // cache.page_size)
+        settings["value"] = cache.token_to_kv_pool_allocator.alloc(pages * cache.page_size)
+    if MAMBA in cache.tree_components and "mamba_value" not in settings:
+        settings["mamba_value"] = cache.req_to_token_pool.mamba_allocator.alloc(1)
+    return cache.insert(InsertParams(key=RadixKey(tokens), **settings))
+
+
+def match(cache, tokens, namespace=None):
+    return cache.match_prefix(MatchPrefixParams(RadixKey(tokens, namespace)))
+
+
+def add(cache, tokens, **settings):
+    """Insert a number of tokens that no other node has, and return their node."""
+    own = list(itertools.islice(_FRESH, tokens))
+    return insert(cache, own, **settings).last_device_node
+
+
+def use(cache, node):
+    """Insert the tokens of a node again, in the slots that it has."""
+    own = cache.path_device_indices(node)
+    data = b"".join(part.key for part in node.path())
+    key = RadixKey(token_ids(data))
+    cache.insert(InsertParams(key=key, value=own, prev_prefix_len=len(own)))
 
 
 def back_up(cache, node):

@@ -7,7 +7,18 @@ from assembler.device import get_device
 from assembler.errors import AssemblyError
 from assembler.names import PoolName
 from assembler.owner import EvictParams, EvictResult
-from tests.assembler.cache.cache_steps import FULL, MAMBA, SWA, add, back_up, load, plain, unified
+from tests.assembler.cache.cache_steps import (
+    FULL,
+    MAMBA,
+    SWA,
+    add,
+    back_up,
+    insert,
+    load,
+    plain,
+    unified,
+    use,
+)
 from tests.assembler.small_models import mamba_params, mha_pool, params_of, swa_params
 
 
@@ -15,10 +26,10 @@ def test_locked_node_is_not_evicted():
     _, cache = plain(get_device("cpu"))
     node = add(cache, 4)
     back_up(cache, node)
-    cache.inc_lock_ref(node)
+    lock = cache.inc_lock_ref(node)
 
     assert cache.evict(EvictParams(num_tokens=4)).num_tokens_evicted == 0
-    cache.dec_lock_ref(node)
+    cache.dec_lock_ref(node, lock.to_dec_params())
     assert cache.evict(EvictParams(num_tokens=4)).num_tokens_evicted == 4
 
 
@@ -152,7 +163,7 @@ def test_write_back_saves_a_node_when_it_is_evicted(delayed):
     _, cache = plain(delayed, hicache_write_policy="write_back")
     node = add(cache, 4)
     for _ in range(3):
-        cache.record_hit(node)
+        use(cache, node)
     assert not node.is_backed_up
 
     cache.evict(EvictParams(num_tokens=4))
@@ -163,14 +174,11 @@ def test_write_back_saves_a_node_when_it_is_evicted(delayed):
 @pytest.mark.parametrize(("policy", "hits"), [("write_through", 1), ("write_through_selective", 2)])
 def test_write_through_saves_a_node_at_its_threshold(policy, hits):
     _, cache = plain(get_device("cpu"), hicache_write_policy=policy)
-    node = add(cache, 4)
+    tokens = [1, 2, 3, 4]
     for _ in range(hits - 1):
-        cache.record_hit(node)
-    assert not node.is_backed_up
+        assert not insert(cache, tokens).last_device_node.is_backed_up
 
-    cache.record_hit(node)
-
-    assert node.is_backed_up
+    assert insert(cache, tokens).last_device_node.is_backed_up
     assert cache.write_through_threshold == hits
 
 
@@ -179,7 +187,7 @@ def test_eviction_goes_by_last_use():
     first, second = add(cache, 4), add(cache, 4)
     for node in (first, second):
         back_up(cache, node)
-    cache.record_hit(first)
+    use(cache, first)
 
     cache.evict(EvictParams(num_tokens=4))
 

@@ -9,7 +9,7 @@ from assembler.host_pools.group import SidecarPoolSpec
 from assembler.names import PoolName
 from assembler.owner import EvictParams
 from assembler.validation import validation_disabled
-from tests.assembler.cache.cache_steps import FULL, add, back_up, plain, unified
+from tests.assembler.cache.cache_steps import add, back_up, plain, unified
 from tests.assembler.small_models import nsa_pool, params_of, swa_params
 from tests.assembler.stacks.builder_calls import shared_anchor
 
@@ -19,7 +19,10 @@ def narrow(device):
     params = params_of(nsa_pool(device))
     with validation_disabled():
         stack = shared_anchor(
-            params, arguments={"override_kv_cache_dim": None}, hicache_io_backend="direct"
+            params,
+            arguments={"override_kv_cache_dim": None},
+            hicache_io_backend="direct",
+            hicache_write_policy="write_through_selective",
         )
         cache = UnifiedRadixCache(params)
         cache.register_sidecar_pool(SidecarPoolSpec(PoolName.INDEXER, PoolName.KV))
@@ -38,14 +41,19 @@ def test_failed_backup_leaves_the_node_as_it_was(delayed):
     assert cache.host_pool_group.available_size() == cache.host_pool_group.size
 
 
-def test_failed_load_leaves_the_node_on_the_host(delayed):
-    params, cache = narrow(delayed)
+def test_failed_load_leaves_the_node_on_the_host(delayed, monkeypatch):
+    params, cache = plain(delayed)
     node = add(cache, 4)
-    node.host[FULL] = cache.host_pool_group.alloc(4)
+    back_up(cache, node)
     cache.evict(EvictParams(num_tokens=4))
     cache.load_back(node)
 
-    with pytest.raises(RuntimeError, match="must match the size of tensor b"):
+    def fail(**arguments):
+        raise RuntimeError("copy failed")
+
+    host = cache.host_pool_group.get_pool(PoolName.KV)
+    monkeypatch.setattr(host, "load_to_device_per_layer", fail)
+    with pytest.raises(RuntimeError, match="copy failed"):
         cache.ready_to_load()
 
     assert (node.lock_ref, node.is_evicted, node.is_backed_up) == (0, True, True)

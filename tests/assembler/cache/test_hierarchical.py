@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from assembler.cache.hierarchical import HierarchicalCache
+from assembler.cache.prefixes import DecLockRefParams
 from assembler.cache.unified import UnifiedRadixCache
 from assembler.device import get_device
 from assembler.errors import AssemblyError
@@ -16,6 +17,7 @@ from tests.assembler.cache.cache_steps import (
     add,
     back_up,
     device_pools,
+    insert,
     load,
     plain,
     unified,
@@ -86,7 +88,7 @@ def test_window_shorter_than_the_node_maps_its_last_tokens():
     allocator = params.token_to_kv_pool_allocator
     full = allocator.alloc(8)
     allocator.free_swa(full[:4])
-    node = cache.insert(full, components={SWA: allocator.full_to_swa(full[4:])})
+    node = add(cache, 8, value=full, swa_evicted_seqlen=4)
     back_up(cache, node)
     cache.evict(EvictParams(num_tokens=8))
 
@@ -132,7 +134,7 @@ def test_node_is_locked_until_its_load_was_seen_finished(delayed):
 def test_unlocking_an_unlocked_node_raises():
     _, cache = plain(get_device("cpu"))
     with pytest.raises(AssemblyError, match="only a locked node is unlocked"):
-        cache.dec_lock_ref(add(cache, 4))
+        cache.dec_lock_ref(add(cache, 4), DecLockRefParams(window_tokens=0))
 
 
 def test_backup_and_load_of_a_resident_node_do_nothing():
@@ -193,11 +195,11 @@ def test_cache_without_a_stack_raises():
         cache.write_backup(add(cache, 4))
 
 
-def test_component_that_the_cache_does_not_have_raises():
+def test_state_that_the_cache_does_not_keep_raises():
     _, cache = plain(get_device("cpu"))
-    message = "node: components must be the cache's, beside the full KV; expected none, got mamba"
+    message = "insert: a state needs a cache that keeps states; expected no mamba_value, got one"
     with pytest.raises(AssemblyError, match=message):
-        cache.insert(torch.arange(4, 8), components={MAMBA: torch.tensor([1])})
+        insert(cache, [1, 2, 3, 4], mamba_value=torch.tensor([1]))
 
 
 @pytest.mark.parametrize(

@@ -90,11 +90,11 @@ class CacheLife:
 
     def _request(self, node: CacheNode) -> Iterator[StateRecord]:
         """Evict while a request holds the node, and abort the request."""
-        self._cache.inc_lock_ref(node)
+        lock = self._cache.inc_lock_ref(node)
         self._evict()
         self._evict_host()
         yield from self._read("evicting_in_request")
-        self._cache.dec_lock_ref(node)
+        self._cache.dec_lock_ref(node, lock.to_dec_params())
         yield from self._read("aborted", is_final=True)
         self._evict()
         yield from self._read("evicted", is_final=True)

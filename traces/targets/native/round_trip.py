@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from assembler import PoolName
+from assembler.cache.keys import RadixKey
 from assembler.cache.nodes import CacheNode
 from traces.schema.model import RoundTrip
 from traces.targets.common.content import row_bytes
@@ -21,10 +22,12 @@ class WrittenNode:
     """A cache node and the bytes that were written for it.
 
     Attributes:
+        key: its tokens, with those of the nodes before it.
         slots: device slots of the full KV that the bytes were written to.
         content: by pool, the rows of each of its buffers in order of tokens.
     """
 
+    key: RadixKey
     node: CacheNode
     slots: torch.Tensor
     content: BytesByPool

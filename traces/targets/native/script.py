@@ -4,12 +4,15 @@ A round trip back into the same slots proves nothing, so the device is poisoned 
 the load goes to other slots, and every row outside the destination must keep its poison.
 """
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 import torch
 
 from assembler import HostPoolGroup, HybridCacheController, PoolName
+from assembler.cache.keys import RadixKey
+from assembler.cache.prefixes import InsertParams
 from assembler.device import tensor_access
 from assembler.host_pools.base import HostKVCache
 from assembler.names import ComponentType, WritePolicy
@@ -49,7 +52,7 @@ MAX_POLLS = 10_000_000
 USES_BEFORE_BACKUP = {
     WritePolicy.WRITE_THROUGH: 1,
     WritePolicy.WRITE_THROUGH_SELECTIVE: 2,
-    WritePolicy.WRITE_BACK: 0,
+    WritePolicy.WRITE_BACK: 1,
 }
 
 Step: TypeAlias = Callable[[], Iterable[RoundTrip | StateRecord] | None]
@@ -67,6 +70,7 @@ class NativeScript:
         self._draft_host: HostKVCache | None = None
         self._places = RowPlaces()
         self._known_race_num = 0
+        self._next_token = 1
         self._steps: dict[str, Step] = {
             "build": self._build,
             "backup": self._back_up_nodes,
@@ -207,12 +211,19 @@ class NativeScript:
                 rows = row_content(buffer, own, author=author)
                 launch_write(self._device, buffer, own, rows)
                 content[name].append(rows)
-        full, components = slots[ComponentType.FULL], dict(slots)
-        del components[ComponentType.FULL]
-        node = self._cache.insert(full, components=components)
-        written = WrittenNode(node=node, slots=full.cpu(), content=content)
+        full = slots[ComponentType.FULL]
+        key = self._new_key(length)
+        state = slots.get(ComponentType.MAMBA)
+        inserted = self._cache.insert(InsertParams(key=key, value=full, mamba_value=state))
+        node = inserted.last_device_node
+        written = WrittenNode(key=key, node=node, slots=full.cpu(), content=content)
         self._written.append(written)
         return written
+
+    def _new_key(self, length: int) -> RadixKey:
+        """Return tokens that no other key of this script has."""
+        first, self._next_token = self._next_token, self._next_token + length
+        return RadixKey(array("q", range(first, self._next_token)))
 
     def _slots_for_node(self, length: int) -> dict[ComponentType, torch.Tensor]:
         allocator = self._device_pools.allocator
@@ -233,11 +244,14 @@ class NativeScript:
     def _use(self, written: WrittenNode) -> None:
         """Use a node as often as its write policy requires before it is backed up.
 
-        With ``write_back`` no use is enough: eviction backs the node up.
+        The insertion was the first use. With ``write_back`` no use is enough: eviction backs the
+        node up.
         """
         node, policy = written.node, WritePolicy(self._scenario.write_policy)
-        for _ in range(USES_BEFORE_BACKUP[policy]):
-            self._cache.record_hit(node)
+        own = self._cache.path_device_indices(node)
+        again = InsertParams(key=written.key, value=own, prev_prefix_len=len(own))
+        for _ in range(USES_BEFORE_BACKUP[policy] - 1):
+            self._cache.insert(again)
         expected = policy is not WritePolicy.WRITE_BACK
         rule = f"{policy} decides when it is backed up"
         got = node.is_backed_up

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from assembler import HybridCacheController, PoolName
-from assembler.cache.nodes import POOL_OF_COMPONENT
+from assembler.cache.transfers import POOL_OF_COMPONENT
 from assembler.device_pools.base import SlotAllocator
 from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.mirrored import MirroredPool

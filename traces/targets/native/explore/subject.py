@@ -8,6 +8,8 @@ from typing import assert_never
 import torch
 
 from assembler import PoolName
+from assembler.cache.keys import RadixKey
+from assembler.cache.prefixes import InsertParams
 from assembler.errors import OutOfDeviceMemoryError, TransferError
 from assembler.names import ComponentType
 from assembler.owner import EvictParams
@@ -128,8 +130,12 @@ class NativeTrafficSubject:
         if slots is None or step.node in self._model.nodes:
             return
         content = self._write(f"node {step.node}", slots)
-        full = slots.pop(ComponentType.FULL)
-        node = self._cache.insert(full, components=slots)
+        full = slots[ComponentType.FULL]
+        # Tokens that no other node has.
+        key = RadixKey([step.node] * len(full))
+        state = slots.get(ComponentType.MAMBA)
+        inserted = self._cache.insert(InsertParams(key=key, value=full, mamba_value=state))
+        node = inserted.last_device_node
         self._model.nodes[step.node] = ModelNode(node=node, content=content)
 
     def _abort_request(self, step: steps.AbortRequest) -> None:
@@ -196,7 +202,7 @@ class NativeTrafficSubject:
         with self._faults.allow(*FAULT_SITES), self._injected_only():
             if self._cache.load_back(node) is not None:
                 if missing:
-                    self._cache.inc_lock_ref(node)
+                    self._model.locks[number] = self._cache.inc_lock_ref(node)
                     self._model.queued.append(number)
                 return
             if not self._faults.fired:
@@ -240,7 +246,8 @@ class NativeTrafficSubject:
 
     def _release(self, numbers: list[int]) -> None:
         for number in numbers:
-            self._cache.dec_lock_ref(self._model.nodes[number].node)
+            lock = self._model.locks.pop(number)
+            self._cache.dec_lock_ref(self._model.nodes[number].node, lock.to_dec_params())
 
     def _forward(self, number: int) -> None:
         """Read the nodes of the oldest launch, and one more that is ready by then."""

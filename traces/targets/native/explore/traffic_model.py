@@ -6,6 +6,7 @@ import torch
 
 from assembler import PoolName
 from assembler.cache.nodes import CacheNode
+from assembler.cache.prefixes import IncLockRefResult
 from assembler.device_pools.base import SlotAllocator
 from assembler.host_pools.base import HostKVCache
 
@@ -49,12 +50,14 @@ class TrafficModel:
 
     Attributes:
         nodes: that exist, by number.
+        locks: that requests hold on nodes that are loaded for them, by number.
         queued: numbers of nodes whose load waits to be launched.
         launched: oldest first.
         pending_reads: since the last comparison.
     """
 
     nodes: dict[int, ModelNode] = field(default_factory=dict)
+    locks: dict[int, IncLockRefResult] = field(default_factory=dict)
     queued: list[int] = field(default_factory=list)
     launched: list[LaunchedLoad] = field(default_factory=list)
     pending_reads: list[PendingRead] = field(default_factory=list)
@@ -68,6 +71,7 @@ class TrafficModel:
     def forget_cache(self) -> None:
         """Drop the nodes of a reset cache, and the reserved host slots, which it frees."""
         self.nodes.clear()
+        self.locks.clear()
         self.queued = []
         self.launched.clear()
         self.reserved = [one for one in self.reserved if not isinstance(one.owner, HostKVCache)]

@@ -1,0 +1,106 @@
+"""Tiers of a radix tree: which nodes have slots on one side, and which of them may leave first."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+
+from assembler.cache.nodes import CacheNode
+from assembler.names import ComponentType
+
+
+class Tier:
+    """The nodes that have slots on the device, or on the host.
+
+    Attributes:
+        leaves: nodes with full KV here, no child of which has full KV here.
+        holders: by component beside the full KV, the nodes that have it here.
+        tokens: tokens whose full KV is here.
+        protected: those of them that belong to a locked node.
+    """
+
+    def __init__(self, side: Literal["device", "host"]) -> None:
+        self._side = side
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget every node."""
+        self.leaves: set[CacheNode] = set()
+        self.holders: dict[ComponentType, set[CacheNode]] = {
+            ComponentType.SWA: set(),
+            ComponentType.MAMBA: set(),
+        }
+        self.tokens = 0
+        self.protected = 0
+        # By node with at least one: its children that have full KV here.
+        self._children: dict[CacheNode, int] = {}
+
+    def parts(self, node: CacheNode) -> dict[ComponentType, torch.Tensor]:
+        """Return the slots of a node on this side, by component."""
+        return node.device if self._side == "device" else node.host
+
+    def put(self, node: CacheNode, component: ComponentType, slots: torch.Tensor) -> None:
+        """Give a node slots of a component that it does not have here."""
+        self.parts(node)[component] = slots
+        if component is ComponentType.FULL:
+            self._add_full(node)
+        else:
+            self.holders[component].add(node)
+
+    def take(self, node: CacheNode, component: ComponentType) -> torch.Tensor:
+        """Take the slots of a component from a node and return them."""
+        slots = self.parts(node).pop(component)
+        if component is not ComponentType.FULL:
+            self.holders[component].discard(node)
+            return slots
+        self.leaves.discard(node)
+        self.tokens -= len(node)
+        if node.lock_ref:
+            self.protected -= len(node)
+        parent = node.parent
+        assert parent is not None, "a root has no slots"
+        self._children[parent] -= 1
+        if not self._children[parent]:
+            del self._children[parent]
+            if ComponentType.FULL in self.parts(parent):
+                self.leaves.add(parent)
+        return slots
+
+    def note_lock(self, node: CacheNode, *, is_locked: bool) -> None:
+        """Count the tokens of a node that was locked, or that lost its last lock."""
+        if ComponentType.FULL in self.parts(node):
+            self.protected += len(node) if is_locked else -len(node)
+
+    def split(self, upper: CacheNode, lower: CacheNode) -> None:
+        """Share the slots of ``lower``, which was longer, with ``upper``, its new parent.
+
+        Full slots and window slots go with their tokens; a state stays with the last token.
+        """
+        parts, moved = self.parts(lower), self.parts(upper)
+        if ComponentType.FULL in parts:
+            # Clones: a view would keep the memory of both halves as long as one of them lives.
+            full = parts[ComponentType.FULL]
+            moved[ComponentType.FULL] = full[: len(upper)].clone()
+            parts[ComponentType.FULL] = full[len(upper) :].clone()
+            self._children[upper] = 1
+        window = parts.get(ComponentType.SWA)
+        if window is not None and len(window) > len(lower):
+            cut = len(window) - len(lower)
+            self.put(upper, ComponentType.SWA, window[:cut].clone())
+            parts[ComponentType.SWA] = window[cut:].clone()
+
+    def holders_of(self, component: ComponentType) -> Iterator[CacheNode]:
+        """Yield the nodes with a component that can leave: of the full KV only the leaves."""
+        is_full = component is ComponentType.FULL
+        yield from self.leaves if is_full else self.holders[component]
+
+    def _add_full(self, node: CacheNode) -> None:
+        self.tokens += len(node)
+        if node.lock_ref:
+            self.protected += len(node)
+        parent = node.parent
+        assert parent is not None, "a root has no slots"
+        self._children[parent] = self._children.get(parent, 0) + 1
+        self.leaves.discard(parent)
+        if node not in self._children:
+            self.leaves.add(node)
