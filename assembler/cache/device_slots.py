@@ -46,13 +46,18 @@ class ComponentAllocators:
         if ComponentType.FULL in parts:
             # Frees the mapped window slots as well, so freeing SWA apart would free them twice.
             controller.evict_device(full)
-        elif ComponentType.SWA in parts and self._swa is not None:
+        elif ComponentType.SWA in parts:
             # By full slot: only the map knows which window slots are still in use.
-            self._swa.free_swa(full)
+            self.free_windows_of(full)
 
     def free_inserted(self, full: torch.Tensor) -> None:
         """Free full slots of a caller, and the window slots mapped to them."""
         self._allocator.free(full)
+
+    def free_windows_of(self, full: torch.Tensor) -> None:
+        """Free the window slots that some full slots still have; the full slots stay in use."""
+        if self._swa is not None:
+            self._swa.free_swa(full)
 
     def free_window(self, window: torch.Tensor) -> None:
         """Free window slots that no full slot maps to."""

@@ -1,6 +1,6 @@
 """The base of the caches: a radix tree whose nodes move between device and host."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -8,7 +8,7 @@ from assembler.cache.device_slots import ComponentAllocators
 from assembler.cache.insertion import Insertion
 from assembler.cache.keys import TOKEN_BYTES
 from assembler.cache.moves import NodeMoves
-from assembler.cache.nodes import CacheNode
+from assembler.cache.nodes import CacheNode, full_slots
 from assembler.cache.prefixes import (
     DecLockRefParams,
     IncLockRefResult,
@@ -101,6 +101,10 @@ class HierarchicalCache:
         """The controller that copies; raises AssemblyError before :meth:`adopt`."""
         return self._adopted()[1]
 
+    def nodes(self) -> Iterator[CacheNode]:
+        """Yield every node that has tokens, parents first."""
+        yield from self._tree
+
     def evictable_size(self) -> int:
         """Return the tokens of unlocked nodes whose full KV is on the device."""
         return self._tree.device.tokens - self._tree.device.protected
@@ -151,15 +155,7 @@ class HierarchicalCache:
         Raises:
             AssemblyError: the device lacks some of them.
         """
-        path = node.path()
-        for part in path:
-            if part.is_evicted:
-                rule = "the device must have every token of a path"
-                raise AssemblyError(f"node {part.id}", rule, expected="its slots", got="none")
-        if not path:
-            return self.token_to_kv_pool_allocator.device.zeros((0,), torch.int64)
-        slots = [part.device[ComponentType.FULL] for part in path]
-        return slots[0] if len(slots) == 1 else torch.cat(slots)
+        return full_slots(node.path(), device=self.token_to_kv_pool_allocator.device)
 
     def insert(self, params: InsertParams) -> InsertResult:
         """Take over the device slots of some tokens, and free those of tokens that are cached.
@@ -386,8 +382,7 @@ class HierarchicalCache:
 
     def _lock_copied(self, node: CacheNode, *, token_num: int) -> IncLockRefResult:
         """Lock a node for a copy of the windows of its last tokens."""
-        has_window = ComponentType.SWA in self.tree_components
-        wanted = token_num if has_window else 0
+        wanted = token_num if ComponentType.SWA in self.tree_components else 0
         return IncLockRefResult(self._tree.lock(node, window_tokens=wanted))
 
     def _note_split(self, upper: CacheNode, lower: CacheNode) -> None:

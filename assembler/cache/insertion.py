@@ -93,7 +93,10 @@ class Insertion:
         full = self._params.value[start : start + len(node)].clone()
         self._tree.device.put(node, ComponentType.FULL, full)
         num = self._window_num(node, start)
-        if num:
+        if num < len(node.host.get(ComponentType.SWA, ())):
+            # A load brings more window slots back than the caller has.
+            self._allocators.free_windows_of(full)
+        elif num:
             window = self._allocators.windows_of(full[len(full) - num :])
             self._tree.device.put(node, ComponentType.SWA, window)
 
@@ -102,7 +105,8 @@ class Insertion:
         have = node.device.get(ComponentType.SWA)
         have_num = 0 if have is None else len(have)
         num = self._window_num(node, start)
-        if num <= have_num:
+        # Never fewer than the host has: a load would bring back the rest.
+        if num <= have_num or num < len(node.host.get(ComponentType.SWA, ())):
             return
         end = start + len(node)
         spare = self._params.value[end - num : end - have_num]

@@ -1,10 +1,13 @@
 """Nodes of a radix tree: blocks of tokens, and the slots that they have on each side."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from assembler.cache.keys import TOKEN_BYTES
+from assembler.device.base import Device
+from assembler.errors import AssemblyError
 from assembler.names import ComponentType
 
 
@@ -82,3 +85,20 @@ class CacheNode:
             node = node.parent
         nodes.reverse()
         return nodes
+
+
+def full_slots(path: Sequence[CacheNode], *, device: Device) -> torch.Tensor:
+    """Return the full slots of a path on ``device``, ``(slots,) int64``.
+
+    Raises:
+        AssemblyError: the device lacks some of them.
+    """
+    slots: list[torch.Tensor] = []
+    for node in path:
+        if node.is_evicted:
+            rule = "the device must have every token of a path"
+            raise AssemblyError(f"node {node.id}", rule, expected="its slots", got="none")
+        slots.append(node.device[ComponentType.FULL])
+    if not slots:
+        return device.zeros((0,), torch.int64)
+    return slots[0] if len(slots) == 1 else torch.cat(slots)

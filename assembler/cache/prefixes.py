@@ -59,7 +59,7 @@ class InsertParams:
 
 
 class InsertResult(NamedTuple):
-    """What an insertion found.
+    """Result of an insertion.
 
     Attributes:
         prefix_len: tokens that were cached already. The caller's slots of those that the cache did

@@ -1,4 +1,4 @@
-"""Where a prefix may end: what a match serves from the device, and what a load brings back.
+"""Ends of prefixes: tokens that a match serves from the device, and those that a load brings back.
 
 Full KV is needed for every token, windows for the last ones, and a state at the very end.
 
@@ -16,7 +16,7 @@ from assembler.names import ComponentType
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrefixNeeds:
-    """What the model needs of a prefix.
+    """Needs of a model: the parts of a prefix without which it cannot go on.
 
     Attributes:
         window_tokens: last tokens that need window slots; None for all, 0 without such layers.

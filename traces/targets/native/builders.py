@@ -73,6 +73,8 @@ def builder_inputs(
         enable_metrics=True,
         pp_rank=shape.pp_rank,
         pp_size=shape.pp_size,
+        # Two pages: a prefix is longer, so that not every window is loaded.
+        sliding_window_size=None if side.allocator.window is None else scenario.page_size + 1,
     )
     server_args = ServerArgs(
         hicache_ratio=3.0,

@@ -28,7 +28,7 @@ class ForwardPass:
                 if buffer.layer != layer:
                     continue
                 for written in self._nodes:
-                    slots = written.node.device[buffer.component]
+                    slots = written.device_slots(buffer.component)
                     read = launch_read(self._device, buffer, slots)
                     self._read[written.node.id, name, number] = read
 

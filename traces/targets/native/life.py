@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from assembler import PoolName
 from assembler.cache.nodes import CacheNode
 from assembler.device import Device
 from assembler.device_pools.base import SlotAllocator
@@ -161,17 +162,20 @@ class CacheLife:
     def _read(self, moment: str, *, is_final: bool = False) -> Iterator[StateRecord]:
         """Yield the locks of every node that has any, and the balance of every pool."""
         for node in self._nodes:
-            if node.lock_ref:
-                # One lock keeps the slots of a node on both sides.
-                yield NodeLocks(
-                    step=STEP,
-                    moment=moment,
-                    node=str(node.id),
-                    component=ComponentType.FULL.name,
-                    device=node.lock_ref,
-                    host=node.lock_ref,
-                )
+            for component in self._pools.slot_owners:
+                locks = node.locks_of(component)
+                if locks:
+                    # One lock keeps the slots of a node on both sides.
+                    yield NodeLocks(
+                        step=STEP,
+                        moment=moment,
+                        node=str(node.id),
+                        component=component.name,
+                        device=locks,
+                        host=locks,
+                    )
         for side, pool, free, cached, total in self._balances():
+            has_sums = (side, pool) == ("device", PoolName.KV.name)
             yield PoolBalance(
                 step=STEP,
                 moment=moment,
@@ -181,8 +185,8 @@ class CacheLife:
                 free=free,
                 cached=cached,
                 held=0,
-                evictable=None,
-                protected=None,
+                evictable=self._cache.evictable_size() if has_sums else None,
+                protected=self._cache.protected_size() if has_sums else None,
                 is_final=is_final,
             )
 

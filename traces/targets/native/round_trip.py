@@ -8,6 +8,7 @@ import torch
 from assembler import PoolName
 from assembler.cache.keys import RadixKey
 from assembler.cache.nodes import CacheNode
+from assembler.names import ComponentType
 from traces.schema.model import RoundTrip
 from traces.targets.common.content import row_bytes
 from traces.targets.common.round_trip import RoundTripComparison
@@ -31,6 +32,21 @@ class WrittenNode:
     node: CacheNode
     slots: torch.Tensor
     content: BytesByPool
+
+    def device_slots(self, component: ComponentType) -> torch.Tensor:
+        """Return the device slots of a component, of the nodes before this one too.
+
+        Window slots are those of the last tokens, as far as the device has them.
+        """
+        if component is ComponentType.MAMBA:
+            return self.node.device[component]
+        parts = [node.device.get(component) for node in self.node.path()]
+        kept: list[torch.Tensor] = []
+        for part in reversed(parts):
+            if part is None:
+                break
+            kept.append(part)
+        return torch.cat(kept[::-1])
 
 
 def read_bytes_by_pool(rows: BuffersByPool) -> BytesByPool:
@@ -62,8 +78,9 @@ def compare_round_trips(
             loaded = []
             for one in served:
                 got, written = one.content[name][number], one.written.content[name][number]
-                own = buffer.rows_of(one.written.node.device[buffer.component])
-                comparison.compare_rows(buffer, own, served=got.cpu(), written=written)
+                own = buffer.rows_of(one.written.device_slots(buffer.component))
+                last = written[len(written) - len(own) :]
+                comparison.compare_rows(buffer, own, served=got.cpu(), written=last)
                 loaded.append(own)
             comparison.compare_rest(buffer, old, loaded=loaded)
         yield comparison.record(step=step, pool=name.name, plane="")

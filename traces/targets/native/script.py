@@ -4,15 +4,12 @@ A round trip back into the same slots proves nothing, so the device is poisoned 
 the load goes to other slots, and every row outside the destination must keep its poison.
 """
 
-from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 import torch
 
 from assembler import HostPoolGroup, HybridCacheController, PoolName
-from assembler.cache.keys import RadixKey
-from assembler.cache.prefixes import InsertParams
 from assembler.device import tensor_access
 from assembler.host_pools.base import HostKVCache
 from assembler.names import ComponentType, WritePolicy
@@ -20,9 +17,8 @@ from assembler.owner import EvictParams
 from traces.schema.life import StateRecord
 from traces.schema.model import Digest, PoolSide, RoundTrip, StepRecord
 from traces.simulator import SimDevice
-from traces.targets.common.content import digest, poison, row_content
+from traces.targets.common.content import digest, poison
 from traces.targets.common.labels import FoundRace
-from traces.targets.common.rows import launch_write
 from traces.targets.common.runtime import open_device
 from traces.targets.native.builders import build_stack, builder_inputs
 from traces.targets.native.draft import mirror_draft
@@ -33,6 +29,7 @@ from traces.targets.native.life import CacheLife, NodeTraffic
 from traces.targets.native.models import FAMILY_OF
 from traces.targets.native.pools import geometry_of
 from traces.targets.native.races import RowPlaces
+from traces.targets.native.requests import RequestWriter
 from traces.targets.native.round_trip import (
     BytesByPool,
     ServedNode,
@@ -70,13 +67,13 @@ class NativeScript:
         self._draft_host: HostKVCache | None = None
         self._places = RowPlaces()
         self._known_race_num = 0
-        self._next_token = 1
         self._steps: dict[str, Step] = {
             "build": self._build,
             "backup": self._back_up_nodes,
             "reload": self._reload_nodes,
             "pressure": self._load_under_pressure,
             "reset": self._reset_cache,
+            "share": self._share_prefix,
             LIFE: self._live,
         }
 
@@ -117,6 +114,9 @@ class NativeScript:
             self._mirrored[PoolName.DRAFT] = draft
         self._pools = device_pools_by_name(self._mirrored)
         self._rows = row_buffers(self._mirrored, start_layer=self._geometry.start_layer)
+        self._requests = RequestWriter(
+            self._cache, device=self._device, pools=self._device_pools, rows=self._rows
+        )
         if isinstance(self._device, SimDevice):
             self._places.learn(self._rows, self._device)
         self._poison("before", [pool for _, _, pool in self._owners()])
@@ -175,6 +175,26 @@ class NativeScript:
         for name, left, size in self._free_slots():
             _require(left == size, f"{name}: no slot may leak; expected {size} free, got {left}")
 
+    def _share_prefix(self) -> Iterator[RoundTrip]:
+        """Split a node while it is backed up, then load both ends of what was one prefix."""
+        self._written = []
+        trunk = self._write("trunk", self._geometry.long_node)
+        self._cache.write_backup(trunk.node)
+        branch = self._write("branch", self._geometry.short_node, behind=trunk)
+        self._cache.write_backup(branch.node)
+        rule = "a prefix of two requests is one node; expected its parent, got another"
+        shared = branch.node.parent
+        _require(shared is trunk.node.parent, f"node {branch.node.id}: {rule}")
+        self._finish_writing()
+        self._evict_all()
+        self._poison("share", list(self._pools.values()))
+        before = self._snapshot()
+        for written in self._written:
+            self._load(written, rule="both ends of a prefix can be loaded")
+        self._finish_loading()
+        yield from self._compare_round_trips("share", before)
+        self._cache.reset()
+
     def _live(self) -> Iterator[StateRecord]:
         """Evict, reuse, abort and reset while copies are on their way."""
         self._written = []
@@ -201,45 +221,11 @@ class NativeScript:
             if self._device_pools.req_to_token_pool is not None:
                 self._device_pools.req_to_token_pool.register_layer_transfer_counter(counter)
 
-    def _write(self, author: str, length: int) -> WrittenNode:
-        """Take device slots, write content into them and insert them into the cache."""
-        slots = self._slots_for_node(length)
-        content: dict[PoolName, list[torch.Tensor]] = {name: [] for name in self._rows}
-        for name, buffers in self._rows.items():
-            for buffer in buffers:
-                own = slots[buffer.component]
-                rows = row_content(buffer, own, author=author)
-                launch_write(self._device, buffer, own, rows)
-                content[name].append(rows)
-        full = slots[ComponentType.FULL]
-        key = self._new_key(length)
-        state = slots.get(ComponentType.MAMBA)
-        inserted = self._cache.insert(InsertParams(key=key, value=full, mamba_value=state))
-        node = inserted.last_device_node
-        written = WrittenNode(key=key, node=node, slots=full.cpu(), content=content)
+    def _write(self, author: str, length: int, *, behind: WrittenNode | None = None) -> WrittenNode:
+        """Run a request of new tokens, behind the first half of another where one is given."""
+        written = self._requests.write(author, length, behind=behind)
         self._written.append(written)
         return written
-
-    def _new_key(self, length: int) -> RadixKey:
-        """Return tokens that no other key of this script has."""
-        first, self._next_token = self._next_token, self._next_token + length
-        return RadixKey(array("q", range(first, self._next_token)))
-
-    def _slots_for_node(self, length: int) -> dict[ComponentType, torch.Tensor]:
-        allocator = self._device_pools.allocator
-        full = allocator.alloc(length)
-        if full is None:
-            raise NativeScenarioError("device: a node needs slots; expected some free, got none")
-        slots = {ComponentType.FULL: full}
-        if allocator.window is not None:
-            slots[ComponentType.SWA] = allocator.window.full_to_swa(full)
-        if self._device_pools.req_to_token_pool is not None:
-            state = self._device_pools.req_to_token_pool.mamba_allocator.alloc(1)
-            if state is None:
-                rule = "a node needs a state slot; expected one free, got none"
-                raise NativeScenarioError(f"device: {rule}")
-            slots[ComponentType.MAMBA] = state
-        return slots
 
     def _use(self, written: WrittenNode) -> None:
         """Use a node as often as its write policy requires before it is backed up.
@@ -248,10 +234,8 @@ class NativeScript:
         node up.
         """
         node, policy = written.node, WritePolicy(self._scenario.write_policy)
-        own = self._cache.path_device_indices(node)
-        again = InsertParams(key=written.key, value=own, prev_prefix_len=len(own))
         for _ in range(USES_BEFORE_BACKUP[policy] - 1):
-            self._cache.insert(again)
+            self._requests.use(written)
         expected = policy is not WritePolicy.WRITE_BACK
         rule = f"{policy} decides when it is backed up"
         got = node.is_backed_up

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from assembler.cache import hierarchical
+from assembler.cache import moves
 from assembler.cache.device_slots import ComponentAllocators
 from assembler.cache.hierarchical import HierarchicalCache
 from assembler.controller import hybrid
@@ -16,6 +16,7 @@ from assembler.controller.layer_done import LayerDoneCounter
 from assembler.controller.operations import CacheOperation
 from assembler.device_pools.nsa import NSATokenToKVPool
 from assembler.host_pools.base import HostKVCache
+from assembler.names import ComponentType
 from traces.explore import (
     POLICIES,
     TrafficConfig,
@@ -119,8 +120,8 @@ def with_layers_done_early(patch):
 
 def with_locks_released_early(patch):
     def writing_check(self, *, write_back=False):
-        for node in self.ongoing_write_through.values():
-            self.dec_lock_ref(node)
+        for node, lock in self.ongoing_write_through.values():
+            self.dec_lock_ref(node, lock.to_dec_params())
         self.ongoing_write_through.clear()
         self.cache_controller.ack_write_queue.clear()
 
@@ -135,8 +136,9 @@ def with_host_slots_freed_early(patch):
         missing = node.missing_on_device()
         slots = load_back(self, node)
         if missing and slots is not None and node.lock_ref == 1:
-            self.dec_lock_ref(node)
-            self._drop_from_host(node)
+            _, _, lock = self.ongoing_load_back[node.id]
+            self.dec_lock_ref(node, lock.to_dec_params())
+            self._room()._drop_from_host(node, ComponentType.FULL)
             self.inc_lock_ref(node)
         return slots
 
@@ -144,7 +146,7 @@ def with_host_slots_freed_early(patch):
 
 
 def without_sidecars(patch):
-    patch.setattr(hierarchical, "sidecar_transfers", lambda specs, components: [])
+    patch.setattr(moves, "sidecar_transfers", lambda specs, components: [])
 
 
 def without_give_back(patch):
@@ -156,7 +158,7 @@ def without_undo(patch):
 
 
 def without_window_mapping(patch):
-    patch.setattr(ComponentAllocators, "map_window", lambda self, node, *, is_mapped: None)
+    patch.setattr(ComponentAllocators, "map_window", lambda self, full, window: None)
 
 
 def with_reset_that_does_not_wait(patch):
