@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 import torch
 
@@ -9,6 +11,10 @@ from assembler.cache.keys import TOKEN_BYTES
 from assembler.device.base import Device
 from assembler.errors import AssemblyError
 from assembler.names import ComponentType
+
+# Most nodes have no child and are on one side only. One empty mapping for all of them, which nobody
+# can write to, saves the memory of two dictionaries a node.
+_NOTHING: Any = MappingProxyType({})
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -35,9 +41,9 @@ class CacheNode:
     id: int
     key: bytes = b""
     parent: "CacheNode | None" = None
-    children: "dict[bytes, CacheNode]" = field(default_factory=dict)
-    device: dict[ComponentType, torch.Tensor] = field(default_factory=dict)
-    host: dict[ComponentType, torch.Tensor] = field(default_factory=dict)
+    children: "dict[bytes, CacheNode]" = field(default_factory=lambda: _NOTHING)
+    device: dict[ComponentType, torch.Tensor] = field(default_factory=lambda: _NOTHING)
+    host: dict[ComponentType, torch.Tensor] = field(default_factory=lambda: _NOTHING)
     lock_ref: int = 0
     window_lock_ref: int = 0
     state_lock_ref: int = 0

@@ -41,7 +41,7 @@ class Tier:
 
     def put(self, node: CacheNode, component: ComponentType, slots: torch.Tensor) -> None:
         """Give a node slots of a component that it does not have here."""
-        self.parts(node)[component] = slots
+        self._give(node, component, slots)
         if component is ComponentType.FULL:
             self._add_full(node)
         else:
@@ -76,11 +76,11 @@ class Tier:
 
         Full slots and window slots go with their tokens; a state stays with the last token.
         """
-        parts, moved = self.parts(lower), self.parts(upper)
+        parts = self.parts(lower)
         if ComponentType.FULL in parts:
             # Clones: a view would keep the memory of both halves as long as one of them lives.
             full = parts[ComponentType.FULL]
-            moved[ComponentType.FULL] = full[: len(upper)].clone()
+            self._give(upper, ComponentType.FULL, full[: len(upper)].clone())
             parts[ComponentType.FULL] = full[len(upper) :].clone()
             self._children[upper] = 1
         window = parts.get(ComponentType.SWA)
@@ -93,6 +93,14 @@ class Tier:
         """Yield the nodes with a component that can leave: of the full KV only the leaves."""
         is_full = component is ComponentType.FULL
         yield from self.leaves if is_full else self.holders[component]
+
+    def _give(self, node: CacheNode, component: ComponentType, slots: torch.Tensor) -> None:
+        if parts := self.parts(node):
+            parts[component] = slots
+        elif self._side == "device":
+            node.device = {component: slots}
+        else:
+            node.host = {component: slots}
 
     def _add_full(self, node: CacheNode) -> None:
         self.tokens += len(node)

@@ -72,7 +72,7 @@ class RadixTree:
     def add(self, parent: CacheNode, key: bytes) -> CacheNode:
         """Return a new node behind ``parent``; the caller gives it full KV on one side."""
         node = self._new_node(key, parent)
-        parent.children[key[: self.page_bytes]] = node
+        _adopt(parent, key[: self.page_bytes], node)
         return node
 
     def remove(self, node: CacheNode) -> None:
@@ -167,13 +167,20 @@ class RadixTree:
         upper = self.add(parent, lower.key[:size])
         lower.key = lower.key[size:]
         lower.parent = upper
-        upper.children[lower.key[: self.page_bytes]] = lower
+        _adopt(upper, lower.key[: self.page_bytes], lower)
         upper.lock_ref, upper.window_lock_ref = lower.lock_ref, lower.window_lock_ref
         upper.hit_count, upper.last_use = lower.hit_count, lower.last_use
         self.device.split(upper, lower)
         self.host.split(upper, lower)
         self._note_split(upper, lower)
         return upper
+
+
+def _adopt(parent: CacheNode, page: bytes, child: CacheNode) -> None:
+    if parent.children:
+        parent.children[page] = child
+    else:
+        parent.children = {page: child}
 
 
 def subtree(node: CacheNode) -> Iterator[CacheNode]:

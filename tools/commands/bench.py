@@ -8,6 +8,7 @@ import typer
 from tools import options
 from tools.bench.gate_times import time_gates
 from tools.bench.ratios import bench_devices, bench_gate, bench_recorder
+from tools.bench.tree import bench_trees
 from tools.session import Session
 from tools.sides.prepare import prepare_side
 from tools.sides.results import no_scenario_error
@@ -97,6 +98,30 @@ def measure_devices(
     session = options.start_session(context, target="native")
     scenarios = _select(session, names)
     _print_figures(bench_devices(scenarios=scenarios, rounds=rounds), as_json=as_json)
+
+
+@bench.command("tree")
+def measure_trees(
+    context: typer.Context,
+    *,
+    side: Annotated[
+        str, typer.Option("--side", metavar="SIDE", help="The sglang to compare with.")
+    ] = "pypi:0.5.23",
+    page_size: Annotated[int, typer.Option(min=1, help="Tokens of a page.")] = 1,
+    requests: Annotated[int, typer.Option(min=4, help="Requests of each workload.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Of the requests.")] = 0,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Time match and insert of our radix tree against that of a release of sglang.
+
+    Both run in turns in one process on random prefixes, shared prompts and conversations. Ratios
+    are ours over the release's, growth is the power of the number of requests.
+    """
+    session = options.start_session(context, target="sglang")
+    release = options.parse_code_side(session, side, option="--side", python=None)
+    with prepare_side(release, root=session.root) as prepared:
+        figures = bench_trees(prepared, page_size=page_size, requests=requests, seed=seed)
+    _print_figures(figures, as_json=as_json)
 
 
 @bench.command("selection")

@@ -297,7 +297,7 @@ FAILING = {
 )
 def test_failed_copy_must_be_waited_for(monkeypatch, stream, function):
     """The slots of a failed copy are handed out again at once."""
-    scenario = scenario_of(KV_ONLY, io_backend="kernel", write_policy="write_through")
+    scenario = scenario_of(KV_ONLY, io_backend="kernel", write_policy="write_through_selective")
     case = TrafficConfig(scenario=scenario, seed=0, policy="latest")
     assert run_steps(case, FAILING[stream], open_subject=NativeTrafficSubject) is None
 
