@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from difflib import SequenceMatcher
+from functools import cache
 
 import msgspec
 
@@ -21,6 +22,8 @@ def move_sites(run: KeptRun, texts: Mapping[str, str], tree: TreeContent) -> Kep
     sites = parse_sites(run.sites)
     files = {one.file for one in _locations(sites)} & texts.keys()
     numbers = {file: _moved_lines(texts[file], tree.text(file) or "") for file in files}
+    if not any(numbers.values()):
+        return run
 
     def move(place: Location | None) -> Location | None:
         if place is None:
@@ -43,6 +46,7 @@ def _locations(sites: Sites) -> list[Location]:
     return [place for place in places if place is not None]
 
 
+@cache
 def _moved_lines(before: str, after: str) -> dict[int, int]:
     """Return the new number of each line that moved."""
     if before == after:
