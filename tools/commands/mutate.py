@@ -10,7 +10,7 @@ from tools import options
 from tools.console import print_duration
 from tools.errors import ToolError
 from tools.sides.prepare import prepare_side
-from tools.sides.targets import NATIVE
+from tools.sides.targets import NATIVE, select_scenarios
 
 SCENARIO_LIMIT_SECONDS = 60.0
 FORMATS = ("text", "json", "markdown")
@@ -78,6 +78,7 @@ RunDeviceOption: TypeAlias = Annotated[
 
 def mutate(
     context: typer.Context,
+    names: options.ScenarioNames = None,
     *,
     operator: OperatorOption = None,
     kind: KindOption = None,
@@ -100,19 +101,21 @@ def mutate(
 
     A mutant is run on the scenarios that execute it, and killed by the gate's own comparison with
     the unchanged code. Exit 1 when a survivor is not explained in tools/mutation/survivors.toml.
-    With --neutral, random stacks of harmless refactors are judged: any alarm is a false one.
+    With --neutral, random stacks of harmless refactors are judged: any alarm is a false one. With
+    scenarios named, only these are run, and what they do not execute is not mutated by --kind.
     """
     # LibCST is optional: only this command needs it.
     from tools.mutation.report.render import MutationReportFormat
     from tools.mutation.run import MutationRequest, run_mutation
 
     session = options.start_session(context, target=target, limit_seconds=timeout)
+    selected = select_scenarios(names, known=session.scenarios)
     parsed = options.parse_code_side(session, side, option="--side", python=python)
     request = MutationRequest(
         root=session.root,
         target=target,
         side=parsed.text,
-        scenarios=session.scenarios,
+        scenarios={name: session.scenarios[name] for name in selected.names},
         operators=tuple(operator or ()),
         kinds=tuple(kind or ()),
         file_part=file,

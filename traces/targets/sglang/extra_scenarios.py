@@ -12,6 +12,7 @@ def extra_rows() -> list[dict[str, Any]]:
     """Return the rows, axes by name."""
     return [
         *_drafts_with_states(),
+        *_drafts_with_index_keys(),
         *_with_side_states(),
         *_with_storage(),
         *_non_default_arguments(),
@@ -26,6 +27,14 @@ def _drafts_with_states() -> list[dict[str, Any]]:
     return [
         {"builder": "build_hybrid_mamba_swa_stack", **shared, **_KERNEL, **late},
         {"builder": _UNIFIED, **shared, **_DIRECT, **soon},
+    ]
+
+
+def _drafts_with_index_keys() -> list[dict[str, Any]]:
+    """Return a packed draft beside index keys: their buffers come from the pools of both."""
+    return [
+        {"builder": _UNIFIED, "model": "dsv32_fp8", "draft": "packed", "page_size": 64}
+        | {"write_policy": "write_through", "groups": "tp8cp2", **_PLAIN, **_KERNEL}
     ]
 
 

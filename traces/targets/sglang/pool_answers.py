@@ -21,6 +21,7 @@ import torch
 from traces.schema.pools import ByteRange, ExportedBuffer, PoolAnswer
 from traces.targets.common.planes import Plane
 from traces.targets.common.pool_buffers import buffers_of, span_bytes
+from traces.targets.sglang.accessors import PoolAccessMethod, accessors_of
 from traces.targets.sglang.held_pools import HeldPool
 from traces.targets.sglang.pageable import pageable_zeros
 
@@ -28,6 +29,9 @@ _ASKED = "get_"
 _INFOS = "buf_infos"
 _INFO_LISTS = 3
 _DEPTH_MAX = 6
+LAYERS_ASKED = 8
+"""Layers for which an accessor is asked, from the first one of its pool on: more than any has."""
+
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 # No size or number of a scenario is as large; an address of a 64-bit process is.
 _ADDRESS_MIN = 1 << 40
@@ -187,6 +191,40 @@ def ask(held: HeldPool, method: str, memory: KnownMemory, *, step: str) -> PoolA
         values=values,
         reason=reason,
     )
+
+
+def ask_by_layer(held: HeldPool, memory: KnownMemory, *, step: str) -> Iterator[PoolAnswer]:
+    """Ask a pool for the plain values that its accessors answer for a layer: sizes, layouts.
+
+    The values are pairs of layer and answer, None for a layer that it refuses. What hands out
+    tensors alone is read behind a load, and has no answer here.
+    """
+    first = getattr(held.pool, "start_layer", None) or 0
+    for accessor in accessors_of(held):
+        if not accessor.layer or accessor.takes_object or accessor.wanted:
+            continue
+        answers = [
+            (layer, _answer_of(accessor, layer, memory))
+            for layer in range(first, first + LAYERS_ASKED)
+        ]
+        if any(value is not None for _, value in answers):
+            yield PoolAnswer(
+                step=step,
+                holder=held.path,
+                method=accessor.name,
+                buffers=(),
+                views=(),
+                values=[[layer, value] for layer, value in answers],
+                reason="",
+            )
+
+
+def _answer_of(accessor: PoolAccessMethod, layer: int, memory: KnownMemory) -> Any:  # noqa: ANN401
+    try:
+        with pageable_zeros():
+            return AnswerReader(memory).read(accessor.call(layer, {}))
+    except Exception:  # noqa: BLE001 - pools raise different errors for unknown layers
+        return None
 
 
 def failure_text(error: Exception) -> str:

@@ -34,7 +34,7 @@ from traces.targets.sglang.host_pages import HostPages
 from traces.targets.sglang.host_writes import HostWrites
 from traces.targets.sglang.models import served_name
 from traces.targets.sglang.page_accesses import NumberedHostMemory, PageReader
-from traces.targets.sglang.pool_answers import KnownMemory, answered_methods, ask
+from traces.targets.sglang.pool_answers import KnownMemory, answered_methods, ask, ask_by_layer
 from traces.targets.sglang.pressure import PressureScript
 from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.scenarios import REGISTERED_BACKENDS
@@ -169,6 +169,8 @@ class SglangScript:
             for pool in (*device, *host):
                 for name in answered_methods(pool):
                     yield ask(pool, name, memory, step=POOLS)
+            for pool in device:
+                yield from ask_by_layer(pool, memory, step=POOLS)
             yield from state_answers(self._stack, memory, step=POOLS)
             if self._reads_pages:
                 yield from slice_answers(memory, step=POOLS)

@@ -7,7 +7,7 @@ import torch
 from traces.schema.pools import ByteRange
 from traces.targets.common.planes import SlotDomain, planes_of
 from traces.targets.sglang.held_pools import HeldPool
-from traces.targets.sglang.pool_answers import KnownMemory, answered_methods, ask
+from traces.targets.sglang.pool_answers import KnownMemory, answered_methods, ask, ask_by_layer
 
 PAGE, SLOTS, ROW = 4, 32, 24
 
@@ -51,6 +51,29 @@ def answers():
     planes = tuple(planes_of("KV", held.pool, domain, host=None, taken=set()))
     memory = KnownMemory(planes, device=[held], host=[])
     return {name: ask(held, name, memory, step="pools") for name in answered_methods(held)}
+
+
+def test_plain_values_of_layers_are_asked_for_layer_by_layer():
+    class Layered(Pool):
+        start_layer = 3
+
+        def get_layer(self, layer_id):
+            return [self.k_buffer[0]][layer_id - 3]
+
+        def page_size_of(self, layer_id):
+            return {3: 64, 4: 2}[layer_id]
+
+        def slots_of(self, layer_id, loc):
+            return loc
+
+        def get_rows(self, layer):
+            return layer.layer_id
+
+    held = HeldPool(path="kv_cache", name="kv_cache", pool=Layered(), outer=())
+    (answer,) = ask_by_layer(held, KnownMemory((), device=[held], host=[]), step="pools")
+    assert (answer.holder, answer.method, answer.reason) == ("kv_cache", "page_size_of", "")
+    refused = [[layer, None] for layer in range(5, 11)]
+    assert answer.values == [[3, 64], [4, 2], *refused]
 
 
 def test_methods_that_need_nothing_are_asked(answers):
