@@ -29,6 +29,7 @@ from tools.commands.gate import gate
 from tools.commands.list import list_scenarios
 from tools.commands.mutate import mutate
 from tools.commands.parity import parity
+from tools.commands.perfetto import perfetto
 from tools.commands.record import record
 from tools.commands.regenerate import regenerate
 from tools.commands.report import report
@@ -66,6 +67,7 @@ app.command()(diff)
 app.command()(regenerate)
 app.command()(review)
 app.command()(report)
+app.command()(perfetto)
 app.command()(audit)
 app.command()(explain)
 app.command()(parity)
