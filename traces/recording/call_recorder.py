@@ -209,7 +209,7 @@ class CallRecorder:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> object:
-        thread = self._thread
+        thread, __tracebackhide__ = self._thread, True  # pytest shows no frame of ours
         if thread.is_busy or not self.is_open or is_super_call(thread.calls, probe, args):
             return original(*args, **kwargs)
         call = self._guarded(self._open_call, probe, binder, args, kwargs)

@@ -110,10 +110,6 @@ def test_nothing_is_removed_in_ci(project, monkeypatch):
     assert list(project.goldens()) == ["one.json"]
 
 
-SHARD = """
-def pytest_collection_modifyitems(items):
-    del items[1:]
-"""
 STOP = """
 def pytest_runtest_logreport(report):
     if report.when == "teardown":
@@ -128,7 +124,7 @@ def pytest_runtest_teardown(item):
 """
 
 
-@pytest.mark.parametrize("conftest", [SHARD, STOP, INTERRUPT])
+@pytest.mark.parametrize("conftest", [STOP, INTERRUPT])
 @pytest.mark.parametrize("arguments", [(), ("--golden-update",)])
 def test_part_of_a_run_judges_no_inventory(project, conftest, arguments):
     project.test(ONE)
@@ -145,6 +141,21 @@ def test_part_of_a_run_judges_no_inventory(project, conftest, arguments):
     assert list(project.goldens()) == ["one.json", "two.json"]
 
 
+@pytest.mark.parametrize("arguments", [(), ("--golden-update",)])
+def test_shard_of_the_suite_judges_no_inventory(project, arguments):
+    # pytest-shard chooses by the hash of a test's id: it gives "e" and "f" to the other shard.
+    project.test(NAMED.format(names=["a", "b", "e", "f"]))
+    project.update()
+
+    shards = [project.run("--num-shards", "2", "--shard-id", number, *arguments) for number in "01"]
+
+    passed = [result.parseoutcomes() for result in shards]
+    assert sum(one["passed"] for one in passed) == 4
+    assert [one.keys() for one in passed] == [{"passed"}, {"passed"}]
+    assert [result.ret for result in shards] == [pytest.ExitCode.OK] * 2
+    assert list(project.goldens()) == ["a.json", "b.json", "e.json", "f.json"]
+
+
 def test_module_that_skips_itself_keeps_its_goldens(project):
     project.test(ONE)
     project.test(ONE.replace("one", "two"), name="test_two")
@@ -159,31 +170,22 @@ def test_module_that_skips_itself_keeps_its_goldens(project):
     assert list(project.goldens()) == ["one.json", "two.json"]
 
 
-RERUN = """
-from _pytest.runner import runtestprotocol
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item, nextitem):
-    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for attempt in range(2):
-        reports = runtestprotocol(item, nextitem=nextitem, log=False)
-        if attempt == 0 and any(report.failed for report in reports):
-            continue
-        for report in reports:
-            item.ihook.pytest_runtest_logreport(report=report)
-        return True
-"""
-
-
 def test_rerun_that_passes_has_written_its_golden(project):
-    path = project.pytester.path / "conftest.py"
-    path.write_text(path.read_text() + RERUN)
     project.test("runs = []\n" + ONE + "    runs.append(1)\n    assert len(runs) == 2\n")
 
-    result = project.run("--golden-update")
+    result = project.run("--golden-update", "--reruns", "1")
 
-    result.assert_outcomes(passed=1)
+    assert result.parseoutcomes() == {"passed": 1, "rerun": 1}
     assert list(project.goldens()) == ["one.json"]
+
+
+def test_rerun_that_fails_has_written_nothing(project):
+    project.test(ONE + "    raise ValueError('always')\n")
+
+    result = project.run("--golden-update", "--reruns", "1")
+
+    assert result.parseoutcomes() == {"failed": 1, "rerun": 1}
+    assert project.goldens() == {}
 
 
 def test_partial_run_judges_no_inventory(project):

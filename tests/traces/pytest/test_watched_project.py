@@ -89,6 +89,17 @@ def test_change_of_a_watched_package_is_explained(project):
     )
 
 
+def test_error_of_watched_code_shows_no_frame_of_the_recorder(project):
+    project.run("--golden-update").assert_outcomes(passed=1)
+    project.change("Pool(request.tokens, width=limit)", "Pool(request.tokens, wide=limit)")
+
+    result = project.run()
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["fresh_engine.py:*", "*unexpected keyword argument 'wide'"])
+    result.stdout.no_fnmatch_line("*call_recorder.py*")
+
+
 def test_names_may_stand_in_pyproject(project):
     project.test("")
     project.write("pyproject.toml", '[tool.goldentrace]\nwatch = ["fresh_engine"]\n')

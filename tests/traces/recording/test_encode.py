@@ -2,10 +2,10 @@ import threading
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from pathlib import Path
-from types import SimpleNamespace
-from typing import ClassVar
 
+import attrs
 import numpy as np
+import pydantic
 import pytest
 import torch
 
@@ -131,23 +131,24 @@ def test_paths_and_numpy_scalars_do_not_show_the_machine(encoder):
     }
 
 
+@attrs.define
 class WithAttrs:
-    __attrs_attrs__ = (SimpleNamespace(name="rows"), SimpleNamespace(name="_cache"))
-    rows, _cache = 3, object()
+    rows: int
+    _cache: object = None
 
 
-class WithPydantic:
-    __pydantic_fields__: ClassVar = {"rows": None}
-    rows = 4
+class WithPydantic(pydantic.BaseModel):
+    rows: int
+    _cache: object = None
 
 
 def test_declared_fields_are_encoded_where_asked_for(encoder):
     with pytest.raises(RecorderError, match=r"expected a registered type, got .*WithAttrs"):
-        encoder.encode(WithAttrs(), "f.x")
+        encoder.encode(WithAttrs(3), "f.x")
 
     encoder.encode_fields = True
 
-    assert encoder.encode([WithAttrs(), WithPydantic()], "f.x") == [
+    assert encoder.encode([WithAttrs(3, object()), WithPydantic(rows=4)], "f.x") == [
         {"object": "WithAttrs", "fields": {"rows": 3}},
         {"object": "WithPydantic", "fields": {"rows": 4}},
     ]
