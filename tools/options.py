@@ -88,6 +88,15 @@ def parse_code_side(
     return session.parse_side("worktree" if given is None else given, python=interpreter)
 
 
+def kept_root(session: Session, given: str | None) -> Path | None:
+    """Return the folder of a side's source if it is still there after the run; None otherwise."""
+    try:
+        side = session.parse_side("worktree" if given is None else given)
+    except ToolError:
+        return None
+    return session.root if side.kind == "worktree" else side.place if side.kind == "dir" else None
+
+
 def parse_baseline(session: Session, given: str) -> str:
     """Return the release that ``--baseline pypi:VERSION`` names.
 

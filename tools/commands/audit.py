@@ -89,7 +89,13 @@ def audit(
             return
         code = report_verdict(
             judge,
-            output=Output(form=form, strict=False, quiet=quiet, files=tuple(files or ())),
+            output=Output(
+                form=form,
+                strict=False,
+                quiet=quiet,
+                files=tuple(files or ()),
+                root=options.kept_root(session, side),
+            ),
             target=target,
         )
     raise typer.Exit(code)

@@ -36,5 +36,11 @@ def check(
             strict=strict,
         ),
         target=target,
-        output=Output(form=form, strict=strict, quiet=quiet, files=tuple(files or ())),
+        output=Output(
+            form=form,
+            strict=strict,
+            quiet=quiet,
+            files=tuple(files or ()),
+            root=options.kept_root(session, head),
+        ),
     )

@@ -69,7 +69,13 @@ def gate(
             attribute_seconds=attribute_time if attribute else None,
         ),
         target=target,
-        output=Output(form=form, strict=strict, quiet=quiet, files=tuple(files or ())),
+        output=Output(
+            form=form,
+            strict=strict,
+            quiet=quiet,
+            files=tuple(files or ()),
+            root=options.kept_root(session, head),
+        ),
     )
 
 

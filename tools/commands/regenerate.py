@@ -47,7 +47,8 @@ def regenerate(
         plan = plan_regeneration(request, commit=commit)
         for note in plan.result.notes:
             print_status(f"note: {note}")
-        print_verdict(judge_sides(request, plan.result), Output(form=Format.TEXT, strict=True))
+        output = Output(form=Format.TEXT, strict=True, root=session.root)
+        print_verdict(judge_sides(request, plan.result), output)
         _print_changes(plan, dry_run=dry_run)
         if plan.changes and not dry_run:
             apply_plan(request, plan, reason=why)

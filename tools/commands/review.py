@@ -21,6 +21,7 @@ from tools.gate.regenerate import (
 from tools.gate.request import GateRequest, golden_request
 from tools.gate.review import Choice, Decision, Review, cause_id, matches, open_review
 from tools.report import phrases
+from tools.report.output import terminal_layout
 from tools.report.text import render_cause
 from traces.pytest.golden_files import refuse_writing_in_ci
 from traces.schema.verdict import Cause
@@ -94,10 +95,10 @@ def _decide_by_patterns(found: Review, *, accept: list[str], reject: list[str], 
 def _ask(found: Review, *, root: Path) -> None:
     """Ask for each pending cause; ``q`` ends the questions and keeps the decisions."""
     pending = found.pending
-    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    layout = terminal_layout(root)
     for number, cause in enumerate(pending, start=1):
         print(f"\n{number} of {len(pending)}, id {cause_id(cause)}")
-        print(render_cause(number, cause, coloured=coloured))
+        print(render_cause(number, cause, layout=layout))
         if not _ask_one(found, cause, root=root):
             return
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from tools.errors import ToolError
 from tools.gate.audit import AuditFindings, audit_against_baseline
+from tools.gate.evidence import add_evidence
 from tools.gate.refine import RefineContext, refine_causes
 from tools.gate.request import GateRequest, GateResult, judge_sides
 from tools.gate.self_checks import new_failures, summarise_failures
@@ -83,15 +84,14 @@ def compare_request(request: GateRequest) -> GateResult:
         comparison = _Comparison(
             request=request, base=base, head=head, golden_set=golden_set, surplus=surplus
         )
-        causes, refine_notes = refine_causes(
-            _differences(comparison),
-            RefineContext(
-                request=request,
-                base=open_base,
-                head=open_head,
-                recordings=(base.recordings, head.recordings),
-            ),
+        context = RefineContext(
+            request=request,
+            base=open_base,
+            head=open_head,
+            recordings=(base.recordings, head.recordings),
         )
+        refined, refine_notes = refine_causes(_differences(comparison), context)
+        causes = add_evidence(refined, context)
     return _judge_comparison(replace(comparison, causes=causes), refine_notes=refine_notes)
 
 

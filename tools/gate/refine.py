@@ -208,10 +208,11 @@ def _select_causes(causes: Sequence[Cause], context: RefineContext) -> Iterator[
         is_refinable = cause.level is Level.BEHAVIOUR and cause.kind not in _NOT_RERUN_KINDS
         if is_refinable and able and rerun_num < MAX_RERUNS:
             rerun_num += 1
-            yield index, min(able, key=lambda name: (_scenario_size(context, name), name))
+            yield index, min(able, key=lambda name: (scenario_size(context, name), name))
 
 
-def _scenario_size(context: RefineContext, name: str) -> int:
+def scenario_size(context: RefineContext, name: str) -> int:
+    """Return the number of calls and events of a scenario on the head."""
     trace = context.recordings[1][name].trace
     return len(trace.calls) + len(trace.events)
 

@@ -10,6 +10,8 @@ from typing import Literal, TypeAlias
 from filelock import FileLock, Timeout
 
 from tools.errors import ToolError, require_writable_path
+from tools.gate.evidence import add_evidence
+from tools.gate.refine import RefineContext
 from tools.gate.request import GateRequest, GateResult
 from tools.gate.self_checks import failed_checks
 from tools.goldens import sidecars
@@ -109,6 +111,13 @@ def plan_regeneration(request: GateRequest, *, commit: str | None) -> Regenerati
     with request.session.open_side(request.head) as opened:
         results = opened.run(selection.scenarios, device=request.device, lists_builders=False)
         worker_info = opened.pool.call(ReadProvenance(device=request.device))
+        context = RefineContext(
+            request=request,
+            base=None,
+            head=opened,
+            recordings=(golden_set.recordings, results.recordings),
+        )
+        causes = add_evidence(compare_sides(*context.recordings), context)
     results.require_no_problems(subject="regenerate", rule="every scenario must run alike twice")
     changes = [
         change
@@ -120,10 +129,7 @@ def plan_regeneration(request: GateRequest, *, commit: str | None) -> Regenerati
     return RegenerationPlan(
         result=GateResult(
             head=results.recordings,
-            causes=(
-                *compare_sides(golden_set.recordings, results.recordings),
-                *format_causes(golden_set, root=root),
-            ),
+            causes=(*causes, *format_causes(golden_set, root=root)),
             notes=tuple(golden_set.problems.values()),
         ),
         changes=tuple(changes),

@@ -20,7 +20,11 @@ def render_markdown(verdict: Verdict) -> str:
     ]
     if verdict.causes:
         blocks.append(_table(verdict.causes))
-    blocks += [_details(cause) for cause in verdict.causes if cause.consequences or cause.made_by]
+    blocks += [
+        _details(cause)
+        for cause in verdict.causes
+        if cause.consequences or phrases.source_lines(cause, written=str)
+    ]
     if verdict.problems:
         blocks.append("\n".join(f"- {_escaped(problem)}" for problem in verdict.problems))
     blocks.append(f"<!-- goldentrace {verdict.target} -->")
@@ -59,7 +63,8 @@ def _row(cause: Cause) -> str:
 
 
 def _details(cause: Cause) -> str:
-    lines = [f"- {line}" for line in phrases.hunk_lines(cause, written=_code)]
+    lines = [f"- {_escaped(text)}" for text in (cause.message, cause.effect) if text]
+    lines += [f"- {line}" for line in phrases.source_lines(cause, written=_code)]
     lines += [f"- {line}" for line in phrases.consequence_lines(cause, written=_code)]
     title = f"{phrases.pluralise(len(cause.consequences), 'consequence')} of {cause.kind}"
     summary = f"{title} <code>{_html(phrases.subject_text(cause))}</code>"

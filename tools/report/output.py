@@ -1,14 +1,16 @@
 """Output of a verdict on stdout, with the exit code that follows from it."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from tools.console import print_status
 from tools.errors import ToolError, require_writable_path
 from tools.report.render import Format, FormatFile, render_verdict
-from tools.report.text import render_line
+from tools.report.text import DEFAULT_COLUMNS, TextLayout, render_line
 from traces.errors import TraceError
 from traces.schema.transaction import Transaction
 from traces.schema.verdict import ScenarioCounts, Verdict
@@ -25,12 +27,24 @@ class Output:
         strict: differences of the interface fail.
         quiet: the text on stdout is one line.
         files: further forms, and where they are written.
+        root: folder to which places of causes are relative, for links on a terminal; None where
+            it is not kept.
     """
 
     form: Format
     strict: bool
     quiet: bool = False
     files: tuple[FormatFile, ...] = ()
+    root: Path | None = None
+
+
+def terminal_layout(root: Path | None) -> TextLayout:
+    """Return the layout of a text for stdout: its width, and colours and links on a terminal."""
+    return TextLayout(
+        coloured=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
+        columns=shutil.get_terminal_size((DEFAULT_COLUMNS, 24)).columns,
+        root=root,
+    )
 
 
 def print_verdict(verdict: Verdict, output: Output) -> None:
@@ -40,11 +54,11 @@ def print_verdict(verdict: Verdict, output: Output) -> None:
         ToolError: a file cannot be written; then none is.
     """
     _write_files(verdict, output)
-    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     if output.quiet and output.form is Format.TEXT:
         text = render_line(verdict)
     else:
-        text = render_verdict(verdict, form=output.form, coloured=coloured, strict=output.strict)
+        layout = terminal_layout(output.root)
+        text = render_verdict(verdict, form=output.form, strict=output.strict, layout=layout)
     sys.stdout.write(text)
     sys.stdout.flush()
 
@@ -52,7 +66,7 @@ def print_verdict(verdict: Verdict, output: Output) -> None:
 def _write_files(verdict: Verdict, output: Output) -> None:
     with Transaction() as transaction:
         for file in output.files:
-            text = render_verdict(verdict, form=file.form, coloured=False, strict=output.strict)
+            text = render_verdict(verdict, form=file.form, strict=output.strict)
             with require_writable_path(file.path, expected="a file in an existing folder"):
                 transaction.write(file.path, text.encode())
         transaction.commit()

@@ -1,11 +1,12 @@
 """Phrases that all formats of a verdict share."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from traces.schema.verdict import Cause, Consequence, Kind, Verdict
+from traces.schema.verdict import Cause, Consequence, Kind, SourceHunk, Verdict
 
 SHOWN_CONSEQUENCES = 8
 SHOWN_SCENARIOS = 3
@@ -38,6 +39,15 @@ def counts_line(verdict: Verdict) -> str:
     start = f"{pluralise(counts.played, 'scenario')} {word}"
     line = f"{start}, {counts.unchanged} unchanged, {counts.changed} changed"
     return f"{line}\n{verdict.selection}" if verdict.selection else line
+
+
+def total_line(verdict: Verdict) -> str:
+    """Return ``2 causes (1 behaviour, 1 interface), 3 of 41 scenarios changed``."""
+    levels = Counter(cause.level for cause in verdict.causes)
+    parts = ", ".join(f"{number} {level}" for level, number in levels.items())
+    counts = verdict.scenarios
+    start = f"{pluralise(len(verdict.causes), 'cause')} ({parts})"
+    return f"{start}, {counts.changed} of {pluralise(counts.played, 'scenario')} changed"
 
 
 def value_text(value: Any) -> str:  # noqa: ANN401 - any encoded value
@@ -86,17 +96,32 @@ def place_text(cause: Cause) -> str:
     return "" if cause.location is None else f"{cause.location.file}:{cause.location.line}"
 
 
-def hunk_lines(cause: Cause, *, written: Callable[[str], str]) -> list[str]:
-    """Return the hunks that make a cause: place, then the lines of the base and of the head."""
+def source_lines(cause: Cause, *, written: Callable[[str], str]) -> list[str]:
+    """Return lines of both sides: of the hunks that make a cause, else those at its location.
+
+    Lines of the base begin with ``-``, of the head with ``+``; one that both share with neither.
+    """
     lines = []
     for hunk in cause.made_by[:SHOWN_HUNKS]:
-        lines.append(f"made by {hunk.place}")
-        for mark, side in (("-", hunk.before), ("+", hunk.after)):
-            lines += [written(f"{mark} {line.strip()}") for line in side[:SHOWN_HUNK_LINES]]
-            hidden = len(side) - SHOWN_HUNK_LINES
-            lines += [f"{mark} and {pluralise(hidden, 'more line')}"] if hidden > 0 else []
+        lines += [f"made by {hunk.place}", *_side_lines(hunk, written=written)]
     hidden = len(cause.made_by) - SHOWN_HUNKS
-    return [*lines, f"and {pluralise(hidden, 'more hunk')}"] if hidden > 0 else lines
+    if hidden > 0:
+        lines.append(f"and {pluralise(hidden, 'more hunk')}")
+    if cause.made_by or cause.source is None:
+        return lines
+    if cause.source.before == cause.source.after:
+        return [written(f"  {line.strip()}") for line in cause.source.after]
+    return _side_lines(cause.source, written=written)
+
+
+def _side_lines(hunk: SourceHunk, *, written: Callable[[str], str]) -> list[str]:
+    lines = []
+    for mark, side in (("-", hunk.before), ("+", hunk.after)):
+        shown = [line for line in side if line.strip()]
+        lines += [written(f"{mark} {line.strip()}") for line in shown[:SHOWN_HUNK_LINES]]
+        hidden = len(shown) - SHOWN_HUNK_LINES
+        lines += [f"{mark} and {pluralise(hidden, 'more line')}"] if hidden > 0 else []
+    return lines
 
 
 def is_about_a_scenario(cause: Cause) -> bool:
@@ -122,10 +147,13 @@ def consequence_text(part: Consequence) -> str:
 
 
 def consequence_lines(cause: Cause, *, written: Callable[[str], str]) -> list[str]:
-    """Return the first consequences, each as ``written`` writes it, and the number of the rest."""
+    """Return the first consequences, each as ``written`` writes it, and the kinds of the rest."""
     lines = [written(consequence_text(part)) for part in cause.consequences[:SHOWN_CONSEQUENCES]]
-    hidden = len(cause.consequences) - SHOWN_CONSEQUENCES
-    return [*lines, f"and {hidden} more"] if hidden > 0 else lines
+    hidden = cause.consequences[SHOWN_CONSEQUENCES:]
+    if not hidden:
+        return lines
+    kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(one.kind for one in hidden).items())
+    return [*lines, f"and {len(hidden)} more: {kinds}"]
 
 
 def detail_lines(cause: Cause) -> list[str]:
@@ -134,6 +162,8 @@ def detail_lines(cause: Cause) -> list[str]:
         " ".join(filter(None, (subject_text(cause), change_text(cause)))),
         chain_text(cause),
         cause.message,
+        cause.effect,
+        *source_lines(cause, written=str),
         *consequence_lines(cause, written=str),
         scenarios_text(cause, written=str),
     ]

@@ -10,7 +10,7 @@ from tools.report.github import render_github
 from tools.report.junit import render_junit
 from tools.report.markdown import render_markdown
 from tools.report.sarif import render_sarif
-from tools.report.text import render_text
+from tools.report.text import PLAIN, TextLayout, render_text
 from traces.schema.verdict import Verdict
 
 
@@ -58,13 +58,15 @@ def parse_format_file(text: str) -> FormatFile:
     return FormatFile(parse_format(form), Path(path))
 
 
-def render_verdict(verdict: Verdict, *, form: Format, coloured: bool, strict: bool) -> str:
+def render_verdict(
+    verdict: Verdict, *, form: Format, strict: bool, layout: TextLayout = PLAIN
+) -> str:
     """Return the verdict as text that ends with a line end.
 
-    Only ``TEXT`` has terminal colours. When ``strict``, differences of the interface fail.
+    Only ``TEXT`` has a layout. When ``strict``, differences of the interface fail.
     """
     renderers: dict[Format, Callable[[], str]] = {
-        Format.TEXT: lambda: render_text(verdict, coloured=coloured),
+        Format.TEXT: lambda: render_text(verdict, layout=layout),
         Format.JSON: verdict.to_json,
         Format.MARKDOWN: lambda: render_markdown(verdict),
         Format.GITHUB: lambda: render_github(verdict, strict=strict),

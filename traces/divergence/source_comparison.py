@@ -3,14 +3,20 @@
 import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher
+from difflib import SequenceMatcher, get_close_matches
 from functools import lru_cache
 from typing import TypeAlias
 
-from traces.schema.verdict import Kind
+import msgspec
+
+from traces.schema.model import Location
+from traces.schema.verdict import Kind, SourceHunk
 
 ReadSource: TypeAlias = Callable[[str], str | None]
 """Returns the text of a file of one side, named relative to its root; None when there is none."""
+
+LONG_HUNK_LINES = 6
+"""Lines of a hunk above which only the part at a statement is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +105,52 @@ class SourceComparison:
         found = list(_keyword_changes(before, after))
         return found[0] if found and len({one.callee for one in found}) == 1 else None
 
+    def lines_at(self, place: Location) -> SourceHunk | None:
+        """Return the lines of both sides at a line of the head, or of the base without that file.
+
+        They are those that differ in the statement on the line; its own line, on both sides, where
+        none differs; None where neither side has the line.
+        """
+        old, new = (side(place.file) for side in (self.base, self.head))
+        lines = {False: (old or "").splitlines(), True: (new or "").splitlines()}
+        in_head = new is not None
+        if not 1 <= place.line <= len(lines[in_head]):
+            return None
+        own = (lines[in_head][place.line - 1],)
+        if old is None or new is None:
+            before, after = ((), own) if in_head else (own, ())
+            return _hunk(place.file, (place.line, place.line), before=before, after=after)
+        statement = _statement(new, place.line)
+        span = range(place.line, place.line + 1) if statement is None else _header_lines(statement)
+        near = [
+            gap
+            for gap in self._gaps(place.file)
+            if gap[1].start <= span.stop and span.start <= gap[1].stop
+        ]
+        if not near:
+            was = {head: base for base, head in self.same_lines(place.file).items()}
+            first = was.get(place.line, place.line)
+            return _hunk(place.file, (first, place.line), before=own, after=own)
+        base, head = min(near, key=lambda gap: _distance(gap[1], place.line))
+        hunk = _hunk(
+            place.file,
+            (base.start, head.start),
+            before=tuple(lines[False][base.start - 1 : base.stop - 1]),
+            after=tuple(lines[True][head.start - 1 : head.stop - 1]),
+        )
+        return _narrowed(hunk, own=own[0], span=span)
+
+    def _gaps(self, file: str) -> Iterator[tuple[range, range]]:
+        """Yield the lines of the base and of the head between lines that both have."""
+        lines, length = self._compared(file)
+        total = len((self.base(file) or "").splitlines())
+        above = (0, 0)
+        for base, head in (*sorted(lines.items()), (total + 1, length + 1)):
+            gap = range(above[0] + 1, base), range(above[1] + 1, head)
+            if gap[0] or gap[1]:
+                yield gap
+            above = (base, head)
+
     def _compared(self, file: str) -> tuple[dict[int, int], int]:
         if file not in self._lines:
             old = (self.base(file) or "").splitlines()
@@ -111,6 +163,43 @@ class SourceComparison:
             }
             self._lines[file] = (lines, len(new))
         return self._lines[file]
+
+
+def _hunk(
+    file: str, lines: tuple[int, int], *, before: tuple[str, ...], after: tuple[str, ...]
+) -> SourceHunk:
+    return SourceHunk(file=file, base_line=lines[0], head_line=lines[1], before=before, after=after)
+
+
+def _narrowed(hunk: SourceHunk, *, own: str, span: range) -> SourceHunk:
+    """Return the part of a long hunk that is a statement of the head, ``own`` its line of interest.
+
+    Of the base that are the lines in the same places, or the one that is most like ``own``.
+    """
+    if max(len(hunk.before), len(hunk.after)) <= LONG_HUNK_LINES:
+        return hunk
+    offsets = [n for n in range(len(hunk.after)) if hunk.head_line + n in span]
+    after = tuple(hunk.after[n] for n in offsets)
+    head_line = hunk.head_line + offsets[0] if offsets else hunk.head_line
+    if len(hunk.before) == len(hunk.after):
+        places = offsets
+    else:
+        alike = get_close_matches(own, hunk.before, n=1)
+        places = [hunk.before.index(alike[0])] if alike else []
+    if not places:
+        return msgspec.structs.replace(hunk, after=after, head_line=head_line)
+    return msgspec.structs.replace(
+        hunk,
+        base_line=hunk.base_line + places[0],
+        head_line=head_line,
+        before=tuple(hunk.before[n] for n in places),
+        after=after,
+    )
+
+
+def _distance(lines: range, line: int) -> int:
+    """Return how far a line is from the nearest of some lines."""
+    return 0 if line in lines else min(abs(line - lines.start), abs(line - lines.stop))
 
 
 @lru_cache(maxsize=16)

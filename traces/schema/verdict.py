@@ -193,6 +193,10 @@ class Cause(Record, frozen=True, kw_only=True):
             3 operations, 4 digests, 5 outcome), then position.
         made_by: hunks of source without which the head does not have it; empty where that was not
             tried or not found.
+        source: lines of both sides at the location: those that differ in its statement, or its own
+            line on both sides where none does; None where neither side can be read.
+        effect: one sentence about rows of the head that fit no longer; empty where all fit, or
+            where those of the base do not fit either.
     """
 
     kind: Kind
@@ -215,6 +219,8 @@ class Cause(Record, frozen=True, kw_only=True):
     confidence: Confidence = ""
     rank: tuple[int, int]
     made_by: tuple[SourceHunk, ...] = ()
+    source: SourceHunk | None = None
+    effect: str = ""
 
     def fails(self, *, strict: bool) -> bool:
         """Return whether it makes a verdict ``fail``; interface changes only when ``strict``."""

@@ -8,7 +8,7 @@ from traces.schema.verdict import Verdict
 
 
 def suite(of: Verdict, *, strict: bool = False) -> ET.Element:
-    text = render_verdict(of, form=Format.JUNIT, coloured=False, strict=strict)
+    text = render_verdict(of, form=Format.JUNIT, strict=strict)
     [found] = ET.fromstring(text)
     return found
 

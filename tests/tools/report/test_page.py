@@ -11,6 +11,7 @@ from tools.report.html.memory_map import bytes_text, memory_map
 from tools.report.html.page import PageContent, render_page
 from tools.report.html.timeline import timeline
 from traces.schema.model import EventAwaited, EventRecorded, Recording, Transfer
+from traces.schema.verdict import SourceHunk
 
 
 def recording(make_trace, name, **changes) -> Recording:
@@ -60,6 +61,25 @@ def test_page_names_the_cause_its_line_and_what_it_leads_to(make_trace):
     assert '<code class="before">656</code>' in text
     assert "assembler/stacks.py:123" in text
     assert "shape_changed host.KV.kv_buffer [2,656] -&gt; [2,576] (3 times)" in text
+
+
+def test_lines_of_both_sides_at_the_place_are_shown(make_trace):
+    lines = SourceHunk(
+        file="assembler/stacks.py",
+        base_line=123,
+        head_line=123,
+        before=("    width=pool.width,",),
+        after=(),
+    )
+    cause = msgspec.structs.replace(DROPPED, source=lines, effect="Rows do not fit.")
+    content = PageContent(verdict=verdict(cause), base={}, head={})
+    assert "<del>-     width=pool.width,</del>" in render_page(content)
+    assert "override_kv_cache_dim is no longer given. Rows do not fit.</p>" in render_page(content)
+    same = msgspec.structs.replace(lines, after=lines.before)
+    cause = msgspec.structs.replace(DROPPED, source=same)
+    control = render_page(PageContent(verdict=verdict(cause), base={}, head={}))
+    assert "      width=pool.width,\n" in control
+    assert "<del>" not in control
 
 
 def test_page_needs_nothing_from_elsewhere(make_trace):

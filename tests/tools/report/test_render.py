@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from tools.report.render import Format, render_verdict
+from tools.report.text import TextLayout
 from traces.schema.model import Location
 from traces.schema.verdict import (
     Cause,
@@ -68,25 +69,114 @@ PASS = msgspec.structs.replace(FAIL, verdict="pass", causes=())
 
 
 def text(verdict: Verdict, form: Format, *, coloured: bool = False, strict: bool = False) -> str:
-    return render_verdict(verdict, form=form, coloured=coloured, strict=strict)
+    layout = TextLayout(coloured=coloured)
+    return render_verdict(verdict, form=form, strict=strict, layout=layout)
 
 
 def test_text_has_headline_cause_chain_and_indented_consequences():
     lines = text(FAIL, Format.TEXT).splitlines()
-    assert lines[:10] == [
+    assert lines[:11] == [
         "FAIL  native: worktree against golden",
         "41 scenarios played, 39 unchanged, 2 changed",
         "",
         "1. argument_dropped  override_kv_cache_dim  656 -> nothing",
+        "   override_kv_cache_dim is no longer given.",
         "   assembler/stacks.py:123",
         "   build_shared_anchor_stack -> build_kv_host_pool -> MLATokenToKVPoolHost",
-        "   override_kv_cache_dim is no longer given.",
-        "   2 scenarios: nsa_fp8, nsa_fp8_direct",
+        "   It leads to:",
         "     shape_changed host.KV.kv_buffer[0] [2,656] -> [2,576] (3 times)",
         "     shape_changed host.KV.kv_buffer[1] [2,656] -> [2,576] (3 times)",
+        "     shape_changed host.KV.kv_buffer[2] [2,656] -> [2,576] (3 times)",
     ]
-    assert len(lines) == 17
-    assert lines[-1] == "     and 2 more"
+    assert lines[-4:] == [
+        "     and 2 more: 2 shape_changed",
+        "   2 scenarios: nsa_fp8, nsa_fp8_direct",
+        "",
+        "FAIL  1 cause (1 behaviour), 2 of 41 scenarios changed",
+    ]
+    assert len(lines) == 20
+
+
+LONG = msgspec.structs.replace(
+    CAUSE,
+    before="x" * 90,
+    message="attach_hybrid_nsa_pool_to_hiradix_cache no longer passes override_kv_cache_dim to "
+    "build_shared_anchor_stack; it was for MLATokenToKVPoolHost.",
+    effect="A row of device.KV.kv has 656 bytes; host.KV has rows of 576.",
+    location=Location(file="assembler/" + "deep/" * 16 + "stacks.py", line=123),
+    source=SourceHunk(
+        file="assembler/stacks.py",
+        base_line=124,
+        head_line=124,
+        before=("        override_kv_cache_dim=kv.device_pool.host_row_width,",),
+        after=(),
+    ),
+    scenarios=("s" * 90, "t"),
+)
+
+
+@pytest.mark.parametrize("columns", [80, 50])
+def test_only_what_cannot_be_parted_is_wider_than_the_terminal(columns):
+    verdict = msgspec.structs.replace(FAIL, causes=(LONG,))
+    layout = TextLayout(columns=columns)
+    shown = render_verdict(verdict, form=Format.TEXT, strict=False, layout=layout)
+    wide = [line.strip() for line in shown.splitlines() if len(line) > columns]
+    kept = [f'"{"x" * 90}"', f"{LONG.location.file}:123", f"{'s' * 90},"]
+    if columns == 50:
+        kept.insert(2, "- override_kv_cache_dim=kv.device_pool.host_row_width,")
+    assert wide[: len(kept)] == kept
+    words = shown.split()
+    assert "build_shared_anchor_stack;" in words
+    assert shown.count("override_kv_cache_dim") == 3
+
+
+def test_lines_of_both_sides_stand_below_the_place():
+    lines = text(msgspec.structs.replace(FAIL, causes=(LONG,)), Format.TEXT).splitlines()
+    place = lines.index(f"   {LONG.location.file}:123")
+    assert lines[place - 1] == "   A row of device.KV.kv has 656 bytes; host.KV has rows of 576."
+    assert lines[place + 1] == "     - override_kv_cache_dim=kv.device_pool.host_row_width,"
+    same = msgspec.structs.replace(
+        LONG.source, before=("    stack.wait()",), after=("    stack.wait()",)
+    )
+    control = msgspec.structs.replace(LONG, source=same)
+    lines = text(msgspec.structs.replace(FAIL, causes=(control,)), Format.TEXT).splitlines()
+    assert lines[place + 1] == "       stack.wait()"
+
+
+def test_lines_of_both_sides_are_in_every_form_for_people():
+    verdict = msgspec.structs.replace(FAIL, causes=(LONG,))
+    lost = "- override_kv_cache_dim=kv.device_pool.host_row_width,"
+    assert lost in text(verdict, Format.GITHUB)
+    assert f"- `{lost}`\n" in text(verdict, Format.MARKDOWN)
+    assert lost in text(verdict, Format.JUNIT)
+    assert lost in text(verdict, Format.SARIF)
+
+
+def test_place_is_a_link_on_a_terminal_when_the_file_is_there(tmp_path):
+    (tmp_path / "assembler").mkdir()
+    (tmp_path / "assembler" / "stacks.py").write_text("")
+    link = "\x1b]8;id="
+    target = f";file://{tmp_path}/assembler/stacks.py#123\x1b\\"
+
+    def shown(**settings):
+        layout = TextLayout(**settings)
+        return render_verdict(FAIL, form=Format.TEXT, strict=False, layout=layout)
+
+    assert link in shown(coloured=True, root=tmp_path)
+    assert target in shown(coloured=True, root=tmp_path)
+    assert link not in shown(coloured=True, root=tmp_path / "elsewhere")
+    assert link not in shown(coloured=False, root=tmp_path)
+    assert "   assembler/stacks.py:123\n" in shown(coloured=False, root=tmp_path)
+
+
+def test_level_is_told_in_words_where_it_does_not_fail():
+    verdict = msgspec.structs.replace(FAIL, causes=(CAUSE, INTERFACE))
+    shown = text(verdict, Format.TEXT)
+    assert "1. argument_dropped  override" in shown
+    assert "2. argument_added (interface)  override" in shown
+    assert shown.endswith(
+        "\n\nFAIL  2 causes (1 behaviour, 1 interface), 2 of 41 scenarios changed\n"
+    )
 
 
 def test_text_is_short_when_all_is_well():
@@ -113,7 +203,7 @@ def test_very_long_value_keeps_both_ends():
     cause = msgspec.structs.replace(CAUSE, before="x" * 500 + "end")
     shown = text(msgspec.structs.replace(FAIL, causes=(cause,)), Format.TEXT)
     assert 'xend" -> nothing' in shown
-    assert max(map(len, shown.splitlines())) < 250
+    assert max(map(len, shown.splitlines())) < 140
 
 
 def test_json_is_the_verdict():
@@ -126,7 +216,7 @@ def test_annotation_stands_on_the_line_of_the_cause():
         "::error file=assembler/stacks.py,line=123,title=argument_dropped::"
         "override_kv_cache_dim 656 -> nothing%0Abuild_shared_anchor_stack -> "
     )
-    assert "%0Aand 2 more%0A2 scenarios: nsa_fp8, nsa_fp8_direct" in first
+    assert "%0Aand 2 more: 2 shape_changed%0A2 scenarios: nsa_fp8, nsa_fp8_direct" in first
     assert last == (
         "fail: native: worktree against golden. 41 scenarios played, 39 unchanged, 2 changed."
     )
@@ -149,9 +239,10 @@ BOTH = msgspec.structs.replace(FAIL, problems=("a: is wrong", "b: is wrong"))
 
 def test_text_ends_with_problems_after_the_last_cause():
     lines = text(BOTH, Format.TEXT).splitlines()
-    assert lines[:17] == text(FAIL, Format.TEXT).splitlines()
+    alone = text(FAIL, Format.TEXT).splitlines()
+    assert lines[:18] == alone[:18]
     assert lines[3] == "1. argument_dropped  override_kv_cache_dim  656 -> nothing"
-    assert lines[17:] == ["", "problem  a: is wrong", "problem  b: is wrong"]
+    assert lines[18:] == ["", "problem  a: is wrong", "problem  b: is wrong", *alone[18:]]
 
 
 def test_text_starts_with_problems_where_nothing_else_is_said():
@@ -203,7 +294,7 @@ def test_markdown_has_a_table_of_causes_and_folded_consequences():
         "| `assembler/stacks.py:123` | 2 scenarios: `nsa_fp8`, `nsa_fp8_direct` |"
     )
     assert "<summary>10 consequences of argument_dropped" in text(FAIL, Format.MARKDOWN)
-    assert "- and 2 more\n" in text(FAIL, Format.MARKDOWN)
+    assert "- and 2 more: 2 shape_changed\n" in text(FAIL, Format.MARKDOWN)
 
 
 @pytest.mark.parametrize(
@@ -234,9 +325,10 @@ def test_lost_scenarios_are_a_list_of_single_lines():
         for name in ("nsa_fp8", "swa_gemma3")
     ]
     verdict = msgspec.structs.replace(FAIL, causes=(CAUSE, *lost))
-    assert text(verdict, Format.TEXT).endswith(
-        "     and 2 more\n\n2. scenario_removed  nsa_fp8\n3. scenario_removed  swa_gemma3\n"
-    )
+    assert (
+        "   2 scenarios: nsa_fp8, nsa_fp8_direct\n\n"
+        "2. scenario_removed (interface)  nsa_fp8\n3. scenario_removed (interface)  swa_gemma3\n"
+    ) in text(verdict, Format.TEXT)
 
 
 def test_many_scenarios_are_counted_exactly():

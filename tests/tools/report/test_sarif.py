@@ -13,7 +13,7 @@ from traces.schema.verdict import Verdict
 
 
 def sarif(of: Verdict, *, strict: bool = False) -> str:
-    return render_verdict(of, form=Format.SARIF, coloured=False, strict=strict)
+    return render_verdict(of, form=Format.SARIF, strict=strict)
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def _cause_item(cause: Cause) -> dict[str, Any]:
         "change": phrases.value_texts(cause) if phrases.has_change(cause) else None,
         "place": phrases.place_text(cause),
         "chain": phrases.chain_text(cause),
-        "hunks": getattr(cause, "made_by", ()),
+        "hunks": cause.made_by or tuple(filter(None, [cause.source])),
         "consequences": [phrases.consequence_text(part) for part in cause.consequences],
         "explained": explanations()[cause.kind],
     }
