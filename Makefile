@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-dev
 
-.PHONY: gate test lint types sglang explore wheel gpu-wheels check clean
+.PHONY: gate test lint types sglang explore docs wheel gpu-wheels check clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -33,6 +33,10 @@ sglang: $(STAMP)
 explore: $(STAMP)
 	$(BIN)/goldentrace explore --runs 20
 
+# The documentation site, in build/site; a dead link is an error.
+docs: $(STAMP)
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/site
+
 wheel: $(STAMP)
 	$(BIN)/python scripts/check_wheel.py
 
@@ -40,7 +44,7 @@ wheel: $(STAMP)
 gpu-wheels: $(STAMP)
 	$(BIN)/python -m scripts.gpu_wheels $(RELEASE) $(if $(PRESENT),--present $(PRESENT))
 
-check: lint types gate explore test wheel
+check: lint types gate explore docs test wheel
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache

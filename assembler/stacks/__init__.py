@@ -9,7 +9,8 @@ Layer mappings go from *global* layer ids to layer indices in a pool, for the la
 pipeline stage. Stacks count layers from the stage's first one, whose id the allocator's device pool
 knows, up to the last one any pool has: ids with gaps and later stages are loaded completely.
 
-Arguments:
+Their arguments:
+
 * ``params``: the cache's parameters; allocator and request pool are taken from it.
 * ``server_args``: sizes, layout, io backend and write policy.
 * ``kv_pool``, ``full_kv_pool``, ``swa_kv_pool``, ``mamba_pool``: device pools to mirror; each has
