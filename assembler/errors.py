@@ -38,3 +38,15 @@ class DeadlockError(HiCacheError, RuntimeError):
 
 class HostThreadError(HiCacheError, RuntimeError):
     """A host thread that calls outside its group, or cannot be started."""
+
+
+class StorageError(HiCacheError, RuntimeError):
+    """A storage backend failed; the page counts as missing."""
+
+
+class StorageTimeoutError(StorageError):
+    """A storage backend did not answer in time; the page counts as missing."""
+
+
+class CollectiveError(HiCacheError, RuntimeError):
+    """A rank failed, or did not take part in a collective in time."""

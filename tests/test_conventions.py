@@ -18,6 +18,7 @@ PUBLISHED = {
         "attach_hybrid_pool_to_mamba_cache",
     },
     "assembler/controller/hybrid.py": {"__init__", "write", "load", "evict_host"},
+    "assembler/controller/attachment.py": {"attach_storage_backend"},
     "assembler/cache/hierarchical.py": {"writing_check"},
     "assembler/cache/keys.py": {"__init__"},
 }

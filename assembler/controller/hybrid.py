@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from assembler.controller.attachment import StorageAttachment
 from assembler.controller.copier import DraftPools, StackCopier, hold_operation
 from assembler.controller.layer_done import LayerDoneCounter
 from assembler.controller.operations import CacheOperation, HiCacheAck, merge_operations
@@ -17,7 +18,7 @@ from assembler.groups import ProcessGroup
 from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.group import HostPoolGroup, PoolTransfer
 from assembler.host_pools.resolve import Grant, resolve_transfers
-from assembler.names import ComponentType, Direction
+from assembler.names import ComponentType, Direction, PoolName
 from assembler.params import KVSlotAllocator
 from assembler.validation import validate_draft_pools
 
@@ -31,7 +32,7 @@ class _Request(NamedTuple):
     extra_pools: Sequence[PoolTransfer] | None
 
 
-class HybridCacheController:
+class HybridCacheController(StorageAttachment):
     """A controller that backs up and loads slots for a cache, which decides what and when.
 
     Backups run on the stream ``write``, all layers in one operation. Loads run on ``load``, layer
@@ -57,8 +58,10 @@ class HybridCacheController:
         pp_size: number of pipeline stages.
         transfer_layer_num: stage-local layers of a load, over all pools; None for the device
             pool's.
-        storage_backend, prefetch_threshold, model_name, storage_backend_extra_config,
-            enable_storage_metrics: kept and not used: this package has no storage tier yet.
+        storage_backend: name of the storage tier that is attached at once; None for none.
+        prefetch_threshold, model_name, storage_backend_extra_config: as in
+            :meth:`attach_storage_backend`.
+        enable_storage_metrics: whether storage counts what it does.
 
     Attributes:
         mem_pool_device_allocator: the argument ``token_to_kv_pool_allocator``.
@@ -100,8 +103,9 @@ class HybridCacheController:
         """Create streams, queues and the layer counter.
 
         Raises:
-            AssemblyError: the write policy is unknown.
+            AssemblyError: the write policy is unknown, or storage cannot be attached.
             TransferError: the io backend is unknown.
+            StorageError: storage cannot be opened.
         """
         self.mem_pool_device_allocator = token_to_kv_pool_allocator
         self.mem_pool_device = token_to_kv_pool_allocator.get_kvcache()
@@ -115,7 +119,6 @@ class HybridCacheController:
         self.attn_cp_size = 1 if attn_cp_group is None else attn_cp_group.size()
         self.write_policy = parse_write_policy(write_policy)
         self.io_backend = parse_io_backend(io_backend)
-        self.storage_backend = storage_backend
         self.prefetch_threshold = prefetch_threshold
         self.model_name = model_name
         self.storage_backend_extra_config = storage_backend_extra_config
@@ -123,9 +126,12 @@ class HybridCacheController:
         self.pp_size = pp_size
         self.enable_storage_metrics = enable_storage_metrics
         self._open_queues(transfer_layer_num)
+        if storage_backend is not None:
+            self._attach_storage(storage_backend, storage_backend_extra_config)
 
     def _open_queues(self, transfer_layer_num: int | None) -> None:
         """Create streams and queues, and make the device pool wait for loads."""
+        self._open_without_storage()
         pool = self.mem_pool_device
         self.device = pool.device
         self.layer_num = pool.layer_num if transfer_layer_num is None else transfer_layer_num
@@ -150,6 +156,7 @@ class HybridCacheController:
         Raises:
             AssemblyError: the host pool does not mirror the device pool, is smaller than the
                 anchor's, or the draft has more layers than a load.
+            StorageError: pages are being moved to or from storage.
         """
         validate_draft_pools(
             group=self.mem_pool_host,
@@ -157,6 +164,9 @@ class HybridCacheController:
             host_pool=draft_host_pool,
             transfer_layer_num=self.layer_num,
         )
+        if self.storage_tier is not None:
+            self.storage_tier.add_follower(PoolName.DRAFT, draft_host_pool)
+        self.draft_host_pool = draft_host_pool
         self._copier.draft = DraftPools(device_pool=draft_device_pool, host_pool=draft_host_pool)
         draft_device_pool.register_layer_transfer_counter(self.layer_done_counter)
 
@@ -319,10 +329,12 @@ class HybridCacheController:
         return self.mem_pool_host.free(host_indices)
 
     def reset(self) -> None:
-        """Wait for the copies in flight, then clear queues, acknowledgements and loads.
+        """End storage operations and wait for copies in flight; then clear queues and loads.
 
-        Slots stay allocated: they belong to the cache.
+        Slots stay allocated: they belong to the cache. A storage tier stays attached.
         """
+        if self.storage_tier is not None:
+            self.storage_tier.reset()
         self.write_stream.synchronize()
         self.load_stream.synchronize()
         self.write_queue.clear()
@@ -330,6 +342,11 @@ class HybridCacheController:
         self.ack_write_queue.clear()
         self.ack_load_queue.clear()
         self.layer_done_counter.reset()
+
+    def shutdown(self) -> None:
+        """Reset, and end the threads of the storage tier; again does nothing."""
+        self.reset()
+        self.detach_storage_backend()
 
     def _admit(
         self, request: _Request, direction: Direction, allocator: SlotAllocator | HostPoolGroup

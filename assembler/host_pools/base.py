@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypedDict
+from typing import ClassVar, Protocol, TypedDict, assert_never
 
 import torch
 
@@ -173,6 +173,12 @@ class HostKVCache(ABC):
     def plane_buffer(self, plane: str) -> torch.Tensor:
         """Return the contiguous buffer that holds all layers of a plane."""
 
+    def page_blocks(self, slot: int) -> tuple[torch.Tensor, ...]:
+        """Return the memory of the page that begins at a slot: contiguous views, plane by plane."""
+        row, row_num = slot // self.slots_per_row, self.page_size // self.slots_per_row
+        buffers = [self.plane_buffer(plane.name) for plane in self.planes]
+        return tuple(block for buffer in buffers for block in self._blocks(buffer, row, row_num))
+
     def geometry(self, pool: PoolName) -> PoolGeometry:
         """Return the rows of this pool, by its own numbers, under the name ``pool``."""
         return PoolGeometry(
@@ -307,6 +313,18 @@ class HostKVCache(ABC):
                 host_indices=host_indices,
                 device_indices=device_indices,
             )
+
+    def _blocks(self, buffer: torch.Tensor, row: int, row_num: int) -> list[torch.Tensor]:
+        """Return the contiguous views that hold a page's rows of all layers, from ``row`` on."""
+        match self.layout:
+            case HostLayout.LAYER_FIRST:
+                return list(buffer[:, row : row + row_num])
+            case HostLayout.PAGE_FIRST:
+                return [buffer[row : row + row_num]]
+            case HostLayout.PAGE_FIRST_DIRECT | HostLayout.PAGE_HEAD:
+                return [buffer[row // row_num]]
+            case _:
+                assert_never(self.layout)
 
     @abstractmethod
     def _layer_rows(self, buffer: torch.Tensor, layer: int) -> torch.Tensor:

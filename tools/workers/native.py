@@ -36,6 +36,7 @@ _SCENARIO_MODULES = (
     "traces.targets.native.script",
     "traces.targets.native.refusal_script",
     "traces.targets.native.scattered_script",
+    "traces.targets.native.storage_script",
     "traces.schema.canonical",
 )
 

@@ -134,7 +134,7 @@ def test_radix_cache_passes_groups_stage_and_backend():
         pp_rank=1,
         pp_size=2,
     )
-    cache = HiRadixCache(params, ServerArgs(hicache_storage_backend="file"))
+    cache = HiRadixCache(params, ServerArgs(hicache_storage_backend="file", served_model_name="m"))
 
     cache.init_hicache(extra_config=None, prefetch_threshold=9)
 

@@ -21,7 +21,7 @@ def test_every_constructor_argument_is_kept():
     pool = mha_pool(get_device("cpu"))
     params = params_of(pool)
     group, _ = kv_only(params)
-    event, config = threading.Event(), {"a": 1}
+    event, config = threading.Event(), {"prefetch_timeout_max": 1}
     tp, cp, attn_tp = (LocalGroup(tag, (0, 1, 2), 1) for tag in ("tp", "cp", "attn_tp"))
 
     controller = HybridCacheController(

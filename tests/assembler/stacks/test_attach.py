@@ -99,7 +99,7 @@ def attach_nsa(params, **server):
         cache,
         params,
         server_args,
-        extra_config={"a": 1},
+        extra_config={"prefetch_timeout_max": 1},
         prefetch_threshold=33,
         enable_storage_metrics=True,
         load_cache_event=event,
@@ -133,7 +133,7 @@ def test_nsa_attach_passes_everything_on():
     )
     assert (controller.storage_backend, controller.storage_backend_extra_config) == (
         "file",
-        {"a": 1},
+        {"prefetch_timeout_max": 1},
     )
     assert (controller.prefetch_threshold, controller.enable_storage_metrics) == (33, True)
     assert (controller.model_name, controller.load_cache_event) == ("m", event)
@@ -155,7 +155,7 @@ def attach_mamba(params):
         cache,
         params,
         server_args,
-        extra_config={"a": 1},
+        extra_config={"prefetch_timeout_max": 1},
         prefetch_threshold=33,
         load_cache_event=event,
         enable_storage_metrics=True,
@@ -176,7 +176,7 @@ def test_mamba_attach_passes_everything_on():
     )
     assert (controller.storage_backend, controller.storage_backend_extra_config) == (
         "file",
-        {"a": 1},
+        {"prefetch_timeout_max": 1},
     )
     assert (controller.prefetch_threshold, controller.enable_storage_metrics) == (33, True)
     assert (controller.model_name, controller.load_cache_event) == ("m", event)

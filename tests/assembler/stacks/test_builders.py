@@ -36,7 +36,7 @@ def test_builder_passes_everything_to_the_controller(name):
         "storage_backend": "file",
         "prefetch_threshold": 771,
         "model_name": "sentinel",
-        "storage_backend_extra_config": {"a": 1},
+        "storage_backend_extra_config": {"prefetch_timeout_max": 1},
         "pp_rank": 3,
         "pp_size": 5,
         "enable_storage_metrics": True,

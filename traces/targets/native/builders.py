@@ -58,10 +58,16 @@ class BuilderInputs:
 
 
 def builder_inputs(
-    scenario: NativeScenario, geometry: NativeGeometry, side: NativeDevicePools
+    scenario: NativeScenario,
+    geometry: NativeGeometry,
+    side: NativeDevicePools,
+    groups: RankGroups | None = None,
 ) -> BuilderInputs:
-    """Return the sources of a scenario's arguments; no default host ratio is 3.0."""
-    groups, shape = rank_groups(scenario), GROUPS[scenario.groups]
+    """Return the sources of a scenario's arguments; no default host ratio is 3.0.
+
+    ``groups`` are process groups of a real run; None for groups of this process only.
+    """
+    groups, shape = groups or rank_groups(scenario), GROUPS[scenario.groups]
     params = CacheInitParams(
         disable=False,
         req_to_token_pool=side.req_to_token_pool,

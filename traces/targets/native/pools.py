@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from assembler.groups import LocalGroup
+from assembler.groups import LocalGroup, ProcessGroup
 from assembler.names import ComponentType
 from traces.targets.native.device_side import NativeDevicePools, NativeGeometry
 from traces.targets.native.models import MODELS
@@ -57,9 +57,9 @@ def host_gigabytes(side: NativeDevicePools, geometry: NativeGeometry) -> float:
 class RankGroups:
     """Process groups of the recorded rank; None where the shape has no such group."""
 
-    tp: LocalGroup
-    attn_cp: LocalGroup | None
-    attn_tp: LocalGroup | None
+    tp: ProcessGroup
+    attn_cp: ProcessGroup | None
+    attn_tp: ProcessGroup | None
 
 
 def rank_groups(scenario: NativeScenario) -> RankGroups:

@@ -12,6 +12,7 @@ from traces.targets.native.scenarios import (
     NativeScenario,
     RefusalScenario,
     ScatteredScenario,
+    StorageScenario,
     scenario_of_config,
 )
 
@@ -50,7 +51,7 @@ def run_scenario(
     """
     script = _open_script(_as_native(scenario), device=device)
     on_script(script)
-    return _record_steps(scenario, script, last_step=last_step)
+    return record_steps(scenario, script, last_step=last_step)
 
 
 def run_scenario_on_every_buffer(scenario: Scenario, *, device: str) -> Recording:
@@ -60,10 +61,10 @@ def run_scenario_on_every_buffer(scenario: Scenario, *, device: str) -> Recordin
     """
     native = _as_native(scenario)
     if not native.has_traffic:
-        return _record_steps(scenario, _open_script(native, device=device))
+        return record_steps(scenario, _open_script(native, device=device))
     from traces.targets.native.audit_script import EveryBufferScript
 
-    return _record_steps(scenario, EveryBufferScript(native, device=device))
+    return record_steps(scenario, EveryBufferScript(native, device=device))
 
 
 def run_unrecorded(scenario: Scenario, *, device: str) -> None:
@@ -84,6 +85,10 @@ def _open_script(scenario: NativeScenario, *, device: str) -> ScenarioScript:
         from traces.targets.native.scattered_script import ScatteredScript
 
         return ScatteredScript(scenario, device=device)
+    if isinstance(scenario, StorageScenario):
+        from traces.targets.native.storage_script import StorageTierScript
+
+        return StorageTierScript(scenario, device=device)
     from traces.targets.native.script import NativeScript
 
     return NativeScript(scenario, device=device)
@@ -94,7 +99,8 @@ def _as_native(scenario: Scenario) -> NativeScenario:
     return scenario_of_config(scenario.config, scenario.name)
 
 
-def _record_steps(scenario: Scenario, script: ScenarioScript, *, last_step: str = "") -> Recording:
+def record_steps(scenario: Scenario, script: ScenarioScript, *, last_step: str = "") -> Recording:
+    """Run the steps of a script under a recorder, up to ``last_step``; return the recording."""
     from traces.targets.native.target import NativeTarget
 
     recorder = Recorder(NativeTarget())

@@ -27,7 +27,9 @@ from traces.targets.common.scenario import (
 from traces.targets.native.family import FamilyEntry
 from traces.targets.native.models import FAMILIES, FAMILY_OF, MODELS
 
-GROUPS = {name: RANK_SHAPES[name] for name in ("tp1", "tp8pp2", "tp8cp2pp3", "tp4cp4pp5")}
+_MATRIX_GROUPS = ("tp1", "tp8pp2", "tp8cp2pp3", "tp4cp4pp5")
+# The last shape is that of a run on real ranks.
+GROUPS = {name: RANK_SHAPES[name] for name in (*_MATRIX_GROUPS, "tp4cp2")}
 
 SHORT_NAMES: dict[str, str] = {
     "build_kv_only_stack": "kv_only",
@@ -73,7 +75,7 @@ AXES: dict[str, tuple[Any, ...]] = {
     "page_size": (16, 64, 1),
     "sizing": SIZINGS,
     "storage_backend": ("file", None),
-    "groups": tuple(GROUPS),
+    "groups": _MATRIX_GROUPS,
     "draft": (False, True),
 }
 
@@ -172,11 +174,33 @@ class ScatteredScenario(NativeScenario):
         return False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageScenario(NativeScenario):
+    """A scenario that stores pages and fetches them; ``tier`` names its script."""
+
+    tier: str
+
+    @property
+    @override
+    def draft_name(self) -> str:
+        return self.tier
+
+    @property
+    @override
+    def has_traffic(self) -> bool:
+        return False
+
+
 @cache
 def registry() -> dict[str, NativeScenario]:
     """Return every scenario by name: the covering array by builder and name, then others."""
     named = covering_scenarios()
-    others = (*family_scenarios(), *refusal_scenarios(), *scattered_scenarios())
+    others = (
+        *family_scenarios(),
+        *refusal_scenarios(),
+        *scattered_scenarios(),
+        *storage_scenarios(),
+    )
     return {**named, **{scenario.name: scenario for scenario in others}}
 
 
@@ -216,6 +240,28 @@ def scattered_scenarios() -> list[ScatteredScenario]:
     ]
 
 
+def storage_scenarios() -> list[StorageScenario]:
+    """Return one scenario for each kind of pool that storage keeps.
+
+    The ranks of ``tp8cp2pp3`` are the last ones: rows that all ranks have are not theirs to store,
+    states are.
+    """
+    axes = {**_VARIANT_AXES, "storage_backend": "file", "page_size": 16, "tier": "stored"}
+    single: Row = {"groups": "tp1"}
+    rows: list[tuple[str, str, Row]] = [
+        ("build_kv_only_stack", "llama3_8b", {}),
+        ("build_kv_only_stack", "llama3_8b", {"layout": "page_head"}),
+        ("build_shared_anchor_stack", "dsv32_fp8", {**single, "page_size": 64}),
+        ("build_hybrid_swa_stack", "gpt_oss", {"layout": "page_first"}),
+        ("build_hybrid_mamba_stack", "kimi_linear", {}),
+        ("build_hybrid_mamba_stack", "qwen3_next", {"layout": "page_first"}),
+    ]
+    return [
+        StorageScenario(**{**axes, "builder": builder, "model": model, **changes})
+        for builder, model, changes in rows
+    ]
+
+
 def scenario_of_config(config: Mapping[str, Any], name: str) -> NativeScenario:
     """Return the scenario with the given axes, which need not be in the registry.
 
@@ -227,6 +273,8 @@ def scenario_of_config(config: Mapping[str, Any], name: str) -> NativeScenario:
         kind = RefusalScenario
     elif "slots" in config:
         kind = ScatteredScenario
+    elif "tier" in config:
+        kind = StorageScenario
     axes = [field.name for field in fields(kind)]
     if sorted(config) != sorted(axes):
         expected, got = ", ".join(axes), ", ".join(config)
@@ -255,7 +303,7 @@ def _constraints() -> list[Row]:
         implies("model", without_heads, "layout", LAYOUTS[:3]),
         implies("model", in_pages_of_64, "page_size", [64]),
         # Linear-attention state shapes are those of one of eight ranks.
-        implies("model", sharded, "groups", [name for name in GROUPS if name != "tp1"]),
+        implies("model", sharded, "groups", [name for name in _MATRIX_GROUPS if name != "tp1"]),
         implies("model", without_draft, "draft", [False]),
         # Only init_hicache turns direct + page_first into a layout that can be moved.
         {

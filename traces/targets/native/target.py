@@ -9,8 +9,8 @@ import dataclasses
 import enum
 import importlib
 import pkgutil
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -18,27 +18,36 @@ from typing import Any
 import torch
 
 import assembler
+from assembler import collectives
 from assembler.allocators.requests import HybridReqToTokenPool
 from assembler.cache.nodes import CacheNode
 from assembler.controller.hybrid import HybridCacheController
+from assembler.controller.storage_tier import StorageTier
 from assembler.groups import LocalGroup
 from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.group import HostPoolGroup, PoolEntry
 from assembler.names import Direction, IoBackend, PoolName
+from assembler.storage.paged import PagedStorage
 from assembler.transfer import engine
 from traces.recording.encode import Encoder, Plain
 from traces.recording.probes import (
     AllocationObservation,
     CallProbe,
+    CollectiveObservation,
     EventProbe,
+    GroupNaming,
     PoolNaming,
     PoolView,
     Probe,
     ReleaseObservation,
+    StorageObservation,
+    ThreadProbe,
     TransferObservation,
     Values,
 )
 from traces.schema.model import Part
+from traces.schema.storage_records import StorageOperation
+from traces.targets.common.content import digest
 from traces.targets.common.probes import (
     builder_part,
     method_probe,
@@ -49,6 +58,13 @@ from traces.targets.native.buffer_rows import device_rows, host_rows
 
 _BUILDER_PREFIXES = ("build_", "attach_")
 _CACHE_OPERATIONS = ("init_hicache", "evict", "evict_host", "write_backup", "load_back")
+# The other methods are polled: how often depends on the schedule.
+_STORAGE_OPERATIONS = ("start_backup", "start_prefetch")
+_PAGE_ACCESSES: Mapping[str, StorageOperation] = {
+    "has_page": "query",
+    "store_page": "store",
+    "fetch_page": "fetch",
+}
 # Computes in which memory indices must lie; the transfers show its effect.
 _NO_OPERATIONS = ("move_indices",)
 
@@ -70,7 +86,9 @@ class NativeTarget:
     def probes(self) -> list[Probe]:
         """Return a probe for everything that is recorded, each function once."""
         found = [*_builder_probes(), *_constructor_probes(), *_operation_probes()]
-        return [*found, *_slot_probes(), *stream_probes(), _transfer_probe()]
+        found += [*_slot_probes(), *stream_probes(), _transfer_probe()]
+        found += [*_storage_probes(), _collective_probe()]
+        return [*found, ThreadProbe()]
 
     def register_types(self, encoder: Encoder) -> None:
         """Register the package's types: dataclasses by value, everything else by reference."""
@@ -182,7 +200,12 @@ def _constructor_probes() -> Iterator[Probe]:
 
 
 def _operation_probes() -> Iterator[Probe]:
-    controllers = tuple(cls for cls in _classes() if issubclass(cls, HybridCacheController))
+    # Its bases too: a controller inherits operations.
+    controllers = tuple(
+        cls
+        for cls in _classes()
+        if issubclass(cls, HybridCacheController) or cls in HybridCacheController.__mro__
+    )
     names = {
         name
         for cls in controllers
@@ -193,6 +216,7 @@ def _operation_probes() -> Iterator[Probe]:
     watched: tuple[tuple[Part, tuple[type, ...], Sequence[str]], ...] = (
         ("controller", controllers, sorted(names.difference(_NO_OPERATIONS))),
         ("cache", caches, _CACHE_OPERATIONS),
+        ("controller", (StorageTier,), _STORAGE_OPERATIONS),
     )
     for part, classes, operations in watched:
         for name in operations:
@@ -216,6 +240,59 @@ def _transfer_probe() -> Probe:
     move = engine.move
     assert isinstance(move, FunctionType)
     return EventProbe(function=move, family="move", nesting="every", observe=_transfer_observation)
+
+
+def _storage_probes() -> Iterator[Probe]:
+    for name, operation in _PAGE_ACCESSES.items():
+        for _, function in _methods((PagedStorage,), name):
+            observe = partial(_storage_observation, operation)
+            yield EventProbe(function=function, family=name, nesting="every", observe=observe)
+
+
+def _storage_observation(
+    operation: StorageOperation,
+    values: Values,
+    result: bool,  # noqa: FBT001 - what was returned
+) -> StorageObservation:
+    storage: PagedStorage = values["self"]
+    pool, page_hash = PoolName(values["pool"]), str(values["page_hash"])
+    blocks = storage.pools[pool].page_blocks(int(values.get("slot", 0)))
+    is_moved = result and operation != "query"
+    return StorageObservation(
+        operation=operation,
+        pool=pool.name,
+        key=storage.page_name(pool, page_hash).replace(page_hash, page_hash[:16]),
+        bytes=sum(block.nbytes for block in blocks) if result else 0,
+        backend=storage.blobs.backend,
+        sha256=digest(blocks) if is_moved else "",
+    )
+
+
+def _collective_probe() -> Probe:
+    reduce = collectives.reduce_minimum
+    assert isinstance(reduce, FunctionType)
+    return EventProbe(
+        function=reduce, family="collective", nesting="every", observe=_collective_observation
+    )
+
+
+def _collective_observation(values: Values, result: list[int]) -> CollectiveObservation | None:
+    role = collectives.CollectiveRole(values["role"])
+    if role.is_polled and not any(result):
+        return None
+    group = values["group"].group
+    return CollectiveObservation(
+        operation="all_reduce",
+        reduction="MIN",
+        group=GroupNaming(
+            role=collectives.tag_of(group),
+            ranks=collectives.ranks_of(group),
+            rank=group.rank(),
+        ),
+        peer=None,
+        dtype="int64",
+        shape=(len(values["values"]),),
+    )
 
 
 def _entry_pool_namings(values: Values) -> Iterator[PoolNaming]:

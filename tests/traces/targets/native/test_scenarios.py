@@ -16,6 +16,7 @@ from traces.targets.native.scenarios import (
     registry,
     scattered_scenarios,
     scenario_of_config,
+    storage_scenarios,
 )
 
 NAMES = {family: name for name, family in FAMILIES.items()}
@@ -59,14 +60,14 @@ def test_every_possible_pair_of_axis_values_is_played():
     assert covered - possible == set()
 
 
-def test_matrix_has_71_scenarios_and_19_variants_beside_those_of_entries():
+def test_matrix_has_71_scenarios_and_25_variants_beside_those_of_entries():
     assert len(scenarios()) == 71
-    assert len(registry()) == 71 + 16 + 3 + len(family_scenarios())
+    assert len(registry()) == 71 + 16 + 3 + 6 + len(family_scenarios())
 
 
 def test_every_mistake_has_a_scenario_and_no_traffic():
     assert sorted(s.mistake for s in refusal_scenarios()) == sorted(MISTAKES)
-    variants = [*refusal_scenarios(), *scattered_scenarios()]
+    variants = [*refusal_scenarios(), *scattered_scenarios(), *storage_scenarios()]
     assert {s.has_traffic for s in variants} == {False}
     assert {s.has_traffic for s in scenarios()} == {True}
 

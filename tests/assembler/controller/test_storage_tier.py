@@ -1,0 +1,461 @@
+"""Backups to storage and prefetches from it, on host threads of the device."""
+
+import logging
+import threading
+
+import pytest
+import torch
+
+from assembler.controller.prefetch_policy import PrefetchOptions
+from assembler.errors import AssemblyError, DeadlockError, StorageError
+from assembler.groups import LocalGroup
+from assembler.names import ComponentType, PoolName
+from assembler.storage.files import FOLDER_VARIABLE
+from assembler.storage.hooks import NodeBackup, Prefetch, PrefetchResult
+from assembler.storage.paged import PagedStorage
+from tests.assembler.small_models import (
+    mamba_params,
+    mha_pool,
+    mla_pool,
+    nsa_pool,
+    params_of,
+    swa_params,
+)
+from tests.assembler.stacks.builder_calls import kv_only, mamba, shared_anchor, swa
+from tests.assembler.storage.stores import FailingBlobs, content, equal, fill, slots_of
+from traces.simulator import Schedule, SchedulePolicy, SimDevice
+from traces.targets.common.runtime import open_device
+
+FULL, SWA, MAMBA = ComponentType.FULL, ComponentType.SWA, ComponentType.MAMBA
+PAGE = 4
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(params=["cpu", "sim"])
+def device(request):
+    return open_device(request.param)
+
+
+def stack(device, build=kv_only, params=None, *, threshold=PAGE, ranks=None, **options):
+    """Build a stack with the file backend; its policy is to wait for whole prefetches."""
+    config = {"prefetch_policy": "wait_complete", **options}
+    arguments = {
+        "storage_backend": "file",
+        "model_name": "lab/model",
+        "prefetch_threshold": threshold,
+        "storage_backend_extra_config": config,
+        "tp_group": ranks,
+    }
+    params = params or params_of(mha_pool(device))
+    group, controller = build(params, arguments=arguments)
+    for number, entry in enumerate(group.entries):
+        fill(entry.host_pool, number)
+    return group, controller
+
+
+def keys_of(controller, page_num):
+    return controller.storage_tier.page_keys(range(page_num * PAGE), prior=None, namespace=None)
+
+
+def back_up(controller, keys, **host):
+    slots = {ComponentType(name): indices for name, indices in host.items()}
+    controller.storage_tier.start_backup(NodeBackup(node_id=7, keys=tuple(keys), host=slots))
+
+
+def wait_for_backups(controller, number=1):
+    ended = []
+    while len(ended) < number:
+        ended += controller.storage_tier.finished_backups()
+    return ended
+
+
+def start(controller, keys, *, prefix_keys=(), **host):
+    slots = {ComponentType(name): indices for name, indices in host.items()}
+    return controller.storage_tier.start_prefetch(
+        Prefetch(request_id="r", keys=tuple(keys), prefix_keys=tuple(prefix_keys), host=slots)
+    )
+
+
+def finish(controller):
+    while (result := controller.storage_tier.finish_prefetch("r", abort=False)) is None:
+        pass
+    return result
+
+
+def stored(controller, page_num=3):
+    """Store the first pages of the anchor and wait for them; return their keys."""
+    keys = keys_of(controller, page_num)
+    back_up(controller, keys, full=slots_of(*range(page_num)))
+    assert wait_for_backups(controller) == [7]
+    return keys
+
+
+def anchor_of(group):
+    return group.anchor_entry.host_pool
+
+
+def test_stored_pages_come_back_into_other_host_slots(device):
+    group, controller = stack(device)
+    keys = stored(controller)
+    kept = [content(anchor_of(group), page * PAGE) for page in range(3)]
+
+    assert controller.storage_tier.hit_pages(keys_of(controller, 5)) == 3
+    assert start(controller, keys, full=slots_of(9, 8, 10))
+    result = finish(controller)
+    controller.shutdown()
+
+    assert result == PrefetchResult(page_num=3, components=frozenset())
+    for page, expected in zip((9, 8, 10), kept, strict=True):
+        assert equal(content(anchor_of(group), page * PAGE), expected)
+
+
+def test_pages_of_a_pool_on_the_anchors_slots_move_along(device):
+    group, controller = stack(device, shared_anchor, params_of(nsa_pool(device)))
+    index = group.get_pool(PoolName.INDEXER)
+    keys = stored(controller, 2)
+    kept = content(index, PAGE)
+
+    start(controller, keys, full=slots_of(8, 9))
+    assert finish(controller).page_num == 2
+    assert equal(content(index, 9 * PAGE), kept)
+
+    blobs = controller.storage_tier.storage.blobs
+    blobs.remove(controller.storage_tier.storage.page_name(PoolName.INDEXER, keys[1]))
+    start(controller, keys, full=slots_of(8, 9))
+    assert finish(controller).page_num == 1
+    controller.shutdown()
+
+
+def test_a_window_is_stored_with_its_last_pages_and_comes_back_for_them_only(device):
+    group, controller = stack(device, swa, swa_params(device))
+    window, keys = group.get_pool(PoolName.SWA), keys_of(controller, 4)
+    back_up(controller, keys, full=slots_of(0, 1, 2, 3), swa=slots_of(5, 6))
+    wait_for_backups(controller)
+    kept = content(window, 6 * PAGE)
+
+    start(controller, keys, full=slots_of(8, 9, 10, 11), swa=slots_of(2, 3))
+    assert finish(controller) == PrefetchResult(page_num=4, components=frozenset({SWA}))
+    assert equal(content(window, 3 * PAGE), kept)
+
+    start(controller, keys[:3], full=slots_of(8, 9, 10), swa=slots_of(2, 3))
+    assert finish(controller).page_num == 0
+    controller.shutdown()
+
+
+def test_a_state_is_stored_under_the_key_of_the_last_page(device):
+    group, controller = stack(device, mamba, mamba_params(device))
+    states, keys = group.get_pool(PoolName.MAMBA), keys_of(controller, 2)
+    back_up(controller, keys, full=slots_of(0, 1), mamba=torch.tensor([3]))
+    wait_for_backups(controller)
+    kept = content(states, 3)
+
+    start(controller, [*keys, "00"], full=slots_of(8, 9, 10), mamba=torch.tensor([6]))
+
+    assert finish(controller) == PrefetchResult(page_num=2, components=frozenset({MAMBA}))
+    assert equal(content(states, 6), kept)
+    controller.shutdown()
+
+
+@pytest.mark.parametrize(("rank", "kv_pages", "states"), [(0, 2, 1), (1, 0, 1)])
+def test_latent_rows_are_written_by_one_rank_and_states_by_every_rank(
+    cpu, folder, rank, kv_pages, states
+):
+    params = mamba_params(cpu, full_pool=mla_pool(cpu))
+    ranks = LocalGroup("tp", (0, 1), rank)
+    _, controller = stack(cpu, mamba, params, ranks=ranks)
+    keys = keys_of(controller, 2)
+    back_up(controller, keys, full=slots_of(0, 1), mamba=torch.tensor([3]))
+    assert wait_for_backups(controller) == [7]
+    controller.shutdown()
+
+    files = [path.parent.name for path in folder.rglob("*.page")]
+    assert sum(name.startswith("kv.") for name in files) == kv_pages
+    assert sum(name.startswith("mamba.") for name in files) == states
+
+
+def test_namespaces_and_prefixes_set_keys_apart(cpu):
+    _, controller = stack(cpu)
+    tier = controller.storage_tier
+    plain = tier.page_keys([1, 2, 3, 4, 5, 6, 7, 8], prior=None, namespace=None)
+    tenant = tier.page_keys([1, 2, 3, 4, 5, 6, 7, 8], prior=None, namespace="a")
+
+    assert not set(plain) & set(tenant)
+    assert tier.page_keys([5, 6, 7, 8], prior=tenant[0], namespace="b") == tenant[1:]
+    controller.shutdown()
+
+
+def test_what_is_shorter_than_the_threshold_is_refused(device):
+    _, controller = stack(device, threshold=2 * PAGE)
+    keys = stored(controller)
+
+    assert not start(controller, keys[:1], full=slots_of(8))
+    assert start(controller, keys[:2], full=slots_of(8, 9))
+    assert finish(controller).page_num == 2
+    controller.shutdown()
+
+
+def test_a_hit_below_the_threshold_fetches_nothing(device):
+    group, controller = stack(device, threshold=2 * PAGE)
+    keys = stored(controller, 1)
+    before = content(anchor_of(group), 8 * PAGE)
+
+    start(controller, [*keys, "00", "11"], full=slots_of(8, 9, 10))
+
+    assert finish(controller).page_num == 0
+    assert equal(content(anchor_of(group), 8 * PAGE), before)
+    controller.shutdown()
+
+
+def test_prefetches_beyond_the_capacity_are_refused(device):
+    _, controller = stack(device)
+    keys, tier = stored(controller), controller.storage_tier
+    assert tier.prefetch_capacity_limit == int(0.8 * (controller.mem_pool_host.size - 64))
+    tier.prefetch_capacity_limit = PAGE
+
+    assert start(controller, keys[:1], full=slots_of(8))
+    second = Prefetch(request_id="s", keys=tuple(keys), prefix_keys=(), host={FULL: slots_of(9)})
+    assert not tier.start_prefetch(second)
+    finish(controller)
+    assert tier.prefetch_tokens_occupied == 0
+    assert tier.start_prefetch(second)
+    controller.shutdown()
+
+
+class HeldBlobs(FailingBlobs):
+    """A store that answers no ``get`` before it is released."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.released = threading.Event(), threading.Event()
+
+    def get(self, name):
+        self.asked.set()
+        self.released.wait(60)
+        return super().get(name)
+
+
+def held(controller):
+    """Store three pages in a store that holds back what it is asked for; start a prefetch."""
+    storage = controller.storage_tier.storage
+    assert isinstance(storage, PagedStorage)
+    storage.blobs = HeldBlobs()
+    keys = stored(controller)
+    start(controller, keys, full=slots_of(8, 9, 10))
+    assert storage.blobs.asked.wait(60)
+    return storage.blobs
+
+
+def test_wait_complete_waits(cpu):
+    _, controller = stack(cpu)
+    blobs = held(controller)
+
+    assert controller.storage_tier.finish_prefetch("r", abort=False) is None
+    blobs.released.set()
+    assert finish(controller).page_num == 3
+    controller.shutdown()
+
+
+@pytest.mark.parametrize(("seconds", "is_over"), [(2.0, False), (2.1, True)])
+def test_time_out_waits_until_it_is_late(cpu, seconds, is_over):
+    options = {"prefetch_timeout_base": 1.0, "prefetch_timeout_per_ki_token": 1024 / 12}
+    _, controller = stack(cpu, **{**options, "prefetch_policy": "timeout"})
+    now = [50.0]
+    controller.storage_tier.clock = lambda: now[0]
+    blobs = held(controller)
+    now[0] += seconds
+    threading.Timer(0.05, blobs.released.set).start()
+
+    result = controller.storage_tier.finish_prefetch("r", abort=False)
+
+    assert (result is not None) is is_over
+    controller.shutdown()
+
+
+def test_best_effort_takes_what_is_there(cpu):
+    _, controller = stack(cpu, prefetch_policy="best_effort")
+    blobs = held(controller)
+    blobs.released.set()
+
+    assert controller.storage_tier.finish_prefetch("r", abort=False) is not None
+    controller.shutdown()
+
+
+def test_an_abort_ends_a_prefetch_that_its_policy_lets_go_on(cpu):
+    _, controller = stack(cpu)
+    blobs = held(controller)
+    blobs.fail("get")
+    assert controller.storage_tier.finish_prefetch("r", abort=False) is None
+    blobs.released.set()
+
+    assert controller.storage_tier.finish_prefetch("r", abort=True).page_num == 0
+    with pytest.raises(StorageError, match=r"request r: must have a prefetch under way"):
+        controller.storage_tier.finish_prefetch("r", abort=True)
+    controller.shutdown()
+
+
+def test_a_reset_ends_what_is_under_way_and_the_tier_works_on(cpu):
+    group, controller = stack(cpu)
+    blobs = held(controller)
+    back_up(controller, keys_of(controller, 2), full=slots_of(0, 1))
+    threading.Timer(0.05, blobs.released.set).start()
+
+    controller.reset()
+    after = content(anchor_of(group), 8 * PAGE)
+
+    assert controller.storage_tier.finished_backups() == []
+    assert controller.storage_tier.prefetch_tokens_occupied == 0
+    keys = stored(controller)
+    assert equal(content(anchor_of(group), 8 * PAGE), after)
+    start(controller, keys, full=slots_of(8, 9, 10))
+    assert finish(controller).page_num == 3
+    controller.shutdown()
+
+
+def test_shutdown_leaves_no_thread(cpu):
+    before = threading.active_count()
+    _, controller = stack(cpu)
+    stored(controller)
+    assert threading.active_count() == before + 2
+
+    controller.shutdown()
+    controller.shutdown()
+
+    assert threading.active_count() == before
+
+
+def test_storage_can_be_detached_and_attached_again(device):
+    _, controller = stack(device)
+    keys = stored(controller)
+    with pytest.raises(AssemblyError, match=r"storage: must be detached first; .*, got file"):
+        controller.attach_storage_backend("file", model_name="lab/model")
+
+    controller.detach_storage_backend()
+    assert (controller.storage_tier, controller.storage_backend) == (None, None)
+    options = {"prefetch_policy": "wait_complete"}
+    controller.attach_storage_backend("file", PAGE, "lab/model", options)
+
+    start(controller, keys, full=slots_of(8, 9, 10))
+    assert finish(controller).page_num == 3
+    controller.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("disk", 4, "m", None), r"storage backend: must be known; expected file.*, got 'disk'"),
+        (("file", 4, None, None), r"storage: needs the model's name.*; expected model_name"),
+        (("file", 4, "m", {"prefetch_policy": "never"}), r"prefetch_policy: .*, got 'never'"),
+        (("file", 4, "m", {"prefetch_timeout_max": "1"}), r"prefetch_timeout_max: .*, got '1'"),
+    ],
+)
+def test_storage_that_cannot_be_attached_changes_nothing(cpu, arguments, message):
+    _, controller = kv_only(params_of(mha_pool(cpu)))
+    with pytest.raises(AssemblyError, match=message):
+        controller.attach_storage_backend(*arguments)
+
+    assert (controller.storage_tier, controller.storage_backend) == (None, None)
+    controller.attach_storage_backend("file", 4, "m", None)
+    controller.shutdown()
+
+
+def test_an_option_that_nothing_reads_is_told(cpu, caplog):
+    caplog.set_level(logging.INFO)
+    _, controller = stack(cpu, speed=1, prefetch_timeout_max=3)
+    controller.shutdown()
+    assert "storage option speed is not one of this backend and is not used" in caplog.text
+    assert "prefetch_timeout_max" not in caplog.text
+
+
+def test_a_store_that_fails_is_a_miss_for_the_caller(cpu, caplog):
+    _, controller = stack(cpu)
+    keys = stored(controller)
+    controller.storage_tier.storage.blobs = blobs = FailingBlobs()
+    blobs.fail("exists")
+
+    start(controller, keys, full=slots_of(8, 9, 10))
+
+    assert finish(controller).page_num == 0
+    assert "the page counts as missing: store: must answer" in caplog.text
+    controller.shutdown()
+
+
+def test_an_error_in_a_prefetch_is_raised_where_its_result_is_asked_for(cpu):
+    _, controller = stack(cpu)
+    keys = stored(controller)
+    controller.storage_tier.storage.blobs = blobs = FailingBlobs()
+    blobs.fail("exists", KeyError("a mistake in a backend"))
+
+    start(controller, keys, full=slots_of(8, 9, 10))
+
+    with pytest.raises(KeyError, match="a mistake in a backend"):
+        finish(controller)
+    stored_again = controller.storage_tier.start_prefetch
+    assert stored_again(
+        Prefetch(request_id="r", keys=tuple(keys), prefix_keys=(), host={FULL: slots_of(8, 9, 10)})
+    )
+    controller.detach_storage_backend()
+
+
+def test_a_thread_that_dies_is_reported_and_not_waited_for(cpu):
+    _, controller = stack(cpu)
+    keys = stored(controller)
+    controller.storage_tier.storage.blobs = blobs = FailingBlobs()
+    blobs.fail("exists", SystemExit(3))
+    start(controller, keys, full=slots_of(8, 9, 10))
+
+    with pytest.raises(DeadlockError) as error:
+        controller.storage_tier.finish_prefetch("r", abort=True)
+    assert isinstance(error.value.__cause__, SystemExit)
+    with pytest.raises(SystemExit):
+        controller.shutdown()
+
+
+def test_the_longest_time_bounds_every_prefetch():
+    options, others = PrefetchOptions.split({"prefetch_timeout_max": 3, "path": "x"})
+    assert others == {"path": "x"}
+    assert options.may_end(is_over=False, seconds=3.1, token_num=10**6)
+    assert not options.may_end(is_over=False, seconds=2.9, token_num=10**6)
+
+
+@pytest.mark.parametrize("policy", [SchedulePolicy.RANDOM, SchedulePolicy.STARVE])
+@pytest.mark.parametrize("seed", range(4))
+def test_every_schedule_of_the_threads_gives_the_same_bytes_and_no_race(policy, seed):
+    schedule = Schedule(seed=seed, policy=policy)
+    device = SimDevice(schedule=schedule, capacity_bytes=None, raise_races=True)
+    group, controller = stack(device)
+    keys = keys_of(controller, 3)
+    back_up(controller, keys[:2], full=slots_of(0, 1))
+    back_up(controller, keys, full=slots_of(0, 1, 2))
+    wait_for_backups(controller, 2)
+    kept = content(anchor_of(group), 2 * PAGE)
+    start(controller, keys, full=slots_of(8, 9, 10))
+    back_up(controller, keys_of(controller, 4), full=slots_of(3, 4, 5, 6))
+
+    assert finish(controller).page_num == 3
+    wait_for_backups(controller)
+    controller.shutdown()
+
+    assert equal(content(anchor_of(group), 10 * PAGE), kept)
+
+
+def test_reading_host_slots_that_are_being_fetched_is_a_race():
+    """The control of the test above: without asking for the result nothing orders the two."""
+    schedule = Schedule(seed=0, policy=SchedulePolicy.EARLIEST)
+    device = SimDevice(schedule=schedule, capacity_bytes=None, raise_races=False)
+    group, controller = stack(device)
+    keys = stored(controller)
+    start(controller, keys, full=slots_of(8, 9, 10))
+    device_slots = controller.load(slots_of(8, 9, 10))
+    assert device_slots is not None
+    controller.start_loading()
+    finish(controller)
+    device.synchronize()
+    controller.shutdown()
+
+    assert any("fetch KV" in str(race) for race in device.races)
+    assert anchor_of(group).device is device

@@ -1,0 +1,154 @@
+"""Groups of 2 and 4 real processes over gloo, and of one process."""
+
+import multiprocessing
+import queue
+import traceback
+from datetime import timedelta
+
+import pytest
+from torch import distributed
+
+from assembler import collectives
+from assembler.collectives import CacheRanks, CollectiveRole, NamedGroup, ranks_of
+from assembler.errors import CollectiveError
+from assembler.groups import LocalGroup, ProcessGroup
+
+ROLE = CollectiveRole.PREFETCH_HITS
+
+
+def _run_rank(work, rank, world, folder, answers):
+    try:
+        distributed.init_process_group(
+            "gloo",
+            init_method=f"file://{folder}/store",
+            rank=rank,
+            world_size=world,
+            timeout=timedelta(seconds=60),
+        )
+        answers.put((rank, work(rank)))
+    except BaseException:  # noqa: BLE001 - the parent shows it
+        answers.put((rank, traceback.format_exc()))
+
+
+def on_ranks(world, work, folder):
+    """Run ``work(rank)`` in forked processes and return its results by rank."""
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    processes = [
+        context.Process(target=_run_rank, args=(work, rank, world, folder, answers), daemon=True)
+        for rank in range(world)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        found = dict(answers.get(timeout=120) for _ in processes)
+    except queue.Empty:
+        raise AssertionError(f"a rank of {world} did not answer") from None
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    return [found[rank] for rank in range(world)]
+
+
+def groups_of(rank):
+    """Return tensor-parallel pairs (0,1) and (2,3) and context-parallel pairs (0,2) and (1,3)."""
+    tp = {ranks: distributed.new_group(ranks) for ranks in ((0, 1), (2, 3))}
+    cp = {ranks: distributed.new_group(ranks) for ranks in ((0, 2), (1, 3))}
+    own = {}
+    for name, groups in (("tp", tp), ("cp", cp)):
+        (own[name],) = [group for ranks, group in groups.items() if rank in ranks]
+    return own["tp"], own["cp"]
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_agree_on_the_least_of_every_value(tmp_path, world):
+    def work(rank):
+        ranks = CacheRanks.of(
+            tp_group=distributed.group.WORLD, attn_cp_group=None, attn_tp_group=None
+        )
+        return ranks.minimum([rank + 3, world - rank, 8], role=ROLE)
+
+    assert on_ranks(world, work, tmp_path) == [[3, 1, 8]] * world
+
+
+def test_two_groups_of_two_agree_over_all_four_ranks(tmp_path):
+    def work(rank):
+        tp, cp = groups_of(rank)
+        ranks = CacheRanks.of(tp_group=None, attn_cp_group=cp, attn_tp_group=tp)
+        alone = CacheRanks.of(tp_group=None, attn_cp_group=cp, attn_tp_group=None)
+        values = [5, 4, 9, 7][rank]
+        return ranks.minimum([values], role=ROLE), alone.minimum([values], role=ROLE)
+
+    assert on_ranks(4, work, tmp_path) == [([4], [5]), ([4], [4]), ([4], [5]), ([4], [4])]
+
+
+def test_clones_have_the_ranks_and_do_not_mix_with_the_original(tmp_path):
+    def work(rank):
+        tp, cp = groups_of(rank)
+        ranks = CacheRanks.of(tp_group=None, attn_cp_group=cp, attn_tp_group=tp)
+        clone = ranks.clone("prefetch")
+        both = [one.minimum([rank], role=ROLE) for one in (clone, ranks)]
+        named = [(group.name, ranks_of(group.group)) for group in clone.groups]
+        descriptions = [group.group.group_desc for group in clone.groups]
+        assert ranks.clone("prefetch") is clone
+        return both, named, [text.endswith(".prefetch") for text in descriptions]
+
+    expected = [("attn_cp", (0, 2)), ("attn_tp", (0, 1))]
+    assert on_ranks(4, work, tmp_path)[0] == ([[0], [0]], expected, [True, True])
+
+
+def test_a_rank_that_stalls_is_an_error_and_no_hang(tmp_path, monkeypatch):
+    monkeypatch.setattr(collectives, "TIMEOUT", timedelta(seconds=2))
+
+    def work(rank):
+        group = NamedGroup(name="tp", group=distributed.group.WORLD)
+        if rank == 1:
+            return "stalled"
+        try:
+            collectives.reduce_minimum(group, [1], role=ROLE)
+        except CollectiveError as error:
+            return str(error)
+        return "no error"
+
+    first, second = on_ranks(2, work, tmp_path)
+    assert second == "stalled"
+    assert first.startswith(
+        "group tp: every rank must take part in prefetch_hits; expected ranks 0, 1, got"
+    )
+
+
+def test_torch_groups_are_process_groups(tmp_path):
+    def work(rank):
+        group = distributed.group.WORLD
+        return isinstance(group, ProcessGroup), group.rank(), group.size(), ranks_of(group)
+
+    assert on_ranks(2, work, tmp_path) == [(True, rank, 2, (0, 1)) for rank in range(2)]
+
+
+def local(tag, size):
+    return LocalGroup(tag, tuple(range(size)), size - 1)
+
+
+@pytest.mark.parametrize(
+    ("groups", "names"),
+    [
+        ((local("tp", 2), None, None), ["tp"]),
+        ((local("tp", 2), local("cp", 3), None), ["attn_cp"]),
+        ((local("tp", 2), local("cp", 3), local("attn", 2)), ["attn_cp", "attn_tp"]),
+        ((local("tp", 2), local("cp", 2), local("attn", 2)), ["attn_cp"]),
+        ((local("tp", 2), local("cp", 1), local("attn", 2)), ["attn_tp"]),
+        ((local("tp", 1), None, None), []),
+        ((None, None, None), []),
+    ],
+)
+def test_the_groups_that_agree_are_distinct_and_have_other_ranks(groups, names):
+    tp, cp, attn_tp = groups
+    ranks = CacheRanks.of(tp_group=tp, attn_cp_group=cp, attn_tp_group=attn_tp)
+    assert [group.name for group in ranks.groups] == names
+
+
+def test_a_local_group_agrees_with_itself():
+    ranks = CacheRanks.of(tp_group=local("tp", 2), attn_cp_group=None, attn_tp_group=None)
+    assert ranks.minimum([4, 2], role=ROLE) == [4, 2]
+    assert ranks.clone("prefetch") == ranks

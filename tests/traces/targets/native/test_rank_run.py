@@ -1,0 +1,95 @@
+"""A storage scenario on four real gloo ranks, two by two, and a rank that diverges."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from assembler import collectives
+from assembler.collectives import CacheRanks, CollectiveRole
+from traces.diff.ranks import rank_divergences
+from traces.schema.collectives import Collective
+from traces.schema.storage_records import StorageMatch
+from traces.targets.common.errors import ForkError
+from traces.targets.common.ranks import run_on_ranks
+from traces.targets.native.rank_run import record_on_ranks
+from traces.targets.native.scenarios import storage_scenarios
+
+SCENARIO = replace(storage_scenarios()[0], groups="tp4cp2")
+SECONDS = 120
+
+
+def arrived(recording):
+    digests = [one for one in recording.trace.digests if isinstance(one, StorageMatch)]
+    return [one.arrived for one in digests]
+
+
+def test_two_by_two_ranks_record_the_same_in_every_run():
+    first, second = (record_on_ranks(SCENARIO, device="sim", seconds=SECONDS) for _ in range(2))
+
+    assert [one.trace.outcome.ok for one in first] == [True] * 4
+    assert [arrived(one) for one in first] == [[64, 32, 0, 64]] * 4
+    encoded = [[msgspec.json.encode(one.trace) for one in run] for run in (first, second)]
+    assert encoded[0] == encoded[1]
+    assert len(set(encoded[0])) == 4
+    assert rank_divergences(first) == ()
+    joined = [one for one in first[3].trace.events if isinstance(one, Collective)]
+    assert {(one.group, one.ranks, one.rank) for one in joined} == {
+        ("attn_tp.storage", (2, 3), 1),
+        ("attn_tp.prefetch", (2, 3), 1),
+        ("attn_cp.storage", (1, 3), 1),
+        ("attn_cp.prefetch", (1, 3), 1),
+    }
+
+
+def test_a_rank_without_a_page_makes_every_rank_take_the_shorter_prefix(monkeypatch):
+    from traces.targets.native.storage_script import StorageTierScript
+
+    fetch = StorageTierScript._fetch
+
+    def fetch_with_a_hole(self, phase):
+        if phase == "fetch" and self._controller.attn_cp_rank == 1:
+            storage = self._storage
+            storage.blobs.remove(storage.page_name("kv", self._keys[3]))
+        return fetch(self, phase)
+
+    monkeypatch.setattr(StorageTierScript, "_fetch", fetch_with_a_hole)
+    recordings = record_on_ranks(SCENARIO, device="cpu", seconds=SECONDS)
+
+    assert [arrived(one)[0] for one in recordings] == [48] * 4
+
+
+def test_a_rank_that_leaves_a_collective_out_is_reported_with_both_traces(monkeypatch):
+    monkeypatch.setattr(collectives, "TIMEOUT", timedelta(seconds=3))
+    minimum = CacheRanks.minimum
+
+    def without_hits_on_one_rank(self, values, *, role):
+        is_last = self.groups and self.groups[0].group.rank() == 1
+        if role is CollectiveRole.PREFETCH_HITS and is_last:
+            return list(values)
+        return minimum(self, values, role=role)
+
+    monkeypatch.setattr(CacheRanks, "minimum", without_hits_on_one_rank)
+    recordings = record_on_ranks(SCENARIO, device="cpu", seconds=SECONDS)
+    divergences = rank_divergences(recordings)
+
+    assert {one.ranks for one in divergences} >= {(0, 2), (1, 3)}
+    (found,) = [one for one in divergences if one.ranks == (0, 2)]
+    assert found.recordings == (recordings[0], recordings[2])
+    assert not all(outcome.ok for outcome in found.outcomes)
+    assert str(found).startswith("ranks 0 and 2")
+
+
+def test_a_rank_that_never_answers_ends_with_an_error():
+    def work(rank):
+        if rank == 1:
+            while True:
+                pass
+        return rank
+
+    with pytest.raises(ForkError, match=r"every rank must answer; .*, got none of 1"):
+        run_on_ranks(2, work, seconds=5)
+    with pytest.raises(ForkError, match=r"rank 1: must answer; .*, got ZeroDivisionError"):
+        run_on_ranks(2, lambda rank: 1 // (1 - rank), seconds=60)
+    assert run_on_ranks(2, lambda rank: rank + 1, seconds=60) == [1, 2]
