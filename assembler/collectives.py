@@ -19,6 +19,8 @@ TIMEOUT = timedelta(seconds=60)
 class CollectiveRole(StrEnum):
     """The question that ranks agree on."""
 
+    WRITE_ACKS = "write_acks"
+    LOAD_ACKS = "load_acks"
     HIT_PAGES = "hit_pages"
     PREFETCH_HITS = "prefetch_hits"
     PREFETCH_END = "prefetch_end"
@@ -29,6 +31,11 @@ class CollectiveRole(StrEnum):
     def is_polled(self) -> bool:
         """True for what is asked until the answer is not 0: how often depends on time."""
         return self in (CollectiveRole.PREFETCH_END, CollectiveRole.BACKUP_ENDS)
+
+    @property
+    def counts_copies(self) -> bool:
+        """True for numbers of finished copies: how they are spread over polls depends on time."""
+        return self in (CollectiveRole.WRITE_ACKS, CollectiveRole.LOAD_ACKS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

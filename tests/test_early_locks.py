@@ -62,7 +62,8 @@ def kept_lock(node):
 def given_up(function, attribute):
     """Return the calls that give up what a function takes out when a copy was seen finished."""
     text = ast.unparse(function)
-    if f"self.{attribute}.pop(" not in text or "take_finished(" not in text:
+    takes = "take_written(" in text or "take_loaded(" in text
+    if f"self.{attribute}.pop(" not in text or not takes:
         return []
     return [
         node

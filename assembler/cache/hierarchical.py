@@ -27,8 +27,8 @@ from assembler.cache.validation import (
     validate_params,
     validate_pool_coverage,
 )
+from assembler.controller.acknowledgements import take_loaded, take_written
 from assembler.controller.hybrid import HybridCacheController
-from assembler.controller.operations import take_finished
 from assembler.errors import AssemblyError
 from assembler.host_pools.group import HostPoolGroup, SidecarPoolSpec
 from assembler.names import ComponentType, WritePolicy
@@ -42,7 +42,8 @@ class HierarchicalCache:
 
     Prefixes are matched and kept in whole pages. Every cached token has its full KV on the device,
     on the host, or on both; windows and states may be missing, and then a match ends earlier.
-    Ranks that share a cache do not agree on finished copies yet, and there is no storage tier yet.
+    A copy counts as finished when every rank that shares the cache has finished it. No node is put
+    into the storage tier yet.
 
     A node lives through ``insert``, a backup, ``evict``, ``load_back``, ``ready_to_load`` and
     ``evict_host``. While it is copied it is locked with all nodes before it, until
@@ -290,8 +291,7 @@ class HierarchicalCache:
 
         Order: only after this may the device slots of a backed-up node go.
         """
-        acks = self.cache_controller.ack_write_queue
-        for node_id in take_finished(acks, block=write_back):
+        for node_id in take_written(self.cache_controller, block=write_back):
             # Callers may use the controller beside the cache, with node ids of their own.
             if node_id in self.ongoing_write_through:
                 node, lock = self.ongoing_write_through.pop(node_id)
@@ -299,7 +299,7 @@ class HierarchicalCache:
 
     def loading_check(self) -> None:
         """Unlock the nodes whose load finished, in launch order."""
-        for node_id in take_finished(self.cache_controller.ack_load_queue, block=False):
+        for node_id in take_loaded(self.cache_controller):
             if node_id in self.ongoing_load_back:
                 node, _, lock = self.ongoing_load_back.pop(node_id)
                 self.dec_lock_ref(node, lock.to_dec_params())

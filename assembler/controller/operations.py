@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 
+from assembler.collectives import CacheRanks, CollectiveRole
 from assembler.device.base import Event
 from assembler.host_pools.group import PoolTransfer
 from assembler.host_pools.resolve import Grant
@@ -77,19 +78,30 @@ def merge_operations(operations: Sequence[CacheOperation]) -> CacheOperation:
     )
 
 
-def take_finished(acks: list[HiCacheAck], *, block: bool) -> list[int]:
-    """Take the leading finished acknowledgements off a queue; return their node ids.
+def take_finished(
+    acks: list[HiCacheAck], *, block: bool, ranks: CacheRanks, role: CollectiveRole
+) -> list[int]:
+    """Take leading acknowledgements that every rank finished off a queue; return their node ids.
+
+    Every rank calls it as often and with the same queue. An empty queue asks no other rank.
+
+    Raises:
+        CollectiveError: a rank failed or did not answer in time.
 
     Order: with ``block`` the host waits for every one of them.
     """
-    node_ids: list[int] = []
+    if not acks:
+        return []
     # Only leading ones: a later load that is done must not unlock its nodes before an earlier one.
-    while acks and (block or acks[0].finish_event.query()):
-        ack = acks.pop(0)
+    ready = 0
+    while ready < len(acks) and (block or acks[ready].finish_event.query()):
         if block:
-            ack.finish_event.synchronize()
-        node_ids.extend(ack.node_ids)
-    return node_ids
+            acks[ready].finish_event.synchronize()
+        ready += 1
+    # Slots of a node that one rank freed earlier would be other slots than those of another rank.
+    (agreed,) = ranks.minimum([ready], role=role)
+    taken = [acks.pop(0) for _ in range(agreed)]
+    return [node_id for ack in taken for node_id in ack.node_ids]
 
 
 def _merge_transfers(transfers: Sequence[PoolTransfer]) -> tuple[PoolTransfer, ...]:

@@ -1,5 +1,6 @@
 import torch
 
+from assembler.collectives import CacheRanks, CollectiveRole
 from assembler.controller.operations import (
     CacheOperation,
     HiCacheAck,
@@ -10,6 +11,8 @@ from assembler.device import get_device
 from assembler.host_pools.group import PoolTransfer
 from assembler.host_pools.resolve import Grant
 from assembler.names import PoolHitPolicy, PoolName
+
+ALONE = {"ranks": CacheRanks(groups=()), "role": CollectiveRole.WRITE_ACKS}
 
 
 def operation(node_id, *, priority=0, transfers=()):
@@ -98,17 +101,31 @@ def test_finished_acknowledgements_are_taken_in_launch_order(delayed):
     stream = delayed.new_stream("write")
     queue = [ack(delayed, 1), ack(delayed, 2, stream), ack(delayed, 3)]
 
-    assert take_finished(queue, block=False) == [1]
+    assert take_finished(queue, block=False, **ALONE) == [1]
     stream.synchronize()
-    assert take_finished(queue, block=False) == [2, 3]
+    assert take_finished(queue, block=False, **ALONE) == [2, 3]
     assert queue == []
+
+
+def test_what_another_rank_has_not_finished_stays():
+    class OtherRank(CacheRanks):
+        def minimum(self, values, *, role):
+            assert (values, role) == ([2], CollectiveRole.LOAD_ACKS)
+            return [1]
+
+    cpu = get_device("cpu")
+    queue = [ack(cpu, 1), ack(cpu, 2)]
+    other = {"ranks": OtherRank(groups=()), "role": CollectiveRole.LOAD_ACKS}
+
+    assert take_finished(queue, block=False, **other) == [1]
+    assert [one.node_ids for one in queue] == [[2]]
 
 
 def test_blocking_takes_all(delayed):
     queue = [ack(delayed, 1, delayed.new_stream("write"))]
 
-    assert take_finished(queue, block=True) == [1]
+    assert take_finished(queue, block=True, **ALONE) == [1]
 
 
 def test_embedded_device_has_always_finished():
-    assert take_finished([ack(get_device("cpu"), 7)], block=False) == [7]
+    assert take_finished([ack(get_device("cpu"), 7)], block=False, **ALONE) == [7]

@@ -278,7 +278,7 @@ def _collective_probe() -> Probe:
 
 def _collective_observation(values: Values, result: list[int]) -> CollectiveObservation | None:
     role = collectives.CollectiveRole(values["role"])
-    if role.is_polled and not any(result):
+    if role.counts_copies or (role.is_polled and not any(result)):
         return None
     group = values["group"].group
     return CollectiveObservation(
