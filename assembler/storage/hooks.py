@@ -1,4 +1,4 @@
-"""The interface of a cache towards its storage tier: pages by key, host slots by component.
+"""Operations of a storage tier for a cache: pages by key, host slots by component.
 
 The cache decides which pages are stored or fetched, and owns their host slots. The tier names
 pages, moves bytes between host slots and storage, and says when it is done. The tier never frees a
