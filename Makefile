@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-dev
 
-.PHONY: gate test lint types sglang explore docs wheel gpu-wheels check clean
+.PHONY: gate test lint mooncake types sglang explore docs wheel gpu-wheels check clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,6 +23,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python scripts/house_figures.py --check
+
+# Lets the tests of storage backends start a Mooncake Store; needs libibverbs1 of the system.
+mooncake: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[mooncake]"
 
 types: $(STAMP)
 	$(BIN)/mypy

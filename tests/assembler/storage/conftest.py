@@ -1,9 +1,12 @@
 """A Mooncake master on loopback, where the extra is installed."""
 
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +35,9 @@ def mooncake_options(tmp_path_factory):
         import mooncake.store  # noqa: F401
     except ImportError as error:
         pytest.skip(f"Mooncake was not run: {error}")
-    command = shutil.which("mooncake_master")
+    # Beside the interpreter first: a virtual environment need not be activated.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    command = shutil.which("mooncake_master", path=path)
     if command is None:
         pytest.skip("Mooncake was not run: there is no command mooncake_master")
     port, metrics = free_ports(2)
