@@ -49,8 +49,11 @@ def write_pages(sphinx: Sphinx) -> None:
 
 def _show_titles(_sphinx: Sphinx, _name: str, source: list[str]) -> None:
     """Make the title of a block, ``title="blocks.py"``, a caption."""
-    caption = r"```{code-block} \g<kind>" + "\n:caption: \\g<title>\n"
-    source[0] = _TITLED.sub(caption, source[0])
+    source[0] = _TITLED.sub(_captioned, source[0])
+
+
+def _captioned(found: re.Match[str]) -> str:
+    return f"```{{code-block}} {found['kind']}\n:caption: {_plain(found['title'])}\n"
 
 
 def commands_page() -> str:
