@@ -70,10 +70,13 @@ def listed_commands(text: str) -> list[str]:
     return [line for line in (*found, *_INLINE.findall(prose)) if line.startswith("goldentrace ")]
 
 
-def run_command(command: str, *, folder: Path, source: Path, columns: int) -> str:
+def run_command(
+    command: str, *, folder: Path, source: Path, columns: int, cache: Path | None
+) -> str:
     """Run a command with this interpreter in a folder, and return what it prints.
 
-    ``source`` is the checkout whose packages are imported.
+    ``source`` is the checkout whose packages are imported; ``cache`` holds the kept runs, which
+    change what a verdict says: None for those of the user.
     """
     words = _PROGRAM.sub(lambda found: _PROGRAMS[found.group()], command)
     environment = {name: text for name, text in os.environ.items() if name != "CI"}
@@ -83,13 +86,17 @@ def run_command(command: str, *, folder: Path, source: Path, columns: int) -> st
         "COLUMNS": str(columns),
         "NO_COLOR": "1",
     }
+    if cache is not None:
+        environment["GOLDENTRACE_CACHE"] = str(cache)
     done = subprocess.run(
         words, shell=True, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     return done.stdout + done.stderr
 
 
-def run_page(text: str, *, folder: Path, source: Path, columns: int = 80) -> list[str]:
+def run_page(
+    text: str, *, folder: Path, source: Path, columns: int = 80, cache: Path | None = None
+) -> list[str]:
     """Do what a page says in a folder; return each expected line that was not printed."""
     missing = []
     for block in blocks(text):
@@ -101,7 +108,9 @@ def run_page(text: str, *, folder: Path, source: Path, columns: int = 80) -> lis
                 install(folder)
         elif block.is_console:
             for step in steps(block):
-                output = run_command(step.command, folder=folder, source=source, columns=columns)
+                output = run_command(
+                    step.command, folder=folder, source=source, columns=columns, cache=cache
+                )
                 lost = [line for line in step.expected if line not in output]
                 missing += [f"$ {step.command}\n{line}\n--- printed:\n{output}" for line in lost]
     return missing

@@ -56,8 +56,9 @@ def test_page_works_from_an_empty_folder(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", IN_A_CHECKOUT)
-def test_page_works_in_a_checkout(name, repository):
-    assert run_page(read_page(name), folder=repository, source=repository) == []
+def test_page_works_in_a_checkout(name, repository, tmp_path):
+    cache = tmp_path / "cache"
+    assert run_page(read_page(name), folder=repository, source=repository, cache=cache) == []
 
 
 @pytest.mark.sglang
