@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.errors import HypothesisException
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
@@ -17,8 +18,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from assembler.cache.keys import RadixKey
+from assembler.cache import tree
+from assembler.cache.device_slots import ComponentAllocators
+from assembler.cache.keys import RadixKey, shared_bytes
 from assembler.cache.prefixes import InsertParams
+from assembler.cache.reach import PrefixNeeds
+from assembler.cache.transfers import LoadingNodes
+from assembler.cache.tree import RadixTree
 from assembler.device import get_device
 from assembler.names import ComponentType
 from assembler.owner import EvictParams
@@ -335,22 +341,82 @@ class CacheRequests(RuleBasedStateMachine):
                     check(owner, component, slots, seeds)
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_cache_agrees_with_its_pages(model):
-    is_long = "GOLDENTRACE_LONG" in os.environ
+def run(model, *, runs, phases):
+    """Run random requests on a model; raises what the first wrong step raised."""
     machine = type("Requests", (CacheRequests,), {"model": model})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=LONG_RUNS if is_long else RUNS,
+            max_examples=runs,
             stateful_step_count=STEPS,
             deadline=None,
             derandomize=True,
             database=None,
-            phases=(Phase.generate, Phase.shrink) if is_long else (Phase.generate,),
+            phases=phases,
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_cache_agrees_with_its_pages(model):
+    if "GOLDENTRACE_LONG" in os.environ:
+        run(model, runs=LONG_RUNS, phases=(Phase.generate, Phase.shrink))
+    else:
+        run(model, runs=RUNS, phases=(Phase.generate,))
+
+
+def with_half_a_lock(patch):
+    split = RadixTree._split
+
+    def forgetful(self, lower, size):
+        upper = split(self, lower, size)
+        upper.lock_ref = 0
+        return upper
+
+    patch.setattr(RadixTree, "_split", forgetful)
+
+
+def with_one_namespace(patch):
+    init = RadixKey.__init__
+    patch.setattr(RadixKey, "__init__", lambda self, tokens, extra_key=None: init(self, tokens))
+
+
+def with_a_page_too_many(patch):
+    def longer(key, data, *, start, page_bytes):
+        found = shared_bytes(key, data, start=start, page_bytes=page_bytes)
+        return min(found + page_bytes, len(key) - page_bytes)
+
+    patch.setattr(tree, "shared_bytes", longer)
+
+
+def with_windows_of_two_owners(patch):
+    patch.setattr(ComponentAllocators, "unmap_window", lambda self, full: None)
+
+
+def with_states_that_stay(patch):
+    patch.setattr(PrefixNeeds, "missing", lambda self, node: LoadingNodes(missing={}))
+
+
+PLANTS = {
+    "a lock holds on both halves of a split": (with_half_a_lock, "mha"),
+    "namespaces have other bytes": (with_one_namespace, "mha"),
+    "a match ends where the tokens differ": (with_a_page_too_many, "nsa"),
+    "a window slot belongs to one node": (with_windows_of_two_owners, "swa"),
+    "a load brings the state back": (with_states_that_stay, "mamba"),
+}
+
+
+@pytest.mark.parametrize("name", PLANTS)
+def test_planted_fault_is_found(monkeypatch, name):
+    """Control of the test above."""
+    plant, model = PLANTS[name]
+    plant(monkeypatch)
+
+    with pytest.raises((Exception, ExceptionGroup)) as found:
+        run(model, runs=4 * RUNS, phases=(Phase.generate,))
+
+    assert not isinstance(found.value, HypothesisException)
 
 
 def test_sizes_of_the_small_models():
