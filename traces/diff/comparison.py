@@ -30,7 +30,7 @@ from traces.diff.index import RecordingIndex, argument_values
 from traces.diff.locations import LocationFinder
 from traces.diff.pairing import CallPairing, pair_calls, renamed_parameters
 from traces.diff.report import CauseWriter
-from traces.diff.steps import without_unshared_steps
+from traces.diff.steps import without_refused_buffers, without_unshared_steps
 from traces.diff.values import Value
 from traces.schema.model import Allocation, Call, Recording, Trace
 from traces.schema.verdict import Cause, Consequence, Kind, Level, Variant
@@ -76,8 +76,8 @@ def compare_sides(
         new, new_names = aliases.applied(head[name])
         renames = alias_causes(old_names, new_names)
         shared = without_unshared_backends(*without_unshared_reads(old, new))
-        first, second, steps = without_unshared_steps(*shared)
-        causes[name] = (*steps, *diff(first, second), *renames)
+        old, new, steps = without_unshared_steps(*shared)
+        causes[name] = (*steps, *diff(*without_refused_buffers(old, new)), *renames)
     for name in sorted(base.keys() ^ head.keys()):
         causes[name] = (_unmatched_scenario(name, removed=name in base),)
     return merge_causes(causes)

@@ -1,5 +1,7 @@
 """Steps that one side lacks are one difference each."""
 
+import pytest
+
 from traces.diff import compare_sides
 from traces.schema.model import Outcome, Recording, ScenarioRecord
 
@@ -11,6 +13,49 @@ def recording(records, calls, **fields):
 def shown(base, head):
     causes = compare_sides({"a": base}, {"a": head})
     return [(cause.kind.value, cause.where, cause.before, cause.after) for cause in causes]
+
+
+@pytest.fixture
+def assemblies(records):
+    """Two assemblies, each with a draft registered afterwards; the first may be refused."""
+
+    def play(*, refuses=False, width=576):
+        calls, tensors = [], []
+        for number, step in enumerate(("page_first", "layer_first"), start=1):
+            is_refused = refuses and number == 1
+            raises = ("ValueError", "no page_first") if is_refused else None
+            builder, host = f"build_stack#{number}", f"Host#{number}"
+            pool = {"ref": f"Pool#{number}"}
+            calls += [
+                records.call(builder, role="builder", step=step, raises=raises, kv_pool=pool),
+                records.call(host, parent=builder, step=step, raises=raises, width=width),
+            ]
+            if not is_refused:
+                calls.append(records.call(f"Draft#{number}", step=step, size=8))
+                rows = (8, width)
+                tensors.append(records.tensor(f"host.{step}:KV", "kv", rows, object=host))
+                tensors.append(records.tensor(f"device.{step}:KV", "kv", rows, object=pool["ref"]))
+        return recording(records, calls, tensors=tuple(tensors))
+
+    return play
+
+
+def test_what_an_assembly_had_that_is_refused_now_follows_from_the_refusal(assemblies):
+    assert shown(assemblies(), assemblies(refuses=True)) == [
+        ("outcome_changed", "Host raises", None, "ValueError: no page_first")
+    ]
+    assert shown(assemblies(refuses=True), assemblies()) == [
+        ("outcome_changed", "Host raises", "ValueError: no page_first", None)
+    ]
+
+
+def test_what_changes_in_another_assembly_shows_beside_a_refusal(assemblies):
+    found = shown(assemblies(), assemblies(refuses=True, width=656))
+    assert ("argument_changed", "Host.width") in [(kind, where) for kind, where, *_ in found]
+
+
+def test_a_refusal_on_both_sides_is_none(assemblies):
+    assert shown(assemblies(refuses=True), assemblies(refuses=True)) == []
 
 
 def configured(records, *flags, has_stack=False, **fields):

@@ -152,7 +152,11 @@ class Attribution:
             step = sides.head.call(inner.head_call).step
             inner.location = inner.location or self._line_of_message(step)
             cause = self._give(inner, cause)
-            own = [found for found in cut if self._is_inside(found, calls)]
+            own = [
+                found
+                for found in cut
+                if self._is_inside(found, calls) or self._is_in_step(found, step)
+            ]
             cause.add_consequences([*series[:-1], *own])
             cause.calls |= calls.union(*(found.calls for found in own))
             cut[:] = [found for found in cut if found not in own]
@@ -163,6 +167,13 @@ class Attribution:
         if found.head_call:
             mark, side, label = "head", self.pairing.head, found.head_call
         return any(f"{mark} {above.call}" in calls for above in side.ancestors(label))
+
+    def _is_in_step(self, found: Difference, step: str) -> bool:
+        """Return whether the call of a difference was made in a step."""
+        label, side = found.base_call, self.pairing.base
+        if found.head_call:
+            label, side = found.head_call, self.pairing.head
+        return bool(label) and side.call(label).step == step
 
     def _line_of_message(self, step: str) -> Location | None:
         """Return the line of the first warning or error of a step, of the head if it has any."""

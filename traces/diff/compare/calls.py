@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from traces.diff.differences import ArgumentChange, Difference, DiffLayer
 from traces.diff.index import RecordingIndex, argument_values
 from traces.diff.pairing import CallPairing
+from traces.diff.steps import refused_steps
 from traces.diff.values import (
     CallPair,
     FieldChange,
@@ -128,13 +129,14 @@ def _reordered(
 def _removed_calls(pairing: CallPairing) -> Iterator[UnmatchedCall]:
     base, paired = pairing.base, pairing.by_base_call
     last = max((base.positions[label] for label in paired), default=-1)
+    refused = _newly_refused(pairing, in_head=True)
     position = 0
     for index, call in enumerate(base.calls):
         if call.call in paired:
             position = 2 * pairing.head.positions[paired[call.call].head.call] + 2
             continue
         enclosing = pairing.enclosing(call.call, in_head=False)
-        is_after_end = pairing.head.failed and index > last
+        is_after_end = (pairing.head.failed and index > last) or call.step in refused
         yield UnmatchedCall(
             call=call,
             removed=True,
@@ -147,10 +149,11 @@ def _removed_calls(pairing: CallPairing) -> Iterator[UnmatchedCall]:
 def _added_calls(pairing: CallPairing) -> Iterator[UnmatchedCall]:
     head = pairing.head
     last = max((head.positions[label] for label in pairing.by_head_call), default=-1)
+    refused = _newly_refused(pairing, in_head=False)
     for call in pairing.added:
         index = head.positions[call.call]
         enclosing = pairing.enclosing(call.call, in_head=True)
-        is_after_end = pairing.base.failed and index > last
+        is_after_end = (pairing.base.failed and index > last) or call.step in refused
         yield UnmatchedCall(
             call=call,
             removed=False,
@@ -158,6 +161,12 @@ def _added_calls(pairing: CallPairing) -> Iterator[UnmatchedCall]:
             enclosing=enclosing,
             truncated=is_after_end or _is_cut_off(pairing, enclosing, index, in_head=True),
         )
+
+
+def _newly_refused(pairing: CallPairing, *, in_head: bool) -> frozenset[str]:
+    """Return the steps that a side refuses and the other one does not."""
+    own, other = pairing.side(in_head=in_head), pairing.side(in_head=not in_head)
+    return refused_steps(own.calls) - refused_steps(other.calls)
 
 
 def _is_cut_off(
