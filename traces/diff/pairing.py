@@ -169,6 +169,11 @@ def _keys(
 
 
 def _loose_key(call: Call, renamed: Mapping[str, str]) -> Hashable:
+    return renamed.get(call.callee, call.callee), call.step
+
+
+def _moved_key(call: Call, renamed: Mapping[str, str]) -> Hashable:
+    """Return what a call that moved keeps: a builder may have moved to another step."""
     callee = renamed.get(call.callee, call.callee)
     return callee if call.role == "builder" else (callee, call.step)
 
@@ -179,9 +184,9 @@ def _pair_leftovers(
     """Pair calls that were lost in one place and appear in another: they moved."""
     waiting: dict[Hashable, list[Call]] = defaultdict(list)
     for call in over:
-        waiting[_loose_key(call, {})].append(call)
+        waiting[_moved_key(call, {})].append(call)
     for call in left:
-        places = waiting[_loose_key(call, classes.renamed)]
+        places = waiting[_moved_key(call, classes.renamed)]
         best = max(places, key=lambda place: _likeness(call, place, classes), default=None)
         if best is not None and _likeness(call, best, classes) >= _MOVED_LIKENESS:
             places.remove(best)
