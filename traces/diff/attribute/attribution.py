@@ -16,7 +16,8 @@ from traces.diff.differences import SIGNATURE_KINDS, Difference, DiffLayer
 from traces.diff.index import RecordingIndex
 from traces.diff.locations import LocationFinder
 from traces.diff.pairing import CallPairing
-from traces.schema.model import Event, EventAwaited, EventRecorded, Location, Message
+from traces.schema.copies import Copy
+from traces.schema.model import Event, EventAwaited, EventRecorded, Location, Message, Transfer
 from traces.schema.storage_records import StorageAccess
 from traces.schema.verdict import Kind, Level
 
@@ -59,11 +60,14 @@ class Attribution:
         """Assign events; the first unexplained one is a cause, the others follow from it.
 
         A lost edge moves no bytes, so transfers that differ are a cause of their own. They explain
-        the edges that come and go beside them, and the other end of those edges.
+        the edges that come and go beside them, and the other end of those edges. Transfers that
+        only happen elsewhere in a step follow from the edges that differ in it.
         """
+        moved = _moved_among(differences)
         hunks: dict[int, list[EventDifference]] = {}
         for found in differences:
-            hunks.setdefault(found.hunk, []).append(found)
+            if id(found) not in moved:
+                hunks.setdefault(found.hunk, []).append(found)
         carried = {
             found.edge
             for hunk in hunks.values()
@@ -95,6 +99,24 @@ class Attribution:
                 given = self._give(found, cause)
                 if cause is None:
                     own[found.family] = given
+
+        self._assign_moved([found for found in differences if id(found) in moved])
+
+    def _assign_moved(self, differences: Iterable[EventDifference]) -> None:
+        """Assign transfers that happen elsewhere in their step."""
+        own: Difference | None = None
+        for found in differences:
+            edges = (
+                cause
+                for cause in self.cause_index.causes
+                if isinstance(cause, EventDifference) and cause.family is EventFamily.ORDER
+                if cause.event.step == found.event.step
+            )
+            near = self._cause_of_pool(found.pool) or self._nearest(
+                found, before=(DiffLayer.EVENTS, 0)
+            )
+            given = self._give(found, near or next(edges, None) or own)
+            own = own or given
 
     def _accessor_line(self, event: Event) -> Location | None:
         """Return the line of the accessor on whose stream an event is; None for another event."""
@@ -298,3 +320,22 @@ def _opens_storage(side: RecordingIndex) -> bool:
 
 def _has_host_pool(side: RecordingIndex, pool: str) -> bool:
     return any(one.side == "host" and one.pool == pool for one in side.trace.tensors)
+
+
+def _moved_among(differences: Iterable[EventDifference]) -> frozenset[int]:
+    """Return the identities of lost and new transfers that are equal in pairs.
+
+    Such a transfer happens as before, elsewhere in its step.
+    """
+    waiting: dict[Event, list[EventDifference]] = {}
+    moved: set[int] = set()
+    for found in differences:
+        is_one_sided = (found.before is None) != (found.after is None)
+        if not is_one_sided or not isinstance(found.event, Transfer | Copy) or found.truncated:
+            continue
+        others = waiting.setdefault(found.event, [])
+        if others and (others[-1].before is None) != (found.before is None):
+            moved |= {id(found), id(others.pop())}
+        else:
+            others.append(found)
+    return frozenset(moved)

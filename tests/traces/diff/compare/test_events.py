@@ -412,3 +412,38 @@ def test_the_same_reductions_are_no_difference(records):
     base, head = (records.trace(events=(reduction(),)) for _ in range(2))
 
     assert diff(base, head) == ()
+
+
+def test_transfers_that_happen_elsewhere_follow_from_the_edge_that_is_lost(records):
+    other = transfer(0, pool="SWA", device_pool="SWA")
+    base = records.trace(events=(recorded(0), transfer(0), awaited(0), other))
+    head = records.trace(events=(recorded(0), other, transfer(0)))
+
+    (cause,) = diff(base, head)
+
+    assert (cause.kind, cause.where) == (
+        Kind.ORDER_EDGE_REMOVED,
+        "wait load.layer0 on default in load",
+    )
+    assert {one.kind for one in cause.consequences} == {
+        Kind.TRANSFER_REMOVED,
+        Kind.TRANSFER_ADDED,
+    }
+
+
+def test_transfers_that_only_happen_elsewhere_are_one_cause(records):
+    other = transfer(0, pool="SWA", device_pool="SWA")
+    base = records.trace(events=(transfer(0), other))
+    head = records.trace(events=(other, transfer(0)))
+
+    kinds = [cause.kind for cause in diff(base, head)]
+    assert len(kinds) == 1
+    assert kinds[0] in (Kind.TRANSFER_REMOVED, Kind.TRANSFER_ADDED)
+
+
+def test_a_lost_transfer_stays_a_cause_beside_a_lost_edge(records):
+    other = transfer(0, pool="SWA", device_pool="SWA")
+    base = records.trace(events=(recorded(0), transfer(0), awaited(0), other))
+    head = records.trace(events=(recorded(0), other))
+
+    assert diff(base, head)[0].kind is Kind.TRANSFER_REMOVED
