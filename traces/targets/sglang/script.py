@@ -43,7 +43,7 @@ from traces.targets.sglang.slot_census import STEP as CENSUS
 from traces.targets.sglang.slot_census import SlotCensus
 from traces.targets.sglang.slot_operations import SlotOperations
 from traces.targets.sglang.storage_script import STORAGE, StorageScript, StoredNode, stored_nodes
-from traces.targets.sglang.tree_ledger import counted_pools
+from traces.targets.sglang.tree_ledger import TreeLedger, counted_pools
 from traces.targets.sglang.tree_life import STEP as LIFE
 from traces.targets.sglang.tree_life import TreeLife
 from traces.targets.sglang.tree_script import TreeScript, is_tree
@@ -285,6 +285,10 @@ class SglangScript:
         yield from script.run()
         self._notes += script.notes
         self._tree = None if script.notes else script
+        if self._has_storage and self._tree is not None:
+            # Storage is done, and locks no node any more; the scenario still has backed-up slots.
+            ledger = TreeLedger(self._stack, pools=self._pools, step=TREE)
+            yield from ledger.read("stored")
 
     def _prefetch_into_tree(self) -> Iterator[StepRecord]:
         """Prefetch what the tree stored, from an empty tree."""
