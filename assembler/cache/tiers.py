@@ -25,10 +25,11 @@ class Tier:
 
     def clear(self) -> None:
         """Forget every node."""
-        self.leaves: set[CacheNode] = set()
-        self.holders: dict[ComponentType, set[CacheNode]] = {
-            ComponentType.SWA: set(),
-            ComponentType.MAMBA: set(),
+        # Keys of a dictionary: a set of nodes would have another order in every run.
+        self.leaves: dict[CacheNode, None] = {}
+        self.holders: dict[ComponentType, dict[CacheNode, None]] = {
+            ComponentType.SWA: {},
+            ComponentType.MAMBA: {},
         }
         self.tokens = 0
         self.protected = 0
@@ -45,15 +46,15 @@ class Tier:
         if component is ComponentType.FULL:
             self._add_full(node)
         else:
-            self.holders[component].add(node)
+            self.holders[component][node] = None
 
     def take(self, node: CacheNode, component: ComponentType) -> torch.Tensor:
         """Take the slots of a component from a node and return them."""
         slots = self.parts(node).pop(component)
         if component is not ComponentType.FULL:
-            self.holders[component].discard(node)
+            self.holders[component].pop(node, None)
             return slots
-        self.leaves.discard(node)
+        self.leaves.pop(node, None)
         self.tokens -= len(node)
         if node.lock_ref:
             self.protected -= len(node)
@@ -63,7 +64,7 @@ class Tier:
         if not self._children[parent]:
             del self._children[parent]
             if ComponentType.FULL in self.parts(parent):
-                self.leaves.add(parent)
+                self.leaves[parent] = None
         return slots
 
     def note_lock(self, node: CacheNode, *, is_locked: bool) -> None:
@@ -109,6 +110,6 @@ class Tier:
         parent = node.parent
         assert parent is not None, "a root has no slots"
         self._children[parent] = self._children.get(parent, 0) + 1
-        self.leaves.discard(parent)
+        self.leaves.pop(parent, None)
         if node not in self._children:
-            self.leaves.add(node)
+            self.leaves[node] = None

@@ -4,6 +4,7 @@ Nothing here imports torch or sglang. Entry points have one canonical name over 
 release without one is noticed when a scenario is assembled.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -356,27 +357,23 @@ def _row(builder: str, model: str, io_backend: str, axes: Row) -> Row:
     return {"builder": builder, "model": model, "io_backend": io_backend, **axes}
 
 
-def _configurator_rows() -> list[Row]:
-    """Return a row for each kind of pool: as a release makes them, on a later stage."""
-    rows = []
+def _configurator_rows() -> Iterator[Row]:
+    """Yield a row for each kind of pool: as a release makes them, on a later stage."""
     for model in _CONFIGURED:
         allowed = allowed_values(model)
         groups = [name for name in ("tp8cp2pp3", "tp8cp2") if name in allowed["groups"]]
-        rows.append(
-            {
-                "builder": POOL_CONFIGURATOR,
-                "model": model,
-                "layout": allowed["layout"][0],
-                "io_backend": "kernel",
-                "write_policy": AXES["write_policy"][0],
-                "page_size": allowed["page_size"][0],
-                "sizing": "ratio",
-                "storage_backend": None,
-                "groups": groups[0],
-                "draft": NO_DRAFT,
-            }
-        )
-    return rows
+        yield {
+            "builder": POOL_CONFIGURATOR,
+            "model": model,
+            "layout": allowed["layout"][0],
+            "io_backend": "kernel",
+            "write_policy": AXES["write_policy"][0],
+            "page_size": allowed["page_size"][0],
+            "sizing": "ratio",
+            "storage_backend": None,
+            "groups": groups[0],
+            "draft": NO_DRAFT,
+        }
 
 
 def takes_draft(builder: str) -> list[str]:

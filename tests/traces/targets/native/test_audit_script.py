@@ -43,6 +43,8 @@ def test_each_kind_of_row_has_a_round_trip_of_its_own(scenario):
         ("reload", "KV.v"): True,
         ("pressure", "KV.k"): True,
         ("pressure", "KV.v"): True,
+        ("share", "KV.k"): True,
+        ("share", "KV.v"): True,
     }
     assert played.trace.outcome.ok
 
@@ -51,6 +53,7 @@ def test_what_is_recorded_for_goldens_stays_as_it_was(scenario):
     assert trips(run_scenario(scenario, device="sim")) == {
         ("reload", "KV"): True,
         ("pressure", "KV"): True,
+        ("share", "KV"): True,
     }
 
 
