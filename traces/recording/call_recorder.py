@@ -34,7 +34,7 @@ from traces.recording.probes import (
     ThreadProbe,
 )
 from traces.recording.source_sites import RawSite, SourceSites
-from traces.recording.thread_order import ThreadOrder, by_thread
+from traces.recording.thread_order import ThreadNumber, ThreadOrder, by_thread
 from traces.schema.labels import object_label
 from traces.schema.life import StateRecord
 from traces.schema.model import Argument, Call, Event, Location, Message, Sites, TensorRecord
@@ -80,7 +80,7 @@ class CallRecorder:
             label=self._label_object,
         )
         self._event_sites: list[RawSite | None] = []
-        self._event_threads: list[int] = []
+        self._event_threads: list[ThreadNumber] = []
         self._threads = ThreadOrder()
 
     @contextmanager
@@ -88,15 +88,13 @@ class CallRecorder:
         """Register the target's types and observe through all of its probes in the block."""
         self._target.register_types(self._encoder)
         probes = self._target.probes()
-        hooks = {
-            probe.function: self._hook(probe)
-            for probe in probes
-            if isinstance(probe, CallProbe | EventProbe)
-        }
+        calls = (probe for probe in probes if isinstance(probe, CallProbe | EventProbe))
+        hooks = {probe.function: self._hook(probe) for probe in calls}
         with ExitStack() as stack:
             stack.enter_context(instrumented(hooks))
             for probe in probes:
                 if isinstance(probe, ThreadProbe):
+                    self._threads = ThreadOrder(probe.role_of)
                     stack.enter_context(self._threads.numbered())
                 if isinstance(probe, CopyProbe):
                     # Imported late: only targets that use torch have such a probe.

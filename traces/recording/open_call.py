@@ -9,6 +9,7 @@ from traces.recording.binding import BoundArgument
 from traces.recording.encode import Plain
 from traces.recording.probes import CallProbe
 from traces.recording.source_sites import RawSite
+from traces.recording.thread_order import ThreadNumber
 from traces.schema.model import Argument, Failure, Unbound
 
 
@@ -29,7 +30,7 @@ class OpenCall:
     probe: CallProbe
     callee: str
     site: RawSite
-    thread: int
+    thread: ThreadNumber
     subject: object
     bound: tuple[BoundArgument, ...]
     unbound: Unbound | None

@@ -4,6 +4,7 @@ A probe is one function object. :class:`CallProbe` records every call with its a
 functions of an :class:`EventProbe` run thousands of times, and each call gives one observation.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -290,7 +291,12 @@ class ThreadProbe:
     """Request for calls and events thread by thread, threads in the order of their start.
 
     The order in which threads really ran is another one in every run.
+
+    Attributes:
+        role_of: returns the role of a thread: threads of one role count as one.
     """
+
+    role_of: Callable[[threading.Thread], str] | None = None
 
 
 Probe: TypeAlias = CallProbe | EventProbe | CopyProbe | ThreadProbe

@@ -46,6 +46,7 @@ from traces.targets.sglang.row_table import RowTable
 from traces.targets.sglang.shims import report_copy
 from traces.targets.sglang.shims.kernel_moves import CopiedRows
 from traces.targets.sglang.storage import observe_storage_use, report_storage_use
+from traces.targets.sglang.storage.threads import thread_role
 
 _DRAFT = "DRAFT"
 _OPERATIONS = (
@@ -103,10 +104,7 @@ class SglangTarget:
         return self._release.stack_builders()
 
     def probes(self) -> list[Probe]:
-        """Return a probe for every function to record, each function once, and one for threads.
-
-        The threads of storage run beside the script, in another way in every run.
-        """
+        """Return a probe for every function to record, and one for the threads of storage."""
         found = [
             *self._call_probes(),
             *self._slot_probes(),
@@ -127,7 +125,8 @@ class SglangTarget:
                 part="callback",
             )
         )
-        return [*{probe.function: probe for probe in found}.values(), ThreadProbe()]
+        once = {probe.function: probe for probe in found}
+        return [*once.values(), ThreadProbe(role_of=thread_role)]
 
     def register_types(self, encoder: Encoder) -> None:
         """Register the package's types: published dataclasses by value, the rest by reference."""

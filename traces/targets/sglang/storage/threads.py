@@ -101,6 +101,16 @@ class StorageThreads:
                 yield name, value
 
 
+def thread_role(thread: threading.Thread) -> str:
+    """Return the name of the function that a thread runs.
+
+    Some releases end one of their threads late after a reset, so that it does the work of its
+    successor.
+    """
+    function = getattr(thread, "_target", None)
+    return getattr(function, "__qualname__", type(thread).__qualname__)
+
+
 @contextmanager
 def capture_thread_errors() -> Iterator[Mapping[threading.Thread, str]]:
     """Yield a mapping that receives the exception of each thread that ends in the block."""
