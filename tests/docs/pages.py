@@ -79,7 +79,12 @@ def run_command(
     change what a verdict says: None for those of the user.
     """
     words = _PROGRAM.sub(lambda found: _PROGRAMS[found.group()], command)
-    environment = {name: text for name, text in os.environ.items() if name != "CI"}
+    # A worker of pytest-xdist says by a variable that it is one; a page's own pytest is none.
+    environment = {
+        name: text
+        for name, text in os.environ.items()
+        if name != "CI" and not name.startswith("PYTEST_")
+    }
     environment |= {
         "PYTHONPATH": f"{source}{os.pathsep}{folder}",
         "PYTHONDONTWRITEBYTECODE": "1",
