@@ -176,9 +176,30 @@ def _equal_run(base: Iterable[int], head: Iterable[int]) -> int:
 
 
 def _anchors(gap: Hunk, base: _Numbers, head: _Numbers) -> _Pairs:
-    blocks = PatienceSequenceMatcher(None, list(base), list(head)).get_matching_blocks()
+    try:
+        blocks = PatienceSequenceMatcher(None, list(base), list(head)).get_matching_blocks()
+    except BaseException as error:
+        # The library recurses ten times, and ends by a panic of its Rust code where that is too
+        # little. Its class is no Exception, and has no name that could be imported.
+        if type(error).__name__ != "PanicException":
+            raise
+        return _unique_anchors(gap, base, head)
     return [
         (gap.base[i + step], gap.head[j + step]) for i, j, size in blocks for step in range(size)
+    ]
+
+
+def _unique_anchors(gap: Hunk, base: _Numbers, head: _Numbers) -> _Pairs:
+    """Pair what occurs once on either side, as far as it comes in the same order."""
+    once = [{one for one, count in Counter(side).items() if count == 1} for side in (base, head)]
+    places = {one: place for place, one in enumerate(head)}
+    both = once[0] & once[1]
+    common = [place for place, one in enumerate(base) if one in both]
+    kept = longest_increasing([places[base[place]] for place in common])
+    return [
+        (gap.base[place], gap.head[places[base[place]]])
+        for index, place in enumerate(common)
+        if index in kept
     ]
 
 

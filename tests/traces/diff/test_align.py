@@ -90,3 +90,17 @@ def test_longest_increasing_leaves_out_what_moved():
     assert longest_increasing([0, 1, 4, 2, 3]) == {0, 1, 3, 4}
     assert longest_increasing([0, 1, 2]) == {0, 1, 2}
     assert longest_increasing([]) == set()
+
+
+def nested(depth):
+    """Return letters of which one occurs once, and in each half behind it again one, and so on."""
+    inner = nested(depth - 1) if depth else []
+    return [*inner, f"{chr(ord('a') + depth)}1", *inner]
+
+
+def test_sequences_that_are_nested_deeply_are_aligned():
+    both = nested(12)
+    alignment = aligned(["x1", *both, "y1"], ["z1", *both[:4000], *both[4001:], "w1"])
+
+    assert len(alignment.pairs) == len(both) - 1
+    assert {(len(hunk.base), len(hunk.head)) for hunk in alignment.hunks} == {(1, 1), (1, 0)}
