@@ -5,40 +5,25 @@ run only when they are asked for by GOLDENTRACE_SGLANG=1.
 """
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.releases import NEEDS_RELEASES, copy_release, gate
 from tools.cli import main
 from tools.sides.environments.cache import environment_for
 from traces.schema.canonical import parse
 from traces.schema.model import RoundTrip
 
-pytestmark = [
-    pytest.mark.sglang,
-    pytest.mark.slow,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(
-        "GOLDENTRACE_SGLANG" not in os.environ, reason="asked for by GOLDENTRACE_SGLANG=1"
-    ),
-]
+pytestmark = NEEDS_RELEASES
 
 KERNEL = "hiradix_dsa.dsv32_fp8.layer_first.kernel.wb.p64.gb.tp8cp2pp3"
 DIRECT = "hiradix_init.dsv32_fp8.layer_first.direct.wts.p64.gb.tp8cp2"
 CONTROL = "hiradix_dsa.dsv32_bf16.layer_first.direct.wt.p64.ratio.tp4cp4pp5"
 SWA = "swa.gpt_oss.page_first_direct.direct.wts.p16.ratio.tp4cp4pp5"
 ASSEMBLER = "sglang/srt/mem_cache/hybrid_cache/hybrid_pool_assembler.py"
-
-
-def gate(capsys, base, head, *scenarios):
-    arguments = ["gate", "--target", "sglang", "--base", base, "--head", head, "--format", "json"]
-    code = main([*arguments, *scenarios])
-    verdict = json.loads(capsys.readouterr().out)
-    assert verdict["problems"] == []
-    return code, verdict
 
 
 def assert_names_the_dropped_override(code, verdict):
@@ -104,7 +89,7 @@ def test_release_against_itself_shows_nothing(capsys):
 
 
 def test_source_trees_are_judged_like_the_releases_they_were_unpacked_from(capsys, tmp_path):
-    base, head = unpacked("0.5.12", tmp_path), unpacked("0.5.11", tmp_path)
+    base, head = copy_release("0.5.12", tmp_path), copy_release("0.5.11", tmp_path)
 
     code, verdict = gate(capsys, f"dir:{base}", f"dir:{head}", KERNEL, DIRECT)
 
@@ -128,7 +113,7 @@ def test_a_value_lost_between_the_server_and_a_pool_is_named_with_its_line(
     capsys, tmp_path, parameter
 ):
     line, (before, after) = LOST[parameter]
-    tree = unpacked("0.5.23", tmp_path)
+    tree = copy_release("0.5.23", tmp_path)
     text = (tree / CONFIGURATOR).read_text()
     start = text.index("def _build_mha_kv_pool(")
     call = text[: text.index("token_to_kv_pool = pool_cls(", start)].count("\n") + 1
@@ -151,7 +136,7 @@ TREE = "sglang/srt/mem_cache/unified_radix_cache.py"
 
 
 def test_a_reduction_in_the_wrong_process_group_is_named_with_its_line(capsys, tmp_path):
-    tree = unpacked("0.5.23", tmp_path)
+    tree = copy_release("0.5.23", tmp_path)
     text = (tree / TREE).read_text()
     right, wrong = "(self.attn_cp_group, self.attn_tp_group)", "(self.tp_group, self.attn_tp_group)"
     assert text.count(right) == 1
@@ -201,7 +186,7 @@ LOST_IN_STACKS = {
 @pytest.mark.parametrize("parameter", LOST_IN_STACKS)
 def test_a_draft_a_layer_split_and_a_flag_lost_in_a_stack_are_named(capsys, tmp_path, parameter):
     scenario, old, new, kind = LOST_IN_STACKS[parameter]
-    tree = unpacked("0.5.23", tmp_path)
+    tree = copy_release("0.5.23", tmp_path)
     text = (tree / ASSEMBLER).read_text()
     (tree / ASSEMBLER).write_text(text.replace(old, new, 1))
 
@@ -214,7 +199,7 @@ def test_a_draft_a_layer_split_and_a_flag_lost_in_a_stack_are_named(capsys, tmp_
 
 
 def test_a_refusal_that_vanishes_is_told_with_its_text(capsys, tmp_path):
-    tree = unpacked("0.5.23", tmp_path)
+    tree = copy_release("0.5.23", tmp_path)
     file = tree / "sglang/srt/mem_cache/pool_host/mha_mxfp8.py"
     text = file.read_text()
     assert text.count("        if draft_buffer_infos:\n            raise") == 1
@@ -236,7 +221,7 @@ def test_a_refusal_that_vanishes_is_told_with_its_text(capsys, tmp_path):
 
 
 def test_pools_that_the_same_tree_makes_are_the_same(capsys, tmp_path):
-    tree = unpacked("0.5.23", tmp_path)
+    tree = copy_release("0.5.23", tmp_path)
     code, verdict = gate(capsys, "pypi:0.5.23", f"dir:{tree}", CONFIGURED)
     assert (code, verdict["causes"], verdict["scenarios"]["played"]) == (0, [], 1)
 
@@ -247,7 +232,9 @@ def test_revisions_of_a_repository_are_judged_like_the_releases_they_hold(capsys
     git(repository, "init", "--quiet", "--initial-branch=main")
     for version in ("0.5.12", "0.5.11"):
         shutil.rmtree(repository / "python", ignore_errors=True)
-        shutil.copytree(unpacked(version, tmp_path) / "sglang", repository / "python" / "sglang")
+        shutil.copytree(
+            copy_release(version, tmp_path) / "sglang", repository / "python" / "sglang"
+        )
         git(repository, "add", "--all")
         git(repository, "commit", "--quiet", "--message", version)
 
@@ -268,19 +255,6 @@ def round_trips(side: str, scenario: str, *, folder: Path) -> list[RoundTrip]:
     assert main(["record", scenario, *given]) == 0
     trace = parse((folder / f"{scenario}.json").read_text("utf-8"), subject=scenario)
     return [digest for digest in trace.digests if isinstance(digest, RoundTrip)]
-
-
-def unpacked(version: str, folder: Path) -> Path:
-    """Return a copy of a release's tree: the cache itself must not be touched."""
-    tree = folder / version
-    if not tree.exists():
-        # Only Python files and what they read beside them: no compiled parts, no benchmarks.
-        shutil.copytree(
-            environment_for(version).root,
-            tree,
-            ignore=shutil.ignore_patterns("multimodal_gen", "*.so", "__pycache__"),
-        )
-    return tree
 
 
 def git(repository: Path, *arguments: str) -> str:

@@ -4,25 +4,14 @@ Needs the environment of a release, which is downloaded once (`make sglang`), so
 only when they are asked for by GOLDENTRACE_SGLANG=1.
 """
 
-import json
-import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
-from tools.cli import main
-from tools.sides.environments.cache import environment_for
+from tests.releases import NEEDS_RELEASES, copy_release, gate
 
-pytestmark = [
-    pytest.mark.sglang,
-    pytest.mark.slow,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(
-        "GOLDENTRACE_SGLANG" not in os.environ, reason="asked for by GOLDENTRACE_SGLANG=1"
-    ),
-]
+pytestmark = NEEDS_RELEASES
 
 RELEASE = "0.5.23"
 # A tree whose nodes have windows, with the tree core that is written in Python.
@@ -71,17 +60,8 @@ FAULTS = {
 }
 
 
-def copied(folder: Path) -> Path:
-    """Return a copy of the release: the cache itself must not be touched."""
-    ignored = shutil.ignore_patterns("multimodal_gen", "__pycache__")
-    return Path(shutil.copytree(environment_for(RELEASE).root, folder / RELEASE, ignore=ignored))
-
-
-def gate(capsys, head: Path):
-    given = ["--target", "sglang", "--base", f"pypi:{RELEASE}", "--head", f"dir:{head}"]
-    code = main(["gate", *given, "--format", "json", SCENARIO])
-    verdict = json.loads(capsys.readouterr().out)
-    assert verdict["problems"] == []
+def gate_life(capsys, head: Path):
+    code, verdict = gate(capsys, f"pypi:{RELEASE}", f"dir:{head}", SCENARIO)
     return code, verdict["causes"]
 
 
@@ -96,15 +76,20 @@ def break_at(path: Path, expression: str, replacement: str) -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_the_first_cause(fault, capsys, tmp_path):
     file, expression, replacement, (kind, place) = FAULTS[fault]
-    tree = copied(tmp_path)
+    tree = copy_release(RELEASE, tmp_path)
     break_at(tree / "sglang" / "srt" / file, expression, replacement)
 
-    code, causes = gate(capsys, tree)
+    code, causes = gate_life(capsys, tree)
 
     assert code == 1
     assert causes[0]["kind"] == kind
     assert place in causes[0]["message"]
 
 
-def test_a_copy_without_a_fault_differs_in_nothing(capsys, tmp_path):
-    assert gate(capsys, copied(tmp_path)) == (0, [])
+def test_a_copy_that_says_the_same_in_other_words_differs_in_nothing(capsys, tmp_path):
+    """Control: a copy that is equal to the base would not be run at all."""
+    tree = copy_release(RELEASE, tmp_path)
+    expression = r"(?s)def start_loading.*?(self\.load_fence_stream is not None)"
+    break_at(tree / "sglang" / "srt" / CONTROLLER, expression, "not self.load_fence_stream is None")
+
+    assert gate_life(capsys, tree) == (0, [])

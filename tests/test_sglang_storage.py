@@ -4,27 +4,16 @@ Needs the environment of a release, which is downloaded once (`make sglang`), so
 run only when they are asked for by GOLDENTRACE_SGLANG=1.
 """
 
-import json
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tools.cli import main
-from tools.sides.environments.cache import environment_for
+from tests.releases import NEEDS_RELEASES, copy_release, gate
 
 RELEASE = "0.5.23"
 
-pytestmark = [
-    pytest.mark.sglang,
-    pytest.mark.slow,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(
-        "GOLDENTRACE_SGLANG" not in os.environ, reason="asked for by GOLDENTRACE_SGLANG=1"
-    ),
-]
+pytestmark = NEEDS_RELEASES
 
 HEADS = "kv_only.llama3_8b.page_first.kernel.wt.p16.ratio.{}.registered"
 LATENT = "kv_only.dsv3.page_first.kernel.wt.p16.ratio.tp2r1.registered"
@@ -142,34 +131,20 @@ KEPT = {
 }
 
 
-def gate(capsys, head, *scenarios):
-    sides = ["--base", f"pypi:{RELEASE}", "--head", head]
-    code = main(["gate", "--target", "sglang", *sides, "--format", "json", *scenarios])
-    verdict = json.loads(capsys.readouterr().out)
-    assert verdict["problems"] == []
-    return code, verdict["causes"]
-
-
-def with_fault(fault, folder: Path) -> str:
-    """Return a side that is the release but for one text; files that are equal are shared."""
-    tree = folder / "tree"
-    shutil.copytree(
-        environment_for(RELEASE).root,
-        tree,
-        copy_function=os.link,
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
+def gate_fault(capsys, fault, folder: Path, *scenarios):
+    """Gate the release against a copy with one other text."""
+    tree = copy_release(RELEASE, folder)
     file = tree / "sglang" / "srt" / fault.file
     text = file.read_text()
     assert text.count(fault.right) >= 1
-    file.unlink()
     file.write_text(text.replace(fault.right, fault.wrong, 1))
-    return f"dir:{tree}"
+    code, verdict = gate(capsys, f"pypi:{RELEASE}", f"dir:{tree}", *scenarios)
+    return code, verdict["causes"]
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_fault_in_storage_is_the_first_cause(capsys, tmp_path, fault):
-    code, causes = gate(capsys, with_fault(fault, tmp_path), fault.scenario)
+    code, causes = gate_fault(capsys, fault, tmp_path, fault.scenario)
     assert code == 1
     assert causes[0]["kind"] == fault.kind
     assert causes[0]["where"].startswith(fault.where)
@@ -177,7 +152,7 @@ def test_fault_in_storage_is_the_first_cause(capsys, tmp_path, fault):
 
 @pytest.mark.parametrize("fault", KEPT.values(), ids=KEPT)
 def test_tokens_that_did_not_arrive_and_are_kept_show(capsys, tmp_path, fault):
-    code, causes = gate(capsys, with_fault(fault, tmp_path), fault.scenario)
+    code, causes = gate_fault(capsys, fault, tmp_path, fault.scenario)
     assert code == 1
     told = {one["where"]: one for cause in causes for one in (cause, *cause["consequences"])}
     kept = told[fault.where]
@@ -188,4 +163,4 @@ def test_tokens_that_did_not_arrive_and_are_kept_show(capsys, tmp_path, fault):
 def test_release_that_says_the_same_in_other_words_shows_nothing(capsys, tmp_path):
     """Control: a tree that is equal to the base would not be run at all."""
     same = Fault(file=STORAGE, right=SUFFIX, wrong=f"str({SUFFIX})", scenario="", kind="", where="")
-    assert gate(capsys, with_fault(same, tmp_path), *SCENARIOS) == (0, [])
+    assert gate_fault(capsys, same, tmp_path, *SCENARIOS) == (0, [])

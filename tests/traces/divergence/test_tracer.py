@@ -2,10 +2,12 @@
 
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from traces.divergence.tracer import log_calls, log_run
+from traces.recording.probes import EventProbe
 from traces.targets import get_target
 from traces.targets.native.run import run_scenario
 from traces.targets.native.scenarios import registry
@@ -62,3 +64,47 @@ def test_nothing_is_left_behind():
         pass
     assert sys.getprofile() is None
     assert threading.getprofile() is None
+
+
+def decorated(function):
+    def wrapper(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@decorated
+def reduced(*, group):
+    return group
+
+
+@decorated
+def gathered(*, group):
+    return group
+
+
+class Watched:
+    """A target that watches two functions of another package, which one decorator has wrapped."""
+
+    name, package, root = "watched", "nowhere", Path("/nowhere")
+
+    def probes(self):
+        return [
+            EventProbe(function=function, family="f", nesting="every", observe=lambda *_: None)
+            for function in (reduced, gathered)
+        ]
+
+    def register_types(self, encoder):
+        pass
+
+
+def test_functions_that_share_a_wrapper_keep_their_names_and_keywords():
+    with log_calls(Watched()) as log:
+        reduced(group="a")
+        gathered(group="b")
+
+    calls = [call for thread in log.threads for call in thread]
+    assert [(call.function, call.inputs) for call in calls] == [
+        ("reduced", {"args": "[]", "group": '"a"'}),
+        ("gathered", {"args": "[]", "group": '"b"'}),
+    ]

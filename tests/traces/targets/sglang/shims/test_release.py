@@ -1,23 +1,24 @@
-"""The shims under a real release: ``GOLDENTRACE_SGLANG_TREE`` names the directories with it."""
+"""The shims under a real release."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from tests.releases import NEEDS_RELEASES
+from tools.sides.environments.cache import environment_for
 
-TREE = os.environ.get("GOLDENTRACE_SGLANG_TREE")
+RELEASE = "0.5.12"
 ROOT = Path(__file__).parents[5]
-pytestmark = pytest.mark.skipif(TREE is None, reason="GOLDENTRACE_SGLANG_TREE is not set")
+pytestmark = NEEDS_RELEASES
 
 PLAY = """
 import torch
-from assembler.accelerator.sim import SimDevice, default_schedule
-from traces.targets.sglang import standins
+from traces.simulator import SimDevice, default_schedule
+from traces.targets.sglang import shims
 
 device = SimDevice(schedule=default_schedule(), capacity_bytes=None, raise_races=False)
-installed = standins.install(device)
+installed = shims.install(device)
 from sglang.srt.managers import cache_controller
 from sglang.srt.mem_cache import memory_pool, memory_pool_host
 
@@ -40,9 +41,9 @@ assert not has_triton()
 """
 
 
-def test_release_runs_on_the_stand_ins() -> None:
-    assert TREE is not None
-    path = os.pathsep.join([TREE, str(ROOT)])
+def test_release_runs_on_the_shims() -> None:
+    release = environment_for(RELEASE)
+    path = os.pathsep.join(map(str, (release.root, *release.layers, ROOT)))
     done = subprocess.run(
         [sys.executable, "-P", "-W", "ignore", "-c", PLAY],
         env={**os.environ, "PYTHONPATH": path},

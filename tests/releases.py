@@ -1,0 +1,43 @@
+"""What tests of a released package share: their marks, copies of a release, and its gate.
+
+They need environments of releases, which are downloaded once (`make sglang`), so they run only when
+they are asked for by GOLDENTRACE_SGLANG=1.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tools.cli import main
+from tools.sides.environments.cache import environment_for
+
+NEEDS_RELEASES = [
+    pytest.mark.sglang,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(
+        "GOLDENTRACE_SGLANG" not in os.environ, reason="asked for by GOLDENTRACE_SGLANG=1"
+    ),
+]
+
+
+def gate(capsys, base, head, *scenarios):
+    """Gate two sides of sglang, and return the exit code and the verdict, which has no problem."""
+    arguments = ["gate", "--target", "sglang", "--base", base, "--head", head, "--format", "json"]
+    code = main([*arguments, *scenarios])
+    verdict = json.loads(capsys.readouterr().out)
+    assert verdict["problems"] == []
+    return code, verdict
+
+
+def copy_release(version: str, folder: Path) -> Path:
+    """Return a copy of a release's tree: the cache itself must not be touched."""
+    tree = folder / version
+    if not tree.exists():
+        # Only Python files and what they read beside them: no compiled parts, no benchmarks.
+        ignored = shutil.ignore_patterns("multimodal_gen", "*.so", "__pycache__")
+        shutil.copytree(environment_for(version).root, tree, ignore=ignored)
+    return tree
