@@ -37,7 +37,7 @@ def copy_release(version: str, folder: Path) -> Path:
     """Return a copy of a release's tree: the cache itself must not be touched."""
     tree = folder / version
     if not tree.exists():
-        # Only Python files and what they read beside them: no compiled parts, no benchmarks.
-        ignored = shutil.ignore_patterns("multimodal_gen", "*.so", "__pycache__")
+        # With its compiled parts: without them a release runs other code than the base does.
+        ignored = shutil.ignore_patterns("multimodal_gen", "__pycache__")
         shutil.copytree(environment_for(version).root, tree, ignore=ignored)
     return tree
