@@ -49,6 +49,7 @@ from traces.divergence.logs import CallLog, LineLog
 from traces.recording.frame_hooks import trace_frames
 from traces.schema.model import Recording
 from traces.schema.verdict import Cause
+from traces.targets.common.errors import ForkError
 from traces.targets.common.fork import run_in_fork
 from traces.targets.sglang.errors import UnsupportedByRelease
 
@@ -142,7 +143,7 @@ class MutationWorker:
         start = time.perf_counter()
         try:
             return run_in_fork(run)
-        except UnsupportedByRelease as error:
+        except (UnsupportedByRelease, ForkError) as error:
             return BaselineResult(name=task.scenario.name, reached={}, reason=str(error))
 
     def _run_mutant(self, task: RunMutant) -> MutantResult:
