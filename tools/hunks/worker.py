@@ -2,7 +2,7 @@
 
 import gc
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -40,7 +40,7 @@ class RunVariant(Task["dict[str, bytes] | None"]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListExecutedLines(Task[dict[str, frozenset[int]]]):
-    """Run scenarios and return the lines that they execute, of those files that are imported."""
+    """Run scenarios and return the lines that they execute, of the files that are then imported."""
 
     files: tuple[str, ...]
     scenarios: tuple[Scenario, ...]
@@ -78,21 +78,20 @@ class VariantWorker:
         return found
 
     def _list_executed_lines(self, task: ListExecutedLines) -> dict[str, frozenset[int]]:
-        imported = [file for file in task.files if module_name_of(file) in sys.modules]
-        executed: dict[str, set[int]] = {file: set() for file in imported}
+        executed: dict[str, set[int]] = {}
         for scenario in task.scenarios:
-            work = partial(self._executed_lines, scenario, imported, task.device)
-            lines = run_in_fork(work)
-            for file, own in lines.items():
-                executed[file] |= own
+            work = partial(self._executed_lines, scenario, task.files, task.device)
+            for file, own in run_in_fork(work).items():
+                executed.setdefault(file, set()).update(own)
         return {file: frozenset(lines) for file, lines in executed.items()}
 
     def _executed_lines(
-        self, scenario: Scenario, files: list[str], device: str
+        self, scenario: Scenario, files: Sequence[str], device: str
     ) -> dict[str, set[int]]:
         with _executed_lines_of(self._root, files) as lines:
             self.record(scenario, device=device)
-        return lines
+        # A scenario imports modules of its own, such as that of a storage backend.
+        return {file: own for file, own in lines.items() if module_name_of(file) in sys.modules}
 
 
 class NativeVariantWorker(VariantWorker):
@@ -128,7 +127,7 @@ class SglangVariantWorker(VariantWorker):
 
 
 @contextmanager
-def _executed_lines_of(root: Path, files: list[str]) -> Iterator[dict[str, set[int]]]:
+def _executed_lines_of(root: Path, files: Sequence[str]) -> Iterator[dict[str, set[int]]]:
     """Yield the lines of some files that any thread has executed so far."""
     reached: dict[str, set[int]] = {file: set() for file in files}
     by_path = {str(root / file): lines for file, lines in reached.items()}

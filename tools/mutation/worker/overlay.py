@@ -7,9 +7,11 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
+
+from typing_extensions import override
 
 from tools.mutation.source.bytecode import is_same_code, is_same_outside_functions
 
@@ -34,6 +36,36 @@ def reimport_from(root: Path, *, packages: Sequence[str]) -> None:
     # Before the finder of a worker in another interpreter, which finds our unchanged packages.
     sys.meta_path.insert(0, _RootFinder(root, packages))
     importlib.invalidate_caches()
+
+
+@dataclass(frozen=True, slots=True)
+class _TextFinder:
+    """Finder of modules that have other texts, by name; they lie where they always lay."""
+
+    texts: Mapping[str, str]
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
+    ) -> ModuleSpec | None:
+        """Return the location of one of the modules with its text; None for everything else."""
+        text = self.texts.get(fullname)
+        spec = None if text is None else PathFinder.find_spec(fullname, path)
+        if text is None or spec is None or spec.origin is None:
+            return None
+        spec.loader = _TextLoader(fullname, spec.origin, text)
+        return spec
+
+
+class _TextLoader(SourceFileLoader):
+    """Loader of a module with another text than that of its file."""
+
+    def __init__(self, fullname: str, path: str, text: str) -> None:
+        super().__init__(fullname, path)
+        self._text = text
+
+    @override
+    def get_code(self, fullname: str) -> CodeType:
+        return _compiled(self._text, str(self.path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +113,19 @@ def swap_code(root: Path, texts: Mapping[str, str]) -> bool:
     """Give the functions of imported modules the code of another text.
 
     The functions stay the same objects, so every reference to one, by any import, runs the mutated
-    code. Returns False, with nothing changed, when :func:`can_swap` does.
+    code. A module that is not imported yet is imported from its text when something asks for it.
+    Returns False, with nothing changed, when :func:`can_swap` does.
     """
     swaps = _swaps(root, texts)
-    for function, code in swaps or ():
+    if swaps is None:
+        return False
+    for function, code in swaps:
         function.__code__ = code
-    return swaps is not None
+    later = {module_name_of(file): text for file, text in texts.items()}
+    later = {name: text for name, text in later.items() if name not in sys.modules}
+    if later:
+        sys.meta_path.insert(0, _TextFinder(later))
+    return True
 
 
 def can_swap(root: Path, texts: Mapping[str, str]) -> bool:
@@ -102,6 +141,7 @@ def _swaps(root: Path, texts: Mapping[str, str]) -> list[tuple[FunctionType, Cod
     for file, text in texts.items():
         module = sys.modules.get(module_name_of(file))
         if module is None:
+            _compiled(text, str(root / file))
             continue
         found = _changed_functions(module, root / file, text)
         if found is None:

@@ -87,6 +87,32 @@ def test_what_is_more_than_a_function_is_refused_and_nothing_changed(package, tm
     assert package.double(3) == 6
 
 
+@pytest.mark.parametrize(("text", "limit"), [(SOURCE, 3), ("LIMIT = 9\n", 9)])
+def test_module_that_is_imported_later_has_the_other_text(
+    package, tmp_path, monkeypatch, text, limit
+):
+    (tmp_path / "pkg_mutated" / "late.py").write_text(SOURCE)
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    assert swap_code(tmp_path, {"pkg_mutated/late.py": text})
+    late = importlib.import_module("pkg_mutated.late")
+    assert late.LIMIT == limit
+    assert late.__file__ == str(tmp_path / "pkg_mutated" / "late.py")
+    assert package.LIMIT == 3
+
+
+def test_package_that_is_imported_later_has_the_other_text_and_its_modules(
+    package, tmp_path, monkeypatch
+):
+    folder = tmp_path / "pkg_mutated" / "backends"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "pool.py").write_text(SOURCE)
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    text = "from pkg_mutated.backends.pool import LIMIT\n"
+    assert swap_code(tmp_path, {"pkg_mutated/backends/__init__.py": text})
+    assert importlib.import_module("pkg_mutated.backends").LIMIT == 3
+
+
 def test_tree_of_links_has_other_texts_and_leaves_the_package_alone(tmp_path):
     files = {
         "pkg/__init__.py": "",
