@@ -24,6 +24,7 @@ from traces.diff.compare.results import (
     refusals_among,
     returned_differences,
 )
+from traces.diff.compare.storage import in_order_of_use
 from traces.diff.compare.tensors import tensor_differences
 from traces.diff.differences import GIVEN_KINDS, TAKEN_KINDS, Difference, DiffLayer
 from traces.diff.index import RecordingIndex, argument_values
@@ -93,7 +94,7 @@ def _find_causes(base: RecordingIndex, head: RecordingIndex) -> list[Cause]:
     }
     chains = ArgumentChains(pairing=pairing, changes=changes)
     event_comparison = EventComparison.of(pairing)
-    events = event_comparison.differences()
+    events = in_order_of_use(event_comparison.differences())
     locations = LocationFinder(pairing=pairing, events=event_comparison)
     renames = _rename_causes(pairing, parameters, locations)
     index = CauseIndex(pairing=pairing, causes=[*_configuration_causes(pairing), *renames])

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from traces.diff.attribute.causes import CauseIndex
 from traces.diff.attribute.lineage import PoolFlow
+from traces.diff.attribute.storage_causes import StorageCauses
 from traces.diff.compare.events import (
     EventDifference,
     EventFamily,
@@ -61,7 +62,8 @@ class Attribution:
 
         A lost edge moves no bytes, so transfers that differ are a cause of their own. They explain
         the edges that come and go beside them, and the other end of those edges. Transfers that
-        only happen elsewhere in a step follow from the edges that differ in it.
+        only happen elsewhere in a step follow from the edges that differ in it. What is looked for
+        and fetched from a storage backend follows from what is stored there.
         """
         moved = _moved_among(differences)
         hunks: dict[int, list[EventDifference]] = {}
@@ -77,16 +79,20 @@ class Attribution:
         explained: dict[tuple[str, Kind], Difference | None] = {}
         own: dict[EventFamily, Difference] = {}
         by_subject: dict[str, Difference] = {}
+        stored = StorageCauses()
         sides = self.pairing
         readers = accessors_by_stream(sides.base.trace) | accessors_by_stream(sides.head.trace)
         for hunk in hunks.values():
             for found in sorted(hunk, key=lambda one: one.family):
                 accessors = accessors_of(found.event, readers)
                 subject = accessors[0] if accessors else self._storage_subject(found)
+                upstream = stored.cause_of(found)
                 if subject:
                     # The wait of an accessor, and what is stored, follow from nothing else.
                     found.location = self._accessor_line(found.event)
-                    by_subject[subject] = self._give(found, by_subject.get(subject))
+                    known = by_subject.get(subject) or upstream
+                    by_subject[subject] = self._give(found, known)
+                    stored.add(found, by_subject[subject])
                     continue
                 what = (found.pool, found.kind)
                 if what not in explained:
@@ -95,8 +101,9 @@ class Attribution:
                 free = found.family is EventFamily.ORDER and found.edge not in carried
                 allowed = [EventFamily.ORDER] if free else [*EventFamily][: found.family + 1]
                 first = next((own[family] for family in allowed if family in own), None)
-                cause = explained[what] or first
+                cause = explained[what] or upstream or first
                 given = self._give(found, cause)
+                stored.add(found, given)
                 if cause is None:
                     own[found.family] = given
 

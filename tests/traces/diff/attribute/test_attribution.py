@@ -67,3 +67,54 @@ def test_what_an_argument_closes_follows_from_it(nsa):
     base = with_storage(nsa(sites=False), OPENED, stored("aa"))
     head = with_storage(nsa("drop override in attach", sites=False))
     assert Kind.TRANSFER_REMOVED not in [kind for kind, _ in causes(base, head)]
+
+
+def accesses(key="aa", *operations, **fields):
+    return [stored(key, operation=one, **fields) for one in operations]
+
+
+THREADS = ("fetch", "query", "store")
+
+
+def test_page_that_is_stored_under_another_key_comes_before_its_fetch_whatever_thread_is_first(nsa):
+    base = with_storage(nsa(sites=False), OPENED, *accesses("aa", *THREADS))
+    head = with_storage(nsa(sites=False), OPENED, *accesses("cc", *THREADS))
+    [cause] = diff(base, head)
+    assert (cause.kind, cause.where) == (
+        Kind.STORAGE_KEY_CHANGED,
+        "storage store KV page cc in storage",
+    )
+    assert [(one.kind, one.where) for one in cause.consequences] == [
+        (Kind.STORAGE_KEY_CHANGED, "storage query KV page cc in storage"),
+        (Kind.STORAGE_KEY_CHANGED, "storage fetch KV page cc in storage"),
+    ]
+
+
+def test_page_that_is_stored_as_before_and_not_found_is_a_cause_where_it_is_looked_for(nsa):
+    base = with_storage(nsa(sites=False), OPENED, *accesses("aa", *THREADS))
+    other = [*accesses("aa", "fetch"), *accesses("cc", "query"), *accesses("aa", "store")]
+    head = with_storage(nsa(sites=False), OPENED, *other)
+    assert causes(base, head) == [(Kind.STORAGE_KEY_CHANGED, "storage query KV page cc in storage")]
+
+
+def test_fetch_from_one_backend_does_not_follow_from_what_another_one_stores(nsa):
+    one, other = {"backend": "file", "pool": ""}, {"backend": "mooncake", "pool": ""}
+    base = with_storage(
+        nsa(sites=False), OPENED, *accesses("aa", "store", **one), *accesses("aa", "fetch", **other)
+    )
+    head = with_storage(
+        nsa(sites=False), OPENED, *accesses("cc", "store", **one), *accesses("cc", "fetch", **other)
+    )
+    assert causes(base, head) == [
+        (Kind.STORAGE_KEY_CHANGED, "storage store page cc in storage"),
+        (Kind.STORAGE_KEY_CHANGED, "storage fetch page cc in storage"),
+    ]
+
+
+def test_page_of_other_bytes_is_fetched_with_them(nsa):
+    base = with_storage(nsa(sites=False), OPENED, *accesses("aa", "fetch", "store"))
+    wider = accesses("aa", "fetch", "store", bytes=576)
+    head = with_storage(nsa(sites=False), OPENED, *wider)
+    [cause] = diff(base, head)
+    assert cause.where == "storage store KV page aa in storage"
+    assert [one.where for one in cause.consequences] == ["storage fetch KV page aa in storage"]

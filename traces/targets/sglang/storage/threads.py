@@ -105,10 +105,10 @@ def thread_role(thread: threading.Thread) -> str:
     """Return the name of the function that a thread runs.
 
     Some releases end one of their threads late after a reset, so that it does the work of its
-    successor.
+    successor. The class that defines the function is no part of the name: releases override it.
     """
     function = getattr(thread, "_target", None)
-    return getattr(function, "__qualname__", type(thread).__qualname__)
+    return getattr(function, "__name__", type(thread).__name__)
 
 
 @contextmanager
