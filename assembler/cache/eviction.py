@@ -35,7 +35,9 @@ class VictimQueue:
             heapq.heappush(self._heap, self._ranked(node))
 
     def _may_leave(self, node: CacheNode) -> bool:
-        if self._component not in self._tier.parts(node) or node.locks_of(self._component):
+        if self._component not in self._tier.parts(node):
+            return False
+        if self._tier.locks_of(node, self._component):
             return False
         return self._component is not ComponentType.FULL or node in self._tier.leaves
 

@@ -1,6 +1,8 @@
 """The base of the caches: a radix tree whose nodes move between device and host."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 
 import torch
 
@@ -19,7 +21,7 @@ from assembler.cache.prefixes import (
 )
 from assembler.cache.reach import PrefixNeeds
 from assembler.cache.room import NodeRoom
-from assembler.cache.transfers import LoadingNodes
+from assembler.cache.transfers import LoadingNodes, WritingNodes
 from assembler.cache.tree import RadixTree
 from assembler.cache.validation import (
     validate_components,
@@ -37,17 +39,15 @@ from assembler.params import CacheInitParams
 from assembler.validation import validation_enabled
 
 
-class HierarchicalCache:
+class HierarchicalCache(ABC):
     """Base of the caches: a radix tree of tokens over one stack.
 
     Prefixes are matched and kept in whole pages. Every cached token has its full KV on the device,
     on the host, or on both; windows and states may be missing, and then a match ends earlier.
-    A copy counts as finished when every rank that shares the cache has finished it. No node is put
-    into the storage tier yet.
+    A copy counts as finished when every rank that shares the cache has finished it.
 
-    A node lives through ``insert``, a backup, ``evict``, ``load_back``, ``ready_to_load`` and
-    ``evict_host``. While it is copied it is locked with all nodes before it, until
-    ``writing_check`` or ``loading_check`` saw the copy finished.
+    While a node is copied it is locked with all nodes before it, until ``writing_check`` or
+    ``loading_check`` saw the copy finished.
 
     Attributes:
         params: parameters of the constructor; its pools, groups and stage are attributes too.
@@ -55,8 +55,8 @@ class HierarchicalCache:
         sidecar_pool_specs: pools that move along on the slots of a component.
         write_through_threshold: insertions of a node before it is backed up.
         load_back_threshold: tokens below which nothing is loaded back.
-        ongoing_write_through: nodes being backed up, with their locks, by id.
-        ongoing_load_back: nodes being loaded, with their locks, by the id of the last of them.
+        ongoing_write_through, ongoing_load_back: nodes being backed up or loaded, with their
+            locks, by the id of the last of them.
     """
 
     def __init__(self, params: CacheInitParams) -> None:
@@ -69,8 +69,7 @@ class HierarchicalCache:
         validate_params(params)
         self._device_slots = ComponentAllocators(params)
         possible = self._device_slots.components()
-        wanted = possible if params.tree_components is None else params.tree_components
-        self.tree_components = validate_components(wanted=wanted, possible=possible)
+        self.tree_components = validate_components(wanted=params.tree_components, possible=possible)
         self.params = params
         self.page_size = params.page_size
         self.tp_group = params.tp_cache_group
@@ -81,7 +80,7 @@ class HierarchicalCache:
         self.sidecar_pool_specs: list[SidecarPoolSpec] = []
         self.write_through_threshold = 2
         self.load_back_threshold = 0
-        self.ongoing_write_through: dict[int, tuple[CacheNode, IncLockRefResult]] = {}
+        self.ongoing_write_through: dict[int, tuple[WritingNodes, IncLockRefResult]] = {}
         self.ongoing_load_back: dict[int, tuple[CacheNode, LoadingNodes, IncLockRefResult]] = {}
         self._needs = PrefixNeeds(
             window_tokens=params.sliding_window_size if ComponentType.SWA in possible else 0,
@@ -224,17 +223,13 @@ class HierarchicalCache:
             return node.is_backed_up
         # Locked before slots are taken: the eviction below must not choose this very node.
         lock = self._lock_copied(node, token_num=len(node))
-        try:
-            is_written = self._moves().write(node)
-        except Exception:
-            self.dec_lock_ref(node, lock.to_dec_params())
-            raise
-        if not is_written:
-            self.dec_lock_ref(node, lock.to_dec_params())
-            return node.is_backed_up
-        # The node counts as backed up from now on, while its copy is still in flight. That is safe
-        # because a locked node is not evicted, and only the finished copy unlocks it.
-        self.ongoing_write_through[node.id] = (node, lock)
+        with ExitStack() as undo:
+            undo.callback(self.dec_lock_ref, node, lock.to_dec_params())
+            if not self._moves().write(node):
+                return node.is_backed_up
+            undo.pop_all()
+        # The node counts as backed up from now on, while its copy is in flight: the lock keeps it.
+        self.ongoing_write_through[node.id] = (WritingNodes(nodes=[node]), lock)
         return True
 
     def load_back(self, node: CacheNode) -> torch.Tensor | None:
@@ -252,23 +247,19 @@ class HierarchicalCache:
         if not loading.missing:
             return self.path_device_indices(node)
         token_num = loading.token_num()
-        is_full_only = list(loading.missing) == [ComponentType.FULL]
-        if is_full_only and token_num < self.load_back_threshold:
+        if list(loading.missing) == [ComponentType.FULL] and token_num < self.load_back_threshold:
             return None
         lock = self._lock_copied(node, token_num=loading.window_reach(node))
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.dec_lock_ref, node, lock.to_dec_params())
             is_queued = self._moves().load(node, loading)
             if not is_queued and token_num:
                 self.evict(EvictParams(num_tokens=token_num))
                 is_queued = self._moves().load(node, loading)
-        except Exception:
-            self.dec_lock_ref(node, lock.to_dec_params())
-            raise
-        if not is_queued:
-            self.dec_lock_ref(node, lock.to_dec_params())
-            return None
-        # The slots are the nodes' at once, but hold nothing before ready_to_load launched the copy:
-        # readers must wait on the layer counter, and the lock keeps eviction away from both sides.
+            if not is_queued:
+                return None
+            undo.pop_all()
+        # The slots are the nodes' at once, but hold nothing yet: readers wait on the layer counter.
         self.ongoing_load_back[node.id] = (node, loading, lock)
         return self.path_device_indices(node)
 
@@ -289,13 +280,15 @@ class HierarchicalCache:
     def writing_check(self, *, write_back: bool = False) -> None:
         """Unlock the nodes whose backup finished, in launch order; wait for all if ``write_back``.
 
-        Order: only after this may the device slots of a backed-up node go.
+        Only after this may the device slots of a backed-up node go.
         """
         for node_id in take_written(self.cache_controller, block=write_back):
             # Callers may use the controller beside the cache, with node ids of their own.
             if node_id in self.ongoing_write_through:
-                node, lock = self.ongoing_write_through.pop(node_id)
-                self.dec_lock_ref(node, lock.to_dec_params())
+                writing, lock = self.ongoing_write_through.pop(node_id)
+                for node in writing.nodes:
+                    self._note_written(node)
+                self.dec_lock_ref(writing.nodes[-1], lock.to_dec_params())
 
     def loading_check(self) -> None:
         """Unlock the nodes whose load finished, in launch order."""
@@ -313,7 +306,7 @@ class HierarchicalCache:
         alone when the host has the node or the device has a child of it. A backup that makes room
         on the host may free device slots too; they count.
         """
-        return self._room().evict(params)
+        return self._room().make_device_room(params)
 
     def evict_host(self, num: int, component: ComponentType) -> int:
         """Drop host copies of unlocked nodes, oldest use first, from the ends of prefixes.
@@ -324,20 +317,22 @@ class HierarchicalCache:
         Returns:
             How many slots of ``component`` were freed; ``num`` or more unless nothing is left.
         """
-        return self._room().evict_host(num, component)
+        return self._room().make_host_room(num, component)
 
     def reset(self) -> None:
         """Wait for copies in flight, free every slot on both sides and remove every node.
 
-        Call it before clearing the device allocators.
+        Call it before clearing the device allocators. It is done where it raises an error, too.
         """
-        # First: the controller waits for both streams, which still read or write these slots.
-        self.cache_controller.reset()
-        self.ongoing_write_through.clear()
-        self.ongoing_load_back.clear()
-        self._room().free_device()
-        self._tree.clear()
-        self.host_pool_group.clear()
+        try:
+            # First: the controller waits for both streams, which still read or write these slots.
+            self.cache_controller.reset()
+        finally:
+            self.ongoing_write_through.clear()
+            self.ongoing_load_back.clear()
+            self._room().free_all_device_slots()
+            self._tree.clear()
+            self.host_pool_group.clear()
 
     def _adopted(self) -> tuple[HostPoolGroup, HybridCacheController]:
         if self._stack is None:
@@ -365,9 +360,8 @@ class HierarchicalCache:
         )
 
     def _save(self, node: CacheNode) -> None:
-        """Back a node up and wait for it: its device slots are freed next."""
+        """Back a node up and wait for it, and for every backup before it."""
         self.write_backup(node)
-        # Acknowledgements are a queue, so this waits for every backup in flight.
         self.writing_check(write_back=True)
 
     def _count_hits(self, nodes: Sequence[CacheNode]) -> None:
@@ -386,9 +380,15 @@ class HierarchicalCache:
         return IncLockRefResult(self._tree.lock(node, window_tokens=wanted))
 
     def _note_split(self, upper: CacheNode, lower: CacheNode) -> None:
-        """Let a load that fails be taken back from both halves of a node."""
+        """Let copies know both halves of a node."""
+        for writing, _ in self.ongoing_write_through.values():
+            writing.note_split(upper, lower)
         for _, loading, _ in self.ongoing_load_back.values():
             loading.note_split(upper, lower)
+
+    @abstractmethod
+    def _note_written(self, node: CacheNode) -> None:
+        """Take note that the host copy of a node is finished; it is still locked."""
 
     def _undo_unlaunched_loads(self) -> None:
         """Take back the nodes of a failed load; the controller gave their slots back."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from assembler.cache.hierarchical import HierarchicalCache
+from assembler.cache.stored import StoredCache
 from assembler.cache.validation import fix_direct_layout
 from assembler.errors import AssemblyError
 from assembler.host_pools.base import HostKVCache
@@ -23,7 +23,7 @@ from assembler.stacks.attach import (
 )
 
 
-class ConfiguredCache(HierarchicalCache):
+class ConfiguredCache(StoredCache):
     """A cache whose :meth:`init_hicache` builds with the server arguments of the constructor.
 
     The constructor builds no stack: :meth:`init_hicache` does, an attach function, or a builder

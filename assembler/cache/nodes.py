@@ -34,6 +34,8 @@ class CacheNode:
         lock_ref: users and copies of this node or of one below: nothing of it leaves the tree.
         window_lock_ref: those that need its window slots.
         state_lock_ref: those that need its state.
+        host_lock_ref: storage operations on this node or on one below: its host slots stay.
+        page_keys: storage keys of its pages, in order; empty while nobody asked for them.
         hit_count: number of insertions.
         last_use: time of the last use, in operations of the tree.
     """
@@ -47,6 +49,8 @@ class CacheNode:
     lock_ref: int = 0
     window_lock_ref: int = 0
     state_lock_ref: int = 0
+    host_lock_ref: int = 0
+    page_keys: tuple[str, ...] = ()
     hit_count: int = 0
     last_use: int = 0
 

@@ -33,7 +33,7 @@ class NodeRoom:
         self._save = save
         self._is_write_back = controller.write_policy is WritePolicy.WRITE_BACK
 
-    def evict(self, params: EvictParams) -> EvictResult:
+    def make_device_room(self, params: EvictParams) -> EvictResult:
         """Free device slots, see :meth:`HierarchicalCache.evict`."""
         before = self._allocators.available()
         for component, wanted in params.wanted().items():
@@ -54,7 +54,7 @@ class NodeRoom:
             mamba_num_evicted=freed[ComponentType.MAMBA],
         )
 
-    def evict_host(self, num: int, component: ComponentType) -> int:
+    def make_host_room(self, num: int, component: ComponentType) -> int:
         """Free host slots, see :meth:`HierarchicalCache.evict_host`."""
         if num <= 0:
             return 0
@@ -70,7 +70,7 @@ class NodeRoom:
             queue.offer(parent)
         return pool.available_size() - before
 
-    def free_device(self) -> None:
+    def free_all_device_slots(self) -> None:
         """Free every device slot of every node; copies are over."""
         for node in self._tree:
             self._free_device(node, list(node.device))
@@ -79,7 +79,7 @@ class NodeRoom:
         return self._allocators.available() - before
 
     def _drop_from_device(self, node: CacheNode, component: ComponentType) -> None:
-        """Free a node's component, or all of it."""
+        """Free a node's component, or all of it; a node that storage works below is not lost."""
         if self._is_write_back:
             self._save(node)
         is_end = node in self._tree.device.leaves and not node.lock_ref
@@ -87,7 +87,7 @@ class NodeRoom:
             self._free_device(node, [component])
         elif node.is_backed_up:
             self._free_device(node, list(node.device))
-        else:
+        elif not node.host_lock_ref:
             self._lose(node)
 
     def _drop_from_host(self, node: CacheNode, component: ComponentType) -> None:

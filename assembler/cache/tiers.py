@@ -40,6 +40,11 @@ class Tier:
         """Return the slots of a node on this side, by component."""
         return node.device if self._side == "device" else node.host
 
+    def locks_of(self, node: CacheNode, component: ComponentType) -> int:
+        """Return the locks that keep the slots of a component on this side."""
+        locks = node.locks_of(component)
+        return locks if self._side == "device" else locks + node.host_lock_ref
+
     def put(self, node: CacheNode, component: ComponentType, slots: torch.Tensor) -> None:
         """Give a node slots of a component that it does not have here."""
         self._give(node, component, slots)

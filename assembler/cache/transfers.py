@@ -17,6 +17,22 @@ POOL_OF_COMPONENT = {
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
+class WritingNodes:
+    """Nodes of one backup, first token first: the node that was backed up, and what a split made.
+
+    Attributes:
+        nodes: the node that the acknowledgement names is the last one.
+    """
+
+    nodes: list[CacheNode]
+
+    def note_split(self, upper: CacheNode, lower: CacheNode) -> None:
+        """Take in the new parent of a node that is being backed up."""
+        if lower in self.nodes:
+            self.nodes.insert(self.nodes.index(lower), upper)
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
 class LoadingNodes:
     """Nodes of one load, first token first, with what each of them lacks on the device.
 

@@ -142,6 +142,23 @@ class RadixTree:
                 self.device.note_lock(part, is_locked=False)
                 self.host.note_lock(part, is_locked=False)
 
+    def lock_host(self, node: CacheNode) -> None:
+        """Keep the host slots of a node and of all before it; their device slots may go."""
+        for part in node.path():
+            part.host_lock_ref += 1
+
+    def unlock_host(self, node: CacheNode) -> None:
+        """Undo one :meth:`lock_host`. Nodes may have been split since: both halves were locked."""
+        for part in node.path():
+            part.host_lock_ref -= 1
+
+    def namespace_of(self, node: CacheNode) -> str | None:
+        """Return the namespace of a node of this tree."""
+        top = node
+        while top.parent is not None:
+            top = top.parent
+        return next(name for name, root in self._roots.items() if root is top)
+
     def clear(self) -> None:
         """Remove every node; ids are not used again."""
         for node in tuple(self):
@@ -169,6 +186,10 @@ class RadixTree:
         lower.parent = upper
         _adopt(upper, lower.key[: self.page_bytes], lower)
         upper.lock_ref, upper.window_lock_ref = lower.lock_ref, lower.window_lock_ref
+        upper.host_lock_ref = lower.host_lock_ref
+        page_num = size // self.page_bytes
+        upper.page_keys = lower.page_keys[:page_num]
+        lower.page_keys = lower.page_keys[page_num:]
         upper.hit_count, upper.last_use = lower.hit_count, lower.last_use
         self.device.split(upper, lower)
         self.host.split(upper, lower)

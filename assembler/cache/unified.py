@@ -3,7 +3,7 @@
 import logging
 import threading
 
-from assembler.cache.hierarchical import HierarchicalCache
+from assembler.cache.stored import StoredCache
 from assembler.cache.validation import fix_direct_layout
 from assembler.params import CacheInitParams, ServerArgs
 from assembler.stacks.attach import attach_hybrid_pool_to_unified_cache
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 LOAD_BACK_THRESHOLD = 256
 
 
-class UnifiedRadixCache(HierarchicalCache):
+class UnifiedRadixCache(StoredCache):
     """The radix cache whose components follow from the pools.
 
     Attributes:

@@ -24,9 +24,14 @@ def validate_params(params: CacheInitParams) -> None:
 
 
 def validate_components(
-    *, wanted: Iterable[ComponentType], possible: Iterable[ComponentType]
+    *, wanted: Iterable[ComponentType] | None, possible: Iterable[ComponentType]
 ) -> frozenset[ComponentType]:
-    """Return the components of a cache; raise AssemblyError unless they are those of the pools."""
+    """Return the components of a cache; raise AssemblyError unless they are those of the pools.
+
+    ``wanted`` is None for those of the pools.
+    """
+    if wanted is None:
+        return frozenset(possible)
     if set(wanted) != set(possible):
         rule = "components must be those of the device pools"
         expected, got = (sorted(part.name for part in parts) for parts in (possible, wanted))

@@ -331,22 +331,27 @@ class HybridCacheController(StorageAttachment):
     def reset(self) -> None:
         """End storage operations and wait for copies in flight; then clear queues and loads.
 
-        Slots stay allocated: they belong to the cache. A storage tier stays attached.
+        Slots stay allocated: they belong to the cache. A storage tier stays attached. Where one of
+        its threads had died, its error is raised, and all of this is done.
         """
-        if self.storage_tier is not None:
-            self.storage_tier.reset()
-        self.write_stream.synchronize()
-        self.load_stream.synchronize()
-        self.write_queue.clear()
-        self.load_queue.clear()
-        self.ack_write_queue.clear()
-        self.ack_load_queue.clear()
-        self.layer_done_counter.reset()
+        try:
+            if self.storage_tier is not None:
+                self.storage_tier.reset()
+        finally:
+            self.write_stream.synchronize()
+            self.load_stream.synchronize()
+            self.write_queue.clear()
+            self.load_queue.clear()
+            self.ack_write_queue.clear()
+            self.ack_load_queue.clear()
+            self.layer_done_counter.reset()
 
     def shutdown(self) -> None:
         """Reset, and end the threads of the storage tier; again does nothing."""
-        self.reset()
-        self.detach_storage_backend()
+        try:
+            self.reset()
+        finally:
+            self.detach_storage_backend()
 
     def _admit(
         self, request: _Request, direction: Direction, allocator: SlotAllocator | HostPoolGroup

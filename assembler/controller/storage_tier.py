@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from typing_extensions import override
 
@@ -12,7 +13,12 @@ from assembler.collectives import CacheRanks, CollectiveRole
 from assembler.controller.prefetch_policy import PrefetchOptions
 from assembler.controller.storage_work import PrefetchOutcome, StoragePools, StorageWork
 from assembler.device.base import Device
-from assembler.device.host_threads.thread_group import ThreadFlag, ThreadGroup, ThreadQueue
+from assembler.device.host_threads.thread_group import (
+    HostThread,
+    ThreadFlag,
+    ThreadGroup,
+    ThreadQueue,
+)
 from assembler.errors import StorageError
 from assembler.host_pools.base import HostKVCache
 from assembler.names import ComponentType, PoolName
@@ -73,6 +79,13 @@ class _StorageThreads:
     backups: ThreadQueue[NodeBackup]
     ended_backups: ThreadQueue[int]
     stop: ThreadFlag
+    running: list[HostThread]
+
+    def raise_error(self) -> None:
+        """Raise what a thread raised that has ended; none ends before its queue is closed."""
+        for thread in self.running:
+            if thread.is_finished:
+                thread.join()
 
 
 class StorageTier(StorageHooks):
@@ -134,7 +147,13 @@ class StorageTier(StorageHooks):
 
     @override
     def finished_backups(self) -> list[int]:
+        """Return the nodes whose backup ended, stored or not, since the last call.
+
+        Raises:
+            Exception: a thread had died; its error.
+        """
         if self._threads is not None:
+            self._threads.raise_error()
             while (node_id := self._threads.ended_backups.poll()) is not None:
                 self._ended_backups.append(node_id)
         # Backups end in the same order on every rank, but not at the same time.
@@ -144,17 +163,25 @@ class StorageTier(StorageHooks):
         return ended
 
     @override
+    def accepts(self, request_id: str, token_num: int) -> bool:
+        if self.is_fetching(request_id):
+            rule, expected = "must be unique", "no prefetch under way"
+            raise StorageError(f"request {request_id}", rule, expected=expected, got="one")
+        return token_num >= self.prefetch_threshold and not self.is_rate_limited
+
+    @override
+    def is_fetching(self, request_id: str) -> bool:
+        return request_id in self._prefetches
+
+    @override
     def start_prefetch(self, prefetch: Prefetch) -> bool:
         """Start fetching pages; return False when there are too few, or too many are under way.
 
         Raises:
             StorageError: a prefetch of that request is under way.
         """
-        if prefetch.request_id in self._prefetches:
-            rule, expected = "must be unique", "no prefetch under way"
-            raise StorageError(f"request {prefetch.request_id}", rule, expected=expected, got="one")
         token_num = len(prefetch.keys) * self._page_size
-        if token_num < self.prefetch_threshold or self.is_rate_limited:
+        if not self.accepts(prefetch.request_id, token_num):
             return False
         threads = self._started()
         ongoing = _OngoingPrefetch(
@@ -183,6 +210,7 @@ class StorageTier(StorageHooks):
         Raises:
             StorageError: no prefetch of the request is under way.
             CollectiveError: the ranks could not agree.
+            Exception: a thread had died, or the prefetch ended with an error.
         """
         ongoing = self._ongoing(request_id)
         ongoing.outcome = ongoing.outcome or ongoing.done.poll()
@@ -193,6 +221,8 @@ class StorageTier(StorageHooks):
         )
         role = CollectiveRole.PREFETCH_END
         if self._ranks.minimum([int(may_end)], role=role) == [0]:
+            assert self._threads is not None, "a prefetch is under way"
+            self._threads.raise_error()
             return None
         ongoing.stop.set()
         outcome = ongoing.outcome or ongoing.done.get()
@@ -251,9 +281,10 @@ class StorageTier(StorageHooks):
                 backups=group.queue(name="backup"),
                 ended_backups=group.queue(name="ended backups"),
                 stop=group.flag(name="stop storage"),
+                running=[],
             )
-            group.start(lambda: self._run_prefetches(threads), name="prefetch")
-            group.start(lambda: self._run_backups(threads), name="backup")
+            for work, name in ((self._run_prefetches, "prefetch"), (self._run_backups, "backup")):
+                threads.running.append(group.start(partial(work, threads), name=name))
         return self._threads
 
     def _run_prefetches(self, threads: _StorageThreads) -> None:

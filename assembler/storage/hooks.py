@@ -90,11 +90,22 @@ class StorageHooks(Protocol):
         """Return the nodes whose backup ended, stored or not, since the last call."""
         ...
 
-    def start_prefetch(self, prefetch: Prefetch) -> bool:
-        """Start fetching pages; return False when the tier refuses, and uses no slot then.
+    def accepts(self, request_id: str, token_num: int) -> bool:
+        """Return whether a prefetch of some tokens would be started now.
 
         A tier refuses what is shorter than its threshold, and what exceeds its rate limit.
+
+        Raises:
+            StorageError: a prefetch of that request is under way.
         """
+        ...
+
+    def start_prefetch(self, prefetch: Prefetch) -> bool:
+        """Start fetching pages; return False when the tier refuses, and uses no slot then."""
+        ...
+
+    def is_fetching(self, request_id: str) -> bool:
+        """Return whether a prefetch is under way: whether a thread may write to its slots."""
         ...
 
     def finish_prefetch(self, request_id: str, *, abort: bool) -> PrefetchResult | None:

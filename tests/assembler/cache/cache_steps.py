@@ -7,7 +7,14 @@ from assembler.cache.prefixes import InsertParams, MatchPrefixParams
 from assembler.cache.unified import UnifiedRadixCache
 from assembler.names import ComponentType
 from assembler.params import ServerArgs
-from tests.assembler.small_models import mamba_params, mha_pool, nsa_pool, params_of, swa_params
+from tests.assembler.small_models import (
+    PAGE,
+    mamba_params,
+    mha_pool,
+    nsa_pool,
+    params_of,
+    swa_params,
+)
 
 _FRESH = itertools.count(1)
 FULL, SWA, MAMBA = ComponentType.FULL, ComponentType.SWA, ComponentType.MAMBA
@@ -26,6 +33,14 @@ def unified(params, **server):
 def plain(device, **server):
     params = params_of(mha_pool(device))
     return params, unified(params, **server)
+
+
+def attach_storage(cache, blobs, threshold=PAGE, **options):
+    """Attach a store of named bytes to a cache; a prefetch waits for all pages."""
+    options = {"prefetch_policy": "wait_complete", **options}
+    controller = cache.cache_controller
+    controller.attach_storage_backend("file", threshold, "lab/model", options)
+    controller.storage_tier.storage.blobs = blobs
 
 
 def insert(cache, tokens, **settings):

@@ -80,6 +80,27 @@ def _serves(path, components, window):
     )
 
 
+def longest_arrival(stored, namespace, tokens, *, depth, components, window):
+    """Return the ends of the pages behind ``depth`` tokens that storage can restore, in order.
+
+    ``stored`` are the components of each page by (namespace, tokens up to its end).
+    """
+    pages = [
+        stored.get((namespace, tuple(tokens[:end])), set())
+        for end in range(PAGE, len(tokens) + 1, PAGE)
+    ]
+    first, longest, seen = depth // PAGE, 0, -(-window // PAGE)
+    for num in range(first + 1, len(pages) + 1):
+        if FULL not in pages[num - 1]:
+            break
+        window_pages = pages[max(0, num - seen) : num]
+        if (SWA not in components or all(SWA in page for page in window_pages)) and (
+            MAMBA not in components or MAMBA in pages[num - 1]
+        ):
+            longest = num
+    return [PAGE * num for num in range(first + 1, longest + 1)]
+
+
 def seed(namespace, tokens):
     """Return the number that the rows of the last of some tokens hold."""
     return zlib.crc32(repr((namespace, tuple(tokens))).encode()) >> 1

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
@@ -23,15 +24,18 @@ from assembler.cache.device_slots import ComponentAllocators
 from assembler.cache.keys import RadixKey, shared_bytes
 from assembler.cache.prefixes import InsertParams
 from assembler.cache.reach import PrefixNeeds
-from assembler.cache.transfers import LoadingNodes
+from assembler.cache.stored import StoredCache
+from assembler.cache.transfers import LoadingNodes, WritingNodes
 from assembler.cache.tree import RadixTree
 from assembler.device import get_device
-from assembler.names import ComponentType
+from assembler.names import ComponentType, PoolName
 from assembler.owner import EvictParams
-from tests.assembler.cache.cache_steps import FULL, MAMBA, SWA, match, unified
+from assembler.storage.files import FOLDER_VARIABLE
+from tests.assembler.cache.cache_steps import FULL, MAMBA, SWA, attach_storage, match, unified
 from tests.assembler.cache.page_model import (
     check_device_rows,
     check_host_rows,
+    longest_arrival,
     longest_hits,
     read_pages,
     seed,
@@ -46,6 +50,7 @@ from tests.assembler.small_models import (
     params_of,
     swa_params,
 )
+from tests.assembler.storage.stores import FailingBlobs
 
 WINDOW = 6
 NAMESPACES = (None, "adapter")
@@ -66,6 +71,14 @@ TOKENS = st.tuples(
     ),
     st.integers(0, PAGE - 1),
 ).map(lambda drawn: (drawn[0], [*drawn[1], *range(drawn[2])]))
+
+
+STORED_AS = {FULL: PoolName.KV, SWA: PoolName.SWA, MAMBA: PoolName.MAMBA}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
 
 
 class CacheRequests(RuleBasedStateMachine):
@@ -289,6 +302,9 @@ class CacheRequests(RuleBasedStateMachine):
                     for page in pages.values()
                     for slot in getattr(page, side).get(component, ())
                 ]
+                if side == "host":
+                    for pending in self.cache.ongoing_prefetch.values():
+                        taken += pending.host[component].tolist()
                 assert len(set(taken)) == len(taken)
                 assert len(taken) + owner.available_size() == owner.size
 
@@ -341,9 +357,155 @@ class CacheRequests(RuleBasedStateMachine):
                     check(owner, component, slots, seeds)
 
 
-def run(model, *, runs, phases):
+PLACES = st.integers(0, 1000)
+
+
+class StoredRequests(CacheRequests):
+    """The same requests over a storage tier, which keeps what the host had."""
+
+    def __init__(self):
+        super().__init__()
+        self.blobs = FailingBlobs()
+        self.served = []
+        self.requests = {}
+        self.request_num = 0
+        self.stored = {}
+        self.is_faulty = False
+
+    @initialize(policy=st.sampled_from(POLICIES))
+    def open(self, policy):
+        super().open(policy)
+        attach_storage(self.cache, self.blobs)
+
+    @rule(drawn=TOKENS, shared=st.integers(0, 4), other=TOKENS, uses=st.integers(1, 2))
+    def serve_and_store(self, drawn, shared, other, uses):
+        """Serve two requests, which may split each other's nodes while these are copied."""
+        namespace, tokens = drawn
+        for _ in range(uses):
+            for own in (tokens, tokens[: shared * PAGE] + other[1]):
+                self.serve((namespace, own), is_kept=False, dropped=0)
+                self.served.append((namespace, own))
+        self.settle()
+
+    @rule(place=PLACES, cut=st.integers(0, 4), is_awaited=st.booleans())
+    @precondition(lambda self: self.served and not self.locks)
+    def fetch_into_an_empty_cache(self, place, cut, is_awaited):
+        """Lose everything but storage; bring a prefix back, and perhaps what is behind it."""
+        namespace, tokens = self._served_at(place)
+        self.settle()
+        self.reset()
+        if cut:
+            self._fetch(namespace, tokens[: cut * PAGE])
+            self.finish_fetches()
+        self._fetch(namespace, tokens)
+        if is_awaited:
+            arrived = self.finish_fetches()
+            found = match(self.cache, tokens, namespace)
+            assert self.is_faulty or found.host_hit_length >= arrived
+
+    @rule(place=PLACES)
+    @precondition(lambda self: self.served)
+    def fetch(self, place):
+        """Ask storage for what the host lacks of a prefix."""
+        self._fetch(*self._served_at(place))
+
+    @rule()
+    @precondition(lambda self: self.served)
+    def drop_all(self):
+        """Drop whatever nobody holds, on both sides."""
+        size = self.allocator.size
+        self.cache.evict(
+            EvictParams(num_tokens=size, swa_num_tokens=size if self.has_window else 0)
+        )
+        for component in self.cache.tree_components:
+            self.cache.evict_host(self.cache.host_pool_group.size, component)
+
+    @rule()
+    @precondition(lambda self: self.requests)
+    def finish_fetches(self):
+        """Find what storage had behind the prefixes on the host; return the longest of them."""
+        return max([self._finish(request) for request in list(self.requests)], default=0)
+
+    @rule()
+    @precondition(lambda self: self.requests)
+    def abort(self):
+        request = next(iter(self.requests))
+        del self.requests[request]
+        assert self.cache.release_aborted_request(request)
+
+    @rule(operation=st.sampled_from([None, "get", "put", "exists", "detach"]))
+    @precondition(lambda self: self.served)
+    def fail(self, operation):
+        """Let storage fail from now on, or no more, or lose what is on its way."""
+        self.is_faulty = True
+        self.blobs.errors.clear()
+        if operation == "detach":
+            self.cache.detach_storage_backend()
+            self.requests.clear()
+            attach_storage(self.cache, self.blobs)
+        elif operation is not None:
+            self.blobs.fail(operation)
+
+    def settle(self):
+        """Finish everything; storage has every page that reached the host, under its own key."""
+        self.cache.ready_to_load()
+        while self.cache.ongoing_write_through or self.cache.ongoing_backup:
+            self.cache.check_hicache_events()
+        names = {root: name for name, root in self.roots.items()}
+        tier = self.cache.cache_controller.storage_tier
+        for (root, tokens), page in read_pages(self.cache).items():
+            key = tier.page_keys(tokens, prior=None, namespace=names[root])[-1]
+            found = {part for part in page.host if tier.storage.has_page(STORED_AS[part], key)}
+            if not self.is_faulty:
+                assert found == set(page.host)
+                self.stored.setdefault((names[root], tokens), set()).update(found)
+
+    def teardown(self):
+        if self.cache is not None:
+            self.finish_fetches()
+            self.settle()
+            self.cache.cache_controller.shutdown()
+            assert all(node.host_lock_ref == 0 for node in self.cache.nodes())
+        super().teardown()
+
+    def _find_roots(self):
+        super()._find_roots()
+        self.requests.clear()
+
+    def _served_at(self, place):
+        return self.served[place % len(self.served)]
+
+    def _fetch(self, namespace, tokens):
+        anchor = match(self.cache, tokens, namespace).last_host_node
+        depth = sum(len(part) for part in anchor.path())
+        self.request_num += 1
+        request = str(self.request_num)
+        if self.cache.prefetch_from_storage(request, anchor, tokens[depth:]):
+            asked = len(self.cache.ongoing_prefetch[request].host[FULL])
+            self.requests[request] = (namespace, tokens[: depth + asked], depth)
+
+    def _finish(self, request):
+        namespace, tokens, depth = self.requests.pop(request)
+        while not self.cache.check_prefetch_progress(request):
+            pass
+        pages = read_pages(self.cache)
+        arrived = longest_arrival(
+            self.stored,
+            namespace,
+            tokens,
+            depth=depth,
+            components=self.cache.tree_components,
+            window=self.params.sliding_window_size or 0,
+        )
+        if not self.is_faulty:
+            places = [(self.roots[namespace], tuple(tokens[:end])) for end in arrived]
+            assert all(place in pages for place in places)
+        return max(arrived, default=0)
+
+
+def run(requests, model, *, runs, phases):
     """Run random requests on a model; raises what the first wrong step raised."""
-    machine = type("Requests", (CacheRequests,), {"model": model})
+    machine = type("Requests", (requests,), {"model": model})
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -358,12 +520,13 @@ def run(model, *, runs, phases):
     )
 
 
+@pytest.mark.parametrize("requests", [CacheRequests, StoredRequests])
 @pytest.mark.parametrize("model", MODELS)
-def test_cache_agrees_with_its_pages(model):
+def test_cache_agrees_with_its_pages(requests, model):
     if "GOLDENTRACE_LONG" in os.environ:
-        run(model, runs=LONG_RUNS, phases=(Phase.generate, Phase.shrink))
+        run(requests, model, runs=LONG_RUNS, phases=(Phase.generate, Phase.shrink))
     else:
-        run(model, runs=RUNS, phases=(Phase.generate,))
+        run(requests, model, runs=RUNS, phases=(Phase.generate,))
 
 
 def with_half_a_lock(patch):
@@ -398,6 +561,35 @@ def with_states_that_stay(patch):
     patch.setattr(PrefixNeeds, "missing", lambda self, node: LoadingNodes(missing={}))
 
 
+def with_keys_of_one_namespace(patch):
+    patch.setattr(RadixTree, "namespace_of", lambda self, node: None)
+
+
+def without_locks_of_storage(patch):
+    patch.setattr(RadixTree, "lock_host", lambda self, node: None)
+    patch.setattr(RadixTree, "unlock_host", lambda self, node: None)
+
+
+def with_half_a_backup(patch):
+    patch.setattr(WritingNodes, "note_split", lambda self, upper, lower: None)
+
+
+def with_keys_that_stay_at_a_split(patch):
+    split = RadixTree._split
+
+    def forgetful(self, lower, size):
+        keys = lower.page_keys
+        upper = split(self, lower, size)
+        lower.page_keys = keys[: len(lower.page_keys)]
+        return upper
+
+    patch.setattr(RadixTree, "_split", forgetful)
+
+
+def with_a_page_of_the_window(patch):
+    patch.setattr(StoredCache, "_window_slots", lambda self, token_num: PAGE)
+
+
 PLANTS = {
     "a lock holds on both halves of a split": (with_half_a_lock, "mha"),
     "namespaces have other bytes": (with_one_namespace, "mha"),
@@ -405,16 +597,24 @@ PLANTS = {
     "a window slot belongs to one node": (with_windows_of_two_owners, "swa"),
     "a load brings the state back": (with_states_that_stay, "mamba"),
 }
+STORAGE_PLANTS = {
+    "storage keeps namespaces apart": (with_keys_of_one_namespace, "mha"),
+    "storage operations lock": (without_locks_of_storage, "mha"),
+    "both halves of a split are stored": (with_half_a_backup, "mha"),
+    "keys of both halves of a split": (with_keys_that_stay_at_a_split, "mha"),
+    "a whole window is fetched": (with_a_page_of_the_window, "swa"),
+}
 
 
-@pytest.mark.parametrize("name", PLANTS)
+@pytest.mark.parametrize("name", [*PLANTS, *STORAGE_PLANTS])
 def test_planted_fault_is_found(monkeypatch, name):
     """Control of the test above."""
-    plant, model = PLANTS[name]
+    plant, model = {**PLANTS, **STORAGE_PLANTS}[name]
+    requests = StoredRequests if name in STORAGE_PLANTS else CacheRequests
     plant(monkeypatch)
 
     with pytest.raises((Exception, ExceptionGroup)) as found:
-        run(model, runs=4 * RUNS, phases=(Phase.generate,))
+        run(requests, model, runs=25 * RUNS, phases=(Phase.generate,))
 
     assert not isinstance(found.value, HypothesisException)
 

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from assembler.cache.hierarchical import HierarchicalCache
 from assembler.cache.prefixes import DecLockRefParams
 from assembler.cache.unified import UnifiedRadixCache
 from assembler.device import get_device
@@ -190,7 +189,7 @@ def test_reset_frees_every_slot(delayed, model):
 
 
 def test_cache_without_a_stack_raises():
-    cache = HierarchicalCache(params_of(mha_pool(get_device("cpu"))))
+    cache = UnifiedRadixCache(params_of(mha_pool(get_device("cpu"))))
     with pytest.raises(AssemblyError, match="must be attached first; expected a stack, got none"):
         cache.write_backup(add(cache, 4))
 
