@@ -108,6 +108,9 @@ class NativeScript:
         self._mirrored = self._device_pools.mirrored
         plan = builder_inputs(self._scenario, self._geometry, self._device_pools)
         self._cache = build_stack(plan)
+        if self._controller.storage_tier is not None:
+            # Scenarios of their own store pages: here eviction has two tiers.
+            self._cache.detach_storage_backend()
         self._register_counters()
         if self._scenario.draft:
             draft, self._draft_host = mirror_draft(plan, cache=self._cache)

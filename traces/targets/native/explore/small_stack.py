@@ -92,6 +92,7 @@ def build_small_stack(
     small_host = replace(plan.server_args, hicache_ratio=1.0, hicache_size=0)
     plan = replace(plan, server_args=small_host)
     cache = build_stack(plan)
+    cache.detach_storage_backend()
     # Nodes are short here; how long they must be is not what traffic is about.
     cache.load_back_threshold = 0
     return _with_readers(plan, cache=cache, device=device, faults=faults, tokens=tokens)
