@@ -19,8 +19,10 @@ from traces.recording.probes import Target
 
 TEXT_MAX = 1000
 _DEPTH_MAX = 4
-# Where a process has its heap and its mappings: another place in every run. No size is so large.
+# Where a process has its mappings: another place in every run. No size is so large.
 _ADDRESSES = range(1 << 44, 1 << 47)
+_MAPS_FILE = Path("/proc/self/maps")
+_HEAP_GROWTH = 1 << 28
 _SOURCE_PATH = '{"place": "source"}'
 _PROJECT_ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -45,6 +47,7 @@ class ValueFormatter:
         self._texts: dict[ValueText, ValueText] = {}
         self._labels = ObjectIds()
         self._encoder = Encoder(self._labels, on_reference=self._label)
+        self._heap = _heap()
         self._package = f"{target.package}."
         self._roots = tuple(json.dumps(str(root))[1:-1] for root in (target.root, _PROJECT_ROOT))
         target.register_types(self._encoder)
@@ -81,7 +84,7 @@ class ValueFormatter:
     def _plain(self, value: Any, depth: int) -> Plain:  # noqa: ANN401
         if isinstance(value, Enum):
             value = value.value
-        if type(value) is int and value in _ADDRESSES:
+        if type(value) is int and (value in _ADDRESSES or value in self._heap):
             return {"address": "memory"}
         if value is None or isinstance(value, bool | int | float | str):
             return value
@@ -126,6 +129,20 @@ class ValueFormatter:
                 yield self._plain(cell.cell_contents, depth + 1)
             except ValueError:
                 yield None
+
+
+def _heap() -> range:
+    """Return the addresses of the heap, and as many above it as it may still grow by.
+
+    An interpreter that is not built for any place has it far below the mappings, among numbers that
+    may be sizes.
+    """
+    try:
+        lines = _MAPS_FILE.read_text().splitlines()
+    except OSError:
+        return range(0)
+    places = (line.partition(" ")[0].split("-") for line in lines if line.endswith("[heap]"))
+    return next((range(int(a, 16), int(b, 16) + _HEAP_GROWTH) for a, b in places), range(0))
 
 
 def attributes(value: object) -> list[tuple[str, object]]:

@@ -10,6 +10,7 @@ from traces.diff.values import is_mapping
 from traces.divergence.call_divergence import Divergence, first_divergence
 from traces.divergence.line_divergence import LineDivergence, first_line_divergence
 from traces.divergence.logs import CallLog, LineLog
+from traces.divergence.reached_changes import only_reached_change
 from traces.divergence.source_comparison import KeywordChange, SourceComparison
 from traces.schema.model import Location
 from traces.schema.verdict import Cause, Consequence, Kind, Level
@@ -52,6 +53,22 @@ def find_divergence(base: Replayer, head: Replayer, cause: Cause, *, scenario: s
     """
     locator = _Locator(base=base, head=head, scenario=scenario)
     logs = base.calls(scenario), head.calls(scenario)
+    found = _compare_logs(locator, logs, cause)
+    only = only_reached_change(*logs, sources=locator.sources)
+    if only is None:
+        return found
+    location, lines = only
+    for one in (found, cause):
+        site = None if one is None else one.location
+        if one is not None and site and site.file == location.file and site.line in lines:
+            return one
+    message = f"{location.file}:{location.line} is the only change that the scenario executes; "
+    message += f"the traces show it as {cause.headline()}"
+    return msgspec.structs.replace(cause, location=location, message=message, variants=())
+
+
+def _compare_logs(locator: "_Locator", logs: tuple[CallLog, CallLog], cause: Cause) -> Cause | None:
+    """Return a cause with the place where two logs first diverge; None when none is found."""
     divergence = first_divergence(*logs, sources=locator.sources)
     if divergence is None:
         return None

@@ -79,7 +79,7 @@ class SourceComparison:
     def is_function_touched(self, file: str, line: int) -> bool:
         """Return whether the innermost function of the head around a line differs at all."""
         text = self.head(file)
-        function = None if text is None else _function(text, line)
+        function = None if text is None else innermost_function(text, line)
         if function is None:
             return True
         span = range(function.lineno, (function.end_lineno or function.lineno) + 1)
@@ -124,7 +124,7 @@ class SourceComparison:
         span = range(place.line, place.line + 1) if statement is None else _header_lines(statement)
         near = [
             gap
-            for gap in self._gaps(place.file)
+            for gap in self.gaps(place.file)
             if gap[1].start <= span.stop and span.start <= gap[1].stop
         ]
         if not near:
@@ -140,7 +140,7 @@ class SourceComparison:
         )
         return _narrowed(hunk, own=own[0], span=span)
 
-    def _gaps(self, file: str) -> Iterator[tuple[range, range]]:
+    def gaps(self, file: str) -> Iterator[tuple[range, range]]:
         """Yield the lines of the base and of the head between lines that both have."""
         lines, length = self._compared(file)
         total = len((self.base(file) or "").splitlines())
@@ -248,7 +248,8 @@ def _header_lines(statement: ast.stmt) -> range:
     return range(statement.lineno, last + 1)
 
 
-def _function(text: str, line: int) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+def innermost_function(text: str, line: int) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    """Return the innermost function around a line; None outside of functions."""
     kinds = ast.FunctionDef | ast.AsyncFunctionDef
     around = (node for node in _nodes_around(text, line) if isinstance(node, kinds))
     return max(around, key=lambda node: node.lineno, default=None)

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType
@@ -54,13 +54,14 @@ def log_calls(target: Target) -> Iterator[CallLog]:
         for probe in target.probes()
         if isinstance(probe, CallProbe | EventProbe)
     )
-    log = CallLog(threads=[], callables=frozenset())
+    log = CallLog(threads=[], callables=frozenset(), executed={})
     tracer = _CallTracer(target, log, watched=watched)
     try:
         with profile_frames(tracer):
             yield log
     finally:
         log.callables = frozenset(tracer.formatter.callables)
+        log.executed = tracer.executed_functions()
 
 
 @contextmanager
@@ -134,6 +135,14 @@ class _PackageFunctions:
         sites = ((self._relative(path), line) for path, line in paths)
         return next((site for site in sites if site[0]), ("", 0))
 
+    def by_file(self, codes: Iterable[CodeType]) -> dict[str, frozenset[int]]:
+        """Return the first lines of functions by file, and every imported file of the package."""
+        paths = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+        found: dict[str, set[int]] = {self._relative(path): set() for path in paths if path}
+        for code in codes:
+            found.setdefault(self._relative(code.co_filename), set()).add(code.co_firstlineno)
+        return {file: frozenset(lines) for file, lines in found.items() if file}
+
     def _relative(self, path: str) -> str:
         is_own = path.startswith(self._package_root)
         return Path(path[len(self._root) :]).as_posix() if is_own else ""
@@ -164,8 +173,15 @@ class _CallTracer:
         self._watched = watched
         self._thread = _ThreadState()
         self._lock = threading.RLock()
+        self._executed: set[CodeType] = set()
+
+    def executed_functions(self) -> dict[str, frozenset[int]]:
+        """Return the first lines of the functions of the package that were called, by file."""
+        return self._functions.by_file(self._executed)
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> None:
+        if event == "call":
+            self._executed.add(frame.f_code)
         thread = self._thread
         if thread.is_busy or event not in ("call", "return"):
             return

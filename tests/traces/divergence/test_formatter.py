@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from traces.divergence import formatter
 from traces.divergence.formatter import ValueFormatter, attributes
 
 
@@ -51,3 +52,13 @@ def test_an_address_is_the_same_in_every_run_and_a_size_is_not():
     assert text_of([torch.zeros(1).data_ptr(), 3]) == text_of([torch.ones(1).data_ptr(), 3])
     assert text_of([2**40, 3]) == "[1099511627776, 3]"
     assert text_of(2**63 - 1) == "9223372036854775807"
+
+
+def test_an_address_on_a_heap_that_lies_low_is_none_either(monkeypatch, tmp_path):
+    maps = tmp_path / "maps"
+    maps.write_text("00400000-00401000 r-xp 00000000 /bin/python3\n1f000000-1f800000 rw-p [heap]\n")
+    monkeypatch.setattr(formatter, "_MAPS_FILE", maps)
+    text_of = ValueFormatter(Package()).text_of
+
+    assert text_of(0x1F000040) == text_of(0x1F7FFF40) == '{"address": "memory"}'
+    assert text_of(0x1EFFFFFF) == "520093695"

@@ -1,0 +1,76 @@
+"""A scenario that executes changed lines in one place only has its cause there."""
+
+from twosided_stack import line_of
+
+FILE = "twosided/stack.py"
+# Another value in every run: what an address or a random number is to the comparison.
+NOISE = (
+    (
+        "from twosided_stack import wait",
+        "import itertools\nimport os\n\nfrom twosided_stack import wait",
+    ),
+    (
+        "def build(width):",
+        "def drawn():\n    return os.urandom(8).hex()\n\n\ndef build(width):\n    drawn()",
+    ),
+)
+LOST_LINE = ("        self.queue.clear()\n", "")
+
+
+def place(cause):
+    return cause.location.file, cause.location.line
+
+
+def test_value_that_differs_in_every_run_is_not_taken_for_the_cause(look):
+    fault = ('wait("loads", id(self))', 'wait("stores", id(self))')
+
+    cause = look(*NOISE, fault, base=NOISE)
+
+    assert place(cause) == (FILE, line_of('wait("stores"', *NOISE, fault))
+
+
+def test_lines_that_are_gone_are_told_where_they_were(look):
+    cause = look(LOST_LINE)
+
+    assert place(cause) == (FILE, line_of("    def drop", LOST_LINE) - 1)
+
+
+def test_change_in_a_function_that_is_not_called_does_not_count(look):
+    added = ("def full_of", "def never_called(pool):\n    return 1\n\n\ndef full_of")
+    other = (added[0], added[1].replace("return 1", "return 2"))
+    constant = ("        return self.on_full(number)", "        return self.on_full(number + 1)")
+
+    cause = look(other, constant, base=(added,))
+
+    assert place(cause) == (FILE, line_of("number + 1", other, constant))
+
+
+def test_change_of_a_comment_does_not_count(look):
+    comment = ("def move(number):", "# Moves one page.\ndef move(number):")
+    constant = ("        return self.on_full(number)", "        return self.on_full(number + 1)")
+
+    cause = look(comment, constant)
+
+    assert place(cause) == (FILE, line_of("number + 1", comment, constant))
+
+
+def test_value_of_a_module_counts(look):
+    body = "def row_bytes(width, size):\n    return width * size"
+    constant = (body, f"SCALE = 1\n\n\n{body} * SCALE")
+    other = (constant[0], constant[1].replace("SCALE = 1", "SCALE = 2"))
+
+    cause = look(other, base=(constant,))
+
+    assert place(cause) == (FILE, line_of("SCALE = 2", other))
+
+
+def test_two_changes_that_are_executed_are_told_apart_by_the_calls(look):
+    argument = ("row_bytes(width, 2)", "row_bytes(width, 3)")
+    constant = ("        return self.on_full(number)", "        return self.on_full(number + 1)")
+
+    cause = look(argument, constant)
+
+    assert (cause.parameter, place(cause)) == (
+        "size",
+        (FILE, line_of("row_bytes(width, 3)", argument, constant)),
+    )
