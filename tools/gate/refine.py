@@ -15,10 +15,16 @@ from tools.gate.request import GateRequest
 from tools.git import is_repository
 from tools.hunks.attribution import HunkSides, attribute_to_hunks, choose_scenarios
 from tools.sides.open import OpenSide
-from tools.sides.targets import NATIVE
+from tools.sides.targets import NATIVE, TARGETS
 from tools.workers.protocol import ReplayScenario, RunResult, RunScenario
 from traces.divergence.locate import find_divergence
-from traces.divergence.logs import CallLog, LineLog
+from traces.divergence.logs import (
+    CallLog,
+    CallsRequest,
+    LineLog,
+    LinesRequest,
+    LogRequest,
+)
 from traces.schema.canonical import parse
 from traces.schema.model import Recording, Trace
 from traces.schema.verdict import Cause, Kind, Level
@@ -54,32 +60,38 @@ class _ReplayedSide:
     """One side as :func:`~traces.divergence.locate.locate_divergence` uses it, on one device."""
 
     opened: OpenSide
+    package: str
     device: str
     last_step: str
     scenarios: Mapping[str, Scenario]
 
-    def calls(self, scenario: str) -> CallLog:
+    def calls(self, scenario: str, request: CallsRequest) -> CallLog:
         """Run a scenario and log its calls."""
-        found = self._replay(scenario, call=None)
+        found = self._replay(scenario, request)
         assert isinstance(found, CallLog)
         return found
 
-    def lines(self, scenario: str, *, function: str, number: int) -> LineLog:
+    def lines(self, scenario: str, request: LinesRequest) -> LineLog:
         """Run a scenario and log the lines of one call."""
-        found = self._replay(scenario, call=(function, number))
+        found = self._replay(scenario, request)
         assert isinstance(found, LineLog)
         return found
+
+    def files(self) -> Iterator[str]:
+        """Yield the files of the package."""
+        for path in (self.opened.root / self.package).rglob("*.py"):
+            yield path.relative_to(self.opened.root).as_posix()
 
     def source(self, file: str) -> str | None:
         """Return the text of a file of the package, None when there is none."""
         path = self.opened.root / file
         return path.read_text(encoding="utf-8") if path.is_file() else None
 
-    def _replay(self, scenario: str, *, call: tuple[str, int] | None) -> CallLog | LineLog:
+    def _replay(self, scenario: str, request: LogRequest) -> CallLog | LineLog:
         again = ReplayScenario(
             scenario=self.scenarios[scenario],
             device=self.device,
-            call=call,
+            request=request,
             last_step=self.last_step,
         )
         return self.opened.call(again)
@@ -166,6 +178,7 @@ def _refine_cause(
         base, head = (
             _ReplayedSide(
                 opened=side,
+                package=TARGETS[request.session.target].package,
                 device=device,
                 last_step=last_step,
                 scenarios=request.selection.known,

@@ -87,7 +87,7 @@ class NativeWorker:
 
         return log_run(
             get_target("native"),
-            task.call,
+            task.request,
             run=lambda: run_scenario(task.scenario, device=task.device, last_step=task.last_step),
         )
 

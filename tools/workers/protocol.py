@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from traces.divergence.logs import CallLog, LineLog  # noqa: F401 - named in a string
+    from traces.divergence.logs import CallLog, LineLog, LogRequest  # noqa: F401 - named in a string
     from traces.targets.common.scenario import Scenario
 
 Result = TypeVar("Result")
@@ -199,13 +199,12 @@ class ReplayScenario(Task["CallLog | LineLog"]):
     """Run one scenario again and log its calls, or the lines of one call.
 
     Attributes:
-        call: function and number of the call whose lines are logged; None for all calls.
         last_step: step behind which the run ends; empty for the whole scenario.
     """
 
     scenario: "Scenario"
     device: str
-    call: tuple[str, int] | None
+    request: "LogRequest"
     last_step: str
 
 

@@ -82,7 +82,7 @@ class SglangWorker:
             rule = "must be simulated to be run again"
             raise ToolError("device", rule, expected="sim", got=task.device)
         runner = self._runner(task.device)
-        return runner.log_run(task.scenario, task.call, last_step=task.last_step)
+        return runner.log_run(task.scenario, task.request, last_step=task.last_step)
 
     def list_builders(self, _task: ListBuilders) -> tuple[str, ...]:
         """Return the names of all stack builders of the release."""

@@ -122,6 +122,7 @@ class _LogComparison:
                 i, j = i + 1, j + 1
             else:
                 steps, found = self._classify(enclosing, old[i:], new[j:])
+                found = found if found is not None and _is_by_changed(found) else None
                 passed += [*old[i : i + steps[0]], *new[j : j + steps[1]]]
                 i, j = i + steps[0], j + steps[1]
             if found is not None:
@@ -136,9 +137,12 @@ class _LogComparison:
         """
         enclosing = (base, head)
         found = self.compare_children(enclosing, base.children, head.children)
+        if not (base.has_values and head.has_values):
+            return found
         if self._have_same_effect(base, head):
             return found if found is not None and self._leave_unequal_objects(base, head) else None
-        if found is None and not self._have_same_results(base, head):
+        is_changed = base.is_changed or head.is_changed
+        if found is None and is_changed and not self._have_same_results(base, head):
             found = Divergence(kind=None, enclosing=enclosing, base=base, head=head)
         if found is not None and found.enclosing == enclosing:
             return self._unmatched_parameter(base, head) or found
@@ -309,6 +313,11 @@ def _without_callables(value: Any) -> Any:  # noqa: ANN401 - any JSON
         kept = {key: _without_callables(item) for key, item in value.items()}
         return {"callable": "?"} if is_callable else kept
     return value
+
+
+def _is_by_changed(found: Divergence) -> bool:
+    """Return whether changed code makes the calls: other code does so only as a consequence."""
+    return any(call is not None and call.by_changed for call in (found.base, found.head))
 
 
 def _as_reordered(found: Divergence, passed: Sequence[CallNode]) -> Divergence:

@@ -1,6 +1,6 @@
 """Move of a cause to the place where two sides, run again, first diverge."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -8,9 +8,9 @@ import msgspec
 
 from traces.diff.values import is_mapping
 from traces.divergence.call_divergence import Divergence, first_divergence
+from traces.divergence.changed_code import ChangedCode
 from traces.divergence.line_divergence import LineDivergence, first_line_divergence
-from traces.divergence.logs import CallLog, LineLog
-from traces.divergence.reached_changes import only_reached_change
+from traces.divergence.logs import CallLog, CallNode, CallsRequest, LineLog, LinesRequest
 from traces.divergence.source_comparison import KeywordChange, SourceComparison
 from traces.schema.model import Location
 from traces.schema.verdict import Cause, Consequence, Kind, Level
@@ -27,11 +27,14 @@ _EVENT_KINDS = (
 class Replayer(Protocol):
     """One side on which a scenario can be run again."""
 
-    def calls(self, scenario: str) -> CallLog:
+    def calls(self, scenario: str, request: CallsRequest) -> CallLog:
         """Run a scenario and log its calls."""
 
-    def lines(self, scenario: str, *, function: str, number: int) -> LineLog:
+    def lines(self, scenario: str, request: LinesRequest) -> LineLog:
         """Run a scenario and log the lines of one call."""
+
+    def files(self) -> Iterable[str]:
+        """Return the files of the package that may differ from those of the other side."""
 
     def source(self, file: str) -> str | None:
         """Return the text of a file of the package, relative to its root; None for none."""
@@ -52,9 +55,12 @@ def find_divergence(base: Replayer, head: Replayer, cause: Cause, *, scenario: s
     The cause itself comes back where it already names that place.
     """
     locator = _Locator(base=base, head=head, scenario=scenario)
-    logs = base.calls(scenario), head.calls(scenario)
-    found = _compare_logs(locator, logs, cause)
-    only = only_reached_change(*logs, sources=locator.sources)
+    changes = ChangedCode(locator.sources, files=(*base.files(), *head.files()))
+    requests = (CallsRequest(focus=changes.focus(in_head=in_head)) for in_head in (False, True))
+    sides = zip((base, head), requests, strict=True)
+    old, new = (side.calls(scenario, request) for side, request in sides)
+    found = _compare_logs(locator, (old, new), cause)
+    only = changes.only_reached(old, new)
     if only is None:
         return found
     location, lines = only
@@ -112,8 +118,8 @@ class _Locator:
         if divergence.is_value and not self.sources.is_function_touched(new.file, line):
             return None
         return first_line_divergence(
-            self.base.lines(self.scenario, function=old.function, number=old.number).stops,
-            self.head.lines(self.scenario, function=new.function, number=new.number).stops,
+            self.base.lines(self.scenario, _lines_request(old)).stops,
+            self.head.lines(self.scenario, _lines_request(new)).stops,
             same_lines=self.sources.same_lines(old.file),
         )
 
@@ -143,6 +149,10 @@ class _Locator:
 
     def _in_head(self, site: Location) -> Location:
         return Location(file=site.file, line=self.sources.line_in_head(site.file, site.line))
+
+
+def _lines_request(call: CallNode) -> LinesRequest:
+    return LinesRequest(function=call.function, number=call.number)
 
 
 def _is_reported(found: Divergence | KeywordChange, location: Location, cause: Cause) -> bool:

@@ -11,6 +11,35 @@ ValueText: TypeAlias = str
 """A value in JSON, without addresses; a long one is cut and ends with its digest."""
 
 
+Focus: TypeAlias = tuple[tuple[str, tuple[tuple[int, int], ...]], ...]
+"""First and last lines of functions, by file relative to the root."""
+
+
+class CallsRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A log of all calls.
+
+    Attributes:
+        focus: functions whose calls, and all calls within these, are logged with their values;
+            all calls are where it is None.
+    """
+
+    focus: Focus | None
+
+
+class LinesRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A log of the lines of one call.
+
+    Attributes:
+        number: how many calls of the function came before it.
+    """
+
+    function: str
+    number: int
+
+
+LogRequest: TypeAlias = CallsRequest | LinesRequest
+
+
 class CallNode(msgspec.Struct, kw_only=True, eq=False):
     """One call of a function of the package.
 
@@ -24,6 +53,10 @@ class CallNode(msgspec.Struct, kw_only=True, eq=False):
         after: the same when it was over.
         returned: its result; a text that is no JSON when an exception left it.
         is_watched: whether an ordinary trace records it.
+        is_changed: whether the function is in the focus of the log.
+        by_changed: whether a function in the focus called it.
+        has_values: whether it was logged with its inputs, the state before and after, and its
+            result: it is in the focus, or within a call that is.
         children: calls it made, in order.
     """
 
@@ -37,6 +70,9 @@ class CallNode(msgspec.Struct, kw_only=True, eq=False):
     after: dict[str, ValueText]
     returned: ValueText
     is_watched: bool
+    is_changed: bool
+    by_changed: bool
+    has_values: bool
     children: list["CallNode"]
 
     @property

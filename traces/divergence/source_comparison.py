@@ -79,7 +79,7 @@ class SourceComparison:
     def is_function_touched(self, file: str, line: int) -> bool:
         """Return whether the innermost function of the head around a line differs at all."""
         text = self.head(file)
-        function = None if text is None else innermost_function(text, line)
+        function = None if text is None else _function(text, line)
         if function is None:
             return True
         span = range(function.lineno, (function.end_lineno or function.lineno) + 1)
@@ -248,8 +248,7 @@ def _header_lines(statement: ast.stmt) -> range:
     return range(statement.lineno, last + 1)
 
 
-def innermost_function(text: str, line: int) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
-    """Return the innermost function around a line; None outside of functions."""
+def _function(text: str, line: int) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
     kinds = ast.FunctionDef | ast.AsyncFunctionDef
     around = (node for node in _nodes_around(text, line) if isinstance(node, kinds))
     return max(around, key=lambda node: node.lineno, default=None)

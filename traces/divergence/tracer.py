@@ -17,7 +17,16 @@ from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 from traces.divergence.formatter import ValueFormatter
-from traces.divergence.logs import CallLog, CallNode, LineLog, LineStop, ValueText
+from traces.divergence.logs import (
+    CallLog,
+    CallNode,
+    CallsRequest,
+    Focus,
+    LineLog,
+    LineStop,
+    LogRequest,
+    ValueText,
+)
 from traces.recording import call_recorder
 from traces.recording.frame_hooks import profile_frames, trace_frames
 from traces.recording.probes import CallProbe, EventProbe, Target
@@ -42,8 +51,11 @@ _RECORDER_GUARD = call_recorder.CallRecorder._guarded.__code__  # noqa: SLF001 -
 
 
 @contextmanager
-def log_calls(target: Target) -> Iterator[CallLog]:
+def log_calls(target: Target, *, focus: Focus | None = None) -> Iterator[CallLog]:
     """Log every call of the target's own functions while the block runs.
+
+    Calls of functions in ``focus``, and all calls within these, are logged with their values; all
+    calls are when it is None.
 
     So are calls of recorded functions outside the package, those of a simulated device. Generators,
     lambdas and comprehensions have no entry, but the functions they call have one. A function that
@@ -55,7 +67,7 @@ def log_calls(target: Target) -> Iterator[CallLog]:
         if isinstance(probe, CallProbe | EventProbe)
     )
     log = CallLog(threads=[], callables=frozenset(), executed={})
-    tracer = _CallTracer(target, log, watched=watched)
+    tracer = _CallTracer(target, log, watched=watched, focus=focus)
     try:
         with profile_frames(tracer):
             yield log
@@ -73,18 +85,13 @@ def log_lines(target: Target, *, function: str, number: int) -> Iterator[LineLog
         yield log
 
 
-def log_run(
-    target: Target, call: tuple[str, int] | None, *, run: Callable[[], object]
-) -> CallLog | LineLog:
-    """Run something and return the log of all calls, or of the lines of one.
-
-    The one call is given by its function and number.
-    """
-    if call is None:
-        with log_calls(target) as calls:
+def log_run(target: Target, request: LogRequest, *, run: Callable[[], object]) -> CallLog | LineLog:
+    """Run something and return the log that is asked for."""
+    if isinstance(request, CallsRequest):
+        with log_calls(target, focus=request.focus) as calls:
             run()
         return calls
-    with log_lines(target, function=call[0], number=call[1]) as lines:
+    with log_lines(target, function=request.function, number=request.number) as lines:
         run()
     return lines
 
@@ -129,6 +136,12 @@ class _PackageFunctions:
         module = sys.modules.get(_made_class(frame).__module__)
         return self._relative(getattr(module, "__file__", None) or "")
 
+    def is_within(self, code: CodeType, focus: Focus) -> bool:
+        """Return whether a function begins on some lines."""
+        file = self._relative(code.co_filename)
+        spans = next((spans for name, spans in focus if name == file), ())
+        return any(first <= code.co_firstlineno <= last for first, last in spans)
+
     def site(self, frame: FrameType) -> tuple[str, int]:
         """Return the nearest line of the package that called a frame."""
         paths = ((caller.f_code.co_filename, caller.f_lineno) for caller in _callers(frame))
@@ -166,7 +179,14 @@ class _ThreadState(threading.local):
 
 
 class _CallTracer:
-    def __init__(self, target: Target, log: CallLog, *, watched: frozenset[CodeType]) -> None:
+    def __init__(
+        self,
+        target: Target,
+        log: CallLog,
+        *,
+        watched: frozenset[CodeType],
+        focus: Focus | None,
+    ) -> None:
         self.formatter = ValueFormatter(target)
         self._functions = _PackageFunctions(target, watched)
         self._log = log
@@ -174,6 +194,8 @@ class _CallTracer:
         self._thread = _ThreadState()
         self._lock = threading.RLock()
         self._executed: set[CodeType] = set()
+        self._focus = focus
+        self._in_focus: dict[CodeType, bool] = {}
 
     def executed_functions(self) -> dict[str, frozenset[int]]:
         """Return the first lines of the functions of the package that were called, by file."""
@@ -201,7 +223,9 @@ class _CallTracer:
         thread = self._thread
         with self._lock:
             file = self._functions.file(frame)
-            inputs = _arguments(frame) if file else _without_integers(_arguments(frame))
+            is_changed, by_changed, has_values = self._place_in_focus(frame)
+            inputs = _arguments(frame) if has_values else {}
+            inputs = inputs if file else _without_integers(inputs)
             site_file, site_line = self._functions.site(frame)
             node = CallNode(
                 function=function,
@@ -214,6 +238,9 @@ class _CallTracer:
                 after={},
                 returned="",
                 is_watched=frame.f_code in self._watched,
+                is_changed=is_changed,
+                by_changed=by_changed,
+                has_values=has_values,
                 children=[],
             )
             if thread.roots is None:
@@ -226,11 +253,34 @@ class _CallTracer:
 
     def _end(self, frame: FrameType, result: object) -> None:
         _, node = self._thread.open.pop()
+        if not node.has_values:
+            return
         with self._lock:
             # The profile function is told None for an exception, as for a return of None.
             is_returned = frame.f_code.co_code[frame.f_lasti] in _RETURNS
             node.returned = self.formatter.text_of(result) if is_returned else RAISED
             node.after = self._state(_arguments(frame))
+
+    def _place_in_focus(self, frame: FrameType) -> tuple[bool, bool, bool]:
+        """Return whether a function in focus is called, whether one calls, and if values are kept.
+
+        A lambda or a generator of such a function has no call of its own: its frame comes before
+        that of the call that is open.
+        """
+        open_calls = self._thread.open
+        parent, call = open_calls[-1] if open_calls else (None, None)
+        is_changed = self._is_in_focus(frame)
+        callers = (one for one in (frame.f_back, parent) if one is not None)
+        by_changed = any(self._is_in_focus(one) for one in callers)
+        is_within = call is not None and call.has_values
+        return is_changed, by_changed, is_changed or by_changed or is_within
+
+    def _is_in_focus(self, frame: FrameType) -> bool:
+        code = frame.f_code
+        if code not in self._in_focus:
+            is_within = self._functions.is_within
+            self._in_focus[code] = self._focus is None or is_within(code, self._focus)
+        return self._in_focus[code]
 
     def _state(self, values: dict[str, Any]) -> dict[str, ValueText]:
         return {

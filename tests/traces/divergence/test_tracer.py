@@ -1,11 +1,14 @@
 """What a deep replay logs of our own package, and what it leaves alone."""
 
+import inspect
 import sys
 import threading
 from pathlib import Path
 
 import pytest
 
+from assembler.stacks.attach import attach_hybrid_nsa_pool_to_hiradix_cache
+from traces.divergence.logs import CallsRequest, LinesRequest
 from traces.divergence.tracer import log_calls, log_run
 from traces.recording.probes import EventProbe
 from traces.targets import get_target
@@ -39,7 +42,11 @@ def test_recording_is_the_same_while_calls_are_logged(plain):
 
 def test_two_replays_log_the_same():
     logs = [
-        log_run(get_target("native"), None, run=lambda: run_scenario(one_scenario(), device="cpu"))
+        log_run(
+            get_target("native"),
+            CallsRequest(focus=None),
+            run=lambda: run_scenario(one_scenario(), device="cpu"),
+        )
         for _ in range(2)
     ]
     one, other = ([call for thread in log.threads for call in every(thread)] for log in logs)
@@ -49,10 +56,26 @@ def test_two_replays_log_the_same():
     ]
 
 
+def test_values_are_logged_of_the_functions_in_focus_and_of_all_calls_within_them():
+    code = inspect.unwrap(attach_hybrid_nsa_pool_to_hiradix_cache).__code__
+    last = max(line for _, _, line in code.co_lines() if line)
+    file = Path(code.co_filename).relative_to(get_target("native").root).as_posix()
+    with log_calls(get_target("native"), focus=((file, ((code.co_firstlineno, last),)),)) as log:
+        run_scenario(one_scenario(), device="cpu")
+    calls = [call for thread in log.threads for call in every(thread)]
+    [built] = [call for call in calls if call.function == "attach_hybrid_nsa_pool_to_hiradix_cache"]
+
+    assert built.is_changed and built.inputs
+    assert all(call.has_values for call in every([built]))
+    assert {call.by_changed for call in built.children} == {True}
+    outside = [call for call in calls if call.function == "take_finished"]
+    assert outside and not any(call.has_values or call.inputs or call.after for call in outside)
+
+
 def test_lines_of_one_call_hold_locals():
     log = log_run(
         get_target("native"),
-        ("bytes_per_slot", 0),
+        LinesRequest(function="bytes_per_slot", number=0),
         run=lambda: run_scenario(one_scenario(), device="cpu"),
     )
     assert [stop.line > 0 for stop in log.stops] == [True] * (len(log.stops) - 1) + [False]

@@ -127,17 +127,20 @@ class Version:
         (root / PACKAGE / "__init__.py").write_text("")
         (root / PACKAGE / "stack.py").write_text(text)
 
-    def calls(self, scenario):
-        return self._played(None)
+    def calls(self, scenario, request):
+        return self._played(request)
 
-    def lines(self, scenario, *, function, number):
-        return self._played((function, number))
+    def lines(self, scenario, request):
+        return self._played(request)
+
+    def files(self):
+        return (f"{PACKAGE}/stack.py",)
 
     def source(self, file):
         path = self.root / file
         return path.read_text() if path.is_file() else None
 
-    def _played(self, call):
+    def _played(self, request):
         self.plays += 1
         for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
             del sys.modules[name]
@@ -145,7 +148,7 @@ class Version:
         importlib.invalidate_caches()
         try:
             module = importlib.import_module(f"{PACKAGE}.stack")
-            return log_run(TwoSided(self.root), call, run=module.run)
+            return log_run(TwoSided(self.root), request, run=module.run)
         finally:
             sys.path.remove(str(self.root))
 

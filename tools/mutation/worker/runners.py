@@ -19,7 +19,7 @@ from tools.mutation.worker.overlay import (
     swap_code,
 )
 from tools.mutation.worker.state_fingerprint import fingerprint
-from traces.divergence.logs import CallLog, LineLog
+from traces.divergence.logs import CallLog, LineLog, LogRequest
 from traces.divergence.tracer import log_run
 from traces.schema.model import Recording
 from traces.targets.common.fork import run_in_fork
@@ -50,10 +50,8 @@ class MutantRunner(Protocol):
     def run_scenario(self, scenario: Scenario, *, device: str) -> tuple[Recording, str]:
         """Run and record one scenario; return the fingerprint of its stack as well."""
 
-    def log_run(
-        self, scenario: Scenario, *, device: str, call: tuple[str, int] | None
-    ) -> CallLog | LineLog:
-        """Run one scenario and log all calls, or the lines of one call, by function and number."""
+    def log_run(self, scenario: Scenario, *, device: str, request: LogRequest) -> CallLog | LineLog:
+        """Run one scenario and return the log that is asked for."""
 
 
 class NativeMutantRunner:
@@ -100,13 +98,11 @@ class NativeMutantRunner:
         recording: Recording = run(scenario, device=device, on_script=scripts.append)
         return recording, fingerprint({"stage": scripts})
 
-    def log_run(
-        self, scenario: Scenario, *, device: str, call: tuple[str, int] | None
-    ) -> CallLog | LineLog:
-        """Run one scenario and log all calls, or the lines of one call, by function and number."""
+    def log_run(self, scenario: Scenario, *, device: str, request: LogRequest) -> CallLog | LineLog:
+        """Run one scenario and return the log that is asked for."""
         run = import_module("traces.targets.native.run").run_scenario
         target = import_module("traces.targets").get_target("native")
-        return log_run(target, call, run=lambda: run(scenario, device=device))
+        return log_run(target, request, run=lambda: run(scenario, device=device))
 
 
 def _disable_validation() -> None:
@@ -147,11 +143,11 @@ class SglangMutantRunner:
         recording: Recording = self._session.run_scenario(scenario)
         return recording, fingerprint({"stack": self._stacks})
 
-    def log_run(
-        self, scenario: Scenario, *, device: str, call: tuple[str, int] | None
-    ) -> CallLog | LineLog:
-        """Run one scenario and log all calls, or the lines of one call, by function and number."""
-        return log_run(self._session.target, call, run=lambda: self._session.run_scenario(scenario))
+    def log_run(self, scenario: Scenario, *, device: str, request: LogRequest) -> CallLog | LineLog:
+        """Run one scenario and return the log that is asked for."""
+        return log_run(
+            self._session.target, request, run=lambda: self._session.run_scenario(scenario)
+        )
 
 
 class SglangReimportRunner:
@@ -190,8 +186,8 @@ class SglangReimportRunner:
         """Run and record one scenario in a fork of its own; states are not compared here."""
         return run_in_fork(lambda: self._session.run_scenario(scenario)), ""
 
-    def log_run(
-        self, scenario: Scenario, *, device: str, call: tuple[str, int] | None
-    ) -> CallLog | LineLog:
-        """Run one scenario and log all calls, or the lines of one call, by function and number."""
-        return log_run(self._session.target, call, run=lambda: self._session.run_scenario(scenario))
+    def log_run(self, scenario: Scenario, *, device: str, request: LogRequest) -> CallLog | LineLog:
+        """Run one scenario and return the log that is asked for."""
+        return log_run(
+            self._session.target, request, run=lambda: self._session.run_scenario(scenario)
+        )

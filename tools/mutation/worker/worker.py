@@ -45,7 +45,7 @@ from tools.mutation.worker.runners import (
 from tools.workers.protocol import Handlers
 from traces.diff import compare_sides
 from traces.divergence.locate import locate_divergence
-from traces.divergence.logs import CallLog, LineLog
+from traces.divergence.logs import CallLog, CallsRequest, LineLog, LinesRequest, LogRequest
 from traces.recording.frame_hooks import trace_frames
 from traces.schema.model import Recording
 from traces.schema.verdict import Cause
@@ -58,7 +58,7 @@ MEMORY_LIMIT = 4 << 30
 
 _Found = TypeVar("_Found")
 _Log: TypeAlias = CallLog | LineLog
-_Logs: TypeAlias = dict[tuple[str, tuple[str, int] | None], _Log]
+_Logs: TypeAlias = dict[tuple[str, LogRequest], _Log]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,25 +68,31 @@ class MutantReplay:
     Attributes:
         run: runs a scenario and logs its calls, or the lines of one call.
         texts: mutated files.
-        logs: by scenario and call; None for all calls.
+        changed: the files of which a side has mutated ones.
+        logs: by scenario and request.
     """
 
-    run: Callable[[str, tuple[str, int] | None], _Log]
+    run: Callable[[str, LogRequest], _Log]
     root: Path
     texts: Mapping[str, str]
+    changed: tuple[str, ...]
     logs: _Logs = field(default_factory=dict)
 
-    def calls(self, scenario: str) -> CallLog:
+    def calls(self, scenario: str, request: CallsRequest) -> CallLog:
         """Run a scenario and log its calls."""
-        found = self._log(scenario, None)
+        found = self._log(scenario, request)
         assert isinstance(found, CallLog)
         return found
 
-    def lines(self, scenario: str, *, function: str, number: int) -> LineLog:
+    def lines(self, scenario: str, request: LinesRequest) -> LineLog:
         """Run a scenario and log the lines of one call."""
-        found = self._log(scenario, (function, number))
+        found = self._log(scenario, request)
         assert isinstance(found, LineLog)
         return found
+
+    def files(self) -> tuple[str, ...]:
+        """Return the mutated files."""
+        return self.changed
 
     def source(self, file: str) -> str | None:
         """Return the text of a file, mutated or unchanged; None for none."""
@@ -95,10 +101,10 @@ class MutantReplay:
         path = self.root / file
         return path.read_text(encoding="utf-8") if path.is_file() else None
 
-    def _log(self, scenario: str, call: tuple[str, int] | None) -> _Log:
-        if (scenario, call) not in self.logs:
-            self.logs[scenario, call] = self.run(scenario, call)
-        return self.logs[scenario, call]
+    def _log(self, scenario: str, request: LogRequest) -> _Log:
+        if (scenario, request) not in self.logs:
+            self.logs[scenario, request] = self.run(scenario, request)
+        return self.logs[scenario, request]
 
 
 class MutationWorker:
@@ -108,7 +114,6 @@ class MutationWorker:
         self._runner = runner
         self._root = root
         self._baseline = LoadBaseline(scenarios={}, results={})
-        self._logs: dict[RunSettings, _Logs] = {}
         self._names: dict[str, OutsideNames] = {}
 
     @property
@@ -163,18 +168,23 @@ class MutationWorker:
             run=partial(self._log_run, task, {}),
             root=self._root,
             texts={},
-            logs=self._logs.setdefault(task.settings, {}),
+            changed=tuple(texts),
         )
-        head = MutantReplay(run=partial(self._log_run, task, texts), root=self._root, texts=texts)
+        head = MutantReplay(
+            run=partial(self._log_run, task, texts),
+            root=self._root,
+            texts=texts,
+            changed=tuple(texts),
+        )
         return locate_divergence(base, head, cause, scenario=name)
 
     def _log_run(
-        self, task: RunMutant, texts: Mapping[str, str], name: str, call: tuple[str, int] | None
+        self, task: RunMutant, texts: Mapping[str, str], name: str, request: LogRequest
     ) -> _Log:
         def run() -> _Log:
             self._runner.install(texts, validates=task.settings.is_gate)
             scenario = self._baseline.scenarios[name]
-            return self._runner.log_run(scenario, device=task.settings.device, call=call)
+            return self._runner.log_run(scenario, device=task.settings.device, request=request)
 
         return _run_limited(run, task.settings)
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 import torch
 
-from traces.divergence.logs import CallLog, LineLog
+from traces.divergence.logs import CallLog, LineLog, LogRequest
 from traces.divergence.tracer import log_run
 from traces.errors import RecorderError
 from traces.recording.message_capture import settle_modules
@@ -73,21 +73,21 @@ class SglangScenarioRunner:
     def log_run(
         self,
         scenario: Any,  # noqa: ANN401
-        call: tuple[str, int] | None,
+        request: LogRequest,
         *,
         last_step: str,
     ) -> CallLog | LineLog:
-        """Run one scenario in a fork and return the log of all calls, or of the lines of one.
+        """Run one scenario in a fork and return the log that is asked for.
 
-        ``call`` is function and number of a call, and the run ends behind ``last_step`` unless
-        that is empty; errors are those of :meth:`run_scenario`.
+        The run ends behind ``last_step`` unless that is empty; errors are those of
+        :meth:`run_scenario`.
         """
 
         def run() -> Recording:
             return self._session.run_scenario(scenario, last_step=last_step)
 
         # One fork only: a log kept in a fork of the fork would be lost with it.
-        return run_in_fork(lambda: log_run(self.target, call, run=run))
+        return run_in_fork(lambda: log_run(self.target, request, run=run))
 
 
 def run_in_process(scenario: Any, root: Path, *, device: str) -> Recording:  # noqa: ANN401

@@ -1,0 +1,157 @@
+"""Search for the code that differs between two sides, and for what of it a scenario executes.
+
+Two sides that behave differently can do so only by lines that differ between them. So the calls of
+changed functions are all that must be compared, and a scenario that executes changed lines in one
+place only has its cause there, whatever else the sides show.
+"""
+
+import ast
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
+
+from traces.divergence.logs import CallLog, Focus
+from traces.divergence.source_comparison import SourceComparison
+from traces.schema.model import Location
+
+_Span: TypeAlias = tuple[int, int]
+"""First and last line of a function, decorators among them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    """Neighbouring lines that differ: of the base and of the head, by the functions around them.
+
+    Attributes:
+        lines: those of the head, or where those of the base were.
+        functions: of base and head.
+        is_outside: whether a line outside of functions is among them.
+    """
+
+    location: Location
+    lines: range
+    functions: tuple[frozenset[_Span], frozenset[_Span]]
+    is_outside: bool
+
+    def is_reached(self, base: CallLog, head: CallLog) -> bool:
+        """Return whether one of the functions was called; other code is run by the import."""
+        file = self.location.file
+        return any(
+            (self.is_outside and file in log.executed)
+            or any(first in log.executed.get(file, ()) for first, _ in functions)
+            for log, functions in zip((base, head), self.functions, strict=True)
+        )
+
+
+class ChangedCode:
+    """The places in which two sides differ, comments and docstrings left out."""
+
+    def __init__(self, sources: SourceComparison, *, files: Iterable[str]) -> None:
+        self._changes = [
+            change for file in sorted(set(files)) for change in _changes(file, sources)
+        ]
+
+    def focus(self, *, in_head: bool) -> Focus | None:
+        """Return the changed functions of a side; None where code outside of functions changed."""
+        if any(change.is_outside for change in self._changes):
+            return None
+        found: dict[str, set[_Span]] = {}
+        for change in self._changes:
+            found.setdefault(change.location.file, set()).update(change.functions[in_head])
+        return tuple((file, tuple(sorted(spans))) for file, spans in sorted(found.items()))
+
+    def only_reached(self, base: CallLog, head: CallLog) -> tuple[Location, range] | None:
+        """Return the only place where a scenario executes changed lines; None for none or several.
+
+        The location is a line of the head: the first changed one, or where lines of the base were.
+        The range holds the changed lines of the head, and that line.
+        """
+        found = [change for change in self._changes if change.is_reached(base, head)]
+        return (found[0].location, found[0].lines) if len(found) == 1 else None
+
+
+def _changes(file: str, sources: SourceComparison) -> Iterator[_Change]:
+    texts = (sources.base(file) or "", sources.head(file) or "")
+    if texts[0] == texts[1]:
+        return
+    code = [_code_lines(text) for text in texts]
+    for gap in sources.gaps(file):
+        own = [[line for line in gap[side] if line in code[side]] for side in (0, 1)]
+        if not any(own) or _only_adds_names(texts, own):
+            continue
+        line = own[1][0] if own[1] else sources.line_in_head(file, own[0][0])
+        around = [
+            [_innermost(text, near) for near in lines or _neighbours(gap[side])]
+            for side, (text, lines) in enumerate(zip(texts, own, strict=True))
+        ]
+        functions = [frozenset(span for span in spans if span) for spans in around]
+        yield _Change(
+            location=Location(file=file, line=line),
+            lines=range(min(line, gap[1].start), max(line + 1, gap[1].stop)),
+            functions=(functions[0], functions[1]),
+            is_outside=any(lines and None in around[side] for side, lines in enumerate(own)),
+        )
+
+
+def _neighbours(gap: range) -> tuple[int, int]:
+    """Return the lines before and behind a place where lines of the other side are."""
+    return gap.start - 1, gap.start
+
+
+def _innermost(text: str, line: int) -> _Span | None:
+    around = [span for span in _functions(text) if span[0] <= line <= span[1]]
+    return max(around, default=None)
+
+
+@lru_cache(maxsize=16)
+def _parsed(text: str) -> ast.Module:
+    """Return the tree of a text; an empty one where it is no Python."""
+    try:
+        return ast.parse(text)
+    except SyntaxError:
+        return ast.Module(body=[], type_ignores=[])
+
+
+@lru_cache(maxsize=16)
+def _functions(text: str) -> tuple[_Span, ...]:
+    return tuple(
+        (min(one.lineno for one in (node, *node.decorator_list)), node.end_lineno or node.lineno)
+        for node in ast.walk(_parsed(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+
+
+def _code_lines(text: str) -> frozenset[int]:
+    """Return the lines that are neither blank nor a comment or docstring."""
+    lines = {
+        number
+        for number, line in enumerate(text.splitlines(), 1)
+        if line.strip() and not line.lstrip().startswith("#")
+    }
+    for node in ast.walk(_parsed(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            lines.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return frozenset(lines)
+
+
+def _only_adds_names(texts: tuple[str, str], lines: Sequence[Sequence[int]]) -> bool:
+    """Return whether lines only import names, none of which the other side has from elsewhere."""
+    old, new = (_imported(text, set(own)) for text, own in zip(texts, lines, strict=True))
+    if old is None or new is None:
+        return False
+    return all(old[name] == new[name] for name in old.keys() & new.keys())
+
+
+def _imported(text: str, lines: set[int]) -> dict[str, str] | None:
+    """Return what import statements bind, by name; None where a line is none of theirs."""
+    found: dict[str, str] = {}
+    for node in _parsed(text).body:
+        span = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        if isinstance(node, ast.Import | ast.ImportFrom) and lines.intersection(span):
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            level = node.level if isinstance(node, ast.ImportFrom) else 0
+            for one in node.names:
+                found[one.asname or one.name] = f"{'.' * level}{module}:{one.name}"
+            lines = lines.difference(span)
+    return None if lines else found
