@@ -65,11 +65,13 @@ def test_values_are_logged_of_the_functions_in_focus_and_of_all_calls_within_the
     calls = [call for thread in log.threads for call in every(thread)]
     [built] = [call for call in calls if call.function == "attach_hybrid_nsa_pool_to_hiradix_cache"]
 
-    assert built.is_changed and built.inputs
+    assert built.is_changed
+    assert built.inputs
     assert all(call.has_values for call in every([built]))
     assert {call.by_changed for call in built.children} == {True}
     outside = [call for call in calls if call.function == "take_finished"]
-    assert outside and not any(call.has_values or call.inputs or call.after for call in outside)
+    assert outside
+    assert not any(call.has_values or call.inputs or call.after for call in outside)
 
 
 def test_lines_of_one_call_hold_locals():
