@@ -1,0 +1,141 @@
+"""Draw what the gate and the report show for four changes: ``docs/images``.
+
+Run ``python scripts/screenshots.py`` in a checkout with Debian's ``chromium``. Each change is made
+in a copy of HEAD; the goldens stay. It takes about two minutes.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "docs" / "images"
+COLUMNS = 80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One change of ``assembler/``.
+
+    Attributes:
+        files: those that hold ``old``, as a pattern below ``assembler/``.
+        is_everywhere: whether every ``old`` is replaced, or the only one in the only file.
+    """
+
+    name: str
+    files: str
+    old: str
+    new: str
+    is_everywhere: bool = False
+
+
+CHANGES = (
+    Change(
+        name="dropped-override",
+        files="stacks/attach.py",
+        old="        override_kv_cache_dim=kv.device_pool.host_row_width,\n    )\n    # Before",
+        new="    )\n    # Before",
+    ),
+    Change(
+        name="wrong-group",
+        files="stacks/parts.py",
+        old="        attn_cp_group=settings.attn_cp_group,\n",
+        new="        attn_cp_group=settings.tp_group,\n",
+    ),
+    Change(
+        name="missing-draft-load",
+        files="controller/copier.py",
+        old="layer < draft.device_pool.layer_num:",
+        new="layer < draft.device_pool.layer_num - 1:",
+    ),
+    Change(
+        name="rename",
+        files="**/*.py",
+        old="override_kv_cache_dim",
+        new="kv_cache_dim_override",
+        is_everywhere=True,
+    ),
+)
+
+
+def main() -> None:
+    """Write an SVG of the terminal and a PNG of the page for each change."""
+    IMAGES.mkdir(exist_ok=True)
+    for change in CHANGES:
+        with _copy_of_head() as copy:
+            _apply(change, copy / "assembler")
+            _draw_terminal(change, copy)
+            _draw_page(change, copy)
+        print(change.name, file=sys.stderr)
+
+
+@contextmanager
+def _copy_of_head() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["git", "clone", "-q", str(ROOT), folder], check=True)
+        yield Path(folder)
+
+
+def _apply(change: Change, package: Path) -> None:
+    found = [path for path in sorted(package.glob(change.files)) if change.old in path.read_text()]
+    number = sum(path.read_text().count(change.old) for path in found)
+    if not found or (number > 1 and not change.is_everywhere):
+        raise SystemExit(f"{change.name}: text must be found once; expected 1, got {number}")
+    for path in found:
+        path.write_text(path.read_text().replace(change.old, change.new))
+
+
+def _goldentrace(copy: Path, *arguments: str) -> str:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(copy),
+        "COLUMNS": str(COLUMNS),
+        "FORCE_COLOR": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.cli", *arguments],
+        cwd=copy,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"{arguments[0]}: must judge the change; expected 0 or 1, got {done}")
+    return done.stdout
+
+
+def _draw_terminal(change: Change, copy: Path) -> None:
+    text = Text.from_ansi(_goldentrace(copy, "gate"))
+    with Path(os.devnull).open("w") as nowhere:
+        console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True)
+        console.print(text)
+        console.save_svg(str(IMAGES / f"{change.name}.svg"), title="goldentrace gate")
+
+
+def _draw_page(change: Change, copy: Path) -> None:
+    page = copy / "report.html"
+    _goldentrace(copy, "report", "--out", str(page))
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        view = browser.new_page(viewport={"width": 1100, "height": 900})
+        view.goto(page.as_uri())
+        view.screenshot(path=str(IMAGES / f"{change.name}.png"))
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
