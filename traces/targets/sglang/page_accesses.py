@@ -12,11 +12,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from traces.schema.pools import ByteRange, PageAccess, PageUse
@@ -35,6 +37,10 @@ _BYTE_VALUES = 1 << _BYTE_BITS
 _UNKNOWN = -1
 # Numbers that are handled at once: the memory of intermediate results stays in use.
 _PART = 1 << 14
+
+
+_Numbers: TypeAlias = npt.NDArray[np.int32]
+"""Numbers of bytes. They are arrays and not tensors, whose every operation is intercepted."""
 
 
 class PageMethodError(Exception):
@@ -84,10 +90,10 @@ class NumberedHostMemory:
         for view in self._views:
             view.zero_()
 
-    def read_into(self, content: torch.Tensor) -> None:
-        """Copy all bytes to ``content``, ``(size,) uint8``."""
+    def read_into(self, content: npt.NDArray[np.uint8]) -> None:
+        """Copy all bytes to ``content``, ``(size,)``."""
         for view, (first, end) in zip(self._views, pairwise(self._firsts), strict=True):
-            content[first:end].copy_(view)
+            content[first:end] = view.numpy()
 
     def number(self, address: int) -> int:
         """Return the number of the byte at an address; -1 for other memory."""
@@ -104,7 +110,7 @@ class NumberedHostMemory:
             writes.mark(pool, start=view.data_ptr(), marks=marks[first:end])
         return marks
 
-    def ranges(self, numbers: torch.Tensor) -> tuple[ByteRange, ...]:
+    def ranges(self, numbers: _Numbers) -> tuple[ByteRange, ...]:
         """Return numbered bytes as pieces of buffers, in their order."""
         return tuple(self._range(first, size) for first, size in _runs(numbers))
 
@@ -137,7 +143,7 @@ class PageReader:
         self._page_size = page_size
         self._page_num = int(held.pool.size) // self._page_size
         self._own_pages = sorted(set((slots // self._page_size).tolist()))
-        self._backed_up = backed_up
+        self._backed_up: npt.NDArray[np.bool_] = backed_up.numpy()
 
     def accesses(self, *, step: str) -> Iterator[PageAccess]:
         """Yield a record for every page method of the pool; its memory is as before afterwards."""
@@ -148,7 +154,7 @@ class PageReader:
                     yield self._access(name, use, step)
 
     def _access(self, name: str, use: PageUse, step: str) -> PageAccess:
-        pages: list[torch.Tensor] = []
+        pages: list[_Numbers] = []
         reason = ""
         try:
             pages = self._numbers(getattr(self._held.pool, name), use)
@@ -170,7 +176,7 @@ class PageReader:
             reason=reason,
         )
 
-    def _numbers(self, method: Callable[..., Any], use: PageUse) -> list[torch.Tensor]:
+    def _numbers(self, method: Callable[..., Any], use: PageUse) -> list[_Numbers]:
         """Return the numbers of the bytes of every page, in the method's order."""
         if use == "write":
             return self._written(method)
@@ -178,25 +184,25 @@ class PageReader:
             return [self._described(self._call(method, page)) for page in range(self._page_num)]
         return self._read(method)
 
-    def _read(self, method: Callable[..., Any]) -> list[torch.Tensor]:
+    def _read(self, method: Callable[..., Any]) -> list[_Numbers]:
         """Read numbered memory and return the numbers that each page has."""
-        found: list[torch.Tensor] = []
+        found: list[_Numbers] = []
         for power in range(_powers(self._memory.size)):
             self._memory.write_digits(power)
             for page in range(self._page_num):
                 content = _page_bytes(self._call(method, page))
                 if power == 0:
-                    found.append(torch.zeros(len(content), dtype=torch.int32))
-                _digit_column(found[page], power).copy_(content)
+                    found.append(np.zeros(len(content), dtype=np.int32))
+                _digit_column(found[page], power)[:] = content
         return found
 
-    def _written(self, method: Callable[..., Any]) -> list[torch.Tensor]:
+    def _written(self, method: Callable[..., Any]) -> list[_Numbers]:
         """Write numbered pages and return where each byte of them lies."""
         with pageable_zeros():
             template: torch.Tensor = self._held.pool.get_dummy_flat_data_page()
         size = template.nbytes
         total = self._page_num * size
-        found = torch.zeros(self._memory.size, dtype=torch.int32)
+        found = np.zeros(self._memory.size, dtype=np.int32)
         for power in range(_powers(total + 1)):
             self._memory.clear()
             for page in range(self._page_num):
@@ -205,14 +211,14 @@ class PageReader:
                 data = _digits(first, first + size, power)
                 self._call(method, page, data.view(template.dtype).reshape(template.shape))
             self._memory.read_into(_digit_column(found, power))
-        written = torch.full((total,), _UNKNOWN, dtype=torch.int32)
+        written = np.full(total, _UNKNOWN, dtype=np.int32)
         for first in range(0, len(found), _PART):
             part = found[first : first + _PART]
-            places = torch.nonzero(part).flatten()
-            written[part[places] - 1] = (places + first).int()
+            places = np.flatnonzero(part)
+            written[part[places] - 1] = places + first
         return list(written.reshape(self._page_num, size))
 
-    def _described(self, answer: Any) -> torch.Tensor:  # noqa: ANN401 - pointers and lengths
+    def _described(self, answer: Any) -> _Numbers:  # noqa: ANN401 - pointers and lengths
         if not isinstance(answer, tuple | list) or len(answer) != 2:
             raise PageMethodError(f"answers {type(answer).__name__}, no pointers and lengths")
         pieces = [
@@ -221,7 +227,7 @@ class PageReader:
         ]
         if not pieces:
             raise PageMethodError("answers no pointer")
-        return torch.cat(pieces)
+        return np.concatenate(pieces)
 
     def _call(self, method: Callable[..., Any], page: int, data: torch.Tensor | None = None) -> Any:  # noqa: ANN401 - the release's answer
         first = page * self._page_size
@@ -237,18 +243,18 @@ class PageReader:
             raise PageMethodError(f"takes {unknown[0]}, which is not known")
         return method(**{name: known[name] for name in wanted})
 
-    def _counts(self, pages: Sequence[torch.Tensor]) -> _Counts:
+    def _counts(self, pages: Sequence[_Numbers]) -> _Counts:
         """Compare the pages that were backed up with the bytes of their backups."""
         if not pages:
             return _Counts(missing=0, foreign=0, shared=0)
         known = [_below(self._memory.size, page) for page in pages]
-        mine = torch.zeros(self._memory.size, dtype=torch.bool)
+        mine = np.zeros(self._memory.size, dtype=np.bool_)
         for page in self._own_pages:
-            _mark(mine, known[page])
+            mine[known[page]] = True
         unknown = sum(len(pages[page]) - len(known[page]) for page in self._own_pages)
         return _Counts(
-            missing=_count(self._backed_up & ~mine),
-            foreign=_count(mine & ~self._backed_up) + unknown,
+            missing=int(np.count_nonzero(self._backed_up & ~mine)),
+            foreign=int(np.count_nonzero(mine & ~self._backed_up)) + unknown,
             shared=_shared_num(known, self._memory.size),
         )
 
@@ -263,24 +269,25 @@ def page_use(name: str, method: FunctionType) -> PageUse | None:
     return "read" if "index" in parameters else "describe"
 
 
-def _required(method: Callable[..., Any]) -> list[str]:
-    return [
+@lru_cache(maxsize=256)
+def _required(method: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(
         parameter.name
         for parameter in inspect.signature(method).parameters.values()
         if parameter.default is inspect.Parameter.empty
-    ]
+    )
 
 
-def _page_bytes(answer: Any) -> torch.Tensor:  # noqa: ANN401 - a page of the release
+def _page_bytes(answer: Any) -> npt.NDArray[np.uint8]:  # noqa: ANN401 - a page of the release
     if not isinstance(answer, torch.Tensor):
         raise PageMethodError(f"answers {type(answer).__name__}, no tensor")
-    return answer.contiguous().view(-1).view(torch.uint8)
+    return answer.contiguous().view(-1).view(torch.uint8).numpy()
 
 
-def _piece(first: int, size: int) -> torch.Tensor:
+def _piece(first: int, size: int) -> _Numbers:
     if first == _UNKNOWN:
-        return torch.full((size,), _UNKNOWN, dtype=torch.int32)
-    return torch.arange(first, first + size, dtype=torch.int32)
+        return np.full(size, _UNKNOWN, dtype=np.int32)
+    return np.arange(first, first + size, dtype=np.int32)
 
 
 def _powers(count: int) -> int:
@@ -301,55 +308,43 @@ def _digits(first: int, end: int, power: int) -> torch.Tensor:
     return torch.from_numpy(np.resize(blocks, end - start * block)[first - start * block :].copy())
 
 
-def _digit_column(numbers: torch.Tensor, power: int) -> torch.Tensor:
-    """Return a view on a digit of each of some int32 numbers."""
+def _digit_column(numbers: _Numbers, power: int) -> npt.NDArray[np.uint8]:
+    """Return a view on a digit of each of some numbers."""
     place = power if sys.byteorder == "little" else numbers.itemsize - 1 - power
-    return numbers.view(torch.uint8).view(-1, numbers.itemsize)[:, place]
+    return numbers.view(np.uint8).reshape(-1, numbers.itemsize)[:, place]
 
 
-def _runs(numbers: torch.Tensor) -> Iterator[tuple[int, int]]:
+def _runs(numbers: _Numbers) -> Iterator[tuple[int, int]]:
     """Yield the first number and the length of each run of consecutive numbers."""
-    breaks = torch.nonzero(numbers.diff() != 1).flatten().tolist()
+    breaks = np.flatnonzero(np.diff(numbers) != 1).tolist()
     starts = [0, *(place + 1 for place in breaks)]
     for first, end in zip(starts, [*starts[1:], len(numbers)], strict=True):
         yield int(numbers[first]), end - first
 
 
-def _mark(marks: torch.Tensor, numbers: torch.Tensor) -> None:
-    """Set those of ``marks``, ``(size,) bool``, that have the numbers."""
-    for part in numbers.split(_PART):
-        for first, size in _runs(part) if len(part) else ():
-            marks[first : first + size] = True
-
-
-def _count(marks: torch.Tensor) -> int:
-    # The sum of a bool tensor would make an int64 copy of it first.
-    return int(torch.count_nonzero(marks))
-
-
-def _shared_num(pages: Sequence[torch.Tensor], size: int) -> int:
+def _shared_num(pages: Sequence[_Numbers], size: int) -> int:
     """Return how many of the first ``size`` numbers occur more than once."""
-    marks = torch.zeros(size, dtype=torch.bool)
+    marks = np.zeros(size, dtype=np.bool_)
     for page in pages:
-        _mark(marks, page)
-    if _count(marks) == sum(map(len, pages)):
+        marks[page] = True
+    if np.count_nonzero(marks) == sum(map(len, pages)):
         return 0
-    counts, ones = torch.zeros(size, dtype=torch.int32), torch.ones(_PART, dtype=torch.int32)
+    counts = np.zeros(size, dtype=np.int32)
     for page in pages:
-        for part in page.split(_PART):
-            counts.index_add_(0, part, ones[: len(part)])
-    return _count(counts > 1)
+        for first in range(0, len(page), _PART):
+            np.add.at(counts, page[first : first + _PART], 1)
+    return int(np.count_nonzero(counts > 1))
 
 
-def _below(size: int, page: torch.Tensor) -> torch.Tensor:
+def _below(size: int, page: _Numbers) -> _Numbers:
     """Return the numbers of a page that are those of a byte; others belong to other memory."""
     if not len(page) or (int(page.min()) >= 0 and int(page.max()) < size):
         return page
     return page[(page >= 0) & (page < size)]
 
 
-def _digest(pages: Sequence[torch.Tensor]) -> str:
+def _digest(pages: Sequence[_Numbers]) -> str:
     state = hashlib.sha256()
     for page in pages:
-        state.update(page.numpy().data)
+        state.update(np.ascontiguousarray(page).data)
     return state.hexdigest()[:DIGEST_HEX_DIGITS]

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 from typing_extensions import override
 
@@ -22,11 +21,11 @@ from traces.simulator.memory import MemoryKind
 from traces.targets.common.labels import OperationLabel, place_of
 from traces.targets.sglang.shims.element_origins import ElementOrigins
 from traces.targets.sglang.shims.footprint import footprint, written_operands
-from traces.targets.sglang.shims.interception import InterceptionPause
+from traces.targets.sglang.shims.interception import InterceptionPause, Interceptor
 from traces.targets.sglang.shims.tracked_storage import StorageTable
 
 
-class StreamOperations(TorchDispatchMode):
+class StreamOperations(Interceptor):
     """Intercepts every tensor operation of the thread that entered it, outside of ``pause``."""
 
     def __init__(self, *, device: Device, buffers: StorageTable, pause: InterceptionPause) -> None:
@@ -35,6 +34,12 @@ class StreamOperations(TorchDispatchMode):
         self._buffers = buffers
         self._pause = pause
         self._provenance = ElementOrigins(buffers)
+
+    @classmethod
+    @override
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False: nothing is compiled here, and a wrapper would cost every operation."""
+        return False
 
     @override
     def __torch_dispatch__(
