@@ -68,8 +68,7 @@ def find_divergence(base: Replayer, head: Replayer, cause: Cause, *, scenario: s
         site = None if one is None else one.location
         if one is not None and site and site.file == location.file and site.line in lines:
             return one
-    message = f"{location.file}:{location.line} is the only change that the scenario executes; "
-    message += f"the traces show it as {cause.headline()}"
+    message = f"{cause.message} The scenario executes no other change.".lstrip()
     return msgspec.structs.replace(cause, location=location, message=message, variants=())
 
 
