@@ -14,7 +14,11 @@ from typing_extensions import override
 
 from assembler.device.access import Accesses
 from assembler.device.base import Device, Event, Stream
+from assembler.device.row_report import RowReport
 from assembler.errors import OutOfDeviceMemoryError, PoolError
+
+# With 32 programs an H200 copies as fast as with 132; it has 132 multiprocessors.
+COPY_PROGRAMS = 32
 
 
 class CudaStream(Stream):
@@ -24,9 +28,12 @@ class CudaStream(Stream):
         torch_stream: the wrapped stream.
     """
 
-    def __init__(self, *, name: str, torch_stream: torch.cuda.Stream) -> None:
+    def __init__(
+        self, *, name: str, torch_stream: torch.cuda.Stream, row_report: RowReport
+    ) -> None:
         super().__init__(name=name)
         self.torch_stream = torch_stream
+        self._row_report = row_report
 
     @override
     def hold(self, tensor: torch.Tensor) -> None:
@@ -42,6 +49,7 @@ class CudaStream(Stream):
     @override
     def _synchronize(self) -> None:
         self.torch_stream.synchronize()
+        self._row_report.check()
 
 
 class CudaEvent(Event):
@@ -51,8 +59,9 @@ class CudaEvent(Event):
         torch_event: the wrapped event; created on the device when it is first recorded.
     """
 
-    def __init__(self, *, name: str) -> None:
+    def __init__(self, *, name: str, row_report: RowReport) -> None:
         super().__init__(name=name)
+        self._row_report = row_report
         # Timing makes every record slower; nothing here measures.
         self.torch_event = torch.cuda.Event(enable_timing=False)
 
@@ -64,11 +73,15 @@ class CudaEvent(Event):
 
     @override
     def _query(self) -> bool:
-        return bool(self.torch_event.query())
+        is_done = bool(self.torch_event.query())
+        if is_done:
+            self._row_report.check()
+        return is_done
 
     @override
     def _synchronize(self) -> None:
         self.torch_event.synchronize()
+        self._row_report.check()
 
 
 class _MappedHostBytes:
@@ -96,16 +109,28 @@ class _CurrentCudaStream(threading.local):
 
 
 class CudaDevice(Device):
-    """One GPU, by its ordinal among the visible ones."""
+    """One GPU, by its ordinal among the visible ones.
+
+    Rows outside of their buffer, which a copy kernel met, raise TransferError where the host learns
+    that work is done: when an event, a stream or the device is synchronised, or a query says so.
+
+    Attributes:
+        copy_programs: multiprocessors that a copy kernel occupies at most; may be set.
+        row_report_word: where copy kernels report such a row; page-locked host memory.
+    """
 
     kind = "cuda"
 
     def __init__(self, *, ordinal: int) -> None:
         self.torch_device = torch.device("cuda", ordinal)
+        self.copy_programs = COPY_PROGRAMS
+        word = torch.zeros(1, dtype=torch.int64, pin_memory=True)
+        self._row_report = RowReport(word)
+        self.row_report_word = self.mapped(word)
         # torch creates streams non-blocking, so the default stream (the legacy one) orders nothing
         # with them: every order between two streams needs an event.
         default = torch.cuda.default_stream(self.torch_device)
-        self._state = _CurrentCudaStream(CudaStream(name="default", torch_stream=default))
+        self._state = _CurrentCudaStream(self._named("default", default))
 
     @override
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -142,11 +167,11 @@ class CudaDevice(Device):
 
     @override
     def new_stream(self, name: str) -> Stream:
-        return CudaStream(name=name, torch_stream=torch.cuda.Stream(self.torch_device))
+        return self._named(name, torch.cuda.Stream(self.torch_device))
 
     @override
     def new_event(self, name: str) -> Event:
-        return CudaEvent(name=name)
+        return CudaEvent(name=name, row_report=self._row_report)
 
     @override
     def current_stream(self) -> Stream:
@@ -154,7 +179,7 @@ class CudaDevice(Device):
         if self._state.stream.torch_stream == current:
             return self._state.stream
         # The stream was switched by torch.cuda.stream: launches go there, so it is returned.
-        return CudaStream(name="foreign", torch_stream=current)
+        return self._named("foreign", current)
 
     @override
     def _switch(self, stream: Stream) -> None:
@@ -190,6 +215,10 @@ class CudaDevice(Device):
     @override
     def synchronize(self) -> None:
         torch.cuda.synchronize(self.torch_device)
+        self._row_report.check()
+
+    def _named(self, name: str, torch_stream: torch.cuda.Stream) -> CudaStream:
+        return CudaStream(name=name, torch_stream=torch_stream, row_report=self._row_report)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Base of the host pools: slots, size, and moving rows layer by layer and plane by plane."""
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypedDict, assert_never
 
@@ -12,7 +13,7 @@ from assembler.free_pages import FreePageList
 from assembler.geometry import PlaneGeometry, PoolGeometry
 from assembler.host_pools.sizing import check_host_memory
 from assembler.names import Direction, HostLayout, IoBackend, PoolName
-from assembler.transfer.engine import LayerRows, move
+from assembler.transfer.engine import LayerRows, Submission, move, open_submission
 from assembler.transfer.rows import RowMap
 from assembler.transfer.windows import device_window, host_window
 
@@ -237,17 +238,18 @@ class HostKVCache(ABC):
 
         Order: launched on the current stream.
         """
-        # A launch a layer and plane. One event behind the last launch covers them all, because
-        # work of one stream runs in order.
-        for layer in range(self.layer_num):
-            self._move_layer(
-                direction=Direction.BACKUP,
-                device_pool=device_pool,
-                host_indices=host_indices,
-                device_indices=device_indices,
-                layer=layer,
-                io_backend=io_backend,
-            )
+        # One event behind the last launch covers all layers, because work of one stream runs in
+        # order.
+        with self._submission(Direction.BACKUP, io_backend) as opened:
+            for layer in range(self.layer_num):
+                self._move_layer(
+                    opened,
+                    direction=Direction.BACKUP,
+                    device_pool=device_pool,
+                    host_indices=host_indices,
+                    device_indices=device_indices,
+                    layer=layer,
+                )
 
     def load_to_device_per_layer(
         self,
@@ -266,27 +268,34 @@ class HostKVCache(ABC):
         Raises:
             TransferError: the pool has no such layer; otherwise as for a backup.
         """
-        self._move_layer(
-            direction=Direction.LOAD,
-            device_pool=device_pool,
-            host_indices=host_indices,
-            device_indices=device_indices,
-            layer=layer_id,
-            io_backend=io_backend,
-        )
+        with self._submission(Direction.LOAD, io_backend) as opened:
+            self._check_layer(layer_id)
+            self._move_layer(
+                opened,
+                direction=Direction.LOAD,
+                device_pool=device_pool,
+                host_indices=host_indices,
+                device_indices=device_indices,
+                layer=layer_id,
+            )
+
+    def _submission(
+        self, direction: Direction, io_backend: str
+    ) -> AbstractContextManager[Submission]:
+        backend = self._checked_backend(io_backend)
+        label = f"{direction} {type(self).__name__}"
+        return open_submission(self.device, backend=backend, label=label)
 
     def _move_layer(
         self,
+        submission: Submission,
         *,
         direction: Direction,
         device_pool: DevicePool,
         host_indices: torch.Tensor,
         device_indices: torch.Tensor,
         layer: int,
-        io_backend: str,
     ) -> None:
-        backend = self._checked_backend(io_backend)
-        self._check_layer(layer)
         # Planes of a layer are copied one after the other on one stream: an error in the second
         # leaves the first copied, so nothing may rely on a half.
         for plane in self.planes:
@@ -299,9 +308,8 @@ class HostKVCache(ABC):
                 row_bytes=host.row_bytes,
             )
             move(
-                self.device,
+                submission,
                 direction=direction,
-                backend=backend,
                 layer_rows=LayerRows(
                     owner=self,
                     plane=plane.name,

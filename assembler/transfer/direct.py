@@ -1,7 +1,6 @@
 """The ``direct`` backend: slice copies of tensors, whose shapes torch checks."""
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 
 import torch
 from typing_extensions import override
@@ -9,6 +8,7 @@ from typing_extensions import override
 from assembler.device.access import MemoryAccess, row_access, tensor_access
 from assembler.device.base import Device
 from assembler.errors import TransferError
+from assembler.transfer.blocks import row_runs
 from assembler.transfer.mover import RowMover, SlotPairs
 from assembler.transfer.windows import RowWindow
 
@@ -51,8 +51,8 @@ class DirectRowMover(RowMover):
     def move_rows(
         self, *, src: RowWindow, dst: RowWindow, src_rows: torch.Tensor, dst_rows: torch.Tensor
     ) -> None:
-        _check_inside(src, src_rows)
-        _check_inside(dst, dst_rows)
+        check_inside(src, src_rows)
+        check_inside(dst, dst_rows)
         for start, stop in _runs(src=src, dst=dst, src_rows=src_rows, dst_rows=dst_rows):
             taken = _run_of(src, src_rows, start, stop)
             # Without non_blocking the host would wait for each run. With pageable memory it may
@@ -68,17 +68,11 @@ def _runs(
     *, src: RowWindow, dst: RowWindow, src_rows: torch.Tensor, dst_rows: torch.Tensor
 ) -> Iterator[tuple[int, int]]:
     """Yield ``(start, stop)`` positions of the index tensors that are one block on both sides."""
-    row_num = src_rows.numel()
-    if row_num == 0:
-        return
-    if src.is_dense and dst.is_dense:
-        breaks = ((src_rows.diff() != 1) | (dst_rows.diff() != 1)).nonzero().view(-1) + 1
-        edges = [0, *breaks.tolist(), row_num]
-    else:
-        # Strided rows are not one block of memory: torch would gather several of them into a
-        # pageable temporary first, and such a copy blocks the host. One row is one block.
-        edges = list(range(row_num + 1))
-    yield from pairwise(edges)
+    # Strided rows are not one block of memory: torch would gather several of them into a pageable
+    # temporary first, and such a copy blocks the host. One row is one block.
+    touches = src.is_dense and dst.is_dense
+    starts, lengths = row_runs(src_rows.numpy(), dst_rows.numpy(), touches=touches)
+    yield from zip(starts.tolist(), (starts + lengths).tolist(), strict=True)
 
 
 def _run_of(window: RowWindow, rows: torch.Tensor, start: int, stop: int) -> torch.Tensor:
@@ -86,7 +80,7 @@ def _run_of(window: RowWindow, rows: torch.Tensor, start: int, stop: int) -> tor
     return window.tensor[first : first + stop - start]
 
 
-def _check_inside(window: RowWindow, rows: torch.Tensor) -> None:
+def check_inside(window: RowWindow, rows: torch.Tensor) -> None:
     """Raise TransferError for rows that slicing would cut off silently."""
     outside = rows[(rows < 0) | (rows >= window.tensor.shape[0])]
     if outside.numel():

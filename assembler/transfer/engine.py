@@ -1,16 +1,19 @@
 """The one function through which bytes cross between a host pool and a device pool."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
+from assembler.device.access import Accesses, MemoryAccess
 from assembler.device.base import Device
 from assembler.errors import TransferError
 from assembler.names import Direction, IoBackend
 from assembler.transfer.direct import DirectRowMover
 from assembler.transfer.kernel import KernelRowMover
-from assembler.transfer.mover import RowMover, SlotPairs
+from assembler.transfer.mover import RowCopy, RowMover, SlotPairs
 from assembler.transfer.rows import RowMap
 from assembler.transfer.windows import RowWindow
 
@@ -41,26 +44,78 @@ class LayerRows:
     device: RowWindow
 
 
+class Submission:
+    """The copies of one operation of a host pool, with one backend, on the current stream.
+
+    Where the backend gathers copies, they are launched together when the submission ends. Elsewhere
+    each is launched by the call of :func:`move` that adds it.
+    """
+
+    def __init__(self, accelerator: Device, backend: IoBackend) -> None:
+        self.accelerator = accelerator
+        self.backend = backend
+        self.mover = _mover(accelerator, backend)
+        self._copies: list[RowCopy] = []
+        self._reads: list[MemoryAccess] = []
+        self._writes: list[MemoryAccess] = []
+
+    def add(self, copy: RowCopy, *, label: str, slot_reads: Accesses) -> None:
+        """Take a copy, whose inputs the backend has checked."""
+        self._copies.append(copy)
+        self._reads.append(self.mover.access(window=copy.src, numbers=copy.src_rows))
+        self._reads.extend(slot_reads)
+        self._writes.append(self.mover.access(window=copy.dst, numbers=copy.dst_rows))
+        if not self.mover.gathers:
+            self.launch(label)
+
+    def launch(self, label: str) -> None:
+        """Launch the copies that were added since the last launch."""
+        if not self._copies:
+            return
+        self.accelerator.launch(
+            partial(self.mover.run, self.accelerator, tuple(self._copies)),
+            label=label,
+            reads=tuple(self._reads),
+            writes=tuple(self._writes),
+        )
+        for taken in (self._copies, self._reads, self._writes):
+            taken.clear()
+
+
+@contextmanager
+def open_submission(accelerator: Device, *, backend: IoBackend, label: str) -> Iterator[Submission]:
+    """Yield a submission, and launch what is left in it; after an error too, as without gathering.
+
+    ``label`` names the launch of gathered copies.
+    """
+    opened = Submission(accelerator, backend)
+    try:
+        yield opened
+    finally:
+        opened.launch(label)
+
+
 def move(
-    accelerator: Device,
+    submission: Submission,
     *,
     direction: Direction,
-    backend: IoBackend,
     layer_rows: LayerRows,
     host_indices: torch.Tensor,
     device_indices: torch.Tensor,
 ) -> int:
     """Copy the rows of some slots of one plane and layer, and return the bytes moved.
 
-    Both index tensors are ``(slot_num,) int64``, in pairs, where ``backend`` expects them.
+    Both index tensors are ``(slot_num,) int64``, in pairs, where the submission's backend expects
+    them.
 
     Raises:
         TransferError: index tensors that do not pair, or lie in the wrong memory; slots that are
             not whole rows; a host buffer that ``kernel`` cannot reach.
         RuntimeError: torch's message, when ``direct`` finds rows of different shapes.
 
-    Order: launched on the current stream. With ``kernel`` the slots are read on the stream too: at
-    launch only their number is checked, because reading them would block the host.
+    Order: launched on the current stream, at the latest when the submission ends. With ``kernel``
+    the slots are read on the stream too: at launch only their number is checked, because reading
+    them would block the host.
     """
     subject = f"{type(layer_rows.owner).__name__} {layer_rows.plane} layer {layer_rows.layer}"
     row_map = layer_rows.row_map
@@ -69,31 +124,27 @@ def move(
     )
     _check_indices(slots)
     row_num = row_map.row_num(host_indices.numel())
-    mover, label = _MOVERS[backend], f"{direction} {subject}"
+    accelerator, mover = submission.accelerator, submission.mover
+    label = f"{direction} {subject}"
     slot_reads = mover.admit(accelerator, slots, host=layer_rows.host, label=label)
-    host = mover.addressed(accelerator, layer_rows.host)
-    device = mover.addressed(accelerator, layer_rows.device)
-    sides = (
-        (device, partial(row_map.device_rows, device_indices)),
-        (host, partial(row_map.host_rows, host_indices)),
+    copy = RowCopy(
+        direction=direction,
+        slots=slots,
+        host=mover.addressed(accelerator, layer_rows.host),
+        device=mover.addressed(accelerator, layer_rows.device),
     )
-    (src, src_rows), (dst, dst_rows) = sides if direction is Direction.BACKUP else sides[::-1]
-    mover.check(subject=subject, src=src, dst=dst)
-
-    def operation() -> None:
-        # Row numbers are computed here and not at launch: until the stream gets here, earlier work
-        # on it may still be writing the slots, and reading them from the host would block.
-        slots.check()
-        mover.move_rows(src=src, dst=dst, src_rows=src_rows(), dst_rows=dst_rows())
-
-    accelerator.launch(
-        operation,
-        label=label,
-        reads=(mover.access(window=src, numbers=src_rows), *slot_reads),
-        writes=(mover.access(window=dst, numbers=dst_rows),),
-    )
+    mover.check(subject=subject, src=copy.src, dst=copy.dst)
+    submission.add(copy, label=label, slot_reads=slot_reads)
     # The host's row width decides the bytes moved, also where the device's rows are wider.
-    return row_num * host.row_bytes
+    return row_num * copy.host.row_bytes
+
+
+def _mover(accelerator: Device, backend: IoBackend) -> RowMover:
+    if accelerator.kind == "cuda":
+        from assembler.transfer.cuda.movers import cuda_movers
+
+        return cuda_movers().get(backend, _MOVERS[backend])
+    return _MOVERS[backend]
 
 
 def _check_indices(slots: SlotPairs) -> None:

@@ -8,6 +8,7 @@ from typing_extensions import override
 from assembler.errors import TransferError
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RowMap:
     """A map from slots to rows: this one has one row for each slot.
 

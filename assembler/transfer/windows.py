@@ -35,6 +35,12 @@ class RowWindow:
         """True when consecutive rows touch, so that a run of rows is one block of memory."""
         return self.stride_bytes == self.row_bytes
 
+    @property
+    def row_num(self) -> int:
+        """Rows that the window has and whose addresses, by its stride, lie in the buffer."""
+        past_first = self.base.numel() - self.offset_bytes - self.row_bytes
+        return min(self.tensor.shape[0], past_first // self.stride_bytes + 1)
+
     def mapped_by(self, device: Device) -> "RowWindow":
         """Return the window with ``base`` as kernels of ``device`` address it."""
         return replace(self, base=device.mapped(self.base))
@@ -75,6 +81,14 @@ def device_window(*, buffer: torch.Tensor, rows: torch.Tensor, row_bytes: int) -
         stride_bytes=row_bytes,
         row_bytes=row_bytes,
     )
+
+
+def access_bytes(*numbers: int) -> int:
+    """Return the widest access, of 16 or 8 bytes, that divides addresses, strides and widths.
+
+    All of them must be multiples of 8, as the ``kernel`` backend requires.
+    """
+    return 8 if any(number % 16 for number in numbers) else 16
 
 
 def _flat_bytes(buffer: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ import torch
 from assembler.device.cpu import CpuDevice
 from assembler.errors import TransferError
 from assembler.names import Direction, IoBackend
-from assembler.transfer.engine import LayerRows, move
+from assembler.transfer.engine import LayerRows, move, open_submission
 from assembler.transfer.windows import device_window, host_window
 from traces.simulator.byte_spans import byte_spans_of
 
@@ -34,23 +34,23 @@ def deferring(pools):
 def move_layer_one(host, pool, *, host_slots, slots, backend=IoBackend.KERNEL):
     buffer = host.k_buffer
     window = host_window(buffer=buffer, rows=buffer[1])
-    return move(
-        host.device,
-        direction=Direction.BACKUP,
-        backend=backend,
-        layer_rows=LayerRows(
-            owner=host,
-            plane="k",
-            layer=1,
-            row_map=host.row_map,
-            host=window,
-            device=device_window(
-                buffer=pool.k_buffer[1], rows=pool.k_buffer[1], row_bytes=window.row_bytes
+    with open_submission(host.device, backend=backend, label="backup") as submission:
+        return move(
+            submission,
+            direction=Direction.BACKUP,
+            layer_rows=LayerRows(
+                owner=host,
+                plane="k",
+                layer=1,
+                row_map=host.row_map,
+                host=window,
+                device=device_window(
+                    buffer=pool.k_buffer[1], rows=pool.k_buffer[1], row_bytes=window.row_bytes
+                ),
             ),
-        ),
-        host_indices=host_slots,
-        device_indices=slots,
-    )
+            host_indices=host_slots,
+            device_indices=slots,
+        )
 
 
 @pytest.mark.parametrize("backend", list(IoBackend))

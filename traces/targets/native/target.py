@@ -323,7 +323,7 @@ def _transfer_observation(values: Values, result: int) -> TransferObservation:
         host_slots=values["host_indices"],
         rows=values["device_indices"].numel() // host_pool.slots_per_row,
         bytes=result,
-        backend=IoBackend(values["backend"]).value,
+        backend=IoBackend(values["submission"].backend).value,
         stream=host_pool.device.current_stream().name,
     )
 
