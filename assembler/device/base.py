@@ -90,10 +90,13 @@ class Device(ABC):
     Attributes:
         kind: ``cpu``, ``sim`` or ``cuda``.
         torch_device: where device tensors live.
+        has_fast_copies: whether transfers use what a GPU has beyond torch's operations, where the
+            machine has it; may be set to false.
     """
 
     kind: str
     torch_device: torch.device
+    has_fast_copies: bool = False
 
     @abstractmethod
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:

@@ -123,6 +123,7 @@ class CudaDevice(Device):
 
     def __init__(self, *, ordinal: int) -> None:
         self.torch_device = torch.device("cuda", ordinal)
+        self.has_fast_copies = True
         self.copy_programs = COPY_PROGRAMS
         word = torch.zeros(1, dtype=torch.int64, pin_memory=True)
         self._row_report = RowReport(word)

@@ -140,7 +140,7 @@ def move(
 
 
 def _mover(accelerator: Device, backend: IoBackend) -> RowMover:
-    if accelerator.kind == "cuda":
+    if accelerator.has_fast_copies:
         from assembler.transfer.cuda.movers import cuda_movers
 
         return cuda_movers().get(backend, _MOVERS[backend])

@@ -1,8 +1,10 @@
-"""The ``bench`` commands: costs of the gate, the recorder and the devices, as ratios."""
+"""The ``bench`` commands: speeds and costs, as ratios."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
+import msgspec
 import typer
 
 from tools import options
@@ -98,6 +100,52 @@ def measure_devices(
     session = options.start_session(context, target="native")
     scenarios = _select(session, names)
     _print_figures(bench_devices(scenarios=scenarios, rounds=rounds), as_json=as_json)
+
+
+@bench.command("transfer")
+def measure_transfers(
+    context: typer.Context,
+    pools: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[POOL]...", help="mha, mla, dsa, indexer, mamba; all if none."),
+    ] = None,
+    *,
+    device: options.DeviceOption = "cuda",
+    pages: Annotated[
+        list[int] | None,
+        typer.Option(min=1, metavar="N", help="Pages of 64 tokens to move; 1, 16 and 128 if none."),
+    ] = None,
+    rounds: RoundsOption = 5,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also draw bars against the ceiling, as SVG."),
+    ] = None,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Time transfers on a GPU against a pinned copy of as many bytes, in the same run.
+
+    Of every pool: each layout and backend, to the host and back layer by layer, both at once, and
+    by torch's operations alone. Also how much longer matrix products take meanwhile.
+    """
+    # These import torch, which takes longer than the other commands do.
+    from tools.bench.transfer.plot import draw_speeds
+    from tools.bench.transfer.pools import POOLS
+    from tools.bench.transfer.report import speed_lines
+    from tools.bench.transfer.run import bench_transfers
+
+    options.start_session(context, target="native")
+    report = bench_transfers(
+        pools or tuple(POOLS),
+        device=options.parse_device(device),
+        page_counts=pages or (1, 16, 128),
+        rounds=rounds,
+    )
+    if plot is not None:
+        plot.write_text(draw_speeds(report), encoding="utf-8")
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(report)).decode())
+        return
+    print("\n".join(speed_lines(report)))
 
 
 @bench.command("tree")

@@ -32,15 +32,14 @@ class CudaKernelRowMover(KernelRowMover):
             for _, some in groupby(copies, key=_group_key):
                 group = tuple(some)
                 launch_copy(
-                    plan_of(group, accelerator.torch_device),
+                    plan_of(group, accelerator.row_report_word),
                     src_rows=group[0].src_rows().contiguous(),
                     dst_rows=group[0].dst_rows().contiguous(),
-                    report=accelerator.row_report_word,
                     programs=accelerator.copy_programs,
                 )
 
 
-def plan_of(copies: Sequence[RowCopy], device: torch.device) -> CopyPlan:
+def plan_of(copies: Sequence[RowCopy], report: torch.Tensor) -> CopyPlan:
     """Return the plan of copies that move the same rows with the same strides."""
     first = copies[0]
     addresses = tuple((_address(copy.src), _address(copy.dst)) for copy in copies)
@@ -55,7 +54,7 @@ def plan_of(copies: Sequence[RowCopy], device: torch.device) -> CopyPlan:
         vector_bytes=access_bytes(row_bytes, *strides, *chain.from_iterable(addresses)),
         windows_inside=first.host.stride_bytes > row_bytes,
     )
-    return _kept_plan(shape, addresses, device)
+    return _kept_plan(shape, addresses, report)
 
 
 def _group_key(copy: RowCopy) -> tuple[object, ...]:
@@ -70,8 +69,8 @@ def _address(window: RowWindow) -> int:
 
 @lru_cache(maxsize=4096)
 def _kept_plan(
-    shape: CopyShape, addresses: tuple[tuple[int, int], ...], device: torch.device
+    shape: CopyShape, addresses: tuple[tuple[int, int], ...], report: torch.Tensor
 ) -> CopyPlan:
     # A plan holds no memory but its own: after a pool has gone, the same addresses are those of
     # another pool. Its upload waits, so that later calls can use it on other streams.
-    return make_plan(shape, addresses, device)
+    return make_plan(shape, addresses, report)

@@ -5,7 +5,6 @@ import torch
 
 from assembler.device import get_device
 from assembler.errors import TransferError
-from assembler.transfer import engine
 from tests.assembler.conftest import Pools
 
 pytestmark = [
@@ -33,12 +32,12 @@ def pools():
 
 
 @pytest.fixture
-def portable(monkeypatch):
+def portable(monkeypatch, pools):
     """Runs a function with the backends that need no GPU."""
 
     def run(work):
         with monkeypatch.context() as patch:
-            patch.setattr(engine, "_mover", lambda _, backend: engine._MOVERS[backend])
+            patch.setattr(pools.device, "has_fast_copies", False)
             work()
 
     return run

@@ -1,0 +1,102 @@
+"""Figures of transfers, as the report of the benchmark has them."""
+
+import msgspec
+
+SCHEMA = "goldentrace.bench.transfer/1"
+
+
+class Speed(msgspec.Struct, frozen=True, kw_only=True):
+    """Speed of one transfer beside a pinned copy of as many bytes; medians over the rounds.
+
+    Attributes:
+        bytes: bytes that are moved.
+        gb_per_s: of the transfer.
+        ceiling_gb_per_s: of the pinned copy.
+        ratio: of the two, round by round.
+        ratio_low: smallest of the rounds.
+        ratio_high: largest.
+        torch_ratio: the same by torch's operations alone, once.
+        host_ms: until all copies are launched.
+        layer_bytes: bytes of a layer.
+        first_layer_ms: until the first layer of a load has arrived.
+        first_layer_ratio: against a pinned copy of ``layer_bytes``.
+    """
+
+    bytes: int
+    gb_per_s: float
+    ceiling_gb_per_s: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    torch_ratio: float
+    host_ms: float
+    layer_bytes: int
+    first_layer_ms: float
+    first_layer_ratio: float
+
+
+class BothWays(msgspec.Struct, frozen=True, kw_only=True):
+    """Speed of a backup and a load at once, beside two pinned copies at once."""
+
+    gb_per_s: float
+    ceiling_gb_per_s: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+
+class SpeedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The speed of one pool, layout, backend and direction; ``pages`` are of 64 tokens."""
+
+    pool: str
+    layout: str
+    backend: str
+    direction: str
+    pages: int
+    speed: Speed
+
+
+class BothWaysRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The speed of one pool, layout and backend in both directions at once."""
+
+    pool: str
+    layout: str
+    backend: str
+    pages: int
+    speed: BothWays
+
+
+class SlowDown(msgspec.Struct, frozen=True, kw_only=True):
+    """The time that matrix products take while a backup runs, over the time that they take alone.
+
+    Attributes:
+        beside: ``pinned copy``, or the backend of the backup.
+        programs: multiprocessors that the backup may use at most; 0 where it uses none.
+        factor: the ratio.
+    """
+
+    beside: str
+    programs: int
+    factor: float
+
+
+class TransferReport(msgspec.Struct, frozen=True, kw_only=True):
+    """All figures of one run.
+
+    Attributes:
+        schema: ``goldentrace.bench.transfer/1``.
+        machine: device, driver and versions.
+        rounds: measurements of which each figure is the median.
+        titles: dimensions of the pools, by name.
+        rows: transfers in one direction.
+        both_ways: transfers in both directions at once.
+        slow_downs: of matrix products.
+    """
+
+    schema: str
+    machine: dict[str, str]
+    rounds: int
+    titles: dict[str, str]
+    rows: list[SpeedRow]
+    both_ways: list[BothWaysRow]
+    slow_downs: list[SlowDown]

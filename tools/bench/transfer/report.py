@@ -1,0 +1,41 @@
+"""The figures of transfers as lines of text."""
+
+from collections.abc import Iterator
+
+from tools.bench.transfer.figures import TransferReport
+
+_HEAD = (
+    "pool     backend  layout             direction  pages      MB   GB/s  ratio      (range)  "
+    "torch  host ms  first layer"
+)
+
+
+def speed_lines(report: TransferReport) -> Iterator[str]:
+    """Yield a table of all transfers, then those in both directions, then the slow-downs."""
+    machine = report.machine
+    yield f"{machine['device_name']}, driver {machine['driver']}, torch {machine['torch']}"
+    yield f"ratio: speed over that of a pinned copy of as many bytes; median of {report.rounds}"
+    yield ""
+    yield _HEAD
+    for row in report.rows:
+        speed = row.speed
+        spread = f"({speed.ratio_low:.2f}-{speed.ratio_high:.2f})"
+        yield (
+            f"{row.pool:<8} {row.backend:<8} {row.layout:<18} {row.direction:<9} {row.pages:>6} "
+            f"{speed.bytes / 1e6:>7.1f} {speed.gb_per_s:>6.1f} {speed.ratio:>6.2f} {spread:>12} "
+            f"{speed.torch_ratio:>6.2f} {speed.host_ms:>8.2f} {speed.first_layer_ratio:>12.2f}"
+        )
+    yield ""
+    yield "both directions at once, over two pinned copies at once"
+    for both in report.both_ways:
+        speeds = both.speed
+        spread = f"({speeds.ratio_low:.2f}-{speeds.ratio_high:.2f})"
+        yield (
+            f"{both.pool:<8} {both.backend:<8} {both.layout:<18} {both.pages:>6} pages "
+            f"{speeds.gb_per_s:>6.1f} GB/s {speeds.ratio:>6.2f} {spread:>12}"
+        )
+    yield ""
+    yield "matrix products beside a backup: time over time alone"
+    for one in report.slow_downs:
+        limit = f", at most {one.programs} multiprocessors" if one.programs else ""
+        yield f"{one.factor:.3f}  {one.beside}{limit}"
