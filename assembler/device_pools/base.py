@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cached_property
 from typing import ClassVar, Protocol
 
 import torch
@@ -205,11 +206,16 @@ class TokenKVPool(KVCache):
         Raises:
             PoolError: the pool has no such plane.
         """
-        planes = {**self._planes(), **self._sidecar_planes()}
-        buffers = {geometry.name: layers for geometry, layers in planes.items()}
+        buffers = self._layers_by_plane
         if plane not in buffers:
             raise unknown_plane(self, plane, tuple(buffers))
         return buffers[plane][layer]
+
+    @cached_property
+    def _layers_by_plane(self) -> dict[str, list[torch.Tensor]]:
+        # Every transfer asks for every plane and layer.
+        planes = {**self._planes(), **self._sidecar_planes()}
+        return {geometry.name: layers for geometry, layers in planes.items()}
 
     @override
     def mirrored(self) -> tuple[MirroredPool, ...]:

@@ -15,7 +15,7 @@ from assembler.host_pools.sizing import check_host_memory
 from assembler.names import Direction, HostLayout, IoBackend, PoolName
 from assembler.transfer.engine import LayerRows, Submission, move, open_submission
 from assembler.transfer.rows import RowMap
-from assembler.transfer.windows import device_window, host_window
+from assembler.transfer.windows import RowWindow, device_window, host_window
 
 
 class HostPoolArguments(TypedDict):
@@ -161,6 +161,7 @@ class HostKVCache(ABC):
         check_host_memory(
             subject=type(self).__name__, requested_bytes=self.size * self.size_per_token
         )
+        self._known_windows: dict[tuple[str, int], tuple[object, tuple[RowWindow, RowWindow]]] = {}
         self._free_page_list = FreePageList(
             subject=type(self).__name__, first_page=0, page_num=page_num, page_size=page_size
         )
@@ -299,14 +300,7 @@ class HostKVCache(ABC):
         # Planes of a layer are copied one after the other on one stream: an error in the second
         # leaves the first copied, so nothing may rely on a half.
         for plane in self.planes:
-            buffer = self.plane_buffer(plane.name)
-            device_buffer = device_pool.plane_buffer(plane=plane.name, layer=layer)
-            host = host_window(buffer=buffer, rows=self._layer_rows(buffer, layer))
-            device = device_window(
-                buffer=device_buffer,
-                rows=self._device_rows(device_buffer),
-                row_bytes=host.row_bytes,
-            )
+            host, device = self._windows(device_pool, plane.name, layer)
             move(
                 submission,
                 direction=direction,
@@ -321,6 +315,25 @@ class HostKVCache(ABC):
                 host_indices=host_indices,
                 device_indices=device_indices,
             )
+
+    def _windows(
+        self, device_pool: DevicePool, plane: str, layer: int
+    ) -> tuple[RowWindow, RowWindow]:
+        """Return the rows of both sides, the same objects while both buffers are the same."""
+        buffer = self.plane_buffer(plane)
+        device_buffer = device_pool.plane_buffer(plane=plane, layer=layer)
+        memory = (buffer.data_ptr(), buffer.shape, device_buffer.data_ptr(), device_buffer.shape)
+        known = self._known_windows.get((plane, layer))
+        if known is not None and known[0] == memory:
+            return known[1]
+        host = host_window(buffer=buffer, rows=self._layer_rows(buffer, layer))
+        device = device_window(
+            buffer=device_buffer,
+            rows=self._device_rows(device_buffer),
+            row_bytes=host.row_bytes,
+        )
+        self._known_windows[plane, layer] = (memory, (host, device))
+        return host, device
 
     def _blocks(self, buffer: torch.Tensor, row: int, row_num: int) -> list[torch.Tensor]:
         """Return the contiguous views that hold a page's rows of all layers, from ``row`` on."""

@@ -44,6 +44,8 @@ class DirectRowMover(RowMover):
 
     @override
     def check(self, *, subject: str, src: RowWindow, dst: RowWindow) -> None:
+        if dst.tensor.shape[1:] == src.tensor.shape[1:]:
+            return
         # An empty copy moves nothing, yet torch compares the rows' shapes first.
         dst.tensor[:0].copy_(src.tensor[:0])
 

@@ -44,17 +44,23 @@ class LayerRows:
     device: RowWindow
 
 
+# Copies of the first launch that gathers. Each further one gathers twice as many, so that a GPU
+# works while the host prepares the rest.
+_FIRST_GATHERED = 4
+
+
 class Submission:
     """The copies of one operation of a host pool, with one backend, on the current stream.
 
-    Where the backend gathers copies, they are launched together when the submission ends. Elsewhere
-    each is launched by the call of :func:`move` that adds it.
+    Where the backend gathers copies, some are launched together, the last when the submission ends.
+    Elsewhere each is launched by the call of :func:`move` that adds it.
     """
 
     def __init__(self, accelerator: Device, backend: IoBackend) -> None:
         self.accelerator = accelerator
         self.backend = backend
         self.mover = _mover(accelerator, backend)
+        self._most = _FIRST_GATHERED if self.mover.gathers else 1
         self._copies: list[RowCopy] = []
         self._reads: list[MemoryAccess] = []
         self._writes: list[MemoryAccess] = []
@@ -65,8 +71,9 @@ class Submission:
         self._reads.append(self.mover.access(window=copy.src, numbers=copy.src_rows))
         self._reads.extend(slot_reads)
         self._writes.append(self.mover.access(window=copy.dst, numbers=copy.dst_rows))
-        if not self.mover.gathers:
+        if len(self._copies) == self._most:
             self.launch(label)
+            self._most *= 2 if self.mover.gathers else 1
 
     def launch(self, label: str) -> None:
         """Launch the copies that were added since the last launch."""

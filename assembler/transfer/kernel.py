@@ -1,6 +1,7 @@
 """The ``kernel`` backend: copies by address, without shape checks, asynchronous on a GPU."""
 
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 import torch
 from typing_extensions import override
@@ -24,13 +25,17 @@ class KernelRowMover(RowMover):
     Source: sglang ``sgl-kernel/csrc/kvcacheio/transfer.cu``.
     """
 
+    def __init__(self) -> None:
+        # Both cost more than all the rest of a launch, and do not change while a window lives.
+        self._mapped: WeakKeyDictionary[RowWindow, RowWindow] = WeakKeyDictionary()
+
     @override
     def admit(
         self, accelerator: Device, slots: SlotPairs, *, host: RowWindow, label: str
     ) -> tuple[MemoryAccess, ...]:
         # A kernel that gets a pageable address fails only when it runs, with an illegal memory
         # access that makes the CUDA context unusable; here the pool can still be named.
-        if not accelerator.is_pinned(host.base):
+        if host not in self._mapped and not accelerator.is_pinned(host.base):
             rule = "kernel needs page-locked host memory"
             raise TransferError(slots.subject, rule, expected="pinned", got="pageable")
         indices = (slots.host_indices, slots.device_indices)
@@ -46,7 +51,10 @@ class KernelRowMover(RowMover):
 
     @override
     def addressed(self, accelerator: Device, window: RowWindow) -> RowWindow:
-        return window.mapped_by(accelerator)
+        mapped = self._mapped.get(window)
+        if mapped is None:
+            mapped = self._mapped[window] = window.mapped_by(accelerator)
+        return mapped
 
     @override
     def check(self, *, subject: str, src: RowWindow, dst: RowWindow) -> None:

@@ -5,14 +5,14 @@ offset, stride and row bytes, as the field's copy kernels do, so nothing checks 
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from assembler.device.base import Device
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class RowWindow:
     """Addresses of the rows of one plane and layer.
 
@@ -22,6 +22,8 @@ class RowWindow:
         offset_bytes: first byte of row 0 in ``base``.
         stride_bytes: bytes from one row to the next.
         row_bytes: bytes of a row.
+        address: address of row 0.
+        row_num: rows that ``tensor`` has and whose addresses, by the stride, lie in ``base``.
     """
 
     tensor: torch.Tensor
@@ -29,17 +31,19 @@ class RowWindow:
     offset_bytes: int
     stride_bytes: int
     row_bytes: int
+    address: int = field(init=False)
+    row_num: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        past_first = self.base.numel() - self.offset_bytes - self.row_bytes
+        row_num = min(self.tensor.shape[0], past_first // max(self.stride_bytes, 1) + 1)
+        object.__setattr__(self, "address", self.base.data_ptr() + self.offset_bytes)
+        object.__setattr__(self, "row_num", row_num)
 
     @property
     def is_dense(self) -> bool:
         """True when consecutive rows touch, so that a run of rows is one block of memory."""
         return self.stride_bytes == self.row_bytes
-
-    @property
-    def row_num(self) -> int:
-        """Rows that the window has and whose addresses, by its stride, lie in the buffer."""
-        past_first = self.base.numel() - self.offset_bytes - self.row_bytes
-        return min(self.tensor.shape[0], past_first // self.stride_bytes + 1)
 
     def mapped_by(self, device: Device) -> "RowWindow":
         """Return the window with ``base`` as kernels of ``device`` address it."""

@@ -4,13 +4,14 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import ClassVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from typing_extensions import override
 
 from assembler.device.base import Device
-from assembler.transfer.blocks import Blocks, join_blocks, row_runs
+from assembler.transfer.blocks import Blocks, Integers, join_blocks, row_runs
 from assembler.transfer.direct import DirectRowMover, check_inside
 from assembler.transfer.mover import RowCopy
 from assembler.transfer.windows import RowWindow
@@ -31,15 +32,31 @@ class CudaDirectRowMover(DirectRowMover):
 
     def __init__(self, copy_blocks: Callable[..., None]) -> None:
         self._copy_blocks = copy_blocks
+        # Asking torch whether memory is page-locked takes longer than computing the blocks.
+        self._reached: WeakKeyDictionary[RowWindow, bool] = WeakKeyDictionary()
 
     @override
     def run(self, accelerator: Device, copies: Sequence[RowCopy]) -> None:
         stream = int(torch.cuda.current_stream(accelerator.torch_device).cuda_stream)
-        for is_batched, some in groupby(copies, key=lambda copy: bool(stream) and _fits(copy)):
+        for is_batched, some in groupby(copies, key=lambda copy: bool(stream) and self._fits(copy)):
             if is_batched:
                 self._copy_blocks(blocks_of(some), stream=stream)
             else:
                 super().run(accelerator, tuple(some))
+
+    def _fits(self, copy: RowCopy) -> bool:
+        """Return whether the driver can copy the rows of both sides as they are, in a batch."""
+        src, dst = copy.src.tensor, copy.dst.tensor
+        is_alike = src.dtype == dst.dtype and src.shape[1:] == dst.shape[1:]
+        return is_alike and self._reaches(copy.host) and self._reaches(copy.device)
+
+    def _reaches(self, window: RowWindow) -> bool:
+        known = self._reached.get(window)
+        if known is None:
+            tensor = window.tensor
+            known = (tensor.is_cuda or tensor.is_pinned()) and tensor[:1].is_contiguous()
+            self._reached[window] = known
+        return known
 
 
 def blocks_of(copies: Iterable[RowCopy]) -> Blocks:
@@ -66,48 +83,30 @@ def blocks_of(copies: Iterable[RowCopy]) -> Blocks:
     )
 
 
-def _group_blocks(
-    copies: Sequence[RowCopy],
-    src_rows: np.ndarray[tuple[int], np.dtype[np.int64]],
-    dst_rows: np.ndarray[tuple[int], np.dtype[np.int64]],
-) -> Blocks:
+def _group_blocks(copies: Sequence[RowCopy], src_rows: Integers, dst_rows: Integers) -> Blocks:
     """Return the blocks of copies that move the same rows with the same strides."""
     src, dst = copies[0].src, copies[0].dst
-    starts, lengths = row_runs(src_rows, dst_rows, touches=_is_dense(src) and _is_dense(dst))
-    src_offsets, dst_offsets = src_rows[starts] * _stride(src), dst_rows[starts] * _stride(dst)
+    (src_stride, row_bytes), (dst_stride, _) = _row_sizes(src), _row_sizes(dst)
+    touches = src_stride == row_bytes == dst_stride
+    starts, lengths = row_runs(src_rows, dst_rows, touches=touches)
     src_bases = np.array([copy.src.tensor.data_ptr() for copy in copies], dtype=np.int64)
     dst_bases = np.array([copy.dst.tensor.data_ptr() for copy in copies], dtype=np.int64)
     return Blocks(
-        src=(src_bases[:, None] + src_offsets).reshape(-1),
-        dst=(dst_bases[:, None] + dst_offsets).reshape(-1),
-        sizes=np.tile(lengths * _row_bytes(src), len(copies)),
+        src=(src_bases[:, None] + src_rows[starts] * src_stride).reshape(-1),
+        dst=(dst_bases[:, None] + dst_rows[starts] * dst_stride).reshape(-1),
+        sizes=np.tile(lengths * row_bytes, len(copies)),
     )
 
 
 def _group_key(copy: RowCopy) -> tuple[object, ...]:
-    slots, src, dst = copy.slots, copy.src, copy.dst
+    slots, host, device = copy.slots, copy.host.tensor, copy.device.tensor
     indices = (id(slots.host_indices), id(slots.device_indices), slots.row_map)
-    shapes = (src.tensor.shape, dst.tensor.shape)
-    return (*indices, *shapes, _stride(src), _stride(dst), src.tensor.dtype)
+    strides = (host.stride(0), device.stride(0))
+    return (*indices, *strides, host.shape, device.shape, host.dtype)
 
 
-def _fits(copy: RowCopy) -> bool:
-    """Return whether rows of both sides are equal blocks that the driver can copy in a batch."""
-    src, dst = copy.src.tensor, copy.dst.tensor
-    is_alike = src.dtype == dst.dtype and src.shape[1:] == dst.shape[1:]
-    return is_alike and all(
-        (tensor.is_cuda or tensor.is_pinned()) and tensor[:1].is_contiguous()
-        for tensor in (src, dst)
-    )
-
-
-def _is_dense(window: RowWindow) -> bool:
-    return _stride(window) == _row_bytes(window)
-
-
-def _stride(window: RowWindow) -> int:
-    return window.tensor.stride(0) * window.tensor.element_size()
-
-
-def _row_bytes(window: RowWindow) -> int:
-    return math.prod(window.tensor.shape[1:]) * window.tensor.element_size()
+def _row_sizes(window: RowWindow) -> tuple[int, int]:
+    """Return the bytes from one row of the tensor to the next, and the bytes of a row."""
+    tensor = window.tensor
+    item_bytes = tensor.element_size()
+    return tensor.stride(0) * item_bytes, math.prod(tensor.shape[1:]) * item_bytes

@@ -13,7 +13,7 @@ from assembler.device.cuda import CudaDevice
 from assembler.transfer.cuda.row_kernel import CopyPlan, CopyShape, launch_copy, make_plan
 from assembler.transfer.kernel import KernelRowMover
 from assembler.transfer.mover import RowCopy
-from assembler.transfer.windows import RowWindow, access_bytes
+from assembler.transfer.windows import access_bytes
 
 
 class CudaKernelRowMover(KernelRowMover):
@@ -42,7 +42,7 @@ class CudaKernelRowMover(KernelRowMover):
 def plan_of(copies: Sequence[RowCopy], report: torch.Tensor) -> CopyPlan:
     """Return the plan of copies that move the same rows with the same strides."""
     first = copies[0]
-    addresses = tuple((_address(copy.src), _address(copy.dst)) for copy in copies)
+    addresses = tuple((copy.src.address, copy.dst.address) for copy in copies)
     strides, row_bytes = (first.src.stride_bytes, first.dst.stride_bytes), first.host.row_bytes
     shape = CopyShape(
         strides=strides,
@@ -61,10 +61,6 @@ def _group_key(copy: RowCopy) -> tuple[object, ...]:
     slots = copy.slots
     indices = (id(slots.host_indices), id(slots.device_indices), slots.row_map)
     return (*indices, copy.host.stride_bytes, copy.device.stride_bytes, copy.host.row_bytes)
-
-
-def _address(window: RowWindow) -> int:
-    return window.base.data_ptr() + window.offset_bytes
 
 
 @lru_cache(maxsize=4096)

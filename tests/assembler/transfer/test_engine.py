@@ -4,7 +4,9 @@ import torch
 from assembler.device.cpu import CpuDevice
 from assembler.errors import TransferError
 from assembler.names import Direction, IoBackend
+from assembler.transfer import engine
 from assembler.transfer.engine import LayerRows, move, open_submission
+from assembler.transfer.kernel import KernelRowMover
 from assembler.transfer.windows import device_window, host_window
 from traces.simulator.byte_spans import byte_spans_of
 
@@ -229,3 +231,80 @@ def test_slots_in_the_wrong_memory_raise(pools_anywhere):
         move_layer_one(host, pool, host_slots=here, slots=there)
     with pytest.raises(TransferError, match="direct needs slots in host memory"):
         move_layer_one(host, pool, host_slots=here, slots=there, backend=IoBackend.DIRECT)
+
+
+class GatheringMover(KernelRowMover):
+    """Takes copies together and remembers how many."""
+
+    gathers = True
+
+    def __init__(self):
+        super().__init__()
+        self.taken = []
+
+    def run(self, accelerator, copies):
+        self.taken.append(len(copies))
+        super().run(accelerator, copies)
+
+
+@pytest.fixture
+def gathering(monkeypatch):
+    mover = GatheringMover()
+    monkeypatch.setattr(engine, "_mover", lambda accelerator, backend: mover)
+    return mover
+
+
+def move_layers(host, pool, layers, *, slots):
+    with open_submission(host.device, backend=IoBackend.KERNEL, label="backup") as submission:
+        for layer in layers:
+            window = host_window(buffer=host.k_buffer, rows=host.k_buffer[layer])
+            rows = pool.k_buffer[layer]
+            device = device_window(buffer=rows, rows=rows, row_bytes=window.row_bytes)
+            move(
+                submission,
+                direction=Direction.BACKUP,
+                layer_rows=LayerRows(
+                    owner=host,
+                    plane="k",
+                    layer=layer,
+                    row_map=host.row_map,
+                    host=window,
+                    device=device,
+                ),
+                host_indices=slots,
+                device_indices=slots,
+            )
+
+
+def test_gathered_copies_are_launched_in_growing_parts(deferring, gathering):
+    pool = deferring.mha()
+    host = deferring.mha_host(pool)
+
+    move_layers(host, pool, [0, 1, 2] * 5, slots=torch.arange(3))
+
+    assert [len(reads) for _, reads, _ in pool.device.declared] == [12, 24, 9]
+    pool.device.synchronize()
+    assert gathering.taken == [4, 8, 3]
+
+
+def test_copies_of_a_backend_that_does_not_gather_are_launched_one_by_one(deferring):
+    pool = deferring.mha()
+    host = deferring.mha_host(pool)
+
+    move_layers(host, pool, [0, 1, 2], slots=torch.arange(3))
+
+    assert [len(reads) for _, reads, _ in pool.device.declared] == [3, 3, 3]
+
+
+def test_copies_gathered_before_an_error_are_done(pools, gathering):
+    pool = pools.mha()
+    host = pools.mha_host(pool)
+    host.kv_buffer.zero_()
+    pool.k_buffer[0].fill_(1)
+    slots = torch.arange(3)
+
+    with pytest.raises(IndexError):
+        move_layers(host, pool, [0, 3], slots=slots)
+
+    assert gathering.taken == [1]
+    assert host.k_buffer[0, :3].eq(1).all()
