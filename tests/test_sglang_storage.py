@@ -29,6 +29,11 @@ INDEX_POOL = "mem_cache/pool_host/dsa.py"
 SUFFIX = 'f"_{model_name}_{tp_rank}_{tp_size}{shard_suffix}"'
 GETTER = """    def get_data_page(self, index, flat: bool = True) -> torch.Tensor:
         page_idx = int(index) // self.page_size"""
+MISSING_PAGE = "            if page_data[i] is None:"
+MISSING_COUNTS = f"""{MISSING_PAGE}
+                count += 1
+                continue
+            if False:"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +127,8 @@ KEPT = {
     ),
     "page that is missing counts as fetched": Fault(
         file=CONTROLLER,
-        right="            if page_data[i] is None:",
-        wrong="            if False:",
+        right=MISSING_PAGE,
+        wrong=MISSING_COUNTS,
         scenario=TREE,
         kind="digest_changed",
         where="prefetch first KV fails at a page in tree storage",

@@ -4,7 +4,9 @@ from typing import Literal, TypeAlias
 
 from traces.schema.record import Record
 
-StorageOperation: TypeAlias = Literal["open", "query", "store", "fetch", "refuse", "misuse"]
+StorageOperation: TypeAlias = Literal[
+    "open", "query", "store", "fetch", "write", "read", "refuse", "misuse"
+]
 
 
 class StorageAccess(Record, frozen=True, tag_field="event", tag="storage"):
@@ -12,17 +14,21 @@ class StorageAccess(Record, frozen=True, tag_field="event", tag="storage"):
 
     Attributes:
         operation: ``open``; ``query``: is the page there; ``store``; ``fetch``: into host memory;
-            ``refuse``: what was asked does not fit the pool, or the backend cannot be opened;
-            ``misuse``: the client of a backend was handed memory or keys that it must not be.
+            ``write``, ``read``: a place in a file that holds many pages, whose keys are kept
+            elsewhere; ``refuse``: what was asked does not fit the pool, or the backend cannot be
+            opened; ``misuse``: the client of a backend was handed memory or keys that it must not
+            be.
         pool: pool name, ``KV``; empty where the storage itself is opened, and where a backend knows
             keys only.
-        key: of the page, long hashes cut to 16 hex digits; for ``open`` what sets this rank's keys
-            apart from those of others, or what a backend reads off the pool; for a backend that is
-            not opened, and for ``misuse``, the reason.
-        bytes: of the page; 0 for ``open``, and where there is no such page.
+        key: of the page, or its place in the file; long hashes are cut to 16 hex digits, a random
+            one is an asterisk; for ``open`` what sets this rank's keys apart from those of others,
+            what a backend reads off the pool, or the memory that its client registers; for a
+            backend that is not opened, and for ``misuse``, the reason.
+        bytes: of the page, or of the memory; 0 for settings, and where there is no such page.
         backend: name under which the package registers the backend, whose keys are then complete;
             empty for the scenario's own backend, which adds nothing to the keys it is given.
-        sha256: head of the SHA-256 of the page's bytes (16 hex digits); empty without a page.
+        sha256: head of the SHA-256 of the page's bytes (16 hex digits); empty without a page, and
+            for one with which a backend checks a connection.
     """
 
     step: str
@@ -48,7 +54,7 @@ class StorageMatch(Record, frozen=True, tag_field="digest", tag="storage_match")
             does not say.
         arrived: tokens that the package keeps on the host.
         pools: pages of each pool beside the anchor that arrived, or tokens that a tree then finds,
-            by pool name.
+            by pool name; ``KV found``: pages of the anchor that the operation's result counts.
         is_over: whether the package counts the prefetch as over when it is asked once, while
             storage is held back where the phase says so.
         equal: whether every row that arrived and was loaded has the bytes that were stored; None

@@ -26,14 +26,16 @@ def sites_of(
 ) -> Iterator[tuple[SourceUnit, ScopedNode[_NodeT]]]:
     """Yield the nodes of one type inside the mutated functions.
 
-    Messages are left out, checks that only raise, and kernels, which Python does not run.
+    Messages are left out, checks that only raise, annotations, which say nothing when the code
+    runs, and kernels, which Python does not run.
     """
     for unit in tree.units:
         for node in unit.nodes:
             if isinstance(node, kind):
                 site = unit.site(node)
                 is_report = site.is_message or _is_in_check(unit, node)
-                is_code = not is_report and not _is_kernel(site.function)
+                is_note = is_report or _is_in_annotation(unit, node)
+                is_code = not is_note and not _is_kernel(site.function)
                 if is_code and scope.is_included(unit, site.scopes):
                     yield unit, site
 
@@ -47,6 +49,15 @@ def _is_in_check(unit: SourceUnit, node: cst.CSTNode) -> bool:
         return False
     body = around.body.body
     return len(body) == 1 and isinstance(body[0], cst.SimpleStatementLine) and is_message(body[0])
+
+
+def _is_in_annotation(unit: SourceUnit, node: cst.CSTNode) -> bool:
+    around: cst.CSTNode | None = node
+    while around is not None and not isinstance(around, cst.BaseStatement):
+        if isinstance(around, cst.Annotation):
+            return True
+        around = unit.parent(around)
+    return False
 
 
 def _is_kernel(function: cst.FunctionDef | None) -> bool:

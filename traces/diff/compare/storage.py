@@ -9,7 +9,16 @@ from collections.abc import Iterable
 from traces.diff.compare.events import EventDifference
 from traces.schema.storage_records import StorageAccess, StorageOperation
 
-_ORDER: tuple[StorageOperation, ...] = ("open", "refuse", "misuse", "store", "query", "fetch")
+_ORDER: tuple[StorageOperation, ...] = (
+    "open",
+    "refuse",
+    "misuse",
+    "store",
+    "write",
+    "query",
+    "fetch",
+    "read",
+)
 
 
 def in_order_of_use(differences: Iterable[EventDifference]) -> list[EventDifference]:

@@ -3,8 +3,8 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,20 @@ class OpenBackend:
 
     name: str
     store: ClientStore  # pages of its client; empty where the client is no model
-    # Whether its pages are observed; None of a backend that keeps no pages.
-    is_observed: Callable[[], bool]
+    files: FileObserver  # pages in files of its own
+
+    def is_observed(self) -> bool:
+        """Return whether its pages are observed; a backend may keep none."""
+        return self.store.has_pages or self.files.has_pages()
+
+    def stored_keys(self) -> tuple[str, ...]:
+        """Return the keys of the pages that can be taken away, in the order of their storing."""
+        return (*self.store.keys, *self.files.keys)
+
+    def missing_page(self, key: str) -> AbstractContextManager[None]:
+        """Take a page away while the block runs."""
+        keeper = self.store if key in self.store.keys else self.files
+        return keeper.missing_page(key)
 
 
 class BackendRefusedError(Exception):
@@ -89,7 +101,8 @@ def open_backend(stack: AssembledStack, name: str, *, model_name: str) -> Iterat
             "storage_backend_extra_config": {**_SETTINGS, "file_storage_path": str(folder)},
             "host_pools": getattr(stack.group, "entries", None),
         }
-        files = set(folder.iterdir())
+        files = FileObserver(name, folder)
+        opened.enter_context(files.observing_descriptors())
         try:
             with _without_cards(), pageable_zeros():
                 controller.attach_storage_backend(
@@ -105,16 +118,9 @@ def open_backend(stack: AssembledStack, name: str, *, model_name: str) -> Iterat
             settings = pool_settings(entry.host_pool)
             report_storage_use(operation="open", pool=pool, key=settings, backend=name)
         backend = controller.storage_backend
-        is_observed = _has_pages_in(store, folder, files)
         if isinstance(getattr(backend, "file_path", None), str) and hasattr(backend, "set"):
-            observer = FileObserver(name, folder)
-            opened.enter_context(observer.observing(backend))
-            is_observed = observer.has_pages
-        yield OpenBackend(name=name, store=store, is_observed=is_observed)
-
-
-def _has_pages_in(store: ClientStore, folder: Path, before: set[Path]) -> Callable[[], bool]:
-    return lambda: store.has_pages or bool(set(folder.iterdir()) - before)
+            opened.enter_context(files.observing(backend))
+        yield OpenBackend(name=name, store=store, files=files)
 
 
 def _write_settings(folder: Path) -> dict[str, str]:
@@ -157,12 +163,12 @@ def _report_open(controller: Any, name: str) -> None:  # noqa: ANN401
 
 
 def _host_buffers(stack: AssembledStack) -> Iterator[KnownBuffer]:
-    entries = entries_of(stack.group).values()
-    pools = [entry.host_pool for entry in entries] or [stack.group]
-    for pool in pools:
+    entries = entries_of(stack.group).items()
+    pools = {name: entry.host_pool for name, entry in entries} or {"KV": stack.group}
+    for name, pool in pools.items():
         for buffer in buffers_of(pool):
             if not buffer.tensor.is_cuda and buffer.tensor.is_contiguous():
-                yield KnownBuffer.of(buffer.tensor)
+                yield KnownBuffer.of(buffer.tensor, name=f"{name}.{buffer.name}")
 
 
 def _reason(error: BaseException) -> str:

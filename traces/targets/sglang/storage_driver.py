@@ -188,14 +188,19 @@ class StorageTierDriver:
         return hits, _drained(getattr(controller, "ack_prefetch_queue", None))
 
     def _pool_hits(self, operation: Any, acknowledged: Sequence[Any]) -> dict[str, int]:  # noqa: ANN401
-        """Return the pages that arrived of each pool beside the anchor, by pool name."""
+        """Return the pages that arrived of each pool beside the anchor, by pool name.
+
+        Beside them stands what the operation's result counts of the anchor.
+        """
         result = getattr(operation, "pool_storage_result", None)
         hits = dict(getattr(result, "extra_pool_hit_pages", None) or {})
         for ack in acknowledged:
             hits |= ack.pool_hits or {}
         named = {_upper(name): int(num) for name, num in hits.items()}
         # Some releases tell of every pool that any model has.
-        return {name: named[name] for name in sorted(named) if name in self._entries}
+        found = {name: named[name] for name in sorted(named) if name in self._entries}
+        counted = getattr(result, "kv_hit_pages", None)
+        return found if counted is None else {**found, f"{_ANCHOR} found": int(counted)}
 
     def _transfers(self, pages: HostPages, keys: list[str]) -> list[Any]:
         """Return the sidecars' transfers: last pages for own slots, all pages for shared ones."""

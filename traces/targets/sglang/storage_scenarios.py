@@ -2,7 +2,7 @@
 
 Of the scenarios with registered backends any two that differ in one part of the identity of a page
 (model, dtype, layout, page size, rank, number of ranks, stage) are there, so that a part that a
-key lacks shows.
+key lacks shows. In some every size is another number, so that one in another's place shows.
 """
 
 from typing import Any
@@ -19,6 +19,8 @@ _LAYER_FIRST = {"layout": "layer_first", "io_backend": "kernel"}
 def _ranks() -> dict[str, RankShape]:
     tp2 = {"tp_size": 2, "attn_cp_size": 0, "attn_tp_size": 2}
     cp2 = {"tp_size": 2, "attn_cp_size": 2, "attn_tp_size": 1}
+    # Every rank and every size is another number.
+    every = {"attn_cp_size": 2, "pp_rank": 2, "pp_size": 3}
     dcp2 = {"tp_size": 8, "attn_cp_size": 0, "attn_tp_size": 8, "dcp_size": 2}
     return {
         "tp2r0": RankShape(**tp2, tp_rank=0),
@@ -32,11 +34,13 @@ def _ranks() -> dict[str, RankShape]:
         "tp8dcp2r1": RankShape(**dcp2, tp_rank=1),
         "tp8r0": RankShape(tp_size=8, attn_cp_size=0, attn_tp_size=8, tp_rank=0),
         "tp8r1": RankShape(tp_size=8, attn_cp_size=0, attn_tp_size=8, tp_rank=1),
+        "tp8cp2pp3r7s2": RankShape(**every, tp_size=8, attn_tp_size=4, tp_rank=7),
+        "tp16cp2dcp4pp3r3s2": RankShape(**every, tp_size=16, attn_tp_size=8, dcp_size=4, tp_rank=3),
     }
 
 
 STORAGE_RANKS = _ranks()
-"""Ranks of which any two neighbours differ in one group."""
+"""Ranks of which any two neighbours differ in one group, and two whose groups all differ."""
 
 
 def storage_rows() -> list[dict[str, Any]]:
@@ -64,7 +68,7 @@ def _sharded() -> list[dict[str, Any]]:
     builder, model = "build_kv_only_stack", "llama3_8b"
     ranks = ("tp2r0", "tp2r1", "tp4r1", "tp2pp2r0", "tp2pp2r0s1", "cp2r0", "cp2r1")
     return [
-        *(_row(builder, model, groups) for groups in ranks),
+        *(_row(builder, model, groups) for groups in (*ranks, "tp8cp2pp3r7s2")),
         _row(builder, "llama3_8b_fp8", "tp2r0"),
         _row(builder, model, "tp2r0", **_LAYER_FIRST),
         _row(builder, model, "tp2r0", **_DIRECT),
@@ -77,7 +81,10 @@ def _replicated() -> list[dict[str, Any]]:
     return [
         *(_row(builder, model, groups) for groups in ("tp2r0", "tp2r1", "tp2pp2r0", "tp2pp2r0s1")),
         _row(builder, "dsv32_kv_fp8", "tp2r0"),
-        *(_row(_UNIFIED, model, groups, page_size=64) for groups in ("tp8dcp2r0", "tp8dcp2r1")),
+        *(
+            _row(_UNIFIED, model, groups, page_size=64)
+            for groups in ("tp8dcp2r0", "tp8dcp2r1", "tp16cp2dcp4pp3r3s2")
+        ),
     ]
 
 
@@ -86,7 +93,10 @@ def _with_sidecars() -> list[dict[str, Any]]:
     return [
         _row(_UNIFIED, "dsv32_bf16", "tp2r0", page_size=64),
         _row(_UNIFIED, "dsv32_fp8", "tp2r0", page_size=64),
-        *(_row("build_hybrid_mamba_stack", "kimi_linear", groups) for groups in ("tp8r0", "tp8r1")),
+        *(
+            _row("build_hybrid_mamba_stack", "kimi_linear", groups)
+            for groups in ("tp8r0", "tp8r1", "tp8cp2pp3r7s2")
+        ),
         _row("build_hybrid_swa_stack", "gpt_oss", "tp2r0"),
         _row("build_hybrid_mamba_swa_stack", "inkling", "tp8r0"),
         _row("build_deepseek_v4_hicache_stack", "dsv4_flash", "tp2r0", page_size=256),

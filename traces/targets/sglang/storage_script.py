@@ -2,11 +2,12 @@
 
 With the scenario's own backend, pages are taken away, fail to arrive, or are asked for by an
 operation that is terminated. With the backends that the release registers, each of them is opened
-in turn and keeps the pages of both nodes.
+in turn and keeps the pages of both nodes, and a prefix of one. Then tokens are asked for that share
+a page with them, or nothing, and each stored page is missing once.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -35,6 +36,7 @@ WHOLE = "whole"
 _ANCHOR = "KV"
 # Token ids of the nodes begin here, beyond those of a tree, a step apart.
 _FIRST_TOKEN, _TOKENS_APART = 100_000, 1000
+_NEVER_STORED = 50_000
 
 Loaded = list[dict[str, torch.Tensor]]
 Compare = Callable[[str, list[list[torch.Tensor]], Loaded], list[RoundTrip]]
@@ -121,20 +123,52 @@ class StorageScript:
     def _through_backend(
         self, tier: StorageTierDriver, nodes: Sequence[StoredNode], opened: OpenBackend
     ) -> Iterator[StorageMatch]:
-        last: dict[str, str] = {}
+        stored: dict[str, tuple[str, ...]] = {}
         for node in nodes:
+            before = len(opened.stored_keys())
             tier.write(node.pages, node.tokens)
-            last[node.name] = opened.store.last_key
+            stored[node.name] = opened.stored_keys()[before:]
         for node in nodes:
             found = tier.fetch(node.pages, TokenPrefetch(tokens=node.tokens))
             is_comparable = found.is_whole() and opened.is_observed()
             equal = self._are_equal(node.pages, found.pages) if is_comparable else None
             yield self._match(node, found, WHOLE, equal=equal, backend=opened.name)
-        if opened.store.has_pages:
-            node = nodes[0]
-            with opened.store.failing_page(last[node.name]):
-                found = tier.fetch(node.pages, TokenPrefetch(tokens=node.tokens))
-            phase = "fails at its last page"
+        self._write_prefix(tier, nodes)
+        yield from self._from_backend_in_vain(tier, nodes[0], opened, stored[nodes[0].name])
+
+    def _write_prefix(self, tier: StorageTierDriver, nodes: Sequence[StoredNode]) -> None:
+        """Write the first page of a node as a node of its own.
+
+        Its tokens have the same rows; its states are those of another node with as many tokens.
+        """
+        node, page = nodes[0], self._page
+        states = [one.pages.extra for one in nodes if len(one.tokens) == page]
+        if len(node.tokens) > page and states:
+            pages = HostPages(host=node.pages.host[:page], extra=states[0])
+            tier.write(pages, node.tokens[:page])
+
+    def _from_backend_in_vain(
+        self,
+        tier: StorageTierDriver,
+        node: StoredNode,
+        opened: OpenBackend,
+        keys: Sequence[str],
+    ) -> Iterator[StorageMatch]:
+        """Fetch other tokens, then a node while each of its pages is missing, and one fails."""
+        whole = TokenPrefetch(tokens=node.tokens)
+        phases: list[tuple[str, AbstractContextManager[None], TokenPrefetch]] = [
+            (phase, nullcontext(), TokenPrefetch(tokens=tokens))
+            for phase, tokens in _other_tokens(node.tokens, self._page)
+        ]
+        phases += [
+            (f"without its stored page {number}", opened.missing_page(key), whole)
+            for number, key in enumerate(keys)
+        ]
+        if opened.store.has_pages and keys:
+            phases.append(("fails at its last page", opened.store.failing_page(keys[-1]), whole))
+        for phase, disturbance, asked in phases:
+            with disturbance:
+                found = tier.fetch(node.pages, asked)
             yield self._match(node, found, phase, equal=None, backend=opened.name)
 
     def _compare_loaded(self, fetched: Sequence[Fetched]) -> Iterator[DigestRecord]:
@@ -221,6 +255,14 @@ class StorageScript:
             is_over=True,
             equal=equal,
         )
+
+
+def _other_tokens(tokens: Sequence[int], page: int) -> Iterator[tuple[str, list[int]]]:
+    """Yield tokens that share their first page with stored ones, and some that share nothing."""
+    others = list(range(_NEVER_STORED, _NEVER_STORED + len(tokens)))
+    if len(tokens) > page:
+        yield "only its first page is stored", [*tokens[:page], *others[page:]]
+    yield "nothing of it is stored", others
 
 
 def _pages_equal(pool: Any, first: torch.Tensor, second: torch.Tensor) -> bool:  # noqa: ANN401

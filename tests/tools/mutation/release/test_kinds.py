@@ -67,7 +67,7 @@ class HostPool:
         pointers = [one.data_ptr() for one in self.k_refs + self.v_refs]
         return pointers, self.lengths
 
-    def get_data_page(self, index):
+    def get_data_page(self, index: Slots[int]) -> Rows[Page]:
         stride = self.heads * self.width
         return self.rows[index : index + self.page]
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from sglang.srt.mem_cache.hicache_storage import HiCacheStorage, PoolTransferResult
 
+from traces.schema.storage_records import StorageOperation
 from traces.targets.sglang.storage import LOADER
 from traces.targets.sglang.storage.usage_reports import (
-    StorageOperation,
     page_digest,
     pool_settings,
     rank_namespace,

@@ -3,7 +3,9 @@
 What a client is handed is checked: an address lies in memory that was registered, with all bytes
 that follow it; in a buffer of a host pool it is a whole element, and no span leaves the buffer;
 keys of one call are distinct; a page is read back with the size it was stored with. What is not so
-is reported as a misuse, and is not done.
+is reported as a misuse, and is not done. What is registered is reported, and so are probes.
+
+An address is told as an offset in a buffer: addresses differ in every process.
 """
 
 import ctypes
@@ -13,11 +15,12 @@ from dataclasses import dataclass
 
 import torch
 
+from traces.schema.storage_records import StorageOperation
 from traces.targets.sglang.storage.usage_reports import (
-    StorageOperation,
     page_digest,
     report_storage_use,
     short_key,
+    without_hashes,
 )
 
 
@@ -33,13 +36,15 @@ class MemorySpan:
 class KnownBuffer:
     """A buffer of a host pool; ``element_bytes`` is the size of one element."""
 
+    name: str
     span: MemorySpan
     element_bytes: int
 
     @classmethod
-    def of(cls, tensor: torch.Tensor) -> "KnownBuffer":
+    def of(cls, tensor: torch.Tensor, *, name: str) -> "KnownBuffer":
         """Return the memory of a contiguous tensor."""
         return cls(
+            name=name,
             span=MemorySpan(address=tensor.data_ptr(), size=tensor.nbytes),
             element_bytes=tensor.element_size(),
         )
@@ -66,9 +71,19 @@ class ClientStore:
         self._failing = ""
 
     @property
-    def last_key(self) -> str:
-        """Key that was stored last; empty for none."""
-        return next(reversed(self._pages), "")
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the stored pages, in the order in which they were stored first."""
+        return tuple(self._pages)
+
+    @contextmanager
+    def missing_page(self, key: str) -> Iterator[None]:
+        """Take a page away while the block runs."""
+        pages = dict(self._pages)
+        del self._pages[key]
+        try:
+            yield
+        finally:
+            self._pages = pages | self._pages
 
     @contextmanager
     def failing_page(self, key: str) -> Iterator[None]:
@@ -86,11 +101,31 @@ class ClientStore:
 
     def register(self, span: MemorySpan) -> bool:
         """Register memory; return False where it reaches beyond a buffer of a host pool."""
-        if any(_overlap(buffer.span, span) and not buffer.holds(span) for buffer in self._buffers):
+        touched = next((one for one in self._buffers if _overlap(one.span, span)), None)
+        if touched is not None and not touched.holds(span):
             self._blame("memory must not reach beyond a buffer", "the buffer", "more than it")
             return False
         self._registered.append(span)
+        where = "of its own"
+        if touched is not None:
+            where = f"from byte {span.address - touched.span.address} of {touched.name}"
+        report_storage_use(
+            operation="open", pool="", key=f"memory {where}", size=span.size, backend=self._backend
+        )
         return True
+
+    def report_probe(self, operation: StorageOperation, key: str, page: bytes | None) -> None:
+        """Report an access to a page with which a backend checks a new connection.
+
+        Its key has a part that is another one in every process, and so may be its content.
+        """
+        report_storage_use(
+            operation=operation,
+            pool="",
+            key=without_hashes(key),
+            size=0 if page is None else len(page),
+            backend=self._backend,
+        )
 
     def require_distinct(self, keys: Sequence[str]) -> None:
         """Record a fault where one call has a key twice."""
@@ -152,6 +187,10 @@ class ClientStore:
     def _broken_rule(self, span: MemorySpan) -> tuple[str, str, object] | None:
         if span.size <= 0:
             return "a page must have bytes", "more than 0", span.size
+        largest = max((one.size for one in self._registered), default=span.size)
+        if span.size > largest:
+            # Not the number: an address that is taken for a size is another one every time.
+            return "a page must be in registered memory", f"at most {largest} bytes", "more"
         if not any(_holds(one, span) for one in self._registered):
             return "memory must be registered", f"{span.size} registered bytes", "others"
         touched = next((one for one in self._buffers if _overlap(one.span, span)), None)

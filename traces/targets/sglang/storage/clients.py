@@ -44,14 +44,17 @@ class MooncakeClient:
     def put(self, key: str, value: bytes) -> int:
         """Store a probe."""
         self._probes[key] = bytes(value)
+        self._store.report_probe("store", key, self._probes[key])
         return _OK
 
     def get(self, key: str) -> bytes:
         """Return a probe."""
+        self._store.report_probe("fetch", key, self._probes[key])
         return self._probes[key]
 
     def is_exist(self, key: str) -> int:
         """Return 1 for a stored probe, else 0."""
+        self._store.report_probe("query", key, self._probes.get(key))
         return int(key in self._probes)
 
     def batch_is_exist(self, keys: Sequence[str]) -> list[int]:
@@ -143,7 +146,7 @@ class SimmClient:
 
     def __init__(self, store: ClientStore) -> None:
         self._store = store
-        self._probes: dict[str, torch.Tensor] = {}
+        self._probes: _Probes = {}
 
     def allocate(self, size: int) -> SimmBlock:
         """Return memory of the client."""
@@ -151,16 +154,19 @@ class SimmClient:
 
     def put(self, key: str, view: SimmBlock) -> int:
         """Store a probe."""
-        self._probes[key] = view.memory.clone()
+        self._probes[key] = view.memory.numpy().tobytes()
+        self._store.report_probe("store", key, self._probes[key])
         return _OK
 
     def exists(self, key: str) -> bool:
         """Return whether a probe is stored."""
+        self._store.report_probe("query", key, self._probes.get(key))
         return key in self._probes
 
     def get(self, key: str, view: SimmBlock) -> int:
         """Copy a probe; return its size."""
-        view.memory.copy_(self._probes[key])
+        self._store.report_probe("fetch", key, self._probes[key])
+        view.memory.copy_(torch.frombuffer(bytearray(self._probes[key]), dtype=torch.uint8))
         return view.memory.nbytes
 
     def mput(self, keys: Sequence[str], views: Sequence[MemorySpan]) -> list[int]:

@@ -5,16 +5,15 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from traces.recording.probes import StorageObservation, Values
+from traces.schema.storage_records import StorageOperation
 
 _HASH = re.compile(r"[0-9a-f]{32,}")
 _HASH_DIGITS = 16
 _DIGEST_DIGITS = 16
 _POOL_SETTINGS = ("layout", "dtype", "page_size", "size_per_token")
-
-StorageOperation = Literal["open", "query", "store", "fetch", "refuse", "misuse"]
 
 
 def report_storage_use(
@@ -31,8 +30,9 @@ def report_storage_use(
     Args:
         operation: see :class:`traces.schema.model.StorageAccess`.
         pool: upper-case pool name; empty for ``open``, and where a backend knows keys only.
-        key: of the page, see :func:`short_key`; for ``open`` the settings.
-        size: bytes of the page.
+        key: of the page, see :func:`short_key`; for ``open`` the settings, or the memory that a
+            client registers.
+        size: bytes of the page, or of the memory.
         backend: name under which the release registers the backend; empty for the scenario's own.
         sha256: of the page, see :func:`page_digest`.
     """
@@ -47,6 +47,11 @@ def page_digest(page: Any) -> str:  # noqa: ANN401 - anything with a buffer
 def short_key(key: str) -> str:
     """Return a key with every long hash cut to its first digits."""
     return _HASH.sub(lambda found: found.group()[:_HASH_DIGITS], key)
+
+
+def without_hashes(key: str) -> str:
+    """Return a key with an asterisk for every long hash."""
+    return _HASH.sub("*", key)
 
 
 def pool_settings(pool: Any) -> str:  # noqa: ANN401 - any class of host pools

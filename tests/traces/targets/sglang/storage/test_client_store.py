@@ -21,15 +21,16 @@ def told(monkeypatch):
     monkeypatch.setattr(
         client_store,
         "report_storage_use",
-        lambda **used: found.append((used["operation"], used["key"])),
+        lambda **used: found.append((used["operation"], used["key"], used.get("size", 0))),
     )
     return found
 
 
 @pytest.fixture
 def store(rows, told):
-    kept = ClientStore("mooncake", [KnownBuffer.of(rows)])
+    kept = ClientStore("mooncake", [KnownBuffer.of(rows, name="KV.kv_buffer")])
     assert kept.register(MemorySpan(address=rows.data_ptr(), size=rows.nbytes))
+    told.clear()
     return kept
 
 
@@ -38,14 +39,14 @@ def span(rows, offset, size):
 
 
 def misuses(told):
-    return [key for operation, key in told if operation == "misuse"]
+    return [key for operation, key, _ in told if operation == "misuse"]
 
 
 def test_page_comes_back_to_other_rows(store, rows, told):
     assert store.put("a", [span(rows, 0, 8)])
     assert store.get("a", [span(rows, 16, 8)]) == 8
     assert rows.tolist() == [0, 1, 2, 3, 0, 1, 6, 7]
-    assert told == [("store", "a"), ("fetch", "a")]
+    assert told == [("store", "a", 8), ("fetch", "a", 8)]
     assert store.has_pages
 
 
@@ -58,7 +59,7 @@ def test_page_of_several_pieces_comes_back_in_their_order(store, rows):
 def test_missing_page_is_not_found(store, rows, told):
     assert not store.has_page("a")
     assert store.get("a", [span(rows, 0, 8)]) is None
-    assert told == [("query", "a"), ("fetch", "a")]
+    assert told == [("query", "a", 0), ("fetch", "a", 0)]
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,7 @@ def test_missing_page_is_not_found(store, rows, told):
         (28, 8, "memory must be registered; expected 8 registered bytes, got others"),
         (2, 8, "an address must be a whole element; expected steps of 4, got 2"),
         (0, 0, "a page must have bytes; expected more than 0, got 0"),
+        (0, 1 << 40, "a page must be in registered memory; expected at most 32 bytes, got more"),
     ],
 )
 def test_memory_that_is_not_a_row_is_a_misuse(store, rows, told, offset, size, rule):
@@ -77,16 +79,33 @@ def test_memory_that_is_not_a_row_is_a_misuse(store, rows, told, offset, size, r
 
 
 def test_memory_of_a_pool_that_was_not_registered_is_a_misuse(rows, told):
-    kept = ClientStore("mooncake", [KnownBuffer.of(rows)])
+    kept = ClientStore("mooncake", [KnownBuffer.of(rows, name="KV.kv_buffer")])
     assert not kept.put("a", [span(rows, 0, 8)])
     assert misuses(told) == ["memory must be registered; expected 8 registered bytes, got others"]
 
 
 def test_registration_must_not_reach_beyond_a_buffer(rows, told):
-    kept = ClientStore("mooncake", [KnownBuffer.of(rows)])
+    kept = ClientStore("mooncake", [KnownBuffer.of(rows, name="KV.kv_buffer")])
     assert not kept.register(span(rows, 0, rows.nbytes + 4))
     rule = "memory must not reach beyond a buffer; expected the buffer, got more than it"
     assert misuses(told) == [rule]
+
+
+def test_registered_memory_is_told_by_its_place_in_a_buffer(rows, told):
+    kept = ClientStore("mooncake", [KnownBuffer.of(rows, name="KV.kv_buffer")])
+    own = torch.zeros(4, dtype=torch.uint8)
+    assert kept.register(span(rows, 8, 16))
+    assert kept.register(MemorySpan(address=own.data_ptr(), size=4))
+    assert told == [
+        ("open", "memory from byte 8 of KV.kv_buffer", 16),
+        ("open", "memory of its own", 4),
+    ]
+
+
+def test_probe_is_told_without_its_random_part_and_is_no_page(store, told):
+    store.report_probe("store", f"warmup_{'3f' * 16}", b"\0\0")
+    assert told == [("store", "warmup_*", 2)]
+    assert not store.has_pages
 
 
 def test_memory_of_the_backend_itself_may_be_registered_and_used(store, told):
@@ -99,10 +118,20 @@ def test_memory_of_the_backend_itself_may_be_registered_and_used(store, told):
 
 def test_page_that_fails_is_found_and_does_not_arrive(store, rows):
     store.put("a", [span(rows, 0, 8)])
-    assert store.last_key == "a"
+    assert store.keys == ("a",)
     with store.failing_page("a"):
         assert store.has_page("a")
         assert store.get("a", [span(rows, 8, 8)]) is None
+    assert store.get("a", [span(rows, 8, 8)]) == 8
+
+
+def test_page_that_is_taken_away_is_not_found_and_comes_back_in_its_place(store, rows):
+    store.put("a", [span(rows, 0, 8)])
+    store.put("b", [span(rows, 8, 8)])
+    with store.missing_page("a"):
+        assert not store.has_page("a")
+        assert store.has_page("b")
+    assert store.keys == ("a", "b")
     assert store.get("a", [span(rows, 8, 8)]) == 8
 
 

@@ -21,7 +21,7 @@ def rows():
 @pytest.fixture
 def package(rows):
     """Import a module of a modelled package."""
-    store = ClientStore("any", [KnownBuffer.of(rows)])
+    store = ClientStore("any", [KnownBuffer.of(rows, name="KV.kv_buffer")])
     with client_packages(store):
         yield importlib.import_module
 
