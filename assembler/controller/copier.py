@@ -83,6 +83,15 @@ class StackCopier:
                 io_backend=self._io_backend,
             )
 
+    def expect_load(self, placed: CacheOperation) -> None:
+        """Announce that all layers will be loaded, one after the other, on the current stream."""
+        self._group.expect_load(
+            host_indices=placed.host_indices,
+            device_indices=placed.device_indices,
+            io_backend=self._io_backend,
+            pool_transfers=placed.pool_transfers,
+        )
+
     def load_layer(self, placed: CacheOperation, *, layer: int) -> None:
         """Copy one stage-local layer of all pools to the device."""
         self._group.load_to_device_per_layer(

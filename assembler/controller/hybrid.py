@@ -286,6 +286,7 @@ class HybridCacheController(StorageAttachment):
             with self.device.on(self.load_stream):
                 self.load_stream.wait_event(events.start_event)
                 placed = self._copier.place(operation)
+                self._copier.expect_load(placed)
                 for layer in range(self.layer_num):
                     # A layer's event is recorded before the next layer is launched, so that the
                     # forward pass can start on layer 0 while later layers are still loading.

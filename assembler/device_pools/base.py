@@ -10,7 +10,8 @@ from typing_extensions import override
 
 from assembler.errors import AssemblyError, PoolError
 from assembler.geometry import PlaneGeometry, PoolGeometry, PoolSlots
-from assembler.host_pools.base import HostKVCache, HostPoolArguments
+from assembler.host_pools.base import HostKVCache
+from assembler.host_pools.memory import HostPoolArguments
 from assembler.host_pools.mirrored import MakeSidecarHost, MirroredPool
 from assembler.names import ComponentType, PoolName
 

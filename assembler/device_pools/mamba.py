@@ -6,8 +6,9 @@ from assembler.device.access import row_access, tensor_access
 from assembler.device.base import Device
 from assembler.device_pools.base import refuse_row_width, unknown_plane
 from assembler.geometry import PlaneGeometry, PoolGeometry
-from assembler.host_pools.base import HostKVCache, HostPoolArguments
+from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.mamba import MambaPoolHost
+from assembler.host_pools.memory import HostPoolArguments
 from assembler.host_pools.mirrored import MirroredPool
 from assembler.names import ComponentType, PoolName
 

@@ -6,7 +6,8 @@ from typing_extensions import override
 from assembler.device.base import Device
 from assembler.device_pools.base import TokenKVPool
 from assembler.geometry import PlaneGeometry, PoolLayers, PoolSlots
-from assembler.host_pools.base import HostKVCache, HostPoolArguments
+from assembler.host_pools.base import HostKVCache
+from assembler.host_pools.memory import HostPoolArguments
 from assembler.host_pools.mla import MLATokenToKVPoolHost
 
 

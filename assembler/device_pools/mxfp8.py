@@ -7,7 +7,8 @@ from assembler.device_pools.base import refuse_row_width
 from assembler.device_pools.mha import MHATokenToKVPool
 from assembler.errors import PoolError
 from assembler.geometry import PlaneGeometry
-from assembler.host_pools.base import HostKVCache, HostPoolArguments
+from assembler.host_pools.base import HostKVCache
+from assembler.host_pools.memory import HostPoolArguments
 from assembler.host_pools.mxfp8 import SCALE_BLOCK_SIZE, MHATokenToKVPoolMXFP8Host
 
 

@@ -7,13 +7,14 @@ from assembler.device.base import Device
 from assembler.device_pools.mla import MLATokenToKVPool
 from assembler.errors import PoolError
 from assembler.geometry import PlaneGeometry
-from assembler.host_pools.base import HostKVCache, HostPoolArguments
+from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.indexer import (
     QUANT_BLOCK_SIZE,
     SCALE_BYTES,
     NSAIndexerPoolHost,
     index_row_bytes,
 )
+from assembler.host_pools.memory import HostPoolArguments
 from assembler.host_pools.mirrored import MirroredPool
 from assembler.names import PoolName
 

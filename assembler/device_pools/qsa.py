@@ -7,7 +7,8 @@ from assembler.device.base import Device
 from assembler.device_pools.mha import MHATokenToKVPool
 from assembler.errors import PoolError
 from assembler.geometry import PlaneGeometry
-from assembler.host_pools.base import HostKVCache, HostPoolArguments
+from assembler.host_pools.base import HostKVCache
+from assembler.host_pools.memory import HostPoolArguments
 from assembler.host_pools.mirrored import MirroredPool
 from assembler.host_pools.qsa import QSAIndexerPoolHost
 from assembler.names import PoolName

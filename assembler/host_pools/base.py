@@ -1,9 +1,8 @@
 """Base of the host pools: slots, size, and moving rows layer by layer and plane by plane."""
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypedDict, assert_never
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import ClassVar, Protocol, assert_never
 
 import torch
 
@@ -11,50 +10,13 @@ from assembler.device.base import Device
 from assembler.errors import PoolError, TransferError
 from assembler.free_pages import FreePageList
 from assembler.geometry import PlaneGeometry, PoolGeometry
-from assembler.host_pools.sizing import check_host_memory
+from assembler.host_pools.expected_load import ExpectedLoad
+from assembler.host_pools.memory import HostMemory, HostPoolArguments
+from assembler.host_pools.sizing import bytes_per_slot, check_host_memory
 from assembler.names import Direction, HostLayout, IoBackend, PoolName
 from assembler.transfer.engine import LayerRows, Submission, move, open_submission
 from assembler.transfer.rows import RowMap
 from assembler.transfer.windows import RowWindow, device_window, host_window
-
-
-class HostPoolArguments(TypedDict):
-    """Arguments that the constructor of every host pool takes under the same name.
-
-    Keys:
-        host_to_device_ratio: host slots for each device slot; counts when ``host_size`` is 0.
-        host_size: decimal gigabytes, or 0.
-        page_size: slots in a page.
-        layout: order of the axes of the buffers.
-        pin_memory: whether the buffers are page-locked.
-        device: the accelerator that must reach them.
-        allocator_type: name of the memory source.
-    """
-
-    host_to_device_ratio: float
-    host_size: float
-    page_size: int
-    layout: str
-    pin_memory: bool
-    device: Device
-    allocator_type: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostMemory:
-    """The memory of a host pool, and the order of axes in it.
-
-    Attributes:
-        layout: a :class:`~assembler.names.HostLayout` value.
-        pin_memory: whether the buffers are page-locked.
-        device: the accelerator that must reach them.
-        allocator_type: name of the memory source.
-    """
-
-    layout: str
-    pin_memory: bool
-    device: Device
-    allocator_type: str | None
 
 
 class DevicePool(Protocol):
@@ -162,6 +124,7 @@ class HostKVCache(ABC):
             subject=type(self).__name__, requested_bytes=self.size * self.size_per_token
         )
         self._known_windows: dict[tuple[str, int], tuple[object, tuple[RowWindow, RowWindow]]] = {}
+        self._expected_load: ExpectedLoad | None = None
         self._free_page_list = FreePageList(
             subject=type(self).__name__, first_page=0, page_num=page_num, page_size=page_size
         )
@@ -269,16 +232,55 @@ class HostKVCache(ABC):
         Raises:
             TransferError: the pool has no such layer; otherwise as for a backup.
         """
-        with self._submission(Direction.LOAD, io_backend) as opened:
-            self._check_layer(layer_id)
+        opened = self._submission(Direction.LOAD, io_backend)
+        self._check_layer(layer_id)
+        expected = self._expected_load
+        if expected and expected.covers(device_pool, (host_indices, device_indices), io_backend):
+            self._launch_ahead(expected, device_pool, layer_id)
+            opened = nullcontext(expected.submission)
+        with opened as submission:
             self._move_layer(
-                opened,
+                submission,
                 direction=Direction.LOAD,
                 device_pool=device_pool,
                 host_indices=host_indices,
                 device_indices=device_indices,
                 layer=layer_id,
             )
+
+    def expect_load(
+        self,
+        *,
+        device_pool: DevicePool,
+        host_indices: torch.Tensor,
+        device_indices: torch.Tensor,
+        io_backend: str,
+    ) -> None:
+        """Announce that every layer will be loaded in order, by calls with these arguments.
+
+        Where the backend gathers copies, a call then also launches some of the following layers:
+        one launch for each layer is more work for the host than the copy is for the GPU. The slots
+        must keep their content until the last layer was loaded, and the calls use this stream. What
+        cannot be loaded raises when it is loaded.
+        """
+        self._expected_load = None
+        with suppress(TransferError):
+            self._expected_load = ExpectedLoad(
+                submission=Submission(self.device, self._checked_backend(io_backend)),
+                device_pool=device_pool,
+                slots=(host_indices, device_indices),
+                stream=self.device.current_stream(),
+            )
+
+    def _launch_ahead(self, expected: ExpectedLoad, device_pool: DevicePool, layer: int) -> None:
+        """Launch a layer and some that follow, unless an earlier call has launched it."""
+        for ahead in expected.take_layers(layer, self.layer_num):
+            for plane in self.planes:
+                rows = self._rows_of(device_pool, plane.name, ahead)
+                expected.submission.add_ahead(rows, expected.slots, direction=Direction.LOAD)
+        expected.submission.launch(f"{Direction.LOAD} {type(self).__name__}")
+        if layer == self.layer_num - 1:
+            self._expected_load = None
 
     def _submission(
         self, direction: Direction, io_backend: str
@@ -300,21 +302,20 @@ class HostKVCache(ABC):
         # Planes of a layer are copied one after the other on one stream: an error in the second
         # leaves the first copied, so nothing may rely on a half.
         for plane in self.planes:
-            host, device = self._windows(device_pool, plane.name, layer)
             move(
                 submission,
                 direction=direction,
-                layer_rows=LayerRows(
-                    owner=self,
-                    plane=plane.name,
-                    layer=layer,
-                    row_map=self.row_map,
-                    host=host,
-                    device=device,
-                ),
+                layer_rows=self._rows_of(device_pool, plane.name, layer),
                 host_indices=host_indices,
                 device_indices=device_indices,
             )
+
+    def _rows_of(self, device_pool: DevicePool, plane: str, layer: int) -> LayerRows:
+        host, device = self._windows(device_pool, plane, layer)
+        row_map = self.row_map
+        return LayerRows(
+            owner=self, plane=plane, layer=layer, row_map=row_map, host=host, device=device
+        )
 
     def _windows(
         self, device_pool: DevicePool, plane: str, layer: int
@@ -327,11 +328,8 @@ class HostKVCache(ABC):
         if known is not None and known[0] == memory:
             return known[1]
         host = host_window(buffer=buffer, rows=self._layer_rows(buffer, layer))
-        device = device_window(
-            buffer=device_buffer,
-            rows=self._device_rows(device_buffer),
-            row_bytes=host.row_bytes,
-        )
+        rows = self._device_rows(device_buffer)
+        device = device_window(buffer=device_buffer, rows=rows, row_bytes=host.row_bytes)
         self._known_windows[plane, layer] = (memory, (host, device))
         return host, device
 
@@ -398,9 +396,3 @@ class HostKVCache(ABC):
                 expected=f"0 to {self.layer_num - 1}",
                 got=layer,
             )
-
-
-def bytes_per_slot(planes: tuple[PlaneGeometry, ...], slots_per_row: int, layer_num: int) -> int:
-    """Return the bytes of a slot over all planes and layers."""
-    # The rows of a group divide evenly among its slots.
-    return sum(plane.row_bytes for plane in planes) // slots_per_row * layer_num

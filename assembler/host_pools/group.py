@@ -209,6 +209,30 @@ class HostPoolGroup:
                     io_backend=io_backend,
                 )
 
+    def expect_load(
+        self,
+        *,
+        host_indices: torch.Tensor,
+        device_indices: torch.Tensor,
+        io_backend: IoBackend,
+        pool_transfers: Sequence[PoolTransfer],
+    ) -> None:
+        """Announce to every pool that its layers will be loaded in order with these slots.
+
+        See :meth:`assembler.host_pools.base.HostKVCache.expect_load`.
+
+        Raises:
+            TransferError: a transfer is not resolved or names a pool the group does not have.
+        """
+        moves = self._moves(host_indices, device_indices, pool_transfers)
+        for entry, host_side, device_side in moves:
+            entry.host_pool.expect_load(
+                device_pool=entry.device_pool,
+                host_indices=host_side,
+                device_indices=device_side,
+                io_backend=io_backend,
+            )
+
     def backup_from_device_all_layer(
         self,
         *,

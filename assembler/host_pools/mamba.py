@@ -7,9 +7,10 @@ from typing_extensions import override
 
 from assembler.device.base import Device
 from assembler.geometry import PlaneGeometry
-from assembler.host_pools.base import DevicePool, HostMemory, bytes_per_slot
+from assembler.host_pools.base import DevicePool
+from assembler.host_pools.memory import HostMemory
 from assembler.host_pools.pages import PageHostPool
-from assembler.host_pools.sizing import HostSize, host_page_num
+from assembler.host_pools.sizing import HostSize, bytes_per_slot, host_page_num
 from assembler.names import HostLayout, IoBackend
 
 

@@ -7,7 +7,8 @@ from typing import TypeAlias
 import torch
 
 from assembler.geometry import PoolGeometry
-from assembler.host_pools.base import DevicePool, HostKVCache, HostPoolArguments
+from assembler.host_pools.base import DevicePool, HostKVCache
+from assembler.host_pools.memory import HostPoolArguments
 from assembler.names import ComponentType
 
 MakeSidecarHost: TypeAlias = Callable[[HostKVCache, HostPoolArguments], HostKVCache]

@@ -7,7 +7,8 @@ from typing_extensions import override
 
 from assembler.device.base import Device
 from assembler.geometry import PlaneGeometry
-from assembler.host_pools.base import DevicePool, HostKVCache, HostMemory
+from assembler.host_pools.base import DevicePool, HostKVCache
+from assembler.host_pools.memory import HostMemory
 from assembler.host_pools.tokens import TokenHostPool
 from assembler.names import HostLayout, IoBackend
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import psutil
 
 from assembler.errors import OutOfHostMemoryError, PoolError
+from assembler.geometry import PlaneGeometry
 
 BYTES_PER_GB = 10**9
 RESERVE_BYTES = 10 * 1024**3
@@ -78,3 +79,9 @@ def check_host_memory(*, subject: str, requested_bytes: int) -> None:
             expected=f"at most {free_bytes / BYTES_PER_GB:.2f} GB",
             got=f"{requested_bytes / BYTES_PER_GB:.2f} GB",
         )
+
+
+def bytes_per_slot(planes: tuple[PlaneGeometry, ...], slots_per_row: int, layer_num: int) -> int:
+    """Return the bytes of a slot over all planes and layers."""
+    # The rows of a group divide evenly among its slots.
+    return sum(plane.row_bytes for plane in planes) // slots_per_row * layer_num

@@ -13,8 +13,9 @@ from assembler.controller.hybrid import HybridCacheController
 from assembler.controller.settings import ControllerSettings
 from assembler.device.base import Device
 from assembler.errors import AssemblyError
-from assembler.host_pools.base import DevicePool, HostKVCache, HostPoolArguments
+from assembler.host_pools.base import DevicePool, HostKVCache
 from assembler.host_pools.group import AllocFn, EvictFn, FreeFn, HostPoolGroup, PoolEntry
+from assembler.host_pools.memory import HostPoolArguments
 from assembler.host_pools.mirrored import MirroredPool
 from assembler.names import PoolName
 from assembler.params import CacheInitParams, ServerArgs

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from assembler.device.access import Accesses, MemoryAccess
+from assembler.device.access import MemoryAccess
 from assembler.device.base import Device
 from assembler.errors import TransferError
 from assembler.names import Direction, IoBackend
@@ -61,19 +61,51 @@ class Submission:
         self.backend = backend
         self.mover = _mover(accelerator, backend)
         self._most = _FIRST_GATHERED if self.mover.gathers else 1
+        self._ahead: set[tuple[str, int]] = set()
         self._copies: list[RowCopy] = []
         self._reads: list[MemoryAccess] = []
         self._writes: list[MemoryAccess] = []
 
-    def add(self, copy: RowCopy, *, label: str, slot_reads: Accesses) -> None:
-        """Take a copy, whose inputs the backend has checked."""
+    def _add(self, layer_rows: LayerRows, slots: SlotPairs, *, direction: Direction) -> None:
+        accelerator, mover = self.accelerator, self.mover
+        label = f"{direction} {slots.subject}"
+        slot_reads = mover.admit(accelerator, slots, host=layer_rows.host, label=label)
+        copy = RowCopy(
+            direction=direction,
+            slots=slots,
+            host=mover.addressed(accelerator, layer_rows.host),
+            device=mover.addressed(accelerator, layer_rows.device),
+        )
+        mover.check(subject=slots.subject, src=copy.src, dst=copy.dst)
         self._copies.append(copy)
-        self._reads.append(self.mover.access(window=copy.src, numbers=copy.src_rows))
+        self._reads.append(mover.access(window=copy.src, numbers=copy.src_rows))
         self._reads.extend(slot_reads)
-        self._writes.append(self.mover.access(window=copy.dst, numbers=copy.dst_rows))
+        self._writes.append(mover.access(window=copy.dst, numbers=copy.dst_rows))
         if len(self._copies) == self._most:
             self.launch(label)
-            self._most *= 2 if self.mover.gathers else 1
+            self._most *= 2 if mover.gathers else 1
+
+    def add_ahead(
+        self,
+        layer_rows: LayerRows,
+        indices: tuple[torch.Tensor, torch.Tensor],
+        *,
+        direction: Direction,
+    ) -> None:
+        """Add a copy for which :func:`move` will be called later; then it adds none.
+
+        ``indices`` are host and device slots.
+        """
+        self._add(layer_rows, slots_of(layer_rows, *indices), direction=direction)
+        self._ahead.add((layer_rows.plane, layer_rows.layer))
+
+    def require(self, layer_rows: LayerRows, slots: SlotPairs, *, direction: Direction) -> None:
+        """Add a copy unless it was added ahead."""
+        key = (layer_rows.plane, layer_rows.layer)
+        if key in self._ahead:
+            self._ahead.remove(key)
+        else:
+            self._add(layer_rows, slots, direction=direction)
 
     def launch(self, label: str) -> None:
         """Launch the copies that were added since the last launch."""
@@ -124,26 +156,25 @@ def move(
     the slots are read on the stream too: at launch only their number is checked, because reading
     them would block the host.
     """
-    subject = f"{type(layer_rows.owner).__name__} {layer_rows.plane} layer {layer_rows.layer}"
-    row_map = layer_rows.row_map
+    slots = slots_of(layer_rows, host_indices, device_indices)
+    row_num = layer_rows.row_map.row_num(host_indices.numel())
+    submission.require(layer_rows, slots, direction=direction)
+    # The host's row width decides the bytes moved, also where the device's rows are wider.
+    return row_num * layer_rows.host.row_bytes
+
+
+def slots_of(
+    layer_rows: LayerRows, host_indices: torch.Tensor, device_indices: torch.Tensor
+) -> SlotPairs:
+    """Return the slots of a copy; raise TransferError for index tensors that do not pair."""
     slots = SlotPairs(
-        subject=subject, row_map=row_map, host_indices=host_indices, device_indices=device_indices
+        subject=f"{type(layer_rows.owner).__name__} {layer_rows.plane} layer {layer_rows.layer}",
+        row_map=layer_rows.row_map,
+        host_indices=host_indices,
+        device_indices=device_indices,
     )
     _check_indices(slots)
-    row_num = row_map.row_num(host_indices.numel())
-    accelerator, mover = submission.accelerator, submission.mover
-    label = f"{direction} {subject}"
-    slot_reads = mover.admit(accelerator, slots, host=layer_rows.host, label=label)
-    copy = RowCopy(
-        direction=direction,
-        slots=slots,
-        host=mover.addressed(accelerator, layer_rows.host),
-        device=mover.addressed(accelerator, layer_rows.device),
-    )
-    mover.check(subject=subject, src=copy.src, dst=copy.dst)
-    submission.add(copy, label=label, slot_reads=slot_reads)
-    # The host's row width decides the bytes moved, also where the device's rows are wider.
-    return row_num * copy.host.row_bytes
+    return slots
 
 
 def _mover(accelerator: Device, backend: IoBackend) -> RowMover:

@@ -7,8 +7,9 @@ from assembler.device.base import Device
 from assembler.device_pools.base import refuse_row_width
 from assembler.device_pools.mha import MHATokenToKVPool
 from assembler.geometry import PlaneGeometry
-from assembler.host_pools.base import HostKVCache, HostPoolArguments
+from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.int8 import MHATokenToKVPoolInt8Host
+from assembler.host_pools.memory import HostPoolArguments
 
 
 class MHATokenToKVPoolInt8(MHATokenToKVPool):

@@ -79,6 +79,8 @@ class PageMoves:
 
     def load(self, layers: int | None = None) -> None:
         """Launch a load, layer by layer; of the first layers only when a number is given."""
+        if layers is None:
+            self._host.expect_load(device_pool=self._pool, io_backend=self._backend, **self._slots)
         for layer in range(self._host.layer_num if layers is None else layers):
             self._host.load_to_device_per_layer(
                 device_pool=self._pool, layer_id=layer, io_backend=self._backend, **self._slots

@@ -11,8 +11,9 @@ from assembler.device_pools.mamba import MambaPool
 from assembler.device_pools.mha import MHATokenToKVPool
 from assembler.device_pools.mla import MLATokenToKVPool
 from assembler.device_pools.nsa import NSATokenToKVPool
-from assembler.host_pools.base import DevicePool, HostKVCache, HostPoolArguments
+from assembler.host_pools.base import DevicePool, HostKVCache
 from assembler.host_pools.indexer import NSAIndexerPoolHost
+from assembler.host_pools.memory import HostPoolArguments
 from assembler.names import HostLayout, IoBackend
 
 PAGE_SIZE = 64
