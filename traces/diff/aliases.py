@@ -183,5 +183,6 @@ _NAME_FIELDS: Mapping[type, Mapping[str, Callable[[_Renamer, Any], Any]]] = {
     pools.PoolAccessor: {"planes": _Renamer.planes},
     pools.PageAccess: {"first": _Renamer.views},
     pools.SlotOperation: {"subject": _Renamer.plane},
+    pools.HostCopy: {"planes": _Renamer.planes},
 }
 """The fields of records that hold names, with their translation."""

@@ -86,6 +86,11 @@ def _compare_logs(locator: "_Locator", logs: tuple[CallLog, CallLog], cause: Cau
     found: Divergence | KeywordChange = divergence
     if line_is_changed and not divergence.name:
         found = locator.sources.changed_argument(location.file, location.line) or divergence
+    # Runs may diverge by themselves: a line of a function that is the same is no better place than
+    # one of a function that is not.
+    is_unchanged = found.parameter is None and not locator.is_changed_at(location)
+    if is_unchanged and locator.is_changed_at(cause.location):
+        return cause
     caller = divergence.enclosing[1].function if divergence.enclosing else ""
     if not _is_reported(found, location, cause):
         return _refine_cause(cause, found, location=location, caller=caller)
@@ -121,6 +126,12 @@ class _Locator:
             self.head.lines(self.scenario, _lines_request(new)).stops,
             same_lines=self.sources.same_lines(old.file),
         )
+
+    def is_changed_at(self, place: Location | None) -> bool:
+        """Return whether the function around a line of the head is another one on the base."""
+        if place is None or self.sources.head(place.file) is None:
+            return False
+        return self.sources.is_function_touched(place.file, place.line)
 
     def location(
         self, divergence: Divergence, line_divergence: LineDivergence | None

@@ -10,6 +10,7 @@ from traces.recording.probes import (
     AllocationObservation,
     CollectiveObservation,
     CopyObservation,
+    DeviceWaitObservation,
     EventRecordObservation,
     EventWaitObservation,
     Observation,
@@ -23,6 +24,7 @@ from traces.schema.copies import Copy
 from traces.schema.life import StateRecord
 from traces.schema.model import (
     Allocation,
+    DeviceAwaited,
     Event,
     EventAwaited,
     EventRecorded,
@@ -45,6 +47,7 @@ _NamedObservation: TypeAlias = (
     | StorageObservation
     | EventRecordObservation
     | EventWaitObservation
+    | DeviceWaitObservation
 )
 
 # What is written is as large as the source, which may be broadcast, not as the whole target.
@@ -145,6 +148,9 @@ class EventLog:
                     name = self._encoder.label(observation.event, observation.name)
                 waited = EventAwaited(step=step, name=name, stream=observation.stream)
                 return lambda: waited
+            case DeviceWaitObservation():
+                idle = DeviceAwaited(step=step, stream=observation.stream)
+                return lambda: idle
 
     def _transfer(self, observation: TransferObservation, step: str) -> Callable[[], Event]:
         # The observation holds the pool and the slots, so it must not outlive this call.

@@ -181,6 +181,13 @@ class EventWaitObservation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceWaitObservation:
+    """The host waits for all work of a device, while it launches on ``stream``."""
+
+    stream: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CopyObservation:
     """torch copied elements from one tensor into another.
 
@@ -227,6 +234,7 @@ Observation: TypeAlias = (
     | StorageObservation
     | EventRecordObservation
     | EventWaitObservation
+    | DeviceWaitObservation
 )
 
 

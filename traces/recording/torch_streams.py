@@ -1,11 +1,12 @@
 """Names of CUDA streams, and probes of the order that code asks of them through torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
 
 import torch
 
 from traces.recording.probes import (
+    DeviceWaitObservation,
     EventProbe,
     EventRecordObservation,
     EventWaitObservation,
@@ -67,13 +68,23 @@ class TorchStreams:
                 event=None, name=name_of(values["self"]), stream="host"
             ),
         }
-        probes = []
-        for function, observe in observers.items():
-            assert isinstance(function, FunctionType)
-            probes.append(
-                EventProbe(function=function, family="order", nesting="outermost", observe=observe)
-            )
-        return probes
+        return list(_outermost(observers))
+
+    def device_probes(self, own: object) -> list[EventProbe]:
+        """Return probes of the waits for the whole device; those inside of ``own`` are left out."""
+        observers: dict[object, Callable[[Values, object], Observation | None]] = {
+            torch.cuda.synchronize: lambda *_: DeviceWaitObservation(stream=self.name_of(None)),
+            own: lambda *_: None,
+        }
+        return list(_outermost(observers))
+
+
+def _outermost(
+    observers: Mapping[object, Callable[[Values, object], Observation | None]],
+) -> Iterator[EventProbe]:
+    for function, observe in observers.items():
+        assert isinstance(function, FunctionType)
+        yield EventProbe(function=function, family="order", nesting="outermost", observe=observe)
 
 
 def _event_wait(event: object, stream: str) -> EventWaitObservation:

@@ -229,6 +229,17 @@ class EventAwaited(Record, frozen=True, tag_field="event", tag="wait"):
     stream: str
 
 
+class DeviceAwaited(Record, frozen=True, tag_field="event", tag="wait_device"):
+    """The host waits until all work of all streams is done, as a package asks for it.
+
+    Attributes:
+        stream: on which the host launches at that moment.
+    """
+
+    step: str
+    stream: str
+
+
 class Message(Record, frozen=True, tag_field="event", tag="message"):
     """A warning or error that the traced code logged or warned."""
 
@@ -246,6 +257,7 @@ Event: TypeAlias = (
     | StorageAccess
     | EventRecorded
     | EventAwaited
+    | DeviceAwaited
     | Message
     | Race
     | StateRecord

@@ -164,4 +164,26 @@ class SlotOperation(Record, frozen=True, tag_field="digest", tag="slot_operation
     reason: str
 
 
-PoolRecord: TypeAlias = PoolAnswer | PoolAccessor | PageAccess | SlotOperation
+class HostCopy(Record, frozen=True, tag_field="digest", tag="host_copy"):
+    """A copy of slots to the host and back into others, while other streams used both.
+
+    The host read the copy as soon as the first method returned, and a stream the loaded rows as
+    soon as the second one did.
+
+    Attributes:
+        method: makes the copy: ``get_cpu_copy``.
+        loads: loads it: ``load_cpu_copy``.
+        streams: streams of their own on which the two were called.
+        planes: the planes whose rows all came back, ``KV.k_buffer``, in order of names.
+    """
+
+    step: str
+    holder: str
+    method: str
+    loads: str
+    streams: tuple[str, str]
+    planes: tuple[str, ...]
+    reason: str
+
+
+PoolRecord: TypeAlias = PoolAnswer | PoolAccessor | PageAccess | SlotOperation | HostCopy

@@ -320,3 +320,42 @@ def test_call_that_raises_on_both_sides_is_no_divergence(look):
     raising = (*CHECKED, ("if number > 5", "if number < 5"))
     cause = effect()
     assert look(*raising, base=raising, cause=cause) is cause
+
+
+UNSTEADY = (
+    "    layers = [0, 1, 2]\n",
+    "    layers = [0, 1, 2]\n    unsteady()\n",
+)
+RUNS_BY_ITSELF = (
+    "def row_bytes",
+    (
+        "def unsteady():\n"
+        "    import sys\n"
+        "    sys.unsteady = not getattr(sys, 'unsteady', False)\n"
+        "    if sys.unsteady:\n"
+        "        move(9)\n\n\n"
+        "def row_bytes"
+    ),
+)
+LOST = ("        self.flush()\n\n    def flush", "        pass\n\n    def flush")
+
+
+def test_a_line_of_an_equal_function_is_no_better_place_than_one_of_a_changed_one(
+    look, monkeypatch
+):
+    monkeypatch.setattr("sys.unsteady", False, raising=False)
+    both = (UNSTEADY, RUNS_BY_ITSELF)
+    lost = Location(file=FILE, line=line_of("        pass", *both, LOST))
+    known = effect(kind=Kind.ORDER_EDGE_REMOVED, location=lost)
+
+    assert look(*both, LOST, base=both, cause=known) is known
+
+
+def test_it_is_a_better_place_than_none_that_changed(look, monkeypatch):
+    monkeypatch.setattr("sys.unsteady", False, raising=False)
+    both = (UNSTEADY, RUNS_BY_ITSELF)
+    known = effect(kind=Kind.ORDER_EDGE_REMOVED)
+
+    found = look(*both, base=both, cause=known)
+
+    assert place(found) == (FILE, line_of("    if sys.unsteady", *both))

@@ -18,7 +18,15 @@ from traces.diff.index import RecordingIndex
 from traces.diff.locations import LocationFinder
 from traces.diff.pairing import CallPairing
 from traces.schema.copies import Copy
-from traces.schema.model import Event, EventAwaited, EventRecorded, Location, Message, Transfer
+from traces.schema.model import (
+    DeviceAwaited,
+    Event,
+    EventAwaited,
+    EventRecorded,
+    Location,
+    Message,
+    Transfer,
+)
 from traces.schema.storage_records import StorageAccess
 from traces.schema.verdict import Kind, Level
 
@@ -84,7 +92,8 @@ class Attribution:
         readers = accessors_by_stream(sides.base.trace) | accessors_by_stream(sides.head.trace)
         for hunk in hunks.values():
             for found in sorted(hunk, key=lambda one: one.family):
-                accessors = accessors_of(found.event, readers)
+                is_accessor = not isinstance(found.event, DeviceAwaited)
+                accessors = accessors_of(found.event, readers) if is_accessor else ()
                 subject = accessors[0] if accessors else self._storage_subject(found)
                 upstream = stored.cause_of(found)
                 if subject:

@@ -20,12 +20,14 @@ from traces.diff.align import Alignment, AlignmentKeys, align
 from traces.diff.compare.pools import pool_record_key, unshared_pool_records
 from traces.diff.differences import Difference, DiffLayer, with_step
 from traces.diff.pairing import CallPairing
+from traces.diff.slide import AlignedSide, slide_hunks
 from traces.diff.values import NO_OWNERS, OwnerMap, Value
 from traces.schema.collectives import Collective
 from traces.schema.copies import Copy
 from traces.schema.life import NodeLocks, PoolBalance
 from traces.schema.model import (
     Allocation,
+    DeviceAwaited,
     Event,
     EventAwaited,
     EventRecorded,
@@ -36,7 +38,7 @@ from traces.schema.model import (
     Trace,
     Transfer,
 )
-from traces.schema.pools import PoolAccessor
+from traces.schema.pools import HostCopy, PoolAccessor
 from traces.schema.races import Race
 from traces.schema.storage_records import StorageAccess, StorageMatch
 from traces.schema.verdict import Kind
@@ -109,7 +111,11 @@ class EventComparison:
         """Align the events; linear in their number."""
         old = tuple(_translated(pairing.base.trace.events, pairing.owners))
         new = tuple(_translated(pairing.head.trace.events, NO_OWNERS))
-        alignment = align(_keys(old), _keys(new), likeness=lambda i, j: _likeness(old[i], new[j]))
+        alignment = slide_hunks(
+            align(_keys(old), _keys(new), likeness=lambda i, j: _likeness(old[i], new[j])),
+            AlignedSide(records=old, line=pairing.base.event_line),
+            AlignedSide(records=new, line=pairing.head.event_line),
+        )
         marks = _marked_streams(old), _marked_streams(new)
         return cls(pairing=pairing, old=old, new=new, alignment=alignment, marks=marks)
 
@@ -185,6 +191,8 @@ def _describe_event(event: Event, marked: str) -> tuple[str, str, str]:
     elif isinstance(event, EventAwaited):
         exact = f"wait {event.name} on {event.stream}"
         series = f"wait * of {marked} on {event.stream}" if marked else exact
+    elif isinstance(event, DeviceAwaited):
+        exact = f"wait of the host for the device beside {event.stream}"
     elif isinstance(event, Message):
         exact = f"{event.level} message"
     elif isinstance(event, Race):
@@ -215,7 +223,7 @@ def _describe_state(event: NodeLocks | PoolBalance | Collective) -> tuple[str, s
 
 def event_family(event: Event) -> EventFamily:
     """Return the family of an event."""
-    if isinstance(event, EventRecorded | EventAwaited):
+    if isinstance(event, EventRecorded | EventAwaited | DeviceAwaited):
         return EventFamily.ORDER
     return EventFamily.MESSAGE if isinstance(event, Message | Race) else EventFamily.DATA
 
@@ -298,14 +306,19 @@ def accessors_by_stream(trace: Trace) -> dict[str, str]:
 
 
 def methods_by_stream(trace: Trace) -> dict[str, str]:
-    """Return the accessors on streams of their own with their pools: ``kv_cache.get_raw``."""
+    """Return the methods on streams of their own with their pools: ``kv_cache.get_raw``."""
     called = (one for one in trace.digests if isinstance(one, PoolAccessor))
-    return {one.stream: f"{one.holder}.{one.method}" for one in called}
+    copied = (one for one in trace.digests if isinstance(one, HostCopy))
+    return {one.stream: f"{one.holder}.{one.method}" for one in called} | {
+        stream: f"{one.holder}.{method}"
+        for one in copied
+        for stream, method in zip(one.streams, (one.method, one.loads), strict=True)
+    }
 
 
 def accessors_of(event: Event, readers: Mapping[str, str]) -> tuple[str, ...]:
     """Return the accessors on whose streams an event is, or that take part in a race."""
-    if isinstance(event, EventAwaited | EventRecorded):
+    if isinstance(event, EventAwaited | EventRecorded | DeviceAwaited):
         return (readers[event.stream],) if event.stream in readers else ()
     if isinstance(event, Race):
         return tuple(side.accessor for side in (event.first, event.second) if side.accessor)

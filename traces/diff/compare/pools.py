@@ -14,6 +14,7 @@ from traces.diff.values import Value
 from traces.schema.model import DigestRecord
 from traces.schema.pools import (
     ExportedBuffer,
+    HostCopy,
     PageAccess,
     PoolAccessor,
     PoolAnswer,
@@ -22,11 +23,11 @@ from traces.schema.pools import (
 )
 from traces.schema.verdict import Kind, Level
 
-POOL_RECORDS = (PoolAnswer, PoolAccessor, PageAccess, SlotOperation)
+POOL_RECORDS = (PoolAnswer, PoolAccessor, PageAccess, SlotOperation, HostCopy)
 """The classes of records that this module compares."""
 
 _Key = tuple[str, str]
-_IDENTIFYING_FIELDS = {"step", "holder", "method", "stream"}
+_IDENTIFYING_FIELDS = {"step", "holder", "method", "stream", "streams"}
 _SHOWN_MAX = 3
 
 

@@ -55,6 +55,11 @@ def device_pools(stack: AssembledStack) -> tuple[HeldPool, ...]:
     return tuple(sorted(_walk(roots), key=lambda held: -len(held.outer)))
 
 
+def allocator_of(stack: AssembledStack) -> HeldPool:
+    """Return the object that hands out the slots of a stack's requests."""
+    return HeldPool(path="allocator", name="allocator", pool=stack.allocator, outer=())
+
+
 def host_pools(stack: AssembledStack) -> tuple[HeldPool, ...]:
     """Return the host pools of a stack's group; a host pool without a group is that of KV."""
     entries = entries_of(stack.group)

@@ -3,9 +3,9 @@
 A release may create streams and events in any order. A stream is named after its first transfer's
 direction, an event after its stream and its number among the stream's marks (``load@6``).
 
-Dropped: log records; waits of the host for a whole stream; event records without a wait; records
-and waits of streams without transfers; repeated records with no transfer in between; the arguments
-of the script's own calls of the controller.
+Dropped: log records; waits of the host that order no two streams; event records without a wait;
+records and waits of streams without transfers; repeated records with no transfer in between; the
+arguments of the script's own calls of the controller.
 
 Events of other threads than the script's come behind its own, step by step: how threads are
 scheduled is no order.
@@ -26,6 +26,7 @@ import msgspec
 from traces.schema.model import (
     Allocation,
     Call,
+    DeviceAwaited,
     DigestRecord,
     Event,
     EventAwaited,
@@ -44,6 +45,8 @@ from traces.schema.storage_records import StorageAccess
 from traces.targets.sglang.accessor_reads import READER_PREFIX
 from traces.targets.sglang.callbacks import CALLBACK
 from traces.targets.sglang.fences import FORWARD
+from traces.targets.sglang.host_copies import COPY_PREFIX
+from traces.targets.sglang.slot_operations import STEP as SLOTS
 
 _DEFAULT = "default"
 _HOST = "host"
@@ -90,13 +93,15 @@ def _with_waits(digest: DigestRecord, awaiting: Set[str]) -> DigestRecord:
 
 
 def _is_incidental(event: Event) -> bool:
-    """Return whether an event is a log record or a wait of the host for a whole stream.
+    """Return whether an event is a log record or a wait of the host that orders no two streams.
 
     Reading a device tensor makes the host wait for its stream's work. That changes how fast a
-    release is, not the order in which its streams work.
+    release is, not the order in which its streams work. Operations on slots are called while no
+    stream has work.
     """
     waits_for_stream = isinstance(event, EventAwaited) and event.name.startswith("stream:")
-    return isinstance(event, Message) or waits_for_stream
+    is_alone = isinstance(event, DeviceAwaited) and event.step == SLOTS
+    return isinstance(event, Message) or waits_for_stream or is_alone
 
 
 def _without_script_arguments(call: Call) -> Call:
@@ -187,7 +192,7 @@ def _is_idle(stream: str, roles: dict[str, str]) -> bool:
 
 def _is_own_stream(stream: str) -> bool:
     """Return whether a stream is the script's, which keeps its name."""
-    return stream == FORWARD or stream.startswith(READER_PREFIX)
+    return stream == FORWARD or stream.startswith((READER_PREFIX, COPY_PREFIX))
 
 
 def _without_unawaited(events: Sequence[_Located]) -> list[_Located]:
@@ -230,6 +235,8 @@ class _RoleNames:
                 return msgspec.structs.replace(
                     event, name=self._waited(event.name), stream=self._role(event.stream)
                 )
+            case DeviceAwaited():
+                return msgspec.structs.replace(event, stream=self._role(event.stream))
             case _:
                 return event
 

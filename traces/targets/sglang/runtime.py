@@ -64,7 +64,7 @@ class SimulatedRuntime(Runtime):
         self._shims = shims.install(self.device)
         self.release = installed_release()
         self._shims.bind()
-        self.order_probes = probes.stream_probes
+        self.order_probes = lambda: [*probes.stream_probes(), shims.device_wait_probe()]
 
     @override
     def pause_interception(self) -> AbstractContextManager[object]:
@@ -96,7 +96,8 @@ class GpuRuntime(Runtime):
         self.device = _with_named_streams(device, streams)
         torch.cuda.set_device(self.device.torch_device)
         self.release = installed_release()
-        self.order_probes = streams.order_probes
+        own = type(self.device).synchronize
+        self.order_probes = lambda: [*streams.order_probes(), *streams.device_probes(own)]
         shims.KernelObserver(streams.name_of).bind()
 
 

@@ -14,7 +14,7 @@ import torch
 
 from traces.schema.model import RoundTrip, StepRecord
 from traces.targets.common.content import row_bytes
-from traces.targets.common.planes import Plane
+from traces.targets.common.planes import Plane, SlotDomain
 from traces.targets.common.round_trip import RoundTripComparison
 from traces.targets.sglang.accessor_reads import AccessorReader
 from traces.targets.sglang.accessors import ArgumentMaker
@@ -29,10 +29,13 @@ from traces.targets.sglang.disaggregation import (
     state_functions,
 )
 from traces.targets.sglang.fences import FenceScript
-from traces.targets.sglang.held_pools import HeldPool, device_pools, host_pools
+from traces.targets.sglang.held_pools import HeldPool, allocator_of, device_pools, host_pools
+from traces.targets.sglang.host_copies import STEP as COPIES
+from traces.targets.sglang.host_copies import HostCopies
 from traces.targets.sglang.host_pages import HostPages
 from traces.targets.sglang.host_writes import HostWrites
 from traces.targets.sglang.models import served_name
+from traces.targets.sglang.own_slots import OwnSlots
 from traces.targets.sglang.page_accesses import NumberedHostMemory, PageReader
 from traces.targets.sglang.pool_answers import KnownMemory, answered_methods, ask, ask_by_layer
 from traces.targets.sglang.pressure import PressureScript
@@ -41,6 +44,7 @@ from traces.targets.sglang.scenarios import REGISTERED_BACKENDS
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.slot_census import STEP as CENSUS
 from traces.targets.sglang.slot_census import SlotCensus
+from traces.targets.sglang.slot_operations import STEP as SLOTS
 from traces.targets.sglang.slot_operations import SlotOperations
 from traces.targets.sglang.storage_script import STORAGE, StorageScript, StoredNode, stored_nodes
 from traces.targets.sglang.tree_ledger import TreeLedger, counted_pools
@@ -54,7 +58,6 @@ TREE = "tree"
 FENCE = "fence"
 PRESSURE = "pressure"
 POOLS = "pools"
-SLOTS = "slots"
 # Steps that end with a digest of every plane.
 _CONTROLLER_STEPS = ("backup", "reload", "finish")
 _AUTHORS = ("first", "second")
@@ -118,6 +121,7 @@ class SglangScript:
             steps[PRESSURE] = self._run_out_of_sidecars
         steps[CENSUS] = self._count_slots
         steps["callbacks"] = self._call_callbacks
+        steps[COPIES] = self._copy_to_host
         steps[SLOTS] = self._operate_on_slots
         return steps
 
@@ -319,16 +323,31 @@ class SglangScript:
 
     def _operate_on_slots(self) -> Iterator[StepRecord]:
         """Run the pools' own operations on slots, when everything else is over."""
+        operations = SlotOperations(self._rows.planes, self._pool_domains())
+        with self._device.pause_interception():
+            for held in device_pools(self._stack):
+                yield from operations.of_pool(held, step=SLOTS)
+
+    def _copy_to_host(self) -> Iterator[StepRecord]:
+        """Copy slots to the host and back, by every pool and by the allocator before them."""
+        allocator = allocator_of(self._stack)
+        self._define_methods(allocator)
+        slots = OwnSlots(self._stack, rows=self._rows, transfers=self._transfers)
+        domains = self._pool_domains()
+        with slots.taken() as own:
+            copies = HostCopies(device=self._device, planes=self._rows.planes, slots=own)
+            for held in (*device_pools(self._stack), allocator):
+                found = (domains.get(id(one.pool)) for one in (held, *held.outer))
+                yield from copies.of_pool(held, next(filter(None, found), None))
+
+    def _pool_domains(self) -> dict[int, SlotDomain]:
+        """Return the slots that number the rows of each pool, by the identity of the pool."""
         stack, domain_of = self._stack, self._transfers.domain_of
         pools = {id(pool): domain_of(name) for name, pool in stack.device_pools.items()}
-        pools |= {id(stack.kvcache): domain_of("KV")}
+        pools |= {id(stack.kvcache): domain_of("KV"), id(stack.allocator): domain_of("KV")}
         if "MAMBA" in stack.device_pools:
             pools |= {id(stack.req_to_token_pool): domain_of("MAMBA")}
-        known = {key: domain for key, domain in pools.items() if domain is not None}
-        operations = SlotOperations(self._rows.planes, known)
-        with self._device.pause_interception():
-            for held in device_pools(stack):
-                yield from operations.of_pool(held, step=SLOTS)
+        return {key: domain for key, domain in pools.items() if domain is not None}
 
     def _argument_maker(self, slots: torch.Tensor) -> ArgumentMaker:
         """Return what makes arguments of accessors from KV slots, in device memory."""

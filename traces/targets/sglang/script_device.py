@@ -1,12 +1,12 @@
 """Device wrapper for the scripts of scenarios; their tensor operations are not intercepted."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 
-from assembler.device import Accesses, Device, Stream
+from assembler.device import Accesses, Device, Stream, tensor_access
 
 
 class ScriptDevice:
@@ -39,6 +39,11 @@ class ScriptDevice:
                 operation()
 
         self._device.launch(run_uninterrupted, label=label, reads=reads, writes=writes)
+
+    def read_on_host(self, tensors: Iterable[torch.Tensor], *, label: str) -> None:
+        """Have the host read tensors now."""
+        reads = tuple(map(tensor_access, tensors))
+        self._device.host_access(label=label, reads=reads, writes=())
 
     @contextmanager
     def on_new_stream(self, name: str) -> Iterator[None]:

@@ -24,6 +24,7 @@ from traces.targets.sglang.pool_answers import failure_text
 
 _Effect: TypeAlias = Literal["copy", "clear", "round_trip", "other"]
 
+STEP = "slots"
 _REGISTERING = ("register_", "attach_", "add_")
 _INDICES = ("indices", "index", "loc", "slots", "rows")
 _SOURCE = "src"
@@ -156,29 +157,30 @@ class SlotOperations:
 def _operations(held: HeldPool) -> Iterator[_Operation]:
     methods = dict(held.methods())
     for name, method in methods.items():
-        wanted = _wanted(method)
+        wanted = wanted_parameters(method)
         bound = getattr(held.pool, name)
-        if len(wanted) == _COPY_SLOTS and all(map(_takes_slots, wanted)):
+        if len(wanted) == _COPY_SLOTS and all(map(takes_slots, wanted)):
             yield _Operation(name=name, effect="copy", run=_copier(bound, wanted))
-        elif name.startswith(_CLEARING) and len(wanted) == 1 and _takes_slots(wanted[0]):
+        elif name.startswith(_CLEARING) and len(wanted) == 1 and takes_slots(wanted[0]):
             yield _Operation(name=name, effect="clear", run=_clearing(bound))
         elif name.startswith(_SAVE) and name.replace(_SAVE, _LOAD, 1) in methods:
             load = getattr(held.pool, name.replace(_SAVE, _LOAD, 1))
-            if len(wanted) == 1 and _takes_slots(wanted[0]):
+            if len(wanted) == 1 and takes_slots(wanted[0]):
                 yield _Operation(name=name, effect="round_trip", run=_round_trip(bound, load))
         elif name in _ROWS:
-            arguments = ([_REQUEST] if _takes_slots(wanted[0]) else _REQUEST,) if wanted else ()
+            arguments = ([_REQUEST] if takes_slots(wanted[0]) else _REQUEST,) if wanted else ()
             yield _Operation(name=name, effect="other", run=_calling(bound, arguments))
 
 
 def _registrations(held: HeldPool) -> Iterator[tuple[str, FunctionType]]:
     """Yield the methods that register one object with a pool."""
     for name, method in held.methods():
-        if name.startswith(_REGISTERING) and len(_wanted(method)) == 1:
+        if name.startswith(_REGISTERING) and len(wanted_parameters(method)) == 1:
             yield name, method
 
 
-def _wanted(method: FunctionType) -> list[str]:
+def wanted_parameters(method: FunctionType) -> list[str]:
+    """Return the parameters of a method that have no default, but for ``self``."""
     parameters = list(inspect.signature(method).parameters.values())[1:]
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [
@@ -188,7 +190,8 @@ def _wanted(method: FunctionType) -> list[str]:
     ]
 
 
-def _takes_slots(parameter: str) -> bool:
+def takes_slots(parameter: str) -> bool:
+    """Return whether a parameter is named like one for slots."""
     return parameter.endswith(_INDICES)
 
 

@@ -3,7 +3,16 @@ import pytest
 
 from traces.diff import compare_sides, diff
 from traces.diff.compare.events import without_unshared_reads
-from traces.schema.model import EventAwaited, EventRecorded, Location, Message, Reading, Transfer
+from traces.schema.model import (
+    DeviceAwaited,
+    EventAwaited,
+    EventRecorded,
+    Location,
+    Message,
+    Reading,
+    Transfer,
+)
+from traces.schema.pools import HostCopy
 from traces.schema.races import Race, RaceAccess
 from traces.schema.verdict import Kind, Level
 
@@ -361,3 +370,56 @@ def test_a_lost_transfer_stays_a_cause_beside_a_lost_edge(records):
     head = records.trace(events=(recorded(0), other))
 
     assert diff(base, head)[0].kind is Kind.TRANSFER_REMOVED
+
+
+def host_copy(holder):
+    return HostCopy(
+        step="copies",
+        holder=holder,
+        method="get_copy",
+        loads="load_copy",
+        streams=(f"copy.{holder}.get_copy", f"copy.{holder}.load_copy"),
+        planes=("KV.kv",),
+        reason="",
+    )
+
+
+def with_copies(recording, *holders, waits):
+    """Add copies to the host, and their waits for the device with their lines."""
+    trace, sites = recording.trace, recording.sites
+    added = [DeviceAwaited(step="copies", stream=f"copy.{stream}") for stream, _ in waits]
+    lines = [Location(file="pkg/pool.py", line=line) for _, line in waits]
+    return msgspec.structs.replace(
+        recording,
+        trace=msgspec.structs.replace(
+            trace,
+            events=(*trace.events, *added),
+            digests=(*trace.digests, *map(host_copy, holders)),
+        ),
+        sites=msgspec.structs.replace(sites, events=(*sites.events, *lines)),
+    )
+
+
+GET, LOAD = "pool.get_copy", "pool.load_copy"
+
+
+def test_lost_wait_for_the_device_is_a_lost_edge_at_its_line(nsa):
+    waits = [(GET, 10), (GET, 15), (LOAD, 20), (LOAD, 25)]
+    old = with_copies(nsa(), "pool", waits=waits)
+    new = with_copies(nsa(), "pool", waits=[waits[0], *waits[2:]])
+    first = with_copies(nsa(), "pool", waits=waits[1:])
+
+    for head, line in ((new, 15), (first, 10)):
+        (cause,) = compare_sides({"nsa": old}, {"nsa": head})
+        assert (cause.kind, cause.level) == (Kind.ORDER_EDGE_REMOVED, Level.BEHAVIOUR)
+        assert cause.where == "wait of the host for the device beside copy.pool.get_copy in copies"
+        assert cause.location == Location(file="pkg/pool.py", line=line)
+
+
+def test_copies_of_a_pool_that_one_side_lacks_are_no_difference(nsa):
+    waits = [(GET, 10), (LOAD, 20)]
+    old = with_copies(nsa(), "pool", waits=waits)
+    more = [*waits, ("other.get_copy", 30), ("other.load_copy", 40)]
+    new = with_copies(nsa(), "pool", "other", waits=more)
+
+    assert compare_sides({"nsa": old}, {"nsa": new}) == ()

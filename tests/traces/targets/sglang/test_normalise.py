@@ -9,6 +9,7 @@ from traces.schema.model import (
     Allocation,
     Argument,
     Call,
+    DeviceAwaited,
     EventAwaited,
     EventRecorded,
     Location,
@@ -111,6 +112,30 @@ def test_stream_that_moves_nothing_takes_no_part_in_the_order():
     )
 
     assert idle.trace.events == ()
+
+
+def test_wait_for_the_device_is_named_after_what_its_stream_does():
+    found = tidy(
+        moved("s"),
+        DeviceAwaited(step="backup", stream="s"),
+        DeviceAwaited(step="backup", stream="copy.kv_cache.get_cpu_copy"),
+        DeviceAwaited(step="backup", stream="stream 7"),
+    )
+
+    assert [event.stream for event in found.trace.events] == [
+        "backup",
+        "backup",
+        "copy.kv_cache.get_cpu_copy",
+        "other",
+    ]
+
+
+def test_wait_for_a_device_without_work_is_no_order():
+    found = tidy(
+        DeviceAwaited(step="slots", stream="default"), DeviceAwaited(step="tree", stream="default")
+    )
+
+    assert found.trace.events == (DeviceAwaited(step="tree", stream="default"),)
 
 
 def freed(owner, slots, step="tree"):

@@ -30,11 +30,19 @@ from traces.targets.sglang.shims.kernel_moves import report_copy
 from traces.targets.sglang.shims.kernel_observer import KernelObserver, observe_kernels
 from traces.targets.sglang.shims.kernel_runner import KernelRunner
 from traces.targets.sglang.shims.kernel_table import KERNELS
-from traces.targets.sglang.shims.streams import StreamShims
+from traces.targets.sglang.shims.streams import StreamShims, device_wait_probe
 from traces.targets.sglang.shims.tensor_operations import StreamOperations
 from traces.targets.sglang.shims.tracked_storage import StorageTable
 
-__all__ = ["KERNELS", "KernelObserver", "Shims", "install", "observe_kernels", "report_copy"]
+__all__ = [
+    "KERNELS",
+    "KernelObserver",
+    "Shims",
+    "device_wait_probe",
+    "install",
+    "observe_kernels",
+    "report_copy",
+]
 
 
 class Shims:
@@ -53,7 +61,10 @@ class Shims:
         self._pause = pause
         self._changes = module_binding.AttributePatches()
         self._binder = module_binding.ShimBinder(
-            functions=self.functions, allocate=self._host_memory.allocate, changes=self._changes
+            functions=self.functions,
+            allocate=self._host_memory.allocate,
+            synchronize=self._streams.synchronize,
+            changes=self._changes,
         )
 
     def bind(self) -> list[str]:

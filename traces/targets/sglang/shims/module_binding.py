@@ -18,6 +18,7 @@ _RELEASE = "sglang"
 _TERABYTE = 1 << 40
 _CUDA_FLAG = "_is_cuda"
 _PLATFORM = "current_platform"
+_SYNCHRONIZE = "synchronize"
 _KERNEL_CAPABILITY = "hicache_device_kernels"
 _MISSING = object()
 
@@ -131,9 +132,11 @@ class ShimBinder:
         *,
         functions: Mapping[str, Callable[..., None]],
         allocate: Callable[..., torch.Tensor],
+        synchronize: Callable[..., None],
         changes: AttributePatches,
     ) -> None:
         self.bound: list[str] = []
+        self._synchronize = synchronize
         self._functions = functions
         self._allocate = allocate
         self._changes = changes
@@ -142,6 +145,7 @@ class ShimBinder:
 
     def bind(self, module: types.ModuleType) -> None:
         """Bind one module; binding it again changes nothing."""
+        self._bind_platform(module)
         self._bind_compiler(module)
         self._bind_kernels(module)
         self._bind_memory(module)
@@ -184,6 +188,15 @@ class ShimBinder:
         for alias, value in list(vars(module).items()):
             if _is_release_kernel(value, self._functions):
                 self._set(module, alias, self._functions[value.__name__])
+
+    def _bind_platform(self, module: types.ModuleType) -> None:
+        """Have the platform that a release chose wait for the device: that of no GPU may not."""
+        platform = vars(module).get(_PLATFORM)
+        if isinstance(platform, _AttributeOverride) or not hasattr(platform, _SYNCHRONIZE):
+            return
+        if getattr(platform, _SYNCHRONIZE) != self._synchronize:
+            self._changes.set(platform, _SYNCHRONIZE, self._synchronize)
+            self.bound.append(f"{module.__name__}.{_PLATFORM}.{_SYNCHRONIZE}")
 
     def _bind_memory(self, module: types.ModuleType) -> None:
         real = vars(module).get("psutil")

@@ -2,6 +2,7 @@
 
 import types
 from collections import Counter
+from types import FunctionType
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -10,6 +11,7 @@ import torch
 from assembler.device import Device
 from assembler.device import Event as DeviceEvent
 from assembler.device import Stream as DeviceStream
+from traces.recording.probes import DeviceWaitObservation, EventProbe, Values
 
 _CAPABILITY = (8, 0)
 
@@ -140,6 +142,10 @@ class StreamShims:
         self._counts[kind] += 1
         return f"{kind} {self._counts[kind]}"
 
+    def synchronize(self, *_: object, **__: object) -> None:
+        """Block the host until all work of all streams is done, as the release asks for it."""
+        self.device.synchronize()
+
     def functions(self) -> dict[str, Any]:
         """Return the replacements for names of ``torch.cuda`` and ``torch.cpu``."""
         return {
@@ -151,7 +157,7 @@ class StreamShims:
             "current_stream": lambda *_, **__: self.stream_type.of(self.device.current_stream()),
             "default_stream": lambda *_, **__: self.stream_type.of(self._default),
             "set_stream": self._set_stream,
-            "synchronize": lambda *_, **__: self.device.synchronize(),
+            "synchronize": self.synchronize,
             # A release chooses by it among kernels that move the same bytes.
             "get_device_capability": lambda *_, **__: _CAPABILITY,
         }
@@ -165,3 +171,15 @@ class StreamShims:
 
     def _set_stream(self, stream: ShimStream) -> None:
         self.device._switch(stream.stream)  # noqa: SLF001
+
+
+def device_wait_probe() -> EventProbe:
+    """Return a probe of the release's waits for the whole device."""
+    function: object = StreamShims.synchronize
+    assert isinstance(function, FunctionType)
+    return EventProbe(function=function, family="order", nesting="outermost", observe=_waited)
+
+
+def _waited(values: Values, _: object) -> DeviceWaitObservation:
+    owner: StreamShims = values["self"]
+    return DeviceWaitObservation(stream=owner.device.current_stream().name)

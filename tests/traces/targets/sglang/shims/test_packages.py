@@ -36,6 +36,9 @@ class Platform:
     capabilities = Capabilities()
     name = "cpu"
 
+    def synchronize(self):
+        raise RuntimeError("no device")
+
 _is_cuda = False
 current_platform = Platform()
 
@@ -127,6 +130,7 @@ def test_modules_get_the_kernels_that_they_name(release: None, installed: shims.
         "sglang.compiled.load_jit",
         "sglang.compiled.transfer_hicache_one_layer_mla",
         "sglang.compiled._is_cuda",
+        "sglang.pool.current_platform.synchronize",
         "sglang.pool.transfer_kv_direct",
         "sglang.pool._is_cuda",
         "sglang.pool.current_platform",
@@ -143,6 +147,20 @@ def test_modules_with_kernels_are_told_that_there_is_cuda(
     assert pool.current_platform.capabilities.hicache_device_kernels is True
     assert pool.current_platform.capabilities.supports_triton is False
     assert pool.current_platform.name == "cpu"
+
+
+def test_the_platform_that_a_release_chose_waits_for_the_device(
+    release: None, installed: shims.Shims
+) -> None:
+    pool = imported("pool")
+    rows = torch.zeros(2, 4)
+    installed.watch(rows, "device pool")
+    rows.fill_(7)
+    with installed.pause_interception():
+        assert rows.sum() == 0
+    pool.current_platform.synchronize()
+    with installed.pause_interception():
+        assert rows.sum() == 56
 
 
 def test_kernels_that_a_release_compiles_count_as_compiled(

@@ -1,0 +1,151 @@
+"""Copies to the host race with other streams unless they wait for the device on both ends."""
+
+import pytest
+import torch
+
+from traces.targets.common.planes import SlotDomain, planes_of
+from traces.targets.sglang.held_pools import HeldPool
+from traces.targets.sglang.host_copies import HostCopies, copying_methods
+from traces.targets.sglang.script_device import ScriptDevice
+
+SLOTS = 5
+SOURCE, TARGET = torch.tensor([1]), torch.tensor([2])
+WAITS = ("before the copy", "behind the copy", "before the load", "behind the load")
+
+
+class Pool:
+    """A state of each slot; ``lost`` is the one wait that it leaves out."""
+
+    def __init__(self, lost):
+        self.temporal = torch.zeros(SLOTS + 1, 8)
+        self.lost = lost
+        self.requests = []
+
+    def wait(self, where):
+        if where != self.lost:
+            torch.cuda.synchronize()
+
+    def get_cpu_copy(self, indices, req_pool_index=None):
+        self.requests.append(req_pool_index)
+        self.wait("before the copy")
+        copied = [{"states": self.temporal[indices].to("cpu", non_blocking=True)}]
+        self.wait("behind the copy")
+        return copied
+
+    def load_cpu_copy(self, data, indices):
+        self.wait("before the load")
+        self.temporal[indices] = data[0]["states"]
+        self.wait("behind the load")
+
+
+class BlockingPool(Pool):
+    """Its copy to the host waits by itself for the stream that it is made on."""
+
+    def get_cpu_copy(self, indices):
+        self.wait("before the copy")
+        return [{"states": self.temporal[indices].to("cpu")}]
+
+
+class RefusingPool(Pool):
+    """Cannot load what it copied."""
+
+    def load_cpu_copy(self, data, indices):
+        raise NotImplementedError("no load")
+
+
+class ShortNames(Pool):
+    """Names the copy without a verb, and has methods that are no pair."""
+
+    def cpu_copy(self, indices):
+        return super().get_cpu_copy(indices)
+
+    get_cpu_copy = None
+
+    def load_rows(self, data, indices):
+        raise AssertionError("nothing makes such rows")
+
+    def get_numbers(self, count):
+        raise AssertionError("takes no slots")
+
+    def load_numbers(self, data, indices):
+        raise AssertionError("what makes numbers takes no slots")
+
+
+@pytest.fixture
+def play(device, installed):
+    """Play the copies of a pool; return their records and what raced."""
+
+    def played(pool, domain="MAMBA"):
+        installed.watch(pool.temporal, "temporal")
+        held = HeldPool(path="states", name="states", pool=pool, outer=())
+        slots = SlotDomain(name=domain, slot_num=SLOTS, page_size=1)
+        planes = tuple(planes_of("MAMBA", pool, slots, host=None, taken=set()))
+        copies = HostCopies(
+            device=ScriptDevice(device, pause_interception=installed.pause_interception),
+            planes=planes,
+            slots={"MAMBA": (SOURCE, TARGET)},
+        )
+        found = tuple(copies.of_pool(held, slots))
+        return found, {(race.first.label, race.second.label) for race in device.races}
+
+    return played
+
+
+def test_a_pool_that_waits_on_both_ends_races_with_nothing(play):
+    pool = Pool(lost="")
+
+    (record,), races = play(pool)
+
+    assert races == set()
+    assert (record.holder, record.method, record.loads) == (
+        "states",
+        "get_cpu_copy",
+        "load_cpu_copy",
+    )
+    assert record.streams == ("copy.states.get_cpu_copy", "copy.states.load_cpu_copy")
+    assert (record.planes, record.reason) == (("MAMBA.temporal",), "")
+    assert pool.requests == [1]
+
+
+@pytest.mark.parametrize("lost", WAITS)
+def test_each_lost_wait_is_a_race(play, lost):
+    (record,), races = play(Pool(lost))
+
+    assert record.reason == ""
+    assert races
+
+
+def test_a_copy_of_rows_that_are_not_written_yet_has_others(play):
+    (record,), _ = play(Pool("before the copy"))
+
+    assert record.planes == ()
+
+
+def test_a_blocking_copy_needs_no_wait_behind_it(play):
+    (record,), races = play(BlockingPool(lost=""))
+
+    assert races == set()
+    assert record.planes == ("MAMBA.temporal",)
+
+
+def test_what_cannot_be_copied_is_recorded_with_the_reason(play):
+    (record,), _ = play(RefusingPool(lost=""))
+
+    assert (record.planes, record.reason) == ((), "NotImplementedError: no load")
+
+
+def test_a_pool_whose_slots_are_not_known_is_named(play):
+    (record,), races = play(Pool(lost="before the copy"), domain="KV")
+
+    assert record.reason == "the slots of the pool are not known"
+    assert races == set()
+
+
+def test_pairs_are_found_by_their_names_and_what_they_take():
+    pools = (Pool(lost=""), ShortNames(lost=""))
+    held = [HeldPool(path="", name="", pool=pool, outer=()) for pool in pools]
+
+    assert [list(copying_methods(one)) for one in held] == [
+        [("get_cpu_copy", "load_cpu_copy")],
+        [("cpu_copy", "load_cpu_copy")],
+    ]

@@ -1,0 +1,52 @@
+"""Slots of every domain that the script takes for itself, as requests have them."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+
+from traces.targets.sglang.assembly import AssembledStack
+from traces.targets.sglang.controller_driver import ControllerDriver
+from traces.targets.sglang.errors import StageError
+from traces.targets.sglang.row_contents import RowContents
+from traces.targets.sglang.token_slots import TokenSlots
+
+_KV, _SWA = "KV", "SWA"
+
+
+class OwnSlots:
+    """Takes two pages of slots of every domain of one stack, all of whose slots are free."""
+
+    def __init__(
+        self, stack: AssembledStack, *, rows: RowContents, transfers: ControllerDriver
+    ) -> None:
+        self._tokens = TokenSlots(stack)
+        self._page_size = stack.page_size
+        self._rows = rows
+        self._transfers = transfers
+        self._domains = {plane.domain.name for plane in rows.planes}
+
+    @contextmanager
+    def taken(self) -> Iterator[Mapping[str, tuple[torch.Tensor, torch.Tensor]]]:
+        """Yield both pages of each domain by its name, on the host; free them in the end.
+
+        Raises:
+            StageError: there is no room.
+        """
+        first, second = self._take(), self._take()
+        own = [self._rows.on_host(page) for page in (first, second)]
+        yield {name: (own[0][name], own[1][name]) for name in own[0]}
+        for page in (first, second):
+            self._tokens.return_slots(page.pop(_KV))
+            page.pop(_SWA, None)
+            self._transfers.return_slots(page)
+
+    def _take(self) -> dict[str, torch.Tensor]:
+        slots = self._tokens.take(self._page_size)
+        if slots is None:
+            raise StageError("KV: an empty device must have slots; expected a page, got none")
+        page = {_KV: slots}
+        if _SWA in self._domains:
+            page[_SWA] = self._tokens.windows(slots)
+        others = sorted(self._domains - {_KV, _SWA})
+        return page | {name: self._transfers.take_one(name) for name in others}
