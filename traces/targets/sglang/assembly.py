@@ -71,8 +71,7 @@ def assemble(
     pools = builder.build(geometry)
     kind = scenario.draft_pool if isinstance(scenario, ProductRow) else OWN_POOL
     drafts = draft_pools(scenario.draft, builder, pools, pool=kind)
-    # A pool of another kind has no states beside it.
-    states = draft_states(scenario.draft, builder, pools) if kind == OWN_POOL else ()
+    states = draft_states(scenario.draft, builder, pools, pool=kind)
     if scenario.sizing == "gb":
         # Packed drafts take their share of the same budget.
         needed = tensor_bytes(pools) * HOST_TO_DEVICE * (1 + len(drafts))

@@ -11,7 +11,7 @@ from traces.targets.sglang.discovery import find_class
 from traces.targets.sglang.families import FAMILIES
 from traces.targets.sglang.geometry import SglangGeometry, draft_geometry, geometry_of_family
 from traces.targets.sglang.pageable import defined_content
-from traces.targets.sglang.product_rows import BARE_POOL
+from traces.targets.sglang.product_rows import BARE_POOL, STATEFUL_POOL
 from traces.targets.sglang.request_table import build_request_table
 from traces.targets.sglang.signature_caller import SignatureCaller
 
@@ -86,12 +86,12 @@ class DevicePoolBuilder:
         inner = next(iter(pools.geometry.family.inner_pools.values()))
         return getattr(own, inner) if kind == BARE_POOL and inner else own
 
-    def draft_states(self, pools: SglangDevicePools) -> Any | None:  # noqa: ANN401 - a pool of the release
+    def draft_states(self, pools: SglangDevicePools, *, kind: str) -> Any | None:  # noqa: ANN401 - a pool of the release
         """Build the states of one draft layer, numbered by the target's state slots.
 
-        None where a draft has no states, or shares the target's.
+        None where a draft has no states, or shares the target's; ``kind`` is that of its pool.
         """
-        geometry = draft_geometry(pools.geometry)
+        geometry = draft_geometry(pools.geometry, has_states=kind == STATEFUL_POOL)
         if not geometry.model.state_layers:
             return None
         return build_request_table(self.caller, geometry, device=self.device).mamba_pool

@@ -6,6 +6,7 @@ from typing import Any
 from traces.targets.sglang.device_pools import DevicePoolBuilder, SglangDevicePools
 from traces.targets.sglang.discovery import find_part
 from traces.targets.sglang.errors import UnsupportedByRelease
+from traces.targets.sglang.product_rows import OWN_POOL, STATEFUL_POOL
 from traces.targets.sglang.rank_context import RankContext
 from traces.targets.sglang.scenarios import NO_DRAFT, PACKED_DRAFT
 from traces.targets.sglang.signature_caller import SignatureCaller
@@ -30,16 +31,19 @@ def draft_pools(
 
 
 def draft_states(
-    kind: str, builder: DevicePoolBuilder, pools: SglangDevicePools
+    kind: str, builder: DevicePoolBuilder, pools: SglangDevicePools, *, pool: str
 ) -> tuple[Any, ...]:
     """Build the states of the packed heads, in order of depth; none where they share the target's.
+
+    ``pool`` is as in :func:`draft_pools`; a pool of another kind has no states beside it.
 
     Raises:
         UnsupportedByRelease: the release keeps no such state.
     """
-    count = _PACKED_DEPTH if kind == PACKED_DRAFT else 0
-    states = (builder.draft_states(pools) for _ in range(count))
-    return tuple(pool for pool in states if pool is not None)
+    has_states = kind == PACKED_DRAFT and pool in (OWN_POOL, STATEFUL_POOL)
+    count = _PACKED_DEPTH if has_states else 0
+    states = (builder.draft_states(pools, kind=pool) for _ in range(count))
+    return tuple(own for own in states if own is not None)
 
 
 def register_sidecar_draft(

@@ -113,6 +113,7 @@ class EntryCall:
             "sliding_window_size": WINDOW if "SWA" in pools.components else None,
             "tree_components": self._components(),
             "tree_core_backend": self._tree_core(),
+            "is_eagle": bool(self.packed_drafts or self.sidecar_drafts),
             **{name: own for name, own in drafts.items() if own},
         }
         return self.caller.call(

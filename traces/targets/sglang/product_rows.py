@@ -12,18 +12,21 @@ from typing_extensions import override
 
 from traces.targets.common.covering import Row, covering_rows, implies
 from traces.targets.sglang.families import FAMILIES, FAMILY_OF
+from traces.targets.sglang.models import MODELS
 from traces.targets.sglang.scenarios import (
     AXES,
     BUILDERS,
     NO_DRAFT,
+    PACKED_DRAFT,
     SHORT_NAMES,
     SglangScenario,
     allowed_values,
     takes_draft,
 )
 
-OWN_POOL, BARE_POOL = "own", "bare"
-"""A draft pool like the target's, wrapper included; and the pool inside such a wrapper."""
+OWN_POOL, BARE_POOL, STATEFUL_POOL = "own", "bare", "stateful"
+"""A draft pool like the target's, wrapper included; the pool inside such a wrapper; and one like
+the target's beside which a draft has states of its own."""
 _OTHER_FAMILIES = ("mha", "mla", "dsa", "swa")
 _OTHER_FAMILIES_OF_BUILDERS = _OTHER_FAMILIES[:2]
 _UNIFIED = "attach_hybrid_pool_to_unified_cache"
@@ -99,12 +102,18 @@ def _rows(builder: str, model: str) -> list[Row]:
     pools = [OWN_POOL, *(name for name in others if name != own)]
     if any(isinstance(name, str) for name in FAMILY_OF[model].inner_pools.values()):
         pools.insert(1, BARE_POOL)
+    if MODELS[model].state_layers and PACKED_DRAFT in allowed["draft"]:
+        pools.append(STATEFUL_POOL)
     wired: dict[str, list[Any]] = {
         "draft": allowed["draft"],
         "draft_pool": pools,
         "layout": allowed["layout"],
     }
-    constraints = [implies("draft", [NO_DRAFT], "draft_pool", [OWN_POOL])]
+    constraints = [
+        implies("draft", [NO_DRAFT], "draft_pool", [OWN_POOL]),
+        # The states of a sidecar are those of its own server.
+        implies("draft_pool", [STATEFUL_POOL], "draft", [PACKED_DRAFT]),
+    ]
     strength = min(_STRENGTH_OF_A_SCENARIO, sum(len(values) > 1 for values in wired.values()))
     wired_rows = covering_rows(
         {axis: values for axis, values in wired.items() if len(values) > 1},

@@ -297,7 +297,8 @@ class SglangScript:
     def _prefetch_into_tree(self) -> Iterator[StepRecord]:
         """Prefetch what the tree stored, from an empty tree."""
         if isinstance(self._tree, TreeStorageScript):
-            yield from self._tree.run_prefetches()
+            ledger = TreeLedger(self._stack, pools=self._pools, step=TREE_STORAGE)
+            yield from self._tree.run_prefetches(ledger)
 
     @property
     def _has_storage(self) -> bool:

@@ -233,8 +233,8 @@ class StorageTierDriver:
         return cls(**given)
 
 
-def page_keys(tokens: Sequence[int], page_size: int) -> list[str]:
-    """Return the keys of the pages of tokens; each key depends on the pages before it.
+def page_keys(units: Sequence[Any], page_size: int) -> list[str]:
+    """Return the keys of the pages of tokens, or of pairs; each depends on the pages before it.
 
     Raises:
         StageError: the release has no function for them.
@@ -244,8 +244,8 @@ def page_keys(tokens: Sequence[int], page_size: int) -> list[str]:
     if digest is None:
         raise StageError("keys: a page must have one; expected get_hash_str, got none")
     keys: list[str] = []
-    for first in range(0, len(tokens), page_size):
-        page = list(tokens[first : first + page_size])
+    for first in range(0, len(units), page_size):
+        page = list(units[first : first + page_size])
         keys.append(digest(page, keys[-1] if keys else None))
     return keys
 

@@ -58,11 +58,18 @@ class TreeRequest:
 
 
 class TreeClient:
-    """Calls a tree of the release."""
+    """Calls a tree of the release.
+
+    Attributes:
+        has_pairs: whether the units of its keys, one a slot, are pairs of neighbouring tokens.
+    """
 
     def __init__(self, cache: Any) -> None:  # noqa: ANN401 - a cache of the release
         self._cache = cache
         self._caller = SignatureCaller()
+        # Trees beside a draft of EAGLE match pairs of tokens; not all of them that are told so do.
+        core = getattr(cache, "tree_core", cache)
+        self.has_pairs = bool(getattr(core, "is_eagle", getattr(cache, "is_eagle", False)))
 
     def key(self, tokens: list[int], namespace: str | None) -> Any:  # noqa: ANN401
         """Return a key of tokens in a namespace, in the release's own class."""

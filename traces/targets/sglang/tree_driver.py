@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 from unittest.mock import patch
 
@@ -35,6 +36,19 @@ class TokenSequence:
     tokens: list[int]
     parts: tuple[str, ...]  # authors of the content of the parts
     namespace: str | None = None  # of the request, such as an adapter; None for none
+    # The token behind the last one, where a tree's units are pairs of neighbours.
+    boundary: tuple[int, ...] = ()
+
+    @property
+    def raw_tokens(self) -> list[int]:
+        """All tokens of a request that has these units."""
+        return [*self.tokens, *self.boundary]
+
+    @property
+    def units(self) -> list[Any]:
+        """What the tree compares and hashes, one a slot: tokens, or pairs of neighbours."""
+        raw = self.raw_tokens
+        return list(pairwise(raw)) if self.boundary else raw
 
 
 class TreeDriver:
@@ -64,17 +78,21 @@ class TreeDriver:
         self.domains = {plane.domain.name for plane in rows.planes}
 
     def sequence(self, name: str, **parts: int) -> TokenSequence:
-        """Return a sequence; ``parts`` are numbers by author, and equal numbers equal tokens."""
-        tokens = [
-            token
-            for number in parts.values()
-            for token in range(number * 1000, number * 1000 + self.part)
-        ]
-        return TokenSequence(name=name, tokens=tokens, parts=tuple(parts))
+        """Return a sequence; ``parts`` are numbers by author, and equal numbers equal units.
+
+        Where units are pairs, a part begins with the token that ends the last pair of the part
+        before it: sequences with equal parts share that pair, too.
+        """
+        tokens: list[int] = []
+        for number in parts.values():
+            first = tokens[-1] + 1 if tokens and self.tree.has_pairs else number * 1000
+            tokens += [first, *range(number * 1000 + 1, number * 1000 + self.part)]
+        boundary = (tokens[-1] + 1,) if self.tree.has_pairs else ()
+        return TokenSequence(name=name, tokens=tokens, parts=tuple(parts), boundary=boundary)
 
     def insert(self, sequence: TokenSequence) -> None:
         """Insert a sequence as a request does that computes what the tree lacks of it."""
-        key = self.tree.key(sequence.tokens, sequence.namespace)
+        key = self.tree.key(sequence.raw_tokens, sequence.namespace)
         found, own = self._computed(key, len(sequence.tokens))
         with self._device.pause_interception():
             slots = torch.cat([found, own])
@@ -84,7 +102,7 @@ class TreeDriver:
 
     def insert_again(self, sequence: TokenSequence) -> None:
         """Insert a sequence that the device has, as the next request with its tokens does."""
-        key = self.tree.key(sequence.tokens, sequence.namespace)
+        key = self.tree.key(sequence.raw_tokens, sequence.namespace)
         again = self.tree.device_slots(self.tree.match(key, None))
         self._insert_once(key, again, self.take_state(), known=len(again))
 

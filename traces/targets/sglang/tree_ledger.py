@@ -67,6 +67,11 @@ class TreeLedger:
                 is_final=is_final,
             )
 
+    def read_locks(self, moment: str) -> Iterator[StateRecord]:
+        """Yield the locks alone: an operation on its way may have slots of its own."""
+        nodes = tree_nodes(self._stack.cache, components=sorted(self._components))
+        yield from self._locks(moment, nodes or [])
+
     def _locks(self, moment: str, nodes: list[TreeNodeState]) -> Iterator[NodeLocks]:
         for node in nodes:
             for component in (FULL, *sorted(self._components)):

@@ -77,7 +77,7 @@ class TreeLife:
         driver = self._driver
         self._ensure(self._second)
         match = driver.tree.match(
-            driver.tree.key(self._second.tokens, self._second.namespace), None
+            driver.tree.key(self._second.raw_tokens, self._second.namespace), None
         )
         with driver.locked(match.last_device_node):
             yield from self._ledger.read("requested")
@@ -93,7 +93,7 @@ class TreeLife:
         """Evict and reuse while a load is on its way, on both sides."""
         driver = self._driver
         match = driver.tree.match(
-            driver.tree.key(self._second.tokens, self._second.namespace), None
+            driver.tree.key(self._second.raw_tokens, self._second.namespace), None
         )
         request = TreeRequest("load")
         request.take_match(match)
@@ -124,7 +124,9 @@ class TreeLife:
         yield from self._ledger.read("full", is_final=True)
         for number in range(_MORE_THAN_FIT):
             sequence = self._pressure_sequence(number)
-            match = driver.tree.match(driver.tree.key(sequence.tokens, sequence.namespace), None)
+            match = driver.tree.match(
+                driver.tree.key(sequence.raw_tokens, sequence.namespace), None
+            )
             yield TreeMatch(
                 step=STEP,
                 sequence=f"pressure_{number}",
@@ -182,7 +184,7 @@ class TreeLife:
         driver.acknowledge()
         request = TreeRequest("flushed")
         match = driver.tree.match(
-            driver.tree.key(self._second.tokens, self._second.namespace), None
+            driver.tree.key(self._second.raw_tokens, self._second.namespace), None
         )
         request.take_match(match)
         if match.host_hit_length:
@@ -197,7 +199,7 @@ class TreeLife:
 
     def _ensure(self, sequence: TokenSequence) -> None:
         """Insert a sequence that the device lost."""
-        key = self._driver.tree.key(sequence.tokens, sequence.namespace)
+        key = self._driver.tree.key(sequence.raw_tokens, sequence.namespace)
         match = self._driver.tree.match(key, None)
         if len(self._driver.tree.device_slots(match)) < len(sequence.tokens):
             self._driver.insert(sequence)

@@ -98,7 +98,7 @@ class TreeScript:
         """Insert a sequence as a request does that lacks a part of it, then insert it again."""
         self.driver.insert(sequence)
         self.driver.acknowledge()
-        match = self._tree.match(self._tree.key(sequence.tokens, sequence.namespace), None)
+        match = self._tree.match(self._tree.key(sequence.raw_tokens, sequence.namespace), None)
         yield self._compare_match(sequence, match, phase="inserted", is_on_device=True)
         self.driver.insert_again(sequence)
         self.driver.acknowledge()
@@ -114,16 +114,16 @@ class TreeScript:
         self._rows.poison(STEP)
         before = self._rows.snapshot()
         first, sequence = sequences
-        match = self._tree.match(self._tree.key(first.tokens, first.namespace), None)
+        match = self._tree.match(self._tree.key(first.raw_tokens, first.namespace), None)
         yield self._compare_match(first, match, phase="evicted", is_on_device=False)
-        match = self._tree.match(self._tree.key(sequence.tokens, sequence.namespace), None)
+        match = self._tree.match(self._tree.key(sequence.raw_tokens, sequence.namespace), None)
         yield self._compare_match(sequence, match, phase="evicted", is_on_device=False)
         loading, reading = TreeRequest("load"), TreeRequest("read")
         loading.take_match(match)
         if match.host_hit_length:
             self._tree.load_back(match, loading)
         self.driver.acknowledge()
-        match = self._tree.match(self._tree.key(sequence.tokens, sequence.namespace), reading)
+        match = self._tree.match(self._tree.key(sequence.raw_tokens, sequence.namespace), reading)
         self._device.synchronize()
         yield self._compare_match(sequence, match, phase="loaded", is_on_device=True)
         with self._device.pause_interception():

@@ -15,6 +15,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from traces.schema.life import StateRecord
 from traces.schema.model import DigestRecord
 from traces.schema.storage_records import StorageMatch
 from traces.targets.common.round_trip import RoundTripComparison
@@ -34,13 +35,16 @@ from traces.targets.sglang.storage.threads import (
 from traces.targets.sglang.storage_driver import page_keys
 from traces.targets.sglang.tree_client import TreeRequest
 from traces.targets.sglang.tree_driver import TokenSequence, TreeDriver
+from traces.targets.sglang.tree_ledger import TreeLedger
 from traces.targets.sglang.tree_script import TreeScript
+from traces.targets.sglang.tree_storage_life import StorageLife
 
 STEP = "tree storage"
 WHOLE = "whole"
 _HANDLES = "sglang.srt.mem_cache.base_prefix_cache"
 _ANCHOR = "KV"
 _NAMESPACE = "tenant"
+_BEHIND = "behind its first half"
 # One settles what the device has finished, one what storage has, and one what that began.
 _ROUNDS = 3
 
@@ -131,11 +135,18 @@ class TreeStorageScript(TreeScript):
         with self._threads_watched(), pageable_zeros():
             yield from super().run()
 
-    def run_prefetches(self) -> Iterator[DigestRecord]:
-        """Run every prefetch, once :meth:`run` is over; none where the tree was not driven."""
+    def run_prefetches(self, ledger: TreeLedger) -> Iterator[DigestRecord | StateRecord]:
+        """Run every prefetch, once :meth:`run` is over; none where the tree was not driven.
+
+        ``ledger`` reads locks and slots while a query is on its way, and when all is over.
+        """
         if not self.notes:
+            self._ledger = ledger
             with self._threads_watched(), pageable_zeros():
                 yield from self._run_prefetches()
+                self._empty()
+                life = StorageLife(driver=self.driver, device=self._device, ledger=ledger)
+                yield from life.run()
 
     @contextmanager
     def _threads_watched(self) -> Iterator[None]:
@@ -143,20 +154,20 @@ class TreeStorageScript(TreeScript):
         with capture_thread_errors() as self.driver.thread_errors, storage_paused():
             yield
 
-    def _run_prefetches(self) -> Iterator[DigestRecord]:
+    def _run_prefetches(self) -> Iterator[DigestRecord | StateRecord]:
         first, second = self._sequences()
         self._empty()
-        yield self._prefetch(TreePrefetch(phase=WHOLE, sequence=first))
+        yield from self._prefetch(TreePrefetch(phase=WHOLE, sequence=first))
         yield from self._load_back(first)
         # The tree has the half that both share.
-        behind = TreePrefetch(phase="behind its first half", sequence=second)
-        yield self._prefetch(behind)
+        behind = TreePrefetch(phase=_BEHIND, sequence=second)
+        yield from self._prefetch(behind)
         self._empty()
-        yield self._prefetch(TreePrefetch(phase="once more", sequence=first))
-        yield self._prefetch(
+        yield from self._prefetch(TreePrefetch(phase="once more", sequence=first))
+        yield from self._prefetch(
             replace(
                 behind,
-                phase="behind its first half while the tree evicts",
+                phase=f"{_BEHIND} while the tree evicts",
                 queried=self._storage.held_queries,
                 is_evicted=True,
                 policy="wait_complete",
@@ -164,14 +175,23 @@ class TreeStorageScript(TreeScript):
         )
         for asked in self._disturbances(first):
             self._empty()
-            yield self._prefetch(asked)
+            yield from self._prefetch(asked)
+        # From a node of the tree on, which is locked meanwhile; an empty tree has only its root.
+        for asked in self._disturbances(second, known=self.driver.part):
+            self._empty()
+            for _ in self._prefetch(TreePrefetch(phase=WHOLE, sequence=first)):
+                pass
+            yield from self._prefetch(replace(asked, phase=f"{_BEHIND}, {asked.phase}"))
         yield from self._in_namespace(first)
 
-    def _disturbances(self, sequence: TokenSequence) -> Iterator[TreePrefetch]:
-        keys = page_keys(sequence.tokens, self._stack.page_size)
+    def _disturbances(self, sequence: TokenSequence, *, known: int = 0) -> Iterator[TreePrefetch]:
+        """Yield what may go wrong behind ``known`` tokens; of any pool a page may be missing."""
+        keys = page_keys(sequence.units, self._stack.page_size)
         middle, storage = keys[len(keys) // 2], self._storage
         plain = TreePrefetch(phase=WHOLE, sequence=sequence)
-        for pool in (_ANCHOR, *(name for name in entries_of(self._stack.group) if name != _ANCHOR)):
+        asked = len(sequence.tokens) - known
+        pools = () if known else entries_of(self._stack.group)
+        for pool in dict.fromkeys((_ANCHOR, *pools)):
             key = middle if storage.has_page(pool, middle) else keys[-1]
             if storage.has_page(pool, key):
                 for phase, how in (
@@ -186,37 +206,37 @@ class TreeStorageScript(TreeScript):
                 plain,
                 phase="fewer hits than the threshold",
                 disturbed=_disturbance(storage.without_page, _ANCHOR, middle),
-                threshold=len(sequence.tokens),
+                threshold=asked,
             )
-        yield replace(plain, phase="below the threshold", threshold=len(sequence.tokens) + 1)
+        yield replace(plain, phase="below the threshold", threshold=asked + 1)
         held = replace(plain, queried=storage.held_queries)
         yield replace(held, phase="aborted", is_aborted=True)
         yield replace(held, phase="not waited for")
         yield replace(held, phase="waited for", policy="wait_complete")
 
-    def _in_namespace(self, sequence: TokenSequence) -> Iterator[DigestRecord]:
+    def _in_namespace(self, sequence: TokenSequence) -> Iterator[DigestRecord | StateRecord]:
         """Prefetch tokens in a namespace in which they were not stored, then in which they were."""
         other = replace(sequence, namespace=_NAMESPACE, parts=("tenant's", "tenant's other"))
         self._empty()
-        yield self._prefetch(TreePrefetch(phase="in another namespace", sequence=other))
+        yield from self._prefetch(TreePrefetch(phase="in another namespace", sequence=other))
         self._empty()
         yield from self._insert(replace(other, name="tenant"))
         self.driver.evict_device()
         self.driver.acknowledge()
         self._empty()
-        yield self._prefetch(TreePrefetch(phase="in its namespace", sequence=other))
+        yield from self._prefetch(TreePrefetch(phase="in its namespace", sequence=other))
 
-    def _prefetch(self, asked: TreePrefetch) -> StorageMatch:
+    def _prefetch(self, asked: TreePrefetch) -> Iterator[StorageMatch | StateRecord]:
         """Ask for a sequence as a scheduler does; record what storage has and what arrived."""
         cache, sequence = self._cache, asked.sequence
         self._requests += 1
         handle = self._handle(f"request-{self._requests}")
         self._set_limits(asked)
-        key = self._tree.key(sequence.tokens, sequence.namespace)
+        key = self._tree.key(sequence.raw_tokens, sequence.namespace)
         match = self._tree.match(key, None)
         known = len(self._tree.device_slots(match)) + int(match.host_hit_length)
         given = self._given(handle, match, sequence, known)
-        keys = page_keys(sequence.tokens, self._stack.page_size)
+        keys = page_keys(sequence.units, self._stack.page_size)
         spread = self._pools_by_page(keys)
         with asked.disturbed():
             available = None if sequence.namespace else self._available(keys, spread)
@@ -229,6 +249,7 @@ class TreeStorageScript(TreeScript):
                 if is_held:
                     with storage_working():
                         self._storage.wait_for_query()
+                    yield from self._ledger.read_locks(f"{asked.phase}: queried")
                 if asked.is_evicted:
                     self.driver.evict_device()
                     self.driver.evict_host()
@@ -241,7 +262,8 @@ class TreeStorageScript(TreeScript):
             self.driver.acknowledge()
         match = self._tree.match(key, None)
         there = len(self._tree.device_slots(match)) + int(match.host_hit_length)
-        return StorageMatch(
+        yield from self._ledger.read(asked.phase, is_final=True)
+        yield StorageMatch(
             step=STEP,
             backend="",
             sequence=sequence.name,
@@ -294,7 +316,7 @@ class TreeStorageScript(TreeScript):
             "req_id": handle,
             "last_host_node": node,
             "last_host_node_id": node,
-            "new_input_tokens": self._tree.tokens(sequence.tokens[known:]),
+            "new_input_tokens": self._tree.tokens(sequence.raw_tokens[known:]),
             "last_hash": node.get_last_hash_value() if last_hash is None else last_hash(node),
             "prefix_keys": None if prefix is None else prefix(node),
             "matched_prefix_tokens": self._tree.tokens(sequence.tokens[:known]),
@@ -313,12 +335,12 @@ class TreeStorageScript(TreeScript):
         self._rows.poison(STEP)
         before = self._rows.snapshot()
         loading, reading = TreeRequest("load"), TreeRequest("read")
-        match = self._tree.match(self._tree.key(sequence.tokens, sequence.namespace), None)
+        match = self._tree.match(self._tree.key(sequence.raw_tokens, sequence.namespace), None)
         loading.take_match(match)
         if match.host_hit_length:
             self._tree.load_back(match, loading)
         self.driver.acknowledge()
-        match = self._tree.match(self._tree.key(sequence.tokens, sequence.namespace), reading)
+        match = self._tree.match(self._tree.key(sequence.raw_tokens, sequence.namespace), reading)
         self._device.synchronize()
         with self._device.pause_interception():
             slots = self._tree.device_slots(match)

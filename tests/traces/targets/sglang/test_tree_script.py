@@ -16,6 +16,7 @@ from traces.targets.sglang.controller_driver import ControllerDriver
 from traces.targets.sglang.registry import registry
 from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.script_device import ScriptDevice
+from traces.targets.sglang.tree_driver import TreeDriver
 from traces.targets.sglang.tree_script import TreeScript, is_tree
 
 PAGE = 4
@@ -310,3 +311,29 @@ def test_what_stands_in_for_a_tree_is_none():
     assert is_tree(WriteThroughTree(Pool(), Slots()))
     assert not is_tree(SimpleNamespace(page_size=PAGE))
     assert not is_tree(None)
+
+
+def test_units_of_a_tree_with_pairs_are_pairs_that_equal_parts_share():
+    driver = object.__new__(TreeDriver)
+    driver.part = 4
+    driver.tree = SimpleNamespace(has_pairs=True)
+
+    one, other = (driver.sequence("", shared=1, own=number) for number in (2, 3))
+
+    assert one.tokens == [1000, 1001, 1002, 1003, 1004, 2001, 2002, 2003]
+    assert one.raw_tokens == [*one.tokens, 2004]
+    assert one.units[:4] == other.units[:4] == [
+        (1000, 1001), (1001, 1002), (1002, 1003), (1003, 1004),
+    ]  # fmt: skip
+    assert one.units[4:] == [(1004, 2001), (2001, 2002), (2002, 2003), (2003, 2004)]
+    assert set(one.units[4:]).isdisjoint(other.units[4:])
+
+
+def test_units_of_other_trees_are_tokens():
+    driver = object.__new__(TreeDriver)
+    driver.part = 2
+    driver.tree = SimpleNamespace(has_pairs=False)
+
+    sequence = driver.sequence("", shared=1, own=2)
+
+    assert sequence.tokens == sequence.raw_tokens == sequence.units == [1000, 1001, 2000, 2001]

@@ -10,6 +10,7 @@ import torch
 
 from tests.traces.targets.sglang import test_tree_script as plain
 from tests.traces.targets.sglang.test_tree_script import PAGE, PARAMS, Page, Pool, Slots
+from traces.schema.life import NodeLocks, PoolBalance
 from traces.schema.model import RoundTrip
 from traces.schema.storage_records import StorageMatch
 from traces.targets.sglang import storage_driver, tree_client
@@ -19,6 +20,7 @@ from traces.targets.sglang.controller_driver import ControllerDriver
 from traces.targets.sglang.registry import registry
 from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.script_device import ScriptDevice
+from traces.targets.sglang.tree_ledger import TreeLedger, counted_pools
 from traces.targets.sglang.tree_storage_script import STEP, TreeStorageScript
 
 
@@ -81,8 +83,31 @@ def chain(path: tuple[tuple[Any, ...], ...]) -> str:
     return key
 
 
+class Key:
+    def __init__(self, token_ids: tuple[Any, ...]) -> None:
+        self.token_ids = token_ids
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+
 class StoredTree(plain.WriteThroughTree):
     """A trie that stores what it has on the host, and prefetches page by page."""
+
+    @property
+    def root_node(self) -> Any:
+        """Nodes of a page each, with the locks of prefetches."""
+        locked = self.locked()
+        nodes: dict[tuple[Any, ...], Any] = {(): SimpleNamespace(children={})}
+        for path, page in sorted(self._pages.items(), key=lambda item: len(item[0])):
+            nodes[path] = SimpleNamespace(
+                children={},
+                key=Key(path[-1][1:]),
+                value=page.device,
+                host_ref_counter=int(path in locked),
+            )
+            nodes.get(path[:-1], nodes[()]).children[path] = nodes[path]
+        return nodes[()]
 
     def __init__(self, pool: Pool, slots: Slots, storage: Storage) -> None:
         super().__init__(pool, slots)
@@ -211,6 +236,21 @@ class LocksNoPrefix(StoredTree):
         return set()
 
 
+class UnlocksNoPrefix(StoredTree):
+    """Keeps the prefix of a prefetch that was aborted."""
+
+    def __init__(self, pool: Pool, slots: Slots, storage: Storage) -> None:
+        super().__init__(pool, slots, storage)
+        self.kept: list[tuple[tuple[Any, ...], ...]] = []
+
+    def release_aborted_request(self, req_id: str) -> None:
+        self.kept += self._asked.get(req_id, [])
+        super().release_aborted_request(req_id)
+
+    def locked(self) -> set[tuple[tuple[Any, ...], ...]]:
+        return super().locked() | {path[:2] for path in self.kept}
+
+
 class StoresLastLayerTwice(StoredTree):
     def keep(self, path: tuple[tuple[Any, ...], ...]) -> None:
         rows = self.storage.pages[chain(path)]
@@ -249,7 +289,8 @@ def play(device, monkeypatch):
         transfers = ControllerDriver(stack)
         rows = RowContents(stack, device=script_device, transfers=transfers)
         script = TreeStorageScript(stack, device=script_device, rows=rows, transfers=transfers)
-        return [*script.run(), *script.run_prefetches()]
+        ledger = TreeLedger(stack, pools=tuple(counted_pools(stack)), step=STEP)
+        return [*script.run(), *script.run_prefetches(ledger)]
 
     return played
 
@@ -275,6 +316,13 @@ RIGHT = {
     "aborted": (16, 16, 16, 0, True),
     "not waited for": (16, 16, 16, 0, True),
     "waited for": (16, 16, 16, 16, False),
+    "behind its first half, KV without a page": (8, 0, 0, 0, True),
+    "behind its first half, KV fails at a page": (8, 0, 8, 0, True),
+    "behind its first half, fewer hits than the threshold": (8, 0, 0, 0, True),
+    "behind its first half, below the threshold": (8, 8, 0, 0, True),
+    "behind its first half, aborted": (8, 8, 8, 0, True),
+    "behind its first half, not waited for": (8, 8, 8, 0, True),
+    "behind its first half, waited for": (8, 8, 8, 8, False),
     "in another namespace": (16, None, 0, 0, True),
     "in its namespace": (16, None, 16, 16, True),
 }
@@ -298,6 +346,7 @@ def test_right_tree_keeps_what_arrived_and_nothing_else(play):
             {
                 "KV fails at a page": (16, 8, 16, 16, True),
                 "fewer hits than the threshold": (16, 8, 8, 8, True),
+                "behind its first half, KV fails at a page": (8, 0, 8, 8, True),
             },
         ),
         (
@@ -311,6 +360,7 @@ def test_right_tree_keeps_what_arrived_and_nothing_else(play):
             {
                 "KV fails at a page": (16, 8, 16, 16, True),
                 "fewer hits than the threshold": (16, 8, 8, 8, True),
+                "behind its first half, KV fails at a page": (8, 0, 8, 8, True),
                 "in another namespace": (16, None, 16, 16, True),
             },
         ),
@@ -318,6 +368,7 @@ def test_right_tree_keeps_what_arrived_and_nothing_else(play):
             IsNeverWaitedFor,
             {
                 "waited for": (16, 16, 16, 0, True),
+                "behind its first half, waited for": (8, 8, 8, 0, True),
                 "behind its first half while the tree evicts": (8, 8, 8, 0, True),
             },
         ),
@@ -332,3 +383,48 @@ def test_page_that_comes_back_with_other_bytes_is_no_equal_round_trip(play):
     found = play(StoresLastLayerTwice)
     assert matches(found) == RIGHT
     assert trips(found) == [False]
+
+
+def locks(found):
+    """The moments at which nodes are locked on the host, with the first tokens of these nodes."""
+    told: dict[str, list[str]] = {}
+    for one in found:
+        if isinstance(one, NodeLocks) and one.host:
+            told.setdefault(one.moment, []).append(one.node.partition(",")[0])
+    return told
+
+
+HELD = [
+    "behind its first half while the tree evicts: queried",
+    "behind its first half, aborted: queried",
+    "behind its first half, not waited for: queried",
+    "behind its first half, waited for: queried",
+]
+PREFIX = ["1000-1003", "1000-1007"]
+
+
+def test_nodes_in_front_of_a_prefetch_are_locked_while_it_is_queried(play):
+    assert locks(play()) == dict.fromkeys(HELD, PREFIX)
+
+
+def test_a_lock_that_is_not_taken_shows(play):
+    assert locks(play(LocksNoPrefix)) == {}
+
+
+def test_a_lock_that_is_never_given_up_shows_when_all_is_over(play):
+    found = locks(play(UnlocksNoPrefix))
+
+    assert found["behind its first half, aborted"] == PREFIX
+
+
+def test_owners_of_slots_are_read_after_every_prefetch_and_while_storage_takes_nodes(play):
+    balances = [one for one in play() if isinstance(one, PoolBalance)]
+
+    assert {one.moment: one.is_final for one in balances} == {
+        **dict.fromkeys(RIGHT, True),
+        "storing": False,
+        "evicting in storing": False,
+        "stored": True,
+        "evicted": True,
+    }
+    assert {one.free + (one.cached or 0) + one.held for one in balances} == {plain.SLOTS}

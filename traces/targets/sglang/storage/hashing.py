@@ -5,13 +5,14 @@ Source of its behaviour: sglang ``srt/mem_cache/cpp_utils/hash_binding.cpp`` (0.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 _TOKEN_BYTES = 4
 
 
 class TokenHash:
-    """Replacement of the extension module, for tokens that are single numbers."""
+    """Replacement of the extension module."""
 
     @staticmethod
     def get_hash(
@@ -22,26 +23,24 @@ class TokenHash:
         prior: bytes | None,
         page_size: int | None,
     ) -> str | list[str]:
-        """Return the chained SHA-256 of tokens, or of each of their pages, in hex digits.
+        """Return the chained SHA-256 of units, or of each of their pages, in hex digits.
 
-        ``length`` tokens count; ``prior`` is the digest of what lies before them.
-
-        Raises:
-            ValueError: tokens are not single numbers.
+        ``length`` units of ``unit_width`` numbers count; those of bigrams overlap by one number.
+        ``prior`` is the digest of what lies before them.
         """
-        if unit_width != 1 or is_bigram:
-            raise ValueError(f"tokens: must be single numbers; expected width 1, got {unit_width}")
+        step = 1 if is_bigram else unit_width
+        units = [raw[step * number : step * number + unit_width] for number in range(length)]
         if page_size is None:
-            return _digest(raw[:length], prior).hex()
+            return _digest(units, prior).hex()
         found: list[str] = []
         for first in range(0, length, page_size):
-            prior = _digest(raw[first : min(first + page_size, length)], prior)
+            prior = _digest(units[first : first + page_size], prior)
             found.append(prior.hex())
         return found
 
 
-def _digest(tokens: Sequence[int], prior: bytes | None) -> bytes:
+def _digest(units: Iterable[Sequence[int]], prior: bytes | None) -> bytes:
     hasher = hashlib.sha256(prior or b"")
-    for token in tokens:
+    for token in chain.from_iterable(units):
         hasher.update(token.to_bytes(_TOKEN_BYTES, "little"))
     return hasher.digest()

@@ -1,6 +1,7 @@
 """The storage tier of a scenario: what its own backend keeps, finds, loses and reports."""
 
 import dataclasses
+import hashlib
 import importlib
 import sys
 import threading
@@ -105,9 +106,26 @@ def test_keys_are_those_of_releases_without_a_compiled_hash():
     assert one == pages[1]
 
 
-def test_pairs_of_tokens_are_refused():
-    with pytest.raises(ValueError, match="must be single numbers; expected width 1, got 2"):
-        TokenHash.get_hash([1, 2], 1, 2, True, None, None)
+def hashed(*numbers):
+    told = hashlib.sha256()
+    for number in numbers:
+        told.update(number.to_bytes(4, "little"))
+    return told.hexdigest()
+
+
+def test_pairs_of_tokens_are_hashed_one_after_the_other():
+    pairs = TokenHash.get_hash([1, 2, 3, 4], 2, 2, False, None, None)
+    overlapping = TokenHash.get_hash([1, 2, 3], 2, 2, True, None, None)
+
+    assert pairs == hashed(1, 2, 3, 4)
+    assert overlapping == hashed(1, 2, 2, 3)
+
+
+def test_pages_of_pairs_share_the_token_between_them():
+    pages = TokenHash.get_hash([1, 2, 3], 2, 2, True, None, 1)
+
+    assert pages[0] == hashed(1, 2)
+    assert pages[1] == TokenHash.get_hash([2, 3], 1, 2, True, bytes.fromhex(pages[0]), None)
 
 
 def test_anchor_pages_come_back_as_they_were_kept(storage, told):
