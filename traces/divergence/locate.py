@@ -167,7 +167,10 @@ def _lines_request(call: CallNode) -> LinesRequest:
 
 def _is_reported(found: Divergence | KeywordChange, location: Location, cause: Cause) -> bool:
     if found.parameter is None:
-        return cause.parameter is None and cause.location == location
+        # A call without an argument that it needs is not made: the argument says more.
+        if cause.parameter is not None:
+            return found.callee == cause.callee
+        return cause.location == location
     names = (cause.parameter or "").split(".")
     if isinstance(found, Divergence) and found.field is not None and is_mapping(found.argument):
         # A field of a mapping is told as the parameter that it is published as, where it is one.
