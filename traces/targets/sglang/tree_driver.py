@@ -46,7 +46,7 @@ class TokenSequence:
 
     @property
     def units(self) -> list[Any]:
-        """What the tree compares and hashes, one a slot: tokens, or pairs of neighbours."""
+        """The units that a tree compares and hashes, one a slot: tokens, or pairs of neighbours."""
         raw = self.raw_tokens
         return list(pairwise(raw)) if self.boundary else raw
 
