@@ -25,23 +25,29 @@ class _Change:
 
     Attributes:
         lines: those of the head, or where those of the base were.
+        texts: of base and head, without indentation.
         functions: of base and head.
         is_outside: whether a line outside of functions is among them.
     """
 
     location: Location
     lines: range
+    texts: tuple[tuple[str, ...], tuple[str, ...]]
     functions: tuple[frozenset[_Span], frozenset[_Span]]
     is_outside: bool
 
-    def is_reached(self, base: CallLog, head: CallLog) -> bool:
-        """Return whether one of the functions was called; other code is run by the import."""
-        file = self.location.file
-        return any(
-            (self.is_outside and file in log.executed)
-            or any(first in log.executed.get(file, ()) for first, _ in functions)
-            for log, functions in zip((base, head), self.functions, strict=True)
-        )
+    def first_call(self, base: CallLog, head: CallLog) -> int | None:
+        """Return the number of the first call of one of the functions; None where none was called.
+
+        Code outside of functions is run by the import, before any call.
+        """
+        numbers: list[int] = []
+        for log, functions in zip((base, head), self.functions, strict=True):
+            lines = log.executed.get(self.location.file)
+            if lines is not None:
+                numbers += [-1] if self.is_outside else []
+                numbers += [lines[first] for first, _ in functions if first in lines]
+        return min(numbers, default=None)
 
 
 class ChangedCode:
@@ -61,14 +67,19 @@ class ChangedCode:
             found.setdefault(change.location.file, set()).update(change.functions[in_head])
         return tuple((file, tuple(sorted(spans))) for file, spans in sorted(found.items()))
 
-    def only_reached(self, base: CallLog, head: CallLog) -> tuple[Location, range] | None:
-        """Return the only place where a scenario executes changed lines; None for none or several.
+    def only_reached(self, base: CallLog, head: CallLog) -> list[tuple[Location, range]]:
+        """Return the only place where a scenario executes changed lines; none where it has several.
 
-        The location is a line of the head: the first changed one, or where lines of the base were.
-        The range holds the changed lines of the head, and that line.
+        Lines that moved have two, the first that is run first. A location is a line of the head:
+        the first changed one, or where lines of the base were. The range holds the changed lines of
+        the head, and that line.
         """
-        found = [change for change in self._changes if change.is_reached(base, head)]
-        return (found[0].location, found[0].lines) if len(found) == 1 else None
+        numbered = [(change.first_call(base, head), change) for change in self._changes]
+        called = [(number, change) for number, change in numbered if number is not None]
+        called.sort(key=lambda pair: pair[0])
+        found = [change for _, change in called]
+        is_moved = len(found) == 2 and found[0].texts == found[1].texts[::-1]
+        return [(one.location, one.lines) for one in found] if is_moved or len(found) == 1 else []
 
 
 def _changes(file: str, sources: SourceComparison) -> Iterator[_Change]:
@@ -89,9 +100,15 @@ def _changes(file: str, sources: SourceComparison) -> Iterator[_Change]:
         yield _Change(
             location=Location(file=file, line=line),
             lines=range(min(line, gap[1].start), max(line + 1, gap[1].stop)),
+            texts=(_stripped(texts[0], own[0]), _stripped(texts[1], own[1])),
             functions=(functions[0], functions[1]),
             is_outside=any(lines and None in around[side] for side, lines in enumerate(own)),
         )
+
+
+def _stripped(text: str, lines: Iterable[int]) -> tuple[str, ...]:
+    all_lines = text.splitlines()
+    return tuple(all_lines[line - 1].strip() for line in lines)
 
 
 def _neighbours(gap: range) -> tuple[int, int]:

@@ -60,16 +60,20 @@ def find_divergence(base: Replayer, head: Replayer, cause: Cause, *, scenario: s
     sides = zip((base, head), requests, strict=True)
     old, new = (side.calls(scenario, request) for side, request in sides)
     found = _compare_logs(locator, (old, new), cause)
-    only = changes.only_reached(old, new)
-    if only is None:
+    reached = changes.only_reached(old, new)
+    if not reached:
         return found
-    location, lines = only
     for one in (found, cause):
         site = None if one is None else one.location
-        if one is not None and site and site.file == location.file and site.line in lines:
+        if one is not None and site and any(_is_at(site, place) for place in reached):
             return one
+    location, _ = reached[0]
     message = f"{cause.message} The scenario executes no other change.".lstrip()
     return msgspec.structs.replace(cause, location=location, message=message, variants=())
+
+
+def _is_at(site: Location, place: tuple[Location, range]) -> bool:
+    return site.file == place[0].file and site.line in place[1]
 
 
 def _compare_logs(locator: "_Locator", logs: tuple[CallLog, CallLog], cause: Cause) -> Cause | None:

@@ -99,13 +99,14 @@ class CallLog(msgspec.Struct, kw_only=True, eq=False):
     Attributes:
         threads: outermost calls of the package, by thread in order of start.
         callables: names of the functions that were passed or kept somewhere.
-        executed: first lines of the functions of the package that were called, generators and
-            lambdas among them, by file relative to the root. A file that is imported has an entry.
+        executed: number of each function of the package that was called, in the order in which
+            they were called first, by first line and by file relative to the root. Generators and
+            lambdas are among them. A file that is imported has an entry.
     """
 
     threads: list[list[CallNode]]
     callables: frozenset[str]
-    executed: dict[str, frozenset[int]]
+    executed: dict[str, dict[int, int]]
 
 
 class LineStop(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

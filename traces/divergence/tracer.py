@@ -148,13 +148,14 @@ class _PackageFunctions:
         sites = ((self._relative(path), line) for path, line in paths)
         return next((site for site in sites if site[0]), ("", 0))
 
-    def by_file(self, codes: Iterable[CodeType]) -> dict[str, frozenset[int]]:
-        """Return the first lines of functions by file, and every imported file of the package."""
+    def by_file(self, codes: Iterable[CodeType]) -> dict[str, dict[int, int]]:
+        """Number functions, by file and first line; every imported file of the package has one."""
         paths = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-        found: dict[str, set[int]] = {self._relative(path): set() for path in paths if path}
-        for code in codes:
-            found.setdefault(self._relative(code.co_filename), set()).add(code.co_firstlineno)
-        return {file: frozenset(lines) for file, lines in found.items() if file}
+        found: dict[str, dict[int, int]] = {self._relative(path): {} for path in paths if path}
+        for number, code in enumerate(codes):
+            lines = found.setdefault(self._relative(code.co_filename), {})
+            lines.setdefault(code.co_firstlineno, number)
+        return {file: lines for file, lines in found.items() if file}
 
     def _relative(self, path: str) -> str:
         is_own = path.startswith(self._package_root)
@@ -193,17 +194,17 @@ class _CallTracer:
         self._watched = watched
         self._thread = _ThreadState()
         self._lock = threading.RLock()
-        self._executed: set[CodeType] = set()
+        self._executed: dict[CodeType, None] = {}
         self._focus = focus
         self._in_focus: dict[CodeType, bool] = {}
 
-    def executed_functions(self) -> dict[str, frozenset[int]]:
-        """Return the first lines of the functions of the package that were called, by file."""
+    def executed_functions(self) -> dict[str, dict[int, int]]:
+        """Return the functions of the package that were called; see :class:`CallLog`."""
         return self._functions.by_file(self._executed)
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> None:
         if event == "call":
-            self._executed.add(frame.f_code)
+            self._executed.setdefault(frame.f_code)
         thread = self._thread
         if thread.is_busy or event not in ("call", "return"):
             return

@@ -74,3 +74,23 @@ def test_two_changes_that_are_executed_are_told_apart_by_the_calls(look):
         "size",
         (FILE, line_of("row_bytes(width, 3)", argument, constant)),
     )
+
+
+def test_lines_that_moved_are_one_change_at_the_place_that_is_run_first(look):
+    clear = "        self.queue.clear()\n"
+    base = ((clear, f"{clear}        self.size = 0\n"),)
+    moved = (
+        ("        self.queue = []\n", "        self.queue = []\n        self.size = 0\n"),
+        (f"{clear}        self.size = 0\n", clear),
+    )
+
+    cause = look(*base, *moved, base=base)
+
+    assert place(cause) == (FILE, line_of("        self.size = 0", *base, *moved))
+
+
+def test_two_changes_that_no_call_shows_leave_a_cause_as_it_is(look):
+    one = ("        self.queue = []", "        self.queue = list()")
+    other = ("        return self.on_full(number)", "        return (self.on_full)(number)")
+
+    assert look(one, other).message == "device.KV differs."
