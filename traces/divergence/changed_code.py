@@ -24,7 +24,7 @@ class _Change:
     """Neighbouring lines that differ: of the base and of the head, by the functions around them.
 
     Attributes:
-        lines: those of the head, or where those of the base were.
+        lines: those of the head; empty, and where those of the base were, for lines that are gone.
         texts: of base and head, without indentation.
         functions: of base and head.
         is_outside: whether a line outside of functions is among them.
@@ -72,7 +72,7 @@ class ChangedCode:
 
         Lines that moved have two, the first that is run first. A location is a line of the head:
         the first changed one, or where lines of the base were. The range holds the changed lines of
-        the head, and that line.
+        the head; it is empty, and begins where they were, for lines that are gone.
         """
         numbered = [(change.first_call(base, head), change) for change in self._changes]
         called = [(number, change) for number, change in numbered if number is not None]
@@ -99,7 +99,7 @@ def _changes(file: str, sources: SourceComparison) -> Iterator[_Change]:
         functions = [frozenset(span for span in spans if span) for spans in around]
         yield _Change(
             location=Location(file=file, line=line),
-            lines=range(min(line, gap[1].start), max(line + 1, gap[1].stop)),
+            lines=gap[1],
             texts=(_stripped(texts[0], own[0]), _stripped(texts[1], own[1])),
             functions=(functions[0], functions[1]),
             is_outside=any(lines and None in around[side] for side, lines in enumerate(own)),

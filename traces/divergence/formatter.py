@@ -84,7 +84,7 @@ class ValueFormatter:
     def _plain(self, value: Any, depth: int) -> Plain:  # noqa: ANN401
         if isinstance(value, Enum):
             value = value.value
-        if type(value) is int and (value in _ADDRESSES or value in self._heap):
+        if self._is_address(value):
             return {"address": "memory"}
         if value is None or isinstance(value, bool | int | float | str):
             return value
@@ -115,9 +115,19 @@ class ValueFormatter:
         if type(value).__module__.startswith(self._package) and isinstance(value, type):
             return {"class": value.__qualname__}
         try:
-            return self._encoder.encode(value, "value")
+            return self._without_addresses(self._encoder.encode(value, "value"))
         except (RecorderError, AttributeError, RuntimeError, TypeError):
             return _type_name(value)
+
+    def _is_address(self, value: object) -> bool:
+        return type(value) is int and (value in _ADDRESSES or value in self._heap)
+
+    def _without_addresses(self, value: Plain) -> Plain:
+        if isinstance(value, list):
+            return [self._without_addresses(item) for item in value]
+        if isinstance(value, dict):
+            return {key: self._without_addresses(item) for key, item in value.items()}
+        return {"address": "memory"} if self._is_address(value) else value
 
     def _callable(self, name: str, *inside: Plain) -> Plain:
         self.callables.add(name)

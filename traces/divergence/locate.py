@@ -65,15 +65,20 @@ def find_divergence(base: Replayer, head: Replayer, cause: Cause, *, scenario: s
         return found
     for one in (found, cause):
         site = None if one is None else one.location
-        if one is not None and site and any(_is_at(site, place) for place in reached):
+        if one is not None and site and _is_at(site, reached, locator.sources):
             return one
     location, _ = reached[0]
     message = f"{cause.message} The scenario executes no other change.".lstrip()
     return msgspec.structs.replace(cause, location=location, message=message, variants=())
 
 
-def _is_at(site: Location, place: tuple[Location, range]) -> bool:
-    return site.file == place[0].file and site.line in place[1]
+def _is_at(
+    site: Location, places: Iterable[tuple[Location, range]], sources: SourceComparison
+) -> bool:
+    return any(
+        site == place or (site.file == place.file and sources.is_statement_at(site, lines))
+        for place, lines in places
+    )
 
 
 def _compare_logs(locator: "_Locator", logs: tuple[CallLog, CallLog], cause: Cause) -> Cause | None:

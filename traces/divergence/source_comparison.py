@@ -76,6 +76,20 @@ class SourceComparison:
         lines_of = [line] if statement is None else _header_lines(statement)
         return any(number not in known for number in lines_of)
 
+    def is_statement_at(self, site: Location, lines: range) -> bool:
+        """Return whether the statement on a line of the head has one of its lines.
+
+        Of an empty range, whose lines are gone, whether they were inside of it.
+        """
+        text = self.head(site.file)
+        statement = None if text is None else _statement(text, site.line)
+        if statement is None:
+            return site.line in lines
+        span = _header_lines(statement)
+        if not lines:
+            return span.start < lines.start < span.stop
+        return lines.start < span.stop and span.start < lines.stop
+
     def is_function_touched(self, file: str, line: int) -> bool:
         """Return whether the innermost function of the head around a line differs at all."""
         text = self.head(file)

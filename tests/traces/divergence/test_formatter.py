@@ -1,5 +1,6 @@
 """Attributes are read without running code of the release; addresses are no values."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -39,17 +40,23 @@ def test_no_property_and_no_other_code_is_run():
     assert attributes(Plain()) == [("size", 3)]
 
 
+@dataclass(frozen=True)
+class Window:
+    address: int
+
+
 class Package:
     name, package, root = "fake", "fake", Path("/nowhere")
 
     def register_types(self, encoder):
-        pass
+        encoder.register_value(Window)
 
 
 def test_an_address_is_the_same_in_every_run_and_a_size_is_not():
     text_of = ValueFormatter(Package()).text_of
 
     assert text_of([torch.zeros(1).data_ptr(), 3]) == text_of([torch.ones(1).data_ptr(), 3])
+    assert text_of(Window(7 << 44)) == text_of(Window(6 << 44)) != text_of(Window(7))
     assert text_of([2**40, 3]) == "[1099511627776, 3]"
     assert text_of(2**63 - 1) == "9223372036854775807"
 

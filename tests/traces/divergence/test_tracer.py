@@ -40,6 +40,7 @@ def test_recording_is_the_same_while_calls_are_logged(plain):
     assert "CallSite.__init__" not in names
 
 
+@pytest.mark.usefixtures("plain")
 def test_two_replays_log_the_same():
     logs = [
         log_run(
