@@ -126,6 +126,7 @@ class StorageTier(StorageHooks):
         self._threads: _StorageThreads | None = None
         self._prefetches: dict[str, _OngoingPrefetch] = {}
         self._ended_backups: list[int] = []
+        self._backup_num = 0
 
     @override
     def page_keys(
@@ -144,6 +145,7 @@ class StorageTier(StorageHooks):
     @override
     def start_backup(self, backup: NodeBackup) -> None:
         self._started().backups.put(backup)
+        self._backup_num += 1
 
     @override
     def finished_backups(self) -> list[int]:
@@ -152,15 +154,26 @@ class StorageTier(StorageHooks):
         Raises:
             Exception: a thread had died; its error.
         """
-        if self._threads is not None:
-            self._threads.raise_error()
-            while (node_id := self._threads.ended_backups.poll()) is not None:
-                self._ended_backups.append(node_id)
+        self._poll_backups()
         # Backups end in the same order on every rank, but not at the same time.
         role = CollectiveRole.BACKUP_ENDS
         (number,) = self._ranks.minimum([len(self._ended_backups)], role=role)
         ended, self._ended_backups = self._ended_backups[:number], self._ended_backups[number:]
+        self._backup_num -= number
         return ended
+
+    @property
+    def is_idle(self) -> bool:
+        """True when every backup and prefetch has ended on this rank, asked for or not.
+
+        Raises:
+            Exception: a thread had died; its error.
+        """
+        self._poll_backups()
+        for ongoing in self._prefetches.values():
+            ongoing.outcome = ongoing.outcome or ongoing.done.poll()
+        is_fetched = all(ongoing.outcome is not None for ongoing in self._prefetches.values())
+        return is_fetched and len(self._ended_backups) == self._backup_num
 
     @override
     def accepts(self, request_id: str, token_num: int) -> bool:
@@ -244,6 +257,7 @@ class StorageTier(StorageHooks):
             self._prefetches[request_id].stop.set()
             self._forget(request_id)
         self._ended_backups.clear()
+        self._backup_num = 0
         if threads is not None:
             threads.stop.set()
             threads.prefetches.close()
@@ -309,6 +323,13 @@ class StorageTier(StorageHooks):
             except Exception:
                 logger.exception("backup of node %d to storage failed", backup.node_id)
             threads.ended_backups.put(backup.node_id)
+
+    def _poll_backups(self) -> None:
+        """Take note of the backups that ended on this rank."""
+        if self._threads is not None:
+            self._threads.raise_error()
+            while (node_id := self._threads.ended_backups.poll()) is not None:
+                self._ended_backups.append(node_id)
 
     def _agreed(self, outcome: PrefetchOutcome) -> PrefetchResult:
         """Return what every rank has."""

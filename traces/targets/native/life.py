@@ -11,22 +11,20 @@ from dataclasses import dataclass
 
 import torch
 
-from assembler import PoolName
 from assembler.cache.nodes import CacheNode
 from assembler.device import Device
 from assembler.device_pools.base import SlotAllocator
 from assembler.names import ComponentType
 from assembler.owner import EvictParams
 from assembler.params import KVSlotAllocator
-from traces.schema.life import NodeLocks, PoolBalance, StateRecord
-from traces.schema.model import PoolSide
+from traces.schema.life import StateRecord
 from traces.targets.common.content import row_content
 from traces.targets.common.rows import launch_write
 from traces.targets.native.builders import Cache
 from traces.targets.native.device_side import NativeDevicePools
 from traces.targets.native.errors import NativeScenarioError
 from traces.targets.native.round_trip import BuffersByPool, WrittenNode
-from traces.targets.native.rows import host_pools_by_name
+from traces.targets.native.states import CacheStates
 
 STEP = "life"
 
@@ -67,6 +65,7 @@ class CacheLife:
         self._rows = rows
         self._traffic = traffic
         self._length = length
+        self._states = CacheStates(cache, pools=pools, step=STEP)
         self._nodes: list[CacheNode] = []
 
     def run(self) -> Iterator[StateRecord]:
@@ -160,51 +159,8 @@ class CacheLife:
             states.free(slots[ComponentType.MAMBA])
 
     def _read(self, moment: str, *, is_final: bool = False) -> Iterator[StateRecord]:
-        """Yield the locks of every node that has any, and the balance of every pool."""
-        for node in self._nodes:
-            for component in self._pools.slot_owners:
-                locks = node.locks_of(component)
-                if locks:
-                    # One lock keeps the slots of a node on both sides.
-                    yield NodeLocks(
-                        step=STEP,
-                        moment=moment,
-                        node=str(node.id),
-                        component=component.name,
-                        device=locks,
-                        host=locks,
-                    )
-        for side, pool, free, cached, total in self._balances():
-            has_sums = (side, pool) == ("device", PoolName.KV.name)
-            yield PoolBalance(
-                step=STEP,
-                moment=moment,
-                pool=pool,
-                side=side,
-                total=total,
-                free=free,
-                cached=cached,
-                held=0,
-                evictable=self._cache.evictable_size() if has_sums else None,
-                protected=self._cache.protected_size() if has_sums else None,
-                is_final=is_final,
-            )
-
-    def _balances(self) -> Iterator[tuple[PoolSide, str, int, int, int]]:
-        """Yield side, pool, free slots, slots of nodes and all slots."""
-        names = {
-            mirrored.component: name
-            for name, mirrored in self._pools.mirrored.items()
-            if mirrored.owns_slots
-        }
-        hosts = host_pools_by_name(self._cache.host_pool_group)
-        for component, owner in self._pools.slot_owners.items():
-            cached = sum(len(node.device.get(component, ())) for node in self._nodes)
-            yield "device", names[component].name, owner.available_size(), cached, owner.size
-        for component, name in names.items():
-            pool = hosts[name]
-            cached = sum(len(node.host.get(component, ())) for node in self._nodes)
-            yield "host", name.name, pool.available_size(), cached, pool.size
+        """Yield the state of the nodes and of all pools."""
+        yield from self._states.read(moment, self._nodes, is_final=is_final)
 
 
 def _take_all(owner: KVSlotAllocator | SlotAllocator) -> torch.Tensor:

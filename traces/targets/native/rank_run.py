@@ -5,7 +5,7 @@ from torch import distributed
 from traces.schema.model import Recording
 from traces.targets.common.ranks import run_on_ranks
 from traces.targets.native.pools import RankGroups
-from traces.targets.native.run import record_steps
+from traces.targets.native.run import open_storage_script, record_steps
 from traces.targets.native.scenarios import GROUPS, StorageScenario
 
 
@@ -20,10 +20,8 @@ def record_on_ranks(scenario: StorageScenario, *, device: str, seconds: float) -
     shape = GROUPS[scenario.groups]
 
     def work(rank: int) -> Recording:
-        from traces.targets.native.storage_script import StorageTierScript
-
         groups = rank_groups_of(rank, cp_size=shape.attn_cp_size, tp_size=shape.attn_tp_size)
-        return record_steps(scenario, StorageTierScript(scenario, device=device, groups=groups))
+        return record_steps(scenario, open_storage_script(scenario, device=device, groups=groups))
 
     return run_on_ranks(shape.tp_size, work, seconds=seconds)
 

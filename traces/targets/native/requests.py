@@ -19,15 +19,22 @@ from traces.targets.native.round_trip import BuffersByPool, BytesByPool, Written
 
 
 class RequestWriter:
-    """Runs requests on a cache: match, write what is missing, insert."""
+    """Runs requests of one namespace on a cache: match, write what is missing, insert."""
 
     def __init__(
-        self, cache: Cache, *, device: Device, pools: NativeDevicePools, rows: BuffersByPool
+        self,
+        cache: Cache,
+        *,
+        device: Device,
+        pools: NativeDevicePools,
+        rows: BuffersByPool,
+        namespace: str | None,
     ) -> None:
         self._cache = cache
         self._device = device
         self._pools = pools
         self._rows = rows
+        self._namespace = namespace
         self._next_token = 1
 
     def write(self, author: str, length: int, *, behind: WrittenNode | None = None) -> WrittenNode:
@@ -42,7 +49,7 @@ class RequestWriter:
         tokens = array("q", [] if behind is None else token_ids(behind.key.data)[:shared])
         tokens.extend(range(self._next_token, self._next_token + length))
         self._next_token += length
-        key = RadixKey(tokens)
+        key = RadixKey(tokens, self._namespace)
         found = self._cache.match_prefix(MatchPrefixParams(key))
         lock = self._cache.inc_lock_ref(found.last_device_node)
         served = self._cache.path_device_indices(found.last_device_node)

@@ -1,7 +1,7 @@
 """Runs of one scenario on the native target, recorded or not."""
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from traces.errors import RecorderError
 from traces.recording.recorder import Recorder
@@ -15,6 +15,9 @@ from traces.targets.native.scenarios import (
     StorageScenario,
     scenario_of_config,
 )
+
+if TYPE_CHECKING:
+    from traces.targets.native.pools import RankGroups
 
 
 class ScenarioScript(Protocol):
@@ -86,12 +89,21 @@ def _open_script(scenario: NativeScenario, *, device: str) -> ScenarioScript:
 
         return ScatteredScript(scenario, device=device)
     if isinstance(scenario, StorageScenario):
-        from traces.targets.native.storage_script import StorageTierScript
-
-        return StorageTierScript(scenario, device=device)
+        return open_storage_script(scenario, device=device, groups=None)
     from traces.targets.native.script import NativeScript
 
     return NativeScript(scenario, device=device)
+
+
+def open_storage_script(
+    scenario: StorageScenario, *, device: str, groups: "RankGroups | None"
+) -> ScenarioScript:
+    """Return the script of a storage scenario, over process groups where there are any."""
+    from traces.targets.native.cache_storage_script import CacheStorageScript
+    from traces.targets.native.storage_script import StorageTierScript
+
+    kind = CacheStorageScript if scenario.tier == "tree" else StorageTierScript
+    return kind(scenario, device=device, groups=groups)
 
 
 def _as_native(scenario: Scenario) -> NativeScenario:

@@ -176,7 +176,11 @@ class ScatteredScenario(NativeScenario):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageScenario(NativeScenario):
-    """A scenario that stores pages and fetches them; ``tier`` names its script."""
+    """A scenario that stores pages and fetches them.
+
+    Attributes:
+        tier: who uses the storage tier: ``stored`` for the script itself, ``tree`` for the cache.
+    """
 
     tier: str
 
@@ -241,13 +245,14 @@ def scattered_scenarios() -> list[ScatteredScenario]:
 
 
 def storage_scenarios() -> list[StorageScenario]:
-    """Return one scenario for each kind of pool that storage keeps.
+    """Return one scenario for each kind of pool that storage keeps, without and with a cache.
 
     The ranks of ``tp8cp2pp3`` are the last ones: rows that all ranks have are not theirs to store,
     states are.
     """
     axes = {**_VARIANT_AXES, "storage_backend": "file", "page_size": 16, "tier": "stored"}
     single: Row = {"groups": "tp1"}
+    tree: Row = {"tier": "tree"}
     rows: list[tuple[str, str, Row]] = [
         ("build_kv_only_stack", "llama3_8b", {}),
         ("build_kv_only_stack", "llama3_8b", {"layout": "page_head"}),
@@ -255,6 +260,10 @@ def storage_scenarios() -> list[StorageScenario]:
         ("build_hybrid_swa_stack", "gpt_oss", {"layout": "page_first"}),
         ("build_hybrid_mamba_stack", "kimi_linear", {}),
         ("build_hybrid_mamba_stack", "qwen3_next", {"layout": "page_first"}),
+        ("build_kv_only_stack", "llama3_8b", tree),
+        ("build_shared_anchor_stack", "dsv32_fp8", {**tree, **single, "page_size": 64}),
+        ("build_hybrid_swa_stack", "gpt_oss", {**tree, "write_policy": "write_through"}),
+        ("build_hybrid_mamba_stack", "qwen3_next", {**tree, "write_policy": "write_back"}),
     ]
     return [
         StorageScenario(**{**axes, "builder": builder, "model": model, **changes})

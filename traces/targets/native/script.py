@@ -16,6 +16,7 @@ from assembler.names import ComponentType, WritePolicy
 from assembler.owner import EvictParams
 from traces.schema.life import StateRecord
 from traces.schema.model import Digest, PoolSide, RoundTrip, StepRecord
+from traces.schema.storage_records import StorageMatch
 from traces.simulator import SimDevice
 from traces.targets.common.content import digest, poison
 from traces.targets.common.labels import FoundRace
@@ -27,7 +28,7 @@ from traces.targets.native.forward_pass import ForwardPass
 from traces.targets.native.life import STEP as LIFE
 from traces.targets.native.life import CacheLife, NodeTraffic
 from traces.targets.native.models import FAMILY_OF
-from traces.targets.native.pools import geometry_of
+from traces.targets.native.pools import RankGroups, geometry_of
 from traces.targets.native.races import RowPlaces
 from traces.targets.native.requests import RequestWriter
 from traces.targets.native.round_trip import (
@@ -52,14 +53,28 @@ USES_BEFORE_BACKUP = {
     WritePolicy.WRITE_BACK: 1,
 }
 
-Step: TypeAlias = Callable[[], Iterable[RoundTrip | StateRecord] | None]
+Step: TypeAlias = Callable[[], Iterable[RoundTrip | StateRecord | StorageMatch] | None]
 
 
 class NativeScript:
     """The steps of one scenario, run with real pools on a device, see :func:`open_device`."""
 
-    def __init__(self, scenario: NativeScenario, *, device: str) -> None:
+    def __init__(
+        self,
+        scenario: NativeScenario,
+        *,
+        device: str,
+        namespace: str | None = None,
+        groups: RankGroups | None = None,
+    ) -> None:
+        """Prepare a run.
+
+        ``namespace`` is that of the requests; ``groups`` are process groups, None for those of this
+        process only.
+        """
         self._scenario = scenario
+        self._groups = groups
+        self._namespace = namespace
         self._device = open_device(device)
         self._geometry = geometry_of(scenario)
         self._written: list[WrittenNode] = []
@@ -106,7 +121,7 @@ class NativeScript:
         family = FAMILY_OF[self._scenario.model]
         self._device_pools = family.make_pools(self._geometry, self._device)
         self._mirrored = self._device_pools.mirrored
-        plan = builder_inputs(self._scenario, self._geometry, self._device_pools)
+        plan = builder_inputs(self._scenario, self._geometry, self._device_pools, self._groups)
         self._cache = build_stack(plan)
         if self._controller.storage_tier is not None:
             # Scenarios of their own store pages: here eviction has two tiers.
@@ -118,7 +133,11 @@ class NativeScript:
         self._pools = device_pools_by_name(self._mirrored)
         self._rows = row_buffers(self._mirrored, start_layer=self._geometry.start_layer)
         self._requests = RequestWriter(
-            self._cache, device=self._device, pools=self._device_pools, rows=self._rows
+            self._cache,
+            device=self._device,
+            pools=self._device_pools,
+            rows=self._rows,
+            namespace=self._namespace,
         )
         if isinstance(self._device, SimDevice):
             self._places.learn(self._rows, self._device)

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -43,6 +44,21 @@ _POOLS = {
 
 Slots: TypeAlias = Mapping[ComponentType, torch.Tensor]
 Step: TypeAlias = Callable[[], Iterator[StorageMatch] | None]
+
+
+@contextmanager
+def storage_folder(path: str) -> Iterator[None]:
+    """Let files of pages lie below ``path`` where storage is attached meanwhile."""
+    # By a variable: an option would be recorded, and the folder is another one in every run.
+    before = os.environ.get(FOLDER_VARIABLE)
+    os.environ[FOLDER_VARIABLE] = path
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[FOLDER_VARIABLE]
+        else:
+            os.environ[FOLDER_VARIABLE] = before
 
 
 class StorageTierScript:
@@ -106,21 +122,13 @@ class StorageTierScript:
         poison([tensor for pool in self._hosts.values() for tensor in tensors_of(pool)], "before")
 
     def _attach(self) -> None:
-        # By a variable: an option would be recorded, and the folder is another one in every run.
-        before = os.environ.get(FOLDER_VARIABLE)
-        os.environ[FOLDER_VARIABLE] = self._folder.name
-        try:
+        with storage_folder(self._folder.name):
             self._controller.attach_storage_backend(
                 BACKEND,
                 prefetch_threshold=FEWEST_PAGES * self._scenario.page_size,
                 model_name=MODEL_NAME,
                 storage_backend_extra_config=OPTIONS,
             )
-        finally:
-            if before is None:
-                del os.environ[FOLDER_VARIABLE]
-            else:
-                os.environ[FOLDER_VARIABLE] = before
 
     def _store(self) -> None:
         """Write host rows, store them, and wait until they are kept."""

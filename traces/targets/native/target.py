@@ -57,7 +57,16 @@ from traces.targets.common.probes import (
 from traces.targets.native.buffer_rows import device_rows, host_rows
 
 _BUILDER_PREFIXES = ("build_", "attach_")
-_CACHE_OPERATIONS = ("init_hicache", "evict", "evict_host", "write_backup", "load_back")
+_CACHE_OPERATIONS = (
+    "init_hicache",
+    "evict",
+    "evict_host",
+    "write_backup",
+    "load_back",
+    "write_backup_storage",
+    "prefetch_from_storage",
+    "release_aborted_request",
+)
 # The other methods are polled: how often depends on the schedule.
 _STORAGE_OPERATIONS = ("start_backup", "start_prefetch")
 _PAGE_ACCESSES: Mapping[str, StorageOperation] = {

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from assembler import collectives
+from assembler.cache.keys import token_ids
 from assembler.collectives import CacheRanks, CollectiveRole
 from traces.diff.ranks import rank_divergences
 from traces.schema.collectives import Collective
@@ -17,6 +18,9 @@ from traces.targets.native.rank_run import record_on_ranks
 from traces.targets.native.scenarios import storage_scenarios
 
 SCENARIO = replace(storage_scenarios()[0], groups="tp4cp2")
+TREE = replace(
+    next(scenario for scenario in storage_scenarios() if scenario.tier == "tree"), groups="tp4cp2"
+)
 SECONDS = 120
 
 
@@ -41,6 +45,36 @@ def test_two_by_two_ranks_record_the_same_in_every_run():
         ("attn_cp.storage", (1, 3), 1),
         ("attn_cp.prefetch", (1, 3), 1),
     }
+
+
+def test_ranks_of_a_cache_fetch_the_same_pages_in_every_run():
+    first, second = (record_on_ranks(TREE, device="sim", seconds=SECONDS) for _ in range(2))
+
+    assert [one.trace.outcome.ok for one in first] == [True] * 4
+    assert [arrived(one) for one in first] == [[16, 32, 32]] * 4
+    encoded = [[msgspec.json.encode(one.trace) for one in run] for run in (first, second)]
+    assert encoded[0] == encoded[1]
+    assert rank_divergences(first) == ()
+
+
+def test_cache_keeps_what_every_rank_has(monkeypatch):
+    from traces.targets.native.cache_storage_script import CacheStorageScript
+
+    fetch = CacheStorageScript._fetch
+
+    def fetch_with_a_hole(self):
+        if self._controller.attn_cp_rank == 1:
+            tier = self._controller.storage_tier
+            tokens = token_ids(self._written[0].key.data).tolist()
+            key = tier.page_keys(tokens, prior=None, namespace="tenant")[1]
+            tier.storage.blobs.remove(tier.storage.page_name("kv", key))
+        return fetch(self)
+
+    monkeypatch.setattr(CacheStorageScript, "_fetch", fetch_with_a_hole)
+    recordings = record_on_ranks(TREE, device="cpu", seconds=SECONDS)
+
+    # The second page of the first request is missing on two ranks.
+    assert [arrived(one) for one in recordings] == [[16, 16, 32]] * 4
 
 
 def test_a_rank_without_a_page_makes_every_rank_take_the_shorter_prefix(monkeypatch):

@@ -60,9 +60,9 @@ def test_every_possible_pair_of_axis_values_is_played():
     assert covered - possible == set()
 
 
-def test_matrix_has_71_scenarios_and_25_variants_beside_those_of_entries():
+def test_matrix_has_71_scenarios_and_29_variants_beside_those_of_entries():
     assert len(scenarios()) == 71
-    assert len(registry()) == 71 + 16 + 3 + 6 + len(family_scenarios())
+    assert len(registry()) == 71 + 16 + 3 + 10 + len(family_scenarios())
 
 
 def test_every_mistake_has_a_scenario_and_no_traffic():
