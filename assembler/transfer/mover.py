@@ -1,7 +1,7 @@
 """The interface of a transfer backend, and the copies that it is given."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -80,6 +80,19 @@ class RowCopy:
         """Return the rows that are written, ``(row_num,) int64``."""
         backs_up = self.direction is Direction.BACKUP
         return self.slots.host_rows() if backs_up else self.slots.device_rows()
+
+
+def grouped_copies(
+    copies: Iterable[RowCopy], key: Callable[[RowCopy], object]
+) -> list[tuple[RowCopy, ...]]:
+    """Return copies in groups of one key, in order of first appearance.
+
+    Planes of different widths take turns in an operation; each width is one group all the same.
+    """
+    groups: dict[object, list[RowCopy]] = {}
+    for copy in copies:
+        groups.setdefault(key(copy), []).append(copy)
+    return [tuple(group) for group in groups.values()]
 
 
 class RowMover(ABC):

@@ -11,6 +11,7 @@ from tools import options
 from tools.bench.gate_times import time_gates
 from tools.bench.ratios import bench_devices, bench_gate, bench_recorder
 from tools.bench.tree import bench_trees
+from tools.errors import ToolError
 from tools.session import Session
 from tools.sides.prepare import prepare_side
 from tools.sides.results import no_scenario_error
@@ -86,6 +87,33 @@ def measure_recorder(
         scenarios = list({one.builder: one for one in reversed(scenarios)}.values())
     found = bench_recorder(scenarios=scenarios, device=options.parse_device(device), rounds=rounds)
     _print_figures(found, as_json=as_json)
+
+
+@bench.command("trace")
+def measure_traces(
+    context: typer.Context,
+    *,
+    events: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1000, metavar="N", help="Events of a trace; 10,000, 100,000 and 1,000,000 if none."
+        ),
+    ] = None,
+    as_json: options.JsonOption = False,
+) -> None:
+    """Time recording, encoding, decoding and diffing of long traces, with their memory.
+
+    An exponent is the power of the number of events with which the time grows: 1 is linear.
+    """
+    from tools.bench.trace_costs import bench_traces
+
+    options.start_session(context, target="native")
+    sizes = sorted(set(events or (10_000, 100_000, 1_000_000)))
+    if len(sizes) < 2:
+        raise ToolError(
+            "--events", "must show growth", expected="two numbers or more", got=sizes[0]
+        )
+    _print_figures(bench_traces(sizes), as_json=as_json)
 
 
 @bench.command("devices")

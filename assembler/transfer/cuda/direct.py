@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
 from typing import ClassVar
 from weakref import WeakKeyDictionary
 
@@ -10,10 +9,11 @@ import numpy as np
 import torch
 from typing_extensions import override
 
+from assembler.device.access import MemoryAccess
 from assembler.device.base import Device
 from assembler.transfer.blocks import Blocks, Integers, join_blocks, row_runs
 from assembler.transfer.direct import DirectRowMover, check_inside
-from assembler.transfer.mover import RowCopy
+from assembler.transfer.mover import RowCopy, SlotPairs, grouped_copies
 from assembler.transfer.windows import RowWindow
 
 
@@ -34,15 +34,32 @@ class CudaDirectRowMover(DirectRowMover):
         self._copy_blocks = copy_blocks
         # Asking torch whether memory is page-locked takes longer than computing the blocks.
         self._reached: WeakKeyDictionary[RowWindow, bool] = WeakKeyDictionary()
+        self._admitted: tuple[SlotPairs, tuple[int, int]] | None = None
+
+    @override
+    def admit(
+        self, accelerator: Device, slots: SlotPairs, *, host: RowWindow, label: str
+    ) -> tuple[MemoryAccess, ...]:
+        # All layers of an operation have the same slots: to look through them once is enough.
+        host_slots, device_slots = slots.host_indices, slots.device_indices
+        # torch counts the changes of a tensor in place.
+        versions = (host_slots._version, device_slots._version)  # noqa: SLF001
+        if self._admitted is not None:
+            admitted, then = self._admitted
+            if then == versions and _are_same(admitted, slots):
+                return ()
+        reads = super().admit(accelerator, slots, host=host, label=label)
+        self._admitted = (slots, versions)
+        return reads
 
     @override
     def run(self, accelerator: Device, copies: Sequence[RowCopy]) -> None:
         stream = int(torch.cuda.current_stream(accelerator.torch_device).cuda_stream)
-        for is_batched, some in groupby(copies, key=lambda copy: bool(stream) and self._fits(copy)):
-            if is_batched:
-                self._copy_blocks(blocks_of(some), stream=stream)
+        for group in grouped_copies(copies, lambda copy: bool(stream) and self._fits(copy)):
+            if stream and self._fits(group[0]):
+                self._copy_blocks(blocks_of(group), stream=stream)
             else:
-                super().run(accelerator, tuple(some))
+                super().run(accelerator, group)
 
     def _fits(self, copy: RowCopy) -> bool:
         """Return whether the driver can copy the rows of both sides as they are, in a batch."""
@@ -66,20 +83,27 @@ def blocks_of(copies: Iterable[RowCopy]) -> Blocks:
         TransferError: slots that are not whole rows, or rows outside of their buffer.
     """
     found = []
-    for _, some in groupby(copies, key=_group_key):
-        of_group = tuple(some)
-        first = of_group[0]
+    for group in grouped_copies(copies, _group_key):
+        first = group[0]
         first.slots.check()
         src_rows, dst_rows = first.src_rows(), first.dst_rows()
         check_inside(first.src, src_rows)
         check_inside(first.dst, dst_rows)
-        found.append(_group_blocks(of_group, src_rows.numpy(), dst_rows.numpy()))
+        found.append(_group_blocks(group, src_rows.numpy(), dst_rows.numpy()))
     return join_blocks(
         Blocks(
             src=np.concatenate([blocks.src for blocks in found]),
             dst=np.concatenate([blocks.dst for blocks in found]),
             sizes=np.concatenate([blocks.sizes for blocks in found]),
         )
+    )
+
+
+def _are_same(one: SlotPairs, other: SlotPairs) -> bool:
+    return (
+        one.host_indices is other.host_indices
+        and one.device_indices is other.device_indices
+        and one.row_map == other.row_map
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain, groupby
+from itertools import chain
 from typing import ClassVar
 
 import torch
@@ -12,7 +12,7 @@ from assembler.device.base import Device
 from assembler.device.cuda import CudaDevice
 from assembler.transfer.cuda.row_kernel import CopyPlan, CopyShape, launch_copy, make_plan
 from assembler.transfer.kernel import KernelRowMover
-from assembler.transfer.mover import RowCopy
+from assembler.transfer.mover import RowCopy, grouped_copies
 from assembler.transfer.windows import access_bytes
 
 
@@ -29,8 +29,7 @@ class CudaKernelRowMover(KernelRowMover):
     def run(self, accelerator: Device, copies: Sequence[RowCopy]) -> None:
         assert isinstance(accelerator, CudaDevice)
         with torch.cuda.device(accelerator.torch_device):
-            for _, some in groupby(copies, key=_group_key):
-                group = tuple(some)
+            for group in grouped_copies(copies, _group_key):
                 launch_copy(
                     plan_of(group, accelerator.row_report_word),
                     src_rows=group[0].src_rows().contiguous(),

@@ -1,10 +1,11 @@
 import pytest
 import torch
 
+from assembler.device import get_device
 from assembler.errors import TransferError
 from assembler.names import Direction
-from assembler.transfer.cuda.direct import blocks_of
-from assembler.transfer.mover import RowCopy, SlotPairs
+from assembler.transfer.cuda.direct import CudaDirectRowMover, _group_key, blocks_of
+from assembler.transfer.mover import RowCopy, SlotPairs, grouped_copies
 from assembler.transfer.rows import PageRows, RowMap
 from assembler.transfer.windows import host_window
 
@@ -82,6 +83,19 @@ def test_pages_between_other_layers_are_blocks_of_their_own():
     assert found(copies, device, host) == [[32, 64, 128, 160], [0, 64, 32, 96], [32, 32, 32, 32]]
 
 
+def test_planes_of_two_widths_that_take_turns_are_two_groups():
+    wide, narrow = torch.zeros(2, 6, 4), torch.zeros(2, 6, 2)
+    both = zip(layers(wide, 0), layers(narrow, 0), strict=True)
+    windows = [window for pair in both for window in pair]
+    copies = copies_of(windows, windows, [1, 2], [1, 2], row_map=RowMap())
+
+    groups = grouped_copies(copies, _group_key)
+
+    assert [[copy.host.row_bytes for copy in group] for group in groups] == [[16, 16], [8, 8]]
+    # Both layers of the wide plane, then both of the narrow one.
+    assert blocks_of(copies).sizes.tolist() == [32, 32, 16, 16]
+
+
 def test_no_slots_are_no_blocks():
     host, device = torch.zeros(6, 4), torch.zeros(5, 4)
 
@@ -105,3 +119,36 @@ def test_a_part_of_a_page_raises():
 
     with pytest.raises(TransferError, match="expected slot 4 at position 0, got slot 5"):
         blocks_of(copies_of(rows, rows, [4, 5, 6, 7], [5, 6, 7, 8], row_map=pages))
+
+
+def admitted(mover, host_slots, device_slots):
+    slots = SlotPairs(
+        subject="rows",
+        row_map=PageRows(subject="rows", page_size=4),
+        host_indices=host_slots,
+        device_indices=device_slots,
+    )
+    window = whole(torch.zeros(6, 4, 4))
+    mover.admit(get_device("cpu"), slots, host=window, label="backup")
+
+
+def test_slots_are_looked_through_again_when_they_have_changed():
+    mover = CudaDirectRowMover(lambda blocks, *, stream: None)
+    host_slots, device_slots = torch.arange(4), torch.arange(4, 8)
+    admitted(mover, host_slots, device_slots)
+    admitted(mover, host_slots, device_slots)
+
+    host_slots += 1
+
+    with pytest.raises(TransferError, match="expected slot 0 at position 0, got slot 1"):
+        admitted(mover, host_slots, device_slots)
+
+
+def test_other_slots_are_looked_through():
+    mover = CudaDirectRowMover(lambda blocks, *, stream: None)
+    slots = torch.arange(4)
+    admitted(mover, slots, slots)
+
+    with pytest.raises(TransferError, match="expected slot 0 at position 0, got slot 1"):
+        admitted(mover, slots, slots + 1)
+    admitted(mover, slots, slots)
