@@ -10,7 +10,14 @@ import msgspec
 
 ComponentName: TypeAlias = Literal["full", "swa", "mamba"]
 FaultSite: TypeAlias = Literal[
-    "host", "host sidecar", "device", "device sidecar", "indices", "copy"
+    "host",
+    "host sidecar",
+    "device",
+    "device sidecar",
+    "indices",
+    "copy",
+    "storage",
+    "storage thread",
 ]
 FAULT_SITES: tuple[FaultSite, ...] = get_args(FaultSite)
 
@@ -98,6 +105,32 @@ class InjectFault(_TrafficStep, frozen=True, tag="fail"):
     times: int
 
 
+class Fetch(_TrafficStep, frozen=True, tag="fetch"):
+    """Start fetching what the host lacks of a node that was cached once."""
+
+    node: int
+
+
+class CheckFetch(_TrafficStep, frozen=True, tag="check fetch"):
+    """Check whether the pages of a node have arrived from storage."""
+
+    node: int
+
+
+class AbortFetch(_TrafficStep, frozen=True, tag="abort fetch"):
+    """Abort the request that pages of a node are fetched for."""
+
+    node: int
+
+
+class CheckStorage(_TrafficStep, frozen=True, tag="check storage"):
+    """Check which copies have finished, and which nodes are stored."""
+
+
+class DetachStorage(_TrafficStep, frozen=True, tag="detach storage"):
+    """Detach storage, and attach it again; its pages stay."""
+
+
 class StepDevice(_TrafficStep, frozen=True, tag="advance"):
     """Call the device, so that it runs pending work if the schedule chooses to."""
 
@@ -124,6 +157,11 @@ TrafficStep: TypeAlias = (
     | ReserveSlots
     | ReleaseReserved
     | InjectFault
+    | Fetch
+    | CheckFetch
+    | AbortFetch
+    | CheckStorage
+    | DetachStorage
     | StepDevice
     | DrainQueues
     | ResetCache

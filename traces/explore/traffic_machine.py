@@ -210,6 +210,45 @@ class TrafficMachine(RuleBasedStateMachine):
         """Prepare a failure."""
         self._apply(steps.InjectFault(site=site, after=after, times=times))
 
+    @precondition(lambda self: self._inserted > 0)
+    @rule(place=_places)
+    def fetch(self, place: int) -> None:
+        """Start fetching a node from storage."""
+        self._apply(steps.Fetch(node=place % self._inserted))
+
+    @precondition(lambda self: self._inserted > 0)
+    @rule(place=_places)
+    def fetch_lost(self, place: int) -> None:
+        """Store and lose everything, and start fetching a node."""
+        self._apply(steps.CheckWrites(wait=True))
+        for _ in range(4):
+            self._apply(steps.CheckStorage())
+        self._apply(steps.Evict(part="full", pages=6))
+        self._apply(steps.EvictHost(part="full", pages=12))
+        self._apply(steps.Fetch(node=place % self._inserted))
+
+    @precondition(lambda self: self._inserted > 0)
+    @rule(place=_places)
+    def finish_fetch(self, place: int) -> None:
+        """Check whether a node has arrived."""
+        self._apply(steps.CheckFetch(node=place % self._inserted))
+
+    @precondition(lambda self: self._inserted > 0)
+    @rule(place=_places)
+    def give_fetch_up(self, place: int) -> None:
+        """Abort a request whose node is fetched."""
+        self._apply(steps.AbortFetch(node=place % self._inserted))
+
+    @rule()
+    def poll_storage(self) -> None:
+        """Store what reached the host, and unlock what is stored."""
+        self._apply(steps.CheckStorage())
+
+    @rule()
+    def reattach_storage(self) -> None:
+        """Detach storage at any moment."""
+        self._apply(steps.DetachStorage())
+
     @precondition(lambda self: self.has_nodes())
     @rule()
     def settle(self) -> None:

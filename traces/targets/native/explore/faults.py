@@ -11,20 +11,25 @@ from traces.simulator import SimDevice
 
 AnyCall: TypeAlias = Callable[..., Any]
 
+# Threads ask storage whenever the schedule lets them.
+_OF_STORAGE: tuple[FaultSite, ...] = ("storage", "storage thread")
+
 
 class InjectedFaultError(Exception):
     """The failure of a copy, raised by the injector."""
 
 
 class FaultInjector:
-    """At most one armed failure, which occurs only where it is allowed.
+    """At most one armed failure, which occurs only where it is allowed; storage may always fail.
 
     Attributes:
-        fired: whether something failed since the last :meth:`allow` began.
+        fired: whether something failed since the last :meth:`allow` began, storage left out.
+        has_killed: whether a storage thread was ended, and nobody took note of it yet.
     """
 
     def __init__(self) -> None:
         self.fired = False
+        self.has_killed = False
         self._site: FaultSite | None = None
         self._after = 0
         self._times = 0
@@ -50,7 +55,8 @@ class FaultInjector:
 
     def should_fail(self, site: FaultSite) -> bool:
         """Return whether ``site`` fails this time."""
-        if site != self._site or site not in self._allowed:
+        is_of_storage = site in _OF_STORAGE
+        if site != self._site or not (is_of_storage or site in self._allowed):
             return False
         if self._after > 0:
             self._after -= 1
@@ -58,7 +64,8 @@ class FaultInjector:
         self._times -= 1
         if self._times == 0:
             self.disarm()
-        self.fired = True
+        self.fired = self.fired or not is_of_storage
+        self.has_killed = self.has_killed or site == "storage thread"
         return True
 
     def guard_allocator(self, allocator: object, *, site: FaultSite) -> None:

@@ -35,16 +35,18 @@ class StackInvariants:
         is_queued = number in self._model.queued
         for name, contents in known.content.items():
             buffers = self._stack.rows[name]
-            device = known.node.device.get(buffers[0].component)
+            device = known.slots(buffers[0].component, "device")
             if device is not None and not is_queued:
                 for buffer, content in zip(buffers, contents, strict=True):
                     subject = f"node {number} on the device in {buffer.label}"
-                    self.compare(subject, buffer.tensor[buffer.rows_of(device)], content)
-            host = known.node.host.get(buffers[0].component)
+                    wanted = known.rows(buffer, content, len(device))
+                    self.compare(subject, buffer.tensor[buffer.rows_of(device)], wanted)
+            host = known.slots(buffers[0].component, "host")
             if host is not None:
                 mirrored = host_content(self._stack.mirrors[name], host)
                 for buffer, rows, content in zip(buffers, mirrored, contents, strict=True):
-                    self.compare(f"node {number} on the host in {buffer.label}", rows, content)
+                    wanted = known.rows(buffer, content, len(host))
+                    self.compare(f"node {number} on the host in {buffer.label}", rows, wanted)
 
     @staticmethod
     def compare(subject: str, got: torch.Tensor, content: torch.Tensor) -> None:
@@ -71,18 +73,20 @@ class StackInvariants:
 
     def check_locks(self) -> None:
         """Expect that no node is locked."""
-        for number, known in self._model.nodes.items():
-            if known.node.lock_ref:
-                locks = known.node.lock_ref
-                raise QueueViolationError(f"node {number}: {locks} locks left at the end")
+        for node in self._stack.cache.nodes():
+            if node.lock_ref or node.host_lock_ref:
+                locks = f"{node.lock_ref} locks and {node.host_lock_ref} of storage"
+                raise QueueViolationError(f"node {node.id}: {locks} left at the end")
 
     def check_slots(self) -> None:
         """Expect that every slot is free or has one owner."""
-        nodes = [known.node for known in self._model.nodes.values()]
+        nodes = list(self._stack.cache.nodes())
+        prefetches = self._stack.cache.ongoing_prefetch.values()
         for component, owner in self._stack.device_slots.items():
             on_device = [node.device[component] for node in nodes if component in node.device]
             self._check_owner(f"device {component}", owner, on_device)
             on_host = [node.host[component] for node in nodes if component in node.host]
+            on_host += [one.host[component] for one in prefetches if component in one.host]
             self._check_owner(f"host {component}", self._stack.host_owner(component), on_host)
 
     def _check_owner(

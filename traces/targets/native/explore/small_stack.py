@@ -6,16 +6,25 @@ from functools import partial
 
 from assembler import HybridCacheController, PoolName
 from assembler.cache.transfers import POOL_OF_COMPONENT
+from assembler.controller.prefetch_policy import PrefetchPolicy
 from assembler.device_pools.base import SlotAllocator
 from assembler.host_pools.base import HostKVCache
 from assembler.host_pools.mirrored import MirroredPool
 from assembler.names import ComponentType
+from assembler.storage.paged import PagedStorage
 from traces.explore.config import TrafficConfig
 from traces.simulator import Schedule, SchedulePolicy, SimDevice
-from traces.targets.native.builders import BuilderInputs, Cache, build_stack, builder_inputs
+from traces.targets.native.builders import (
+    MODEL_NAME,
+    BuilderInputs,
+    Cache,
+    build_stack,
+    builder_inputs,
+)
 from traces.targets.native.device_side import NativeDevicePools, NativeGeometry
 from traces.targets.native.draft import mirror_draft
 from traces.targets.native.explore.faults import FaultInjector
+from traces.targets.native.explore.page_store import PageStore
 from traces.targets.native.models import FAMILY_OF
 from traces.targets.native.pools import geometry_of
 from traces.targets.native.rows import ComponentRows, host_pools_by_name, row_buffers
@@ -46,6 +55,7 @@ class SmallStack:
         mirrors: host pool of every device pool, by pool.
         reads: what a forward pass reads, in order.
         tokens: slots that a step calls a page.
+        store: keeps the pages of the storage tier; None where the scenario has none.
     """
 
     device: SimDevice
@@ -55,6 +65,20 @@ class SmallStack:
     mirrors: dict[PoolName, HostKVCache]
     reads: tuple[LayerRead, ...]
     tokens: int
+    store: PageStore | None
+
+    def attach_storage(self) -> None:
+        """Attach the store, if there is one; a prefetch is waited for."""
+        if self.store is not None:
+            page = self.cache.page_size
+            policy = {"prefetch_policy": PrefetchPolicy.WAIT_COMPLETE}
+            self.controller.attach_storage_backend("file", page, MODEL_NAME, policy)
+            tier = self.controller.storage_tier
+            assert tier is not None, "it was attached"
+            assert isinstance(tier.storage, PagedStorage), "files keep pages"
+            tier.storage.blobs = self.store
+            # The host is barely larger than the device, so that a share of the rest is nothing.
+            tier.prefetch_capacity_limit = self.cache.host_pool_group.size
 
     def host_owner(self, component: ComponentType) -> HostKVCache:
         """Return the host pool that owns the slots of a component."""
@@ -93,13 +117,21 @@ def build_small_stack(
     plan = replace(plan, server_args=small_host)
     cache = build_stack(plan)
     cache.detach_storage_backend()
+    store = None if scenario.storage_backend is None else PageStore(faults)
     # Nodes are short here; how long they must be is not what traffic is about.
     cache.load_back_threshold = 0
-    return _with_readers(plan, cache=cache, device=device, faults=faults, tokens=tokens)
+    stack = _with_readers(plan, cache=cache, device=device, faults=faults, store=store)
+    stack.attach_storage()
+    return stack
 
 
 def _with_readers(
-    plan: BuilderInputs, *, cache: Cache, device: SimDevice, faults: FaultInjector, tokens: int
+    plan: BuilderInputs,
+    *,
+    cache: Cache,
+    device: SimDevice,
+    faults: FaultInjector,
+    store: PageStore | None,
 ) -> SmallStack:
     for entry in cache.host_pool_group.entries:
         is_anchor = entry.is_primary_index_anchor
@@ -120,7 +152,8 @@ def _with_readers(
         rows=row_buffers(mirrored, start_layer=plan.geometry.start_layer),
         mirrors=mirrors,
         reads=tuple(reads),
-        tokens=tokens,
+        tokens=plan.geometry.size // PAGES,
+        store=store,
     )
 
 

@@ -33,6 +33,7 @@ from traces.targets.native.explore.small_stack import (
     build_small_stack,
     open_simulated_device,
 )
+from traces.targets.native.explore.storage_traffic import StorageTraffic
 from traces.targets.native.explore.traffic_model import (
     LaunchedLoad,
     ModelNode,
@@ -58,6 +59,9 @@ class NativeTrafficSubject:
         self._cache = self._stack.cache
         self._model = TrafficModel()
         self._invariants = StackInvariants(stack=self._stack, state=self._model)
+        self._storage = StorageTraffic(
+            self._stack, model=self._model, faults=self._faults, reset=self._reset
+        )
 
     def live_nodes(self) -> list[int]:
         """Return the numbers of the nodes that are on the device or on the host."""
@@ -81,9 +85,13 @@ class NativeTrafficSubject:
             while self._model.launched:
                 self._forward(-1)
             self._drain_queues()
+            self._storage.finish()
             self._invariants.check_locks()
-            self._reset()
+            with self._storage.survived():
+                self._reset()
             self._invariants.check_slots()
+            with self._storage.survived():
+                self._stack.controller.shutdown()
         self._invariants.check_races()
 
     def _apply(self, step: TrafficStep) -> None:  # noqa: C901 - one branch for each step
@@ -121,7 +129,16 @@ class NativeTrafficSubject:
             case steps.DrainQueues():
                 self._drain_queues()
             case steps.ResetCache():
-                self._reset()
+                with self._storage.survived():
+                    self._reset()
+            case (
+                steps.Fetch()
+                | steps.CheckFetch()
+                | steps.AbortFetch()
+                | steps.CheckStorage()
+                | steps.DetachStorage()
+            ):
+                self._storage.apply(step)
             case _:
                 assert_never(step)
 
@@ -136,7 +153,8 @@ class NativeTrafficSubject:
         state = slots.get(ComponentType.MAMBA)
         inserted = self._cache.insert(InsertParams(key=key, value=full, mamba_value=state))
         node = inserted.last_device_node
-        self._model.nodes[step.node] = ModelNode(node=node, content=content)
+        known = ModelNode(node=node, content=content, token_num=len(full))
+        self._model.nodes[step.node] = self._model.written[step.node] = known
 
     def _abort_request(self, step: steps.AbortRequest) -> None:
         slots = self._take_slots(step.pages)
@@ -198,7 +216,7 @@ class NativeTrafficSubject:
 
     def _load(self, number: int) -> None:
         node = self._model.nodes[number].node
-        missing = node.missing_on_device()
+        missing = self._model.nodes[number].missing_slots()
         with self._faults.allow(*FAULT_SITES), self._injected_only():
             if self._cache.load_back(node) is not None:
                 if missing:
@@ -208,8 +226,7 @@ class NativeTrafficSubject:
             if not self._faults.fired:
                 owners = self._stack.device_slots
                 room = {part: owners[part].available_size() for part in missing}
-                wanted = {part: node.host[part] for part in missing}
-                self._expect_no_room(f"load of node {number}", wanted, room)
+                self._expect_no_room(f"load of node {number}", missing, room)
 
     @staticmethod
     def _expect_no_room(
@@ -267,7 +284,7 @@ class NativeTrafficSubject:
     def _read(self, number: int, read: LayerRead) -> None:
         """Copy a node's rows of one layer on the default stream, to be compared later."""
         known = self._model.nodes[number]
-        slots = known.node.device.get(self._stack.rows[read.pool][0].component)
+        slots = known.slots(self._stack.rows[read.pool][0].component, "device")
         if slots is None:
             return
         contents = known.content[read.pool]
@@ -275,8 +292,9 @@ class NativeTrafficSubject:
             if buffer.layer == read.layer:
                 copied = launch_read(self._device, buffer, slots)
                 reader_name = f"reader of node {number} in {buffer.label}"
+                wanted = known.rows(buffer, content, len(slots))
                 self._model.pending_reads.append(
-                    PendingRead(reader=reader_name, copied=copied, content=content)
+                    PendingRead(reader=reader_name, copied=copied, content=wanted)
                 )
 
     def _evict(self, step: steps.Evict) -> None:

@@ -1,6 +1,8 @@
 """Model of the contents that traffic leaves in a native stack."""
 
+import itertools
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 import torch
 
@@ -9,14 +11,58 @@ from assembler.cache.nodes import CacheNode
 from assembler.cache.prefixes import IncLockRefResult
 from assembler.device_pools.base import SlotAllocator
 from assembler.host_pools.base import HostKVCache
+from assembler.names import ComponentType
+from traces.targets.native.rows import ComponentRows
+
+Side: TypeAlias = Literal["device", "host"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelNode:
-    """A node and the bytes that were written for it: by pool, the rows of each of its buffers."""
+    """A node and the bytes that were written for it: by pool, the rows of each of its buffers.
+
+    Attributes:
+        node: the last one of its tokens: what storage brings back may be shorter, or several nodes.
+        token_num: tokens that the bytes were written for.
+    """
 
     node: CacheNode
     content: dict[PoolName, list[torch.Tensor]]
+    token_num: int
+
+    def slots(self, component: ComponentType, side: Side) -> torch.Tensor | None:
+        """Return the slots of a component on one side; None where there are none, or not all.
+
+        Window slots are those of the last tokens.
+        """
+        path = self.node.path()
+        parts = [getattr(part, side).get(component) for part in path]
+        if component is ComponentType.MAMBA:
+            return parts[-1] if self._length == self.token_num else None
+        if component is ComponentType.SWA:
+            kept = list(itertools.takewhile(lambda part: part is not None, reversed(parts)))[::-1]
+        else:
+            kept = [] if any(part is None for part in parts) else parts
+        return torch.cat(kept) if kept else None
+
+    def missing_slots(self) -> dict[ComponentType, torch.Tensor]:
+        """Return the host slots of what the device lacks, by component."""
+        missing: dict[ComponentType, list[torch.Tensor]] = {}
+        for part in self.node.path():
+            for component in part.missing_on_device():
+                missing.setdefault(component, []).append(part.host[component])
+        return {component: torch.cat(slots) for component, slots in missing.items()}
+
+    def rows(self, buffer: ComponentRows, content: torch.Tensor, slot_num: int) -> torch.Tensor:
+        """Return the rows that the last ``slot_num`` slots of a component must hold."""
+        if buffer.component is ComponentType.MAMBA:
+            return content
+        end = self._length // buffer.slots_per_row
+        return content[end - slot_num // buffer.slots_per_row : end]
+
+    @property
+    def _length(self) -> int:
+        return sum(len(part) for part in self.node.path())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +100,8 @@ class TrafficModel:
         queued: numbers of nodes whose load waits to be launched.
         launched: oldest first.
         pending_reads: since the last comparison.
+        written: every node there ever was, by number.
+        requests: names of the requests that fetch a node, by number.
     """
 
     nodes: dict[int, ModelNode] = field(default_factory=dict)
@@ -61,6 +109,8 @@ class TrafficModel:
     queued: list[int] = field(default_factory=list)
     launched: list[LaunchedLoad] = field(default_factory=list)
     pending_reads: list[PendingRead] = field(default_factory=list)
+    written: dict[int, ModelNode] = field(default_factory=dict)
+    requests: dict[int, str] = field(default_factory=dict)
     reserved: list[ReservedSlots] = field(default_factory=list)
 
     def forget_dropped(self) -> None:
@@ -71,6 +121,7 @@ class TrafficModel:
     def forget_cache(self) -> None:
         """Drop the nodes of a reset cache, and the reserved host slots, which it frees."""
         self.nodes.clear()
+        self.requests.clear()
         self.locks.clear()
         self.queued = []
         self.launched.clear()
