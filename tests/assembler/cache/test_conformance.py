@@ -396,10 +396,10 @@ class StoredRequests(CacheRequests):
         self.reset()
         if cut:
             self._fetch(namespace, tokens[: cut * PAGE])
-            self.finish_fetches()
+            self._finish_all()
         self._fetch(namespace, tokens)
         if is_awaited:
-            arrived = self.finish_fetches()
+            arrived = self._finish_all()
             found = match(self.cache, tokens, namespace)
             assert self.is_faulty or found.host_hit_length >= arrived
 
@@ -423,8 +423,8 @@ class StoredRequests(CacheRequests):
     @rule()
     @precondition(lambda self: self.requests)
     def finish_fetches(self):
-        """Find what storage had behind the prefixes on the host; return the longest of them."""
-        return max([self._finish(request) for request in list(self.requests)], default=0)
+        """Find what storage had behind the prefixes on the host."""
+        self._finish_all()
 
     @rule()
     @precondition(lambda self: self.requests)
@@ -462,7 +462,7 @@ class StoredRequests(CacheRequests):
 
     def teardown(self):
         if self.cache is not None:
-            self.finish_fetches()
+            self._finish_all()
             self.settle()
             self.cache.cache_controller.shutdown()
             assert all(node.host_lock_ref == 0 for node in self.cache.nodes())
@@ -483,6 +483,10 @@ class StoredRequests(CacheRequests):
         if self.cache.prefetch_from_storage(request, anchor, tokens[depth:]):
             asked = len(self.cache.ongoing_prefetch[request].host[FULL])
             self.requests[request] = (namespace, tokens[: depth + asked], depth)
+
+    def _finish_all(self):
+        """Finish every prefetch; return the longest prefix that arrived."""
+        return max([self._finish(request) for request in list(self.requests)], default=0)
 
     def _finish(self, request):
         namespace, tokens, depth = self.requests.pop(request)

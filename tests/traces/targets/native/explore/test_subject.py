@@ -120,8 +120,8 @@ def with_layers_done_early(patch):
 
 def with_locks_released_early(patch):
     def writing_check(self, *, write_back=False):
-        for node, lock in self.ongoing_write_through.values():
-            self.dec_lock_ref(node, lock.to_dec_params())
+        for writing, lock in self.ongoing_write_through.values():
+            self.dec_lock_ref(writing.nodes[-1], lock.to_dec_params())
         self.ongoing_write_through.clear()
         self.cache_controller.ack_write_queue.clear()
 
