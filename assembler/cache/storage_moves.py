@@ -103,6 +103,9 @@ class StorageMoves:
         if tier is None or not self.ongoing_backup:
             return
         for node_id in tier.finished_backups():
+            # Callers may use the tier beside the cache, with node ids of their own.
+            if node_id not in self.ongoing_backup:
+                continue
             storing = self.ongoing_backup.pop(node_id)
             self._tree.unlock_host(storing.node)
             if storing.node.host.keys() > storing.components:

@@ -63,6 +63,7 @@ MODELS = {
 POLICIES = ("write_through", "write_through_selective", "write_back")
 STEPS, RUNS = 50, 4
 LONG_RUNS = 200
+IS_LONG = "GOLDENTRACE_LONG" in os.environ
 # Pages of few kinds, so that prefixes meet; a rest shorter than a page is never cached.
 TOKENS = st.tuples(
     st.sampled_from(NAMESPACES),
@@ -449,6 +450,7 @@ class StoredRequests(CacheRequests):
     def settle(self):
         """Finish everything; storage has every page that reached the host, under its own key."""
         self.cache.ready_to_load()
+        self.cache.check_hicache_events()
         while self.cache.ongoing_write_through or self.cache.ongoing_backup:
             self.cache.check_hicache_events()
         names = {root: name for name, root in self.roots.items()}
@@ -524,10 +526,11 @@ def run(requests, model, *, runs, phases):
     )
 
 
+@pytest.mark.timeout(3600 if IS_LONG else 300)
 @pytest.mark.parametrize("requests", [CacheRequests, StoredRequests])
 @pytest.mark.parametrize("model", MODELS)
 def test_cache_agrees_with_its_pages(requests, model):
-    if "GOLDENTRACE_LONG" in os.environ:
+    if IS_LONG:
         run(requests, model, runs=LONG_RUNS, phases=(Phase.generate, Phase.shrink))
     else:
         run(requests, model, runs=RUNS, phases=(Phase.generate,))
