@@ -7,7 +7,12 @@ from typing import Any
 from traces.targets.sglang.callbacks import EvictionLog
 from traces.targets.sglang.device_pools import DevicePoolBuilder, tensor_bytes
 from traces.targets.sglang.discovery import installed_release
-from traces.targets.sglang.drafts import draft_pools, draft_states, register_sidecar_draft
+from traces.targets.sglang.drafts import (
+    draft_pools,
+    draft_states,
+    prepare_staging,
+    register_sidecar_draft,
+)
 from traces.targets.sglang.entry_points import EntryCall, EntryResult
 from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.geometry import geometry_of
@@ -77,6 +82,7 @@ def assemble(
         needed = tensor_bytes(pools) * HOST_TO_DEVICE * (1 + len(drafts))
         gigabytes = round(needed / 1e9, 6)
         context = ranks.open(scenario, host_gigabytes=gigabytes, device=device, flags=flags)
+    prepare_staging(caller, scenario.draft, pools.kvcache, drafts)
     entry_call = EntryCall(
         scenario=scenario,
         context=context,

@@ -8,7 +8,7 @@ from traces.targets.sglang.discovery import find_part
 from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.product_rows import OWN_POOL, STATEFUL_POOL
 from traces.targets.sglang.rank_context import RankContext
-from traces.targets.sglang.scenarios import NO_DRAFT, PACKED_DRAFT
+from traces.targets.sglang.scenarios import NO_DRAFT, PACKED_DRAFT, SIDECAR_DRAFT
 from traces.targets.sglang.signature_caller import SignatureCaller
 
 _BUILDER = "sglang.srt.mem_cache.kv_cache_builder"
@@ -46,6 +46,33 @@ def draft_states(
     return tuple(own for own in states if own is not None)
 
 
+def prepare_staging(
+    caller: SignatureCaller, kind: str, kvcache: object, drafts: tuple[Any, ...]
+) -> None:
+    """Have the release make the buffers that backups go through, as servers do before the stack.
+
+    Nothing where a release makes them with its host pools alone.
+    """
+    prepare = find_part(_BUILDER, "prepare_hicache_staging")
+    if prepare is None:
+        return
+    packed = drafts if kind == PACKED_DRAFT else ()
+    runner = SimpleNamespace(token_to_kv_pool=kvcache, mtp_draft_device_pools=packed)
+    sidecars = drafts if kind == SIDECAR_DRAFT else ()
+    given = {
+        "tp_worker": SimpleNamespace(model_runner=runner),
+        "draft_plan": _sidecar_plan(sidecars) if sidecars else None,
+    }
+    caller.call(prepare, given)
+
+
+def _sidecar_plan(drafts: tuple[Any, ...]) -> Any | None:  # noqa: ANN401 - of the release
+    plan, mode = find_part(_WORKER, "HiCacheDraftPlan"), find_part(_WORKER, "HiCacheDraftMode")
+    if plan is None or mode is None:
+        return None
+    return plan(mode=mode.SIDECAR, device_pools=drafts)
+
+
 def register_sidecar_draft(
     caller: SignatureCaller, context: RankContext, *, cache: object, pool: object, page_size: int
 ) -> None:
@@ -71,10 +98,8 @@ def register_sidecar_draft(
     if register is None:
         _register_with_scheduler(given, pool)
         return
-    plan, mode = find_part(_WORKER, "HiCacheDraftPlan"), find_part(_WORKER, "HiCacheDraftMode")
-    if plan is not None and mode is not None:
-        given["draft_plan"] = plan(mode=mode.SIDECAR, device_pools=(pool,))
-    caller.call(register, given)
+    plan = _sidecar_plan((pool,))
+    caller.call(register, given if plan is None else {**given, "draft_plan": plan})
 
 
 def _register_with_scheduler(given: dict[str, Any], pool: object) -> None:

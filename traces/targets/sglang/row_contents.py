@@ -20,7 +20,7 @@ from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.common.rows import launch_write
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.controller_driver import ControllerDriver
-from traces.targets.sglang.held_pools import device_pools
+from traces.targets.sglang.held_pools import device_pools, host_pools
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.storage.identity import identity_seed
 
@@ -103,7 +103,13 @@ def _planes(stack: AssembledStack, transfers: ControllerDriver) -> Iterator[Plan
 
     A sidecar may be one plane of the KV pool itself; then it is the KV pool's plane here.
     """
-    taken: set[int] = set()
+    # What a host pool has as its own are buffers that copies go through, whoever made them.
+    taken = {
+        value.data_ptr()
+        for held in host_pools(stack)
+        for value in getattr(held.pool, "__dict__", {}).values()
+        if isinstance(value, torch.Tensor)
+    }
     pools = stack.device_pools
     for name, pool in sorted(pools.items(), key=lambda item: (item[0] == "KV", item[0])):
         if name != "KV" and pool is pools.get("KV"):

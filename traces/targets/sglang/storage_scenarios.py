@@ -118,6 +118,9 @@ def _trees() -> list[dict[str, Any]]:
         _row(unified, "dsv32_fp8", "tp1", **{**own, "page_size": 64}),
         _row(unified, "gpt_oss", "tp8cp2", **own),
         _row(unified, "nemotron_h", "tp8cp2", **own),
+        # The other tree core of a release that has two.
+        _row(unified, "gpt_oss", "tp8cp2", **{**own, **_DIRECT}),
+        _row(unified, "nemotron_h", "tp8cp2", **{**own, **_DIRECT}),
         # Beside a draft the units of a tree are pairs of tokens.
         _row(unified, "llama3_8b", "tp8cp2", **{**own, "draft": "packed"}),
     ]

@@ -53,16 +53,16 @@ _ROUNDS = 3
 class TreePrefetch:
     """A request that prefetches a sequence.
 
-    ``disturbed`` is open during all of it, ``queried`` until it is submitted; ``threshold`` is the
-    number of tokens below which a prefetch is not worth it. Meanwhile the request may be aborted,
-    or the tree asked to evict everything.
+    ``disturbed`` is open during all of it, ``queried`` until it is submitted. ``threshold`` is how
+    many tokens more than it asks for make a prefetch worth it, None where one token does. Meanwhile
+    the request may be aborted, or the tree asked to evict everything.
     """
 
     phase: str
     sequence: TokenSequence
     disturbed: Callable[[], AbstractContextManager[object]] = nullcontext
     queried: Callable[[], AbstractContextManager[object]] = nullcontext
-    threshold: int = 1
+    threshold: int | None = None
     is_aborted: bool = False
     is_evicted: bool = False
     policy: str = "best_effort"
@@ -189,7 +189,6 @@ class TreeStorageScript(TreeScript):
         keys = page_keys(sequence.units, self._stack.page_size)
         middle, storage = keys[len(keys) // 2], self._storage
         plain = TreePrefetch(phase=WHOLE, sequence=sequence)
-        asked = len(sequence.tokens) - known
         pools = () if known else entries_of(self._stack.group)
         for pool in dict.fromkeys((_ANCHOR, *pools)):
             key = middle if storage.has_page(pool, middle) else keys[-1]
@@ -206,9 +205,9 @@ class TreeStorageScript(TreeScript):
                 plain,
                 phase="fewer hits than the threshold",
                 disturbed=_disturbance(storage.without_page, _ANCHOR, middle),
-                threshold=asked,
+                threshold=0,
             )
-        yield replace(plain, phase="below the threshold", threshold=asked + 1)
+        yield replace(plain, phase="below the threshold", threshold=1)
         held = replace(plain, queried=storage.held_queries)
         yield replace(held, phase="aborted", is_aborted=True)
         yield replace(held, phase="not waited for")
@@ -231,10 +230,10 @@ class TreeStorageScript(TreeScript):
         cache, sequence = self._cache, asked.sequence
         self._requests += 1
         handle = self._handle(f"request-{self._requests}")
-        self._set_limits(asked)
         key = self._tree.key(sequence.raw_tokens, sequence.namespace)
         match = self._tree.match(key, None)
         known = len(self._tree.device_slots(match)) + int(match.host_hit_length)
+        self._set_limits(asked, len(sequence.tokens) - known)
         given = self._given(handle, match, sequence, known)
         keys = page_keys(sequence.units, self._stack.page_size)
         spread = self._pools_by_page(keys)
@@ -356,9 +355,10 @@ class TreeStorageScript(TreeScript):
         self.driver.acknowledge()
         self.driver.flush()
 
-    def _set_limits(self, asked: TreePrefetch) -> None:
-        self._cache.prefetch_threshold = asked.threshold
-        self._stack.controller.prefetch_threshold = asked.threshold
+    def _set_limits(self, asked: TreePrefetch, tokens: int) -> None:
+        threshold = 1 if asked.threshold is None else tokens + asked.threshold
+        self._cache.prefetch_threshold = threshold
+        self._stack.controller.prefetch_threshold = threshold
         if hasattr(self._cache, "prefetch_stop_policy"):
             self._cache.prefetch_stop_policy = asked.policy
 
