@@ -29,6 +29,8 @@ INDEX_POOL = "mem_cache/pool_host/dsa.py"
 SUFFIX = 'f"_{model_name}_{tp_rank}_{tp_size}{shard_suffix}"'
 GETTER = """    def get_data_page(self, index, flat: bool = True) -> torch.Tensor:
         page_idx = int(index) // self.page_size"""
+K_FIRST = '            key_list.append(f"{key_}_{self.mha_suffix}_k")'
+V_FIRST = '            key_list.append(f"{key_}_{self.mha_suffix}_v")'
 MISSING_PAGE = "            if page_data[i] is None:"
 MISSING_COUNTS = f"""{MISSING_PAGE}
                 count += 1
@@ -87,7 +89,7 @@ FAULTS = {
         wrong="            None, None",
         scenario=TREE,
         kind="storage_key_changed",
-        where="storage query KV page",
+        where="storage store KV page 4faa8bd53eda3d89",
     ),
     "dtype of another attribute": Fault(
         file=INDEX_POOL,
@@ -104,6 +106,22 @@ FAULTS = {
         scenario=INDEX_KEYS,
         kind="transfer_changed",
         where="storage store page",
+    ),
+    "keys of K and V are swapped": Fault(
+        file="mem_cache/storage/simm/hicache_simm.py",
+        right=f"{K_FIRST}\n{V_FIRST}",
+        wrong=f"{V_FIRST}\n{K_FIRST}",
+        scenario=HEADS.format("tp2r0"),
+        kind="storage_key_changed",
+        where="storage store page e859874664da9120_0_v",
+    ),
+    "page of another place in a file is read": Fault(
+        file="mem_cache/storage/hf3fs/mini_3fs_metadata_server.py",
+        right="results.append(self.key_to_index[key])",
+        wrong="results.append(self.key_to_index[key] + 1)",
+        scenario=HEADS.format("tp2r0"),
+        kind="storage_key_changed",
+        where="storage read page pages.0.bin from byte 16777216",
     ),
     "rank stores rows that another one stores": Fault(
         file=CONTROLLER,
