@@ -55,7 +55,7 @@ def draw_speeds(report: TransferReport) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(_TEMPLATE).render(
         title=title,
-        width=_LEFT + 60 + step * len(groups),
+        width=_LEFT + 110 + step * len(groups),
         height=base + 140,
         left=_LEFT,
         base=base,
