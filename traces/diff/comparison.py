@@ -9,12 +9,12 @@ from traces.diff.aliases import NO_ALIASES, Aliases, alias_causes
 from traces.diff.attribute.attribution import Attribution
 from traces.diff.attribute.causes import CauseFinder, CauseIndex
 from traces.diff.attribute.lineage import ArgumentChains, PoolFlow
+from traces.diff.compare.backends import without_unshared_backends
 from traces.diff.compare.calls import argument_changes, calls_with_new_caller, reordered_calls
 from traces.diff.compare.events import (
     EventComparison,
     EventDifference,
     EventFamily,
-    without_unshared_backends,
     without_unshared_reads,
 )
 from traces.diff.compare.pools import pool_differences

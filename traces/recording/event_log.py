@@ -21,10 +21,10 @@ from traces.recording.probes import (
 )
 from traces.schema.collectives import Collective
 from traces.schema.copies import Copy
+from traces.schema.device_waits import DeviceAwaited
 from traces.schema.life import StateRecord
 from traces.schema.model import (
     Allocation,
-    DeviceAwaited,
     Event,
     EventAwaited,
     EventRecorded,

@@ -14,6 +14,7 @@ import msgspec
 
 from traces.schema.collectives import Collective
 from traces.schema.copies import Copy
+from traces.schema.device_waits import DeviceAwaited
 from traces.schema.life import StateRecord
 from traces.schema.pools import PoolRecord
 from traces.schema.races import Race
@@ -226,17 +227,6 @@ class EventAwaited(Record, frozen=True, tag_field="event", tag="wait"):
 
     step: str
     name: str
-    stream: str
-
-
-class DeviceAwaited(Record, frozen=True, tag_field="event", tag="wait_device"):
-    """The host waits until all work of all streams is done, as a package asks for it.
-
-    Attributes:
-        stream: on which the host launches at that moment.
-    """
-
-    step: str
     stream: str
 
 

@@ -18,8 +18,8 @@ from traces.diff.index import RecordingIndex
 from traces.diff.locations import LocationFinder
 from traces.diff.pairing import CallPairing
 from traces.schema.copies import Copy
+from traces.schema.device_waits import DeviceAwaited
 from traces.schema.model import (
-    DeviceAwaited,
     Event,
     EventAwaited,
     EventRecorded,

@@ -23,10 +23,10 @@ from typing import TypeAlias
 
 import msgspec
 
+from traces.schema.device_waits import DeviceAwaited
 from traces.schema.model import (
     Allocation,
     Call,
-    DeviceAwaited,
     DigestRecord,
     Event,
     EventAwaited,

@@ -3,8 +3,8 @@ import pytest
 
 from traces.diff import compare_sides, diff
 from traces.diff.compare.events import without_unshared_reads
+from traces.schema.device_waits import DeviceAwaited
 from traces.schema.model import (
-    DeviceAwaited,
     EventAwaited,
     EventRecorded,
     Location,

@@ -3,7 +3,7 @@
 import msgspec
 
 from traces.diff import compare_sides
-from traces.diff.compare.events import without_unshared_backends
+from traces.diff.compare.backends import without_unshared_backends
 from traces.schema.storage_records import StorageAccess, StorageMatch
 from traces.schema.verdict import Kind
 

@@ -3,13 +3,13 @@
 import msgspec
 import pytest
 
+from traces.schema.device_waits import DeviceAwaited
 from traces.schema.labels import name_of_label
 from traces.schema.model import (
     SCHEMA,
     Allocation,
     Argument,
     Call,
-    DeviceAwaited,
     EventAwaited,
     EventRecorded,
     Location,
