@@ -126,6 +126,8 @@ class SimulatedThreadScheduler(ThreadScheduler):
         for member in self.members[1:]:
             if not member.is_finished:
                 self._pass_on(opener, member)
+            # It has ended, and does nothing any more beside what the opener does from here on.
+            self.merge_clock(member.clock)
         self.is_open = False
         self._calls.scheduler = None
 

@@ -119,7 +119,7 @@ class ThreadScheduler(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Cancel every thread but the calling one, which opened the group."""
+        """Cancel every thread but the calling one, which opened the group. Order: after them."""
 
     @abstractmethod
     def exclusive(self) -> AbstractContextManager[object]:

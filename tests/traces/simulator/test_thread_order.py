@@ -169,3 +169,31 @@ def test_threads_keep_their_own_streams(device):
         names.append(device.current_stream().name)
 
     assert sorted(names) == ["default", "default", "load", "mine", "mine"]
+
+
+@pytest.mark.parametrize(("is_inside", "race_num"), [(False, 0), (True, 1)])
+def test_end_of_a_block_that_fails_orders_what_cancelled_threads_did(device, is_inside, race_num):
+    cell = device.host_empty((4,), torch.uint8, pin_memory=True)
+
+    def write():
+        device.host_access(label="write", reads=(), writes=(tensor_access(cell),))
+
+    def read():
+        device.host_access(label="read", reads=(tensor_access(cell),), writes=())
+
+    def run():
+        with device.threads() as threads:
+            items, never_set = threads.queue(name="items"), threads.flag(name="never set")
+            threads.start(lambda: (write(), items.get()), name="waiting")
+            for _ in range(4):
+                # Lets the thread write, without an order.
+                assert not never_set.is_set()
+            if is_inside:
+                read()
+            raise KeyError("lost")
+
+    with pytest.raises(KeyError, match="lost"):
+        run()
+    read()
+
+    assert len(device.races) == race_num
