@@ -18,7 +18,7 @@ AccessKind = Literal["read", "write"]
 _ROOT = Path(__file__).parent.parent.parent
 # Frames of the device interface and of the simulator are not where an operation was launched.
 _DEVICE_FOLDERS = (f"{_ROOT / 'assembler' / 'device'}{os.sep}", f"{Path(__file__).parent}{os.sep}")
-_DEPTH = 8
+_DEPTH = 14
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,24 @@ from types import SimpleNamespace
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "traces" / "fake"))
-from twosided_stack import SOURCE, Version, effect
+from twosided_stack import PACKAGE, SOURCE, Version, effect
 
 from tools.errors import ToolError
 from tools.gate.refine import RefineContext, refine_causes
 from tools.sides.environments.cache import PreparedSide
 from tools.sides.open import OpenSide
 from tools.sides.parse import Side
+from tools.sides.targets import NATIVE, SGLANG
 from traces.schema.verdict import Level
 
 FAULT = ("row_bytes(width, 2)", "row_bytes(width, 3)")
+
+
+@pytest.fixture(autouse=True)
+def small_package(monkeypatch):
+    """Every target's code lies in the folder of the small package."""
+    targets = dict.fromkeys((NATIVE, SGLANG), SimpleNamespace(package=PACKAGE))
+    monkeypatch.setattr("tools.gate.refine.TARGETS", targets)
 
 
 class ReplayingPool:
@@ -30,7 +38,7 @@ class ReplayingPool:
         self.last_steps.append(task.last_step)
         if self.version is None:
             raise ToolError(task.scenario, "must be real", expected="code", got="a script")
-        return self.version._played(task.call)
+        return self.version._played(task.request)
 
 
 def side(kind, release):
@@ -49,11 +57,19 @@ def recording(size, *, end):
 def context(tmp_path):
     """Return both sides: scenarios small and large; the base has 2 bytes, the head 3."""
 
-    def seen(*, base="worktree", target="native", can_replay=True, releases=("", ""), ends=(0, 0)):
+    def seen(
+        *,
+        base="worktree",
+        target="native",
+        can_replay=True,
+        releases=("", ""),
+        ends=(0, 0),
+        fault=FAULT,
+    ):
         tmp = tmp_path / str(len(list(tmp_path.iterdir())))
         versions = [
             Version(tmp / "base", SOURCE),
-            Version(tmp / "head", SOURCE.replace(*FAULT)),
+            Version(tmp / "head", SOURCE.replace(*fault)),
         ]
         pools = [ReplayingPool(version if can_replay else None) for version in versions]
         opened = [
@@ -107,8 +123,7 @@ def test_the_run_ends_behind_the_first_step_that_differs(context):
 
 
 def test_the_whole_scenario_is_run_where_the_first_steps_show_nothing(context):
-    seen, pools = context(ends=(1, 2))
-    pools[1].version = pools[0].version
+    seen, pools = context(ends=(1, 2), fault=("row_bytes", "row_bytes"))
     causes = [effect(scenarios=("small",))]
     assert refine_causes(causes, seen) == (tuple(causes), ())
     assert pools[0].last_steps == ["load", "load", "", ""]

@@ -10,6 +10,7 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import distributed
 
 from traces.targets.common.errors import ForkError
@@ -54,6 +55,8 @@ def _run_rank(
     store: Path,
     answers: Any,  # noqa: ANN401 - a queue of the context
 ) -> None:
+    # The threads of the pool that operations of the parent have used do not exist in a fork.
+    torch.set_num_threads(1)
     try:
         distributed.init_process_group(
             "gloo",

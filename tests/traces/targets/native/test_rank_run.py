@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import msgspec
 import pytest
+import torch
 
 from assembler import collectives
 from assembler.cache.keys import token_ids
@@ -127,3 +128,16 @@ def test_a_rank_that_never_answers_ends_with_an_error():
     with pytest.raises(ForkError, match=r"rank 1: must answer; .*, got ZeroDivisionError"):
         run_on_ranks(2, lambda rank: 1 // (1 - rank), seconds=60)
     assert run_on_ranks(2, lambda rank: rank + 1, seconds=60) == [1, 2]
+
+
+def test_ranks_work_after_operations_of_this_process_that_used_several_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        large = torch.ones(1 << 22)
+        assert large.sum() == 1 << 22
+        sums = run_on_ranks(2, lambda rank: float((large * rank).sum()), seconds=60)
+    finally:
+        torch.set_num_threads(before)
+
+    assert sums == [0.0, float(1 << 22)]

@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import assert_never
 
 import torch
@@ -47,13 +48,19 @@ _MAX_LOADS_IN_FLIGHT = 3
 
 
 class NativeTrafficSubject:
-    """One stack, its simulated device, perhaps shared with other subjects, and the model."""
+    """One stack, its simulated device, perhaps shared with other subjects, and the model.
+
+    One with a shared device has no storage.
+    """
 
     def __init__(self, config: TrafficConfig, device: SimDevice | None = None) -> None:
         self._seed = config.seed
         self._faults = FaultInjector()
         self._device = open_simulated_device(config) if device is None else device
         scenario = scenario_of_config(config.scenario.config, config.scenario.name)
+        if device is not None:
+            # Threads of storage are a block of their own, which those of the subjects cannot open.
+            scenario = replace(scenario, storage_backend=None)
         with _unexpected_errors_as_violations():
             self._stack = build_small_stack(scenario, device=self._device, faults=self._faults)
         self._cache = self._stack.cache
