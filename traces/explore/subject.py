@@ -1,6 +1,8 @@
 """Subjects of random traffic, and the violations they raise."""
 
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol, TypeAlias
 
 from traces.explore.config import TrafficConfig
@@ -81,3 +83,16 @@ def run_steps(
     except ViolationError as violation:
         return violation
     return None
+
+
+@contextmanager
+def unexpected_errors_as_violations() -> Iterator[None]:
+    """Turn any error into a violation that names the line."""
+    try:
+        yield
+    except ViolationError:
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
+        raise UnexpectedViolationError(f"{type(error).__name__}: {error} ({where})") from error

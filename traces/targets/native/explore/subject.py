@@ -1,6 +1,5 @@
 """A native stack under random traffic, compared with a model of its contents."""
 
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,8 +20,7 @@ from traces.explore.subject import (
     QueueViolationError,
     RefusalViolationError,
     SlotsViolationError,
-    UnexpectedViolationError,
-    ViolationError,
+    unexpected_errors_as_violations,
 )
 from traces.simulator import SimDevice
 from traces.targets.common.content import RowBuffer, row_content
@@ -61,7 +59,7 @@ class NativeTrafficSubject:
         if device is not None:
             # Threads of storage are a block of their own, which those of the subjects cannot open.
             scenario = replace(scenario, storage_backend=None)
-        with _unexpected_errors_as_violations():
+        with unexpected_errors_as_violations():
             self._stack = build_small_stack(scenario, device=self._device, faults=self._faults)
         self._cache = self._stack.cache
         self._model = TrafficModel()
@@ -76,7 +74,7 @@ class NativeTrafficSubject:
 
     def apply(self, step: TrafficStep) -> None:
         """Take a step and check slots and races; raises ViolationError."""
-        with _unexpected_errors_as_violations():
+        with unexpected_errors_as_violations():
             self._apply(step)
             self._model.forget_dropped()
             self._invariants.check_slots()
@@ -85,7 +83,7 @@ class NativeTrafficSubject:
     def finish(self) -> None:
         """Finish what is queued, compare all bytes, reset, and expect every slot to be free."""
         self._faults.disarm()
-        with _unexpected_errors_as_violations():
+        with unexpected_errors_as_violations():
             self._release_reserved()
             self._drain_queues()
             self._launch()
@@ -390,16 +388,3 @@ _INJECTED_ERRORS = (InjectedFaultError, OutOfDeviceMemoryError)
 def _expect_freed(what: str, got: int, reported: int) -> None:
     if got != reported:
         raise SlotsViolationError(f"{what}: {got} slots freed, {reported} reported")
-
-
-@contextmanager
-def _unexpected_errors_as_violations() -> Iterator[None]:
-    """Turn any error into a violation that names the line."""
-    try:
-        yield
-    except ViolationError:
-        raise
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
-        raise UnexpectedViolationError(f"{type(error).__name__}: {error} ({where})") from error
