@@ -53,6 +53,7 @@ class CacheInitParams:
         tp_cache_group: the ranks that keep the same cache.
         attn_cp_cache_group: attention context-parallel ranks.
         attn_tp_cache_group: attention tensor-parallel ranks.
+        pp_cache_group: ranks of the same place in every pipeline stage; published from 0.5.13 on.
         eviction_policy: order of eviction; the caches here know ``lru``.
         enable_metrics: whether the cache counts what it does.
         pp_rank: pipeline stage, from 0.
@@ -74,3 +75,4 @@ class CacheInitParams:
     pp_size: int = 1
     sliding_window_size: int | None = None
     tree_components: tuple[ComponentType, ...] | None = None
+    pp_cache_group: ProcessGroup | None = None

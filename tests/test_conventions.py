@@ -129,4 +129,4 @@ def test_the_default_rule_would_see_a_default():
         for default in function.args.kw_defaults
         if default is not None
     ]
-    assert len(found) == 9
+    assert len(found) == 10

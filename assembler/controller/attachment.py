@@ -24,6 +24,7 @@ class StorageAttachment:
         tp_group: the ranks that keep the same cache.
         attn_cp_group: attention context-parallel ranks.
         attn_tp_group: attention tensor-parallel ranks.
+        pp_group: ranks of the same place in every pipeline stage.
         pp_rank: pipeline stage, from 0.
         pp_size: number of pipeline stages.
         enable_storage_metrics: whether storage counts what it does.
@@ -41,6 +42,7 @@ class StorageAttachment:
     tp_group: ProcessGroup | None
     attn_cp_group: ProcessGroup | None
     attn_tp_group: ProcessGroup | None
+    pp_group: ProcessGroup | None
     pp_rank: int
     pp_size: int
     enable_storage_metrics: bool
@@ -60,6 +62,7 @@ class StorageAttachment:
             tp_group=self.tp_group,
             attn_cp_group=self.attn_cp_group,
             attn_tp_group=self.attn_tp_group,
+            pp_group=self.pp_group,
         )
 
     def attach_storage_backend(

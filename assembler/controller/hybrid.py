@@ -11,7 +11,7 @@ from assembler.controller.attachment import StorageAttachment
 from assembler.controller.copier import DraftPools, StackCopier, hold_operation
 from assembler.controller.layer_done import LayerDoneCounter
 from assembler.controller.operations import CacheOperation, HiCacheAck, merge_operations
-from assembler.controller.settings import parse_io_backend, parse_write_policy
+from assembler.controller.settings import parse_io_backend, parse_write_policy, stage_of
 from assembler.device_pools.base import SlotAllocator, TokenKVPool
 from assembler.errors import TransferError
 from assembler.groups import ProcessGroup
@@ -62,6 +62,7 @@ class HybridCacheController(StorageAttachment):
         prefetch_threshold, model_name, storage_backend_extra_config: as in
             :meth:`attach_storage_backend`.
         enable_storage_metrics: whether storage counts what it does.
+        pp_group: ranks of the same place in every stage; must agree with a stage that is given.
 
     Attributes:
         mem_pool_device_allocator: the argument ``token_to_kv_pool_allocator``.
@@ -99,11 +100,13 @@ class HybridCacheController(StorageAttachment):
         pp_size: int = 1,
         transfer_layer_num: int | None = None,
         enable_storage_metrics: bool = False,  # noqa: FBT001, FBT002 - the field's signature
+        pp_group: ProcessGroup | None = None,
     ) -> None:
         """Create streams, queues and the layer counter.
 
         Raises:
-            AssemblyError: the write policy is unknown, or storage cannot be attached.
+            AssemblyError: the write policy is unknown, ``pp_group`` contradicts the stage, or
+                storage cannot be attached.
             TransferError: the io backend is unknown.
             StorageError: storage cannot be opened.
         """
@@ -122,8 +125,8 @@ class HybridCacheController(StorageAttachment):
         self.prefetch_threshold = prefetch_threshold
         self.model_name = model_name
         self.storage_backend_extra_config = storage_backend_extra_config
-        self.pp_rank = pp_rank
-        self.pp_size = pp_size
+        self.pp_group = pp_group
+        self.pp_rank, self.pp_size = stage_of(pp_group, pp_rank=pp_rank, pp_size=pp_size)
         self.enable_storage_metrics = enable_storage_metrics
         self._open_queues(transfer_layer_num)
         if storage_backend is not None:

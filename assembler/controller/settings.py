@@ -26,6 +26,7 @@ class ControllerSettings:
     load_cache_event: threading.Event | None
     attn_cp_group: ProcessGroup | None
     attn_tp_group: ProcessGroup | None
+    pp_group: ProcessGroup | None
     storage_backend: str | None
     prefetch_threshold: int
     model_name: str | None
@@ -33,6 +34,21 @@ class ControllerSettings:
     pp_rank: int
     pp_size: int
     enable_storage_metrics: bool
+
+
+def stage_of(pp_group: ProcessGroup | None, *, pp_rank: int, pp_size: int) -> tuple[int, int]:
+    """Return pipeline stage and number of stages: those of the group, where there is one.
+
+    Raises:
+        AssemblyError: numbers other than the defaults, 0 of 1, contradict the group.
+    """
+    if pp_group is None:
+        return pp_rank, pp_size
+    stage = pp_group.rank(), pp_group.size()
+    if (pp_rank, pp_size) not in ((0, 1), stage):
+        rule, got = "must be the group of the pipeline stage", f"{stage[0]} of {stage[1]}"
+        raise AssemblyError("pp_group", rule, expected=f"stage {pp_rank} of {pp_size}", got=got)
+    return stage
 
 
 def parse_write_policy(value: str) -> WritePolicy:

@@ -25,6 +25,7 @@ Their arguments:
 * ``host_*_evict_fn``, ``device_*_evict_fn``: called with a number of slots when a pool with slots
   of its own has too few, on the host or on the device.
 * ``pp_rank``, ``pp_size``: pipeline stage and number of stages.
+* ``pp_group``: ranks of the same place in every stage (0.5.13); stage and number come from it.
 
 All raise AssemblyError when the stack would not mirror the device pools exactly, PoolError when a
 host pool cannot have the layout or outgrow its device pool, OutOfHostMemoryError when it does not

@@ -34,6 +34,7 @@ class SharedStackArguments(TypedDict):
     load_cache_event: threading.Event | None
     attn_cp_group: ProcessGroup | None
     attn_tp_group: ProcessGroup | None
+    pp_group: ProcessGroup | None
     storage_backend: str | None
     model_name: str | None
     pp_rank: int
@@ -187,6 +188,7 @@ def _without_storage(
         load_cache_event=load_cache_event,
         attn_cp_group=attn_cp_group,
         attn_tp_group=attn_tp_group,
+        pp_group=params.pp_cache_group,
         storage_backend=None,
         model_name=server_args.served_model_name,
         pp_rank=params.pp_rank,

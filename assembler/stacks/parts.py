@@ -237,6 +237,7 @@ def finish_stack(
         pp_size=settings.pp_size,
         transfer_layer_num=layers.layer_num,
         enable_storage_metrics=settings.enable_storage_metrics,
+        pp_group=settings.pp_group,
     )
     return host_pool_group, cache_controller
 

@@ -65,7 +65,7 @@ def groups_of(rank):
 def test_ranks_agree_on_the_least_of_every_value(tmp_path, world):
     def work(rank):
         ranks = CacheRanks.of(
-            tp_group=distributed.group.WORLD, attn_cp_group=None, attn_tp_group=None
+            tp_group=distributed.group.WORLD, attn_cp_group=None, attn_tp_group=None, pp_group=None
         )
         return ranks.minimum([rank + 3, world - rank, 8], role=ROLE)
 
@@ -75,8 +75,8 @@ def test_ranks_agree_on_the_least_of_every_value(tmp_path, world):
 def test_two_groups_of_two_agree_over_all_four_ranks(tmp_path):
     def work(rank):
         tp, cp = groups_of(rank)
-        ranks = CacheRanks.of(tp_group=None, attn_cp_group=cp, attn_tp_group=tp)
-        alone = CacheRanks.of(tp_group=None, attn_cp_group=cp, attn_tp_group=None)
+        ranks = CacheRanks.of(tp_group=None, attn_cp_group=cp, attn_tp_group=tp, pp_group=None)
+        alone = CacheRanks.of(tp_group=None, attn_cp_group=cp, attn_tp_group=None, pp_group=None)
         values = [5, 4, 9, 7][rank]
         return ranks.minimum([values], role=ROLE), alone.minimum([values], role=ROLE)
 
@@ -86,7 +86,7 @@ def test_two_groups_of_two_agree_over_all_four_ranks(tmp_path):
 def test_clones_have_the_ranks_and_do_not_mix_with_the_original(tmp_path):
     def work(rank):
         tp, cp = groups_of(rank)
-        ranks = CacheRanks.of(tp_group=None, attn_cp_group=cp, attn_tp_group=tp)
+        ranks = CacheRanks.of(tp_group=None, attn_cp_group=cp, attn_tp_group=tp, pp_group=None)
         clone = ranks.clone("prefetch")
         both = [one.minimum([rank], role=ROLE) for one in (clone, ranks)]
         named = [(group.name, ranks_of(group.group)) for group in clone.groups]
@@ -133,22 +133,28 @@ def local(tag, size):
 @pytest.mark.parametrize(
     ("groups", "names"),
     [
-        ((local("tp", 2), None, None), ["tp"]),
-        ((local("tp", 2), local("cp", 3), None), ["attn_cp"]),
-        ((local("tp", 2), local("cp", 3), local("attn", 2)), ["attn_cp", "attn_tp"]),
-        ((local("tp", 2), local("cp", 2), local("attn", 2)), ["attn_cp"]),
-        ((local("tp", 2), local("cp", 1), local("attn", 2)), ["attn_tp"]),
-        ((local("tp", 1), None, None), []),
-        ((None, None, None), []),
+        ((local("tp", 2), None, None, None), ["tp"]),
+        ((local("tp", 2), local("cp", 3), None, None), ["attn_cp"]),
+        ((local("tp", 2), local("cp", 3), local("attn", 2), None), ["attn_cp", "attn_tp"]),
+        ((local("tp", 2), local("cp", 2), local("attn", 2), None), ["attn_cp"]),
+        ((local("tp", 2), local("cp", 1), local("attn", 2), None), ["attn_tp"]),
+        ((local("tp", 2), None, None, local("pp", 3)), ["tp", "pp"]),
+        ((local("tp", 2), local("cp", 3), None, local("pp", 4)), ["attn_cp", "pp"]),
+        ((local("tp", 1), None, None, local("pp", 2)), ["pp"]),
+        ((local("tp", 2), None, None, local("pp", 1)), ["tp"]),
+        ((local("tp", 1), None, None, None), []),
+        ((None, None, None, None), []),
     ],
 )
 def test_the_groups_that_agree_are_distinct_and_have_other_ranks(groups, names):
-    tp, cp, attn_tp = groups
-    ranks = CacheRanks.of(tp_group=tp, attn_cp_group=cp, attn_tp_group=attn_tp)
+    tp, cp, attn_tp, pp = groups
+    ranks = CacheRanks.of(tp_group=tp, attn_cp_group=cp, attn_tp_group=attn_tp, pp_group=pp)
     assert [group.name for group in ranks.groups] == names
 
 
 def test_a_local_group_agrees_with_itself():
-    ranks = CacheRanks.of(tp_group=local("tp", 2), attn_cp_group=None, attn_tp_group=None)
+    ranks = CacheRanks.of(
+        tp_group=local("tp", 2), attn_cp_group=None, attn_tp_group=None, pp_group=None
+    )
     assert ranks.minimum([4, 2], role=ROLE) == [4, 2]
     assert ranks.clone("prefetch") == ranks

@@ -23,6 +23,7 @@ def test_every_constructor_argument_is_kept():
     group, _ = kv_only(params)
     event, config = threading.Event(), {"prefetch_timeout_max": 1}
     tp, cp, attn_tp = (LocalGroup(tag, (0, 1, 2), 1) for tag in ("tp", "cp", "attn_tp"))
+    pp = LocalGroup("pp", (1, 4), 1)
 
     controller = HybridCacheController(
         params.token_to_kv_pool_allocator,
@@ -42,6 +43,7 @@ def test_every_constructor_argument_is_kept():
         pp_size=2,
         transfer_layer_num=5,
         enable_storage_metrics=True,
+        pp_group=pp,
     )
 
     assert controller.mem_pool_device_allocator is params.token_to_kv_pool_allocator
@@ -53,6 +55,7 @@ def test_every_constructor_argument_is_kept():
         event,
     )
     assert (controller.attn_cp_group, controller.attn_tp_group) == (cp, attn_tp)
+    assert controller.pp_group is pp
     assert (controller.attn_cp_rank, controller.attn_cp_size) == (1, 3)
     assert (controller.write_policy, controller.io_backend) == ("write_back", "direct")
     assert (controller.storage_backend, controller.prefetch_threshold) == ("file", 77)
@@ -73,6 +76,20 @@ def test_defaults_are_the_fields_and_need_an_io_backend():
     assert controller.write_policy == "write_through_selective"
     assert (controller.attn_cp_rank, controller.attn_cp_size) == (0, 1)
     assert (controller.layer_num, controller.prefetch_threshold) == (3, 256)
+
+
+def test_stage_follows_from_the_pipeline_group():
+    params = params_of(mha_pool(get_device("cpu")))
+    group, _ = kv_only(params)
+    arguments = (params.token_to_kv_pool_allocator, group, 4, None, None)
+    third = {"io_backend": "kernel", "pp_group": LocalGroup("pp", (0, 2, 4, 6), 2)}
+
+    for given in ({}, {"pp_rank": 2, "pp_size": 4}):
+        controller = HybridCacheController(*arguments, **third, **given)
+        assert (controller.pp_rank, controller.pp_size) == (2, 4)
+    rule = r"pp_group: must be the group of the pipeline stage; expected stage 1 of 4, got 2 of 4"
+    with pytest.raises(AssemblyError, match=rule):
+        HybridCacheController(*arguments, **third, pp_rank=1, pp_size=4)
 
 
 def test_unknown_write_policy_raises():

@@ -31,7 +31,9 @@ GROUPS = {
     "tp_cache_group": LocalGroup("tp", (0, 1), 0),
     "attn_cp_cache_group": LocalGroup("cp", (0, 1, 2), 2),
     "attn_tp_cache_group": LocalGroup("attn_tp", (0, 1), 1),
+    "pp_cache_group": LocalGroup("pp", (1, 3), 1),
 }
+GROUP_NAMES = ("tp_group", "attn_cp_group", "attn_tp_group", "pp_group")
 UNIFIED = {
     "mha": (lambda **kw: params_of(mha_pool(CPU), **kw), [PoolName.KV]),
     "mla": (lambda **kw: params_of(mla_pool(CPU), **kw), [PoolName.KV]),
@@ -58,9 +60,7 @@ def test_unified_attach_builds_the_familys_stack_and_passes_everything_on(family
 
     controller = cache.cache_controller
     assert list(cache.host_pool_group.entry_map) == pools
-    assert (controller.tp_group, controller.attn_cp_group, controller.attn_tp_group) == tuple(
-        GROUPS.values()
-    )
+    assert tuple(getattr(controller, name) for name in GROUP_NAMES) == tuple(GROUPS.values())
     assert (controller.attn_cp_rank, controller.attn_cp_size) == (2, 3)
     assert (controller.pp_rank, controller.pp_size, controller.load_cache_event) == (1, 2, event)
     assert (controller.model_name, controller.enable_storage_metrics) == ("m", True)
@@ -128,9 +128,7 @@ def test_nsa_attach_passes_everything_on():
 
     controller = cache.cache_controller
     assert cache.token_to_kv_pool_host is controller.mem_pool_host
-    assert (controller.tp_group, controller.attn_cp_group, controller.attn_tp_group) == tuple(
-        GROUPS.values()
-    )
+    assert tuple(getattr(controller, name) for name in GROUP_NAMES) == tuple(GROUPS.values())
     assert (controller.storage_backend, controller.storage_backend_extra_config) == (
         "file",
         {"prefetch_timeout_max": 1},
@@ -171,9 +169,7 @@ def test_mamba_attach_passes_everything_on():
     cache, event = attach_mamba(params)
 
     controller = cache.cache_controller
-    assert (controller.tp_group, controller.attn_cp_group, controller.attn_tp_group) == tuple(
-        GROUPS.values()
-    )
+    assert tuple(getattr(controller, name) for name in GROUP_NAMES) == tuple(GROUPS.values())
     assert (controller.storage_backend, controller.storage_backend_extra_config) == (
         "file",
         {"prefetch_timeout_max": 1},

@@ -30,6 +30,7 @@ def test_builder_passes_everything_to_the_controller(name):
     groups = {
         tag: LocalGroup(tag, (0, 1), 1) for tag in ("tp_group", "attn_cp_group", "attn_tp_group")
     }
+    groups["pp_group"] = LocalGroup("pp_group", (1, 3, 5, 7, 9), 3)
     passed = {
         **groups,
         "load_cache_event": threading.Event(),
@@ -105,6 +106,7 @@ def test_defaults_of_the_public_signature(name):
     assert defaults == {
         "attn_cp_group": None,
         "attn_tp_group": None,
+        "pp_group": None,
         "prefetch_threshold": 256,
         "model_name": None,
         "storage_backend_extra_config": None,

@@ -45,6 +45,10 @@ RANK_SHAPES: dict[str, RankShape] = {
     "tp8cp2pp3": RankShape(tp_size=8, attn_cp_size=2, attn_tp_size=4, pp_rank=1, pp_size=3),
     "tp4cp4pp5": RankShape(tp_size=4, attn_cp_size=4, attn_tp_size=0, pp_rank=3, pp_size=5),
     "tp4cp2": RankShape(tp_size=4, attn_cp_size=2, attn_tp_size=2),
+    "pp2s0": RankShape(tp_size=1, attn_cp_size=0, attn_tp_size=0, pp_rank=0, pp_size=2),
+    "pp2s1": RankShape(tp_size=1, attn_cp_size=0, attn_tp_size=0, pp_rank=1, pp_size=2),
+    "tp2pp2s0": RankShape(tp_size=2, attn_cp_size=0, attn_tp_size=2, pp_rank=0, pp_size=2),
+    "tp2pp2s1": RankShape(tp_size=2, attn_cp_size=0, attn_tp_size=2, pp_rank=1, pp_size=2),
     "tp8dcp2": RankShape(tp_size=8, attn_cp_size=0, attn_tp_size=8, dcp_size=2),
 }
 

@@ -60,6 +60,7 @@ class RankGroups:
     tp: ProcessGroup
     attn_cp: ProcessGroup | None
     attn_tp: ProcessGroup | None
+    pp: ProcessGroup | None
 
 
 def rank_groups(scenario: NativeScenario) -> RankGroups:
@@ -69,8 +70,11 @@ def rank_groups(scenario: NativeScenario) -> RankGroups:
     def group(tag: str, size: int) -> LocalGroup:
         return LocalGroup(tag=tag, ranks=tuple(range(size)), rank=size - 1)
 
+    members = range(shape.tp_size - 1, shape.pp_size * shape.tp_size, shape.tp_size)
+    stages = LocalGroup(tag="pp", ranks=tuple(members), rank=shape.pp_rank)
     return RankGroups(
         tp=group("tp", shape.tp_size),
         attn_cp=group("attn_cp", shape.attn_cp_size) if shape.attn_cp_size else None,
         attn_tp=group("attn_tp", shape.attn_tp_size) if shape.attn_tp_size else None,
+        pp=stages if shape.pp_size > 1 else None,
     )

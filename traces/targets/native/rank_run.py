@@ -1,9 +1,13 @@
 """Runs of one storage scenario on several ranks, each with a recording of its own."""
 
+from dataclasses import replace
+
 from torch import distributed
 
+from assembler.groups import ProcessGroup
 from traces.schema.model import Recording
 from traces.targets.common.ranks import run_on_ranks
+from traces.targets.common.scenario import RankShape
 from traces.targets.native.pools import RankGroups
 from traces.targets.native.run import open_storage_script, record_steps
 from traces.targets.native.scenarios import GROUPS, StorageScenario
@@ -12,33 +16,60 @@ from traces.targets.native.scenarios import GROUPS, StorageScenario
 def record_on_ranks(scenario: StorageScenario, *, device: str, seconds: float) -> list[Recording]:
     """Run a scenario on every rank of its shape, in gloo process groups; return the recordings.
 
-    A rank whose scenario fails is part of the result, as its outcome.
+    Every pipeline stage runs it with the layers of its own. A rank whose scenario fails is part of
+    the result, as its outcome.
 
     Raises:
         ForkError: a rank died or did not end in time.
     """
     shape = GROUPS[scenario.groups]
+    stages = [replace(scenario, groups=name) for name in _stage_shapes(shape)]
 
     def work(rank: int) -> Recording:
-        groups = rank_groups_of(rank, cp_size=shape.attn_cp_size, tp_size=shape.attn_tp_size)
-        return record_steps(scenario, open_storage_script(scenario, device=device, groups=groups))
+        own = stages[rank // shape.tp_size]
+        groups = rank_groups_of(rank, shape)
+        return record_steps(own, open_storage_script(own, device=device, groups=groups))
 
-    return run_on_ranks(shape.tp_size, work, seconds=seconds)
+    return run_on_ranks(shape.tp_size * shape.pp_size, work, seconds=seconds)
 
 
-def rank_groups_of(rank: int, *, cp_size: int, tp_size: int) -> RankGroups:
-    """Make the groups of a rank: neighbours share the heads, equal places share the sequence.
+def rank_groups_of(rank: int, shape: RankShape) -> RankGroups:
+    """Make the groups of a rank of a shape; every rank must call it.
 
-    Every rank must call it.
+    A stage has ``tp_size`` ranks that follow each other. In it neighbours share the heads, and
+    equal places share the sequence; equal places of the stages are a group as well.
     """
-    world_size = cp_size * tp_size
-    tp_members = [list(range(first, first + tp_size)) for first in range(0, world_size, tp_size)]
-    cp_members = [list(range(first, world_size, tp_size)) for first in range(tp_size)]
-    own = {}
-    for tag, members in (("attn_tp", tp_members), ("attn_cp", cp_members)):
-        for ranks in members:
-            group = distributed.new_group(ranks, backend="gloo", group_desc=tag)
+    tp_size, heads = shape.tp_size, shape.attn_tp_size or shape.tp_size
+    world = range(tp_size * shape.pp_size)
+    stages = [world[first : first + tp_size] for first in world[::tp_size]]
+    members = {
+        "tp": stages,
+        "attn_tp": [stage[at : at + heads] for stage in stages for at in range(0, tp_size, heads)],
+        "attn_cp": [stage[place::heads] for stage in stages for place in range(heads)],
+        "pp": [world[place::tp_size] for place in range(tp_size)],
+    }
+    wanted = {
+        "tp": True,
+        "attn_tp": shape.attn_tp_size > 0,
+        "attn_cp": shape.attn_cp_size > 0,
+        "pp": shape.pp_size > 1,
+    }
+    own: dict[str, ProcessGroup] = {}
+    for tag in (tag for tag, is_wanted in wanted.items() if is_wanted):
+        for ranks in members[tag]:
+            group = distributed.new_group(list(ranks), backend="gloo", group_desc=tag)
             if rank in ranks:
                 own[tag] = group
-    world = distributed.new_group(list(range(world_size)), backend="gloo", group_desc="tp")
-    return RankGroups(tp=world, attn_cp=own["attn_cp"], attn_tp=own["attn_tp"])
+    return RankGroups(
+        tp=own["tp"], attn_cp=own.get("attn_cp"), attn_tp=own.get("attn_tp"), pp=own.get("pp")
+    )
+
+
+def _stage_shapes(shape: RankShape) -> list[str]:
+    """Return the names of a shape at every stage of its pipeline, the first stage first."""
+    named = {
+        other.pp_rank: name
+        for name, other in GROUPS.items()
+        if replace(other, pp_rank=shape.pp_rank) == shape
+    }
+    return [named[stage] for stage in range(shape.pp_size)]

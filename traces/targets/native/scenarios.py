@@ -28,8 +28,9 @@ from traces.targets.native.family import FamilyEntry
 from traces.targets.native.models import FAMILIES, FAMILY_OF, MODELS
 
 _MATRIX_GROUPS = ("tp1", "tp8pp2", "tp8cp2pp3", "tp4cp4pp5")
-# The last shape is that of a run on real ranks.
-GROUPS = {name: RANK_SHAPES[name] for name in (*_MATRIX_GROUPS, "tp4cp2")}
+# Shapes of runs on real ranks; those of a pipeline by stage.
+_REAL_GROUPS = ("tp4cp2", "pp2s0", "pp2s1", "tp2pp2s0", "tp2pp2s1")
+GROUPS = {name: RANK_SHAPES[name] for name in (*_MATRIX_GROUPS, *_REAL_GROUPS)}
 
 SHORT_NAMES: dict[str, str] = {
     "build_kv_only_stack": "kv_only",

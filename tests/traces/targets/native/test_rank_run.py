@@ -15,7 +15,8 @@ from traces.schema.collectives import Collective
 from traces.schema.storage_records import StorageMatch
 from traces.targets.common.errors import ForkError
 from traces.targets.common.ranks import run_on_ranks
-from traces.targets.native.rank_run import record_on_ranks
+from traces.targets.native import rank_run
+from traces.targets.native.rank_run import rank_groups_of, record_on_ranks
 from traces.targets.native.scenarios import storage_scenarios
 
 SCENARIO = replace(storage_scenarios()[0], groups="tp4cp2")
@@ -56,6 +57,53 @@ def test_ranks_of_a_cache_fetch_the_same_pages_in_every_run():
     encoded = [[msgspec.json.encode(one.trace) for one in run] for run in (first, second)]
     assert encoded[0] == encoded[1]
     assert rank_divergences(first) == ()
+
+
+@pytest.mark.parametrize(("groups", "rank_num"), [("pp2s0", 2), ("tp2pp2s0", 4)])
+@pytest.mark.parametrize("scenario", [SCENARIO, TREE], ids=["script", "tree"])
+def test_stages_keep_the_same_pages_and_layers_of_their_own(scenario, groups, rank_num):
+    recordings = record_on_ranks(replace(scenario, groups=groups), device="sim", seconds=SECONDS)
+
+    assert [one.trace.outcome.ok for one in recordings] == [True] * rank_num
+    expected = [64, 32, 0, 64] if scenario is SCENARIO else [16, 32, 32]
+    assert [arrived(one) for one in recordings] == [expected] * rank_num
+    assert rank_divergences(recordings) == ()
+    for rank, recording in enumerate(recordings):
+        joined = [one for one in recording.trace.events if isinstance(one, Collective)]
+        stages = tuple(range(rank % (rank_num // 2), rank_num, rank_num // 2))
+        assert {(one.ranks, one.rank) for one in joined if one.group.startswith("pp")} == {
+            (stages, rank // (rank_num // 2))
+        }
+        built = next(one for one in recording.trace.calls if one.callee == "build_kv_only_stack")
+        layers = next(one.value for one in built.arguments if one.name == "full_layer_mapping")
+        first = 4 * (rank // (rank_num // 2))
+        assert layers == {"map": [[first + layer, layer] for layer in range(4)]}
+
+
+def test_a_stage_without_a_page_makes_every_stage_take_the_shorter_prefix(monkeypatch):
+    from traces.targets.native.storage_script import StorageTierScript
+
+    fetch = StorageTierScript._fetch
+
+    def fetch_with_a_hole(self, phase):
+        if phase == "fetch" and self._controller.pp_rank == 1:
+            storage = self._storage
+            storage.blobs.remove(storage.page_name("kv", self._keys[3]))
+        return fetch(self, phase)
+
+    monkeypatch.setattr(StorageTierScript, "_fetch", fetch_with_a_hole)
+    stages = replace(SCENARIO, groups="pp2s0")
+    with_group = record_on_ranks(stages, device="cpu", seconds=SECONDS)
+    monkeypatch.setattr(rank_run, "rank_groups_of", without_pipeline_group)
+    without = record_on_ranks(stages, device="cpu", seconds=SECONDS)
+
+    assert [arrived(one)[0] for one in with_group] == [48, 48]
+    # Control: what the stages would do without their group.
+    assert [arrived(one)[0] for one in without] == [64, 48]
+
+
+def without_pipeline_group(rank, shape):
+    return replace(rank_groups_of(rank, shape), pp=None)
 
 
 def test_cache_keeps_what_every_rank_has(monkeypatch):

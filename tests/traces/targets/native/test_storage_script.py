@@ -64,16 +64,17 @@ def test_rows_that_another_rank_writes_are_stored_when_the_rule_is_dropped(monke
     assert {one.pool for one in accesses(recording, "store")} == {"MAMBA", "KV"}
 
 
-def test_ranks_agree_over_both_attention_groups_and_never_over_the_tensor_parallel_one():
+def test_ranks_agree_over_attention_groups_and_stages_and_never_over_the_tensor_parallel_one():
     recording = run_scenario(SCENARIOS["llama3_8b"], device="sim")
     joined = [one for one in recording.trace.events if isinstance(one, Collective)]
 
     assert {(one.group, one.ranks, one.rank) for one in joined} == {
         ("attn_cp", (0, 1), 1),
         ("attn_tp", (0, 1, 2, 3), 3),
+        ("pp", (7, 15, 23), 1),
     }
     hits = [one.group for one in joined if one.step == "fetch" and one.shape == (4,)]
-    assert hits == ["attn_cp", "attn_tp"]
+    assert hits == ["attn_cp", "attn_tp", "pp"]
 
 
 def test_ranks_that_agree_over_the_wrong_group_are_a_changed_collective(monkeypatch):
@@ -83,9 +84,14 @@ def test_ranks_that_agree_over_the_wrong_group_are_a_changed_collective(monkeypa
 
     class WrongRanks:
         @staticmethod
-        def of(*, tp_group, attn_cp_group, attn_tp_group):
+        def of(*, tp_group, attn_cp_group, attn_tp_group, pp_group):
             assert attn_cp_group is not tp_group
-            return ranks_of(tp_group=None, attn_cp_group=tp_group, attn_tp_group=attn_tp_group)
+            return ranks_of(
+                tp_group=None,
+                attn_cp_group=tp_group,
+                attn_tp_group=attn_tp_group,
+                pp_group=pp_group,
+            )
 
     monkeypatch.setattr(attachment, "CacheRanks", WrongRanks)
     causes = diff(base, run_scenario(scenario, device="sim"))
