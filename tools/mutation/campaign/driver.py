@@ -9,6 +9,7 @@ import msgspec
 
 from tools.errors import ToolError
 from tools.mutation.campaign.journal import Journal
+from tools.mutation.campaign.scenario_choice import ScenarioChoice
 from tools.mutation.campaign.tasks import (
     BaselineResult,
     LoadBaseline,
@@ -156,6 +157,7 @@ def run_campaign(
     executor.broadcast(LoadBaseline(scenarios=plan.scenarios, results=baseline.results))
     tasks: list[RunMutant] = []
     reaching: list[int] = []
+    choice = ScenarioChoice(baseline.results)
     for mutant in plan.mutants:
         names = baseline.reaching(mutant)
         if _is_settled(journal.finished.get(mutant.id), plan=plan):
@@ -164,8 +166,8 @@ def run_campaign(
             journal.add(_result_without_run(mutant))
             on_finished(mutant.operator)
         else:
-            names, number = names[: plan.scenarios_max], len(names)
-            reaching.append(number)
+            reaching.append(len(names))
+            names = choice.choose(mutant, names, scenarios_max=plan.scenarios_max)
             tasks.append(RunMutant(mutant=mutant, names=names, settings=plan.settings))
     for number, result in run_tasks(executor, tasks):
         journal.add(msgspec.structs.replace(result, reaching=reaching[number]))
