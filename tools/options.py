@@ -150,6 +150,12 @@ StrictOption: TypeAlias = Annotated[
 AllOption: TypeAlias = Annotated[
     bool, typer.Option("--all", help="Run also the scenarios that the change cannot reach.")
 ]
+FreshOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--fresh", help="Use no kept run: run every scenario of both sides under two hash seeds."
+    ),
+]
 CommitOption: TypeAlias = Annotated[
     str | None,
     typer.Option(

@@ -1,6 +1,7 @@
 """The ``gate`` command: judge a change before it is merged."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, TypeAlias
 
 import typer
@@ -45,6 +46,7 @@ def gate(
     attribute_time: AttributeTimeOption = DEFAULT_ATTRIBUTE_SECONDS,
     timeout: options.TimeoutOption = options.DEFAULT_LIMIT_SECONDS,
     runs_all: options.AllOption = False,
+    is_fresh: options.FreshOption = False,
 ) -> None:
     """Judge a change before it is merged.
 
@@ -54,6 +56,8 @@ def gate(
     Scenarios that the change cannot reach are not run again: see docs/reference.md.
     """
     session = options.start_session(context, target=target, limit_seconds=timeout)
+    if is_fresh:
+        session = replace(session, store=None)
     report_gate(
         lambda: GateRequest(
             session=session,

@@ -88,7 +88,8 @@ class OpenSide:
     ) -> SideResults:
         """Run the scenarios that no kept run stands for.
 
-        All are run when ``runs_all``. Runs that are kept take twice the time, because what they
+        All are run when ``runs_all``: as the others, under one hash seed in turn where a kept run
+        says what is expected. Runs that are kept take twice the time, because what they
         reach is recorded: ``keeps`` says which ones that is worth.
 
         Raises:
@@ -98,7 +99,7 @@ class OpenSide:
             return self.run(scenarios, device=device, lists_builders=lists_builders)
         found = self.keeper.find(scenarios)
         if runs_all:
-            found = replace(found, by_scenario={}, change=None, expected={})
+            found = replace(found, by_scenario={}, change=None)
         is_mostly_new = 2 * len(found.by_scenario) < len(scenarios)
         is_kept = keeps == "all" or (keeps == "mostly new" and is_mostly_new)
         return _SideRun(

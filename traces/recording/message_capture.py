@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from types import FrameType, ModuleType
 from typing import Any, Literal, TypeAlias
 
@@ -16,7 +17,9 @@ from traces.errors import RecorderError
 from traces.recording.instrument import TRAMPOLINE_FILE
 
 _settled: dict[ModuleType, tuple[str, ...]] = {}
-"""Modules that are imported for good, each with its names of ``warnings.warn``."""
+"""Modules that are imported for good, each with its names of ``warnings.warn`` if it has any."""
+_last_settled = ""
+"""The name of the module that was imported last when they were settled."""
 
 MessageSink: TypeAlias = Callable[[Literal["warning", "error"], str], None]
 
@@ -103,16 +106,25 @@ def _capture_warnings(package: str, sink: MessageSink, hidden: frozenset[str]) -
 
 def _modules_with(package: str, function: object) -> list[tuple[ModuleType, str]]:
     """Return ``warnings`` and every module of the package that imported the function by name."""
-    own = [
+    known = [
+        (module, name)
+        for module, names in _settled.items()
+        if _is_within(module.__name__, package)
+        for name in names
+    ]
+    new = [
         (module, name)
         for module in _modules_of(package)
-        for name in (_settled[module] if module in _settled else _names_of(module, function))
+        if module not in _settled
+        for name in _names_of(module, function)
     ]
-    return [(warnings, "warn"), *own]
+    return [(warnings, "warn"), *known, *new]
 
 
 def _modules_of(package: str) -> list[ModuleType]:
-    return [module for name, module in list(sys.modules.items()) if _is_within(name, package)]
+    """Return the modules of a package that were imported since modules were settled, if ever."""
+    newest_first = takewhile(lambda name: name != _last_settled, reversed(sys.modules))
+    return [sys.modules[name] for name in list(newest_first) if _is_within(name, package)]
 
 
 def _names_of(module: ModuleType, function: object) -> tuple[str, ...]:

@@ -17,6 +17,10 @@ def byte_spans_of(access: MemoryAccess) -> ByteSpans:
     tensor = access.tensor
     first_byte = tensor.storage_offset() * tensor.element_size()
     # Row numbers may be written by earlier device work, so they are read when the access runs.
+    if access.rows is None and tensor.is_contiguous():
+        stop_byte = first_byte + tensor.numel() * tensor.element_size()
+        is_empty = stop_byte == first_byte
+        return np.array([(first_byte, stop_byte)][is_empty:], np.int64).reshape(-1, 2)
     if access.rows is None:
         starts, span_bytes = _element_blocks(tensor)
     else:

@@ -48,6 +48,8 @@ class ShadowMemory:
         """Replace the state of every byte in ``spans``; each distinct state is visited once."""
         if spans.size == 0:
             return
+        if len(spans) == 1 and self._visit_whole(int(spans[0, 0]), int(spans[0, 1]), visit):
+            return
         edges = np.unique(np.concatenate((self._edges, spans.ravel())))
         kinds = self._kinds[np.searchsorted(self._edges, edges, side="right") - 1]
         place = np.searchsorted(spans[:, 0], edges, side="right") - 1
@@ -62,6 +64,26 @@ class ShadowMemory:
         is_edge = np.concatenate(([True], kinds[1:] != kinds[:-1]))
         self._edges, self._kinds = edges[is_edge], kinds[is_edge]
         self._drop_unused()
+
+    def _visit_whole(self, start: int, stop: int, visit: StateUpdate) -> bool:
+        """Visit one range of bytes if it is a range of one state; return whether it is.
+
+        Most accesses are to a whole tensor that earlier ones were to as well.
+        """
+        place = int(np.searchsorted(self._edges, start))
+        if place + 1 >= len(self._edges) or self._edges[place] != start:
+            return False
+        if self._edges[place + 1] != stop:
+            return False
+        number = self._number(visit(self._states[int(self._kinds[place])], start, stop))
+        self._kinds[place] = number
+        is_edge = np.ones(len(self._edges), np.bool_)
+        is_edge[place] = place == 0 or self._kinds[place - 1] != number
+        is_edge[place + 1] = self._kinds[place + 1] != number
+        if not is_edge.all():
+            self._edges, self._kinds = self._edges[is_edge], self._kinds[is_edge]
+        self._drop_unused()
+        return True
 
     def _number(self, state: ByteState) -> int:
         number = self._numbers.get(state)

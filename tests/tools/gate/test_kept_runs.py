@@ -134,10 +134,23 @@ def test_run_that_differs_is_run_under_both_hash_seeds(gate, checkout, make_trac
     assert "must be deterministic" in verdict["problems"][0]
 
 
-def test_all_runs_everything(gate):
+def test_all_runs_everything_under_one_hash_seed_where_a_run_is_kept(gate):
     gate()
     _, verdict = gate("--all")
     assert (verdict["selected"], verdict["kept"]) == (["a", "b"], [])
+    assert verdict["selection"] == (
+        "2 of 2 run; 2 under one of two hash seeds in turn, with equal traces"
+    )
+
+
+def test_fresh_uses_no_kept_run_and_runs_under_both_hash_seeds(gate, checkout, make_trace):
+    gate()
+    checkout.traces["a"] = (make_trace("a"), make_trace("a", width=576))
+    assert gate()[0] == 0
+    code, verdict = gate("--fresh")
+    assert code == 2
+    assert "must be deterministic" in verdict["problems"][0]
+    assert (verdict["kept"], verdict["selection"]) == ([], "")
 
 
 def test_golden_changed_after_the_run_is_compared_with_the_kept_run(gate, checkout, make_trace):

@@ -18,12 +18,13 @@ def describe_selection(found: FoundRuns, *, total: int, in_turns: int = 0) -> st
         parts.append(f"{len(kept) - same} {verb} not reach {_changed(found.change)}")
     if not parts and found.change is not None and found.change.everything:
         parts.append(found.change.everything)
-    if not parts:
+    if not parts and not in_turns:
         return ""
     seeds = (
         f"; {in_turns} under one of two hash seeds in turn, with equal traces" if in_turns else ""
     )
-    return f"{total - len(kept)} of {total} run: {', '.join(parts)}{seeds}"
+    reasons = f": {', '.join(parts)}" if parts else ""
+    return f"{total - len(kept)} of {total} run{reasons}{seeds}"
 
 
 def _changed(change: TreeChange | None) -> str:

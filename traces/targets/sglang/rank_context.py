@@ -6,9 +6,8 @@ whose collectives change nothing, so that ranks and sizes are distinctive withou
 
 import importlib
 import json
-import queue
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +24,7 @@ from traces.targets.sglang.scenarios import GROUPS, SglangScenario
 from traces.targets.sglang.signature_caller import accepted_parameters
 from traces.targets.sglang.storage import LOADER
 from traces.targets.sglang.storage.hashing import TokenHash
-from traces.targets.sglang.storage.threads import wait_for_start
+from traces.targets.sglang.storage.threads import watched_queues
 
 # Sentinels: no default of a release has these values.
 MODEL_NAME = "sentinel/model-7b"
@@ -42,8 +41,6 @@ _CONTEXT = "sglang.srt.runtime_context"
 _PARALLEL_STATE = "sglang.srt.distributed.parallel_state"
 _NATIVE_HASH = "sglang.srt.mem_cache.cpp_utils.native_hash"
 _NATIVE_HASH_LOADER = "_load_native_hash_module"
-_get = queue.Queue.get
-_LOOK_S = 0.02
 _LONE_RANK = SimpleNamespace(world_size=1, rank_in_group=0)
 
 
@@ -96,6 +93,15 @@ class RankContexts:
         """Return the role of a process group of the open context; None for any other."""
         return next((tag for known, tag in self._group_tags if known is group), None)
 
+    def open_once(self, scenario: SglangScenario, *, device: str) -> None:
+        """Open a context and close it, so that no fork has to import what a release needs for it.
+
+        What the release refuses it refuses in the scenario again.
+        """
+        with suppress(Exception):
+            self.open(scenario, host_gigabytes=1.0, device=device)
+        self.close()
+
     def open(
         self,
         scenario: SglangScenario,
@@ -125,7 +131,7 @@ class RankContexts:
             self._set_coordinators(groups)
         if scenario.uses_storage:
             self._set_token_hash()
-            self._undo_stack.enter_context(patch.object(queue.Queue, "get", _get_soon))
+            self._undo_stack.enter_context(watched_queues())
         return RankContext(
             shape=shape,
             server_args=arguments,
@@ -202,21 +208,6 @@ class RankContexts:
         if find_part(_NATIVE_HASH, _NATIVE_HASH_LOADER) is not None:
             module = importlib.import_module(_NATIVE_HASH)
             self._undo_stack.enter_context(patch.object(module, _NATIVE_HASH_LOADER, TokenHash))
-
-
-def _get_soon(
-    waiting: "queue.Queue[Any]",
-    block: bool = True,  # noqa: FBT001, FBT002 - the signature of the standard library
-    timeout: float | None = None,
-) -> Any:  # noqa: ANN401
-    """Get an item of a queue as always, but look again soon where the caller would later.
-
-    Threads of a release look once a second whether they are to stop, and a reset waits for them.
-    What they got they start on when they may.
-    """
-    found = _get(waiting, block, timeout if timeout is None else min(timeout, _LOOK_S))
-    wait_for_start()
-    return found
 
 
 def _open_groups(shape: RankShape) -> dict[str, torch.distributed.ProcessGroup]:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_flatten
 
 from assembler.device import MemoryAccess, row_access, tensor_access
 from traces.targets.sglang.shims.interception import InterceptionPause
+from traces.targets.sglang.shims.operands import tensors_in
 
 _aten = torch.ops.aten
 _READ_ROWS = (_aten.index_select.default, _aten.index.Tensor)
@@ -34,14 +34,14 @@ def footprint(
     """
     if func in _READ_ROWS and isinstance(args[0], torch.Tensor):
         reads = _rows(args, pause)
-        return [*reads, *map(tensor_access, _tensors(args[1:]))], []
+        return [*reads, *map(tensor_access, tensors_in(args[1:]))], []
     if func in _WRITE_ROWS:
         writes = _rows(args, pause)
-        return [*map(tensor_access, _tensors((args[1:], named)))], writes
+        return [*map(tensor_access, tensors_in((args[1:], named)))], writes
     written = written_operands(func, args, named)
     numbers = set(map(id, written))
     reads = [
-        tensor_access(tensor) for tensor in _tensors((args, named)) if id(tensor) not in numbers
+        tensor_access(tensor) for tensor in tensors_in((args, named)) if id(tensor) not in numbers
     ]
     return reads, list(map(tensor_access, written))
 
@@ -54,7 +54,7 @@ def written_operands(
     for position, argument in enumerate(func._schema.arguments):  # noqa: SLF001 - no other way
         if argument.alias_info is not None and argument.alias_info.is_write:
             value = args[position] if position < len(args) else named.get(argument.name)
-            written.extend(_tensors(value))
+            written.extend(tensors_in(value))
     return written
 
 
@@ -85,7 +85,3 @@ def _rows(args: tuple[Any, ...], pause: InterceptionPause) -> list[MemoryAccess]
             return index.reshape(-1) % row_num
 
     return [row_access(part, numbers) for part in parts]
-
-
-def _tensors(values: object) -> list[torch.Tensor]:
-    return [value for value in tree_flatten(values)[0] if isinstance(value, torch.Tensor)]

@@ -10,10 +10,11 @@ host. Here both are host memory, so the registered kind of a tensor's memory dec
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_flatten, tree_map_only
+from torch.utils._pytree import tree_map_only
 from typing_extensions import override
 
 from assembler.device import Device, MemoryAccess, tensor_access
@@ -22,6 +23,7 @@ from traces.targets.common.labels import OperationLabel, place_of
 from traces.targets.sglang.shims.element_origins import ElementOrigins
 from traces.targets.sglang.shims.footprint import footprint, written_operands
 from traces.targets.sglang.shims.interception import InterceptionPause, Interceptor
+from traces.targets.sglang.shims.operands import tensors_in
 from traces.targets.sglang.shims.tracked_storage import StorageTable
 
 
@@ -59,8 +61,8 @@ class StreamOperations(Interceptor):
     def _handle(
         self, func: torch._ops.OpOverload, args: tuple[Any, ...], named: dict[str, Any]
     ) -> Any:  # noqa: ANN401 - the result of the operation
-        operands = [value for value in tree_flatten((args, named))[0] if _is_tensor(value)]
-        kinds = {buffer.kind for buffer in map(self._buffers.find, operands) if buffer is not None}
+        found = map(self._buffers.find, tensors_in((args, named)))
+        kinds = {buffer.kind for buffer in found if buffer is not None}
         if not kinds or _is_view(func):
             return func(*args, **named)
         if MemoryKind.DEVICE not in kinds:
@@ -118,7 +120,7 @@ class StreamOperations(Interceptor):
             reads=(*self._known(reads), tensor_access(ordered)),
             writes=self._known(writes),
         )
-        if func._schema.returns and not _has_tensor(results[0]):  # noqa: SLF001
+        if func._schema.returns and not any(True for _ in tensors_in(results[0])):  # noqa: SLF001
             # Not `synchronize`, which a probe observes: on a GPU this wait is implicit.
             self._device.current_stream()._synchronize()  # noqa: SLF001
         self._adopt_results(results[0], args, named)
@@ -144,14 +146,11 @@ class StreamOperations(Interceptor):
 
     def _adopt_results(self, result: object, args: tuple[Any, ...], named: dict[str, Any]) -> None:
         """Register new results as device memory, written by the current stream."""
-        operands = {id(value) for value in tree_flatten((args, named))[0]}
+        operands = set(map(id, tensors_in((args, named))))
         new = [
             value
-            for value in tree_flatten(result)[0]
-            if _is_tensor(value)
-            and id(value) not in operands
-            and self._buffers.find(value) is None
-            and value.numel()
+            for value in tensors_in(result)
+            if id(value) not in operands and self._buffers.find(value) is None and value.numel()
         ]
         for tensor in new:
             self._buffers.add(tensor, name="result", kind=MemoryKind.DEVICE, is_pool=False)
@@ -170,14 +169,7 @@ class StreamOperations(Interceptor):
         )
 
 
-def _is_tensor(value: object) -> bool:
-    return isinstance(value, torch.Tensor)
-
-
-def _has_tensor(value: object) -> bool:
-    return any(map(_is_tensor, tree_flatten(value)[0]))
-
-
+@cache
 def _is_view(func: torch._ops.OpOverload) -> bool:
     """Return whether an operation accesses no bytes: its results are views, or it has none."""
     schema = func._schema  # noqa: SLF001 - torch has no public way

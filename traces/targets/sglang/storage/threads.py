@@ -6,12 +6,10 @@ is the same every time.
 """
 
 import queue
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 from unittest.mock import patch
 
@@ -19,12 +17,79 @@ from traces.targets.sglang.errors import StageError
 
 # Far more than any operation takes; the end of a thread is noticed at once.
 _TIMEOUT_S = 20.0
-_POLL_INTERVAL_S = 0.0005
-_GET = queue.Queue.get.__code__
-# A thread that has just been given work may not have taken it when it is looked at first.
-_LOOKS = 2
+# Threads of a release look once a second whether they are to stop, and a reset waits for them.
+_LOOK_S = 0.02
+# The end of a thread wakes nobody.
+_ALIVE_CHECK_S = 0.002
 _MAY_START = threading.Event()
 _MAY_START.set()
+
+
+class _IdleThreads:
+    """The threads that wait at a queue, and how many times any thread has taken an item.
+
+    Both change while the queue is locked, so that an item is never on its way unseen.
+    """
+
+    def __init__(self) -> None:
+        self.queues: dict[int, queue.Queue[Any]] = {}
+        self.taken_num = 0
+        self.was_entered = threading.Event()
+
+    def enter(self, waiting: "queue.Queue[Any]") -> None:
+        self.queues[threading.get_ident()] = waiting
+        self.was_entered.set()
+
+    def leave(self) -> None:
+        self.queues.pop(threading.get_ident(), None)
+
+    def waits(self, thread: threading.Thread) -> bool:
+        """Return whether a thread waits at a queue that is empty."""
+        waiting = self.queues.get(thread.ident or 0)
+        if waiting is None:
+            return False
+        with waiting.mutex:
+            # `qsize` would lock the queue again.
+            return not waiting._qsize() and self.queues.get(thread.ident or 0) is waiting  # noqa: SLF001
+
+
+_IDLE = _IdleThreads()
+
+
+@contextmanager
+def watched_queues() -> Iterator[None]:
+    """Make every ``get`` of a queue known to :class:`StorageThreads` while the block runs."""
+    with patch.object(queue.Queue, "get", _get):
+        yield
+
+
+def _get(
+    waiting: "queue.Queue[Any]",
+    block: bool = True,  # noqa: FBT001, FBT002 - the signature of the standard library
+    timeout: float | None = None,
+) -> Any:  # noqa: ANN401
+    """Get an item of a queue as always, but look again soon where the caller would later.
+
+    What a thread got it starts on when it may.
+    """
+    patience = timeout if timeout is None else min(timeout, _LOOK_S)
+    with waiting.not_empty:
+        try:
+            is_there = waiting._qsize() or (block and _wait_for_item(waiting, patience))  # noqa: SLF001
+        finally:
+            _IDLE.leave()
+        if not is_there:
+            raise queue.Empty
+        _IDLE.taken_num += 1
+        item = waiting._get()  # noqa: SLF001
+        waiting.not_full.notify()
+    wait_for_start()
+    return item
+
+
+def _wait_for_item(waiting: "queue.Queue[Any]", patience: float | None) -> bool:
+    _IDLE.enter(waiting)
+    return waiting.not_empty.wait_for(waiting._qsize, patience) > 0  # noqa: SLF001
 
 
 @contextmanager
@@ -72,16 +137,17 @@ class StorageThreads:
             StageError: a thread ended by an exception, or the time is over.
         """
         end = time.monotonic() + _TIMEOUT_S
-        quiet = 0
         with storage_working():
-            while quiet < _LOOKS:
+            while True:
                 self._require_alive(what)
-                quiet = quiet + 1 if self._is_quiet() else 0
+                _IDLE.was_entered.clear()
+                if self._is_quiet():
+                    return
+                _IDLE.was_entered.wait(_ALIVE_CHECK_S)
                 if time.monotonic() > end:
                     raise StageError(
                         f"{what}: must come to an end; expected it in {_TIMEOUT_S:g} s, got no end"
                     )
-                time.sleep(_POLL_INTERVAL_S)
 
     def _require_alive(self, what: str) -> None:
         for name, thread in self._threads():
@@ -91,9 +157,16 @@ class StorageThreads:
                 raise StageError(f"{rule}; expected {name} to go on, got {got}")
 
     def _is_quiet(self) -> bool:
-        frames = sys._current_frames()  # noqa: SLF001 - the interpreter's own way
-        alive = [thread for _, thread in self._threads() if thread.is_alive()]
-        return all(_is_waiting(frames.get(thread.ident or 0)) for thread in alive)
+        """Return whether all threads wait, twice without an item taken in between.
+
+        One look sees them one by one: the first may hand on to a later one what it had.
+        """
+        taken_num = _IDLE.taken_num
+        looks = [self._all_wait() for _ in range(2)]
+        return all(looks) and _IDLE.taken_num == taken_num
+
+    def _all_wait(self) -> bool:
+        return all(_IDLE.waits(thread) for _, thread in self._threads() if thread.is_alive())
 
     def _threads(self) -> Iterator[tuple[str, threading.Thread]]:
         for name, value in list(vars(self._controller).items()):
@@ -122,17 +195,3 @@ def capture_thread_errors() -> Iterator[Mapping[threading.Thread, str]]:
 
     with patch.object(threading, "excepthook", keep):
         yield errors
-
-
-def _is_waiting(frame: FrameType | None) -> bool:
-    """Return whether a thread waits in ``get`` of a queue that is empty.
-
-    A wait for anything else, such as the result of another thread's work, has no ``get`` directly
-    below the waits of ``threading``.
-    """
-    while frame is not None and frame.f_code.co_filename == threading.__file__:
-        frame = frame.f_back
-    if frame is None or frame.f_code is not _GET:
-        return False
-    waited: queue.Queue[object] = frame.f_locals["self"]
-    return waited.empty()

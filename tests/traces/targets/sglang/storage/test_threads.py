@@ -54,9 +54,10 @@ def started():
         found.append(Controller(work=work))
         return found[-1]
 
-    yield start
-    for controller in found:
-        controller.stop()
+    with threads.watched_queues():
+        yield start
+        for controller in found:
+            controller.stop()
 
 
 def test_everything_that_was_begun_is_done_when_the_threads_are_quiet(started):
