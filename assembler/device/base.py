@@ -180,6 +180,13 @@ class Device(ABC):
         Its content is read at once, so ``indices`` may change afterwards.
         """
 
+    def known_slots(self, indices: torch.Tensor) -> torch.Tensor | None:
+        """Return the content of an index tensor in host memory where it is known without waiting.
+
+        None where it is not.
+        """
+        return indices if indices.is_cpu else None
+
     @abstractmethod
     def to_host(self, indices: torch.Tensor) -> torch.Tensor:
         """Return an index tensor in host memory. Blocks until its content is known.

@@ -1,7 +1,7 @@
 """Base of the host pools: slots, size, and moving rows layer by layer and plane by plane."""
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from typing import ClassVar, Protocol, assert_never
 
 import torch
@@ -11,12 +11,14 @@ from assembler.errors import PoolError, TransferError
 from assembler.free_pages import FreePageList
 from assembler.geometry import PlaneGeometry, PoolGeometry
 from assembler.host_pools.expected_load import ExpectedLoad
+from assembler.host_pools.known_rows import KnownRows
 from assembler.host_pools.memory import HostMemory, HostPoolArguments
 from assembler.host_pools.sizing import bytes_per_slot, check_host_memory
 from assembler.names import Direction, HostLayout, IoBackend, PoolName
-from assembler.transfer.engine import LayerRows, Submission, move, open_submission
+from assembler.transfer.engine import Submission, move
+from assembler.transfer.layer_rows import LayerRows
 from assembler.transfer.rows import RowMap
-from assembler.transfer.windows import RowWindow, device_window, host_window
+from assembler.transfer.windows import device_window, host_window
 
 
 class DevicePool(Protocol):
@@ -123,7 +125,8 @@ class HostKVCache(ABC):
         check_host_memory(
             subject=type(self).__name__, requested_bytes=self.size * self.size_per_token
         )
-        self._known_windows: dict[tuple[str, int], tuple[object, tuple[RowWindow, RowWindow]]] = {}
+        names = tuple(plane.name for plane in planes)
+        self._known_rows = KnownRows(names)
         self._expected_load: ExpectedLoad | None = None
         self._free_page_list = FreePageList(
             subject=type(self).__name__, first_page=0, page_num=page_num, page_size=page_size
@@ -204,16 +207,17 @@ class HostKVCache(ABC):
         """
         # One event behind the last launch covers all layers, because work of one stream runs in
         # order.
-        with self._submission(Direction.BACKUP, io_backend) as opened:
-            for layer in range(self.layer_num):
-                self._move_layer(
-                    opened,
-                    direction=Direction.BACKUP,
-                    device_pool=device_pool,
-                    host_indices=host_indices,
-                    device_indices=device_indices,
-                    layer=layer,
-                )
+        submission = Submission(self.device, self._checked_backend(io_backend))
+        slots = (host_indices, device_indices)
+        if submission.launches_ahead:
+            layers = self._known_rows.layers(self, device_pool, self.layer_num)
+            whole = layers.span(0, self.layer_num)
+            submission.launch_ahead(whole, slots, direction=Direction.BACKUP)
+            self._move(submission, whole.rows, slots, direction=Direction.BACKUP)
+            return
+        for layer in range(self.layer_num):
+            rows = self._known_rows.layer(self, device_pool, layer).rows
+            self._move(submission, rows, slots, direction=Direction.BACKUP)
 
     def load_to_device_per_layer(
         self,
@@ -232,21 +236,20 @@ class HostKVCache(ABC):
         Raises:
             TransferError: the pool has no such layer; otherwise as for a backup.
         """
-        opened = self._submission(Direction.LOAD, io_backend)
-        self._check_layer(layer_id)
+        slots = (host_indices, device_indices)
         expected = self._expected_load
-        if expected and expected.covers(device_pool, (host_indices, device_indices), io_backend):
-            self._launch_ahead(expected, device_pool, layer_id)
-            opened = nullcontext(expected.submission)
-        with opened as submission:
-            self._move_layer(
-                submission,
-                direction=Direction.LOAD,
-                device_pool=device_pool,
-                host_indices=host_indices,
-                device_indices=device_indices,
-                layer=layer_id,
-            )
+        if expected is not None and expected.covers(device_pool, slots, io_backend):
+            self._check_layer(layer_id)
+            rows = expected.take_layer(layer_id)
+            self._move(expected.submission, rows, slots, direction=Direction.LOAD)
+            if layer_id == self.layer_num - 1:
+                self._expected_load = None
+            return
+        submission = Submission(self.device, self._checked_backend(io_backend))
+        self._check_layer(layer_id)
+        row_set = self._known_rows.layer(self, device_pool, layer_id)
+        submission.launch_ahead(row_set, slots, direction=Direction.LOAD)
+        self._move(submission, row_set.rows, slots, direction=Direction.LOAD)
 
     def expect_load(
         self,
@@ -258,80 +261,52 @@ class HostKVCache(ABC):
     ) -> None:
         """Announce that every layer will be loaded in order, by calls with these arguments.
 
-        Where the backend gathers copies, a call then also launches some of the following layers:
-        one launch for each layer is more work for the host than the copy is for the GPU. The slots
-        must keep their content until the last layer was loaded, and the calls use this stream. What
-        cannot be loaded raises when it is loaded.
+        Where the device moves several layers at once, a call then also launches some of the
+        following layers. The slots must keep their content until the last layer was loaded, and the
+        calls use this stream. What cannot be loaded raises when it is loaded.
         """
         self._expected_load = None
         with suppress(TransferError):
-            self._expected_load = ExpectedLoad(
-                submission=Submission(self.device, self._checked_backend(io_backend)),
-                device_pool=device_pool,
-                slots=(host_indices, device_indices),
-                stream=self.device.current_stream(),
-            )
+            submission = Submission(self.device, self._checked_backend(io_backend))
+            if submission.launches_ahead:
+                self._expected_load = ExpectedLoad(
+                    submission=submission,
+                    device_pool=device_pool,
+                    slots=(host_indices, device_indices),
+                    stream=self.device.current_stream(),
+                    layers=self._known_rows.layers(self, device_pool, self.layer_num),
+                )
 
-    def _launch_ahead(self, expected: ExpectedLoad, device_pool: DevicePool, layer: int) -> None:
-        """Launch a layer and some that follow, unless an earlier call has launched it."""
-        for ahead in expected.take_layers(layer, self.layer_num):
-            for plane in self.planes:
-                rows = self._rows_of(device_pool, plane.name, ahead)
-                expected.submission.add_ahead(rows, expected.slots, direction=Direction.LOAD)
-        expected.submission.launch(f"{Direction.LOAD} {type(self).__name__}")
-        if layer == self.layer_num - 1:
-            self._expected_load = None
-
-    def _submission(
-        self, direction: Direction, io_backend: str
-    ) -> AbstractContextManager[Submission]:
-        backend = self._checked_backend(io_backend)
-        label = f"{direction} {type(self).__name__}"
-        return open_submission(self.device, backend=backend, label=label)
-
-    def _move_layer(
+    def _move(
         self,
         submission: Submission,
+        rows: tuple[LayerRows, ...],
+        slots: tuple[torch.Tensor, torch.Tensor],
         *,
         direction: Direction,
-        device_pool: DevicePool,
-        host_indices: torch.Tensor,
-        device_indices: torch.Tensor,
-        layer: int,
     ) -> None:
         # Planes of a layer are copied one after the other on one stream: an error in the second
         # leaves the first copied, so nothing may rely on a half.
-        for plane in self.planes:
+        for layer_rows in rows:
             move(
                 submission,
                 direction=direction,
-                layer_rows=self._rows_of(device_pool, plane.name, layer),
-                host_indices=host_indices,
-                device_indices=device_indices,
+                layer_rows=layer_rows,
+                host_indices=slots[0],
+                device_indices=slots[1],
             )
 
-    def _rows_of(self, device_pool: DevicePool, plane: str, layer: int) -> LayerRows:
-        host, device = self._windows(device_pool, plane, layer)
+    def make_rows(
+        self, plane: str, layer: int, buffer: torch.Tensor, device_buffer: torch.Tensor
+    ) -> LayerRows:
+        """Return the rows of a plane and layer, given the buffers of both sides."""
+        host = host_window(buffer=buffer, rows=self._layer_rows(buffer, layer))
+        rows = self._device_rows(device_buffer)
+        device = device_window(buffer=device_buffer, rows=rows, row_bytes=host.row_bytes)
         row_map = self.row_map
         return LayerRows(
             owner=self, plane=plane, layer=layer, row_map=row_map, host=host, device=device
         )
-
-    def _windows(
-        self, device_pool: DevicePool, plane: str, layer: int
-    ) -> tuple[RowWindow, RowWindow]:
-        """Return the rows of both sides, the same objects while both buffers are the same."""
-        buffer = self.plane_buffer(plane)
-        device_buffer = device_pool.plane_buffer(plane=plane, layer=layer)
-        memory = (buffer.data_ptr(), buffer.shape, device_buffer.data_ptr(), device_buffer.shape)
-        known = self._known_windows.get((plane, layer))
-        if known is not None and known[0] == memory:
-            return known[1]
-        host = host_window(buffer=buffer, rows=self._layer_rows(buffer, layer))
-        rows = self._device_rows(device_buffer)
-        device = device_window(buffer=device_buffer, rows=rows, row_bytes=host.row_bytes)
-        self._known_windows[plane, layer] = (memory, (host, device))
-        return host, device
 
     def _blocks(self, buffer: torch.Tensor, row: int, row_num: int) -> list[torch.Tensor]:
         """Return the contiguous views that hold a page's rows of all layers, from ``row`` on."""

@@ -1,4 +1,4 @@
-"""Blocks of memory to copy: runs of rows, and neighbouring blocks made into one.
+"""Blocks of memory to copy, and runs of rows.
 
 Nothing here touches the memory itself: all functions are arithmetic on row numbers and addresses.
 """
@@ -26,6 +26,10 @@ class Blocks:
     dst: Integers
     sizes: Integers
 
+    def reversed(self) -> "Blocks":
+        """Return the same blocks, copied the other way."""
+        return Blocks(src=self.dst, dst=self.src, sizes=self.sizes)
+
 
 def row_runs(src_rows: Integers, dst_rows: Integers, *, touches: bool) -> tuple[Integers, Integers]:
     """Return the first position and the length of every run of rows that is one block.
@@ -43,16 +47,49 @@ def row_runs(src_rows: Integers, dst_rows: Integers, *, touches: bool) -> tuple[
     return starts, np.diff(starts, append=row_num)
 
 
-def join_blocks(blocks: Blocks) -> Blocks:
-    """Make one block of neighbours in the list that touch on both sides."""
-    if len(blocks.sizes) == 0:
-        return blocks
-    src_gaps = blocks.src[1:] != blocks.src[:-1] + blocks.sizes[:-1]
-    dst_gaps = blocks.dst[1:] != blocks.dst[:-1] + blocks.sizes[:-1]
-    breaks = np.flatnonzero(src_gaps | dst_gaps) + 1
-    starts = np.concatenate((np.zeros(1, dtype=np.int64), breaks))
-    return Blocks(
-        src=blocks.src[starts],
-        dst=blocks.dst[starts],
-        sizes=np.add.reduceat(blocks.sizes, starts),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RowRuns:
+    """Rows of one side, in runs in which they follow each other; arrays of int64.
+
+    Attributes:
+        rows: all rows, ``(row_num,)``.
+        starts: position of the first row of every run, ``(run_num,)``.
+        stops: position after its last row.
+        ends: smallest and largest row.
+    """
+
+    rows: Integers
+    starts: Integers
+    stops: Integers
+    ends: tuple[int, int]
+
+    @property
+    def mean_length(self) -> float:
+        """Rows of a run on the average; 0 where there are none."""
+        return len(self.rows) / max(len(self.starts), 1)
+
+    def piece(self, start: int, stop: int) -> tuple[Integers, Integers]:
+        """Return the positions and the lengths of the runs within some rows."""
+        first, last = (
+            np.searchsorted(self.stops, start, "right"),
+            np.searchsorted(self.starts, stop),
+        )
+        starts = np.maximum(self.starts[first:last], start)
+        return starts, np.minimum(self.stops[first:last], stop) - starts
+
+    def cut_before(self, start: int, stop: int) -> int:
+        """Return the last end of a run in ``(start, stop]``; ``stop`` where there is none."""
+        number = int(np.searchsorted(self.stops, stop, "right")) - 1
+        end = int(self.stops[number]) if number >= 0 else 0
+        return end if end > start else stop
+
+
+def runs_of(rows: Integers) -> RowRuns:
+    """Return rows in runs."""
+    starts, lengths = row_runs(rows, np.arange(len(rows)), touches=True)
+    return RowRuns(rows=rows, starts=starts, stops=starts + lengths, ends=ends_of(rows))
+
+
+def ends_of(rows: Integers) -> tuple[int, int]:
+    """Return the smallest and the largest row; 0 and 0 where there are none."""
+    return (int(rows.min()), int(rows.max())) if len(rows) else (0, 0)

@@ -8,8 +8,9 @@ from typing_extensions import override
 from assembler.device.access import MemoryAccess, row_access, tensor_access
 from assembler.device.base import Device
 from assembler.errors import TransferError
-from assembler.transfer.blocks import row_runs
-from assembler.transfer.mover import RowMover, SlotPairs
+from assembler.transfer.blocks import Integers, row_runs
+from assembler.transfer.mover import RowMover
+from assembler.transfer.slot_pairs import SlotPairs
 from assembler.transfer.windows import RowWindow
 
 
@@ -53,8 +54,8 @@ class DirectRowMover(RowMover):
     def move_rows(
         self, *, src: RowWindow, dst: RowWindow, src_rows: torch.Tensor, dst_rows: torch.Tensor
     ) -> None:
-        check_inside(src, src_rows)
-        check_inside(dst, dst_rows)
+        check_inside(src_rows.numpy(), src.tensor.shape[0])
+        check_inside(dst_rows.numpy(), dst.tensor.shape[0])
         for start, stop in _runs(src=src, dst=dst, src_rows=src_rows, dst_rows=dst_rows):
             taken = _run_of(src, src_rows, start, stop)
             # Without non_blocking the host would wait for each run. With pageable memory it may
@@ -82,9 +83,10 @@ def _run_of(window: RowWindow, rows: torch.Tensor, start: int, stop: int) -> tor
     return window.tensor[first : first + stop - start]
 
 
-def check_inside(window: RowWindow, rows: torch.Tensor) -> None:
+def check_inside(rows: Integers, row_num: int) -> None:
     """Raise TransferError for rows that slicing would cut off silently."""
-    outside = rows[(rows < 0) | (rows >= window.tensor.shape[0])]
-    if outside.numel():
-        rule, expected = "rows must lie in the buffer", f"0 to {window.tensor.shape[0] - 1}"
-        raise TransferError("direct copy", rule, expected=expected, got=int(outside[0]))
+    if len(rows) == 0 or (rows.min() >= 0 and rows.max() < row_num):
+        return
+    outside = rows[(rows < 0) | (rows >= row_num)]
+    rule, expected = "rows must lie in the buffer", f"0 to {row_num - 1}"
+    raise TransferError("direct copy", rule, expected=expected, got=int(outside[0]))

@@ -1,21 +1,19 @@
 """The one function through which bytes cross between a host pool and a device pool."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 
-from assembler.device.access import MemoryAccess
+from assembler.device.access import tensor_access
 from assembler.device.base import Device
 from assembler.errors import TransferError
 from assembler.names import Direction, IoBackend
 from assembler.transfer.direct import DirectRowMover
 from assembler.transfer.kernel import KernelRowMover
-from assembler.transfer.mover import RowCopy, RowMover, SlotPairs
-from assembler.transfer.rows import RowMap
-from assembler.transfer.windows import RowWindow
+from assembler.transfer.layer_rows import LayerRows, RowSet
+from assembler.transfer.mover import RowCopy, RowMover, SetMover
+from assembler.transfer.operation_slots import OperationSlots
+from assembler.transfer.slot_pairs import SlotPairs
 
 _MOVERS: dict[IoBackend, RowMover] = {
     IoBackend.KERNEL: KernelRowMover(),
@@ -23,51 +21,84 @@ _MOVERS: dict[IoBackend, RowMover] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerRows:
-    """Rows of one plane in one layer, in the host pool and in the device pool.
-
-    Attributes:
-        owner: the host pool; its class names the transfer.
-        plane: the plane's name.
-        layer: layer index in the pool, 0 first.
-        row_map: which rows a slot means.
-        host: rows of the host pool.
-        device: rows of the device pool.
-    """
-
-    owner: object
-    plane: str
-    layer: int
-    row_map: RowMap
-    host: RowWindow
-    device: RowWindow
-
-
-# Copies of the first launch that gathers. Each further one gathers twice as many, so that a GPU
-# works while the host prepares the rest.
-_FIRST_GATHERED = 4
-
-
 class Submission:
     """The copies of one operation of a host pool, with one backend, on the current stream.
 
-    Where the backend gathers copies, some are launched together, the last when the submission ends.
-    Elsewhere each is launched by the call of :func:`move` that adds it.
+    Where the device has a faster way, :meth:`launch_ahead` launches all copies of several planes
+    and layers; :func:`move` adds nothing to them then. Elsewhere each call of :func:`move` launches
+    its copy.
     """
 
     def __init__(self, accelerator: Device, backend: IoBackend) -> None:
         self.accelerator = accelerator
         self.backend = backend
-        self.mover = _mover(accelerator, backend)
-        self._most = _FIRST_GATHERED if self.mover.gathers else 1
-        self._ahead: set[tuple[str, int]] = set()
-        self._copies: list[RowCopy] = []
-        self._reads: list[MemoryAccess] = []
-        self._writes: list[MemoryAccess] = []
+        self._set_mover = _set_mover(accelerator, backend)
+        self._ahead: set[LayerRows] = set()
+        self._slots: OperationSlots | None = None
 
-    def _add(self, layer_rows: LayerRows, slots: SlotPairs, *, direction: Direction) -> None:
-        accelerator, mover = self.accelerator, self.mover
+    @property
+    def launches_ahead(self) -> bool:
+        """True where :meth:`launch_ahead` does anything."""
+        return self._set_mover is not None
+
+    def launch_ahead(
+        self,
+        row_set: RowSet,
+        indices: tuple[torch.Tensor, torch.Tensor],
+        *,
+        direction: Direction,
+    ) -> None:
+        """Launch the copies for which :func:`move` will be called, where the device can.
+
+        ``indices`` are host and device slots, the same for all calls of a submission; they keep
+        their content until the last copy is launched.
+
+        Raises:
+            TransferError: as :func:`move`.
+            RuntimeError: likewise.
+        """
+        if self._set_mover is None:
+            return
+        first = row_set.rows[0]
+        host_indices, device_indices = indices
+        if self._slots is None:
+            _check_indices(first.subject, host_indices, device_indices)
+            self._slots = OperationSlots(
+                self.accelerator, host_indices=host_indices, device_indices=device_indices
+            )
+        first.row_map.row_num(host_indices.numel())
+        self.accelerator.launch(
+            partial(self._set_mover.copy_set, self.accelerator, row_set, self._slots, direction),
+            label=f"{direction} {type(first.owner).__name__}",
+            # Only a GPU takes sets: it holds what it reads later, and finds no races.
+            reads=(tensor_access(host_indices), tensor_access(device_indices)),
+            writes=(),
+        )
+        self._ahead.update(row_set.rows)
+
+    def was_launched_ahead(self, layer_rows: LayerRows) -> bool:
+        """Return whether the copy of these rows was launched ahead; for each launch once."""
+        if layer_rows not in self._ahead:
+            return False
+        self._ahead.remove(layer_rows)
+        return True
+
+    def launch(
+        self,
+        layer_rows: LayerRows,
+        host_indices: torch.Tensor,
+        device_indices: torch.Tensor,
+        *,
+        direction: Direction,
+    ) -> None:
+        """Launch the copy of one plane and layer."""
+        slots = SlotPairs(
+            subject=layer_rows.subject,
+            row_map=layer_rows.row_map,
+            host_indices=host_indices,
+            device_indices=device_indices,
+        )
+        accelerator, mover = self.accelerator, _MOVERS[self.backend]
         label = f"{direction} {slots.subject}"
         slot_reads = mover.admit(accelerator, slots, host=layer_rows.host, label=label)
         copy = RowCopy(
@@ -77,61 +108,12 @@ class Submission:
             device=mover.addressed(accelerator, layer_rows.device),
         )
         mover.check(subject=slots.subject, src=copy.src, dst=copy.dst)
-        self._copies.append(copy)
-        self._reads.append(mover.access(window=copy.src, numbers=copy.src_rows))
-        self._reads.extend(slot_reads)
-        self._writes.append(mover.access(window=copy.dst, numbers=copy.dst_rows))
-        if len(self._copies) == self._most:
-            self.launch(label)
-            self._most *= 2 if mover.gathers else 1
-
-    def add_ahead(
-        self,
-        layer_rows: LayerRows,
-        indices: tuple[torch.Tensor, torch.Tensor],
-        *,
-        direction: Direction,
-    ) -> None:
-        """Add a copy for which :func:`move` will be called later; then it adds none.
-
-        ``indices`` are host and device slots.
-        """
-        self._add(layer_rows, slots_of(layer_rows, *indices), direction=direction)
-        self._ahead.add((layer_rows.plane, layer_rows.layer))
-
-    def require(self, layer_rows: LayerRows, slots: SlotPairs, *, direction: Direction) -> None:
-        """Add a copy unless it was added ahead."""
-        key = (layer_rows.plane, layer_rows.layer)
-        if key in self._ahead:
-            self._ahead.remove(key)
-        else:
-            self._add(layer_rows, slots, direction=direction)
-
-    def launch(self, label: str) -> None:
-        """Launch the copies that were added since the last launch."""
-        if not self._copies:
-            return
-        self.accelerator.launch(
-            partial(self.mover.run, self.accelerator, tuple(self._copies)),
+        accelerator.launch(
+            partial(mover.run, copy),
             label=label,
-            reads=tuple(self._reads),
-            writes=tuple(self._writes),
+            reads=(mover.access(window=copy.src, numbers=copy.src_rows), *slot_reads),
+            writes=(mover.access(window=copy.dst, numbers=copy.dst_rows),),
         )
-        for taken in (self._copies, self._reads, self._writes):
-            taken.clear()
-
-
-@contextmanager
-def open_submission(accelerator: Device, *, backend: IoBackend, label: str) -> Iterator[Submission]:
-    """Yield a submission, and launch what is left in it; after an error too, as without gathering.
-
-    ``label`` names the launch of gathered copies.
-    """
-    opened = Submission(accelerator, backend)
-    try:
-        yield opened
-    finally:
-        opened.launch(label)
 
 
 def move(
@@ -152,45 +134,34 @@ def move(
             not whole rows; a host buffer that ``kernel`` cannot reach.
         RuntimeError: torch's message, when ``direct`` finds rows of different shapes.
 
-    Order: launched on the current stream, at the latest when the submission ends. With ``kernel``
-    the slots are read on the stream too: at launch only their number is checked, because reading
-    them would block the host.
+    Order: launched on the current stream, unless it was launched ahead. With ``kernel`` the slots
+    are read on the stream too: at launch only their number is checked, because reading them would
+    block the host.
     """
-    slots = slots_of(layer_rows, host_indices, device_indices)
+    is_launched = submission.was_launched_ahead(layer_rows)
+    if not is_launched:
+        _check_indices(layer_rows.subject, host_indices, device_indices)
     row_num = layer_rows.row_map.row_num(host_indices.numel())
-    submission.require(layer_rows, slots, direction=direction)
+    if not is_launched:
+        submission.launch(layer_rows, host_indices, device_indices, direction=direction)
     # The host's row width decides the bytes moved, also where the device's rows are wider.
     return row_num * layer_rows.host.row_bytes
 
 
-def slots_of(
-    layer_rows: LayerRows, host_indices: torch.Tensor, device_indices: torch.Tensor
-) -> SlotPairs:
-    """Return the slots of a copy; raise TransferError for index tensors that do not pair."""
-    slots = SlotPairs(
-        subject=f"{type(layer_rows.owner).__name__} {layer_rows.plane} layer {layer_rows.layer}",
-        row_map=layer_rows.row_map,
-        host_indices=host_indices,
-        device_indices=device_indices,
-    )
-    _check_indices(slots)
-    return slots
+def _set_mover(accelerator: Device, backend: IoBackend) -> SetMover | None:
+    if not accelerator.has_fast_copies:
+        return None
+    from assembler.transfer.cuda.movers import cuda_movers
+
+    return cuda_movers().get(backend)
 
 
-def _mover(accelerator: Device, backend: IoBackend) -> RowMover:
-    if accelerator.has_fast_copies:
-        from assembler.transfer.cuda.movers import cuda_movers
-
-        return cuda_movers().get(backend, _MOVERS[backend])
-    return _MOVERS[backend]
-
-
-def _check_indices(slots: SlotPairs) -> None:
-    if slots.host_indices.numel() != slots.device_indices.numel():
+def _check_indices(subject: str, host_indices: torch.Tensor, device_indices: torch.Tensor) -> None:
+    if host_indices.numel() != device_indices.numel():
         rule = "host and device slots must pair up"
-        expected, got = f"{slots.host_indices.numel()} device slots", slots.device_indices.numel()
-        raise TransferError(slots.subject, rule, expected=expected, got=got)
-    for indices in (slots.host_indices, slots.device_indices):
+        expected, got = f"{host_indices.numel()} device slots", device_indices.numel()
+        raise TransferError(subject, rule, expected=expected, got=got)
+    for indices in (host_indices, device_indices):
         if indices.dtype != torch.int64:
             rule = "slots must be int64"
-            raise TransferError(slots.subject, rule, expected=torch.int64, got=indices.dtype)
+            raise TransferError(subject, rule, expected=torch.int64, got=indices.dtype)

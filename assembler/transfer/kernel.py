@@ -9,7 +9,8 @@ from typing_extensions import override
 from assembler.device.access import MemoryAccess, StridedRows, tensor_access
 from assembler.device.base import Device
 from assembler.errors import TransferError
-from assembler.transfer.mover import RowMover, SlotPairs
+from assembler.transfer.mover import RowMover
+from assembler.transfer.slot_pairs import SlotPairs
 from assembler.transfer.windows import RowWindow
 
 # The field's copy kernels move eight bytes at a time and refuse other row sizes.

@@ -1,48 +1,18 @@
 """The interface of a transfer backend, and the copies that it is given."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
 from assembler.device.access import MemoryAccess
 from assembler.device.base import Device
 from assembler.names import Direction
-from assembler.transfer.rows import RowMap
+from assembler.transfer.layer_rows import RowSet
+from assembler.transfer.operation_slots import OperationSlots
+from assembler.transfer.slot_pairs import SlotPairs
 from assembler.transfer.windows import RowWindow
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotPairs:
-    """Host and device slots of one transfer, paired by position.
-
-    Attributes:
-        subject: pool, plane and layer, for errors.
-        row_map: which rows a slot means.
-        host_indices: ``(slot_num,) int64``.
-        device_indices: ``(slot_num,) int64``.
-    """
-
-    subject: str
-    row_map: RowMap
-    host_indices: torch.Tensor
-    device_indices: torch.Tensor
-
-    def host_rows(self) -> torch.Tensor:
-        """Return the rows of the host slots, ``(row_num,) int64``."""
-        return self.row_map.host_rows(self.host_indices)
-
-    def device_rows(self) -> torch.Tensor:
-        """Return the rows of the device slots, ``(row_num,) int64``."""
-        return self.row_map.device_rows(self.device_indices)
-
-    def check(self) -> None:
-        """Raise TransferError for slots in host memory that are not whole rows."""
-        for indices in (self.host_indices, self.device_indices):
-            if indices.is_cpu:
-                self.row_map.check(indices)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,27 +52,8 @@ class RowCopy:
         return self.slots.host_rows() if backs_up else self.slots.device_rows()
 
 
-def grouped_copies(
-    copies: Iterable[RowCopy], key: Callable[[RowCopy], object]
-) -> list[tuple[RowCopy, ...]]:
-    """Return copies in groups of one key, in order of first appearance.
-
-    Planes of different widths take turns in an operation; each width is one group all the same.
-    """
-    groups: dict[object, list[RowCopy]] = {}
-    for copy in copies:
-        groups.setdefault(key(copy), []).append(copy)
-    return [tuple(group) for group in groups.values()]
-
-
 class RowMover(ABC):
-    """A transfer backend: moves rows between two windows and knows where its inputs must lie.
-
-    Attributes:
-        gathers: whether copies of one operation are handed to :meth:`run` together.
-    """
-
-    gathers: ClassVar[bool] = False
+    """A transfer backend: moves rows between two windows and knows where its inputs must lie."""
 
     @abstractmethod
     def admit(
@@ -127,21 +78,19 @@ class RowMover(ABC):
             RuntimeError: direct: torch's own message for rows of different shapes.
         """
 
-    def run(self, accelerator: Device, copies: Sequence[RowCopy]) -> None:
-        """Do copies, one after the other or together; they write different rows.
+    def run(self, copy: RowCopy) -> None:
+        """Do a copy.
 
         Raises:
             TransferError: slots in host memory that are not whole rows.
 
         Order: runs on the stream that is current when it is called.
         """
-        del accelerator
-        for copy in copies:
-            # Row numbers are computed here and not at launch: until the stream gets here, earlier
-            # work on it may still be writing the slots, and reading them from the host would block.
-            copy.slots.check()
-            src_rows, dst_rows = copy.src_rows(), copy.dst_rows()
-            self.move_rows(src=copy.src, dst=copy.dst, src_rows=src_rows, dst_rows=dst_rows)
+        # Row numbers are computed here and not at launch: until the stream gets here, earlier work
+        # on it may still be writing the slots, and reading them from the host would block.
+        copy.slots.check()
+        src_rows, dst_rows = copy.src_rows(), copy.dst_rows()
+        self.move_rows(src=copy.src, dst=copy.dst, src_rows=src_rows, dst_rows=dst_rows)
 
     @abstractmethod
     def move_rows(
@@ -157,3 +106,21 @@ class RowMover(ABC):
     @abstractmethod
     def access(self, *, window: RowWindow, numbers: Callable[[], torch.Tensor]) -> MemoryAccess:
         """Return the access of :meth:`move_rows` to ``window``, given its row numbers."""
+
+
+class SetMover(ABC):
+    """A backend of one kind of device, which moves several planes and layers at once."""
+
+    @abstractmethod
+    def copy_set(
+        self, accelerator: Device, row_set: RowSet, slots: OperationSlots, direction: Direction
+    ) -> None:
+        """Copy the rows of slots in all planes and layers of a set.
+
+        Raises:
+            TransferError: slots in the wrong memory or that are not whole rows, memory that the
+                backend cannot reach, rows outside of their buffer where the host can know it.
+            RuntimeError: torch's message, when ``direct`` finds rows of different shapes.
+
+        Order: as if all of it ran on the stream that is current when it is called.
+        """

@@ -15,6 +15,9 @@ from assembler.host_pools.indexer import NSAIndexerPoolHost
 from assembler.host_pools.mamba import MambaPoolHost
 from assembler.host_pools.mha import MHATokenToKVPoolHost
 from assembler.host_pools.mla import MLATokenToKVPoolHost
+from assembler.transfer.kernel import KernelRowMover
+from assembler.transfer.mover import RowCopy, SetMover
+from assembler.transfer.slot_pairs import SlotPairs
 from tests.assembler.delayed_device import DelayedDevice
 from traces.targets.common.runtime import open_device
 
@@ -180,3 +183,27 @@ def pools(cpu) -> Pools:
 )
 def pools_anywhere(request) -> Pools:
     return Pools(open_device(request.param))
+
+
+class PlainSetMover(SetMover):
+    """Copies sets with the portable mover, and remembers direction and layers of each."""
+
+    def __init__(self):
+        self.taken = []
+
+    def copy_set(self, accelerator, row_set, slots, direction):
+        self.taken.append((direction, [rows.layer for rows in row_set.rows]))
+        mover = KernelRowMover()
+        for rows in row_set.rows:
+            pairs = SlotPairs(
+                subject=rows.subject,
+                row_map=rows.row_map,
+                host_indices=slots.host_indices,
+                device_indices=slots.device_indices,
+            )
+            mover.run(RowCopy(direction=direction, slots=pairs, host=rows.host, device=rows.device))
+
+
+@pytest.fixture
+def set_mover():
+    return PlainSetMover()

@@ -4,28 +4,12 @@ import torch
 from assembler.errors import TransferError
 from assembler.names import Direction
 from assembler.transfer import engine
-from assembler.transfer.kernel import KernelRowMover
-
-
-class GatheringMover(KernelRowMover):
-    """Takes copies together and remembers their layers."""
-
-    gathers = True
-
-    def __init__(self):
-        super().__init__()
-        self.taken = []
-
-    def run(self, accelerator, copies):
-        self.taken.append([(copy.direction, copy.slots.subject.split()[-1]) for copy in copies])
-        super().run(accelerator, copies)
 
 
 @pytest.fixture
-def mover(monkeypatch):
-    mover = GatheringMover()
-    monkeypatch.setattr(engine, "_mover", lambda accelerator, backend: mover)
-    return mover
+def mover(monkeypatch, set_mover):
+    monkeypatch.setattr(engine, "_set_mover", lambda accelerator, backend: set_mover)
+    return set_mover
 
 
 @pytest.fixture
@@ -55,8 +39,8 @@ def loaded(pool):
 
 
 def layers(mover):
-    assert all(direction is Direction.LOAD for some in mover.taken for direction, _ in some)
-    return [[int(layer) for _, layer in some] for some in mover.taken]
+    assert all(direction is Direction.LOAD for direction, _ in mover.taken)
+    return [layers for _, layers in mover.taken]
 
 
 def test_layers_of_an_expected_load_are_launched_in_growing_parts(loading, mover):
@@ -64,6 +48,8 @@ def test_layers_of_an_expected_load_are_launched_in_growing_parts(loading, mover
     load = arguments(pool)
 
     host.expect_load(**load)
+    # As many bytes as a layer has here; the next launch has twice as many.
+    host._expected_load.reach = 2 * host.size_per_token // 3
     host.load_to_device_per_layer(**load, layer_id=0)
     assert loaded(pool) == [True, False, False]
     host.load_to_device_per_layer(**load, layer_id=1)
@@ -74,6 +60,19 @@ def test_layers_of_an_expected_load_are_launched_in_growing_parts(loading, mover
     for layer, buffer in enumerate(pool.kv_buffer):
         assert buffer[[4, 5]].eq(layer + 1).all()
         assert buffer.ne(0).any(dim=2).sum() == 2
+
+
+def test_a_small_expected_load_is_one_launch(loading, mover):
+    pool, host = loading
+    load = arguments(pool)
+
+    host.expect_load(**load)
+    host.load_to_device_per_layer(**load, layer_id=0)
+
+    host.load_to_device_per_layer(**load, layer_id=1)
+
+    assert layers(mover) == [[0, 1, 2]]
+    assert loaded(pool) == [True, True, True]
 
 
 def test_without_an_announcement_each_layer_is_launched_alone(loading, mover):
@@ -96,7 +95,7 @@ def test_an_expected_load_is_over_after_its_last_layer(loading, mover):
 
     host.load_to_device_per_layer(**load, layer_id=1)
 
-    assert layers(mover) == [[0], [1, 2], [1]]
+    assert layers(mover) == [[0, 1, 2], [1]]
 
 
 def test_other_slots_and_other_streams_belong_to_no_expected_load(loading, mover):
@@ -114,7 +113,7 @@ def test_other_slots_and_other_streams_belong_to_no_expected_load(loading, mover
     assert loaded(pool) == [False, True, False]
 
 
-def test_a_backend_that_does_not_gather_launches_no_layer_ahead(pools):
+def test_without_a_mover_of_sets_no_layer_is_launched_ahead(pools):
     pool = pools.mla()
     host = pools.mla_host(pool)
     host.kv_buffer.fill_(1)

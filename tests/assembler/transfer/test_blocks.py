@@ -1,17 +1,12 @@
 import numpy as np
+import pytest
 
-from assembler.transfer.blocks import Blocks, join_blocks, row_runs
+from assembler.transfer.blocks import row_runs, runs_of
 
 
 def runs(src_rows, dst_rows, *, touches=True):
     found = row_runs(np.array(src_rows, int), np.array(dst_rows, int), touches=touches)
     return [array.tolist() for array in found]
-
-
-def joined(src, dst, sizes):
-    blocks = Blocks(src=np.array(src, int), dst=np.array(dst, int), sizes=np.array(sizes, int))
-    found = join_blocks(blocks)
-    return found.src.tolist(), found.dst.tolist(), found.sizes.tolist()
 
 
 def test_a_run_ends_where_either_side_jumps():
@@ -28,20 +23,38 @@ def test_rows_that_do_not_touch_are_runs_of_their_own():
     assert runs([], [], touches=False) == [[], []]
 
 
-def test_blocks_that_touch_on_both_sides_become_one():
-    assert joined([100, 110, 120], [500, 510, 520], [10, 10, 10]) == ([100], [500], [30])
+# Runs of three, one and two rows.
+ROWS = [7, 8, 9, 2, 4, 5]
 
 
-def test_a_gap_on_one_side_keeps_blocks_apart():
-    assert joined([100, 110], [500, 511], [10, 10]) == ([100, 110], [500, 511], [10, 10])
-    assert joined([100, 111], [500, 510], [10, 10]) == ([100, 111], [500, 510], [10, 10])
-    assert joined([110, 100], [510, 500], [10, 10]) == ([110, 100], [510, 500], [10, 10])
+def test_rows_of_one_side_are_in_runs():
+    found = runs_of(np.array(ROWS))
+
+    assert (found.starts.tolist(), found.stops.tolist()) == ([0, 3, 4], [3, 4, 6])
+    assert (found.mean_length, found.ends) == (2, (2, 9))
+    assert runs_of(np.array([], dtype=np.int64)).mean_length == 0
 
 
-def test_blocks_of_different_sizes_are_joined_by_their_ends():
-    assert joined([0, 8, 40, 41], [100, 108, 140, 141], [8, 32, 1, 5]) == ([0], [100], [46])
-    assert joined([0, 8, 48], [100, 108, 148], [8, 32, 4]) == ([0, 48], [100, 148], [40, 4])
+@pytest.mark.parametrize(
+    ("start", "stop", "starts", "lengths"),
+    [
+        (0, 6, [0, 3, 4], [3, 1, 2]),
+        (1, 5, [1, 3, 4], [2, 1, 1]),
+        (3, 4, [3], [1]),
+        (1, 2, [1], [1]),
+        (3, 6, [3, 4], [1, 2]),
+    ],
+)
+def test_a_piece_has_the_runs_within_it(start, stop, starts, lengths):
+    found = runs_of(np.array(ROWS)).piece(start, stop)
+
+    assert [array.tolist() for array in found] == [starts, lengths]
 
 
-def test_no_blocks_are_no_blocks():
-    assert joined([], [], []) == ([], [], [])
+@pytest.mark.parametrize(
+    ("start", "stop", "end"),
+    # Where no run ends in between, a run is cut.
+    [(0, 5, 4), (0, 3, 3), (0, 2, 2), (3, 5, 4), (4, 5, 5), (0, 6, 6)],
+)
+def test_a_cut_is_made_where_a_run_ends(start, stop, end):
+    assert runs_of(np.array(ROWS)).cut_before(start, stop) == end

@@ -5,8 +5,9 @@ from assembler.device.cpu import CpuDevice
 from assembler.errors import TransferError
 from assembler.names import Direction, IoBackend
 from assembler.transfer import engine
-from assembler.transfer.engine import LayerRows, move, open_submission
-from assembler.transfer.kernel import KernelRowMover
+from assembler.transfer.engine import Submission, move
+from assembler.transfer.layer_rows import LayerRows, RowSet
+from assembler.transfer.operation_slots import OperationSlots
 from assembler.transfer.windows import device_window, host_window
 from traces.simulator.byte_spans import byte_spans_of
 
@@ -36,23 +37,22 @@ def deferring(pools):
 def move_layer_one(host, pool, *, host_slots, slots, backend=IoBackend.KERNEL):
     buffer = host.k_buffer
     window = host_window(buffer=buffer, rows=buffer[1])
-    with open_submission(host.device, backend=backend, label="backup") as submission:
-        return move(
-            submission,
-            direction=Direction.BACKUP,
-            layer_rows=LayerRows(
-                owner=host,
-                plane="k",
-                layer=1,
-                row_map=host.row_map,
-                host=window,
-                device=device_window(
-                    buffer=pool.k_buffer[1], rows=pool.k_buffer[1], row_bytes=window.row_bytes
-                ),
+    return move(
+        Submission(host.device, backend),
+        direction=Direction.BACKUP,
+        layer_rows=LayerRows(
+            owner=host,
+            plane="k",
+            layer=1,
+            row_map=host.row_map,
+            host=window,
+            device=device_window(
+                buffer=pool.k_buffer[1], rows=pool.k_buffer[1], row_bytes=window.row_bytes
             ),
-            host_indices=host_slots,
-            device_indices=slots,
-        )
+        ),
+        host_indices=host_slots,
+        device_indices=slots,
+    )
 
 
 @pytest.mark.parametrize("backend", list(IoBackend))
@@ -233,78 +233,109 @@ def test_slots_in_the_wrong_memory_raise(pools_anywhere):
         move_layer_one(host, pool, host_slots=here, slots=there, backend=IoBackend.DIRECT)
 
 
-class GatheringMover(KernelRowMover):
-    """Takes copies together and remembers how many."""
-
-    gathers = True
-
-    def __init__(self):
-        super().__init__()
-        self.taken = []
-
-    def run(self, accelerator, copies):
-        self.taken.append(len(copies))
-        super().run(accelerator, copies)
-
-
 @pytest.fixture
-def gathering(monkeypatch):
-    mover = GatheringMover()
-    monkeypatch.setattr(engine, "_mover", lambda accelerator, backend: mover)
-    return mover
+def ahead(monkeypatch, set_mover):
+    """A mover that copies sets, on every device."""
+    monkeypatch.setattr(engine, "_set_mover", lambda accelerator, backend: set_mover)
+    return set_mover
 
 
-def move_layers(host, pool, layers, *, slots):
-    with open_submission(host.device, backend=IoBackend.KERNEL, label="backup") as submission:
-        for layer in layers:
-            window = host_window(buffer=host.k_buffer, rows=host.k_buffer[layer])
-            rows = pool.k_buffer[layer]
-            device = device_window(buffer=rows, rows=rows, row_bytes=window.row_bytes)
-            move(
-                submission,
-                direction=Direction.BACKUP,
-                layer_rows=LayerRows(
-                    owner=host,
-                    plane="k",
-                    layer=layer,
-                    row_map=host.row_map,
-                    host=window,
-                    device=device,
-                ),
-                host_indices=slots,
-                device_indices=slots,
-            )
+def layer_rows(host, pool, layer):
+    window = host_window(buffer=host.k_buffer, rows=host.k_buffer[layer])
+    rows = pool.k_buffer[layer]
+    return LayerRows(
+        owner=host,
+        plane="k",
+        layer=layer,
+        row_map=host.row_map,
+        host=window,
+        device=device_window(buffer=rows, rows=rows, row_bytes=window.row_bytes),
+    )
 
 
-def test_gathered_copies_are_launched_in_growing_parts(deferring, gathering):
+def move_layers(submission, rows, slots):
+    for one in rows:
+        move(
+            submission,
+            direction=Direction.BACKUP,
+            layer_rows=one,
+            host_indices=slots,
+            device_indices=slots,
+        )
+
+
+def test_copies_that_were_launched_ahead_are_not_launched_again(deferring, ahead):
     pool = deferring.mha()
     host = deferring.mha_host(pool)
-
-    move_layers(host, pool, [0, 1, 2] * 5, slots=torch.arange(3))
-
-    assert [len(reads) for _, reads, _ in pool.device.declared] == [12, 24, 9]
-    pool.device.synchronize()
-    assert gathering.taken == [4, 8, 3]
-
-
-def test_copies_of_a_backend_that_does_not_gather_are_launched_one_by_one(deferring):
-    pool = deferring.mha()
-    host = deferring.mha_host(pool)
-
-    move_layers(host, pool, [0, 1, 2], slots=torch.arange(3))
-
-    assert [len(reads) for _, reads, _ in pool.device.declared] == [3, 3, 3]
-
-
-def test_copies_gathered_before_an_error_are_done(pools, gathering):
-    pool = pools.mha()
-    host = pools.mha_host(pool)
     host.kv_buffer.zero_()
-    pool.k_buffer[0].fill_(1)
-    slots = torch.arange(3)
+    pool.k_buffer[1].fill_(2)
+    rows, slots = [layer_rows(host, pool, layer) for layer in range(3)], torch.arange(3)
+    submission = Submission(pool.device, IoBackend.KERNEL)
 
-    with pytest.raises(IndexError):
-        move_layers(host, pool, [0, 3], slots=slots)
+    submission.launch_ahead(
+        RowSet(rows=tuple(rows[:2])), (slots, slots), direction=Direction.BACKUP
+    )
+    move_layers(submission, rows, slots)
 
-    assert gathering.taken == [1]
-    assert host.k_buffer[0, :3].eq(1).all()
+    assert [label for label, _, _ in pool.device.declared] == [
+        "backup MHATokenToKVPoolHost",
+        "backup MHATokenToKVPoolHost k layer 2",
+    ]
+    pool.device.synchronize()
+    assert ahead.taken == [(Direction.BACKUP, [0, 1])]
+    assert host.k_buffer[1, :3].eq(2).all()
+    # A second move of the same rows is a copy of its own.
+    move_layers(submission, rows[:1], slots)
+    assert len(pool.device.declared) == 3
+
+
+def test_without_a_mover_of_sets_nothing_is_launched_ahead(deferring):
+    pool = deferring.mha()
+    host = deferring.mha_host(pool)
+    rows, slots = [layer_rows(host, pool, layer) for layer in range(3)], torch.arange(3)
+    submission = Submission(pool.device, IoBackend.KERNEL)
+
+    submission.launch_ahead(RowSet(rows=tuple(rows)), (slots, slots), direction=Direction.BACKUP)
+    assert not submission.launches_ahead
+    assert pool.device.declared == []
+
+    move_layers(submission, rows, slots)
+    assert len(pool.device.declared) == 3
+
+
+def test_slots_of_different_lengths_are_not_launched_ahead(deferring, ahead):
+    pool = deferring.mha()
+    host = deferring.mha_host(pool)
+    rows = RowSet(rows=(layer_rows(host, pool, 0),))
+    submission = Submission(pool.device, IoBackend.KERNEL)
+
+    with pytest.raises(TransferError, match="must pair up"):
+        submission.launch_ahead(
+            rows, (torch.arange(3), torch.arange(2)), direction=Direction.BACKUP
+        )
+
+    assert pool.device.declared == []
+
+
+def test_rows_of_an_operation_are_computed_once(pools):
+    host = pools.indexer_host(pools.nsa(), layout="page_first")
+    slots = OperationSlots(
+        pools.device, host_indices=torch.arange(8, 16), device_indices=torch.arange(4, 12)
+    )
+
+    rows = slots.rows(host.row_map)
+
+    assert [one.tolist() for one in rows] == [[2, 3], [1, 2]]
+    assert slots.rows(host.row_map) is rows
+    assert slots.known_host_runs(host.row_map).rows.tolist() == [2, 3]
+
+
+def test_slots_that_are_no_whole_pages_have_no_rows(pools):
+    host = pools.indexer_host(pools.nsa(), layout="page_first")
+    slots = OperationSlots(
+        pools.device, host_indices=torch.arange(7, 15), device_indices=torch.arange(4, 12)
+    )
+
+    assert slots.known_host_runs(host.row_map) is None
+    with pytest.raises(TransferError, match="whole and in order"):
+        slots.rows(host.row_map)

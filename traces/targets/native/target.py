@@ -29,6 +29,7 @@ from assembler.host_pools.group import HostPoolGroup, PoolEntry
 from assembler.names import Direction, IoBackend, PoolName
 from assembler.storage.paged import PagedStorage
 from assembler.transfer import engine
+from assembler.transfer.layer_rows import LayerRows
 from traces.recording.encode import Encoder, Plain
 from traces.recording.probes import (
     AllocationObservation,
@@ -319,7 +320,7 @@ def _draft_pool_namings(values: Values) -> Iterator[PoolNaming]:
 
 
 def _transfer_observation(values: Values, result: int) -> TransferObservation:
-    layer_rows: engine.LayerRows = values["layer_rows"]
+    layer_rows: LayerRows = values["layer_rows"]
     host_pool = layer_rows.owner
     assert isinstance(host_pool, HostKVCache)
     return TransferObservation(

@@ -5,7 +5,7 @@ import pytest
 
 from assembler.errors import TransferError
 from assembler.transfer.blocks import Blocks
-from assembler.transfer.cuda.batch import BATCH_LENGTH, BatchedCopy
+from assembler.transfer.cuda.batch import BatchedCopy
 
 
 class Driver:
@@ -48,16 +48,17 @@ def test_every_block_is_copied_by_either_signature(reports_failing_copy):
     assert driver.calls == [(1, 1, 1, 1, 9)]
 
 
-def test_long_lists_are_submitted_in_parts():
+def test_long_lists_are_submitted_in_parts_of_which_the_first_is_short():
     driver = Driver(reports_failing_copy=False)
-    src, dst = np.arange(300, dtype=np.uint8), np.zeros(300, dtype=np.uint8)
-    at = np.arange(300)
-    every = Blocks(src=src.ctypes.data + at, dst=dst.ctypes.data + at, sizes=np.ones_like(at))
+    src, dst = np.arange(1200, dtype=np.uint16).view(np.uint8), np.zeros(2400, dtype=np.uint8)
+    at = np.arange(1200)
+    every = Blocks(
+        src=src.ctypes.data + 2 * at, dst=dst.ctypes.data + 2 * at, sizes=np.full_like(at, 2)
+    )
 
     BatchedCopy(driver, reports_failing_copy=False)(every, stream=9)
 
-    assert BATCH_LENGTH == 128
-    assert [call[0] for call in driver.calls] == [128, 128, 44]
+    assert [call[0] for call in driver.calls] == [128, 512, 512, 48]
     assert np.array_equal(src, dst)
 
 

@@ -1,154 +1,149 @@
+import numpy as np
 import pytest
 import torch
 
 from assembler.device import get_device
 from assembler.errors import TransferError
-from assembler.names import Direction
-from assembler.transfer.cuda.direct import CudaDirectRowMover, _group_key, blocks_of
-from assembler.transfer.mover import RowCopy, SlotPairs, grouped_copies
+from assembler.transfer.cuda.direct import _are_short, _checked_pairs, load_blocks
+from assembler.transfer.cuda.groups import RowGroup, RowShape, grouped, split_where_rows_end
+from assembler.transfer.cuda.staging import can_be_staged
+from assembler.transfer.operation_slots import OperationSlots
 from assembler.transfer.rows import PageRows, RowMap
-from assembler.transfer.windows import host_window
 
 
-def copies_of(hosts, devices, host_slots, device_slots, *, row_map, direction=Direction.BACKUP):
-    slots = SlotPairs(
-        subject="rows",
-        row_map=row_map,
-        host_indices=torch.tensor(host_slots, dtype=torch.int64),
-        device_indices=torch.tensor(device_slots, dtype=torch.int64),
+def group_of(host, device, *, row_bytes=4, strides=(4, 4), row_map=None):
+    return RowGroup(
+        shape=RowShape(
+            row_map=row_map or RowMap(), row_bytes=row_bytes, strides=strides, row_nums=(50, 50)
+        ),
+        host=np.array(host, dtype=np.int64),
+        device=np.array(device, dtype=np.int64),
     )
-    return [
-        RowCopy(direction=direction, slots=slots, host=host, device=device)
-        for host, device in zip(hosts, devices, strict=True)
-    ]
 
 
-def found(copies, src, dst):
-    """Blocks of copies, with addresses counted from the first bytes of two tensors."""
-    blocks = blocks_of(copies)
-    addresses = (blocks.src - src.data_ptr(), blocks.dst - dst.data_ptr())
-    return [array.tolist() for array in (*addresses, blocks.sizes)]
+def pairs_of(group, host_rows, device_rows):
+    slots = OperationSlots(
+        get_device("cpu"),
+        host_indices=torch.tensor(host_rows, dtype=torch.int64),
+        device_indices=torch.tensor(device_rows, dtype=torch.int64),
+    )
+    return _checked_pairs(group.shape, slots)
 
 
-def whole(tensor):
-    return host_window(buffer=tensor, rows=tensor)
-
-
-def layers(buffer, axis):
-    return [
-        host_window(buffer=buffer, rows=buffer.select(axis, layer))
-        for layer in range(buffer.shape[axis])
-    ]
+def found(group, host_rows, device_rows):
+    """Blocks as tuples: read, written, bytes."""
+    blocks = load_blocks(group, pairs_of(group, host_rows, device_rows))
+    arrays = (blocks.src.tolist(), blocks.dst.tolist(), blocks.sizes.tolist())
+    return list(zip(*arrays, strict=True))
 
 
 def test_slots_that_follow_each_other_are_one_block_in_every_layer():
-    host, device = (
-        torch.zeros(2, 12, 4, dtype=torch.uint8),
-        torch.zeros(2, 10, 4, dtype=torch.uint8),
-    )
-    both = (layers(host, 0), layers(device, 0))
+    # Two layers, 200 bytes apart on the host and 300 on the device.
+    group = group_of([1000, 1200], [5000, 5300])
 
-    copies = copies_of(*both, [4, 5, 8], [1, 2, 3], row_map=RowMap())
-
-    # Rows of 4 bytes; a layer has 48 bytes on the host and 40 on the device.
-    assert found(copies, device, host) == [[4, 12, 44, 52], [16, 32, 64, 80], [8, 4, 8, 4]]
-
-
-def test_a_load_reads_the_host():
-    host, device = torch.zeros(6, 4, dtype=torch.uint8), torch.zeros(5, 4, dtype=torch.uint8)
-    both = ([whole(host)], [whole(device)])
-
-    copies = copies_of(*both, [1], [3], row_map=RowMap(), direction=Direction.LOAD)
-
-    assert found(copies, host, device) == [[4], [12], [4]]
+    assert found(group, [4, 5, 8], [1, 2, 3]) == [
+        (1016, 5004, 8),
+        (1032, 5012, 4),
+        (1216, 5304, 8),
+        (1232, 5312, 4),
+    ]
 
 
-def test_whole_layers_of_equal_buffers_are_one_block():
-    host, device = torch.zeros(3, 2, 4, dtype=torch.uint8), torch.zeros(3, 2, 4, dtype=torch.uint8)
-    both = (layers(host, 0), layers(device, 0))
+def test_rows_that_do_not_touch_are_blocks_of_their_own():
+    group = group_of([1000], [5000], strides=(8, 4))
 
-    copies = copies_of(*both, [0, 1], [0, 1], row_map=RowMap())
-
-    assert found(copies, device, host) == [[0], [0], [24]]
-
-
-def test_pages_between_other_layers_are_blocks_of_their_own():
-    host = torch.zeros(3, 2, 4, 8, dtype=torch.uint8)  # (page, layer, slot, element)
-    device = torch.zeros(2, 3, 4, 8, dtype=torch.uint8)  # (layer, page, slot, element)
-    both = (layers(host, 1), layers(device, 0))
-    pages = PageRows(subject="rows", page_size=4)
-
-    copies = copies_of(*both, range(8), range(4, 12), row_map=pages)
-
-    assert found(copies, device, host) == [[32, 64, 128, 160], [0, 64, 32, 96], [32, 32, 32, 32]]
-
-
-def test_planes_of_two_widths_that_take_turns_are_two_groups():
-    wide, narrow = torch.zeros(2, 6, 4), torch.zeros(2, 6, 2)
-    both = zip(layers(wide, 0), layers(narrow, 0), strict=True)
-    windows = [window for pair in both for window in pair]
-    copies = copies_of(windows, windows, [1, 2], [1, 2], row_map=RowMap())
-
-    groups = grouped_copies(copies, _group_key)
-
-    assert [[copy.host.row_bytes for copy in group] for group in groups] == [[16, 16], [8, 8]]
-    # Both layers of the wide plane, then both of the narrow one.
-    assert blocks_of(copies).sizes.tolist() == [32, 32, 16, 16]
+    assert found(group, [4, 5], [1, 2]) == [(1032, 5004, 4), (1040, 5008, 4)]
 
 
 def test_no_slots_are_no_blocks():
-    host, device = torch.zeros(6, 4), torch.zeros(5, 4)
-
-    copies = copies_of([whole(host)], [whole(device)], [], [], row_map=RowMap())
-
-    assert found(copies, device, host) == [[], [], []]
+    assert found(group_of([1000, 1200], [5000, 5300]), [], []) == []
 
 
-@pytest.mark.parametrize(("host_slot", "device_slot"), [(6, 0), (-1, 0), (0, 5), (0, -1)])
-def test_a_row_outside_of_its_buffer_raises(host_slot, device_slot):
-    hosts, devices = [whole(torch.zeros(6, 4))], [whole(torch.zeros(5, 4))]
-    blocks_of(copies_of(hosts, devices, [5], [4], row_map=RowMap()))
+def test_a_backup_reads_what_a_load_writes():
+    group = group_of([1000], [5000])
+    load = load_blocks(group, pairs_of(group, [2], [3]))
 
-    with pytest.raises(TransferError, match="rows must lie in the buffer"):
-        blocks_of(copies_of(hosts, devices, [host_slot], [device_slot], row_map=RowMap()))
+    backup = load.reversed()
 
-
-def test_a_part_of_a_page_raises():
-    rows = [whole(torch.zeros(6, 4, 4))]
-    pages = PageRows(subject="rows", page_size=4)
-
-    with pytest.raises(TransferError, match="expected slot 4 at position 0, got slot 5"):
-        blocks_of(copies_of(rows, rows, [4, 5, 6, 7], [5, 6, 7, 8], row_map=pages))
-
-
-def admitted(mover, host_slots, device_slots):
-    slots = SlotPairs(
-        subject="rows",
-        row_map=PageRows(subject="rows", page_size=4),
-        host_indices=host_slots,
-        device_indices=device_slots,
+    assert (load.src.tolist(), load.dst.tolist()) == ([1008], [5012])
+    assert (backup.src.tolist(), backup.dst.tolist(), backup.sizes.tolist()) == (
+        [5012],
+        [1008],
+        [4],
     )
-    window = whole(torch.zeros(6, 4, 4))
-    mover.admit(get_device("cpu"), slots, host=window, label="backup")
 
 
-def test_slots_are_looked_through_again_when_they_have_changed():
-    mover = CudaDirectRowMover(lambda blocks, *, stream: None)
-    host_slots, device_slots = torch.arange(4), torch.arange(4, 8)
-    admitted(mover, host_slots, device_slots)
-    admitted(mover, host_slots, device_slots)
+@pytest.mark.parametrize(
+    ("row_bytes", "strides", "rows", "is_short"),
+    [
+        # Pages of 8 kB, each alone; two that follow each other on both sides are 16 kB.
+        (8192, (8192, 8192), ([1, 5], [2, 7]), True),
+        (8192, (8192, 8192), ([1, 2], [2, 3]), False),
+        (8192, (99 * 8192, 8192), ([1, 2], [2, 3]), True),
+        (16384, (16384, 16384), ([1, 5], [2, 7]), False),
+        # A kernel moves words of 8 bytes.
+        (8196, (8196, 8196), ([1, 5], [2, 7]), False),
+        (8192, (8196, 8192), ([1, 5], [2, 7]), False),
+        (8192, (8192, 8192), ([], []), False),
+    ],
+)
+def test_short_blocks_are_left_to_a_kernel(row_bytes, strides, rows, is_short):
+    group = group_of([0], [0], row_bytes=row_bytes, strides=strides)
 
-    host_slots += 1
-
-    with pytest.raises(TransferError, match="expected slot 0 at position 0, got slot 1"):
-        admitted(mover, host_slots, device_slots)
+    assert _are_short(group, pairs_of(group, *rows)) == is_short
 
 
-def test_other_slots_are_looked_through():
-    mover = CudaDirectRowMover(lambda blocks, *, stream: None)
-    slots = torch.arange(4)
-    admitted(mover, slots, slots)
+def test_rows_of_single_layers_in_a_host_row_are_parts_that_touch():
+    # Keys of two layers, then values of two layers, in rows of 8 bytes.
+    group = group_of([100, 104, 500, 504], [10, 20, 30, 40], strides=(8, 4))
 
-    with pytest.raises(TransferError, match="expected slot 0 at position 0, got slot 1"):
-        admitted(mover, slots, slots + 1)
-    admitted(mover, slots, slots)
+    parts = split_where_rows_end(group)
+
+    assert [part.host.tolist() for part in parts] == [[100, 104], [500, 504]]
+    assert [part.device.tolist() for part in parts] == [[10, 20], [30, 40]]
+    assert [can_be_staged(part) for part in parts] == [True, True]
+    # One layer of two: the rows of host memory between are another layer's.
+    assert not can_be_staged(group_of([100], [10], strides=(8, 4)))
+    assert split_where_rows_end(group_of([100, 900], [10, 20])) != ()
+    assert can_be_staged(group_of([100, 900], [10, 20]))
+
+
+def test_planes_of_two_widths_that_take_turns_are_two_groups():
+    shapes = {
+        width: RowShape(row_map=RowMap(), row_bytes=width, strides=(8, 8), row_nums=(6, 6))
+        for width in (8, 4)
+    }
+    items = [(8, 300, 10), (4, 900, 20), (8, 100, 30), (4, 700, 40)]
+
+    groups = grouped(items, lambda item: shapes[item[0]], lambda item: item[1:])
+
+    assert [group.shape.row_bytes for group in groups] == [8, 4]
+    # In order of the host's addresses.
+    assert [group.host.tolist() for group in groups] == [[100, 300], [700, 900]]
+    assert [group.device.tolist() for group in groups] == [[30, 10], [40, 20]]
+
+
+def test_rows_of_pages_are_no_rows_of_slots():
+    pages = PageRows(subject="rows", page_size=4)
+    shape = {"row_bytes": 8, "strides": (8, 8), "row_nums": (6, 6)}
+
+    groups = grouped(
+        [RowMap(), pages],
+        lambda row_map: RowShape(row_map=row_map, **shape),
+        lambda row_map: (0, 0),
+    )
+
+    assert [group.shape.row_map for group in groups] == [RowMap(), pages]
+
+
+@pytest.mark.parametrize(("host", "device"), [(50, 0), (-1, 0), (0, 50), (0, -1)])
+def test_a_row_outside_of_its_buffer_raises(host, device):
+    group = group_of([0], [0])
+    assert pairs_of(group, [49, 0], [0, 49]).lengths.tolist() == [1, 1]
+
+    with pytest.raises(TransferError, match=f"expected 0 to 49, got {host or device}$"):
+        pairs_of(group, [1, host], [1, device])
+
+
+def test_no_rows_are_inside_of_any_buffer():
+    assert pairs_of(group_of([0], [0]), [], []).lengths.tolist() == []

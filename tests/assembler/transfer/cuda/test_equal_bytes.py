@@ -5,6 +5,8 @@ import torch
 
 from assembler.device import get_device
 from assembler.errors import TransferError
+from assembler.transfer import engine
+from assembler.transfer.cuda import direct
 from tests.assembler.conftest import Pools
 
 pytestmark = [
@@ -95,7 +97,7 @@ def bytes_of(tensors):
     return [tensor.view(-1).view(torch.uint8).cpu().clone() for tensor in tensors]
 
 
-def moved(device, host, pool, pages, backend, *, loads):
+def moved(device, host, pool, pages, backend, *, loads, expects=False):
     """Move once on a stream of its own and return the bytes of the side that is written."""
     fill(buffers_of(pool, host, device=True), 1)
     fill(buffers_of(pool, host, device=False), 2)
@@ -106,6 +108,8 @@ def moved(device, host, pool, pages, backend, *, loads):
     device.synchronize()
     both = {"host_indices": host_slots, "device_indices": slots, "io_backend": backend}
     with device.on(device.new_stream("write")):
+        if expects:
+            host.expect_load(device_pool=pool, **both)
         if loads:
             for layer in range(host.layer_num):
                 host.load_to_device_per_layer(device_pool=pool, layer_id=layer, **both)
@@ -183,10 +187,30 @@ def test_kernel_reports_a_row_outside_and_moves_the_others(pools, host_slot, slo
     device.synchronize()
 
 
-def test_direct_is_one_batch_for_all_layers(pools, monkeypatch):
+@pytest.mark.parametrize("pages", [name for name in PAGES if name != "none"])
+@pytest.mark.parametrize("loads", [False, True], ids=["backup", "load"])
+@pytest.mark.parametrize(("name", "layout"), [(n, o) for n, b, o in CASES if b == "direct"])
+def test_blocks_of_any_length_are_those_of_the_portable_backend(
+    monkeypatch, pools, portable, name, layout, pages, loads
+):
+    # Rows are so short here that a kernel would move them.
+    monkeypatch.setattr(direct, "_FEWEST_BLOCK_BYTES", 0)
+    pool, host = make(pools, name, layout)
+    host_pages, device_pages = PAGES[pages]
+    slots = (slots_of(host_pages), slots_of(device_pages) % (24 if name == "mamba" else 28))
+    expected = []
+
+    found = moved(pools.device, host, pool, slots, "direct", loads=loads, expects=loads)
+    portable(lambda: expected.extend(moved(pools.device, host, pool, slots, "direct", loads=loads)))
+
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_direct_hands_all_layers_to_the_driver_at_once(pools, monkeypatch):
     from assembler.transfer.cuda.movers import cuda_movers
 
-    (mover,) = (one for backend, one in cuda_movers().items() if backend == "direct")
+    monkeypatch.setattr(direct, "_FEWEST_BLOCK_BYTES", 0)
+    mover = cuda_movers()["direct"]
     sizes = []
     copy_blocks = mover._copy_blocks
 
@@ -203,3 +227,87 @@ def test_direct_is_one_batch_for_all_layers(pools, monkeypatch):
 
     # Two neighbouring pages are one block: 2 * 4 * 656 bytes; a page is 4 * 656.
     assert sizes == [[5248, 2624] * 3]
+
+
+@pytest.fixture
+def staged(monkeypatch, pools):
+    """The kernel backend with staging for every move, in parts of a page of memory."""
+    from assembler.transfer.cuda import kernel
+    from assembler.transfer.cuda.batch import find_batched_copy
+    from assembler.transfer.cuda.staging import StagedGroup
+
+    monkeypatch.setattr(kernel, "_FEWEST_STAGED_BYTES", 0)
+    monkeypatch.setattr(kernel, "_FEWEST_BLOCK_BYTES", 0)
+    monkeypatch.setattr(pools.device, "staging_bytes", 4 * 4096)
+    mover = kernel.CudaKernelMover(find_batched_copy())
+    monkeypatch.setattr(
+        engine,
+        "_set_mover",
+        lambda device, backend: mover if device.has_fast_copies else None,
+    )
+    pieces = []
+    copy_piece = StagedGroup._copy_piece
+
+    def counted(self, part, blocks, device_rows, **others):
+        pieces.append(len(device_rows))
+        copy_piece(self, part, blocks, device_rows, **others)
+
+    monkeypatch.setattr(StagedGroup, "_copy_piece", counted)
+    return pieces
+
+
+STAGED = [
+    *((name, "layer_first", loads) for name in POOLS for loads in (False, True)),
+    # A load goes layer by layer, which are no blocks of such a host pool.
+    *((name, "page_first", False) for name in POOLS),
+]
+
+
+@pytest.mark.parametrize("pages", [name for name in PAGES if name != "none"])
+@pytest.mark.parametrize(("name", "layout", "loads"), STAGED)
+def test_staged_bytes_are_those_of_the_portable_backend(
+    pools, portable, staged, name, layout, pages, loads
+):
+    pool, host = make(pools, name, layout)
+    host_pages, device_pages = PAGES[pages]
+    slots = (slots_of(host_pages), slots_of(device_pages))
+    expected = []
+
+    found = moved(pools.device, host, pool, slots, "kernel", loads=loads, expects=loads)
+    taken = sum(staged)
+    portable(lambda: expected.extend(moved(pools.device, host, pool, slots, "kernel", loads=loads)))
+
+    assert taken >= len(host_pages)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_a_row_outside_of_the_host_pool_is_reported_and_not_staged(pools, staged):
+    device, (pool, host) = pools.device, make(pools, "dsa", "page_first")
+    slots = [device.to_device(torch.tensor(one)) for one in ([2, 52], [7, 8])]
+    both = {"host_indices": slots[0], "device_indices": slots[1], "io_backend": "kernel"}
+    device.synchronize()
+
+    host.backup_from_device_all_layer(device_pool=pool, **both)
+    with pytest.raises(TransferError, match=r"expected 0 to 51, got 52$"):
+        device.synchronize()
+
+    assert staged == []
+
+
+def test_slots_that_changed_on_the_device_are_not_staged(pools, staged):
+    device, (pool, host) = pools.device, make(pools, "dsa", "page_first")
+    fill(buffers_of(pool, host, device=True), 1)
+    host.kv_buffer.zero_()
+    host_slots, slots = (device.to_device(torch.tensor(one)) for one in ([2], [7]))
+    host_slots += 1
+    device.synchronize()
+
+    host.backup_from_device_all_layer(
+        device_pool=pool, host_indices=host_slots, device_indices=slots, io_backend="kernel"
+    )
+    device.synchronize()
+
+    assert staged == []
+    row = pool.plane_buffer(plane="kv", layer=0)[7].cpu().view(torch.uint8)
+    assert torch.equal(host.kv_buffer[3, 0].view(torch.uint8), row)
+    assert host.kv_buffer[2].view(torch.uint8).eq(0).all()

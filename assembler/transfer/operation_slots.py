@@ -1,0 +1,131 @@
+"""The slots of one operation, and the rows that they mean, computed once for all layers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from assembler.device.base import Device
+from assembler.errors import TransferError
+from assembler.transfer.blocks import Integers, RowRuns, ends_of, row_runs, runs_of
+from assembler.transfer.layer_rows import LayerRows
+from assembler.transfer.rows import RowMap
+from assembler.transfer.slot_pairs import SlotPairs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RowPairs:
+    """Runs in which the rows of both sides follow each other; arrays are ``(run_num,) int64``.
+
+    Attributes:
+        host: first row of each run in the host pool.
+        device: likewise in the device pool.
+        lengths: rows of each run.
+        ends: smallest and largest row, host and device.
+    """
+
+    host: Integers
+    device: Integers
+    lengths: Integers
+    ends: tuple[tuple[int, int], tuple[int, int]]
+
+
+class OperationSlots:
+    """Host and device slots of one operation, paired by position.
+
+    Attributes:
+        host_indices: ``(slot_num,) int64``.
+        device_indices: ``(slot_num,) int64``.
+        is_admitted: whether the backend has found that it can use the slots.
+        begin: what the backend records before the first copy of the operation; None until then.
+    """
+
+    def __init__(
+        self, accelerator: Device, *, host_indices: torch.Tensor, device_indices: torch.Tensor
+    ) -> None:
+        self.host_indices = host_indices
+        self.device_indices = device_indices
+        self.begin: torch.cuda.Event | None = None
+        self.is_admitted = False
+        self._accelerator = accelerator
+        self._uploaded: OperationSlots | None = None
+        self._rows: dict[RowMap, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._known: dict[RowMap, RowRuns | None] = {}
+        self._pairs: dict[tuple[RowMap, bool], RowPairs] = {}
+
+    def pairs(self, rows: LayerRows) -> SlotPairs:
+        """Return the slots as those of one plane and layer."""
+        return SlotPairs(
+            subject=rows.subject,
+            row_map=rows.row_map,
+            host_indices=self.host_indices,
+            device_indices=self.device_indices,
+        )
+
+    def uploaded(self) -> "OperationSlots":
+        """Return the same slots in device memory; ordered before later work on this stream."""
+        if self._uploaded is None:
+            self._uploaded = OperationSlots(
+                self._accelerator,
+                host_indices=self._accelerator.to_device(self.host_indices),
+                device_indices=self._accelerator.to_device(self.device_indices),
+            )
+        return self._uploaded
+
+    def rows(self, row_map: RowMap) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the rows of the host slots and of the device slots, ``(row_num,) int64``.
+
+        They lie where the slots lie.
+
+        Raises:
+            TransferError: slots in host memory that are not whole rows.
+        """
+        found = self._rows.get(row_map)
+        if found is None:
+            for indices in (self.host_indices, self.device_indices):
+                if indices.is_cpu:
+                    row_map.check(indices)
+            found = (
+                row_map.host_rows(self.host_indices).contiguous(),
+                row_map.device_rows(self.device_indices).contiguous(),
+            )
+            self._rows[row_map] = found
+        return found
+
+    def known_host_runs(self, row_map: RowMap) -> RowRuns | None:
+        """Return the rows of the host slots where the host knows these without waiting, or None.
+
+        Slots that are not whole rows are not known.
+        """
+        if row_map not in self._known:
+            self._known[row_map] = self._find_host_runs(row_map)
+        return self._known[row_map]
+
+    def _find_host_runs(self, row_map: RowMap) -> RowRuns | None:
+        slots = self._accelerator.known_slots(self.host_indices)
+        if slots is None:
+            return None
+        try:
+            row_map.check(slots)
+        except TransferError:
+            return None
+        return runs_of(np.ascontiguousarray(row_map.host_rows(slots).numpy()))
+
+    def row_pairs(self, row_map: RowMap, *, touches: bool) -> RowPairs:
+        """Return runs of rows of slots in host memory; see :func:`row_runs` for ``touches``.
+
+        Raises:
+            TransferError: slots that are not whole rows.
+        """
+        found = self._pairs.get((row_map, touches))
+        if found is None:
+            host, device = (rows.numpy() for rows in self.rows(row_map))
+            starts, lengths = row_runs(host, device, touches=touches)
+            found = RowPairs(
+                host=host[starts],
+                device=device[starts],
+                lengths=lengths,
+                ends=(ends_of(host), ends_of(device)),
+            )
+            self._pairs[row_map, touches] = found
+        return found
