@@ -1,7 +1,7 @@
 """Draw what the gate and the report show for four changes: ``docs/images``.
 
-Run ``python scripts/screenshots.py`` in a checkout with Debian's ``chromium``. Each change is made
-in a copy of HEAD; the goldens stay. It takes about two minutes.
+Run ``python scripts/screenshots.py [CHANGE...]`` in a checkout with Debian's ``chromium``. Each
+change is made in a copy of HEAD; the goldens stay. It takes about five minutes.
 """
 
 import os
@@ -27,12 +27,12 @@ class Change:
     """One change of ``assembler/``.
 
     Attributes:
-        files: those that hold ``old``, as a pattern below ``assembler/``.
+        files: those that hold ``old``, as patterns.
         is_everywhere: whether every ``old`` is replaced, or the only one in the only file.
     """
 
     name: str
-    files: str
+    files: tuple[str, ...]
     old: str
     new: str
     is_everywhere: bool = False
@@ -41,25 +41,25 @@ class Change:
 CHANGES = (
     Change(
         name="dropped-override",
-        files="stacks/attach.py",
+        files=("assembler/stacks/attach.py",),
         old="        override_kv_cache_dim=kv.device_pool.host_row_width,\n    )\n    # Before",
         new="    )\n    # Before",
     ),
     Change(
         name="wrong-group",
-        files="stacks/parts.py",
+        files=("assembler/stacks/parts.py",),
         old="        attn_cp_group=settings.attn_cp_group,\n",
         new="        attn_cp_group=settings.tp_group,\n",
     ),
     Change(
         name="missing-draft-load",
-        files="controller/copier.py",
+        files=("assembler/controller/copier.py",),
         old="layer < draft.device_pool.layer_num:",
         new="layer < draft.device_pool.layer_num - 1:",
     ),
     Change(
         name="rename",
-        files="**/*.py",
+        files=("assembler/**/*.py", "traces/targets/native/**/*.py"),
         old="override_kv_cache_dim",
         new="kv_cache_dim_override",
         is_everywhere=True,
@@ -71,8 +71,10 @@ def main() -> None:
     """Write an SVG of the terminal and a PNG of the page for each change."""
     IMAGES.mkdir(exist_ok=True)
     for change in CHANGES:
+        if sys.argv[1:] and change.name not in sys.argv[1:]:
+            continue
         with _copy_of_head() as copy:
-            _apply(change, copy / "assembler")
+            _apply(change, copy)
             _draw_terminal(change, copy)
             _draw_page(change, copy)
         print(change.name, file=sys.stderr)
@@ -85,8 +87,9 @@ def _copy_of_head() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _apply(change: Change, package: Path) -> None:
-    found = [path for path in sorted(package.glob(change.files)) if change.old in path.read_text()]
+def _apply(change: Change, copy: Path) -> None:
+    files = [path for pattern in change.files for path in sorted(copy.glob(pattern))]
+    found = [path for path in files if change.old in path.read_text()]
     number = sum(path.read_text().count(change.old) for path in found)
     if not found or (number > 1 and not change.is_everywhere):
         raise SystemExit(f"{change.name}: text must be found once; expected 1, got {number}")

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import typer
 
 from tools import options
-from tools.report.phrases import pluralise
 from tools.sides.environments.cache import recordings_folder
 from tools.sides.kept.store import LIMIT_BYTES, KeptFolder, RunStore
+from traces.text.phrases import pluralise
 
 cache = typer.Typer(name="cache", help="Kept runs of earlier gates.", rich_markup_mode=None)
 

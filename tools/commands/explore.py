@@ -10,7 +10,6 @@ import typer
 from tools import options
 from tools.console import print_duration, progress
 from tools.errors import ToolError, require_writable_path
-from tools.report.phrases import pluralise
 from tools.workers.exploration import (
     Exploration,
     ExplorationFinding,
@@ -21,6 +20,7 @@ from tools.workers.exploration import (
 from traces.explore import POLICIES, TrafficReplay, parse_replay, render_replay
 from traces.explore.replay import describe_replay
 from traces.targets.native.scenarios import scenario_of_config
+from traces.text.phrases import pluralise
 
 SCHEMA = "goldentrace.exploration/1"
 RUNS, STEPS = 40, 20

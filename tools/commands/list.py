@@ -6,9 +6,9 @@ import typer
 
 from tools import options
 from tools.goldens.golden_set import count_coverage
-from tools.report.phrases import pluralise
 from tools.workers.protocol import ListBuilders
 from traces.targets.common.scenario import Scenario
+from traces.text.phrases import pluralise
 
 
 def list_scenarios(

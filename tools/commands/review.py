@@ -20,11 +20,11 @@ from tools.gate.regenerate import (
 )
 from tools.gate.request import GateRequest, golden_request
 from tools.gate.review import Choice, Decision, Review, cause_id, matches, open_review
-from tools.report import phrases
 from tools.report.output import terminal_layout
-from tools.report.text import render_cause
 from traces.pytest.golden_files import refuse_writing_in_ci
 from traces.schema.verdict import Cause
+from traces.text import phrases
+from traces.text.cause_block import render_cause
 
 _QUESTION = "[a]ccept, [r]eject, [s]kip, s[o]urce, sce[n]arios, [q]uit"
 _CONTEXT_LINES = 3

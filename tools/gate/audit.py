@@ -10,7 +10,6 @@ from pathlib import Path
 from tools.errors import ToolError, require_writable_path
 from tools.gate.request import GateResult, build_verdict
 from tools.goldens.golden_set import uncovered_causes
-from tools.report.phrases import pluralise
 from tools.session import Session
 from tools.sides.parse import Side
 from tools.sides.results import SideResults, no_scenario_error
@@ -32,6 +31,7 @@ from traces.audit.judgement import is_coverage
 from traces.audit.lineage import lineage_of, models_of
 from traces.audit.reviewed import FindingReview, parse_reviews, sort_findings
 from traces.schema.verdict import Cause, Kind, Verdict
+from traces.text.phrases import pluralise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from tools.errors import ToolError
-from tools.report.phrases import pluralise
 from traces.schema.model import DigestRecord, Reading, RoundTrip, Trace, TreeMatch
 from traces.schema.races import Race
 from traces.schema.storage_records import StorageMatch
+from traces.text.phrases import pluralise
 
 
 def failed_checks(trace: Trace) -> tuple[str, ...]:

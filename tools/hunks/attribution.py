@@ -21,12 +21,12 @@ from tools.hunks.source_hunks import (
 )
 from tools.hunks.variants import VariantRuns, variant_pool
 from tools.hunks.worker import ListExecutedLines
-from tools.report.phrases import pluralise
 from tools.sides.targets import NATIVE, SGLANG, find_target, load_aliases
 from tools.workers.launch import WorkerLauncher
 from traces.schema.model import Recording
 from traces.schema.verdict import Cause, Kind, Level
 from traces.targets.common.scenario import Scenario
+from traces.text.phrases import pluralise
 
 SCENARIOS_MAX = 4
 """Scenarios that are run without hunks: the smallest one of each of the first causes."""

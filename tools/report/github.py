@@ -1,7 +1,7 @@
 """Rendering of a verdict as workflow commands: annotations on the lines of a pull request."""
 
-from tools.report import phrases
 from traces.schema.verdict import Cause, Verdict
+from traces.text import phrases
 
 
 def render_github(verdict: Verdict, *, strict: bool) -> str:

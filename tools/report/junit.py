@@ -2,8 +2,8 @@
 
 from junitparser import Error, Failure, JUnitXml, TestCase, TestSuite
 
-from tools.report import phrases
 from traces.schema.verdict import Cause, Verdict
+from traces.text import phrases
 
 
 def render_junit(verdict: Verdict, *, strict: bool) -> str:

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from tools.report import phrases
 from traces.schema.verdict import Cause, Verdict
+from traces.text import phrases
 
 _HEADLINES = {"pass": "pass", "fail": "**fail**", "error": "**could not judge**"}
 

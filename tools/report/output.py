@@ -10,10 +10,11 @@ from pathlib import Path
 from tools.console import print_status
 from tools.errors import ToolError, require_writable_path
 from tools.report.render import Format, FormatFile, render_verdict
-from tools.report.text import DEFAULT_COLUMNS, TextLayout, render_line
+from tools.report.text import render_line
 from traces.errors import TraceError
 from traces.schema.transaction import Transaction
 from traces.schema.verdict import ScenarioCounts, Verdict
+from traces.text.cause_block import DEFAULT_COLUMNS, TextLayout
 
 EXIT_CODES = {"pass": 0, "fail": 1, "error": 2}
 

@@ -10,8 +10,9 @@ from tools.report.github import render_github
 from tools.report.junit import render_junit
 from tools.report.markdown import render_markdown
 from tools.report.sarif import render_sarif
-from tools.report.text import PLAIN, TextLayout, render_text
+from tools.report.text import render_text
 from traces.schema.verdict import Verdict
+from traces.text.cause_block import PLAIN, TextLayout
 
 
 class Format(StrEnum):

@@ -5,10 +5,10 @@ from typing import Any
 
 import msgspec
 
-from tools.report import phrases
 from tools.report.explanations import Explanation, explanations
 from tools.sides.origin import project_version
 from traces.schema.verdict import Cause, Kind, Verdict
+from traces.text import phrases
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 

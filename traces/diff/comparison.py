@@ -259,8 +259,9 @@ def merge_causes(per_scenario: Mapping[str, tuple[Cause, ...]]) -> tuple[Cause, 
     """Merge causes that are the same edit, and sort them most upstream first.
 
     Causes are the same edit when they have the same kind, parameter and line; without a line, the
-    same builder, callee and place. Calls are told apart by their callee. The scenario names are
-    the keys of the mapping. A cause is as bad as in its worst scenario.
+    same builder, callee and place. Calls are told apart by their callee; a name that several
+    functions publish is renamed once. The scenario names are the keys of the mapping. A cause is as
+    bad as in its worst scenario.
     """
     groups: dict[_Key, list[Cause]] = {}
     for name in sorted(per_scenario):
@@ -289,6 +290,8 @@ def _cause_order(cause: Cause) -> tuple[object, ...]:
 def _key(cause: Cause) -> _Key:
     if cause.kind in _SCENARIO_KINDS:
         return (cause.kind, cause.scenarios)
+    if cause.kind is Kind.RENAMED and cause.parameter is not None:
+        return (cause.kind, cause.parameter, _encoded(cause.before, cause.after))
     place = cause.location or (cause.builder, cause.callee, cause.subject or cause.where)
     callee = cause.callee if cause.kind in _CALL_KINDS else None
     return (cause.kind, cause.parameter, callee, place)

@@ -19,7 +19,7 @@ from traces.schema.verdict import Cause, Kind
 _ARGUMENT_TEXTS = {
     Kind.ARGUMENT_DROPPED: "no longer passes {name} to {callee}",
     Kind.ARGUMENT_ADDED: "now passes {name} to {callee}",
-    Kind.ARGUMENT_CHANGED: "passes another {name} to {callee}",
+    Kind.ARGUMENT_CHANGED: "passes another value of {name} to {callee}",
     Kind.PARAMETER_REMOVED: "calls {callee}, which no longer has the parameter {name}",
     Kind.PARAMETER_ADDED: "calls {callee}, which has the new parameter {name}",
 }

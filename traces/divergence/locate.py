@@ -191,10 +191,7 @@ def _refine_cause(
     cause: Cause, found: Divergence | KeywordChange, *, location: Location, caller: str
 ) -> Cause:
     """Put a divergence in the place of a cause, which becomes the first thing it explains."""
-    what = f"{found.callee} {found.parameter or ''}".strip() or "the lines of the function"
-    where = f" in {caller}" if caller else ""
-    message = f"run again, the sides first diverge{where}: {what}; "
-    message += f"the traces show it as {cause.headline()}"
+    message = _refined_message(cause, found, location=location, caller=caller)
     placed = msgspec.structs.replace(cause, location=location, message=message, variants=())
     if found.kind is None or (found.parameter is None and cause.kind in _EVENT_KINDS):
         return placed
@@ -210,6 +207,20 @@ def _refine_cause(
         path=tuple(name for name in (caller, found.callee) if name),
         consequences=(*_effect(cause), *cause.consequences),
     )
+
+
+def _refined_message(
+    cause: Cause, found: Divergence | KeywordChange, *, location: Location, caller: str
+) -> str:
+    if found.parameter:
+        what = f"the argument {found.parameter} of {found.callee}"
+    else:
+        what = f"the call of {found.callee}" if found.callee else "the lines of the function"
+    where = f" in {caller}" if caller else ""
+    message = f"A second run with all calls logged first differs{where}, at {what}."
+    if cause.location is None or cause.location == location:
+        return message
+    return f"{message} The trace shows it at {cause.location.file}:{cause.location.line}."
 
 
 def _effect(cause: Cause) -> Iterator[Consequence]:

@@ -10,17 +10,18 @@ import msgspec
 import pytest
 
 from traces import record
-from traces.errors import GoldenNameError, TraceError
+from traces.errors import GoldenNameError, RecorderError, TraceError
 from traces.pytest import golden_files
+from traces.pytest.frames import leave_out_recorder
 from traces.pytest.inventory import CLAIMS, clash_text
 from traces.pytest.snapshot import GoldenTraceExtension, find_causes
 from traces.pytest.stash import results_of_test, used_goldens
 from traces.recording.probes import Target
 from traces.recording.recorder import Recorder
 from traces.recording.watch import ValueEncoders, Watched, watched_target
-from traces.schema.canonical import parse
+from traces.schema.canonical import parse, read_text
 from traces.schema.model import SCHEMA, Recording, RoundTrip, Trace
-from traces.schema.verdict import Cause, Level
+from traces.schema.verdict import Level
 
 if TYPE_CHECKING:
     from syrupy.assertion import AssertionResult, SnapshotAssertion
@@ -47,21 +48,34 @@ class GoldenTrace:
     ) -> Iterator[Recorder]:
         """Record the block; when it ends well, compare with the golden ``name``.
 
-        A second block of the same test under the same name must do what the first one did.
+        A second block of the same test under the same name must do what the first one did. To an
+        exception of the block a note is added: what had changed before it was raised.
 
         Args:
             name: ``[A-Za-z0-9._-]{1,120}``, used by no other test.
             watch: see :func:`traces.record`; without it the fixture ``golden_trace_target``
                 decides, and without that ``[tool.goldentrace] watch`` of the root directory.
             values: see :func:`traces.record`.
-
-        Raises:
-            RecorderError: the block could not be recorded.
         """
         self._claim(name)
-        with self._recorder(watch, values or {}) as recorder:
-            recorder.scenario(name, {})
-            yield recorder
+        recorder = self._recorder(name, watch, values or {})
+        raised: BaseException | None = None
+        try:
+            with recorder:
+                try:
+                    yield recorder
+                except BaseException as error:
+                    raised = error
+                    raise
+        except RecorderError as problem:
+            if raised is None:
+                pytest.fail(f"golden_trace {name}: {problem}", pytrace=False)
+            raise
+        except Exception as error:
+            leave_out_recorder(error)
+            if recorder.is_over:
+                self._add_changes(error, name, recorder.recording)
+            raise
         self._compare(name, recorder.recording)
 
     def verify(self, name: str, recording: Recording) -> None:
@@ -76,11 +90,17 @@ class GoldenTrace:
             trace = msgspec.structs.replace(trace, scenario=named)
         self._compare(name, msgspec.structs.replace(recording, trace=trace))
 
-    def _recorder(self, watch: Sequence[Watched], values: ValueEncoders) -> Recorder:
-        if self._target is not None and not watch and not values:
-            return record(target=self._target)
-        root = self._request.config.rootpath
-        return record(target=watched_target(watch, values=values, folder=root))
+    def _recorder(self, name: str, watch: Sequence[Watched], values: ValueEncoders) -> Recorder:
+        try:
+            target = self._target
+            if target is None or watch or values:
+                root = self._request.config.rootpath
+                target = watched_target(watch, values=values, folder=root)
+            recorder = record(target=target)
+        except RecorderError as problem:
+            pytest.fail(f"golden_trace {name}: {problem}", pytrace=False)
+        recorder.scenario(name, {})
+        return recorder
 
     def _claim(self, name: str) -> None:
         """Reserve a golden for the running test, on file systems that ignore case as well."""
@@ -140,24 +160,39 @@ class GoldenTrace:
         first = self._recordings.setdefault(name, recording)
         if first is recording:
             return
-        causes = find_causes(first.trace, recording)
-        if causes:
-            lines = [line for cause in causes for line in _cause_lines(cause)]
+        blocks = _cause_blocks(first.trace, recording)
+        if blocks:
             text = "must be deterministic; expected the same twice, got"
-            pytest.fail("\n".join([f"golden_trace {name}: {text}", *lines]), pytrace=False)
+            pytest.fail("\n".join([f"golden_trace {name}: {text}", *blocks]), pytrace=False)
+
+    def _add_changes(self, error: Exception, name: str, recording: Recording) -> None:
+        """Add a note to an exception of the block: how it differed from its golden by then."""
+        path = self._golden_path(name)
+        if not path.exists():
+            return
+        try:
+            golden = parse(read_text(path), subject="golden")
+        except TraceError as problem:
+            error.add_note(f"golden_trace {name}: {problem}")
+            return
+        blocks = _cause_blocks(golden, recording)
+        if blocks:
+            start = f"golden_trace {name}: this differs from {self._shown(path)}"
+            error.add_note("\n".join((start, *blocks)))
 
     def _explanation(self, name: str, result: "AssertionResult", recording: Recording) -> str:
-        path = Path(result.snapshot_location)
-        root = self._request.config.rootpath
-        shown = path.relative_to(root) if path.is_relative_to(root) else path
         test = self._request.node.nodeid
         return "\n".join(
             (
-                f"golden_trace {name}: must be as in {shown}",
+                f"golden_trace {name}: must be as in {self._shown(Path(result.snapshot_location))}",
                 *_explain_mismatch(result, recording),
                 f"if this is meant, accept it: pytest --golden-update '{test}'",
             )
         )
+
+    def _shown(self, path: Path) -> Path:
+        root = self._request.config.rootpath
+        return path.relative_to(root) if path.is_relative_to(root) else path
 
 
 def _explain_mismatch(result: "AssertionResult", recording: Recording) -> list[str]:
@@ -168,18 +203,23 @@ def _explain_mismatch(result: "AssertionResult", recording: Recording) -> list[s
     if result.recalled_data is None:
         return ["  there is no golden"]
     golden = parse(str(result.recalled_data), subject="golden")
-    found = find_causes(golden, recording)
-    causes = [cause for cause in found if cause.level is not Level.INTERFACE]
-    if not causes:
-        return ["  the file is not canonical: it was reformatted, or its line ends changed"]
-    return [line for cause in causes for line in _cause_lines(cause)]
+    blocks = _cause_blocks(golden, recording)
+    return blocks or ["  the file is not canonical: it was reformatted, or its line ends changed"]
 
 
-def _cause_lines(cause: Cause) -> list[str]:
-    consequences = [
-        f"    {one.kind} {one.where}: {one.before} -> {one.after}" for one in cause.consequences
+def _cause_blocks(golden: Trace, recording: Recording) -> list[str]:
+    """Return a block of lines for each cause that is more than a change of the interface."""
+    causes = [
+        # The one scenario is the block, which the first line of the message names.
+        msgspec.structs.replace(cause, scenarios=())
+        for cause in find_causes(golden, recording)
+        if cause.level is not Level.INTERFACE
     ]
-    return [f"  {cause.headline()}", *consequences]
+    # Imported late: only a failure needs it.
+    from traces.text.cause_block import PLAIN, render_cause
+
+    blocks = (render_cause(*one, layout=PLAIN) for one in enumerate(causes, start=1))
+    return [f"{block}\n" for block in blocks]
 
 
 def _refuse_newer_schema(path: Path, name: str) -> None:

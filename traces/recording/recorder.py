@@ -231,7 +231,7 @@ def _has_records(trace: Trace) -> bool:
 
 def _empty_error(target: Target) -> RecorderError:
     """Return the error for a trace that would be equal to every other run of the block."""
-    got = f"none of target {target.name}; other code is named by watch=[...]"
+    got = f"none in {target.package}; other code is named by watch=[...]"
     expected = "a call, a tensor or an event"
     return RecorderError("record", "must see something", expected=expected, got=got)
 

@@ -62,7 +62,7 @@ class Kind(StrEnum):
     STORAGE_KEY_COLLISION = "storage_key_collision"
 
 
-_ADDED = frozenset(
+ADDED_KINDS = frozenset(
     (
         Kind.ARGUMENT_ADDED,
         Kind.PARAMETER_ADDED,
@@ -73,7 +73,7 @@ _ADDED = frozenset(
         Kind.SCENARIO_ADDED,
     )
 )
-_REMOVED = frozenset(
+REMOVED_KINDS = frozenset(
     (
         Kind.ARGUMENT_DROPPED,
         Kind.PARAMETER_REMOVED,
@@ -234,8 +234,8 @@ class Cause(Record, frozen=True, kw_only=True):
         return ", ".join(filter(None, (start, place, number)))
 
     def _change(self) -> str:
-        before = _shorten(self.before, absent=self.kind in _ADDED)
-        after = _shorten(self.after, absent=self.kind in _REMOVED)
+        before = _shorten(self.before, absent=self.kind in ADDED_KINDS)
+        after = _shorten(self.after, absent=self.kind in REMOVED_KINDS)
         equal = type(self.before) is type(self.after) and self.before == self.after
         if equal and self.kind is not Kind.ARGUMENT_CHANGED:
             return "" if self.after is None else f" still {after}"

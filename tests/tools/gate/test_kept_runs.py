@@ -75,7 +75,7 @@ def test_unchanged_tree_passes_without_a_run(gate):
     code, verdict = gate()
     assert code == 0
     assert (verdict["selected"], verdict["kept"]) == ([], ["a", "b"])
-    assert verdict["selection"] == "0 of 2 run: 2 were recorded from the same tree"
+    assert verdict["selection"] == "0 of 2 were run now: 2 were recorded before, from the same tree"
     assert verdict["scenarios"]["played"] == 2
 
 
@@ -90,7 +90,7 @@ def test_changed_function_runs_its_scenario_and_finds_what_it_changes(gate, chec
     assert verdict["scenarios"]["names_changed"] == ["a"]
     assert verdict["causes"][0]["parameter"] == "override_kv_cache_dim"
     assert verdict["selection"] == (
-        "1 of 2 run: 1 does not reach a changed line (assembler/stacks.py:stack_a)"
+        "1 of 2 was run now: 1 does not reach a changed line (assembler/stacks.py:stack_a)"
     )
 
 
@@ -100,7 +100,9 @@ def test_comment_runs_nothing(gate, checkout):
     code, verdict = gate()
     assert code == 0
     assert verdict["selected"] == []
-    assert verdict["selection"] == ("0 of 2 run: 2 do not reach a changed line (no code differs)")
+    assert verdict["selection"] == (
+        "0 of 2 were run now: 2 do not reach a changed line (no code differs)"
+    )
 
 
 def test_code_outside_functions_runs_everything(gate, checkout):
@@ -109,7 +111,7 @@ def test_code_outside_functions_runs_everything(gate, checkout):
     _, verdict = gate()
     assert verdict["selected"] == ["a", "b"]
     assert verdict["selection"] == (
-        "2 of 2 run: assembler/stacks.py: code outside functions has changed"
+        "2 of 2 were run now: assembler/stacks.py: code outside functions has changed"
     )
 
 
@@ -120,7 +122,7 @@ def test_function_changed_without_an_effect_is_run_under_one_hash_seed(gate, che
     assert code == 0
     assert verdict["selected"] == ["a"]
     assert verdict["selection"] == (
-        "1 of 2 run: 1 does not reach a changed line (assembler/stacks.py:stack_a)"
+        "1 of 2 was run now: 1 does not reach a changed line (assembler/stacks.py:stack_a)"
         "; 1 under one of two hash seeds in turn, with equal traces"
     )
 

@@ -6,7 +6,6 @@ import msgspec
 import pytest
 
 from tools.report.render import Format, render_verdict
-from tools.report.text import TextLayout
 from traces.schema.model import Location
 from traces.schema.verdict import (
     Cause,
@@ -17,6 +16,7 @@ from traces.schema.verdict import (
     SourceHunk,
     Verdict,
 )
+from traces.text.cause_block import TextLayout
 
 
 def consequence(number: int) -> Consequence:
@@ -235,6 +235,18 @@ def test_annotation_escapes_what_would_end_it():
 
 
 BOTH = msgspec.structs.replace(FAIL, problems=("a: is wrong", "b: is wrong"))
+
+
+def test_source_line_is_wrapped_behind_its_mark():
+    source = SourceHunk(
+        file="a.py", base_line=1, head_line=1, before=("if a and " * 9 + "b:",), after=("b",)
+    )
+    verdict = msgspec.structs.replace(FAIL, causes=(msgspec.structs.replace(LONG, source=source),))
+    lines = render_verdict(
+        verdict, form=Format.TEXT, strict=False, layout=TextLayout(columns=60)
+    ).splitlines()
+    first = lines.index("     - if a and if a and if a and if a and if a and if a and")
+    assert lines[first + 1 : first + 3] == ["         if a and if a and if a and b:", "     + b"]
 
 
 def test_text_ends_with_problems_after_the_last_cause():

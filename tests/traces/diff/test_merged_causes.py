@@ -126,3 +126,20 @@ def test_without_consequences_on_either_the_more_upstream_cause_comes_first(nsa)
     causes = merge_causes({"nsa": (late, early)})
 
     assert [cause.parameter for cause in causes] == ["attn_cp_rank", "override_kv_cache_dim"]
+
+
+def test_parameter_that_many_functions_rename_is_one_cause(nsa):
+    (renamed,) = diff(nsa(), nsa("drop override in attach"))
+    renamed = msgspec.structs.replace(
+        renamed, kind=Kind.RENAMED, parameter="width", before="dim", after="width"
+    )
+    elsewhere = msgspec.structs.replace(
+        renamed, callee="build_kv_only_stack", location=Location(file="assembler/kv.py", line=7)
+    )
+    other = msgspec.structs.replace(elsewhere, before="size")
+
+    (cause,) = merge_causes({"a": (renamed,), "b": (elsewhere,)})
+    apart = merge_causes({"a": (renamed,), "b": (other,)})
+
+    assert cause.scenarios == ("a", "b")
+    assert [one.before for one in apart] == ["dim", "size"]

@@ -1,5 +1,6 @@
 """The fixture around a stranger's own package, which names what is recorded."""
 
+import re
 import textwrap
 
 import pytest
@@ -38,6 +39,10 @@ def test_serve(golden_trace):
     with golden_trace("serve"{}):
         serve(Request(3))
 """
+
+
+# Frames of the recorder, and of torch where it serves the recorder.
+HIDDEN = re.compile(r"call_recorder|trampoline|torch_copies|_dynamo|_ops\.py")
 
 
 class FreshProject:
@@ -82,8 +87,11 @@ def test_change_of_a_watched_package_is_explained(project):
     result.stdout.fnmatch_lines(
         [
             "golden_trace serve: must be as in golden/serve.json",
-            "*width*8 -> *4*fresh_engine.py:*",
-            "*shape_changed*device.Pool.rows*",
+            "1. argument_dropped  width  8 -> 4",
+            "   serve no longer passes width to Pool.",
+            "   fresh_engine.py:21",
+            "   It leads to:",
+            "     shape_changed device.Pool.rows [[]3,8] -> [[]3,4]",
             "if this is meant, accept it: pytest --golden-update 'test_serve.py::test_serve'",
         ]
     )
@@ -96,8 +104,37 @@ def test_error_of_watched_code_shows_no_frame_of_the_recorder(project):
     result = project.run()
 
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["fresh_engine.py:*", "*unexpected keyword argument 'wide'"])
-    result.stdout.no_fnmatch_line("*call_recorder.py*")
+    error = "E       TypeError: Pool.__init__() got an unexpected keyword argument 'wide'"
+    result.stdout.fnmatch_lines([error, "fresh_engine.py:21: TypeError"])
+    assert not HIDDEN.search(result.stdout.str())
+
+
+def test_error_of_a_copy_ends_at_the_line_that_copies_and_says_what_had_changed(project):
+    project.run("--golden-update").assert_outcomes(passed=1)
+    project.change("Pool(request.tokens, width=limit)", "Pool(1, width=limit)")
+
+    result = project.run()
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "E       golden_trace serve: this differs from golden/serve.json",
+            "E       1. argument_changed  blocks  3 -> 1",
+            "E          fresh_engine.py:21",
+            "fresh_engine.py:13: IndexError",
+        ]
+    )
+    assert not HIDDEN.search(result.stdout.str())
+
+
+def test_error_of_a_block_without_a_golden_has_no_note(project):
+    """Control."""
+    project.change("Pool(request.tokens, width=limit)", "Pool(1, width=limit)")
+
+    result = project.run()
+
+    result.assert_outcomes(failed=1)
+    result.stdout.no_fnmatch_line("*golden_trace serve:*")
 
 
 def test_names_may_stand_in_pyproject(project):
@@ -115,8 +152,13 @@ def test_block_that_is_not_watched_fails_and_writes_nothing(project):
     result = project.run("--golden-update")
 
     result.assert_outcomes(failed=1)
-    line = "*record: must see something; expected a call, a tensor or an event, got none of target*"
-    result.stdout.fnmatch_lines([line])
+    text = (
+        "record: must see something; expected a call, a tensor or an event, got none in assembler;"
+    )
+    result.stdout.fnmatch_lines(
+        [f"golden_trace serve: {text} other code is named by watch=[[]...]"]
+    )
+    result.stdout.no_fnmatch_line("*recorder.py*")
     assert not (project.path / "golden").exists()
 
 

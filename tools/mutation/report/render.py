@@ -14,7 +14,7 @@ from tools.mutation.report.statistics import (
 )
 from tools.mutation.trace_fields import SECTIONS
 from tools.report.markdown import markdown_table
-from tools.report.phrases import pluralise
+from traces.text.phrases import pluralise
 
 
 class MutationReportFormat(StrEnum):

@@ -10,7 +10,6 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from tools.report import phrases
 from tools.report.explanations import explanations
 from tools.report.html.history import GoldenCommit
 from tools.report.html.memory_map import PoolMap, RowPair, bytes_text, memory_map
@@ -19,6 +18,7 @@ from tools.report.text import HEADLINES
 from traces.audit.coverage import CoverageCell, CoverageState, coverage_matrix
 from traces.schema.model import Recording, Trace
 from traces.schema.verdict import Cause, Verdict
+from traces.text import phrases
 
 _FOLDER = Path(__file__).parent
 _MAX_DRAWN = 12
@@ -89,12 +89,11 @@ def render_page(content: PageContent) -> str:
         verdict=verdict,
         headline=HEADLINES[verdict.verdict],
         sides=phrases.sides_line(verdict),
-        counts=phrases.counts_line(verdict),
+        counts=phrases.counts_line(verdict).splitlines(),
         causes=[_cause_item(cause) for cause in verdict.causes],
         kinds=list(dict.fromkeys(cause.kind for cause in verdict.causes)),
         levels=list(dict.fromkeys(cause.level for cause in verdict.causes)),
         drawn=drawn,
-        shown=phrases.SHOWN_CONSEQUENCES,
         left_out=_left_out_text(content, names),
         coverage=[
             (callee, list(group)) for callee, group in groupby(cells, key=lambda cell: cell.callee)
@@ -122,7 +121,10 @@ def _cause_item(cause: Cause) -> dict[str, Any]:
         "place": phrases.place_text(cause),
         "chain": phrases.chain_text(cause),
         "hunks": cause.made_by or tuple(filter(None, [cause.source])),
-        "consequences": [phrases.consequence_text(part) for part in cause.consequences],
+        "consequences": [
+            list(map(phrases.consequence_text, parts))
+            for parts in phrases.split_consequences(cause)
+        ],
         "explained": explanations()[cause.kind],
     }
 

@@ -12,7 +12,8 @@ def describe_selection(found: FoundRuns, *, total: int, in_turns: int = 0) -> st
     same = sum(one.is_same_tree for one in kept)
     parts = []
     if same:
-        parts.append(f"{same} were recorded from the same tree")
+        verb = "was" if same == 1 else "were"
+        parts.append(f"{same} {verb} recorded before, from the same tree")
     if len(kept) > same:
         verb = "does" if len(kept) - same == 1 else "do"
         parts.append(f"{len(kept) - same} {verb} not reach {_changed(found.change)}")
@@ -20,11 +21,17 @@ def describe_selection(found: FoundRuns, *, total: int, in_turns: int = 0) -> st
         parts.append(found.change.everything)
     if not parts and not in_turns:
         return ""
+    number = total - len(kept)
+    verb = "was" if number == 1 else "were"
     seeds = (
         f"; {in_turns} under one of two hash seeds in turn, with equal traces" if in_turns else ""
     )
+<<<<<<< HEAD
     reasons = f": {', '.join(parts)}" if parts else ""
     return f"{total - len(kept)} of {total} run{reasons}{seeds}"
+=======
+    return f"{number} of {total} {verb} run now: {', '.join(parts)}{seeds}"
+>>>>>>> 5406b6d (Verdicts, golden_trace: one block of text for both; errors of a block say what had changed)
 
 
 def _changed(change: TreeChange | None) -> str:

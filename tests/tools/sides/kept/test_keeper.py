@@ -88,7 +88,10 @@ def test_same_tree_needs_no_run(kept, keeper_of):
         "b": "trace b",
     }
     assert found.builders == ("build",)
-    assert describe_selection(found, total=2) == "0 of 2 run: 2 were recorded from the same tree"
+    assert (
+        describe_selection(found, total=2)
+        == "0 of 2 were run now: 2 were recorded before, from the same tree"
+    )
 
 
 def test_changed_function_is_run_where_it_was_executed(kept, keeper_of, root):
@@ -97,7 +100,7 @@ def test_changed_function_is_run_where_it_was_executed(kept, keeper_of, root):
     assert list(found.by_scenario) == ["b"]
     assert found.seconds == {"a": 2.0, "b": 1.0}
     assert describe_selection(found, total=2) == (
-        "1 of 2 run: 1 does not reach a changed line (pkg/stacks.py:build)"
+        "1 of 2 was run now: 1 does not reach a changed line (pkg/stacks.py:build)"
     )
 
 
@@ -107,7 +110,7 @@ def test_changed_module_is_run_everywhere(kept, keeper_of, root):
     assert not found.by_scenario
     assert found.builders is None
     assert describe_selection(found, total=2) == (
-        "2 of 2 run: pkg/stacks.py: code outside functions has changed"
+        "2 of 2 were run now: pkg/stacks.py: code outside functions has changed"
     )
 
 
@@ -115,7 +118,7 @@ def test_comment_needs_no_run_and_lines_move(kept, keeper_of, root):
     edit(root, "def attach()", "# One.\n# Two.\ndef attach()")
     found = keeper_of().find([A, B])
     assert describe_selection(found, total=2) == (
-        "0 of 2 run: 2 do not reach a changed line (no code differs)"
+        "0 of 2 were run now: 2 do not reach a changed line (no code differs)"
     )
     moved = parse_sites(found.by_scenario["b"].run.sites)
     assert moved.calls == {"attach#1": Location(file="pkg/stacks.py", line=7)}

@@ -6,16 +6,37 @@ from typing import Any
 
 import msgspec
 
-from traces.schema.verdict import Cause, Consequence, Kind, SourceHunk, Verdict
+from traces.schema.verdict import (
+    ADDED_KINDS,
+    REMOVED_KINDS,
+    Cause,
+    Consequence,
+    Kind,
+    SourceHunk,
+    Verdict,
+)
 
 SHOWN_CONSEQUENCES = 8
+SHOWN_OF_ONE_KIND = 3
 SHOWN_SCENARIOS = 3
 SHOWN_HUNKS = 3
 SHOWN_HUNK_LINES = 3
 
 _SHOWN_CHARACTERS = 120
-_ABSENT_BEFORE = (Kind.ARGUMENT_ADDED, Kind.PARAMETER_ADDED, Kind.CALL_ADDED)
-_ABSENT_AFTER = (Kind.ARGUMENT_DROPPED, Kind.PARAMETER_REMOVED, Kind.CALL_REMOVED)
+_CONTEXT_CHARACTERS = 30
+_EMPTY: tuple[Any, ...] = (None, "", [], (), {})
+# Both sides hold records: None is a record that one side lacks, not a value of Python.
+_KINDS_OF_RECORDS = frozenset(
+    (
+        Kind.TRANSFER_CHANGED,
+        Kind.COLLECTIVE_CHANGED,
+        Kind.STORAGE_KEY_CHANGED,
+        Kind.DIGEST_CHANGED,
+        Kind.LOCKS_CHANGED,
+        Kind.BALANCE_CHANGED,
+        Kind.OUTCOME_CHANGED,
+    )
+)
 
 
 def pluralise(number: int, noun: str) -> str:
@@ -50,23 +71,70 @@ def total_line(verdict: Verdict) -> str:
     return f"{start}, {counts.changed} of {pluralise(counts.played, 'scenario')} changed"
 
 
-def value_text(value: Any) -> str:  # noqa: ANN401 - any encoded value
-    """Return a value as JSON on one line, its middle left out when it is very long."""
+def value_texts(part: Cause | Consequence) -> tuple[str, str]:
+    """Return the values on the base side and on the head side, as JSON on one line.
+
+    Of two records only the fields that differ are shown, of two long texts the place where they
+    begin to differ, and of a record that one side lacks the fields that are not empty.
+    """
+    before, after = msgspec.to_builtins(part.before), msgspec.to_builtins(part.after)
+    is_record = part.kind in _KINDS_OF_RECORDS
+    if isinstance(before, dict) and isinstance(after, dict):
+        before, after = _differing_fields(before, after), _differing_fields(after, before)
+        if before.keys() == after.keys():
+            for name in before:
+                before[name], after[name] = _around_difference(before[name], after[name])
+    before, after = _around_difference(before, after)
+    if before is None or after is None:
+        before, after = _filled_fields(before), _filled_fields(after)
+    return (
+        _value_text(before, is_absent=is_record or part.kind in ADDED_KINDS),
+        _value_text(after, is_absent=is_record or part.kind in REMOVED_KINDS),
+    )
+
+
+def _differing_fields(mine: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    return {name: mine[name] for name in mine if name not in other or mine[name] != other[name]}
+
+
+def _filled_fields(value: Any) -> Any:  # noqa: ANN401 - a plain value
+    if not isinstance(value, dict):
+        return value
+    return {name: one for name, one in value.items() if one not in _EMPTY}
+
+
+def _around_difference(before: Any, after: Any) -> tuple[Any, Any]:  # noqa: ANN401 - plain values
+    """Leave out what two long texts have in common at their start and at their end."""
+    if not (isinstance(before, str) and isinstance(after, str)) or before == after:
+        return before, after
+    if max(len(before), len(after)) <= _SHOWN_CHARACTERS:
+        return before, after
+    start = max(0, _shared_length(before, after) - _CONTEXT_CHARACTERS)
+    mine, other = before[start:], after[start:]
+    end = max(0, _shared_length(mine[::-1], other[::-1]) - _CONTEXT_CHARACTERS)
+    return _without_ends(mine, start, end), _without_ends(other, start, end)
+
+
+def _shared_length(one: str, other: str) -> int:
+    """Return how many characters two texts share at their start."""
+    pairs = zip(one, other, strict=False)
+    differing = (index for index, (left, right) in enumerate(pairs) if left != right)
+    return next(differing, min(len(one), len(other)))
+
+
+def _without_ends(text: str, start: int, end: int) -> str:
+    return f"{'...' if start else ''}{text[: len(text) - end]}{'...' if end else ''}"
+
+
+def _value_text(value: Any, *, is_absent: bool) -> str:  # noqa: ANN401 - a plain value
+    """Return a value as JSON, its middle left out when it is very long."""
+    if value is None:
+        return "nothing" if is_absent else "None"
     text = msgspec.json.encode(value).decode()
     if len(text) <= _SHOWN_CHARACTERS:
         return text
     half = _SHOWN_CHARACTERS // 2
     return f"{text[:half]} ... {text[-half:]}"
-
-
-def value_texts(cause: Cause) -> tuple[str, str]:
-    """Return the values on the base side and on the head side."""
-    before = cause.before is None and cause.kind in _ABSENT_BEFORE
-    after = cause.after is None and cause.kind in _ABSENT_AFTER
-    return (
-        "nothing" if before else value_text(cause.before),
-        "nothing" if after else value_text(cause.after),
-    )
 
 
 def has_change(cause: Cause | Consequence) -> bool:
@@ -142,14 +210,29 @@ def scenarios_text(cause: Cause, *, written: Callable[[str], str]) -> str:
 def consequence_text(part: Consequence) -> str:
     """Return one consequence on a line."""
     times = f" ({part.count} times)" if part.count > 1 else ""
-    change = f" {value_text(part.before)} -> {value_text(part.after)}" if has_change(part) else ""
+    change = f" {' -> '.join(value_texts(part))}" if has_change(part) else ""
     return f"{part.kind} {part.where}{change}{times}"
+
+
+def split_consequences(cause: Cause) -> tuple[list[Consequence], list[Consequence]]:
+    """Return the consequences to show and the others: no kind takes the room of another one."""
+    numbers: Counter[Kind] = Counter()
+    early, late = [], []
+    for position, part in enumerate(cause.consequences):
+        numbers[part.kind] += 1
+        (early if numbers[part.kind] <= SHOWN_OF_ONE_KIND else late).append(position)
+    shown = {*(early + late)[:SHOWN_CONSEQUENCES]}
+    parts = list(enumerate(cause.consequences))
+    return (
+        [part for position, part in parts if position in shown],
+        [part for position, part in parts if position not in shown],
+    )
 
 
 def consequence_lines(cause: Cause, *, written: Callable[[str], str]) -> list[str]:
     """Return the first consequences, each as ``written`` writes it, and the kinds of the rest."""
-    lines = [written(consequence_text(part)) for part in cause.consequences[:SHOWN_CONSEQUENCES]]
-    hidden = cause.consequences[SHOWN_CONSEQUENCES:]
+    shown, hidden = split_consequences(cause)
+    lines = [written(consequence_text(part)) for part in shown]
     if not hidden:
         return lines
     kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(one.kind for one in hidden).items())
