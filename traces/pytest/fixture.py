@@ -182,13 +182,14 @@ class GoldenTrace:
 
     def _explanation(self, name: str, result: "AssertionResult", recording: Recording) -> str:
         test = self._request.node.nodeid
-        return "\n".join(
-            (
-                f"golden_trace {name}: must be as in {self._shown(Path(result.snapshot_location))}",
-                *_explain_mismatch(result, recording),
-                f"if this is meant, accept it: pytest --golden-update '{test}'",
-            )
-        )
+        path = Path(result.snapshot_location)
+        lines = [f"golden_trace {name}: must be as in {self._shown(path)}"]
+        lines += _explain_mismatch(result, recording)
+        if golden_files.newer_schema(path):
+            lines.append("a newer goldentrace wrote it: install that one")
+        else:
+            lines.append(f"if this is meant, accept it: pytest --golden-update '{test}'")
+        return "\n".join(lines)
 
     def _shown(self, path: Path) -> Path:
         root = self._request.config.rootpath

@@ -217,7 +217,8 @@ def consequence_text(part: Consequence) -> str:
 def split_consequences(cause: Cause) -> tuple[list[Consequence], list[Consequence]]:
     """Return the consequences to show and the others: no kind takes the room of another one."""
     numbers: Counter[Kind] = Counter()
-    early, late = [], []
+    early: list[int] = []
+    late: list[int] = []
     for position, part in enumerate(cause.consequences):
         numbers[part.kind] += 1
         (early if numbers[part.kind] <= SHOWN_OF_ONE_KIND else late).append(position)

@@ -143,6 +143,19 @@ def test_update_does_not_replace_a_golden_of_a_newer_schema(project, option):
     assert path.read_bytes() == newer
 
 
+def test_golden_of_a_newer_schema_is_not_said_to_be_acceptable(project):
+    project.test(ONE)
+    project.update()
+    path = project.golden / "one.json"
+    path.write_bytes(path.read_bytes().replace(b"trace/2", b"trace/10"))
+
+    result = project.run()
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["a newer goldentrace wrote it: install that one"])
+    result.stdout.no_fnmatch_line("*--golden-update*")
+
+
 @pytest.mark.parametrize("value", ["1", "true"])
 def test_nothing_is_written_in_ci(project, monkeypatch, value):
     monkeypatch.setenv("CI", value)
