@@ -116,6 +116,41 @@ def test_events_are_reached_by_keyboard_and_as_a_table(make_trace, open_page):
     assert page.locator("#timeline-table tr").count() == 16
 
 
+def accessibility_faults(page) -> list[str]:
+    """Return the rules that axe finds broken in a page with everything unfolded."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    return [fault["id"] for fault in axe.Axe().run(page).response["violations"]]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_fault(make_trace, open_page, scheme):
+    page = open_page(content(make_trace, list(many_events())[:8]), scheme=scheme)
+    assert accessibility_faults(page) == []
+
+
+def test_axe_finds_a_field_without_a_name_and_text_without_contrast(make_trace, open_page):
+    """Control."""
+    page = open_page(content(make_trace))
+    page.evaluate(
+        "document.querySelector('label:has(#filter-kind)').replaceWith(...document.querySelectorAll('#filter-kind'))"
+    )
+    page.evaluate("document.querySelector('header p').style.color = '#ddd'")
+    assert accessibility_faults(page) == ["color-contrast", "select-name"]
+
+
+def test_everything_that_can_be_pressed_is_reached_by_tab(make_trace, open_page):
+    page = open_page(content(make_trace, list(many_events())[:8]))
+    wanted = page.locator("a, input, select, summary, canvas, [tabindex='0']").count()
+    reached = set()
+    for _ in range(wanted):
+        page.keyboard.press("Tab")
+        reached.add(
+            page.evaluate("[...document.querySelectorAll('*')].indexOf(document.activeElement)")
+        )
+    assert len(reached) == wanted
+
+
 def test_hundred_thousand_events_are_drawn_and_zoomed(make_trace, open_page):
     page = open_page(content(make_trace, many_events()))
     page.locator("#timelines canvas").first.focus()
