@@ -11,7 +11,8 @@ def render_github(verdict: Verdict, *, strict: bool) -> str:
     """
     commands = [_annotation(cause, strict=strict) for cause in verdict.causes]
     commands += [_command("error", "", "goldentrace", problem) for problem in verdict.problems]
-    summary = f"{verdict.verdict}: {phrases.sides_line(verdict)}. {phrases.counts_line(verdict)}."
+    counts = ". ".join(phrases.counts_lines(verdict))
+    summary = f"{verdict.verdict}: {phrases.sides_line(verdict)}. {counts}."
     return "\n".join([*commands, summary]) + "\n"
 
 

@@ -16,7 +16,7 @@ def render_markdown(verdict: Verdict) -> str:
     """
     blocks = [
         f"### goldentrace: {_HEADLINES[verdict.verdict]}",
-        f"{_escaped(phrases.sides_line(verdict))}. {phrases.counts_line(verdict)}.",
+        f"{_escaped(phrases.sides_line(verdict))}. {'. '.join(phrases.counts_lines(verdict))}.",
     ]
     if verdict.causes:
         blocks.append(_table(verdict.causes))

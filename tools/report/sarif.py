@@ -45,7 +45,7 @@ def render_sarif(verdict: Verdict, *, strict: bool) -> str:
             "verdict": verdict.verdict,
             "base": verdict.base,
             "head": verdict.head,
-            "summary": phrases.counts_line(verdict),
+            "summary": ". ".join(phrases.counts_lines(verdict)),
         },
     }
     log = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}

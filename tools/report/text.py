@@ -14,7 +14,8 @@ _COLOURS = {"pass": "bold green", "fail": "bold red", "error": "bold yellow"}
 def render_text(verdict: Verdict, *, layout: TextLayout) -> str:
     """Return headline, counts, then causes, the most upstream one first, problems, and a total."""
     headline = layout.styled(HEADLINES[verdict.verdict], _COLOURS[verdict.verdict])
-    start = f"{headline}  {phrases.sides_line(verdict)}\n{phrases.counts_line(verdict)}"
+    first = f"{headline}  {phrases.sides_line(verdict)}"
+    start = "\n".join([first, *phrases.counts_lines(verdict)])
     causes = [render_cause(*one, layout=layout) for one in enumerate(verdict.causes, start=1)]
     mark = layout.styled("problem", "bold yellow")
     problems = [f"{mark}  {problem}" for problem in verdict.problems]
@@ -26,7 +27,7 @@ def render_line(verdict: Verdict) -> str:
     """Return the verdict on one line: headline, sides, counts, and the first cause or problem."""
     parts = [
         f"{HEADLINES[verdict.verdict]}  {phrases.sides_line(verdict)}",
-        phrases.counts_line(verdict),
+        *phrases.counts_lines(verdict),
         *(cause.headline() for cause in verdict.causes[:1]),
         *verdict.problems[:1],
     ]

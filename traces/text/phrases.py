@@ -53,13 +53,13 @@ def sides_line(verdict: Verdict) -> str:
     return f"{verdict.target}: {head} against {base}"
 
 
-def counts_line(verdict: Verdict) -> str:
+def counts_lines(verdict: Verdict) -> list[str]:
     """Return ``41 scenarios played, 38 unchanged, 3 changed``, and which were run if not all."""
     counts = verdict.scenarios
     word = "compared" if verdict.kept else "played"
     start = f"{pluralise(counts.played, 'scenario')} {word}"
     line = f"{start}, {counts.unchanged} unchanged, {counts.changed} changed"
-    return f"{line}\n{verdict.selection}" if verdict.selection else line
+    return [line, verdict.selection] if verdict.selection else [line]
 
 
 def total_line(verdict: Verdict) -> str:

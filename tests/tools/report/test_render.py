@@ -237,6 +237,20 @@ def test_annotation_escapes_what_would_end_it():
 BOTH = msgspec.structs.replace(FAIL, problems=("a: is wrong", "b: is wrong"))
 
 
+@pytest.mark.parametrize(
+    ("form", "shown"),
+    [
+        (Format.TEXT, "2 changed\n1 of 41 was run now: x\n"),
+        (Format.MARKDOWN, "2 changed. 1 of 41 was run now: x.\n"),
+        (Format.GITHUB, "2 changed. 1 of 41 was run now: x."),
+        (Format.SARIF, "2 changed. 1 of 41 was run now: x"),
+    ],
+)
+def test_what_was_run_is_a_sentence_of_its_own(form, shown):
+    partly = msgspec.structs.replace(FAIL, selection="1 of 41 was run now: x")
+    assert shown in text(partly, form)
+
+
 def test_source_line_is_wrapped_behind_its_mark():
     source = SourceHunk(
         file="a.py", base_line=1, head_line=1, before=("if a and " * 9 + "b:",), after=("b",)

@@ -89,7 +89,7 @@ def render_page(content: PageContent) -> str:
         verdict=verdict,
         headline=HEADLINES[verdict.verdict],
         sides=phrases.sides_line(verdict),
-        counts=phrases.counts_line(verdict).splitlines(),
+        counts=phrases.counts_lines(verdict),
         causes=[_cause_item(cause) for cause in verdict.causes],
         kinds=list(dict.fromkeys(cause.kind for cause in verdict.causes)),
         levels=list(dict.fromkeys(cause.level for cause in verdict.causes)),
