@@ -43,7 +43,8 @@ def test_change_of_behaviour_fails_with_its_causes_and_how_to_accept(project):
     result.stdout.fnmatch_lines(
         [
             "golden_trace one: must be as in golden/one.json",
-            "*width 16 -> None*test_stack.py:6*",
+            "1. argument_changed  width  16 -> None",
+            "*test_stack.py:6",
             "*shape_changed*host.KV.kv_buffer*16*4*",
             "if this is meant, accept it: pytest --golden-update 'test_stack.py::test_one'",
         ]
