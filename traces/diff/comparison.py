@@ -224,17 +224,23 @@ def _format_cause(pairing: CallPairing) -> Difference:
 
 
 def _doubled_record(pairing: CallPairing) -> str:
-    """Return a sentence on the first buffer that one side records more often; empty for none.
+    """Return a sentence on the first call or buffer that one side records more often, or nothing.
 
-    Another record that is doubled is a difference of its own.
+    An event that is doubled is a difference of its own.
     """
     old, new = (
-        Counter(f"{tensor.owner}.{tensor.name}" for tensor in side.trace.tensors)
+        Counter(
+            [
+                *(call.call for call in side.trace.calls),
+                *(f"{tensor.owner}.{tensor.name}" for tensor in side.trace.tensors),
+            ]
+        )
         for side in (pairing.base, pairing.head)
     )
     for name in new | old:
         if old[name] != new[name]:
-            return f"a record is doubled: {name} is recorded {new[name]} times, was {old[name]}."
+            numbers = f"{old[name]} in the base, {new[name]} in the head"
+            return f"a record is doubled: the records of {name} are {numbers}."
     return ""
 
 

@@ -68,9 +68,9 @@ class GoldenTrace:
                     raised = error
                     raise
         except RecorderError as problem:
-            if raised is None:
-                pytest.fail(f"golden_trace {name}: {problem}", pytrace=False)
-            raise
+            if raised is not None:
+                raise
+            raise _failure(name, problem) from None
         except Exception as error:
             leave_out_recorder(error)
             if recorder.is_over:
@@ -98,7 +98,7 @@ class GoldenTrace:
                 target = watched_target(watch, values=values, folder=root)
             recorder = record(target=target)
         except RecorderError as problem:
-            pytest.fail(f"golden_trace {name}: {problem}", pytrace=False)
+            raise _failure(name, problem) from None
         recorder.scenario(name, {})
         return recorder
 
@@ -194,6 +194,11 @@ class GoldenTrace:
     def _shown(self, path: Path) -> Path:
         root = self._request.config.rootpath
         return path.relative_to(root) if path.is_relative_to(root) else path
+
+
+def _failure(name: str, problem: RecorderError) -> BaseException:
+    """Return what fails a test in one line."""
+    return pytest.fail.Exception(f"golden_trace {name}: {problem}", pytrace=False)
 
 
 def _explain_mismatch(result: "AssertionResult", recording: Recording) -> list[str]:

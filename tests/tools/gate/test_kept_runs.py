@@ -141,7 +141,7 @@ def test_all_runs_everything_under_one_hash_seed_where_a_run_is_kept(gate):
     _, verdict = gate("--all")
     assert (verdict["selected"], verdict["kept"]) == (["a", "b"], [])
     assert verdict["selection"] == (
-        "2 of 2 run; 2 under one of two hash seeds in turn, with equal traces"
+        "2 of 2 were run now; 2 under one of two hash seeds in turn, with equal traces"
     )
 
 

@@ -79,5 +79,11 @@ def test_doubled_record_is_called_doubled(nsa):
     (cause,) = diff(trace, doubled)
     (back,) = diff(doubled, trace)
 
-    assert cause.message == f"a record is doubled: {name} is recorded 2 times, was 1."
-    assert back.message == f"a record is doubled: {name} is recorded 1 times, was 2."
+    assert (
+        cause.message
+        == f"a record is doubled: the records of {name} are 1 in the base, 2 in the head."
+    )
+    assert (
+        back.message
+        == f"a record is doubled: the records of {name} are 2 in the base, 1 in the head."
+    )

@@ -26,12 +26,8 @@ def describe_selection(found: FoundRuns, *, total: int, in_turns: int = 0) -> st
     seeds = (
         f"; {in_turns} under one of two hash seeds in turn, with equal traces" if in_turns else ""
     )
-<<<<<<< HEAD
     reasons = f": {', '.join(parts)}" if parts else ""
-    return f"{total - len(kept)} of {total} run{reasons}{seeds}"
-=======
-    return f"{number} of {total} {verb} run now: {', '.join(parts)}{seeds}"
->>>>>>> 5406b6d (Verdicts, golden_trace: one block of text for both; errors of a block say what had changed)
+    return f"{number} of {total} {verb} run now{reasons}{seeds}"
 
 
 def _changed(change: TreeChange | None) -> str:
