@@ -144,6 +144,9 @@ def measure_transfers(
         typer.Option(min=1, metavar="N", help="Pages of 64 tokens to move; 1, 16 and 128 if none."),
     ] = None,
     rounds: RoundsOption = 5,
+    host_memory: Annotated[
+        int, typer.Option(min=0, metavar="GIB", help="Also time page-locked memory of this size.")
+    ] = 0,
     plot: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Also draw bars against the ceiling, as SVG."),
@@ -153,7 +156,8 @@ def measure_transfers(
     """Time transfers on a GPU against a pinned copy of as many bytes, in the same run.
 
     Of every pool: each layout and backend, to the host and back layer by layer, both at once, and
-    by torch's operations alone. Also how much longer matrix products take meanwhile.
+    by torch's operations alone. Also how much longer matrix products take meanwhile, a pass of
+    them that waits for each layer, and the kernels of sgl_kernel where that is installed.
     """
     # These import torch, which takes longer than the other commands do.
     from tools.bench.transfer.plot import draw_speeds
@@ -167,6 +171,7 @@ def measure_transfers(
         device=options.parse_device(device),
         page_counts=pages or (1, 16, 128),
         rounds=rounds,
+        host_gigabytes=host_memory,
     )
     if plot is not None:
         plot.write_text(draw_speeds(report), encoding="utf-8")

@@ -2,7 +2,7 @@
 
 import msgspec
 
-SCHEMA = "goldentrace.bench.transfer/1"
+SCHEMA = "goldentrace.bench.transfer/2"
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,17 +80,83 @@ class SlowDown(msgspec.Struct, frozen=True, kw_only=True):
     factor: float
 
 
+class ForwardPass(msgspec.Struct, frozen=True, kw_only=True):
+    """Times of a pass over all layers that are loaded, in milliseconds.
+
+    Attributes:
+        layers: layers of the pool.
+        products: matrix products of a layer of the pass, as many as take about as long as its load.
+        load_ms: the load alone.
+        first_layer_ms: until a pass can begin that waits for the first layer; one host thread
+            launches the whole load before the pass, as a controller does.
+        alone_ms: the pass alone.
+        behind_ms: the load, then the pass.
+        overlapped_ms: both, each layer of the pass waiting for its own load.
+    """
+
+    layers: int
+    products: int
+    load_ms: float
+    first_layer_ms: float
+    alone_ms: float
+    behind_ms: float
+    overlapped_ms: float
+
+
+class ForwardRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A forward pass over one pool, layout and backend; ``pages`` are of 64 tokens."""
+
+    pool: str
+    layout: str
+    backend: str
+    pages: int
+    times: ForwardPass
+
+
+class PeerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The speed of another package's kernels on the same pools; ``ratio`` as in :class:`Speed`."""
+
+    package: str
+    version: str
+    pool: str
+    layout: str
+    backend: str
+    direction: str
+    pages: int
+    gb_per_s: float
+    ratio: float
+
+
+class HostMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds to allocate page-locked host memory.
+
+    Attributes:
+        bytes: how much.
+        first_s: our first allocation, before the machine has used so much memory.
+        ours_s: our second one: huge pages, touched by several threads, then registered.
+        driver_s: ``cuMemHostAlloc`` after it.
+    """
+
+    bytes: int
+    first_s: float
+    ours_s: float
+    driver_s: float
+
+
 class TransferReport(msgspec.Struct, frozen=True, kw_only=True):
     """All figures of one run.
 
     Attributes:
-        schema: ``goldentrace.bench.transfer/1``.
+        schema: ``goldentrace.bench.transfer/2``.
         machine: device, driver and versions.
         rounds: measurements of which each figure is the median.
         titles: dimensions of the pools, by name.
         rows: transfers in one direction.
         both_ways: transfers in both directions at once.
         slow_downs: of matrix products.
+        forward: passes that use layers while they are loaded.
+        peers: other packages' kernels, where they are installed.
+        host_memory: allocations; none where none was asked for.
     """
 
     schema: str
@@ -100,3 +166,6 @@ class TransferReport(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[SpeedRow]
     both_ways: list[BothWaysRow]
     slow_downs: list[SlowDown]
+    forward: list[ForwardRow]
+    peers: list[PeerRow]
+    host_memory: list[HostMemory]

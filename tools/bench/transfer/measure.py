@@ -79,12 +79,28 @@ class PageMoves:
 
     def load(self, layers: int | None = None) -> None:
         """Launch a load, layer by layer; of the first layers only when a number is given."""
+        for _ in self.load_layers(layers):
+            pass
+
+    def load_layers(self, layers: int | None = None) -> Iterator[int]:
+        """Launch a load, and yield each layer once its load was asked for."""
         if layers is None:
             self._host.expect_load(device_pool=self._pool, io_backend=self._backend, **self._slots)
         for layer in range(self._host.layer_num if layers is None else layers):
             self._host.load_to_device_per_layer(
                 device_pool=self._pool, layer_id=layer, io_backend=self._backend, **self._slots
             )
+            yield layer
+
+    @property
+    def layer_num(self) -> int:
+        """Layers of the pool."""
+        return self._host.layer_num
+
+    @property
+    def slots(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Host slots and device slots, where the backend expects them."""
+        return self._slots["host_indices"], self._slots["device_indices"]
 
     def work(self, direction: Direction) -> _Timed:
         """Return the launch of a transfer in a direction."""
@@ -120,16 +136,14 @@ class Meter:
         """Measure a transfer, a pinned copy and torch's operations in turns."""
         work, ceiling = subject.work(direction), self.copy(direction, subject.bytes)
         stream = subject.streams[0]
-        self._span(work, stream)
-        self._span(ceiling, stream)
-        turns = [
-            (self._span(work, stream), self._span(ceiling, stream)) for _ in range(self._rounds)
-        ]
+        self.span(work, stream)
+        self.span(ceiling, stream)
+        turns = [(self.span(work, stream), self.span(ceiling, stream)) for _ in range(self._rounds)]
         with self._without_fast_copies():
-            portable = self._span(work, stream)
-        first = [self._span(lambda: subject.load(1), stream) for _ in range(self._rounds)]
+            portable = self.span(work, stream)
+        first = [self.span(lambda: subject.load(1), stream) for _ in range(self._rounds)]
         layer = self.copy(Direction.LOAD, subject.layer_bytes())
-        first_copy = [self._span(layer, stream) for _ in range(self._rounds)]
+        first_copy = [self.span(layer, stream) for _ in range(self._rounds)]
         ratios = [copy.device / mine.device for mine, copy in turns]
         return Speed(
             bytes=subject.bytes,
@@ -146,6 +160,20 @@ class Meter:
                 copy.device / mine.device for mine, copy in zip(first, first_copy, strict=True)
             ),
         )
+
+    def ratio(
+        self, work: _Timed, direction: Direction, *, size: int, stream: Stream
+    ) -> tuple[float, float]:
+        """Return the GB/s of other work that moves bytes, and its ratio to a pinned copy."""
+        ceiling = self.copy(direction, size)
+        self.span(work, stream)
+        self.span(ceiling, stream)
+        turns = [
+            (self.span(work, stream).device, self.span(ceiling, stream).device)
+            for _ in range(self._rounds)
+        ]
+        seconds = median(mine for mine, _ in turns)
+        return size / seconds / 1e9, median(copy / mine for mine, copy in turns)
 
     def both_ways(self, one: PageMoves, other: PageMoves) -> BothWays:
         """Measure a backup and a load at once, and two pinned copies at once."""
@@ -177,18 +205,19 @@ class Meter:
             for _ in range(12):
                 torch.mm(side, side, out=out)
 
-        self._span(products, compute)
-        alone = median(self._span(products, compute).device for _ in range(self._rounds))
+        self.span(products, compute)
+        alone = median(self.span(products, compute).device for _ in range(self._rounds))
         beside = []
         for _ in range(self._rounds):
             with self._device.on(stream):
                 for work in works:
                     work()
-            beside.append(self._span(products, compute).device)
+            beside.append(self.span(products, compute).device)
             self._device.synchronize()
         return median(beside) / alone
 
-    def _span(self, work: _Timed, stream: Stream) -> Span:
+    def span(self, work: _Timed, stream: Stream) -> Span:
+        """Measure work on a stream, once."""
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         with self._device.on(stream):
             begin.record()

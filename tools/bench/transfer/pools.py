@@ -34,6 +34,7 @@ class MeasuredPool:
         make_device: builds the device pool with that many slots.
         make_host: builds a host pool.
         choices: backends and layouts.
+        has_token_rows: whether a slot is a row of every layer.
     """
 
     title: str
@@ -42,6 +43,7 @@ class MeasuredPool:
     make_device: Callable[[int, Device], DevicePool]
     make_host: MakeHost
     choices: tuple[tuple[IoBackend, HostLayout], ...]
+    has_token_rows: bool = True
 
 
 def moved_pages(pool: MeasuredPool, pages: int) -> int:
@@ -180,6 +182,7 @@ POOLS: Mapping[str, MeasuredPool] = {
         make_device=_sparse,
         make_host=_mirror_index,
         choices=_CHOICES,
+        has_token_rows=False,
     ),
     "mamba": MeasuredPool(
         title="Mamba states of 2.1 MB, 36 layers",
@@ -188,5 +191,6 @@ POOLS: Mapping[str, MeasuredPool] = {
         make_device=_states,
         make_host=_mirror,
         choices=_CHOICES,
+        has_token_rows=False,
     ),
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tools.bench.transfer.figures import TransferReport
+from tools.bench.transfer.figures import ForwardRow, TransferReport
 
 _HEAD = (
     "pool     backend  layout             direction  pages      MB   GB/s  ratio      (range)  "
@@ -39,3 +39,27 @@ def speed_lines(report: TransferReport) -> Iterator[str]:
     for one in report.slow_downs:
         limit = f", at most {one.programs} multiprocessors" if one.programs else ""
         yield f"{one.factor:.3f}  {one.beside}{limit}"
+    yield ""
+    yield "a pass of matrix products over all layers, in ms"
+    yield from map(_forward_line, report.forward)
+    yield ""
+    for peer in report.peers:
+        yield (
+            f"{peer.package} {peer.version}: {peer.pool:<8} {peer.backend:<8} {peer.layout:<12} "
+            f"{peer.direction:<7} {peer.gb_per_s:>6.1f} GB/s {peer.ratio:>6.2f}"
+        )
+    for memory in report.host_memory:
+        yield (
+            f"{memory.bytes >> 30} GiB of page-locked memory: {memory.ours_s:.2f} s (first "
+            f"{memory.first_s:.2f} s), cuMemHostAlloc {memory.driver_s:.2f} s"
+        )
+
+
+def _forward_line(row: ForwardRow) -> str:
+    times = row.times
+    return (
+        f"{row.pool:<8} {row.backend:<8} {row.layout:<18} {row.pages:>6} pages  "
+        f"load {times.load_ms:.2f}  first layer {times.first_layer_ms:.2f}  "
+        f"pass alone {times.alone_ms:.2f}  behind the load {times.behind_ms:.2f}  "
+        f"with it {times.overlapped_ms:.2f}"
+    )

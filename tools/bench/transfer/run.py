@@ -11,11 +11,16 @@ from assembler.names import Direction, HostLayout, IoBackend
 from tools.bench.transfer.figures import (
     SCHEMA,
     BothWaysRow,
+    ForwardRow,
+    PeerRow,
     SlowDown,
     SpeedRow,
     TransferReport,
 )
+from tools.bench.transfer.forward import ForwardBenchmark
+from tools.bench.transfer.host_memory import time_host_memory
 from tools.bench.transfer.measure import Meter, PageMoves
+from tools.bench.transfer.peers import PEER_CHOICES, PeerMoves, find_peer, peer_version
 from tools.bench.transfer.pools import POOLS, MeasuredPool, host_arguments, moved_pages
 from tools.errors import ToolError
 from tools.workers.hardware import read_provenance
@@ -27,9 +32,14 @@ _SLOW_DOWN_REPEATS = 4
 
 
 def bench_transfers(
-    names: Sequence[str], *, device: str, page_counts: Sequence[int], rounds: int
+    names: Sequence[str],
+    *,
+    device: str,
+    page_counts: Sequence[int],
+    rounds: int,
+    host_gigabytes: int = 0,
 ) -> TransferReport:
-    """Measure the transfers of pools on a GPU.
+    """Measure the transfers of pools on a GPU, and allocations of host memory of a size.
 
     Raises:
         ToolError: the device is no GPU, or a pool is unknown.
@@ -41,10 +51,14 @@ def bench_transfers(
     rows: list[SpeedRow] = []
     both_ways: list[BothWaysRow] = []
     slow_downs: list[SlowDown] = []
+    forward: list[ForwardRow] = []
+    peers: list[PeerRow] = []
     for name in names:
         measured = PoolBenchmark(accelerator, name, page_counts=page_counts, rounds=rounds)
         rows += measured.rows()
         both_ways += measured.both_ways()
+        forward += measured.forward()
+        peers += measured.peers()
         if not slow_downs:
             slow_downs = measured.slow_downs()
     return TransferReport(
@@ -55,6 +69,9 @@ def bench_transfers(
         rows=rows,
         both_ways=both_ways,
         slow_downs=slow_downs,
+        forward=forward,
+        peers=peers,
+        host_memory=[time_host_memory(accelerator, host_gigabytes)] if host_gigabytes else [],
     )
 
 
@@ -83,6 +100,7 @@ class PoolBenchmark:
         host = self._host(self._measured.choices[0][1])
         bytes_per_page = host.size_per_token * host.page_size
         self._meter = Meter(device, rounds=rounds, most_bytes=most * bytes_per_page)
+        self._rounds = rounds
 
     def rows(self) -> list[SpeedRow]:
         """Measure every layout, backend, number of pages and direction."""
@@ -121,6 +139,54 @@ class PoolBenchmark:
                     speed=self._meter.both_ways(one, other),
                 )
             )
+        return found
+
+    def forward(self) -> list[ForwardRow]:
+        """Measure passes that use layers while they are loaded, with most pages."""
+        measured = ForwardBenchmark(self._device, self._meter, rounds=self._rounds)
+        pages = self._page_counts[-1]
+        found = []
+        for backend, layout in self._measured.choices[::2]:
+            subject = self._subject(self._host(layout), backend, pages, seed=_SEEDS[0])
+            found.append(
+                ForwardRow(
+                    pool=self._name,
+                    layout=layout.value,
+                    backend=backend.value,
+                    pages=pages,
+                    times=measured.measure(subject),
+                )
+            )
+        return found
+
+    def peers(self) -> list[PeerRow]:
+        """Measure the kernels of ``sgl_kernel``, where it is installed, on pools of token rows."""
+        peer, pages = find_peer(), self._page_counts[-1]
+        found: list[PeerRow] = []
+        if peer is None or not self._measured.has_token_rows:
+            return found
+        for backend, layout in PEER_CHOICES:
+            host = self._host(layout)
+            subject = self._subject(host, backend, pages, seed=_SEEDS[0])
+            moves = PeerMoves(peer, (self._pool, host), slots=subject.slots, backend=backend)
+            moves.check()
+            for direction in Direction:
+                speed, ratio = self._meter.ratio(
+                    moves.work(direction), direction, size=subject.bytes, stream=subject.streams[0]
+                )
+                found.append(
+                    PeerRow(
+                        package="sgl_kernel",
+                        version=peer_version(),
+                        pool=self._name,
+                        layout=layout.value,
+                        backend=backend.value,
+                        direction=direction.value,
+                        pages=pages,
+                        gb_per_s=speed,
+                        ratio=ratio,
+                    )
+                )
         return found
 
     def slow_downs(self) -> list[SlowDown]:

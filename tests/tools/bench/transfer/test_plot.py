@@ -6,6 +6,10 @@ from tools.bench.transfer.figures import (
     SCHEMA,
     BothWays,
     BothWaysRow,
+    ForwardPass,
+    ForwardRow,
+    HostMemory,
+    PeerRow,
     SlowDown,
     Speed,
     SpeedRow,
@@ -63,6 +67,37 @@ def report():
             SlowDown(beside="pinned copy", programs=0, factor=1.0),
             SlowDown(beside="kernel", programs=8, factor=2.0),
         ],
+        forward=[
+            ForwardRow(
+                pool="dsa",
+                layout="page_first",
+                backend="kernel",
+                pages=128,
+                times=ForwardPass(
+                    layers=61,
+                    products=2,
+                    load_ms=6.5,
+                    first_layer_ms=0.25,
+                    alone_ms=7.0,
+                    behind_ms=13.5,
+                    overlapped_ms=7.75,
+                ),
+            )
+        ],
+        peers=[
+            PeerRow(
+                package="sgl_kernel",
+                version="0.4.3",
+                pool="dsa",
+                layout="page_first",
+                backend="kernel",
+                direction="load",
+                pages=128,
+                gb_per_s=13.75,
+                ratio=0.25,
+            )
+        ],
+        host_memory=[HostMemory(bytes=8 << 30, first_s=4.0, ours_s=0.5, driver_s=3.25)],
     )
 
 
@@ -91,4 +126,14 @@ def test_the_table_has_a_line_for_every_figure(report):
     assert (
         "dsa      kernel   page_first            128 pages   90.0 GB/s   0.90  (0.85-0.95)" in lines
     )
-    assert lines[-2:] == ["1.000  pinned copy", "2.000  kernel, at most 8 multiprocessors"]
+    assert lines[-8:] == [
+        "1.000  pinned copy",
+        "2.000  kernel, at most 8 multiprocessors",
+        "",
+        "a pass of matrix products over all layers, in ms",
+        "dsa      kernel   page_first            128 pages  load 6.50  first layer 0.25  "
+        "pass alone 7.00  behind the load 13.50  with it 7.75",
+        "",
+        "sgl_kernel 0.4.3: dsa      kernel   page_first   load      13.8 GB/s   0.25",
+        "8 GiB of page-locked memory: 0.50 s (first 4.00 s), cuMemHostAlloc 3.25 s",
+    ]
