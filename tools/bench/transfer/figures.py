@@ -80,7 +80,7 @@ class SlowDown(msgspec.Struct, frozen=True, kw_only=True):
     factor: float
 
 
-class ForwardPass(msgspec.Struct, frozen=True, kw_only=True):
+class PassTimes(msgspec.Struct, frozen=True, kw_only=True):
     """Times of a pass over all layers that are loaded, in milliseconds.
 
     Attributes:
@@ -110,7 +110,7 @@ class ForwardRow(msgspec.Struct, frozen=True, kw_only=True):
     layout: str
     backend: str
     pages: int
-    times: ForwardPass
+    times: PassTimes
 
 
 class PeerRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +127,7 @@ class PeerRow(msgspec.Struct, frozen=True, kw_only=True):
     ratio: float
 
 
-class HostMemory(msgspec.Struct, frozen=True, kw_only=True):
+class HostMemoryTimes(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds to allocate page-locked host memory.
 
     Attributes:
@@ -168,4 +168,4 @@ class TransferReport(msgspec.Struct, frozen=True, kw_only=True):
     slow_downs: list[SlowDown]
     forward: list[ForwardRow]
     peers: list[PeerRow]
-    host_memory: list[HostMemory]
+    host_memory: list[HostMemoryTimes]

@@ -8,7 +8,7 @@ import torch
 
 from assembler.device.base import Event
 from assembler.device.cuda import CudaDevice
-from tools.bench.transfer.figures import ForwardPass
+from tools.bench.transfer.figures import PassTimes
 from tools.bench.transfer.measure import Meter, PageMoves
 
 # The sides of a matrix product, of which a layer has as many as take about as long as its load.
@@ -34,7 +34,7 @@ class ForwardBenchmark:
         self._side = torch.randn(shape, device=device.torch_device, dtype=torch.bfloat16)
         self._out = torch.empty_like(self._side)
 
-    def measure(self, subject: PageMoves) -> ForwardPass:
+    def measure(self, subject: PageMoves) -> PassTimes:
         """Return the times of a pass without a load, behind a load, and layer by layer with it."""
         stream = subject.streams[0]
         load = self._median(lambda: self._meter.span(subject.load, stream).device)
@@ -46,7 +46,7 @@ class ForwardBenchmark:
         last = subject.layer_num - 1
         at_once = {last: events[last]}
         first = {0: events[0]}
-        return ForwardPass(
+        return PassTimes(
             layers=subject.layer_num,
             products=count,
             load_ms=load * 1e3,

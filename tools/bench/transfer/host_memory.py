@@ -6,11 +6,11 @@ import time
 import torch
 
 from assembler.device.cuda import CudaDevice
-from tools.bench.transfer.figures import HostMemory
+from tools.bench.transfer.figures import HostMemoryTimes
 from tools.errors import ToolError
 
 
-def time_host_memory(device: CudaDevice, gigabytes: int) -> HostMemory:
+def time_host_memory(device: CudaDevice, gigabytes: int) -> HostMemoryTimes:
     """Return the times for ``gigabytes * 2**30`` bytes.
 
     The first allocation is not compared: on a virtual machine it also takes memory from the host of
@@ -18,7 +18,7 @@ def time_host_memory(device: CudaDevice, gigabytes: int) -> HostMemory:
     """
     size = gigabytes << 30
     first = _time_ours(device, size)
-    return HostMemory(
+    return HostMemoryTimes(
         bytes=size, first_s=first, ours_s=_time_ours(device, size), driver_s=_time_driver(size)
     )
 

@@ -6,9 +6,9 @@ from tools.bench.transfer.figures import (
     SCHEMA,
     BothWays,
     BothWaysRow,
-    ForwardPass,
     ForwardRow,
-    HostMemory,
+    HostMemoryTimes,
+    PassTimes,
     PeerRow,
     SlowDown,
     Speed,
@@ -73,7 +73,7 @@ def report():
                 layout="page_first",
                 backend="kernel",
                 pages=128,
-                times=ForwardPass(
+                times=PassTimes(
                     layers=61,
                     products=2,
                     load_ms=6.5,
@@ -97,7 +97,7 @@ def report():
                 ratio=0.25,
             )
         ],
-        host_memory=[HostMemory(bytes=8 << 30, first_s=4.0, ours_s=0.5, driver_s=3.25)],
+        host_memory=[HostMemoryTimes(bytes=8 << 30, first_s=4.0, ours_s=0.5, driver_s=3.25)],
     )
 
 
@@ -131,8 +131,10 @@ def test_the_table_has_a_line_for_every_figure(report):
         "2.000  kernel, at most 8 multiprocessors",
         "",
         "a pass of matrix products over all layers, in ms",
-        "dsa      kernel   page_first            128 pages  load 6.50  first layer 0.25  "
-        "pass alone 7.00  behind the load 13.50  with it 7.75",
+        (
+            "dsa      kernel   page_first            128 pages  load 6.50  first layer 0.25  "
+            "pass alone 7.00  behind the load 13.50  with it 7.75"
+        ),
         "",
         "sgl_kernel 0.4.3: dsa      kernel   page_first   load      13.8 GB/s   0.25",
         "8 GiB of page-locked memory: 0.50 s (first 4.00 s), cuMemHostAlloc 3.25 s",
