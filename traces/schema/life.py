@@ -1,4 +1,4 @@
-"""Records of the life of a cache: locks of its nodes, and owners of the slots of its pools."""
+"""Records of the life of a cache: locks of nodes, owners of slots, and counts of evictions."""
 
 from typing import Literal, TypeAlias
 
@@ -58,4 +58,18 @@ class PoolBalance(Record, frozen=True, tag_field="event", tag="balance"):
         return f"{self.side}.{self.pool}"
 
 
-StateRecord: TypeAlias = NodeLocks | PoolBalance
+class EvictionCount(Record, frozen=True, tag_field="event", tag="eviction"):
+    """What a cache counts of one eviction, by which its caller knows whether there is room.
+
+    Attributes:
+        moment: name of the moment: ``evicting_in_load``.
+        name: of the number, as the cache calls it; a number that is 0 has no record.
+    """
+
+    step: str
+    moment: str
+    name: str
+    number: int
+
+
+StateRecord: TypeAlias = NodeLocks | PoolBalance | EvictionCount

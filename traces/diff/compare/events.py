@@ -25,7 +25,7 @@ from traces.diff.values import NO_OWNERS, OwnerMap, Value
 from traces.schema.collectives import Collective
 from traces.schema.copies import Copy
 from traces.schema.device_waits import DeviceAwaited
-from traces.schema.life import NodeLocks, PoolBalance
+from traces.schema.life import EvictionCount, NodeLocks, PoolBalance
 from traces.schema.model import (
     Allocation,
     Event,
@@ -60,6 +60,7 @@ _KINDS = {
 _STATE_KINDS: dict[type, Kind] = {
     NodeLocks: Kind.LOCKS_CHANGED,
     PoolBalance: Kind.BALANCE_CHANGED,
+    EvictionCount: Kind.BALANCE_CHANGED,
     Collective: Kind.COLLECTIVE_CHANGED,
 }
 
@@ -197,7 +198,7 @@ def _describe_event(event: Event, marked: str) -> tuple[str, str, str]:
         exact = f"{event.level} message"
     elif isinstance(event, Race):
         exact = "race"
-    elif isinstance(event, NodeLocks | PoolBalance | Collective):
+    elif isinstance(event, NodeLocks | PoolBalance | EvictionCount | Collective):
         exact, series = _describe_state(event)
     elif isinstance(event, StorageAccess):
         series = " ".join(filter(None, ("storage", event.operation, event.pool)))
@@ -209,7 +210,9 @@ def _describe_event(event: Event, marked: str) -> tuple[str, str, str]:
     return with_step(exact, event.step), with_step(series, event.step), exact
 
 
-def _describe_state(event: NodeLocks | PoolBalance | Collective) -> tuple[str, str]:
+def _describe_state(
+    event: NodeLocks | PoolBalance | EvictionCount | Collective,
+) -> tuple[str, str]:
     match event:
         case NodeLocks():
             text = f"locks of {event.component}"
@@ -217,6 +220,8 @@ def _describe_state(event: NodeLocks | PoolBalance | Collective) -> tuple[str, s
             return f"{text} of node {event.node} {moment}", f"{text} {moment}"
         case PoolBalance():
             return f"slots of {event.owner} when {event.moment}", ""
+        case EvictionCount():
+            return f"{event.name} of an eviction when {event.moment}", ""
         case Collective():
             return " ".join(filter(None, (event.operation, event.reduction, event.dtype))), ""
 
@@ -340,6 +345,8 @@ def _loose(event: Event) -> Hashable:
         return (type(event).__name__, event.step, event.operation, event.reduction, event.dtype)
     if isinstance(event, NodeLocks):
         return (type(event).__name__, event.step, event.moment, event.node, event.component)
+    if isinstance(event, EvictionCount):
+        return (type(event).__name__, event.step, event.moment, event.name)
     if isinstance(event, PoolBalance):
         return (type(event).__name__, event.step, event.moment, event.owner)
     return event

@@ -1,5 +1,6 @@
 """Client of a release's tree: keys, parameters and requests in the release's own types."""
 
+import dataclasses
 import inspect
 from array import array
 from typing import Any
@@ -57,6 +58,11 @@ class TreeRequest:
         return [] if known is None else [known.reshape(1)]
 
 
+def salt_of(namespace: str | None) -> str | None:
+    """Return what sets the requests of a namespace apart beside its key; None for no namespace."""
+    return None if namespace is None else f"{namespace}'s salt"
+
+
 class TreeClient:
     """Calls a tree of the release.
 
@@ -71,10 +77,23 @@ class TreeClient:
         core = getattr(cache, "tree_core", cache)
         self.has_pairs = bool(getattr(core, "is_eagle", getattr(cache, "is_eagle", False)))
 
-    def key(self, tokens: list[int], namespace: str | None) -> Any:  # noqa: ANN401
-        """Return a key of tokens in a namespace, in the release's own class."""
-        given = {"token_ids": self.tokens(tokens), "extra_key": namespace}
+    def key(self, tokens: list[int], namespace: str | None, *, limit: int | None = None) -> Any:  # noqa: ANN401
+        """Return a key of tokens in a namespace, in the release's own class.
+
+        A key with a limit stands for so many of its tokens, the first ones.
+        """
+        given = {
+            "token_ids": self.tokens(tokens),
+            "extra_key": namespace,
+            "cache_salt": salt_of(namespace),
+            "limit": limit,
+        }
         return self._caller.call(find_class("RadixKey"), given)
+
+    @staticmethod
+    def has_limits() -> bool:
+        """Return whether a key may have more tokens than it stands for."""
+        return "limit" in inspect.signature(find_class("RadixKey")).parameters
 
     @staticmethod
     def tokens(tokens: list[int]) -> Any:  # noqa: ANN401 - the release's own choice
@@ -102,10 +121,13 @@ class TreeClient:
         given = {"key": key, "value": slots, "mamba_value": states, "prev_prefix_len": known}
         return self._cache.insert(self._params("InsertParams", given))
 
-    def evict(self, tokens: int, states: int) -> None:
-        """Free the device slots of tokens and states."""
+    def evict(self, tokens: int, states: int) -> dict[str, int]:
+        """Free the device slots of tokens and states; return what the tree counts, by its names."""
         given = {"num_tokens": tokens, "swa_num_tokens": tokens, "mamba_num": states}
-        self._cache.evict(self._params("EvictParams", given))
+        result = self._cache.evict(self._params("EvictParams", given))
+        fields = dataclasses.fields(result) if dataclasses.is_dataclass(result) else ()
+        found = {field.name: getattr(result, field.name) for field in fields}
+        return {name: value for name, value in found.items() if isinstance(value, int) and value}
 
     def load_back(self, match: Any, request: TreeRequest) -> None:  # noqa: ANN401
         """Queue the load of a match's host part, and start it."""

@@ -106,9 +106,9 @@ class TreeDriver:
         again = self.tree.device_slots(self.tree.match(key, None))
         self._insert_once(key, again, self.take_state(), known=len(again))
 
-    def evict_device(self) -> None:
-        """Ask the tree to free every device slot."""
-        self.tree.evict(EVICT_ALL, EVICT_ALL)
+    def evict_device(self) -> dict[str, int]:
+        """Ask the tree to free every device slot; return what it counts."""
+        return self.tree.evict(EVICT_ALL, EVICT_ALL)
 
     def evict_host(self) -> None:
         """Ask the tree to free every host slot, through the callbacks of the pool entries."""

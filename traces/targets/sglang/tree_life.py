@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import torch
 
-from traces.schema.life import StateRecord
+from traces.schema.life import EvictionCount, StateRecord
 from traces.schema.model import TreeMatch
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.tree_client import TreeRequest
@@ -50,6 +50,7 @@ class TreeLife:
         yield from self._run_out_of_room()
         yield from self._flush_in_backup()
         yield from self._flush_in_load()
+        yield from self._load_behind()
 
     def _back_up(self) -> _Records:
         """Evict, reuse and split while a backup is on its way."""
@@ -58,7 +59,7 @@ class TreeLife:
         driver.insert_again(self._first)
         driver.poll()
         yield from self._ledger.read("backing_up")
-        driver.evict_device()
+        yield from self._evict("evicting_in_backup")
         yield from self._ledger.read("evicting_in_backup")
         driver.overwrite_free("between")
         driver.insert(self._second)
@@ -81,11 +82,11 @@ class TreeLife:
         )
         with driver.locked(match.last_device_node):
             yield from self._ledger.read("requested")
-            driver.evict_device()
+            yield from self._evict("evicting_in_request")
             driver.acknowledge()
             yield from self._ledger.read("evicting_in_request")
         yield from self._ledger.read("aborted", is_final=True)
-        driver.evict_device()
+        yield from self._evict("evicted")
         driver.acknowledge()
         yield from self._ledger.read("evicted", is_final=True)
 
@@ -100,7 +101,7 @@ class TreeLife:
         if match.host_hit_length:
             driver.tree.load_back(match, request)
         yield from self._read_with_states("loading", request)
-        driver.evict_device()
+        yield from self._evict("evicting_in_load")
         driver.evict_host()
         yield from self._read_with_states("evicting_in_load", request)
         driver.overwrite_free("during")
@@ -196,6 +197,35 @@ class TreeLife:
         driver.insert_again(self._first)
         driver.acknowledge()
         yield from self._ledger.read("end", is_final=True)
+
+    def _load_behind(self) -> _Records:
+        """Load the end of a sequence whose shared half is still on the device."""
+        driver = self._driver
+        for sequence in (self._first, self._second):
+            driver.insert(sequence)
+            driver.insert_again(sequence)
+            driver.acknowledge()
+        driver.tree.evict(driver.part, 1)
+        driver.acknowledge()
+        yield from self._ledger.read("evicted_in_part", is_final=True)
+        for sequence in (self._first, self._second):
+            key = driver.tree.key(sequence.raw_tokens, sequence.namespace)
+            match = driver.tree.match(key, None)
+            request = TreeRequest(f"load {sequence.name}")
+            request.take_match(match)
+            if not match.host_hit_length:
+                continue
+            driver.tree.load_back(match, request)
+            yield from self._read_with_states(f"loading_{sequence.name}", request)
+            driver.acknowledge()
+            for state in request.states_taken():
+                driver.return_state(state)
+        yield from self._ledger.read("loaded_in_part", is_final=True)
+
+    def _evict(self, moment: str) -> _Records:
+        """Ask the tree to evict everything on the device; yield what it counts."""
+        for name, number in self._driver.evict_device().items():
+            yield EvictionCount(step=STEP, moment=moment, name=name, number=number)
 
     def _ensure(self, sequence: TokenSequence) -> None:
         """Insert a sequence that the device lost."""

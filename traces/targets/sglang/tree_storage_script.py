@@ -33,7 +33,7 @@ from traces.targets.sglang.storage.threads import (
     storage_working,
 )
 from traces.targets.sglang.storage_driver import page_keys
-from traces.targets.sglang.tree_client import TreeRequest
+from traces.targets.sglang.tree_client import TreeRequest, salt_of
 from traces.targets.sglang.tree_driver import TokenSequence, TreeDriver
 from traces.targets.sglang.tree_ledger import TreeLedger
 from traces.targets.sglang.tree_script import TreeScript
@@ -224,6 +224,16 @@ class TreeStorageScript(TreeScript):
         self.driver.acknowledge()
         self._empty()
         yield from self._prefetch(TreePrefetch(phase="in its namespace", sequence=other))
+        self._empty()
+        # The tree has its first half, to which what storage has of the rest is added.
+        half = replace(other, tokens=other.tokens[: self.driver.part], parts=other.parts[:1])
+        half = replace(half, name="tenant's half", boundary=self._boundary(half))
+        yield from self._insert(half)
+        behind = TreePrefetch(phase=f"in its namespace, {_BEHIND}", sequence=other)
+        yield from self._prefetch(behind)
+
+    def _boundary(self, half: TokenSequence) -> tuple[int, ...]:
+        return (half.tokens[-1] + 1,) if self._tree.has_pairs else ()
 
     def _prefetch(self, asked: TreePrefetch) -> Iterator[StorageMatch | StateRecord]:
         """Ask for a sequence as a scheduler does; record what storage has and what arrived."""
@@ -320,6 +330,7 @@ class TreeStorageScript(TreeScript):
             "prefix_keys": None if prefix is None else prefix(node),
             "matched_prefix_tokens": self._tree.tokens(sequence.tokens[:known]),
             "extra_key": sequence.namespace,
+            "cache_salt": salt_of(sequence.namespace),
         }
 
     def _query(self, given: dict[str, Any]) -> int | None:

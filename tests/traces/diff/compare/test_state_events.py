@@ -2,7 +2,7 @@
 
 from traces.diff import diff
 from traces.schema.collectives import Collective
-from traces.schema.life import NodeLocks, PoolBalance
+from traces.schema.life import EvictionCount, NodeLocks, PoolBalance
 from traces.schema.verdict import Kind, Level
 
 
@@ -46,6 +46,20 @@ def test_slots_that_are_no_longer_free_are_a_cause(records):
         "slots of host.KV when backing_up in life",
     )
     assert (cause.before["free"], cause.after["free"]) == (32, 24)
+
+
+def evicted(number, name="num_tokens_evicted"):
+    return EvictionCount(step="life", moment="evicted", name=name, number=number)
+
+
+def test_a_cache_that_counts_less_of_an_eviction_is_a_cause(records):
+    base = records.trace(events=(evicted(32), evicted(16, "swa_num_tokens_evicted")))
+    (cause,) = diff(base, records.trace(events=(evicted(32), evicted(0, "swa_num_tokens_evicted"))))
+
+    assert (cause.kind, cause.level) == (Kind.BALANCE_CHANGED, Level.BEHAVIOUR)
+    assert cause.where == "swa_num_tokens_evicted of an eviction when evicted in life"
+    assert (cause.before["number"], cause.after["number"]) == (16, 0)
+    assert diff(base, base) == ()
 
 
 def reduction(group="attn_cp", ranks=(10, 14), shape=(4,)):

@@ -29,6 +29,21 @@ class RadixKey:
         self.pages = [tuple(token_ids[i : i + PAGE]) for i in range(0, len(token_ids), PAGE)]
 
 
+class LimitedKey(RadixKey):
+    """Stands for so many of its tokens."""
+
+    def __init__(self, token_ids: list[int], limit: int | None = None) -> None:
+        super().__init__(token_ids[:limit])
+
+
+class BoundlessKey(RadixKey):
+    """Forgets its limit."""
+
+    def __init__(self, token_ids: list[int], limit: int | None = None) -> None:
+        del limit
+        super().__init__(token_ids)
+
+
 @dataclass
 class MatchPrefixParams:
     key: RadixKey
@@ -190,7 +205,8 @@ def play(device, monkeypatch):
     classes = {cls.__name__: cls for cls in PARAMS}
     monkeypatch.setattr(tree_client, "find_class", classes.__getitem__)
 
-    def played(cls=WriteThroughTree, complete_tree=lambda: None):
+    def played(cls=WriteThroughTree, complete_tree=lambda: None, key=RadixKey):
+        classes["RadixKey"] = key
         pool, slots = Pool(), Slots()
         cache = cls(pool, slots)
         stack = AssembledStack(
@@ -290,6 +306,21 @@ def test_a_tree_that_loads_nothing_is_reported_by_what_it_matches(play):
     trips, _, _ = play(LoadsNothing)
 
     assert trips[4] == match("second", "loaded", missing="0-15", elsewhere="0-15")
+
+
+LIMITED = [*MATCHES, trip("k_buffer"), match("third", "inserted")]
+
+
+def test_a_key_with_a_limit_matches_as_many_tokens(play):
+    trips, _, _ = play(key=LimitedKey)
+
+    assert trips == [*LIMITED, match("third", "in part", missing="8-15")]
+
+
+def test_a_key_that_forgets_its_limit_is_reported(play):
+    trips, _, _ = play(key=BoundlessKey)
+
+    assert trips == [*LIMITED, match("third", "in part")]
 
 
 def test_a_tree_that_cannot_be_told_its_policy_is_noted(play):

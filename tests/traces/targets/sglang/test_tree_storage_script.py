@@ -325,6 +325,7 @@ RIGHT = {
     "behind its first half, waited for": (8, 8, 8, 8, False),
     "in another namespace": (16, None, 0, 0, True),
     "in its namespace": (16, None, 16, 16, True),
+    "in its namespace, behind its first half": (8, None, 8, 8, True),
 }
 
 
