@@ -3,10 +3,11 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from unittest.mock import patch
 
@@ -82,8 +83,16 @@ def registered_backends() -> tuple[str, ...]:
 
 
 @contextmanager
-def open_backend(stack: AssembledStack, name: str, *, model_name: str) -> Iterator[OpenBackend]:
+def open_backend(
+    stack: AssembledStack,
+    name: str,
+    *,
+    model_name: str,
+    settings: Mapping[str, object] = MappingProxyType({}),
+) -> Iterator[OpenBackend]:
     """Open a registered backend with every host pool of a stack while the block runs.
+
+    It is given ``settings`` beside those that all backends are given.
 
     Raises:
         BackendRefusedError: it cannot be imported or constructed, or a pool is refused.
@@ -98,7 +107,11 @@ def open_backend(stack: AssembledStack, name: str, *, model_name: str) -> Iterat
             "storage_backend": name,
             "prefetch_threshold": 1,
             "model_name": model_name,
-            "storage_backend_extra_config": {**_SETTINGS, "file_storage_path": str(folder)},
+            "storage_backend_extra_config": {
+                **_SETTINGS,
+                "file_storage_path": str(folder),
+                **settings,
+            },
             "host_pools": getattr(stack.group, "entries", None),
         }
         files = FileObserver(name, folder)
@@ -115,8 +128,8 @@ def open_backend(stack: AssembledStack, name: str, *, model_name: str) -> Iterat
         opened.callback(controller.detach_storage_backend)
         _report_open(controller, name)
         for pool, entry in entries_of(stack.group).items():
-            settings = pool_settings(entry.host_pool)
-            report_storage_use(operation="open", pool=pool, key=settings, backend=name)
+            geometry = pool_settings(entry.host_pool)
+            report_storage_use(operation="open", pool=pool, key=geometry, backend=name)
         backend = controller.storage_backend
         if isinstance(getattr(backend, "file_path", None), str) and hasattr(backend, "set"):
             opened.enter_context(files.observing(backend))

@@ -86,8 +86,8 @@ class StorageTierDriver:
         self._targets = targets
         self.threshold = int(self._controller.prefetch_threshold)
 
-    def write(self, pages: HostPages, tokens: Sequence[int]) -> int | None:
-        """Write a node's pages and wait for the acknowledgement.
+    def write(self, pages: HostPages, tokens: Sequence[int], *, lacking: str = "") -> int | None:
+        """Write a node's pages, those of one pool left out, and wait for the acknowledgement.
 
         Returns:
             The tokens that the release counts as stored; None where it does not say.
@@ -101,7 +101,7 @@ class StorageTierDriver:
             "host_indices": pages.host,
             "token_ids": list(tokens),
             "hash_value": keys,
-            "extra_pools": self._transfers(pages, keys),
+            "extra_pools": self._transfers(pages, keys, lacking=lacking),
         }
         write(**accepted_arguments(write, given))
         self._threads.settle("write_storage")
@@ -202,9 +202,16 @@ class StorageTierDriver:
         counted = getattr(result, "kv_hit_pages", None)
         return found if counted is None else {**found, f"{_ANCHOR} found": int(counted)}
 
-    def _transfers(self, pages: HostPages, keys: list[str]) -> list[Any]:
-        """Return the sidecars' transfers: last pages for own slots, all pages for shared ones."""
-        return [self._transfer(name, pages, keys) for name in self._entries if name != _ANCHOR]
+    def _transfers(self, pages: HostPages, keys: list[str], *, lacking: str = "") -> list[Any]:
+        """Return the sidecars' transfers: last pages for own slots, all pages for shared ones.
+
+        That of one pool is left out, and with it those of the pools that follow it.
+        """
+        return [
+            self._transfer(name, pages, keys)
+            for name in self._entries
+            if name != _ANCHOR and lacking not in (name, self._sources.get(name, _ANCHOR))
+        ]
 
     def _transfer(self, name: str, pages: HostPages, keys: list[str]) -> Any:  # noqa: ANN401
         cls = self._stack.pool_transfer

@@ -37,6 +37,12 @@ _ANCHOR = "KV"
 # Token ids of the nodes begin here, beyond those of a tree, a step apart.
 _FIRST_TOKEN, _TOKENS_APART = 100_000, 1000
 _NEVER_STORED = 50_000
+# Pages of a node of which storage lacks one in some pool: as many as both nodes have together.
+_GAP_PAGES = 3
+# Rounds of requests to a backend with files, and what it is told: which pages it has it keeps in
+# memory, for ever.
+_ROUNDS = 2
+_LITTLE_ROOM = {"enable_metadata_cache": True, "metadata_ttl": -1}
 
 Loaded = list[dict[str, torch.Tensor]]
 Compare = Callable[[str, list[list[torch.Tensor]], Loaded], list[RoundTrip]]
@@ -109,10 +115,18 @@ class StorageScript:
         """Write nodes to every backend that the release registers, and fetch them again."""
         for name in registered_backends():
             with capture_thread_errors() as thread_errors:
+                room = 0
                 try:
                     with open_backend(self._stack, name, model_name=model_name) as opened:
                         tier = StorageTierDriver(self._stack, thread_errors, self._targets)
                         yield from self._through_backend(tier, nodes, opened)
+                        room = opened.files.page_bytes() * 2 // 3
+                    if room:
+                        settings = {**_LITTLE_ROOM, "max_size": room}
+                        with open_backend(
+                            self._stack, name, model_name=model_name, settings=settings
+                        ) as opened:
+                            yield from self._with_little_room(tier, nodes, opened)
                 except BackendRefusedError:
                     # Recorded with its reason.
                     continue
@@ -135,6 +149,19 @@ class StorageScript:
             yield self._match(node, found, WHOLE, equal=equal, backend=opened.name)
         self._write_prefix(tier, nodes)
         yield from self._from_backend_in_vain(tier, nodes[0], opened, stored[nodes[0].name])
+        yield from self._behind_gaps(tier, nodes, opened)
+
+    def _with_little_room(
+        self, tier: StorageTierDriver, nodes: Sequence[StoredNode], opened: OpenBackend
+    ) -> Iterator[StorageMatch]:
+        """Write and fetch nodes in turn that do not all have room: files are removed for others."""
+        for number in range(_ROUNDS):
+            for node in nodes:
+                tier.write(node.pages, node.tokens)
+                for asked in nodes:
+                    found = tier.fetch(asked.pages, TokenPrefetch(tokens=asked.tokens))
+                    phase = f"little room, behind {node.name} in round {number}"
+                    yield self._match(asked, found, phase, equal=None, backend=opened.name)
 
     def _write_prefix(self, tier: StorageTierDriver, nodes: Sequence[StoredNode]) -> None:
         """Write the first page of a node as a node of its own.
@@ -170,6 +197,41 @@ class StorageScript:
             with disturbance:
                 found = tier.fetch(node.pages, asked)
             yield self._match(node, found, phase, equal=None, backend=opened.name)
+
+    def _behind_gaps(
+        self, tier: StorageTierDriver, nodes: Sequence[StoredNode], opened: OpenBackend
+    ) -> Iterator[StorageMatch]:
+        """Fetch nodes of three pages, each without the last page of another pool in storage.
+
+        Their windows have as many pages as they, more than storage has of them. Their first two
+        pages were stored whole, as a node of their own.
+        """
+        for number, lacking in enumerate(nodes[0].pages.extra):
+            first = _FIRST_TOKEN + (len(nodes) + number) * _TOKENS_APART
+            tokens = range(first, first + _GAP_PAGES * self._page)
+            known = (_GAP_PAGES - 1) * self._page
+            tier.write(self._long_pages(nodes, _GAP_PAGES - 1), tokens[:known])
+            pages = self._long_pages(nodes, _GAP_PAGES)
+            tier.write(pages, tokens, lacking=lacking)
+            node = StoredNode(name="third", pages=pages, tokens=tokens)
+            found = tier.fetch(pages, TokenPrefetch(tokens=tokens))
+            phase = f"{lacking} lacks its last page"
+            yield self._match(node, found, phase, equal=None, backend=opened.name)
+
+    def _long_pages(self, nodes: Sequence[StoredNode], page_num: int) -> HostPages:
+        """Return host slots of so many pages with content, those of nodes one after another.
+
+        Of a pool with one state for a node it is the state of one of them.
+        """
+        pools = entries_of(self._stack.group)
+        extra = {}
+        for name in nodes[0].pages.extra:
+            slots = torch.cat([node.pages.extra[name] for node in nodes])
+            width = getattr(pools[name].host_pool, "page_size", 1) or 1
+            num = page_num if width > 1 else 1
+            extra[name] = slots.repeat(page_num)[: num * width]
+        host = torch.cat([node.pages.host for node in nodes])
+        return HostPages(host=host[: page_num * self._page], extra=extra)
 
     def _compare_loaded(self, fetched: Sequence[Fetched]) -> Iterator[DigestRecord]:
         """Load what was fetched into a poisoned device and compare it."""

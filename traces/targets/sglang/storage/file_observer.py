@@ -41,6 +41,10 @@ class FileObserver:
         """Paths of the files of single pages, in the order in which they were stored first."""
         return tuple(self._files.values())
 
+    def page_bytes(self) -> int:
+        """Return the bytes of all files of single pages."""
+        return sum((self._directory / name).stat().st_size for name in self._files.values())
+
     @contextmanager
     def missing_page(self, key: str) -> Iterator[None]:
         """Take the file of a page away while the block runs."""

@@ -56,6 +56,7 @@ def test_file_of_a_page_is_away_while_the_page_is_missing(tmp_path, told):
     with observer.observing(files):
         files.set("a", b"page")
         assert observer.keys == ("rank_3/a_m.bin",)
+        assert observer.page_bytes() == 4
         with observer.missing_page("rank_3/a_m.bin"):
             assert not files.exists("a")
         assert files.get("a") == b"page"
