@@ -10,8 +10,10 @@ Methods are found by their names: one that loads has the name of one that makes 
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -34,6 +36,7 @@ COPY_PREFIX = "copy."
 _LOAD = "load_"
 _SAVES = ("get_", "save_", "")
 _STATES, _REQUEST = ("mamba_indices", "MAMBA"), ("req_pool_index", 1)
+_CHUNK = "chunk_size"
 _DEPTH_MAX = 6
 
 Slots = tuple[torch.Tensor, torch.Tensor]
@@ -124,13 +127,17 @@ class HostCopies:
         self._device.synchronize()
         self._write(copying, (_MOVED, _BEFORE))
         try:
-            with self._device.on_new_stream(stream_of(held, save)), _BlockingCopies():
+            with (
+                self._device.on_new_stream(stream_of(held, save)),
+                _BlockingCopies(),
+                _small_chunks(held.pool),
+            ):
                 saved = self._call(copying, save, 0)
             label = f"the host reads {held.path}.{save}"
             self._device.read_on_host(_tensors(saved), label=label)
             # The slots that were copied are handed out; the others' last request still writes.
             self._write(copying, (_AFTER, _BEFORE))
-            with self._device.on_new_stream(stream_of(held, load)):
+            with self._device.on_new_stream(stream_of(held, load)), _small_chunks(held.pool):
                 self._call(copying, load, 1, saved)
             self._read(copying)
             self._device.synchronize()
@@ -200,6 +207,19 @@ def copying_methods(held: HeldPool) -> Iterator[tuple[str, str]]:
         given, wanted = wanted_parameters(methods[save]), wanted_parameters(method)
         if len(given) == 1 and takes_slots(given[0]) and takes_slots(wanted[-1]):
             yield save, load
+
+
+@contextmanager
+def _small_chunks(pool: Any) -> Iterator[None]:  # noqa: ANN401 - a pool of the release
+    """Have a pool, and those within it, copy parts of a page: their chunks have so few slots."""
+    with ExitStack() as replaced:
+        for one in (pool, *vars(pool).values()):
+            own = getattr(one, "__dict__", {})
+            page = own.get("page_size")
+            for name in [name for name in own if name.endswith(_CHUNK)]:
+                if isinstance(page, int) and page > 1 and isinstance(own[name], int):
+                    replaced.enter_context(patch.object(one, name, page // 2))
+        yield
 
 
 def _is_blocking_copy(arguments: Sequence[Any], named: Mapping[str, Any]) -> bool:

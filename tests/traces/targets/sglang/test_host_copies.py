@@ -46,6 +46,24 @@ class BlockingPool(Pool):
         return [{"states": self.temporal[indices].to("cpu")}]
 
 
+class ChunkedPool(Pool):
+    """Copies so many slots at a time as its chunks have."""
+
+    def __init__(self, lost=""):
+        super().__init__(lost)
+        self.page_size = 4
+        self.offloading_chunk_size = 4096
+        self.chunks = []
+
+    def get_cpu_copy(self, indices):
+        self.chunks.append(self.offloading_chunk_size)
+        return super().get_cpu_copy(indices)
+
+    def load_cpu_copy(self, data, indices):
+        self.chunks.append(self.offloading_chunk_size)
+        super().load_cpu_copy(data, indices)
+
+
 class RefusingPool(Pool):
     """Cannot load what it copied."""
 
@@ -126,6 +144,15 @@ def test_a_blocking_copy_needs_no_wait_behind_it(play):
 
     assert races == set()
     assert record.planes == ("MAMBA.temporal",)
+
+
+def test_chunks_are_smaller_than_a_page_while_copies_are_made(play):
+    pool = ChunkedPool()
+
+    (record,), _ = play(pool)
+
+    assert (record.planes, record.reason) == (("MAMBA.temporal",), "")
+    assert (pool.chunks, pool.offloading_chunk_size) == ([2, 2], 4096)
 
 
 def test_what_cannot_be_copied_is_recorded_with_the_reason(play):
