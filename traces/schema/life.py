@@ -59,7 +59,7 @@ class PoolBalance(Record, frozen=True, tag_field="event", tag="balance"):
 
 
 class EvictionCount(Record, frozen=True, tag_field="event", tag="eviction"):
-    """What a cache counts of one eviction, by which its caller knows whether there is room.
+    """A number that a cache counts of one eviction, by which its caller knows of the room there is.
 
     Attributes:
         moment: name of the moment: ``evicting_in_load``.
