@@ -94,7 +94,7 @@ def _with_sidecars() -> list[dict[str, Any]]:
         _row(_UNIFIED, "dsv32_bf16", "tp2r0", page_size=64),
         *(
             _row(_UNIFIED, "dsv32_fp8", groups, page_size=64)
-            for groups in ("tp2r0", "tp8cp2pp3r7s2")
+            for groups in ("tp2r0", "tp2pp2r0s1")
         ),
         *(
             _row("build_hybrid_mamba_stack", "kimi_linear", groups)
