@@ -92,10 +92,7 @@ def _with_sidecars() -> list[dict[str, Any]]:
     """Return stacks of several host pools, anchors without a buffer included."""
     return [
         _row(_UNIFIED, "dsv32_bf16", "tp2r0", page_size=64),
-        *(
-            _row(_UNIFIED, "dsv32_fp8", groups, page_size=64)
-            for groups in ("tp2r0", "tp2pp2r0s1")
-        ),
+        *(_row(_UNIFIED, "dsv32_fp8", groups, page_size=64) for groups in ("tp2r0", "tp2pp2r0s1")),
         *(
             _row("build_hybrid_mamba_stack", "kimi_linear", groups)
             for groups in ("tp8r0", "tp8r1", "tp8cp2pp3r7s2")
