@@ -47,6 +47,8 @@ from traces.targets.sglang.slot_census import SlotCensus
 from traces.targets.sglang.slot_operations import STEP as SLOTS
 from traces.targets.sglang.slot_operations import SlotOperations
 from traces.targets.sglang.storage_script import STORAGE, StorageScript, StoredNode, stored_nodes
+from traces.targets.sglang.translated_slots import STEP as TRANSLATED
+from traces.targets.sglang.translated_slots import TranslatedCopies, translated_pools
 from traces.targets.sglang.tree_ledger import TreeLedger, counted_pools
 from traces.targets.sglang.tree_life import STEP as LIFE
 from traces.targets.sglang.tree_life import TreeLife
@@ -111,6 +113,8 @@ class SglangScript:
             "finish": self._finish_reload,
             FENCE: self._copy_behind_forward,
         }
+        if translated_pools(self._stack):
+            steps[TRANSLATED] = self._copy_translated
         if self._has_storage:
             steps[STORAGE] = self._store_and_fetch
         if is_tree(self._stack.cache):
@@ -241,6 +245,11 @@ class SglangScript:
         self._transfers.finish_loading()
         for slots in self._loaded:
             self._transfers.return_slots(slots)
+        yield from ()
+
+    def _copy_translated(self) -> Iterator[StepRecord]:
+        """Back up and load while the slots of pools are translated."""
+        TranslatedCopies(self._stack, device=self._device, transfers=self._transfers).run()
         yield from ()
 
     def _copy_behind_forward(self) -> Iterator[StepRecord]:
