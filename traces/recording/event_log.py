@@ -1,7 +1,9 @@
 """Events from observations: values are read at once, names are filled in at the end."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
 
 from traces.recording.buffers import BufferRecorder, PendingBuffer
 from traces.recording.encode import Encoder
@@ -79,7 +81,9 @@ class EventLog:
         self._owners = owners
         self._buffers = buffers
         self._label = label
-        self._unfinished: list[Callable[[], Event]] = []
+        self._unfinished: list[Event | Callable[[], Event]] = []
+        # Recordings have up to millions of events, which mostly move the same slots.
+        self._texts: dict[str, str] = {}
         self._loaded_layers: dict[str, int] = {}
 
     def add(self, observation: Observation, *, step: str) -> bool:
@@ -99,13 +103,16 @@ class EventLog:
 
     def add_record(self, record: Message | Race | StateRecord) -> None:
         """Add a message, a race or a state as it is."""
-        self._unfinished.append(lambda: record)
+        self._unfinished.append(record)
 
     def events(self) -> tuple[Event, ...]:
         """Return all events. Call it when all pools are named and all slots are settled."""
-        return tuple(finish() for finish in self._unfinished)
+        for number, found in enumerate(self._unfinished):
+            # In its place: what it was made of can go.
+            self._unfinished[number] = found() if callable(found) else found
+        return tuple(event for event in self._unfinished if not callable(event))
 
-    def _read(self, observation: _NamedObservation, step: str) -> Callable[[], Event]:
+    def _read(self, observation: _NamedObservation, step: str) -> Event | Callable[[], Event]:
         match observation:
             case TransferObservation():
                 return self._transfer(observation, step)
@@ -114,7 +121,7 @@ class EventLog:
             case ReleaseObservation():
                 return self._release(observation, step)
             case StorageObservation():
-                used = StorageAccess(
+                return StorageAccess(
                     step=step,
                     operation=observation.operation,
                     pool=observation.pool,
@@ -123,9 +130,8 @@ class EventLog:
                     backend=observation.backend,
                     sha256=observation.sha256,
                 )
-                return lambda: used
             case CollectiveObservation():
-                joined = Collective(
+                return Collective(
                     step=step,
                     operation=observation.operation,
                     reduction=observation.reduction,
@@ -136,47 +142,61 @@ class EventLog:
                     dtype=observation.dtype,
                     shape=observation.shape,
                 )
-                return lambda: joined
             case EventRecordObservation():
                 name = self._encoder.label(observation.event, observation.name)
                 layer = self._loaded_layers.pop(observation.stream, None)
-                marked = EventRecorded(step=step, name=name, stream=observation.stream, layer=layer)
-                return lambda: marked
+                return EventRecorded(step=step, name=name, stream=observation.stream, layer=layer)
             case EventWaitObservation():
                 name = f"stream:{observation.name}"
                 if observation.event is not None:
                     name = self._encoder.label(observation.event, observation.name)
-                waited = EventAwaited(step=step, name=name, stream=observation.stream)
-                return lambda: waited
+                return EventAwaited(step=step, name=name, stream=observation.stream)
             case DeviceWaitObservation():
-                idle = DeviceAwaited(step=step, stream=observation.stream)
-                return lambda: idle
+                return DeviceAwaited(step=step, stream=observation.stream)
 
     def _transfer(self, observation: TransferObservation, step: str) -> Callable[[], Event]:
         # The observation holds the pool and the slots, so it must not outlive this call.
         pool = self._label(observation.host_pool)
         named, rows = observation.device_pool, observation.rows
-        device_slots = self._encoder.slots(observation.device_slots)
-        host_slots = self._encoder.slots(observation.host_slots)
-        direction, plane, layer = observation.direction, observation.plane, observation.layer
-        moved_bytes, backend, stream = observation.bytes, observation.backend, observation.stream
-        if direction == "load":
-            self._loaded_layers[stream] = layer
-        return lambda: Transfer(
+        sides = (observation.device_slots, observation.host_slots)
+        texts = [self._encoder.slots(side) for side in sides]
+        if observation.direction == "load":
+            self._loaded_layers[observation.stream] = observation.layer
+        record = Transfer(
             step=step,
-            direction=direction,
-            pool=self._owners.pool(pool, side="host"),
-            device_pool=self._owners.pool(pool, side="host") if named is None else named,
-            plane=plane,
-            layer=layer,
-            device_slots=device_slots["slots"],
-            host_slots=host_slots["slots"],
+            direction=observation.direction,
+            pool=pool,
+            device_pool=pool if named is None else named,
+            plane=observation.plane,
+            layer=observation.layer,
+            device_slots=self._shared(texts[0]["slots"]),
+            host_slots=self._shared(texts[1]["slots"]),
             rows=rows,
-            row_bytes=moved_bytes // rows if rows else 0,
-            bytes=moved_bytes,
-            backend=backend,
-            stream=stream,
+            row_bytes=observation.bytes // rows if rows else 0,
+            bytes=observation.bytes,
+            backend=observation.backend,
+            stream=observation.stream,
         )
+        is_settled = not any(side.is_cuda for side in sides)
+        return _PendingTransfer(
+            self, record, names_device=named is None, texts=None if is_settled else texts
+        )
+
+    def finish_transfer(
+        self, record: Transfer, *, names_device: bool, texts: list[dict[str, Any]] | None
+    ) -> Transfer:
+        """Return a transfer with the names of its pools, and the slots that were on a device."""
+        pool = self._owners.pool(record.pool, side="host")
+        changed: dict[str, Any] = {"pool": pool}
+        if names_device:
+            changed["device_pool"] = pool
+        if texts is not None:
+            changed["device_slots"] = self._shared(texts[0]["slots"])
+            changed["host_slots"] = self._shared(texts[1]["slots"])
+        return msgspec.structs.replace(record, **changed)
+
+    def _shared(self, text: str) -> str:
+        return self._texts.setdefault(text, text)
 
     def _copy(
         self,
@@ -244,6 +264,30 @@ class EventLog:
         return (
             lambda: self._owners.resolve(label, side=side),
             lambda: self._owners.pool(label, side=side),
+        )
+
+
+class _PendingTransfer:
+    """A transfer whose pools have their labels in place of their names."""
+
+    __slots__ = ("_log", "_names_device", "_record", "_texts")
+
+    def __init__(
+        self,
+        log: EventLog,
+        record: Transfer,
+        *,
+        names_device: bool,
+        texts: list[dict[str, Any]] | None,
+    ) -> None:
+        self._log = log
+        self._record = record
+        self._names_device = names_device
+        self._texts = texts
+
+    def __call__(self) -> Transfer:
+        return self._log.finish_transfer(
+            self._record, names_device=self._names_device, texts=self._texts
         )
 
 

@@ -56,6 +56,7 @@ class OwnerNames:
         self._names: dict[str, str] = {}
         self._resolved: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
+        self._pools: dict[tuple[str, PoolSide], str] = {}
 
     def name(self, label: str, *, side: PoolSide, pool: str) -> None:
         """Name an object; a later name of the same object is ignored."""
@@ -76,7 +77,11 @@ class OwnerNames:
 
     def pool(self, label: str, *, side: PoolSide) -> str:
         """Return the name of an object's pool: its owner name without the side."""
-        return self.resolve(label, side=side).removeprefix(f"{side}.")
+        found = self._pools.get((label, side))
+        if found is None:
+            found = self.resolve(label, side=side).removeprefix(f"{side}.")
+            self._pools[label, side] = found
+        return found
 
 
 def object_ref(thing: object) -> ObjectRef:

@@ -30,7 +30,8 @@ class SourceSites:
         # Unresolved: compared with file names as the interpreter has them.
         self._package_paths = (str(root / package) + os.sep, str(root / f"{package}.py"))
         self._hidden = hidden | {TRAMPOLINE_FILE}
-        self._names: dict[str, str] = {}
+        self._locations: dict[RawSite, Location] = {}
+        self._known: dict[RawSite, RawSite] = {}
 
     def current_site(self) -> RawSite:
         """Return the innermost line of the target, or of the direct caller if it has none."""
@@ -40,11 +41,11 @@ class SourceSites:
             file = frame.f_code.co_filename
             if file not in self._hidden:
                 if file.startswith(self._package_paths):
-                    return file, frame.f_lineno
+                    return self._same((file, frame.f_lineno))
                 caller = caller or (file, frame.f_lineno)
             frame = frame.f_back
         assert caller is not None, "a frame calls this"
-        return caller
+        return self._same(caller)
 
     def own_site(self, sites: Iterable[RawSite]) -> RawSite | None:
         """Return the first of some lines that is the target's, else the first of all."""
@@ -75,10 +76,15 @@ class SourceSites:
 
     def site(self, raw: RawSite) -> Location:
         """Return a place as it is stored."""
-        file, line = raw
-        if file not in self._names:
-            self._names[file] = self._relative_name(file)
-        return Location(file=self._names[file], line=line)
+        found = self._locations.get(raw)
+        if found is None:
+            found = Location(file=self._relative_name(raw[0]), line=raw[1])
+            self._locations[raw] = found
+        return found
+
+    def _same(self, raw: RawSite) -> RawSite:
+        """Return one object for equal places: a long trace has few of them."""
+        return self._known.setdefault(raw, raw)
 
     def _relative_name(self, file: str) -> str:
         path = Path(file).resolve()

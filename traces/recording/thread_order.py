@@ -67,5 +67,7 @@ class ThreadOrder:
 
 def by_thread(items: Sequence[_T], threads: Sequence[ThreadNumber]) -> tuple[_T, ...]:
     """Return items thread by thread, those of one thread in their order."""
+    if len(set(threads)) < 2:
+        return tuple(items)
     order = sorted(range(len(items)), key=threads.__getitem__)
     return tuple(items[number] for number in order)

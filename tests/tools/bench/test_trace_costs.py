@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 
 from tools.bench import trace_costs
@@ -37,3 +39,20 @@ def test_a_run_of_transfers_has_as_many_events_as_asked_for():
         len(recording.trace.events) - 1
     )
     assert set(trace_costs.trace_costs(1000)) == {"record", "encode", "decode", "diff"}
+
+
+def test_recording_takes_less_than_a_kilobyte_an_event():
+    events = 4000
+    run = trace_costs._transfers(events)
+    # What is made once, by the first recording of a process, is left out.
+    trace_costs._record(run)
+
+    tracemalloc.start()
+    try:
+        recording = trace_costs._record(run)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert len(recording.trace.events) == events
+    assert 100 < peak / events < 1000

@@ -33,3 +33,13 @@ def test_failure_is_the_innermost_line_of_the_target(places, tmp_path):
 
 def test_failure_outside_the_target_has_no_line(places, tmp_path):
     assert places.failure_site(raised(tmp_path / "elsewhere.py", INNER)) is None
+
+
+def test_equal_places_are_one_object(places):
+    raw = [places.current_site() for _ in range(2)]
+    other = places.current_site()
+
+    assert raw[0] is raw[1]
+    assert other == (raw[0][0], raw[0][1] + 1)
+    assert places.site(raw[0]) is places.site(raw[1])
+    assert places.site(other) is not places.site(raw[0])

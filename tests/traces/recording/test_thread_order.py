@@ -56,3 +56,8 @@ def test_records_of_a_thread_keep_their_order():
     threads = [(), (0, 0), (0,), (), (0, 0), (1,)]
 
     assert by_thread("abcdef", threads) == ("a", "d", "c", "b", "e", "f")
+
+
+def test_items_of_one_thread_keep_their_order():
+    assert by_thread("cab", [(0,), (0,), (0,)]) == ("c", "a", "b")
+    assert by_thread("", []) == ()
