@@ -19,7 +19,7 @@ PUBLISHED = {
     },
     "assembler/controller/hybrid.py": {"__init__", "write", "load", "evict_host"},
     "assembler/controller/attachment.py": {"attach_storage_backend"},
-    "assembler/cache/hierarchical.py": {"writing_check"},
+    "assembler/cache/hierarchical.py": {"writing_check", "load_back"},
     "assembler/cache/keys.py": {"__init__"},
 }
 TARGETS = {"assembler", "sglang"}

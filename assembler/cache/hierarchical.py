@@ -1,33 +1,23 @@
 """The base of the caches: a radix tree whose nodes move between device and host."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import torch
+from typing_extensions import override
 
-from assembler.cache.device_slots import ComponentAllocators
-from assembler.cache.insertion import Insertion
-from assembler.cache.keys import TOKEN_BYTES
 from assembler.cache.moves import NodeMoves
-from assembler.cache.nodes import CacheNode, full_slots
+from assembler.cache.nodes import CacheNode
+from assembler.cache.prefix_cache import PrefixCache
 from assembler.cache.prefixes import (
-    DecLockRefParams,
     IncLockRefResult,
-    InsertParams,
-    InsertResult,
-    MatchPrefixParams,
-    MatchResult,
 )
-from assembler.cache.reach import PrefixNeeds
 from assembler.cache.room import NodeRoom
 from assembler.cache.transfers import LoadingNodes, WritingNodes
-from assembler.cache.tree import RadixTree
 from assembler.cache.validation import (
-    validate_components,
-    validate_inserted,
-    validate_params,
     validate_pool_coverage,
+    validate_state,
 )
 from assembler.controller.acknowledgements import take_loaded, take_written
 from assembler.controller.hybrid import HybridCacheController
@@ -39,19 +29,18 @@ from assembler.params import CacheInitParams
 from assembler.validation import validation_enabled
 
 
-class HierarchicalCache(ABC):
+class HierarchicalCache(PrefixCache):
     """Base of the caches: a radix tree of tokens over one stack.
 
-    Prefixes are matched and kept in whole pages. Every cached token has its full KV on the device,
-    on the host, or on both; windows and states may be missing, and then a match ends earlier.
-    A copy counts as finished when every rank that shares the cache has finished it.
+    Every cached token has its full KV on the device, on the host, or on both; windows and states
+    may be missing, and then a match ends earlier. A copy counts as finished when every rank that
+    shares the cache has finished it.
 
     While a node is copied it is locked with all nodes before it, until ``writing_check`` or
     ``loading_check`` saw the copy finished.
 
     Attributes:
-        params: parameters of the constructor; its pools, groups and stage are attributes too.
-        tree_components: the parts of a node that own slots.
+        tp_group, pp_group, pp_rank, pp_size: those of the parameters.
         sidecar_pool_specs: pools that move along on the slots of a component.
         write_through_threshold: insertions of a node before it is backed up.
         load_back_threshold: tokens below which nothing is loaded back.
@@ -63,32 +52,18 @@ class HierarchicalCache(ABC):
         """Start empty and without a stack; :meth:`adopt` gives it one.
 
         Raises:
-            AssemblyError: the cache is disabled, evicts in an unknown order, or asks for other
-                components than the pools in ``params`` have.
+            AssemblyError: see :class:`~assembler.cache.prefix_cache.PrefixCache`.
         """
-        validate_params(params)
-        self._device_slots = ComponentAllocators(params)
-        possible = self._device_slots.components()
-        self.tree_components = validate_components(wanted=params.tree_components, possible=possible)
-        self.params = params
-        self.page_size = params.page_size
+        super().__init__(params)
         self.tp_group = params.tp_cache_group
+        self.pp_group = params.pp_cache_group
         self.pp_rank = params.pp_rank
         self.pp_size = params.pp_size
-        self.token_to_kv_pool_allocator = params.token_to_kv_pool_allocator
-        self.req_to_token_pool = params.req_to_token_pool
         self.sidecar_pool_specs: list[SidecarPoolSpec] = []
         self.write_through_threshold = 2
         self.load_back_threshold = 0
         self.ongoing_write_through: dict[int, tuple[WritingNodes, IncLockRefResult]] = {}
         self.ongoing_load_back: dict[int, tuple[CacheNode, LoadingNodes, IncLockRefResult]] = {}
-        self._needs = PrefixNeeds(
-            window_tokens=params.sliding_window_size if ComponentType.SWA in possible else 0,
-            has_state=ComponentType.MAMBA in possible,
-        )
-        self._tree = RadixTree(
-            page_bytes=params.page_size * TOKEN_BYTES, note_split=self._note_split
-        )
         self._stack: tuple[HostPoolGroup, HybridCacheController] | None = None
 
     @property
@@ -100,18 +75,6 @@ class HierarchicalCache(ABC):
     def cache_controller(self) -> HybridCacheController:
         """The controller that copies; raises AssemblyError before :meth:`adopt`."""
         return self._adopted()[1]
-
-    def nodes(self) -> Iterator[CacheNode]:
-        """Yield every node that has tokens, parents first."""
-        yield from self._tree
-
-    def evictable_size(self) -> int:
-        """Return the tokens of unlocked nodes whose full KV is on the device."""
-        return self._tree.device.tokens - self._tree.device.protected
-
-    def protected_size(self) -> int:
-        """Return the tokens of locked nodes whose full KV is on the device."""
-        return self._tree.device.protected
 
     def register_sidecar_pool(self, spec: SidecarPoolSpec) -> None:
         """Move a pool along with every operation, on another pool's slots."""
@@ -137,72 +100,6 @@ class HierarchicalCache(ABC):
         if self.req_to_token_pool is not None:
             counter = cache_controller.layer_done_counter
             self.req_to_token_pool.register_layer_transfer_counter(counter)
-
-    def match_prefix(self, params: MatchPrefixParams) -> MatchResult:
-        """Return the longest cached prefix of some tokens, and use its nodes.
-
-        A node that holds more than the prefix is split. Lock ``best_match_node`` before anything
-        else is called, or it may be evicted.
-        """
-        path = self._tree.walk(params.key)
-        return self._needs.match(path, self._tree.root(params.key.extra_key))
-
-    def path_device_indices(self, node: CacheNode) -> torch.Tensor:
-        """Return the full slots of the tokens up to ``node``.
-
-        Shape: ``(slots,) int64`` in device memory.
-
-        Raises:
-            AssemblyError: the device lacks some of them.
-        """
-        return full_slots(node.path(), device=self.token_to_kv_pool_allocator.device)
-
-    def insert(self, params: InsertParams) -> InsertResult:
-        """Take over the device slots of some tokens, and free those of tokens that are cached.
-
-        Tokens that only the host has get the caller's slots. An insertion is a use of every node of
-        the tokens: the write policy says at which one a node is backed up, parents first.
-
-        Raises:
-            AssemblyError: slots are missing or have two owners, or there is a state and the model
-                has none; nothing is changed then.
-
-        Source: sglang 0.5.12 ``unified_radix_cache.py``, ``hiradix_cache.py:736-745``.
-        """
-        validate_inserted(params, self.tree_components)
-        insertion = Insertion(
-            params,
-            path=self._tree.walk(params.key),
-            tree=self._tree,
-            allocators=self._device_slots,
-            has_window=ComponentType.SWA in self.tree_components,
-        )
-        root = self._tree.root(params.key.extra_key)
-        nodes = insertion.run(root)
-        last = nodes[-1] if nodes else root
-        state_exists = not nodes or ComponentType.MAMBA in last.device
-        if params.mamba_value is not None and not state_exists:
-            self._tree.device.put(last, ComponentType.MAMBA, params.mamba_value)
-        self._count_hits(nodes)
-        return InsertResult(
-            prefix_len=insertion.prefix_len,
-            mamba_exist=params.mamba_value is not None and state_exists,
-            last_device_node=last,
-        )
-
-    def inc_lock_ref(self, node: CacheNode) -> IncLockRefResult:
-        """Keep the prefix up to ``node`` until :meth:`dec_lock_ref`.
-
-        Locked are the full KV of all tokens, the windows that the last token sees, and the state of
-        ``node``. Raises AssemblyError for a node that left.
-        """
-        self._tree.require(node)
-        wanted = self._needs.lock_tokens(node.path())
-        return IncLockRefResult(self._tree.lock(node, window_tokens=wanted))
-
-    def dec_lock_ref(self, node: CacheNode, params: DecLockRefParams) -> None:
-        """Undo one :meth:`inc_lock_ref`; raise AssemblyError for a node that is not locked."""
-        self._tree.unlock(node, window_tokens=params.window_tokens)
 
     def write_backup(self, node: CacheNode) -> bool:
         """Start copying what the host lacks of a node; evicts there once when space is short.
@@ -232,16 +129,34 @@ class HierarchicalCache(ABC):
         self.ongoing_write_through[node.id] = (WritingNodes(nodes=[node]), lock)
         return True
 
-    def load_back(self, node: CacheNode) -> torch.Tensor | None:
+    def load_back(
+        self,
+        node: CacheNode,
+        mem_quota: int | None = None,
+        state_slot: torch.Tensor | None = None,
+    ) -> torch.Tensor | None:
         """Queue what the device lacks of a prefix; evicts there once when space is short.
+
+        Args:
+            node: the end of the prefix.
+            mem_quota: most tokens that the load may take and that its lock may keep from eviction;
+                None for any number.
+            state_slot: ``(1,) int64`` slot of a request; a load that brings the prefix's state back
+                copies it there, too. It stays the caller's.
 
         Returns:
             ``(slots,) int64`` device slots of the full KV of the whole prefix, to be read after
-            :meth:`ready_to_load`; None when there is no space, or when only full KV is missing and
-            it is shorter than ``load_back_threshold``.
+            :meth:`ready_to_load`; None when there is no space, when the quota is too small, or when
+            only full KV is missing and it is shorter than ``load_back_threshold``.
+
+        Raises:
+            AssemblyError: there is a ``state_slot`` and the model has no states.
 
         Order: the prefix stays locked until :meth:`loading_check` saw the copy finished.
+
+        Source: sglang 0.5.13 ``unified_radix_cache.py``, ``mamba_component.py``.
         """
+        validate_state(state_slot, self.tree_components, of="load")
         self._tree.touch(node)
         loading = self._needs.missing(node)
         if not loading.missing:
@@ -249,14 +164,13 @@ class HierarchicalCache(ABC):
         token_num = loading.token_num()
         if list(loading.missing) == [ComponentType.FULL] and token_num < self.load_back_threshold:
             return None
+        protected = self.protected_size()
         lock = self._lock_copied(node, token_num=loading.window_reach(node))
         with ExitStack() as undo:
             undo.callback(self.dec_lock_ref, node, lock.to_dec_params())
-            is_queued = self._moves().load(node, loading)
-            if not is_queued and token_num:
-                self.evict(EvictParams(num_tokens=token_num))
-                is_queued = self._moves().load(node, loading)
-            if not is_queued:
+            taken = token_num + self.protected_size() - protected
+            is_allowed = mem_quota is None or taken <= mem_quota
+            if not (is_allowed and self._moves().load(node, loading, state_slot)):
                 return None
             undo.pop_all()
         # The slots are the nodes' at once, but hold nothing yet: readers wait on the layer counter.
@@ -347,6 +261,7 @@ class HierarchicalCache(ABC):
             allocators=self._device_slots,
             specs=self.sidecar_pool_specs,
             make_room=lambda num: self.evict_host(num, ComponentType.FULL),
+            make_device_room=lambda num: self.evict(EvictParams(num_tokens=num)),
         )
 
     def _room(self) -> NodeRoom:
@@ -364,6 +279,7 @@ class HierarchicalCache(ABC):
         self.write_backup(node)
         self.writing_check(write_back=True)
 
+    @override
     def _count_hits(self, nodes: Sequence[CacheNode]) -> None:
         """Count a use of each node, which backs it up when the write policy says so."""
         for node in nodes:
@@ -374,11 +290,7 @@ class HierarchicalCache(ABC):
             if node.hit_count >= self.write_through_threshold and node.missing_on_host():
                 self.write_backup(node)
 
-    def _lock_copied(self, node: CacheNode, *, token_num: int) -> IncLockRefResult:
-        """Lock a node for a copy of the windows of its last tokens."""
-        wanted = token_num if ComponentType.SWA in self.tree_components else 0
-        return IncLockRefResult(self._tree.lock(node, window_tokens=wanted))
-
+    @override
     def _note_split(self, upper: CacheNode, lower: CacheNode) -> None:
         """Let copies know both halves of a node."""
         for writing, _ in self.ongoing_write_through.values():

@@ -11,6 +11,7 @@ from assembler.cache.transfers import (
     backup_transfers,
     load_transfers,
     sidecar_transfers,
+    state_copies,
 )
 from assembler.cache.tree import RadixTree
 from assembler.controller.hybrid import HybridCacheController
@@ -19,7 +20,10 @@ from assembler.names import ComponentType
 
 
 class NodeMoves:
-    """Requests of a cache to its controller; ``make_room`` frees full slots on the host."""
+    """Requests of a cache to its controller.
+
+    ``make_room`` frees full slots on the host, ``make_device_room`` on the device.
+    """
 
     def __init__(
         self,
@@ -29,12 +33,14 @@ class NodeMoves:
         allocators: ComponentAllocators,
         specs: Sequence[SidecarPoolSpec],
         make_room: Callable[[int], object],
+        make_device_room: Callable[[int], object],
     ) -> None:
         self._tree = tree
         self._controller = controller
         self._allocators = allocators
         self._specs = specs
         self._make_room = make_room
+        self._make_device_room = make_device_room
 
     def write(self, node: CacheNode) -> bool:
         """Start copying what the host lacks of a node; return False when the host has no room."""
@@ -49,18 +55,33 @@ class NodeMoves:
             self._tree.host.put(node, component, slots)
         return True
 
-    def load(self, node: CacheNode, loading: LoadingNodes) -> bool:
+    def load(self, node: CacheNode, loading: LoadingNodes, state_slot: torch.Tensor | None) -> bool:
         """Queue one load of several nodes; return False when the device has no room.
 
-        ``node`` names the load in its acknowledgement.
+        ``node`` names the load in its acknowledgement; ``state_slot`` gets a copy of its state.
         """
+        token_num = loading.token_num()
+        is_queued = self._load(node, loading, state_slot)
+        if not is_queued and token_num:
+            self._make_device_room(token_num)
+            is_queued = self._load(node, loading, state_slot)
+        return is_queued
+
+    def _load(
+        self, node: CacheNode, loading: LoadingNodes, state_slot: torch.Tensor | None
+    ) -> bool:
         parts = load_transfers(loading)
+        copies = state_copies(loading, state_slot)
         full = loading.missing.get(ComponentType.FULL)
         none = torch.empty((0,), dtype=torch.int64)
         loaded = self._controller.load(
             loading.host_slots(ComponentType.FULL) if full else none,
             node_id=node.id,
-            extra_pools=[*parts.values(), *sidecar_transfers(self._specs, loading.missing)],
+            extra_pools=[
+                *parts.values(),
+                *copies,
+                *sidecar_transfers(self._specs, loading.missing),
+            ],
         )
         if loaded is None:
             return False

@@ -95,6 +95,20 @@ def load_transfers(loading: LoadingNodes) -> dict[ComponentType, PoolTransfer]:
     }
 
 
+def state_copies(loading: LoadingNodes, slot: torch.Tensor | None) -> list[PoolTransfer]:
+    """Return the transfer of a loaded state to one more device slot; none without state or slot."""
+    if slot is None or ComponentType.MAMBA not in loading.missing:
+        return []
+    return [
+        PoolTransfer(
+            name=POOL_OF_COMPONENT[ComponentType.MAMBA],
+            host_indices=loading.host_slots(ComponentType.MAMBA),
+            device_indices=slot,
+            hit_policy=PoolHitPolicy.TRAILING_PAGES,
+        )
+    ]
+
+
 def sidecar_transfers(
     specs: Iterable[SidecarPoolSpec], components: Iterable[ComponentType]
 ) -> list[PoolTransfer]:

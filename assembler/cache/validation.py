@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Iterable
 
-from assembler.cache.prefixes import InsertParams
+import torch
+
 from assembler.cache.transfers import POOL_OF_COMPONENT
 from assembler.errors import AssemblyError
 from assembler.host_pools.group import HostPoolGroup, SidecarPoolSpec
@@ -39,11 +40,13 @@ def validate_components(
     return frozenset(wanted)
 
 
-def validate_inserted(params: InsertParams, components: frozenset[ComponentType]) -> None:
-    """Raise AssemblyError when a state is inserted into a cache that keeps none."""
-    if params.mamba_value is not None and ComponentType.MAMBA not in components:
+def validate_state(
+    slot: torch.Tensor | None, components: frozenset[ComponentType], *, of: str
+) -> None:
+    """Raise AssemblyError where the operation ``of`` has a state slot and the cache no states."""
+    if slot is not None and ComponentType.MAMBA not in components:
         rule = "a state needs a cache that keeps states"
-        raise AssemblyError("insert", rule, expected="no mamba_value", got="one")
+        raise AssemblyError(of, rule, expected="no slot of a state", got="one")
 
 
 def validate_pool_coverage(

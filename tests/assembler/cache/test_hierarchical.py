@@ -160,6 +160,89 @@ def test_short_node_is_not_worth_loading():
     assert cache.load_back(node) is not None
 
 
+def test_load_beyond_its_quota_is_refused_and_locks_nothing():
+    """The quota counts loaded tokens, and those that the lock keeps from eviction."""
+    _, cache = plain(get_device("cpu"))
+    first = insert(cache, [*range(8)]).last_device_node
+    last = insert(cache, [*range(12)], value=None, prev_prefix_len=0).last_device_node
+    back_up(cache, first)
+    back_up(cache, last)
+    cache.evict(EvictParams(num_tokens=4))
+    assert (first.is_evicted, last.is_evicted) == (False, True)
+
+    assert cache.load_back(last, mem_quota=11) is None
+    assert (first.lock_ref, last.lock_ref, cache.protected_size()) == (0, 0, 0)
+    assert cache.cache_controller.load_queue == []
+    lock = cache.inc_lock_ref(first)
+    assert cache.load_back(last, mem_quota=3) is None
+    # The first node is locked already: only the loaded tokens count.
+    assert len(cache.load_back(last, mem_quota=4)) == 12
+    cache.dec_lock_ref(first, lock.to_dec_params())
+
+
+def test_load_without_a_quota_is_only_bounded_by_space():
+    _, cache = plain(get_device("cpu"))
+    node = add(cache, 12)
+    back_up(cache, node)
+    cache.evict(EvictParams(num_tokens=12))
+
+    assert len(cache.load_back(node)) == 12
+
+
+@pytest.mark.parametrize("policy", ["write_through_selective", "write_back"])
+@pytest.mark.parametrize("io_backend", ["kernel", "direct"])
+def test_request_gets_a_copy_of_the_state_that_a_load_brings_back(delayed, policy, io_backend):
+    params = mamba_params(delayed)
+    cache = unified(params, hicache_write_policy=policy, hicache_io_backend=io_backend)
+    states, pool = params.req_to_token_pool.mamba_allocator, params.req_to_token_pool.mamba_pool
+    nodes = [add(cache, 4) for _ in range(2)]
+    numbers = []
+    for node in nodes:
+        (slot,) = node.device[MAMBA].tolist()
+        numbers.append(10 + slot)
+        delayed.synchronize()
+        for buffer in (pool.temporal, *pool.conv):
+            buffer[:, slot] = 10 + slot
+        back_up(cache, node)
+    cache.evict(EvictParams(num_tokens=8))
+    own = [states.alloc(1) for _ in nodes]
+
+    # Both loads are launched as one operation.
+    for node, slot in zip(nodes, own, strict=True):
+        cache.load_back(node, state_slot=slot)
+    cache.ready_to_load()
+    delayed.synchronize()
+    cache.loading_check()
+
+    for node, slot, number in zip(nodes, own, numbers, strict=True):
+        for buffer in (pool.temporal, *pool.conv):
+            assert (buffer[:, slot] == number).all()
+            assert (buffer[:, node.device[MAMBA]] == number).all()
+        assert slot.tolist() != node.device[MAMBA].tolist()
+    # The slots are still the requests': two nodes have one each, and so have two requests.
+    assert states.available_size() == states.size - 4
+
+
+def test_state_that_the_device_has_is_not_copied():
+    params = mamba_params(get_device("cpu"))
+    cache = unified(params)
+    node = add(cache, 4)
+    params.req_to_token_pool.mamba_pool.temporal[:, node.device[MAMBA]] = 7
+    back_up(cache, node)
+    own = params.req_to_token_pool.mamba_allocator.alloc(1)
+
+    assert cache.load_back(node, state_slot=own) is not None
+    assert cache.ready_to_load() == -1
+    assert not params.req_to_token_pool.mamba_pool.temporal[:, own].any()
+
+
+def test_slot_of_a_state_without_states_raises():
+    _, cache = plain(get_device("cpu"))
+    message = "load: a state needs a cache that keeps states; expected no slot of a state, got one"
+    with pytest.raises(AssemblyError, match=message):
+        cache.load_back(add(cache, 4), state_slot=torch.tensor([1]))
+
+
 def test_acknowledgements_of_others_are_passed_over():
     params, cache = plain(get_device("cpu"))
     cache.cache_controller.write(params.token_to_kv_pool_allocator.alloc(4))
@@ -196,7 +279,9 @@ def test_cache_without_a_stack_raises():
 
 def test_state_that_the_cache_does_not_keep_raises():
     _, cache = plain(get_device("cpu"))
-    message = "insert: a state needs a cache that keeps states; expected no mamba_value, got one"
+    message = (
+        "insert: a state needs a cache that keeps states; expected no slot of a state, got one"
+    )
     with pytest.raises(AssemblyError, match=message):
         insert(cache, [1, 2, 3, 4], mamba_value=torch.tensor([1]))
 

@@ -103,7 +103,12 @@ class CacheLife:
         """Evict on both sides, reuse slots and back another node up while a load is on its way."""
         # The load takes slots that are still being written when it is launched.
         self._overwrite_free("before")
-        self._cache.load_back(node)
+        self._cache.load_back(node, mem_quota=self._length - 1)
+        yield from self._read("over_quota")
+        states = self._pools.slot_owners.get(ComponentType.MAMBA)
+        own = None if states is None else states.alloc(1)
+        self._states.held[ComponentType.MAMBA] = 0 if own is None else len(own)
+        self._cache.load_back(node, mem_quota=self._length, state_slot=own)
         self._traffic.launch_loading()
         yield from self._read("loading")
         self._evict()
@@ -114,6 +119,9 @@ class CacheLife:
         yield from self._read("inserted_in_load")
         self._traffic.finish_loading()
         self._traffic.finish_writing()
+        if states is not None and own is not None:
+            states.free(own)
+        self._states.held.clear()
         yield from self._read("loaded", is_final=True)
 
     def _reset_in_flight(self) -> Iterator[StateRecord]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from assembler import PoolName
 from assembler.cache.nodes import CacheNode
+from assembler.names import ComponentType
 from traces.schema.life import NodeLocks, PoolBalance, StateRecord
 from traces.schema.model import PoolSide
 from traces.targets.native.builders import Cache
@@ -12,12 +13,17 @@ from traces.targets.native.rows import host_pools_by_name
 
 
 class CacheStates:
-    """Reads the states of a cache and of its pools during one step of a script."""
+    """Reads the states of a cache and of its pools during one step of a script.
+
+    Attributes:
+        held: device slots that requests of the script have taken, by component.
+    """
 
     def __init__(self, cache: Cache, *, pools: NativeDevicePools, step: str) -> None:
         self._cache = cache
         self._pools = pools
         self._step = step
+        self.held: dict[ComponentType, int] = {}
 
     def read(
         self, moment: str, nodes: Sequence[CacheNode], *, is_final: bool
@@ -55,7 +61,7 @@ class CacheStates:
     def _balances(
         self, nodes: Sequence[CacheNode]
     ) -> Iterator[tuple[PoolSide, str, int, int, int, int]]:
-        """Yield side, pool, free slots, slots of nodes, those of prefetches, and all slots."""
+        """Yield side, pool, free slots, slots of nodes, those of requests, and all slots."""
         names = {
             mirrored.component: name
             for name, mirrored in self._pools.mirrored.items()
@@ -64,7 +70,8 @@ class CacheStates:
         hosts = host_pools_by_name(self._cache.host_pool_group)
         for component, owner in self._pools.slot_owners.items():
             cached = sum(len(node.device.get(component, ())) for node in nodes)
-            yield "device", names[component].name, owner.available_size(), cached, 0, owner.size
+            held = self.held.get(component, 0)
+            yield "device", names[component].name, owner.available_size(), cached, held, owner.size
         prefetches = self._cache.ongoing_prefetch.values()
         for component, name in names.items():
             pool = hosts[name]
