@@ -33,6 +33,19 @@ class Insert(_TrafficStep, frozen=True, tag="insert"):
     pages: int
 
 
+class Extend(_TrafficStep, frozen=True, tag="extend"):
+    """Cache a new node behind the first ``shared`` pages of another, as a request that shares them.
+
+    The other node is split where it has more pages. What the device lacks of the shared pages is
+    computed again.
+    """
+
+    node: int
+    base: int
+    shared: int
+    pages: int
+
+
 class AbortRequest(_TrafficStep, frozen=True, tag="abandon"):
     """Take slots and write to them, then give them back: a request that was aborted."""
 
@@ -145,6 +158,7 @@ class ResetCache(_TrafficStep, frozen=True, tag="reset"):
 
 TrafficStep: TypeAlias = (
     Insert
+    | Extend
     | AbortRequest
     | Backup
     | CheckWrites

@@ -80,6 +80,14 @@ class TrafficMachine(RuleBasedStateMachine):
         self._inserted += 1
         self._apply(steps.Insert(node=self._inserted - 1, pages=pages))
 
+    @precondition(lambda self: self._inserted > 0)
+    @rule(place=_places, shared=_pages, pages=_pages)
+    def share_prefix(self, place: int, shared: int, pages: int) -> None:
+        """Cache a new node that shares pages with another, whatever happens to that one."""
+        base = place % self._inserted
+        self._inserted += 1
+        self._apply(steps.Extend(node=self._inserted - 1, base=base, shared=shared, pages=pages))
+
     @rule(pages=_pages)
     def insert_and_back_up(self, pages: int) -> None:
         """Cache a new node that is backed up at once, as with ``write_through``."""

@@ -53,6 +53,15 @@ class FaultInjector:
         finally:
             self._allowed = ()
 
+    @contextmanager
+    def injected_only(self) -> Iterator[None]:
+        """Swallow the errors of a failure that was injected, and no others."""
+        try:
+            yield
+        except (InjectedFaultError, OutOfDeviceMemoryError):
+            if not self.fired:
+                raise
+
     def should_fail(self, site: FaultSite) -> bool:
         """Return whether ``site`` fails this time."""
         is_of_storage = site in _OF_STORAGE

@@ -32,7 +32,8 @@ class StackInvariants:
     def check_node(self, number: int) -> None:
         """Compare the bytes of a node on both sides; the device is idle."""
         known = self._model.nodes[number]
-        is_queued = number in self._model.queued
+        # A queued load has given its nodes slots that hold nothing yet, shared ones among them.
+        is_queued = known.shares_nodes(self._model.known(self._model.queued))
         for name, contents in known.content.items():
             buffers = self._stack.rows[name]
             device = known.slots(buffers[0].component, "device")

@@ -85,7 +85,7 @@ class StorageTraffic:
             return
         anchor = self._match(number).last_host_node
         depth = sum(len(part) for part in anchor.path())
-        tokens = [number] * (self._model.written[number].token_num - depth)
+        tokens = self._model.written[number].tokens[depth:]
         if self._cache.prefetch_from_storage(str(number), anchor, tokens):
             self._model.requests[number] = str(number)
 
@@ -98,9 +98,9 @@ class StorageTraffic:
         node = self._match(number).best_match_node
         if node.parent is not None and number not in self._model.nodes:
             self._model.nodes[number] = ModelNode(
-                node=node, content=known.content, token_num=known.token_num
+                node=node, content=known.content, tokens=known.tokens
             )
 
     def _match(self, number: int) -> MatchResult:
-        key = RadixKey([number] * self._model.written[number].token_num)
+        key = RadixKey(self._model.written[number].tokens)
         return self._cache.match_prefix(MatchPrefixParams(key))

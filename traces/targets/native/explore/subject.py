@@ -1,16 +1,11 @@
 """A native stack under random traffic, compared with a model of its contents."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import assert_never
 
 import torch
 
-from assembler import PoolName
-from assembler.cache.keys import RadixKey
-from assembler.cache.prefixes import InsertParams
-from assembler.errors import OutOfDeviceMemoryError, TransferError
+from assembler.errors import TransferError
 from assembler.names import ComponentType
 from assembler.owner import EvictParams
 from traces.explore import steps
@@ -23,10 +18,10 @@ from traces.explore.subject import (
     unexpected_errors_as_violations,
 )
 from traces.simulator import SimDevice
-from traces.targets.common.content import RowBuffer, row_content
-from traces.targets.common.rows import launch_read, launch_write
-from traces.targets.native.explore.faults import FaultInjector, InjectedFaultError
+from traces.targets.common.rows import launch_read
+from traces.targets.native.explore.faults import FaultInjector
 from traces.targets.native.explore.invariants import StackInvariants
+from traces.targets.native.explore.request_traffic import RequestTraffic
 from traces.targets.native.explore.small_stack import (
     LayerRead,
     build_small_stack,
@@ -35,7 +30,6 @@ from traces.targets.native.explore.small_stack import (
 from traces.targets.native.explore.storage_traffic import StorageTraffic
 from traces.targets.native.explore.traffic_model import (
     LaunchedLoad,
-    ModelNode,
     PendingRead,
     ReservedSlots,
     TrafficModel,
@@ -64,6 +58,9 @@ class NativeTrafficSubject:
         self._cache = self._stack.cache
         self._model = TrafficModel()
         self._invariants = StackInvariants(stack=self._stack, state=self._model)
+        self._requests = RequestTraffic(
+            self._stack, model=self._model, faults=self._faults, seed=config.seed
+        )
         self._storage = StorageTraffic(
             self._stack, model=self._model, faults=self._faults, reset=self._reset
         )
@@ -101,10 +98,8 @@ class NativeTrafficSubject:
 
     def _apply(self, step: TrafficStep) -> None:  # noqa: C901 - one branch for each step
         match step:
-            case steps.Insert():
-                self._insert(step)
-            case steps.AbortRequest():
-                self._abort_request(step)
+            case steps.Insert() | steps.Extend() | steps.AbortRequest():
+                self._requests.apply(step)
             case steps.Backup() if step.node in self._model.nodes:
                 self._backup(step.node)
             case steps.LoadBack() if step.node in self._model.nodes:
@@ -147,73 +142,9 @@ class NativeTrafficSubject:
             case _:
                 assert_never(step)
 
-    def _insert(self, step: steps.Insert) -> None:
-        slots = self._take_slots(step.pages)
-        if slots is None or step.node in self._model.nodes:
-            return
-        content = self._write(f"node {step.node}", slots)
-        full = slots[ComponentType.FULL]
-        # Tokens that no other node has.
-        key = RadixKey([step.node] * len(full))
-        state = slots.get(ComponentType.MAMBA)
-        inserted = self._cache.insert(InsertParams(key=key, value=full, mamba_value=state))
-        node = inserted.last_device_node
-        known = ModelNode(node=node, content=content, token_num=len(full))
-        self._model.nodes[step.node] = self._model.written[step.node] = known
-
-    def _abort_request(self, step: steps.AbortRequest) -> None:
-        slots = self._take_slots(step.pages)
-        if slots is not None:
-            self._write("abandoned", slots)
-            self._free_slots(slots)
-
-    def _take_slots(self, pages: int) -> dict[ComponentType, torch.Tensor] | None:
-        """Take the device slots of a node, or none at all."""
-        allocator, requests = self._stack.side.allocator, self._stack.side.req_to_token_pool
-        need = pages * self._stack.tokens
-        room = allocator.available_size()
-        slots: dict[ComponentType, torch.Tensor] = {}
-        with self._faults.allow("indices"), self._injected_only():
-            full = allocator.alloc(need)
-            if (full is None) != (need > room):
-                raise RefusalViolationError(f"alloc({need}) with {room} free: {full is not None}")
-            if full is None:
-                return None
-            slots[ComponentType.FULL] = full
-            if allocator.window is not None:
-                slots[ComponentType.SWA] = allocator.window.full_to_swa(full)
-            if requests is None:
-                return slots
-            state = requests.mamba_allocator.alloc(1)
-            if state is not None:
-                return {**slots, ComponentType.MAMBA: state}
-        if slots:
-            self._free_slots(slots)
-        return None
-
-    def _free_slots(self, slots: dict[ComponentType, torch.Tensor]) -> None:
-        self._stack.side.allocator.free(slots[ComponentType.FULL])
-        requests = self._stack.side.req_to_token_pool
-        if requests is not None and ComponentType.MAMBA in slots:
-            requests.mamba_allocator.free(slots[ComponentType.MAMBA])
-
-    def _write(
-        self, author: str, slots: dict[ComponentType, torch.Tensor]
-    ) -> dict[PoolName, list[torch.Tensor]]:
-        """Write fresh bytes on the default stream and return them."""
-        return {
-            name: [self._write_rows(author, buffer, slots[buffer.component]) for buffer in buffers]
-            for name, buffers in self._stack.rows.items()
-        }
-
-    def _write_rows(self, author: str, buffer: RowBuffer, slots: torch.Tensor) -> torch.Tensor:
-        content = row_content(buffer, slots, author=f"{self._seed}/{author}")
-        launch_write(self._device, buffer, slots, content)
-        return content
-
     def _backup(self, number: int) -> None:
         node = self._model.nodes[number].node
-        with self._faults.allow(*FAULT_SITES), self._injected_only():
+        with self._faults.allow(*FAULT_SITES), self._faults.injected_only():
             if self._cache.write_backup(node) or self._faults.fired:
                 return
             room = {part: self._stack.host_owner(part).available_size() for part in node.device}
@@ -222,9 +153,10 @@ class NativeTrafficSubject:
     def _load(self, number: int) -> None:
         node = self._model.nodes[number].node
         missing = self._model.nodes[number].missing_slots()
-        with self._faults.allow(*FAULT_SITES), self._injected_only():
+        with self._faults.allow(*FAULT_SITES), self._faults.injected_only():
+            queued = len(self._stack.controller.load_queue)
             if self._cache.load_back(node) is not None:
-                if missing:
+                if len(self._stack.controller.load_queue) > queued:
                     self._model.locks[number] = self._cache.inc_lock_ref(node)
                     self._model.queued.append(number)
                 return
@@ -243,7 +175,7 @@ class NativeTrafficSubject:
 
     def _launch(self) -> None:
         queued = self._model.queued
-        with self._faults.allow(*FAULT_SITES), self._injected_only():
+        with self._faults.allow(*FAULT_SITES), self._faults.injected_only():
             producer = self._launched_at()
             if producer is None:
                 return
@@ -277,7 +209,10 @@ class NativeTrafficSubject:
         batch = state.launched.pop(0) if state.launched else LaunchedLoad(producer=-1, numbers=[])
         later = {*state.queued, *(at for launched in state.launched for at in launched.numbers)}
         readers = list(batch.numbers)
-        if number in state.nodes and number not in {*later, *readers}:
+        waiting = list(state.known(later))
+        is_other = number in state.nodes and number not in readers
+        # Nodes that others share may be loaded for them, later.
+        if is_other and not state.nodes[number].shares_nodes(waiting):
             readers.append(number)
         self._stack.controller.layer_done_counter.set_consumer(batch.producer)
         for read in self._stack.reads:
@@ -309,7 +244,7 @@ class NativeTrafficSubject:
             return
         wanted = {component: self._slots_of(component, step.pages)}
         before = {part: owner.available_size() for part, owner in owners.items()}
-        with self._faults.allow(*FAULT_SITES), self._injected_only():
+        with self._faults.allow(*FAULT_SITES), self._faults.injected_only():
             freed = self._cache.evict(
                 EvictParams(
                     num_tokens=wanted.get(ComponentType.FULL, 0),
@@ -371,18 +306,6 @@ class NativeTrafficSubject:
         self._model.pending_reads.clear()
         for number in self._model.nodes:
             self._invariants.check_node(number)
-
-    @contextmanager
-    def _injected_only(self) -> Iterator[None]:
-        """Swallow the errors of a failure that was injected, and no others."""
-        try:
-            yield
-        except _INJECTED_ERRORS:
-            if not self._faults.fired:
-                raise
-
-
-_INJECTED_ERRORS = (InjectedFaultError, OutOfDeviceMemoryError)
 
 
 def _expect_freed(what: str, got: int, reported: int) -> None:

@@ -1,6 +1,7 @@
 """Model of the contents that traffic leaves in a native stack."""
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -23,12 +24,12 @@ class ModelNode:
 
     Attributes:
         node: the last one of its tokens: what storage brings back may be shorter, or several nodes.
-        token_num: tokens that the bytes were written for.
+        tokens: that the bytes were written for, those of a shared prefix included.
     """
 
     node: CacheNode
     content: dict[PoolName, list[torch.Tensor]]
-    token_num: int
+    tokens: tuple[int, ...]
 
     def slots(self, component: ComponentType, side: Side) -> torch.Tensor | None:
         """Return the slots of a component on one side; None where there are none, or not all.
@@ -38,12 +39,17 @@ class ModelNode:
         path = self.node.path()
         parts = [getattr(part, side).get(component) for part in path]
         if component is ComponentType.MAMBA:
-            return parts[-1] if self._length == self.token_num else None
+            return parts[-1] if self._length == len(self.tokens) else None
         if component is ComponentType.SWA:
             kept = list(itertools.takewhile(lambda part: part is not None, reversed(parts)))[::-1]
         else:
             kept = [] if any(part is None for part in parts) else parts
         return torch.cat(kept) if kept else None
+
+    def shares_nodes(self, others: "list[ModelNode]") -> bool:
+        """Return whether a node on the way to this one is on the way to one of the others."""
+        own = set(self.node.path())
+        return any(part in own for other in others for part in other.node.path())
 
     def missing_slots(self) -> dict[ComponentType, torch.Tensor]:
         """Return the host slots of what the device lacks, by component."""
@@ -63,6 +69,43 @@ class ModelNode:
     @property
     def _length(self) -> int:
         return sum(len(part) for part in self.node.path())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedRows:
+    """The rows of a prefix that a new node shares with ``base``.
+
+    Attributes:
+        shared: tokens at the front whose rows are those of ``base``.
+        cached: tokens at the front that the device serves, so that nobody writes them.
+    """
+
+    base: ModelNode | None
+    shared: int
+    cached: int
+
+    def of(self, pool: PoolName, number: int) -> "SharedPlane":
+        """Return the rows of one buffer of a pool."""
+        content = None if self.base is None else self.base.content[pool][number]
+        return SharedPlane(content=content, shared=self.shared, cached=self.cached)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedPlane:
+    """The rows of a shared prefix in one buffer; None for no prefix."""
+
+    content: torch.Tensor | None
+    shared: int
+    cached: int
+
+    def rows_of(self, buffer: ComponentRows) -> tuple[torch.Tensor, int]:
+        """Return the shared rows, and how many tokens of the prefix nobody writes.
+
+        Nobody shares a state: each belongs to the last token.
+        """
+        if self.content is None or buffer.component is ComponentType.MAMBA:
+            return torch.empty((0, buffer.tensor[0].nbytes), dtype=torch.uint8), 0
+        return self.content[: self.shared // buffer.slots_per_row], self.cached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +155,10 @@ class TrafficModel:
     written: dict[int, ModelNode] = field(default_factory=dict)
     requests: dict[int, str] = field(default_factory=dict)
     reserved: list[ReservedSlots] = field(default_factory=list)
+
+    def known(self, numbers: Iterable[int]) -> list[ModelNode]:
+        """Return the nodes of these numbers, those that exist."""
+        return [self.nodes[number] for number in numbers if number in self.nodes]
 
     def forget_dropped(self) -> None:
         """Drop the nodes that the cache dropped."""

@@ -5,6 +5,7 @@ import torch
 
 from assembler.cache.arrival import Arrival
 from assembler.cache.storage_moves import StorageMoves
+from assembler.cache.transfers import LoadingNodes
 from assembler.cache.tree import RadixTree
 from assembler.controller.storage_tier import StorageTier
 from traces.explore import POLICIES, TrafficConfig, run_steps
@@ -18,6 +19,7 @@ from traces.explore.steps import (
     DrainQueues,
     Evict,
     EvictHost,
+    Extend,
     Fetch,
     Forward,
     InjectFault,
@@ -120,6 +122,88 @@ def test_end_between_launch_and_finish_of_an_operation_is_sound(operation, end):
     steps = (*OPERATIONS[operation], *ENDS[end], *NEXT, *POLLS)
     for builder in BUILDERS:
         assert violations(builder, *steps, seeds=[0]) == {None}
+
+
+PAIR = (Insert(node=0, pages=2), Backup(node=0), Extend(node=1, base=0, shared=2, pages=1))
+PAIR_LOST = (*PAIR, Backup(node=1), CheckWrites(wait=True), *LOST[3:])
+FETCH_BOTH = (*PAIR_LOST, Fetch(node=0), Fetch(node=1))
+FLYING = {
+    "backup": PAIR[:2],
+    "store": STORED,
+    "prefetch": FETCH_BOTH,
+    "load": (*PAIR_LOST, *FETCHED[len(LOST) :], LoadBack(node=0), Launch()),
+}
+
+
+def sharing(shared):
+    """Return the steps of a request that shares pages with node 0, and of what follows."""
+    return (
+        *(Extend(node=7, base=0, shared=shared, pages=1), Backup(node=7), StepDevice()),
+        *(AbortFetch(node=0), Evict(part="full", pages=6), LoadBack(node=7), Launch()),
+        *(Forward(node=7), *POLLS, CheckFetch(node=1), DrainQueues()),
+    )
+
+
+@pytest.mark.parametrize("shared", [1, 2])
+@pytest.mark.parametrize("operation", FLYING)
+def test_request_shares_a_node_that_is_on_its_way_for_another(operation, shared):
+    """With one page the node is split; the request that it was fetched for is aborted."""
+    for builder in BUILDERS:
+        assert violations(builder, *FLYING[operation], *sharing(shared), seeds=[0]) == {None}
+
+
+def test_aborted_prefetch_of_shared_pages_leaves_those_of_the_other(monkeypatch):
+    arrived = []
+    check = StorageTraffic._check
+
+    def count(self, number):
+        check(self, number)
+        if number not in self._model.requests:
+            arrived.append((number, len(self._model.nodes[number].node.path())))
+
+    monkeypatch.setattr(StorageTraffic, "_check", count)
+    polls = (CheckFetch(node=1), StepDevice()) * 40
+    steps = (*FETCH_BOTH, AbortFetch(node=0), *polls, DrainQueues())
+
+    assert violations("build_kv_only_stack", *steps, seeds=[0]) == {None}
+    assert {number for number, _ in arrived} == {1}
+
+
+def with_splits_that_forget_locks(patch):
+    split = RadixTree._split
+
+    def forgetful(self, lower, size):
+        upper = split(self, lower, size)
+        upper.lock_ref = 0
+        return upper
+
+    patch.setattr(RadixTree, "_split", forgetful)
+
+
+def with_loads_that_forget_splits(patch):
+    patch.setattr(LoadingNodes, "note_split", lambda self, upper, lower: None)
+
+
+FAILING_LOAD = (
+    *(Insert(node=0, pages=2), Backup(node=0), CheckWrites(wait=True), Evict(part="full", pages=6)),
+    *(LoadBack(node=0), Extend(node=7, base=0, shared=1, pages=1)),
+    *(InjectFault(site="copy", after=0, times=1), Launch()),
+)
+
+
+@pytest.mark.parametrize(
+    ("plant", "steps"),
+    [
+        (with_splits_that_forget_locks, (*FLYING["backup"], *sharing(1))),
+        (with_loads_that_forget_splits, FAILING_LOAD),
+    ],
+)
+def test_planted_fault_of_shared_nodes_is_found(monkeypatch, plant, steps):
+    control = violations("build_kv_only_stack", *steps)
+    plant(monkeypatch)
+
+    assert control == {None}
+    assert violations("build_kv_only_stack", *steps) - {None}
 
 
 def without_host_locks(patch):
