@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tools.bench.ratios import run_in_new_process
+from tools.bench.small_pool import small_mha_pool
 from traces import record
 from traces.diff import compare_sides
 from traces.schema.canonical import parse, render
@@ -90,7 +91,6 @@ def _transfers(events: int) -> Callable[[], None]:
     import torch
 
     from assembler.device import get_device
-    from assembler.device_pools.mha import MHATokenToKVPool
     from assembler.host_pools.mha import MHATokenToKVPoolHost
 
     torch.set_num_threads(1)
@@ -98,18 +98,7 @@ def _transfers(events: int) -> Callable[[], None]:
 
     def run() -> None:
         device = get_device("cpu")
-        pool = MHATokenToKVPool(
-            size=8 * _ROWS,
-            page_size=_ROWS,
-            dtype=torch.bfloat16,
-            head_num=1,
-            head_dim=8,
-            v_head_dim=8,
-            layer_num=1,
-            device=device,
-            start_layer=0,
-            end_layer=0,
-        )
+        pool = small_mha_pool(device, size=8 * _ROWS, page_size=_ROWS)
         host = MHATokenToKVPoolHost(
             device_pool=pool,
             host_to_device_ratio=2.0,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tools.bench.small_pool import small_mha_pool
 from tools.workers.protocol import Handlers, Task
 
 if TYPE_CHECKING:
@@ -143,21 +144,9 @@ def _empty_cache(page_size: int) -> "UnifiedRadixCache":
     from assembler import CacheInitParams, UnifiedRadixCache
     from assembler.allocators.base import PagedTokenToKVPoolAllocator
     from assembler.device import get_device
-    from assembler.device_pools.mha import MHATokenToKVPool
 
     device, size = get_device("cpu"), 2 * page_size
-    pool = MHATokenToKVPool(
-        size=size,
-        page_size=page_size,
-        dtype=torch.bfloat16,
-        head_num=1,
-        head_dim=8,
-        v_head_dim=8,
-        layer_num=1,
-        device=device,
-        start_layer=0,
-        end_layer=0,
-    )
+    pool = small_mha_pool(device, size=size, page_size=page_size)
     allocator = PagedTokenToKVPoolAllocator(
         size=size, page_size=page_size, dtype=torch.bfloat16, device=device, kvcache=pool
     )

@@ -178,6 +178,37 @@ def test_a_window_reaches_back_to_the_pages_before_the_keys(blobs):
     assert storage.batch_exists_v2(hashes[1:], [window], behind_one).restorable_pages == (1, 2)
 
 
+def test_a_window_is_wider_than_the_pages_before_the_keys(blobs):
+    pool, hashes = host_pool(), hashes_of(5)
+    storage = opened(blobs, pool)
+    storage.register_mem_host_pool_v2(pool, PoolName.SWA)
+    storage.batch_set_v1(hashes, slots_of(0, 1, 2, 3, 4), NOTHING)
+    keys = [""] * 5
+    window = PoolTransfer(name=PoolName.SWA, keys=keys, hit_policy=PoolHitPolicy.TRAILING_PAGES)
+    behind_three = HiCacheStorageExtraInfo(prefix_keys=tuple(hashes[:3]))
+    later = PoolTransfer(name=PoolName.SWA, host_indices=slots_of(1, 2, 3, 4), keys=hashes[1:])
+    storage.batch_set_v2([later], NOTHING)
+
+    # All five pages are in the window, and the first one is missing.
+    assert storage.batch_exists_v2(hashes[3:], [window], behind_three).restorable_pages == ()
+    first = PoolTransfer(name=PoolName.SWA, host_indices=slots_of(0), keys=hashes[:1])
+    storage.batch_set_v2([first], NOTHING)
+    assert storage.batch_exists_v2(hashes[3:], [window], behind_three).restorable_pages == (1, 2)
+
+
+def test_a_transfer_without_keys_needs_the_last_page_and_moves_none(blobs):
+    pool, hashes = host_pool(), hashes_of(2)
+    storage = opened(blobs, pool)
+    storage.register_mem_host_pool_v2(pool, PoolName.MAMBA)
+    storage.batch_set_v1(hashes, slots_of(0, 1), NOTHING)
+    last = PoolTransfer(name=PoolName.MAMBA, host_indices=slots_of(1), keys=hashes[1:])
+    storage.batch_set_v2([last], NOTHING)
+    state = PoolTransfer(name=PoolName.MAMBA, hit_policy=PoolHitPolicy.TRAILING_PAGES)
+
+    assert storage.batch_exists_v2(hashes, [state], NOTHING).restorable_pages == (2,)
+    assert storage.batch_get_v2([state], NOTHING) == {PoolName.MAMBA: []}
+
+
 def test_transfers_of_several_pools_answer_by_pool(blobs, pools):
     device_pool = pools.nsa()
     anchor, index = pools.mla_host(device_pool, override=656), pools.indexer_host(device_pool)

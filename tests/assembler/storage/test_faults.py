@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -131,33 +132,46 @@ def test_a_full_disk_leaves_no_file_and_no_wrong_page(tmp_path, caplog, monkeypa
     assert storage.batch_set_v1(hashes_of(1), slots_of(0), NOTHING) == [True]
 
 
-WRITES = ("open", "fsync", "replace")
+WRITES = {"mkdir", "open", "write", "flush", "fsync", "close", "replace", "unlink", "__exit__"}
 
 
-def _store_and_die(folder, write, times):
-    """Store two pages in a process that is killed before its n-th system call of a kind."""
+def _store_two_pages(folder, die_at):
+    """Store two pages; be killed before the n-th call that changes files, return all such calls."""
     pool = host_pool()
     fill(pool, 1)
     storage = opened(FileBlobs(Path(folder)), pool)
-    owner = {"open": Path, "fsync": os, "replace": Path}[write]
-    original, calls = getattr(owner, write), []
+    calls = []
 
-    def counted(*arguments, **keywords):
-        calls.append(write)
-        if len(calls) == times:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return original(*arguments, **keywords)
+    def count(frame, event, function):
+        if event == "c_call" and function.__name__ in WRITES:
+            calls.append(function.__name__)
+            if len(calls) == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
 
-    setattr(owner, write, counted)
-    storage.batch_set_v1(hashes_of(2), slots_of(0, 1), NOTHING)
+    sys.setprofile(count)
+    try:
+        storage.batch_set_v1(hashes_of(2), slots_of(0, 1), NOTHING)
+    finally:
+        sys.setprofile(None)
+    return calls
 
 
-@pytest.mark.parametrize("write", WRITES)
-@pytest.mark.parametrize("times", [1, 2])
-def test_a_process_killed_between_two_writes_leaves_whole_pages_or_none(tmp_path, write, times):
+def test_a_process_killed_between_two_writes_leaves_whole_pages_or_none(tmp_path):
+    calls = _store_two_pages(tmp_path / "whole", die_at=0)
+    assert calls.count("replace") == 2
+    assert calls.count("write") > 4
+    assert calls.count("fsync") == 4
+    numbers = {_arrived_after_death(tmp_path / str(at), at + 1) for at in range(len(calls))}
+
+    # Control: some deaths come early and some late.
+    assert numbers == {(False, False), (True, False), (True, True)}
+
+
+def _arrived_after_death(folder, die_at):
+    """Return which of two pages are there after a death; each is whole and can be stored again."""
     # Forked: a fresh interpreter would import torch for each place of death.
     process = multiprocessing.get_context("fork").Process(
-        target=_store_and_die, args=(tmp_path, write, times)
+        target=_store_two_pages, args=(folder, die_at)
     )
     process.start()
     process.join(60)
@@ -167,14 +181,15 @@ def test_a_process_killed_between_two_writes_leaves_whole_pages_or_none(tmp_path
     fill(pool, 2)
     source = host_pool()
     fill(source, 1)
-    storage = opened(FileBlobs(tmp_path), pool)
+    storage = opened(FileBlobs(folder), pool)
+    before = [content(pool, slot) for slot in (8, 12)]
     arrived = storage.batch_get_v1(hashes_of(2), slots_of(2, 3), NOTHING)
-    expected = {True: content(source, 0), False: content(pool, 8)}
-
-    assert equal(content(pool, 8), expected[arrived[0]])
-    assert not arrived[1] or equal(content(pool, 12), content(source, 4))
+    for page, is_there in enumerate(arrived):
+        expected = content(source, 4 * page) if is_there else before[page]
+        assert equal(content(pool, 8 + 4 * page), expected)
     assert storage.get_stats().refused == 0
     assert storage.batch_set_v1(hashes_of(2), slots_of(0, 1), NOTHING) == [True, True]
+    return tuple(arrived)
 
 
 def test_what_a_dead_process_left_is_removed_an_hour_later(tmp_path):

@@ -27,5 +27,6 @@ def test_a_pair_of_tokens_counts_with_both():
 
 @pytest.mark.parametrize("token", [-1, 2**32])
 def test_a_token_id_beyond_four_bytes_raises(token):
-    with pytest.raises(StorageError, match=r"token id: must fit in four bytes; .*"):
+    message = rf"token id: must fit in four bytes; expected 0 to 4294967295, got \[{token}\]"
+    with pytest.raises(StorageError, match=message):
         page_hashes([0, token], page_size=2, last_hash=None)
