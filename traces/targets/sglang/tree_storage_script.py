@@ -44,7 +44,7 @@ WHOLE = "whole"
 _HANDLES = "sglang.srt.mem_cache.base_prefix_cache"
 _ANCHOR = "KV"
 _NAMESPACE = "tenant"
-_BEHIND = "behind its first half"
+_BEHIND, _FAILS = "behind its first half", "KV fails at a page"
 # One settles what the device has finished, one what storage has, and one what that began.
 _ROUNDS = 3
 
@@ -182,6 +182,12 @@ class TreeStorageScript(TreeScript):
             for _ in self._prefetch(TreePrefetch(phase=WHOLE, sequence=first)):
                 pass
             yield from self._prefetch(replace(asked, phase=f"{_BEHIND}, {asked.phase}"))
+        # From a node that ends where the first half does, with a state of its own.
+        for asked in self._disturbances(second, known=self.driver.part):
+            if asked.phase == _FAILS:
+                self._empty()
+                yield from self._insert(self._half(second))
+                yield from self._prefetch(replace(asked, phase=f"behind a half, {asked.phase}"))
         yield from self._in_namespace(first)
 
     def _disturbances(self, sequence: TokenSequence, *, known: int = 0) -> Iterator[TreePrefetch]:
@@ -225,15 +231,17 @@ class TreeStorageScript(TreeScript):
         self._empty()
         yield from self._prefetch(TreePrefetch(phase="in its namespace", sequence=other))
         self._empty()
-        # The tree has its first half, to which what storage has of the rest is added.
-        half = replace(other, tokens=other.tokens[: self.driver.part], parts=other.parts[:1])
-        half = replace(half, name="tenant's half", boundary=self._boundary(half))
-        yield from self._insert(half)
+        yield from self._insert(self._half(other))
         behind = TreePrefetch(phase=f"in its namespace, {_BEHIND}", sequence=other)
         yield from self._prefetch(behind)
 
-    def _boundary(self, half: TokenSequence) -> tuple[int, ...]:
-        return (half.tokens[-1] + 1,) if self._tree.has_pairs else ()
+    def _half(self, sequence: TokenSequence) -> TokenSequence:
+        """Return the first half of a sequence as one of its own."""
+        tokens = sequence.tokens[: self.driver.part]
+        boundary = (tokens[-1] + 1,) if self._tree.has_pairs else ()
+        name = f"half of {sequence.name}"
+        half = replace(sequence, name=name, tokens=tokens, parts=sequence.parts[:1])
+        return replace(half, boundary=boundary)
 
     def _prefetch(self, asked: TreePrefetch) -> Iterator[StorageMatch | StateRecord]:
         """Ask for a sequence as a scheduler does; record what storage has and what arrived."""

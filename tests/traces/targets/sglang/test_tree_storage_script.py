@@ -326,6 +326,7 @@ RIGHT = {
     "in another namespace": (16, None, 0, 0, True),
     "in its namespace": (16, None, 16, 16, True),
     "in its namespace, behind its first half": (8, None, 8, 8, True),
+    "behind a half, KV fails at a page": (8, 0, 8, 0, True),
 }
 
 
@@ -348,6 +349,7 @@ def test_right_tree_keeps_what_arrived_and_nothing_else(play):
                 "KV fails at a page": (16, 8, 16, 16, True),
                 "fewer hits than the threshold": (16, 8, 8, 8, True),
                 "behind its first half, KV fails at a page": (8, 0, 8, 8, True),
+                "behind a half, KV fails at a page": (8, 0, 8, 8, True),
             },
         ),
         (
@@ -362,6 +364,7 @@ def test_right_tree_keeps_what_arrived_and_nothing_else(play):
                 "KV fails at a page": (16, 8, 16, 16, True),
                 "fewer hits than the threshold": (16, 8, 8, 8, True),
                 "behind its first half, KV fails at a page": (8, 0, 8, 8, True),
+                "behind a half, KV fails at a page": (8, 0, 8, 8, True),
                 "in another namespace": (16, None, 16, 16, True),
             },
         ),
