@@ -1,6 +1,7 @@
 """Faults of shapes that public reports tell of, put into a release by hand.
 
-Each must be found, and its first cause must lie in the function that has it. Nothing here names a
+Each must be found, and its first cause must lie in the function that has it. One shape of our own
+code, a lock given up where the copy is launched, is in test_early_locks. Nothing here names a
 scenario: the gate runs those whose recorded lines reach the edit. Needs the environment of a
 release, which is downloaded once (`make sglang`), so these tests run only when they are asked for
 by GOLDENTRACE_SGLANG=1.
@@ -117,12 +118,47 @@ SHAPES = {
         right="self._wait_for_layer(layer_id)",
         wrong="pass",
     ),
+    "a side state is not registered with its pool": Shape(
+        report=f"{SGLANG}/pull/38161",
+        file=POOLS,
+        function="HybridReqToTokenPool._init_mamba_pool",
+        right="self.mamba_pool.register_slot_state(self.ngram_pool)",
+        wrong="pass",
+    ),
+    "draft pools are passed as none": Shape(
+        report=f"{SGLANG}/issues/30321",
+        file=ASSEMBLER,
+        function="build_hybrid_mamba_stack",
+        right="packed_draft_device_pools=params.mtp_draft_device_pools,",
+        wrong="packed_draft_device_pools=(),",
+    ),
+    "a prefix is not cut to what every pool has": Shape(
+        report="https://github.com/LMCache/LMCache/issues/4991",
+        file=CONTROLLER,
+        function="HiCacheController._page_transfer_kv_batch",
+        right="return min([kv_hits, *sidecar_hits.values()])",
+        wrong="return kv_hits",
+    ),
     "pointers of K and V are swapped": Shape(
         report="https://github.com/NVIDIA/TensorRT-LLM/issues/6507",
         file=POOLS,
         function="MHATokenToKVPool._pd_registerable_tensors",
         right="self.k_buffer + self.v_buffer",
         wrong="self.v_buffer + self.k_buffer",
+    ),
+    "slots are not translated before rows are addressed": Shape(
+        report=f"{SGLANG}/issues/38031",
+        file="mem_cache/l2_transfer.py",
+        function="L2TransferEngine._resolve_device_indices",
+        right="resolved = translate(indices)",
+        wrong="resolved = indices",
+    ),
+    "slots are translated twice": Shape(
+        report=f"{SGLANG}/issues/38031",
+        file="mem_cache/l2_transfer.py",
+        function="L2TransferEngine._resolve_device_indices",
+        right="resolved = translate(indices)",
+        wrong="resolved = translate(translate(indices))",
     ),
     "a page that is missing in the middle counts as fetched": Shape(
         report="https://github.com/LMCache/LMCache/issues/4991",
@@ -185,6 +221,13 @@ SHAPES = {
         function="get_storage_hash_str",
         right='getattr(key, "extra_key", None), getattr(key, "cache_salt", None)',
         wrong='None, getattr(key, "cache_salt", None)',
+    ),
+    "eviction on the host stops counting what it freed": Shape(
+        report=f"{SGLANG}/issues/4987",
+        file=TREE,
+        function="UnifiedRadixCache.evict_host",
+        right="return result.tracker.get(component_type, 0)",
+        wrong="return 0",
     ),
 }
 
