@@ -28,6 +28,7 @@ class Change:
 
     Attributes:
         files: those that hold ``old``, as patterns.
+        scenarios: what the names of the scenarios that are run have in common.
         is_everywhere: whether every ``old`` is replaced, or the only one in the only file.
     """
 
@@ -35,6 +36,7 @@ class Change:
     files: tuple[str, ...]
     old: str
     new: str
+    scenarios: str
     is_everywhere: bool = False
 
 
@@ -44,39 +46,44 @@ CHANGES = (
         files=("assembler/stacks/attach.py",),
         old="        override_kv_cache_dim=kv.device_pool.host_row_width,\n    )\n    # Before",
         new="    )\n    # Before",
+        scenarios="nsa",
     ),
     Change(
         name="wrong-group",
         files=("assembler/stacks/parts.py",),
         old="        attn_cp_group=settings.attn_cp_group,\n",
         new="        attn_cp_group=settings.tp_group,\n",
+        scenarios="hiradix_init",
     ),
     Change(
         name="missing-draft-load",
         files=("assembler/controller/copier.py",),
         old="layer < draft.device_pool.layer_num:",
         new="layer < draft.device_pool.layer_num - 1:",
+        scenarios=".draft",
     ),
     Change(
         name="rename",
         files=("assembler/**/*.py", "traces/targets/native/**/*.py"),
         old="override_kv_cache_dim",
         new="kv_cache_dim_override",
+        scenarios=".tp8cp2",
         is_everywhere=True,
     ),
 )
 
 
 def main() -> None:
-    """Write an SVG of the terminal and a PNG of the page for each change."""
+    """Write an SVG of the terminal and PNGs of the page for each change."""
     IMAGES.mkdir(exist_ok=True)
     for change in CHANGES:
         if sys.argv[1:] and change.name not in sys.argv[1:]:
             continue
         with _copy_of_head() as copy:
             _apply(change, copy)
-            _draw_terminal(change, copy)
-            _draw_page(change, copy)
+            names = _scenario_names(change, copy)
+            _draw_terminal(change, copy, names)
+            _draw_page(change, copy, names)
         print(change.name, file=sys.stderr)
 
 
@@ -117,26 +124,33 @@ def _goldentrace(copy: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def _draw_terminal(change: Change, copy: Path) -> None:
-    text = Text.from_ansi(_goldentrace(copy, "gate"))
+def _scenario_names(change: Change, copy: Path) -> list[str]:
+    words = (line.split() for line in _goldentrace(copy, "list").splitlines())
+    return [name for name, *_ in filter(None, words) if change.scenarios in name and "." in name]
+
+
+def _draw_terminal(change: Change, copy: Path, names: list[str]) -> None:
+    text = Text.from_ansi(_goldentrace(copy, "gate", *names))
     with Path(os.devnull).open("w") as nowhere:
         console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True)
         console.print(text)
         console.save_svg(str(IMAGES / f"{change.name}.svg"), title="goldentrace gate")
 
 
-def _draw_page(change: Change, copy: Path) -> None:
+def _draw_page(change: Change, copy: Path, names: list[str]) -> None:
     page = copy / "report.html"
-    _goldentrace(copy, "report", "--out", str(page))
+    _goldentrace(copy, "report", "--out", str(page), *names)
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        view = browser.new_page(viewport={"width": 1100, "height": 900})
+        view = browser.new_page(viewport={"width": 1000, "height": 800})
         view.goto(page.as_uri())
         view.screenshot(path=str(IMAGES / f"{change.name}.png"))
+        view.locator("#memory").screenshot(path=str(IMAGES / f"{change.name}-memory.png"))
+        view.locator("#timeline").screenshot(path=str(IMAGES / f"{change.name}-transfers.png"))
         browser.close()
 
 

@@ -34,6 +34,10 @@ _DIFFERENCE_TEXTS = {
     Kind.ORDER_EDGE_REMOVED: "no longer happens",
     Kind.ORDER_EDGE_ADDED: "is new",
 }
+_OPPOSITES = {
+    Kind.TRANSFER_REMOVED: Kind.TRANSFER_ADDED,
+    Kind.TRANSFER_ADDED: Kind.TRANSFER_REMOVED,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +78,8 @@ class CauseWriter:
         if cause.message:
             return cause
         text = f"{found.where} {_DIFFERENCE_TEXTS.get(found.kind, 'differs')}"
+        if _is_moved(found):
+            text = f"{found.where} happens at another place in the order of transfers"
         if cause.callee and cause.callee not in found.where:
             text += f", in {cause.callee}"
         return msgspec.structs.replace(cause, message=f"{text}.")
@@ -170,6 +176,17 @@ class CauseWriter:
             callee=self.locations.function_at(location),
             builder=responsible_builder((), builders),
         )
+
+
+def _is_moved(found: Difference) -> bool:
+    """Return whether the same transfer is lost at one place and new at another one."""
+    opposite = _OPPOSITES.get(found.kind)
+    return any(
+        one.kind is opposite
+        and one.where == found.where
+        and (one.before, one.after) == (found.after, found.before)
+        for one in found.consequences
+    )
 
 
 def _argument_message(

@@ -175,11 +175,12 @@ def test_two_runs_are_equal(fresh):
         (
             ("".join(COPIES), "".join(reversed(COPIES))),
             "transfer_",
-            "copy_ device.Pool",
+            "happens at another place in the order of transfers",
         ),
+        ((COPIES[0], ""), "transfer_removed", "no longer happens"),
         (("cache.device.rows[3]", "cache.device.rows[2]"), "transfer_changed", "copy_ device.Pool"),
     ],
-    ids=["dropped", "swapped", "shape", "wait", "call", "reordered copies", "another row"],
+    ids=["dropped", "swapped", "shape", "wait", "call", "reordered copies", "copy", "another row"],
 )
 def test_change_is_named(fresh, replacement, kind, named):
     before = recorded(fresh())
