@@ -146,7 +146,7 @@ def _draw_page(change: Change, copy: Path, names: list[str]) -> None:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        view = browser.new_page(viewport={"width": 1000, "height": 800})
+        view = browser.new_page(viewport={"width": 1280, "height": 860})
         view.goto(page.as_uri())
         view.screenshot(path=str(IMAGES / f"{change.name}.png"))
         view.locator("#memory").screenshot(path=str(IMAGES / f"{change.name}-memory.png"))

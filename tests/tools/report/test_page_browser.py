@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.tools.report.test_page import with_device_row
 from tests.tools.report.verdicts import ADDED, DROPPED, verdict
 from tools.report.html.page import PageContent, render_page
 from traces.schema.model import EventAwaited, EventRecorded, Recording, Transfer
@@ -114,6 +115,18 @@ def test_events_are_reached_by_keyboard_and_as_a_table(make_trace, open_page):
     # The browser fills the table on the toggle event, which comes after the click.
     page.locator("#timeline-table tr").nth(15).wait_for()
     assert page.locator("#timeline-table tr").count() == 16
+
+
+@pytest.mark.parametrize("width", [1280, 1000, 500])
+def test_rows_that_differ_stay_within_their_figure(make_trace, open_page, width):
+    base, head = (with_device_row(make_trace, device=656, host=host) for host in (656, 576))
+    of = verdict(DROPPED)
+    page = open_page(PageContent(verdict=of, base={"nsa_fp8": base}, head={"nsa_fp8": head}))
+    page.set_viewport_size({"width": width, "height": 800})
+    assert page.locator("figure .bad").first.inner_text() == "differs by -80 B"
+    outside = """() => [...document.querySelectorAll("figure .bad")].filter((one) =>
+        one.getBoundingClientRect().right > one.closest("figure").getBoundingClientRect().right)"""
+    assert page.evaluate(f"({outside})().length") == 0
 
 
 def accessibility_faults(page) -> list[str]:
