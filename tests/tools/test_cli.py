@@ -9,8 +9,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import typer
 
-from tools.cli import main, run_guarded
+from tools.cli import app, main, run_guarded
 from tools.errors import ToolError
 from tools.session import open_session
 
@@ -175,6 +176,23 @@ def test_termination_unwinds_like_an_interrupt():
     assert run_guarded(terminate) == 130
     assert unwound == [True]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def command_paths(command=None, path=()):
+    command = command or typer.main.get_command(app)
+    if not hasattr(command, "commands"):
+        return [path]
+    below = [command_paths(one, (*path, name)) for name, one in command.commands.items()]
+    return [path, *(found for paths in below for found in paths)]
+
+
+@pytest.mark.parametrize("path", command_paths(), ids=" ".join)
+def test_help_names_no_place_of_this_machine(path, capsys):
+    assert main([*path, "--help"]) == 0
+    # A path is wrapped at any character.
+    shown = "".join(capsys.readouterr().out.split())
+    assert "Usage" in shown
+    assert [place for place in (str(ROOT), str(Path.home())) if place in shown] == []
 
 
 def test_help_names_every_verb(capsys, monkeypatch):

@@ -36,7 +36,13 @@ AttributeTimeOption: TypeAlias = Annotated[
     ),
 ]
 CatalogueOption: TypeAlias = Annotated[
-    Path, typer.Option("--catalogue", metavar="FILE", help="Faults with good and bad sides.")
+    Path,
+    typer.Option(
+        "--catalogue",
+        metavar="FILE",
+        help="Faults with good and bad sides.",
+        show_default="those of releases",
+    ),
 ]
 
 

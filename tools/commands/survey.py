@@ -26,7 +26,13 @@ ScenarioOption: TypeAlias = Annotated[
     typer.Option("--scenario", metavar="NAME", help="Run only these; may be repeated."),
 ]
 KnownChangesOption: TypeAlias = Annotated[
-    Path, typer.Option("--known", metavar="FILE", help="What is known of steps between sides.")
+    Path,
+    typer.Option(
+        "--known",
+        metavar="FILE",
+        help="What is known of steps between sides.",
+        show_default="that of releases",
+    ),
 ]
 
 
