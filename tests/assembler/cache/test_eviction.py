@@ -33,6 +33,22 @@ def test_locked_node_is_not_evicted():
     assert cache.evict(EvictParams(num_tokens=4)).num_tokens_evicted == 4
 
 
+@pytest.mark.parametrize("use_of", ["backup", "load"])
+def test_node_that_was_copied_last_is_evicted_last(use_of):
+    """Copies are uses: of two nodes the one that a copy was asked of stays, though it is older."""
+    _, cache = plain(get_device("cpu"))
+    old, new = add(cache, 4), add(cache, 4)
+    if use_of == "backup":
+        back_up(cache, old)
+        back_up(cache, new)
+        back_up(cache, old)
+    else:
+        assert cache.load_back(old) is not None
+
+    assert cache.evict(EvictParams(num_tokens=4)).num_tokens_evicted == 4
+    assert (old.is_evicted, new.is_evicted) == (False, True)
+
+
 def test_full_host_evicts_its_oldest_node_and_tries_again():
     params = params_of(mha_pool(get_device("cpu")))
     cache = unified(params)
