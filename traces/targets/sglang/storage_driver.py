@@ -18,7 +18,7 @@ from traces.targets.sglang.signature_caller import (
     accepted_parameters,
     missing_parameters,
 )
-from traces.targets.sglang.storage.threads import StorageThreads
+from traces.targets.sglang.storage.threads import StorageThreads, storage_paused
 
 _UTILS = "sglang.srt.mem_cache.utils"
 _STORAGE = "sglang.srt.mem_cache.hicache_storage"
@@ -121,7 +121,9 @@ class StorageTierDriver:
             target = self._targets.cleared(pages, known=asked.skipped * self._stack.page_size)
             # The one of the scenario would not fetch the few pages of a node.
             self._controller.prefetch_threshold = asked.threshold
-            with asked.during():
+            # What is aborted at once is aborted before a thread has looked at it.
+            pause = storage_paused() if asked.is_aborted else nullcontext()
+            with asked.during(), pause:
                 operation = self._prefetch(target, asked)
                 if asked.is_aborted:
                     self._controller.terminate_prefetch(operation)

@@ -26,13 +26,14 @@ _MAY_START.set()
 
 
 class _IdleThreads:
-    """The threads that wait at a queue, and how many times any thread has taken an item.
+    """The threads that take from queues, where they wait, and how many items were taken.
 
     Both change while the queue is locked, so that an item is never on its way unseen.
     """
 
     def __init__(self) -> None:
         self.queues: dict[int, queue.Queue[Any]] = {}
+        self.takers: dict[int, threading.Thread] = {}
         self.taken_num = 0
         self.was_entered = threading.Event()
 
@@ -73,6 +74,7 @@ def _get(
     What a thread got it starts on when it may.
     """
     patience = timeout if timeout is None else min(timeout, _LOOK_S)
+    _IDLE.takers[threading.get_ident()] = threading.current_thread()
     with waiting.not_empty:
         try:
             is_there = waiting._qsize() or (block and _wait_for_item(waiting, patience))  # noqa: SLF001
@@ -166,7 +168,13 @@ class StorageThreads:
         return all(looks) and _IDLE.taken_num == taken_num
 
     def _all_wait(self) -> bool:
-        return all(_IDLE.waits(thread) for _, thread in self._threads() if thread.is_alive())
+        """Return whether the controller's threads wait, and all others that take from queues.
+
+        A release may forget a thread at a reset that goes on, and does the work of its successor.
+        """
+        threads = {*(thread for _, thread in self._threads()), *list(_IDLE.takers.values())}
+        threads -= {threading.main_thread(), threading.current_thread()}
+        return all(_IDLE.waits(thread) for thread in threads if thread.is_alive())
 
     def _threads(self) -> Iterator[tuple[str, threading.Thread]]:
         for name, value in list(vars(self._controller).items()):

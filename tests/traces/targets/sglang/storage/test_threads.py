@@ -92,6 +92,22 @@ def test_wait_for_another_threads_result_is_no_quiet(started):
         assert controller.done == [1]
 
 
+def test_work_of_a_thread_that_the_controller_has_forgotten_is_waited_for(started):
+    held = threading.Event()
+    controller = started(lambda item: held.wait(10) and item)
+    controller.first.put(1)
+    while not controller.second.empty() or not controller.first.empty():
+        pass
+    del controller.query_thread, controller.fetch_thread
+    waiting = threading.Thread(target=StorageThreads(controller, {}).settle, args=("prefetch",))
+    waiting.start()
+    waiting.join(timeout=0.1)
+    assert waiting.is_alive()
+    held.set()
+    waiting.join(timeout=10)
+    assert controller.done == [1]
+
+
 def test_waiting_ends_with_a_thread_that_an_error_ended(started, capfd):
     def fail(_item):
         raise NotImplementedError("flat pages\nare not supported")
