@@ -67,7 +67,7 @@ def test_pytest_fails_as_well_and_names_the_keyword(checkout):
     drop_override(checkout)
     done = checkout.run("-m", "pytest", "-q", "tests")
     assert done.returncode == 1
-    assert "argument_dropped: override_kv_cache_dim 656 -> nothing" in done.stdout
+    assert "argument_dropped  override_kv_cache_dim  656 -> nothing" in done.stdout
 
 
 TEST_OF_ONE_SCENARIO = """

@@ -36,7 +36,7 @@ def test_recording_is_the_same_while_calls_are_logged(plain):
         logged = run_scenario(one_scenario(), device="cpu")
     assert logged == plain
     names = {call.function for thread in log.threads for call in every(thread)}
-    assert {"bytes_per_slot", "take_finished", "HostKVCache._move_layer"} <= names
+    assert {"bytes_per_slot", "take_finished", "HostKVCache._move"} <= names
     assert "CallSite.__init__" not in names
 
 
