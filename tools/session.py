@@ -12,6 +12,7 @@ from tools.sides.environments.cache import (
     CACHE_VARIABLE,
     PreparedSide,
     recordings_folder,
+    scenario_rows_folder,
 )
 from tools.sides.kept.context import context_digest
 from tools.sides.kept.keeper import SideKeeper
@@ -30,6 +31,7 @@ from tools.sides.targets import (
 )
 from tools.workers.pool import WorkerPool, core_count
 from tools.workers.results import HASH_SEEDS
+from traces.targets.common.covering import keep_rows_in
 from traces.targets.common.scenario import Scenario
 
 
@@ -140,6 +142,9 @@ def open_session(root: Path, *, target: str, limit_seconds: float) -> Session:
         ToolError: the target is unknown.
     """
     known = find_target(target)
+    keeps = not _is_forgetful_job()
+    if keeps:
+        keep_rows_in(scenario_rows_folder())
 
     def open_pool(side: PreparedSide, *, worker_class: str) -> WorkerPool:
         return WorkerPool(
@@ -157,7 +162,7 @@ def open_session(root: Path, *, target: str, limit_seconds: float) -> Session:
         open_pool=partial(open_pool, worker_class=known.worker_class),
         open_audit_pool=partial(open_pool, worker_class=known.audit_worker_class),
         open_reach_pool=partial(open_pool, worker_class=known.reach_worker_class),
-        store=None if _is_forgetful_job() else RunStore(recordings_folder()),
+        store=RunStore(recordings_folder()) if keeps else None,
     )
 
 

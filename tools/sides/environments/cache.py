@@ -114,6 +114,11 @@ def recordings_folder() -> Path:
     return _base_folder() / "recordings"
 
 
+def scenario_rows_folder() -> Path:
+    """Return the directory of kept covering arrays."""
+    return _base_folder() / "rows"
+
+
 def _base_folder() -> Path:
     named = os.environ.get(CACHE_VARIABLE, "")
     base = Path(named) if named else user_cache_path("goldentrace", appauthor=False)

@@ -30,7 +30,7 @@ from traces.targets.sglang.pool_configuration import PoolConfiguration
 from traces.targets.sglang.product_rows import ProductScenario
 from traces.targets.sglang.rank_context import RankContexts
 from traces.targets.sglang.runtime import open_runtime
-from traces.targets.sglang.scenarios import stack_scenarios
+from traces.targets.sglang.scenarios import configurator_scenarios
 from traces.targets.sglang.script import SglangScript
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.target import SglangTarget
@@ -130,8 +130,7 @@ class ReleaseSession:
         state_functions()
         remember_stream_attributes()
         self._ranks = RankContexts()
-        plain = next(iter(stack_scenarios().values()))
-        self._ranks.open_once(plain, device=self._runtime.pool_device)
+        self._ranks.open_once(configurator_scenarios()[0], device=self._runtime.pool_device)
         self._on_stack = on_stack
         self.target = SglangTarget(
             self._runtime.release,
