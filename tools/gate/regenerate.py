@@ -72,7 +72,7 @@ def require_permission(*, reason: str | None) -> str:
     refuse_writing_in_ci(os.environ)
     if reason is None or not reason.strip():
         expected = "--reason TEXT, for the CHANGELOG"
-        raise ToolError("regenerate", "must have a reason", expected=expected, got="none")
+        raise ToolError("a written golden", "must have a reason", expected=expected, got="none")
     return reason.strip()
 
 

@@ -123,7 +123,7 @@ def test_without_a_reason_it_refuses(goldentrace, checkout, narrowed, capsys, ar
     assert goldentrace("regenerate", *arguments) == 2
     assert checkout.files() == before
     assert capsys.readouterr().err == (
-        "goldentrace: regenerate: must have a reason; "
+        "goldentrace: a written golden: must have a reason; "
         "expected --reason TEXT, for the CHANGELOG, got none\n"
     )
 

@@ -91,7 +91,10 @@ def test_pattern_that_names_no_cause_is_refused_with_the_ids(
 
 def test_accepting_needs_a_reason(goldentrace, checkout, narrowed, capsys):
     assert goldentrace("review", "--accept", "*") == 2
-    assert "must have a reason" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "goldentrace: a written golden: must have a reason; "
+        "expected --reason TEXT, for the CHANGELOG, got none\n"
+    )
 
 
 def test_review_is_refused_in_ci(goldentrace, checkout, narrowed, monkeypatch, capsys):
