@@ -141,9 +141,11 @@ class StorageThreads:
         end = time.monotonic() + _TIMEOUT_S
         with storage_working():
             while True:
-                self._require_alive(what)
                 _IDLE.was_entered.clear()
-                if self._is_quiet():
+                is_quiet = self._is_quiet()
+                # A thread that has ended is quiet: its error, if any, was kept before it ended.
+                self._require_alive(what)
+                if is_quiet:
                     return
                 _IDLE.was_entered.wait(_ALIVE_CHECK_S)
                 if time.monotonic() > end:

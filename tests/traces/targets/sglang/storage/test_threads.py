@@ -125,6 +125,25 @@ def test_waiting_ends_with_a_thread_that_an_error_ended(started, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_error_of_a_thread_that_ends_while_it_is_looked_at_is_told(started, monkeypatch):
+    def fail(_item):
+        raise NotImplementedError
+
+    controller = started(fail)
+    with capture_thread_errors() as errors:
+        threads_of = StorageThreads(controller, errors)
+        is_quiet = threads_of._is_quiet
+
+        def look_late():
+            controller.first.put(1)
+            controller.fetch_thread.join()
+            return is_quiet()
+
+        monkeypatch.setattr(threads_of, "_is_quiet", look_late)
+        with pytest.raises(StageError, match="got NotImplementedError"):
+            threads_of.settle("write_storage")
+
+
 def test_waiting_ends_when_a_thread_has_no_end(started, monkeypatch):
     monkeypatch.setattr(threads, "_TIMEOUT_S", 0.05)
     held = threading.Event()
