@@ -11,6 +11,9 @@ from typing import Any
 import msgspec
 
 from tools.errors import ToolError
+from tools.report.order import order_edges, stream_of
+from traces.schema.copies import Copy
+from traces.schema.device_waits import DeviceAwaited
 from traces.schema.model import (
     HOST,
     Allocation,
@@ -27,14 +30,16 @@ TICK_NS = 1000
 _SEQUENCE = 1
 _ROOT, _STEPS = 1, 2
 _FIRST_TRACK = 3
+# Counters stand below all streams, however many of these there are.
+_COUNTER_RANK = 1 << 16
 
 
 def render_perfetto(trace: Trace) -> bytes:
     """Return a trace in Perfetto's protobuf format.
 
     Below one track for the scenario are: its steps, the host, every stream, and counters of bytes
-    moved by each direction and of slots in use of each pool. A flow leads from each record of an
-    event to each wait for it.
+    moved by each direction and of slots in use of each pool. A flow leads from the record of an
+    event, or from the last work of a stream, to each wait for it.
 
     Raises:
         ToolError: the package ``perfetto`` is not installed.
@@ -95,7 +100,7 @@ class _PerfettoFile:
         packet = self.builder.add_packet()
         descriptor = packet.track_descriptor
         descriptor.uuid, descriptor.name = track, name
-        descriptor.sibling_order_rank = track
+        descriptor.sibling_order_rank = track + (_COUNTER_RANK if unit else 0)
         kind = self.messages.TrackDescriptor
         descriptor.child_ordering = kind.ChildTracksOrdering.EXPLICIT
         if parent is not None:
@@ -134,7 +139,7 @@ class _PerfettoFile:
 
 def lane_of(event: Event) -> str:
     """Return the track of an event: its stream, or the host."""
-    stream = getattr(event, "stream", HOST)
+    stream = stream_of(event)
     return HOST if stream == HOST else f"stream {stream}"
 
 
@@ -147,6 +152,10 @@ def label_of(event: Event) -> str:
             return f"record {event.name}"
         case EventAwaited():
             return f"wait {event.name}"
+        case DeviceAwaited():
+            return "wait for the device"
+        case Copy():
+            return f"{event.operation} {event.pool}"
         case _:
             fields = msgspec.to_builtins(event)
             names = (fields["event"], fields.get("operation"), fields.get("pool"))
@@ -154,18 +163,12 @@ def label_of(event: Event) -> str:
 
 
 def _flows(events: tuple[Event, ...]) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
-    """Return the flows that begin at each position, and those that end there: one for each wait."""
+    """Return the flows that begin at each position, and those that end there: one for each edge."""
     begins: dict[int, list[int]] = {}
     ends: dict[int, list[int]] = {}
-    recorded: dict[str, int] = {}
-    flow = 0
-    for position, event in enumerate(events):
-        if isinstance(event, EventRecorded):
-            recorded[event.name] = position
-        elif isinstance(event, EventAwaited) and event.name in recorded:
-            flow += 1
-            begins.setdefault(recorded[event.name], []).append(flow)
-            ends.setdefault(position, []).append(flow)
+    for flow, edge in enumerate(order_edges(events), 1):
+        begins.setdefault(edge.source, []).append(flow)
+        ends.setdefault(edge.target, []).append(flow)
     return begins, ends
 
 

@@ -10,6 +10,7 @@ from tools.report.html.history import GoldenCommit
 from tools.report.html.memory_map import bytes_text, memory_map
 from tools.report.html.page import PageContent, render_page
 from tools.report.html.timeline import timeline
+from traces.schema.copies import Copy
 from traces.schema.model import EventAwaited, EventRecorded, Recording, Transfer
 from traces.schema.verdict import SourceHunk
 
@@ -141,6 +142,27 @@ def test_timeline_joins_the_record_of_an_event_to_its_wait(make_trace):
         (3, 1, "wait"),
     ]
     assert line["edges"] == [(1, 0, 2, 1, "done")]
+
+
+def test_copy_by_torch_is_a_bar_on_its_stream(make_trace):
+    copy = Copy(
+        step="backup",
+        pool="host.Cache#0",
+        operation="copy_",
+        source="",
+        source_offset=0,
+        target="host.Cache#0.rows",
+        target_offset=0,
+        indices=(),
+        shape=(64,),
+        bytes=256,
+        stream="write",
+    )
+    line = timeline(recording(make_trace, "a", events=(copy,)).trace)
+    assert line["lanes"] == ["write"]
+    assert line["bars"] == [
+        (0, 0, "copy", "copy_ from other memory to host.Cache#0.rows: 256 B"),
+    ]
 
 
 def test_equal_sides_are_drawn_once(make_trace):

@@ -1,6 +1,5 @@
 """The HTML report in headless Chromium: it renders, filters, and stays responsive."""
 
-import shutil
 from pathlib import Path
 
 import msgspec
@@ -11,10 +10,7 @@ from tests.tools.report.verdicts import ADDED, DROPPED, verdict
 from tools.report.html.page import PageContent, render_page
 from traces.schema.model import EventAwaited, EventRecorded, Recording, Transfer
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 EVENTS = 100_000
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
 
 
 def many_events():
@@ -39,15 +35,6 @@ def many_events():
         yield EventRecorded(step=step, name=f"e{number}", stream=stream, layer=None)
         yield EventAwaited(step=step, name=f"e{number}", stream="default")
         yield EventAwaited(step=step, name=f"e{number}", stream="host")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

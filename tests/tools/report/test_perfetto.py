@@ -63,6 +63,20 @@ def test_scenario_has_a_track_for_its_steps_for_the_host_for_every_stream_and_co
     assert {one.parent_uuid for uuid, one in found.items() if uuid != root} == {root}
 
 
+def test_streams_stand_above_counters_in_the_order_of_their_first_event(read):
+    found = sorted(tracks(read()).values(), key=lambda one: one.sibling_order_rank)
+    assert [one.name for one in found] == [
+        "a",
+        "steps",
+        "host",
+        "stream default",
+        "stream write",
+        "stream load",
+        "slots of device.KV",
+        "bytes of backup",
+    ]
+
+
 def test_every_event_is_a_slice_of_one_microsecond_on_its_track(read):
     packets = read()
     names = {uuid: one.name for uuid, one in tracks(packets).items()}
