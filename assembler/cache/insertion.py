@@ -102,7 +102,7 @@ class Insertion:
 
     def _complete_window(self, node: CacheNode, start: int) -> None:
         """Move window slots from the caller's full slots to those of a node that has fewer."""
-        have = node.device.get(ComponentType.SWA)
+        have = node.device.swa
         have_num = 0 if have is None else len(have)
         num = self._window_num(node, start)
         # Never fewer than the host has: a load would bring back the rest.

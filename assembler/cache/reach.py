@@ -46,7 +46,7 @@ class PrefixNeeds:
     def missing(self, node: CacheNode) -> LoadingNodes:
         """Return what a load must bring back before the device serves the prefix up to ``node``."""
         path = node.path()
-        full = [part for part in path if ComponentType.FULL not in part.device]
+        full = [part for part in path if part.is_evicted]
         missing = {ComponentType.FULL: full, ComponentType.SWA: self._missing_windows(path)}
         if self.has_state and ComponentType.MAMBA in node.missing_on_device():
             missing[ComponentType.MAMBA] = [node]
@@ -87,11 +87,11 @@ class _PrefixEnds:
         """Take the next node of the path."""
         length, on_device, on_host = len(node), node.device, node.host
         self._depth += length
-        self._is_resident = self._is_resident and ComponentType.FULL in on_device
+        self._is_resident = self._is_resident and on_device.full is not None
         is_whole = is_served = True
         if self._needs.window_tokens != 0:
-            here = on_device.get(ComponentType.SWA)
-            there = on_host.get(ComponentType.SWA) if here is None else here
+            here = on_device.swa
+            there = on_host.swa if here is None else here
             here_num, there_num = (0 if part is None else len(part) for part in (here, there))
             # A node that has all of its window slots continues the run of those before it.
             self._window_run = there_num + (self._window_run if there_num == length else 0)
@@ -101,10 +101,9 @@ class _PrefixEnds:
             wanted = min(self._needs.window_tokens or self._depth, self._depth)
             is_whole, is_served = self._window_run >= wanted, self._device_window_run >= wanted
         if self._needs.has_state:
-            is_served = is_served and ComponentType.MAMBA in on_device
-            is_whole = is_whole and (
-                ComponentType.MAMBA in on_device or ComponentType.MAMBA in on_host
-            )
+            has_state = on_device.mamba is not None
+            is_served = is_served and has_state
+            is_whole = is_whole and (has_state or on_host.mamba is not None)
         if is_whole:
             self.best, self.best_depth = node, self._depth
         if is_served and self._is_resident:

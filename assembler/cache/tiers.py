@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-from assembler.cache.nodes import CacheNode
+from assembler.cache.nodes import CacheNode, ComponentSlots
 from assembler.names import ComponentType
 
 
@@ -36,7 +36,7 @@ class Tier:
         # By node with at least one: its children that have full KV here.
         self._children: dict[CacheNode, int] = {}
 
-    def parts(self, node: CacheNode) -> dict[ComponentType, torch.Tensor]:
+    def parts(self, node: CacheNode) -> ComponentSlots:
         """Return the slots of a node on this side, by component."""
         return node.device if self._side == "device" else node.host
 
@@ -47,7 +47,7 @@ class Tier:
 
     def put(self, node: CacheNode, component: ComponentType, slots: torch.Tensor) -> None:
         """Give a node slots of a component that it does not have here."""
-        self._give(node, component, slots)
+        self._set(node, component, slots)
         if component is ComponentType.FULL:
             self._add_full(node)
         else:
@@ -55,7 +55,8 @@ class Tier:
 
     def take(self, node: CacheNode, component: ComponentType) -> torch.Tensor:
         """Take the slots of a component from a node and return them."""
-        slots = self.parts(node).pop(component)
+        slots = self.parts(node)[component]
+        self._set(node, component, None)
         if component is not ComponentType.FULL:
             self.holders[component].pop(node, None)
             return slots
@@ -68,13 +69,13 @@ class Tier:
         self._children[parent] -= 1
         if not self._children[parent]:
             del self._children[parent]
-            if ComponentType.FULL in self.parts(parent):
+            if self.parts(parent).full is not None:
                 self.leaves[parent] = None
         return slots
 
     def note_lock(self, node: CacheNode, *, is_locked: bool) -> None:
         """Count the tokens of a node that was locked, or that lost its last lock."""
-        if ComponentType.FULL in self.parts(node):
+        if self.parts(node).full is not None:
             self.protected += len(node) if is_locked else -len(node)
 
     def split(self, upper: CacheNode, lower: CacheNode) -> None:
@@ -83,30 +84,27 @@ class Tier:
         Full slots and window slots go with their tokens; a state stays with the last token.
         """
         parts = self.parts(lower)
-        if ComponentType.FULL in parts:
+        if parts.full is not None:
             # Clones: a view would keep the memory of both halves as long as one of them lives.
-            full = parts[ComponentType.FULL]
-            self._give(upper, ComponentType.FULL, full[: len(upper)].clone())
-            parts[ComponentType.FULL] = full[len(upper) :].clone()
+            self._set(upper, ComponentType.FULL, parts.full[: len(upper)].clone())
+            self._set(lower, ComponentType.FULL, parts.full[len(upper) :].clone())
             self._children[upper] = 1
-        window = parts.get(ComponentType.SWA)
-        if window is not None and len(window) > len(lower):
-            cut = len(window) - len(lower)
-            self.put(upper, ComponentType.SWA, window[:cut].clone())
-            parts[ComponentType.SWA] = window[cut:].clone()
+        if parts.swa is not None and len(parts.swa) > len(lower):
+            cut = len(parts.swa) - len(lower)
+            self.put(upper, ComponentType.SWA, parts.swa[:cut].clone())
+            self._set(lower, ComponentType.SWA, parts.swa[cut:].clone())
 
     def holders_of(self, component: ComponentType) -> Iterator[CacheNode]:
         """Yield the nodes with a component that can leave: of the full KV only the leaves."""
         is_full = component is ComponentType.FULL
         yield from self.leaves if is_full else self.holders[component]
 
-    def _give(self, node: CacheNode, component: ComponentType, slots: torch.Tensor) -> None:
-        if parts := self.parts(node):
-            parts[component] = slots
-        elif self._side == "device":
-            node.device = {component: slots}
+    def _set(self, node: CacheNode, component: ComponentType, slots: torch.Tensor | None) -> None:
+        parts = self.parts(node).with_slots(component, slots)
+        if self._side == "device":
+            node.device = parts
         else:
-            node.host = {component: slots}
+            node.host = parts
 
     def _add_full(self, node: CacheNode) -> None:
         self.tokens += len(node)

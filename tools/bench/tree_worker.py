@@ -55,21 +55,26 @@ class TreeWorker:
         import torch
 
         from tools.bench.tree_times import bytes_per_node, time_trees
+        from traces.targets.common.fork import run_in_fork
 
         torch.set_num_threads(1)
         with self._runtime.pause_interception():
-            times = time_trees(
-                _new_trees(task.page_size),
-                workload=task.workload,
-                requests=task.requests,
-                seed=task.seed,
-            )
             memory = {
                 name: bytes_per_node(
                     tree, workload=task.workload, requests=task.requests, seed=task.seed
                 )
                 for name, tree in _new_trees(task.page_size).items()
             }
+            # In a fork as well: memory that this process had used and freed would be filled again
+            # by the next workload, and not be counted there.
+            times = run_in_fork(
+                lambda: time_trees(
+                    _new_trees(task.page_size),
+                    workload=task.workload,
+                    requests=task.requests,
+                    seed=task.seed,
+                )
+            )
         return {
             "times": {name: msgspec.to_builtins(one) for name, one in times.items()},
             "memory": memory,

@@ -1,5 +1,6 @@
 """A native stack under random traffic, compared with a model of its contents."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import assert_never
 
@@ -167,7 +168,7 @@ class NativeTrafficSubject:
 
     @staticmethod
     def _expect_no_room(
-        what: str, wanted: dict[ComponentType, torch.Tensor], room: dict[ComponentType, int]
+        what: str, wanted: Mapping[ComponentType, torch.Tensor], room: dict[ComponentType, int]
     ) -> None:
         if all(len(slots) <= room[part] for part, slots in wanted.items()):
             need = {str(part): len(slots) for part, slots in wanted.items()}
