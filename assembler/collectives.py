@@ -1,6 +1,8 @@
 """Agreement among the ranks that keep the same cache."""
 
+import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -14,6 +16,7 @@ from assembler.groups import LocalGroup, ProcessGroup
 
 TIMEOUT = timedelta(seconds=60)
 """Time that a rank waits for the others of its group."""
+_POLL_SECONDS = 0.0001
 
 
 class CollectiveRole(StrEnum):
@@ -149,16 +152,54 @@ def reduce_minimum(group: NamedGroup, values: Sequence[int], *, role: Collective
     members = group.group
     if not isinstance(members, distributed.ProcessGroup):
         return list(values)
-    reduced = torch.tensor(values, dtype=torch.int64)
-    options = distributed.AllreduceOptions()
-    options.reduceOp = distributed.ReduceOp(distributed.ReduceOp.MIN)
-    options.timeout = TIMEOUT
     try:
-        members.allreduce([reduced], options).wait()
-    except RuntimeError as error:
+        return _reduced(members, values)
+    except (RuntimeError, TimeoutError) as error:
         rule = f"every rank must take part in {role}"
         expected = f"ranks {', '.join(map(str, ranks_of(members)))}"
         raise CollectiveError(
             f"group {group.name}", rule, expected=expected, got=str(error).splitlines()[0]
         ) from error
-    return [int(value) for value in reduced.tolist()]
+
+
+def _reduced(members: distributed.ProcessGroup, values: Sequence[int]) -> list[int]:
+    """Return the least of every value; raise RuntimeError or TimeoutError where a rank failed."""
+    device = _device_of(members)
+    is_on_host = device.type == "cpu"
+    options = distributed.AllreduceOptions()
+    options.reduceOp = distributed.ReduceOp(distributed.ReduceOp.MIN)
+    # NCCL ends the process at its time-out: the error below comes first, so that it can be told.
+    options.timeout = TIMEOUT if is_on_host else 2 * TIMEOUT
+    # On a stream of its own the reduction does not wait for the forward pass.
+    with nullcontext() if is_on_host else torch.Stream(device=device):
+        reduced = torch.tensor(values, dtype=torch.int64, device=device)
+        work = members.allreduce([reduced], options)
+        if not is_on_host:
+            _wait_until_done(work)
+        work.wait()
+        return [int(value) for value in reduced.tolist()]
+
+
+def _device_of(group: distributed.ProcessGroup) -> torch.device:
+    """Return where a group reduces: on the host, or on this rank's device where it only can there.
+
+    NCCL only can there; gloo can on the host.
+    """
+    backends = distributed.get_backend_config(group).split(",")
+    types = [backend.partition(":")[0] for backend in backends]
+    if "cpu" in types:
+        return torch.device("cpu")
+    return torch.device(types[0], torch.accelerator.current_device_index())
+
+
+def _wait_until_done(work: distributed.Work) -> None:
+    """Wait on the host for work of a device, the ``wait`` of which only orders streams.
+
+    Raises:
+        TimeoutError: it is not done after :data:`TIMEOUT`.
+    """
+    until = time.monotonic() + TIMEOUT.total_seconds()
+    while not work.is_completed():
+        if time.monotonic() > until:
+            raise TimeoutError(f"no answer in {TIMEOUT.total_seconds():g} seconds")
+        time.sleep(_POLL_SECONDS)

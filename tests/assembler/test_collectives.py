@@ -1,8 +1,5 @@
 """Groups of 2 and 4 real processes over gloo, and of one process."""
 
-import multiprocessing
-import queue
-import traceback
 from datetime import timedelta
 
 import pytest
@@ -12,43 +9,13 @@ from assembler import collectives
 from assembler.collectives import CacheRanks, CollectiveRole, NamedGroup, ranks_of
 from assembler.errors import CollectiveError
 from assembler.groups import LocalGroup, ProcessGroup
+from traces.targets.common.ranks import run_on_ranks
 
 ROLE = CollectiveRole.PREFETCH_HITS
 
 
-def _run_rank(work, rank, world, folder, answers):
-    try:
-        distributed.init_process_group(
-            "gloo",
-            init_method=f"file://{folder}/store",
-            rank=rank,
-            world_size=world,
-            timeout=timedelta(seconds=60),
-        )
-        answers.put((rank, work(rank)))
-    except BaseException:  # noqa: BLE001 - the parent shows it
-        answers.put((rank, traceback.format_exc()))
-
-
-def on_ranks(world, work, folder):
-    """Run ``work(rank)`` in forked processes and return its results by rank."""
-    context = multiprocessing.get_context("fork")
-    answers = context.Queue()
-    processes = [
-        context.Process(target=_run_rank, args=(work, rank, world, folder, answers), daemon=True)
-        for rank in range(world)
-    ]
-    for process in processes:
-        process.start()
-    try:
-        found = dict(answers.get(timeout=120) for _ in processes)
-    except queue.Empty:
-        raise AssertionError(f"a rank of {world} did not answer") from None
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
-    return [found[rank] for rank in range(world)]
+def on_ranks(world, work):
+    return run_on_ranks(world, work, backend="gloo", seconds=120)
 
 
 def groups_of(rank):
@@ -62,17 +29,17 @@ def groups_of(rank):
 
 
 @pytest.mark.parametrize("world", [2, 4])
-def test_ranks_agree_on_the_least_of_every_value(tmp_path, world):
+def test_ranks_agree_on_the_least_of_every_value(world):
     def work(rank):
         ranks = CacheRanks.of(
             tp_group=distributed.group.WORLD, attn_cp_group=None, attn_tp_group=None, pp_group=None
         )
         return ranks.minimum([rank + 3, world - rank, 8], role=ROLE)
 
-    assert on_ranks(world, work, tmp_path) == [[3, 1, 8]] * world
+    assert on_ranks(world, work) == [[3, 1, 8]] * world
 
 
-def test_two_groups_of_two_agree_over_all_four_ranks(tmp_path):
+def test_two_groups_of_two_agree_over_all_four_ranks():
     def work(rank):
         tp, cp = groups_of(rank)
         ranks = CacheRanks.of(tp_group=None, attn_cp_group=cp, attn_tp_group=tp, pp_group=None)
@@ -80,10 +47,10 @@ def test_two_groups_of_two_agree_over_all_four_ranks(tmp_path):
         values = [5, 4, 9, 7][rank]
         return ranks.minimum([values], role=ROLE), alone.minimum([values], role=ROLE)
 
-    assert on_ranks(4, work, tmp_path) == [([4], [5]), ([4], [4]), ([4], [5]), ([4], [4])]
+    assert on_ranks(4, work) == [([4], [5]), ([4], [4]), ([4], [5]), ([4], [4])]
 
 
-def test_clones_have_the_ranks_and_do_not_mix_with_the_original(tmp_path):
+def test_clones_have_the_ranks_and_do_not_mix_with_the_original():
     def work(rank):
         tp, cp = groups_of(rank)
         ranks = CacheRanks.of(tp_group=None, attn_cp_group=cp, attn_tp_group=tp, pp_group=None)
@@ -95,10 +62,10 @@ def test_clones_have_the_ranks_and_do_not_mix_with_the_original(tmp_path):
         return both, named, [text.endswith(".prefetch") for text in descriptions]
 
     expected = [("attn_cp", (0, 2)), ("attn_tp", (0, 1))]
-    assert on_ranks(4, work, tmp_path)[0] == ([[0], [0]], expected, [True, True])
+    assert on_ranks(4, work)[0] == ([[0], [0]], expected, [True, True])
 
 
-def test_a_rank_that_stalls_is_an_error_and_no_hang(tmp_path, monkeypatch):
+def test_a_rank_that_stalls_is_an_error_and_no_hang(monkeypatch):
     monkeypatch.setattr(collectives, "TIMEOUT", timedelta(seconds=2))
 
     def work(rank):
@@ -111,19 +78,46 @@ def test_a_rank_that_stalls_is_an_error_and_no_hang(tmp_path, monkeypatch):
             return str(error)
         return "no error"
 
-    first, second = on_ranks(2, work, tmp_path)
+    first, second = on_ranks(2, work)
     assert second == "stalled"
     assert first.startswith(
         "group tp: every rank must take part in prefetch_hits; expected ranks 0, 1, got"
     )
 
 
-def test_torch_groups_are_process_groups(tmp_path):
+class DeviceWork:
+    """Work of a device that is done at the third look."""
+
+    looks = 0
+
+    def is_completed(self):
+        self.looks += 1
+        return self.looks == 3
+
+
+def test_the_host_waits_for_work_of_a_device_until_it_is_done_or_late(monkeypatch):
+    work = DeviceWork()
+    collectives._wait_until_done(work)
+    assert work.looks == 3
+
+    monkeypatch.setattr(collectives, "TIMEOUT", timedelta(seconds=0))
+    with pytest.raises(TimeoutError, match=r"^no answer in 0 seconds$"):
+        collectives._wait_until_done(DeviceWork())
+
+
+def test_gloo_reduces_on_the_host():
+    def work(rank):
+        return str(collectives._device_of(distributed.group.WORLD))
+
+    assert on_ranks(2, work) == ["cpu", "cpu"]
+
+
+def test_torch_groups_are_process_groups():
     def work(rank):
         group = distributed.group.WORLD
         return isinstance(group, ProcessGroup), group.rank(), group.size(), ranks_of(group)
 
-    assert on_ranks(2, work, tmp_path) == [(True, rank, 2, (0, 1)) for rank in range(2)]
+    assert on_ranks(2, work) == [(True, rank, 2, (0, 1)) for rank in range(2)]
 
 
 def local(tag, size):

@@ -1,4 +1,4 @@
-"""Runs of a function on several ranks: forked processes in one gloo world, with a time-out."""
+"""Runs of a function on several ranks: one process each in one world, with a time-out."""
 
 import multiprocessing
 import queue
@@ -6,9 +6,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from multiprocessing.context import ForkProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 from torch import distributed
@@ -17,22 +17,29 @@ from traces.targets.common.errors import ForkError
 
 _Found = TypeVar("_Found")
 
+RankBackend: TypeAlias = Literal["gloo", "nccl"]
+"""The library through which ranks reach each other."""
 
-def run_on_ranks(world_size: int, work: Callable[[int], _Found], *, seconds: float) -> list[_Found]:
+
+def run_on_ranks(
+    world_size: int, work: Callable[[int], _Found], *, backend: RankBackend, seconds: float
+) -> list[_Found]:
     """Return what ``work(rank)`` returns on every rank, by rank.
 
-    The default process group of each copy is the world. The time counts for all of them together.
+    The default process group of each process is the world. The time counts for all of them
+    together. Ranks of gloo are forks of this process. Those of NCCL have a GPU each, and ``work``
+    is pickled: they are new processes, since CUDA does not work in a fork of one that has used it.
 
     Raises:
         ForkError: a rank raised, died or did not end in time; it is named, and all are killed.
     """
-    context = multiprocessing.get_context("fork")
-    answers: Any = context.Queue()
+    context: Any = multiprocessing.get_context("fork" if backend == "gloo" else "spawn")
+    answers = context.Queue()
     with tempfile.TemporaryDirectory(prefix="goldentrace-") as folder:
         processes = [
             context.Process(
                 target=_run_rank,
-                args=(work, rank, world_size, Path(folder) / "store", answers),
+                args=(work, rank, world_size, backend, Path(folder) / "store", answers),
                 daemon=True,
             )
             for rank in range(world_size)
@@ -52,14 +59,17 @@ def _run_rank(
     work: Callable[[int], object],
     rank: int,
     world_size: int,
+    backend: RankBackend,
     store: Path,
     answers: Any,  # noqa: ANN401 - a queue of the context
 ) -> None:
     # The threads of the pool that operations of the parent have used do not exist in a fork.
     torch.set_num_threads(1)
     try:
+        if backend == "nccl":
+            torch.cuda.set_device(rank)
         distributed.init_process_group(
-            "gloo",
+            backend,
             init_method=f"file://{store}",
             rank=rank,
             world_size=world_size,
@@ -70,7 +80,7 @@ def _run_rank(
         answers.put((rank, False, f"{type(error).__name__}: {error}"))
 
 
-def _collect(answers: Any, processes: list[ForkProcess], *, until: float) -> dict[int, Any]:  # noqa: ANN401 - a queue
+def _collect(answers: Any, processes: list[BaseProcess], *, until: float) -> dict[int, Any]:  # noqa: ANN401 - a queue
     found: dict[int, Any] = {}
     while len(found) < len(processes):
         try:

@@ -32,7 +32,9 @@ def arrived(recording):
 
 
 def test_two_by_two_ranks_record_the_same_in_every_run():
-    first, second = (record_on_ranks(SCENARIO, device="sim", seconds=SECONDS) for _ in range(2))
+    first, second = (
+        record_on_ranks(SCENARIO, device="sim", backend="gloo", seconds=SECONDS) for _ in range(2)
+    )
 
     assert [one.trace.outcome.ok for one in first] == [True] * 4
     assert [arrived(one) for one in first] == [[64, 32, 0, 64]] * 4
@@ -50,7 +52,9 @@ def test_two_by_two_ranks_record_the_same_in_every_run():
 
 
 def test_ranks_of_a_cache_fetch_the_same_pages_in_every_run():
-    first, second = (record_on_ranks(TREE, device="sim", seconds=SECONDS) for _ in range(2))
+    first, second = (
+        record_on_ranks(TREE, device="sim", backend="gloo", seconds=SECONDS) for _ in range(2)
+    )
 
     assert [one.trace.outcome.ok for one in first] == [True] * 4
     assert [arrived(one) for one in first] == [[16, 32, 32]] * 4
@@ -62,7 +66,9 @@ def test_ranks_of_a_cache_fetch_the_same_pages_in_every_run():
 @pytest.mark.parametrize(("groups", "rank_num"), [("pp2s0", 2), ("tp2pp2s0", 4)])
 @pytest.mark.parametrize("scenario", [SCENARIO, TREE], ids=["script", "tree"])
 def test_stages_keep_the_same_pages_and_layers_of_their_own(scenario, groups, rank_num):
-    recordings = record_on_ranks(replace(scenario, groups=groups), device="sim", seconds=SECONDS)
+    recordings = record_on_ranks(
+        replace(scenario, groups=groups), device="sim", backend="gloo", seconds=SECONDS
+    )
 
     assert [one.trace.outcome.ok for one in recordings] == [True] * rank_num
     expected = [64, 32, 0, 64] if scenario is SCENARIO else [16, 32, 32]
@@ -93,17 +99,17 @@ def test_a_stage_without_a_page_makes_every_stage_take_the_shorter_prefix(monkey
 
     monkeypatch.setattr(StorageTierScript, "_fetch", fetch_with_a_hole)
     stages = replace(SCENARIO, groups="pp2s0")
-    with_group = record_on_ranks(stages, device="cpu", seconds=SECONDS)
+    with_group = record_on_ranks(stages, device="cpu", backend="gloo", seconds=SECONDS)
     monkeypatch.setattr(rank_run, "rank_groups_of", without_pipeline_group)
-    without = record_on_ranks(stages, device="cpu", seconds=SECONDS)
+    without = record_on_ranks(stages, device="cpu", backend="gloo", seconds=SECONDS)
 
     assert [arrived(one)[0] for one in with_group] == [48, 48]
     # Control: what the stages would do without their group.
     assert [arrived(one)[0] for one in without] == [64, 48]
 
 
-def without_pipeline_group(rank, shape):
-    return replace(rank_groups_of(rank, shape), pp=None)
+def without_pipeline_group(rank, shape, *, backend):
+    return replace(rank_groups_of(rank, shape, backend=backend), pp=None)
 
 
 def test_cache_keeps_what_every_rank_has(monkeypatch):
@@ -120,7 +126,7 @@ def test_cache_keeps_what_every_rank_has(monkeypatch):
         return fetch(self)
 
     monkeypatch.setattr(CacheStorageScript, "_fetch", fetch_with_a_hole)
-    recordings = record_on_ranks(TREE, device="cpu", seconds=SECONDS)
+    recordings = record_on_ranks(TREE, device="cpu", backend="gloo", seconds=SECONDS)
 
     # The second page of the first request is missing on two ranks.
     assert [arrived(one) for one in recordings] == [[16, 16, 32]] * 4
@@ -138,7 +144,7 @@ def test_a_rank_without_a_page_makes_every_rank_take_the_shorter_prefix(monkeypa
         return fetch(self, phase)
 
     monkeypatch.setattr(StorageTierScript, "_fetch", fetch_with_a_hole)
-    recordings = record_on_ranks(SCENARIO, device="cpu", seconds=SECONDS)
+    recordings = record_on_ranks(SCENARIO, device="cpu", backend="gloo", seconds=SECONDS)
 
     assert [arrived(one)[0] for one in recordings] == [48] * 4
 
@@ -154,7 +160,7 @@ def test_a_rank_that_leaves_a_collective_out_is_reported_with_both_traces(monkey
         return minimum(self, values, role=role)
 
     monkeypatch.setattr(CacheRanks, "minimum", without_hits_on_one_rank)
-    recordings = record_on_ranks(SCENARIO, device="cpu", seconds=SECONDS)
+    recordings = record_on_ranks(SCENARIO, device="cpu", backend="gloo", seconds=SECONDS)
     divergences = rank_divergences(recordings)
 
     assert {one.ranks for one in divergences} >= {(0, 2), (1, 3)}
@@ -172,10 +178,10 @@ def test_a_rank_that_never_answers_ends_with_an_error():
         return rank
 
     with pytest.raises(ForkError, match=r"every rank must answer; .*, got none of 1"):
-        run_on_ranks(2, work, seconds=5)
+        run_on_ranks(2, work, backend="gloo", seconds=5)
     with pytest.raises(ForkError, match=r"rank 1: must answer; .*, got ZeroDivisionError"):
-        run_on_ranks(2, lambda rank: 1 // (1 - rank), seconds=60)
-    assert run_on_ranks(2, lambda rank: rank + 1, seconds=60) == [1, 2]
+        run_on_ranks(2, lambda rank: 1 // (1 - rank), backend="gloo", seconds=60)
+    assert run_on_ranks(2, lambda rank: rank + 1, backend="gloo", seconds=60) == [1, 2]
 
 
 def test_ranks_work_after_operations_of_this_process_that_used_several_threads():
@@ -184,7 +190,7 @@ def test_ranks_work_after_operations_of_this_process_that_used_several_threads()
     try:
         large = torch.ones(1 << 22)
         assert large.sum() == 1 << 22
-        sums = run_on_ranks(2, lambda rank: float((large * rank).sum()), seconds=60)
+        sums = run_on_ranks(2, lambda rank: float((large * rank).sum()), backend="gloo", seconds=60)
     finally:
         torch.set_num_threads(before)
 
