@@ -29,7 +29,7 @@ def gate(capsys, base, head, *scenarios):
     arguments = ["gate", "--target", "sglang", "--base", base, "--head", head, "--format", "json"]
     code = main([*arguments, *scenarios])
     verdict = json.loads(capsys.readouterr().out)
-    assert verdict["problems"] == []
+    assert verdict["problems"] == [], verdict["problems"]
     return code, verdict
 
 

@@ -94,10 +94,17 @@ def _headline(found: MutationStatistics) -> str:
     total = found.total
     explained = len(found.survivors) - len(found.unexplained)
     unjudged = f"; {total.unjudged} could not be judged" if total.unjudged else ""
+    same = (
+        f", {format_percent(total.killed, total.faults)} without "
+        f"{pluralise(total.same_program, 'survivor')} that no input tells from the source"
+        if total.same_program
+        else ""
+    )
     return (
         f"{found.target} {found.side}: {found.distinct} distinct mutants, "
         f"{total.silent} silent, {total.killed} of them killed "
-        f"({format_percent(total.killed, total.silent)}); {total.equivalent} proven equivalent; "
+        f"({format_percent(total.killed, total.silent)}{same}); "
+        f"{total.equivalent} proven equivalent; "
         f"{pluralise(total.survived, 'survivor')}, {total.unreached} not executed by any scenario, "
         f"{explained} of these explained; {total.loud} loud{unjudged}"
     )

@@ -18,6 +18,7 @@ class OperatorScore(msgspec.Struct, frozen=True, kw_only=True):
     """Verdicts on the mutants of one operator.
 
     Attributes:
+        same_program: survivors of which a row says that no input tells them from the source.
         loud: no scenario that shows them runs to the end: they prove nothing.
         unjudged: they have no cause, and the gate would exit with 2.
         by_section: killed mutants in which that part of the trace differs.
@@ -29,6 +30,7 @@ class OperatorScore(msgspec.Struct, frozen=True, kw_only=True):
     killed: int
     equivalent: int
     survived: int
+    same_program: int
     unreached: int
     loud: int
     unjudged: int
@@ -37,8 +39,13 @@ class OperatorScore(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def silent(self) -> int:
-        """Mutants that run to the end and are not proven to be the same program."""
+        """Mutants that run to the end and are not proven to be equivalent."""
         return self.killed + self.survived
+
+    @property
+    def faults(self) -> int:
+        """Silent mutants without those that are the same program by their row."""
+        return self.silent - self.same_program
 
 
 class FirstCauseAccuracy(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +81,7 @@ class Survivor(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         state: first scenario that leaves another state; empty when none is known.
         reason: the explanation; empty without one.
+        is_same_program: the reason says that no input tells it from the source.
     """
 
     operator: str
@@ -82,6 +90,7 @@ class Survivor(msgspec.Struct, frozen=True, kw_only=True):
     reaching: int
     state: str
     reason: str
+    is_same_program: bool
 
 
 class MutationStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +141,7 @@ def compute_statistics(
     """Return the statistics of the results of a campaign."""
     killed = [one for one in results if one.verdict == "killed"]
     fields = _field_kills(killed)
+    same = {one.id for one in results if explained.is_same_program(target, one)}
     by_operator: dict[str, list[MutantResult]] = {}
     for one in results:
         by_operator.setdefault(one.operator, []).append(one)
@@ -139,8 +149,8 @@ def compute_statistics(
         target=target,
         side=side,
         distinct=len(results),
-        scores=tuple(_score(name, own) for name, own in by_operator.items()),
-        total=_score("all", results),
+        scores=tuple(_score(name, own, same) for name, own in by_operator.items()),
+        total=_score("all", results, same),
         first_cause=_first_cause_accuracy(killed),
         fields=fields,
         candidates=tuple(use.field for use in fields if not use.alone),
@@ -152,6 +162,7 @@ def compute_statistics(
                 reaching=one.reaching,
                 state=one.proof,
                 reason=explained.reason(target, one),
+                is_same_program=one.id in same,
             )
             for one in results
             if one.verdict in ("survived", "unreached")
@@ -168,13 +179,14 @@ def compute_statistics(
     )
 
 
-def _score(operator: str, results: Sequence[MutantResult]) -> OperatorScore:
+def _score(operator: str, results: Sequence[MutantResult], same: set[str]) -> OperatorScore:
     verdicts = Counter(one.verdict for one in results)
     parts = [sections_of(_behaviour_fields(one)) for one in results if one.verdict == "killed"]
     return OperatorScore(
         operator=operator,
         mutants=len(results),
         **{verdict: verdicts[verdict] for verdict in VERDICTS},
+        same_program=sum(one.verdict == "survived" and one.id in same for one in results),
         by_section={part: sum(part in found for found in parts) for part in SECTIONS},
         alone={part: sum(found == {part} for found in parts) for part in SECTIONS},
     )

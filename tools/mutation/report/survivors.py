@@ -14,28 +14,48 @@ SURVIVORS_FILE = Path("tools") / "mutation" / "survivors.toml"
 
 
 class ExplainedSurvivors(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Reasons by target, operator and key of the mutants, with ``*`` for any text in both."""
+    """Reasons by target, operator and key of the mutants, with ``*`` for any text in both.
+
+    Attributes:
+        survivors: of mutants that some input would tell from the source, which no scenario has.
+        same_program: of mutants that no input tells from the source.
+    """
 
     survivors: dict[str, dict[str, dict[str, str]]] = {}
+    same_program: dict[str, dict[str, dict[str, str]]] = {}
 
     def reason(self, target: str, result: MutantResult) -> str:
         """Return why a mutant survives; empty when no row covers it."""
-        rows = self._rows(target)
+        rows = {**_rows(self.survivors, target), **_rows(self.same_program, target)}
         return next((rows[row] for row in rows if _covers(row, result)), "")
 
+    def is_same_program(self, target: str, result: MutantResult) -> bool:
+        """Return whether a row says that no input tells a mutant from the source."""
+        return any(_covers(row, result) for row in _rows(self.same_program, target))
+
     def stale(self, target: str, results: Iterable[MutantResult]) -> list[str]:
-        """Return the keys of rows that cover mutants of which none survives."""
+        """Return the keys of rows that do not hold.
+
+        A row of ``survivors`` does not when it covers mutants of which none survives, a row of
+        ``same_program`` when it covers one that is killed.
+        """
         results = list(results)
         found = []
-        for row in self._rows(target):
-            verdicts = {result.verdict for result in results if _covers(row, result)}
+        for row in _rows(self.survivors, target):
+            verdicts = _verdicts(row, results)
             if verdicts and not verdicts & {"survived", "unreached"}:
                 found.append(row[1])
-        return found
+        same = _rows(self.same_program, target)
+        return found + [row[1] for row in same if "killed" in _verdicts(row, results)]
 
-    def _rows(self, target: str) -> dict[tuple[str, str], str]:
-        groups = self.survivors.get(target, {}).items()
-        return {(operator, key): rows[key] for operator, rows in groups for key in rows}
+
+def _rows(groups: dict[str, dict[str, dict[str, str]]], target: str) -> dict[tuple[str, str], str]:
+    operators = groups.get(target, {}).items()
+    return {(operator, key): rows[key] for operator, rows in operators for key in rows}
+
+
+def _verdicts(row: tuple[str, str], results: Iterable[MutantResult]) -> set[str]:
+    return {result.verdict for result in results if _covers(row, result)}
 
 
 def _covers(row: tuple[str, str], result: MutantResult) -> bool:

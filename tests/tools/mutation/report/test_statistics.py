@@ -19,6 +19,14 @@ SURVIVORS_TEXT = """
 """
 
 
+SAME_PROGRAM = """
+[same_program.native.drop_keyword]
+"a.py lost" = "both are one number"
+"a.py killed" = "refuted"
+"a.py order" = "of another operator"
+"""
+
+
 def result(verdict, key="a.py k", operator="drop_keyword", **options):
     return MutantResult(id=key, operator=operator, key=key, label=key, verdict=verdict, **options)
 
@@ -43,17 +51,21 @@ RESULTS = [
 ]
 
 
-@pytest.fixture
-def found(tmp_path):
-    (tmp_path / SURVIVORS_FILE).parent.mkdir(parents=True)
-    (tmp_path / SURVIVORS_FILE).write_text(SURVIVORS_TEXT)
+def statistics_with(rows, folder):
+    (folder / SURVIVORS_FILE).parent.mkdir(parents=True)
+    (folder / SURVIVORS_FILE).write_text(rows)
     return compute_statistics(
         RESULTS,
         target="native",
         side="worktree",
-        explained=read_explained_survivors(tmp_path),
+        explained=read_explained_survivors(folder),
         notes=("a note",),
     )
+
+
+@pytest.fixture
+def found(tmp_path):
+    return statistics_with(SURVIVORS_TEXT, tmp_path)
 
 
 def test_score_counts_silent_mutants_only(found):
@@ -84,6 +96,25 @@ def test_first_cause(found):
 def test_survivors_are_explained_or_not(found):
     assert [survivor.key for survivor in found.unexplained] == ["a.py lost"]
     assert found.stale == ("a.py killed",)
+
+
+def test_survivors_that_no_input_tells_are_counted_apart(tmp_path):
+    found = statistics_with(SURVIVORS_TEXT + SAME_PROGRAM, tmp_path)
+    total = found.total
+    assert (total.silent, total.survived, total.same_program, total.faults) == (3, 1, 1, 2)
+    assert [(one.key, one.is_same_program) for one in found.survivors] == [
+        ("a.py lost", True),
+        ("a.py unused thing", False),
+    ]
+    assert found.unexplained == ()
+    assert (
+        "2 of them killed (66.6 %, 100.0 % without 1 survivor that no input tells from the source)"
+        in render_statistics(found, form=MutationReportFormat.TEXT)
+    )
+
+
+def test_a_kill_refutes_the_row_that_calls_it_the_same_program(tmp_path):
+    assert statistics_with(SAME_PROGRAM, tmp_path).stale == ("a.py killed",)
 
 
 def test_forms(found):
