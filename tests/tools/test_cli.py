@@ -32,7 +32,7 @@ def one_error_line(capsys) -> str:
         (
             ["gate", "nsa"],
             "scenario: must be known",
-            "expected a or another of `goldentrace list`, got nsa",
+            "expected one of `goldentrace list`, got nsa",
         ),
         (
             ["gate", "--base", "nowhere"],

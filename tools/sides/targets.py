@@ -37,13 +37,14 @@ def select_scenarios(names: Sequence[str] | None, *, known: Mapping[str, Scenari
     """Return the named scenarios; all of them when none is named.
 
     Raises:
-        ToolError: a name is unknown; the nearest known one is suggested.
+        ToolError: a name is unknown; a known one that is alike is suggested.
     """
     wanted = frozenset(names or ())
     for name in names or ():
         if name not in known:
-            near = get_close_matches(name, known, n=1, cutoff=0.0)
-            expected = f"{near[0]} or another of `goldentrace list`" if near else "none"
+            near = get_close_matches(name, known, n=1)
+            named = f"{near[0]} or another" if near else "one"
+            expected = f"{named} of `goldentrace list`"
             raise ToolError("scenario", "must be known", expected=expected, got=name)
     selected = tuple(name for name in known if not wanted or name in wanted)
     return Selection(known=known, names=selected, is_whole=not wanted)

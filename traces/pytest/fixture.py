@@ -39,6 +39,7 @@ class GoldenTrace:
         self._request = request
         self._target = target
         self._recordings: dict[str, Recording] = {}
+        self._errors: dict[str, BaseException] = {}
         snapshot: SnapshotAssertion = request.getfixturevalue("snapshot")
         self._assertion = snapshot.use_extension(GoldenTraceExtension)
 
@@ -60,23 +61,40 @@ class GoldenTrace:
         self._claim(name)
         recorder = self._recorder(name, watch, values or {})
         raised: BaseException | None = None
+        problem: RecorderError | None = None
         try:
             with recorder:
                 try:
                     yield recorder
                 except BaseException as error:
-                    raised = error
+                    raised = self._errors[name] = error
                     raise
-        except RecorderError as problem:
-            if raised is not None:
-                raise
-            raise _failure(name, problem) from None
+        except RecorderError as found:
+            if raised is None:
+                raise _failure(name, found) from None
+            problem = found
         except Exception as error:
             leave_out_recorder(error)
             if recorder.is_over:
                 self._add_changes(error, name, recorder.recording)
             raise
+        if raised is not None:
+            # The block's own error comes first: the recorder's problem may well come from it.
+            leave_out_recorder(raised)
+            if problem is not raised:
+                raised.add_note(f"golden_trace {name}: {problem}")
+            raise raised
         self._compare(name, recorder.recording)
+
+    def require_comparisons(self) -> None:
+        """Fail a test that caught the error of a block: its recording was compared with nothing."""
+        for name, error in self._errors.items():
+            expected = "an error that is caught inside of the block"
+            pytest.fail(
+                f"golden_trace {name}: must be compared; expected {expected}, "
+                f"got {type(error).__name__} out of it",
+                pytrace=False,
+            )
 
     def verify(self, name: str, recording: Recording) -> None:
         """Compare a recording that was made elsewhere with the golden ``name``.
@@ -141,6 +159,7 @@ class GoldenTrace:
         return test
 
     def _compare(self, name: str, recording: Recording) -> None:
+        self._errors.pop(name, None)
         _require_round_trips(name, recording.trace)
         self._require_same_as_before(name, recording)
         updating = bool(self._request.config.option.update_snapshots)

@@ -187,6 +187,81 @@ def test_value_that_changes_from_block_to_block_is_named_with_its_field(project)
     assert list((project.path / "golden").glob("*")) == []
 
 
+def test_error_of_the_block_comes_before_a_type_without_a_form(project):
+    project.write(
+        "test_serve.py",
+        """
+        from fresh_engine import serve
+
+        class Request:
+            tokens = 3
+
+        def test_serve(golden_trace):
+            with golden_trace("serve", watch=["fresh_engine"]):
+                serve(Request(), limit="wide")
+        """,
+    )
+
+    result = project.run("--golden-update")
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "E       golden_trace serve: record: must see everything; *, got test_serve.Request",
+            "fresh_engine.py:10: TypeError",
+            "FAILED test_serve.py::test_serve - TypeError: *",
+        ]
+    )
+    assert not HIDDEN.search(result.stdout.str())
+    assert "RecorderError" not in result.stdout.str()
+    assert list((project.path / "golden").glob("*")) == []
+
+
+@pytest.mark.parametrize("options", [(), ("--golden-update",)])
+def test_block_whose_error_the_test_catches_outside_of_it_fails_the_test(project, options):
+    project.write(
+        "test_serve.py",
+        """
+        import pytest
+        from fresh_engine import Request, serve
+
+        def test_serve(golden_trace):
+            with pytest.raises(TypeError):
+                with golden_trace("serve", watch=["fresh_engine"]):
+                    serve(Request(3), limit="wide")
+        """,
+    )
+
+    result = project.run(*options)
+
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "golden_trace serve: must be compared; *, got TypeError out of it",
+        ]
+    )
+
+
+def test_error_that_is_caught_inside_of_the_block_is_part_of_the_golden(project):
+    """Control."""
+    project.write(
+        "test_serve.py",
+        """
+        import pytest
+        from fresh_engine import Request, serve
+
+        def test_serve(golden_trace):
+            with golden_trace("serve", watch=["fresh_engine"]):
+                with pytest.raises(TypeError):
+                    serve(Request(3), limit="wide")
+        """,
+    )
+
+    project.run("--golden-update").assert_outcomes(passed=1)
+    project.run().assert_outcomes(passed=1)
+    assert "must be tuple of ints" in (project.path / "golden" / "serve.json").read_text()
+
+
 def test_values_of_a_foreign_class_take_a_plain_form(project):
     project.write(
         "test_serve.py",
