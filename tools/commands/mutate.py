@@ -39,7 +39,10 @@ KindOption: TypeAlias = Annotated[
     ),
 ]
 FileOption: TypeAlias = Annotated[
-    str, typer.Option("--file", metavar="PART", help="Only mutants of paths with this part.")
+    list[str] | None,
+    typer.Option(
+        "--file", metavar="PART", help="Only mutants of paths with this part; may be repeated."
+    ),
 ]
 SampleOption: TypeAlias = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Only so many mutants, drawn with --seed.")
@@ -82,7 +85,7 @@ def mutate(
     *,
     operator: OperatorOption = None,
     kind: KindOption = None,
-    file: FileOption = "",
+    file: FileOption = None,
     sample: SampleOption = None,
     most: MostOption = None,
     seed: SeedOption = 0,
@@ -118,7 +121,7 @@ def mutate(
         scenarios={name: session.scenarios[name] for name in selected.names},
         operators=tuple(operator or ()),
         kinds=tuple(kind or ()),
-        file_part=file,
+        file_parts=tuple(file or ()),
         sample=sample,
         seed=seed,
         scenarios_max=most,

@@ -59,7 +59,7 @@ class MutationRequest:
         side: the side as it was named.
         operators: names of operators and groups; empty for all but the generic ones.
         kinds: names of kinds of faults of releases, instead of operators.
-        file_part: only mutants of paths with this part.
+        file_parts: only mutants of paths with one of these parts; empty for all.
         sample: number of mutants, drawn with ``seed``; None for all.
         scenarios_max: scenarios that a mutant is run on at most; None for all that execute it.
         neutral: number of stacks of harmless refactors, instead of mutants.
@@ -74,7 +74,7 @@ class MutationRequest:
     scenarios: Mapping[str, Scenario]
     operators: tuple[str, ...]
     kinds: tuple[str, ...]
-    file_part: str
+    file_parts: tuple[str, ...]
     sample: int | None
     seed: int
     scenarios_max: int | None
@@ -85,6 +85,10 @@ class MutationRequest:
     ray: str | None
     workers: int | None
     form: MutationReportFormat
+
+    def takes(self, file: str) -> bool:
+        """Return whether mutants of a file are wanted."""
+        return not self.file_parts or any(part in file for part in self.file_parts)
 
 
 def run_mutation(request: MutationRequest, place: PreparedSide) -> tuple[int, str]:
@@ -164,7 +168,7 @@ def _draft_mutants(request: MutationRequest, plan: CampaignPlan) -> list[MutantD
     scope = _scope(request, plan.root)
     if request.kinds:
         # Their operators look at one file at a time, others need the signatures of all.
-        files = tuple(file for file in scope.files if request.file_part in file)
+        files = tuple(file for file in scope.files if request.takes(file))
         scope = replace(scope, files=files)
         names = list(KINDS) if ALL_KINDS in request.kinds else list(request.kinds)
         workers = request.workers or core_count()
@@ -174,7 +178,7 @@ def _draft_mutants(request: MutationRequest, plan: CampaignPlan) -> list[MutantD
         tree = SourceTree([read_unit(plan.root, file) for file in scope.files])
         names = _operator_names(request)
         found = list(draft_mutants(tree, scope, {name: OPERATORS[name] for name in names}))
-    return [one for one in found if request.file_part in one.changed_ranges[0].file]
+    return [one for one in found if request.takes(one.changed_ranges[0].file)]
 
 
 def _make_mutants(

@@ -3,6 +3,7 @@
 from tests.assembler.cache.cache_steps import (
     MODELS,
     attach_storage,
+    insert,
     match,
     unified,
 )
@@ -21,6 +22,15 @@ def stored(device, blobs, *, model="mha", policy="write_through", **options):
 def settle(cache):
     while cache.ongoing_write_through or cache.ongoing_backup:
         cache.check_hicache_events()
+
+
+def only_in_storage(device, blobs, **options):
+    """Return a cache as `stored` makes it, empty after :data:`TOKENS` have reached storage."""
+    _, cache = stored(device, blobs, **options)
+    insert(cache, TOKENS)
+    settle(cache)
+    cache.reset()
+    return cache
 
 
 def fetch(cache, tokens, *, anchor=None, request="r"):

@@ -18,17 +18,21 @@ from tests.assembler.cache.cache_steps import (
     match,
     plain,
 )
-from tests.assembler.cache.storage_steps import TOKENS, fetch, free_host, settle, stored
+from tests.assembler.cache.storage_steps import (
+    TOKENS,
+    fetch,
+    free_host,
+    only_in_storage,
+    settle,
+    stored,
+)
 from tests.assembler.small_models import PAGE
 from tests.assembler.storage.stores import FailingBlobs
 from traces.targets.common.runtime import open_device
 
 
 def test_pages_behind_a_prefix_on_the_host_continue_its_keys(device, blobs):
-    _, cache = stored(device, blobs)
-    insert(cache, TOKENS)
-    settle(cache)
-    cache.reset()
+    cache = only_in_storage(device, blobs)
     fetch(cache, TOKENS[:4])
 
     anchor = match(cache, TOKENS).last_host_node
@@ -102,10 +106,7 @@ def test_node_that_left_is_no_place_to_fetch_behind(blobs):
 
 
 def test_full_host_makes_room_for_a_prefetch(blobs):
-    _, cache = stored(open_device("cpu"), blobs)
-    insert(cache, TOKENS)
-    settle(cache)
-    cache.reset()
+    cache = only_in_storage(open_device("cpu"), blobs)
     other = add(cache, 8)
     settle(cache)
     cache.evict(EvictParams(num_tokens=8))
@@ -120,10 +121,7 @@ def test_full_host_makes_room_for_a_prefetch(blobs):
 
 
 def test_host_without_room_for_all_pages_gets_the_first_ones(blobs):
-    _, cache = stored(open_device("cpu"), blobs, threshold=2 * PAGE)
-    insert(cache, TOKENS)
-    settle(cache)
-    cache.reset()
+    cache = only_in_storage(open_device("cpu"), blobs, threshold=2 * PAGE)
     group = cache.host_pool_group
     held = group.alloc(group.size - 8)
 
@@ -139,10 +137,7 @@ def test_host_without_room_for_all_pages_gets_the_first_ones(blobs):
 
 @pytest.mark.parametrize(("model", "component"), [("swa", SWA), ("mamba", MAMBA)])
 def test_prefix_without_room_for_its_end_is_not_fetched(blobs, model, component):
-    _, cache = stored(open_device("cpu"), blobs, model=model)
-    insert(cache, TOKENS)
-    settle(cache)
-    cache.reset()
+    cache = only_in_storage(open_device("cpu"), blobs, model=model)
     pool = cache.host_pool_group.get_pool(component.value)
     held = pool.alloc(pool.available_size())
 
@@ -153,10 +148,7 @@ def test_prefix_without_room_for_its_end_is_not_fetched(blobs, model, component)
 
 
 def test_pages_of_a_state_that_is_lost_are_not_inserted(blobs):
-    _, cache = stored(open_device("cpu"), blobs, model="mamba")
-    insert(cache, TOKENS)
-    settle(cache)
-    cache.reset()
+    cache = only_in_storage(open_device("cpu"), blobs, model="mamba")
     free = free_host(cache)
     storage = cache.cache_controller.storage_tier.storage
     fetched = storage.fetch_page
@@ -170,10 +162,7 @@ def test_pages_of_a_state_that_is_lost_are_not_inserted(blobs):
 
 
 def test_prefix_stays_while_pages_behind_it_are_fetched(blobs):
-    _, cache = stored(open_device("cpu"), blobs)
-    insert(cache, TOKENS)
-    settle(cache)
-    cache.reset()
+    cache = only_in_storage(open_device("cpu"), blobs)
     fetch(cache, TOKENS[:4])
     anchor = match(cache, TOKENS).last_host_node
     cache.prefetch_from_storage("r", anchor, TOKENS[4:])
@@ -186,10 +175,7 @@ def test_prefix_stays_while_pages_behind_it_are_fetched(blobs):
 
 
 def test_tokens_that_were_inserted_meanwhile_keep_their_slots(blobs):
-    _, cache = stored(open_device("cpu"), blobs)
-    insert(cache, TOKENS)
-    settle(cache)
-    cache.reset()
+    cache = only_in_storage(open_device("cpu"), blobs)
     cache.prefetch_from_storage("r", match(cache, []).last_device_node, TOKENS)
     node = insert(cache, TOKENS[:8]).last_device_node
     slots = node.device[FULL].tolist()
@@ -225,10 +211,7 @@ def test_window_that_arrives_late_completes_a_node_that_has_lost_it(blobs):
 )
 def test_policy_decides_whether_a_prefetch_is_waited_for(blobs, policy, waits):
     device = open_device("sim")
-    _, cache = stored(device, blobs, prefetch_policy=policy, prefetch_timeout_base=60.0)
-    insert(cache, TOKENS)
-    settle(cache)
-    cache.reset()
+    cache = only_in_storage(device, blobs, prefetch_policy=policy, prefetch_timeout_base=60.0)
     tier = cache.cache_controller.storage_tier
     now = [0.0]
     tier.clock = lambda: now[0]

@@ -9,15 +9,19 @@ from tests.assembler.cache.cache_steps import (
     insert,
     match,
 )
-from tests.assembler.cache.storage_steps import TOKENS, fetch, free_host, settle, stored
+from tests.assembler.cache.storage_steps import (
+    TOKENS,
+    fetch,
+    free_host,
+    only_in_storage,
+    settle,
+    stored,
+)
 from traces.targets.common.runtime import open_device
 
 
 def test_aborted_request_leaves_nothing_behind(device, blobs):
-    _, cache = stored(device, blobs)
-    insert(cache, TOKENS)
-    settle(cache)
-    cache.reset()
+    cache = only_in_storage(device, blobs)
     cache.prefetch_from_storage("r", match(cache, []).last_device_node, TOKENS)
 
     assert cache.release_aborted_request("r")
@@ -103,10 +107,7 @@ def test_dead_thread_of_prefetches_is_not_waited_for(device, blobs):
 
 
 def test_prefetch_that_ends_with_an_error_gives_its_slots_back(blobs):
-    _, cache = stored(open_device("cpu"), blobs)
-    insert(cache, TOKENS)
-    settle(cache)
-    cache.reset()
+    cache = only_in_storage(open_device("cpu"), blobs)
     blobs.fail("get", KeyError("a mistake in a backend"))
 
     with pytest.raises(KeyError, match="a mistake"):

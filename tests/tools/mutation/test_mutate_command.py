@@ -1,5 +1,6 @@
 """What ``goldentrace mutate`` refuses, and what it mutates."""
 
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from tools.cli import run_command
 from tools.errors import ToolError
+from tools.mutation.run import MutationRequest
 from tools.mutation.scopes import DEVICES, scope_of
 from tools.session import open_session
 
@@ -33,6 +35,19 @@ def test_refused(arguments, message):
             ["mutate", "--operator", "drop_edge", *arguments],
             open_session=partial(open_session, ROOT),
         )
+
+
+def test_files_named_one_after_the_other_are_all_mutated():
+    every = {field.name: None for field in fields(MutationRequest)}
+    one, two, none = (
+        MutationRequest(**every | {"file_parts": parts})
+        for parts in (("cache/",), ("cache/", "host_pools/mla"), ())
+    )
+
+    files = ["assembler/cache/tree.py", "assembler/host_pools/mla.py", "assembler/geometry.py"]
+    assert [one.takes(file) for file in files] == [True, False, False]
+    assert [two.takes(file) for file in files] == [True, True, False]
+    assert [none.takes(file) for file in files] == [True, True, True]
 
 
 def test_guards_and_what_needs_a_gpu_are_left_alone():
