@@ -3,7 +3,7 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -165,6 +165,11 @@ def _operator_names(request: MutationRequest) -> list[str]:
 
 
 def _draft_mutants(request: MutationRequest, plan: CampaignPlan) -> list[MutantDraft]:
+    """Return what may be mutated.
+
+    Raises:
+        ToolError: there is nothing; known before anything is run.
+    """
     scope = _scope(request, plan.root)
     if request.kinds:
         # Their operators look at one file at a time, others need the signatures of all.
@@ -178,7 +183,9 @@ def _draft_mutants(request: MutationRequest, plan: CampaignPlan) -> list[MutantD
         tree = SourceTree([read_unit(plan.root, file) for file in scope.files])
         names = _operator_names(request)
         found = list(draft_mutants(tree, scope, {name: OPERATORS[name] for name in names}))
-    return [one for one in found if request.takes(one.changed_ranges[0].file)]
+    drafts = [one for one in found if request.takes(one.changed_ranges[0].file)]
+    _require(drafts)
+    return drafts
 
 
 def _make_mutants(
@@ -196,9 +203,13 @@ def _make_mutants(
         found = make_mutants(drafts, sources, number=request.sample)
     else:
         found = _sample(request, make_mutants(drafts, sources))
+    _require(found)
+    return found
+
+
+def _require(found: Sequence[object]) -> None:
     if not found:
         raise ToolError("mutants", "must be made", expected="at least one", got=0)
-    return found
 
 
 def _sample(request: MutationRequest, found: list[Mutant]) -> list[Mutant]:
