@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.house_figures import all_functions, faults, measure, read_modules, size
+from scripts.house_figures import faults, measure, size
+from scripts.source_modules import all_functions, read_modules
 
 ROOT = Path(__file__).resolve().parents[2]
 
