@@ -39,7 +39,7 @@ class GoldenTrace:
         self._request = request
         self._target = target
         self._recordings: dict[str, Recording] = {}
-        self._errors: dict[str, BaseException] = {}
+        self._errors: dict[str, Exception] = {}
         snapshot: SnapshotAssertion = request.getfixturevalue("snapshot")
         self._assertion = snapshot.use_extension(GoldenTraceExtension)
 
@@ -67,7 +67,10 @@ class GoldenTrace:
                 try:
                     yield recorder
                 except BaseException as error:
-                    raised = self._errors[name] = error
+                    raised = error
+                    if isinstance(error, Exception):
+                        # Neither an interrupt nor a skip, which no test catches.
+                        self._errors[name] = error
                     raise
         except RecorderError as found:
             if raised is None:

@@ -242,6 +242,26 @@ def test_block_whose_error_the_test_catches_outside_of_it_fails_the_test(project
     )
 
 
+def test_interrupt_of_a_block_is_no_error_of_the_test(project):
+    project.write(
+        "test_serve.py",
+        """
+        from fresh_engine import Request, serve
+
+        def test_serve(golden_trace):
+            with golden_trace("serve", watch=["fresh_engine"]):
+                serve(Request(3))
+                raise KeyboardInterrupt
+        """,
+    )
+
+    result = project.run()
+
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines("*KeyboardInterrupt*")
+    assert "golden_trace serve" not in result.stdout.str() + result.stderr.str()
+
+
 def test_error_that_is_caught_inside_of_the_block_is_part_of_the_golden(project):
     """Control."""
     project.write(
