@@ -1,5 +1,6 @@
 """Conversion of differences into the causes of a verdict, with names, line and message."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,7 @@ from traces.diff.index import argument_values, last_name
 from traces.diff.locations import LocationFinder
 from traces.diff.pairing import CallPairing
 from traces.diff.values import is_mapping
-from traces.schema.model import Call, Location, Unbound
+from traces.schema.model import Call, Event, Location, Unbound
 from traces.schema.verdict import Cause, Kind
 
 _ARGUMENT_TEXTS = {
@@ -34,10 +35,7 @@ _DIFFERENCE_TEXTS = {
     Kind.ORDER_EDGE_REMOVED: "no longer happens",
     Kind.ORDER_EDGE_ADDED: "is new",
 }
-_OPPOSITES = {
-    Kind.TRANSFER_REMOVED: Kind.TRANSFER_ADDED,
-    Kind.TRANSFER_ADDED: Kind.TRANSFER_REMOVED,
-}
+_MAY_BE_MOVED = (Kind.TRANSFER_REMOVED, Kind.TRANSFER_ADDED, Kind.TRANSFER_CHANGED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +76,7 @@ class CauseWriter:
         if cause.message:
             return cause
         text = f"{found.where} {_DIFFERENCE_TEXTS.get(found.kind, 'differs')}"
-        if _is_moved(found):
+        if _is_moved(found, self.pairing.head.trace.events):
             text = f"{found.where} happens at another place in the order of transfers"
         if cause.callee and cause.callee not in found.where:
             text += f", in {cause.callee}"
@@ -178,15 +176,18 @@ class CauseWriter:
         )
 
 
-def _is_moved(found: Difference) -> bool:
-    """Return whether the same transfer is lost at one place and new at another one."""
-    opposite = _OPPOSITES.get(found.kind)
-    return any(
-        one.kind is opposite
-        and one.where == found.where
-        and (one.before, one.after) == (found.after, found.before)
-        for one in found.consequences
-    )
+def _is_moved(found: Difference, events: Sequence[Event]) -> bool:
+    """Return whether the same transfers happen at other places; ``events`` are those of the head.
+
+    A series of them is not aligned one to one with itself: some pairs then differ in their slots.
+    """
+    if not isinstance(found, EventDifference) or found.kind not in _MAY_BE_MOVED:
+        return False
+    series = [found, *found.consequences]
+    alike = [one for one in series if isinstance(one, EventDifference) and one.where == found.where]
+    lost = Counter(one.event for one in alike if one.base_index is not None)
+    new = Counter(events[one.head_index] for one in alike if one.after is not None)
+    return lost == new
 
 
 def _argument_message(

@@ -3,6 +3,7 @@ import pytest
 
 from traces.diff import compare_sides, diff
 from traces.diff.compare.events import without_unshared_reads
+from traces.schema.copies import Copy
 from traces.schema.device_waits import DeviceAwaited
 from traces.schema.model import (
     EventAwaited,
@@ -37,6 +38,22 @@ def transfer(layer, **fields):
         stream="load",
     )
     return msgspec.structs.replace(made, **fields)
+
+
+def copy(name, slot):
+    return Copy(
+        step="load",
+        pool="Pool",
+        operation="copy_",
+        source=f"device.Pool.{name}",
+        source_offset=16 * slot,
+        target=f"host.Pool.{name}",
+        target_offset=16 * slot,
+        indices=(),
+        shape=(16,),
+        bytes=64,
+        stream="",
+    )
 
 
 def recorded(layer):
@@ -362,6 +379,31 @@ def test_transfers_that_only_happen_elsewhere_are_one_cause(records):
     kinds = [cause.kind for cause in diff(base, head)]
     assert len(kinds) == 1
     assert kinds[0] in (Kind.TRANSFER_REMOVED, Kind.TRANSFER_ADDED)
+
+
+def test_copies_that_change_places_in_every_round_are_said_to_be_elsewhere(records):
+    rounds = [(copy("k", slot), copy("v", slot)) for slot in range(2)]
+    base = records.trace(events=[one for pair in rounds for one in pair])
+    head = records.trace(events=[one for pair in rounds for one in reversed(pair)])
+
+    (cause,) = diff(base, head)
+
+    assert cause.message == (
+        "copy_ device.Pool.k to host.Pool.k in load happens at another place in the order of "
+        "transfers."
+    )
+
+
+def test_copy_that_is_lost_beside_others_that_move_is_said_to_be_lost(records):
+    """Control."""
+    base = records.trace(events=[copy("k", 0), copy("v", 0), copy("k", 1), copy("v", 1)])
+    head = records.trace(events=[copy("v", 0), copy("k", 0), copy("v", 1)])
+
+    lost = [cause for cause in diff(base, head) if cause.kind is Kind.TRANSFER_REMOVED]
+
+    assert [cause.message for cause in lost] == [
+        "copy_ device.Pool.k to host.Pool.k in load no longer happens."
+    ]
 
 
 def test_a_lost_transfer_stays_a_cause_beside_a_lost_edge(records):
