@@ -210,30 +210,6 @@ def test_json_is_the_verdict():
     assert json.loads(text(FAIL, Format.JSON))["causes"][0]["parameter"] == "override_kv_cache_dim"
 
 
-def test_annotation_stands_on_the_line_of_the_cause():
-    first, last = text(FAIL, Format.GITHUB).splitlines()
-    assert first.startswith(
-        "::error file=assembler/stacks.py,line=123,title=argument_dropped::"
-        "override_kv_cache_dim 656 -> nothing%0Abuild_shared_anchor_stack -> "
-    )
-    assert "%0Aand 2 more: 2 shape_changed%0A2 scenarios: nsa_fp8, nsa_fp8_direct" in first
-    assert last == (
-        "fail: native: worktree against golden. 41 scenarios played, 39 unchanged, 2 changed."
-    )
-
-
-def test_annotation_escapes_what_would_end_it():
-    cause = msgspec.structs.replace(
-        CAUSE,
-        location=Location(file="a,b:c%.py", line=1),
-        message="50%\r\nof it::",
-        consequences=(),
-    )
-    [line, _] = text(msgspec.structs.replace(FAIL, causes=(cause,)), Format.GITHUB).splitlines()
-    assert line.startswith("::error file=a%2Cb%3Ac%25.py,line=1,title=argument_dropped::")
-    assert "50%25%0D%0Aof it::" in line
-
-
 BOTH = msgspec.structs.replace(FAIL, problems=("a: is wrong", "b: is wrong"))
 
 
@@ -273,68 +249,6 @@ def test_text_ends_with_problems_after_the_last_cause():
 
 def test_text_starts_with_problems_where_nothing_else_is_said():
     assert text(ERROR, Format.TEXT).splitlines()[2:] == ["", "problem  a: 100% gone", "bad"]
-
-
-def test_annotations_of_problems_come_after_those_of_causes():
-    first, *problems, _ = text(BOTH, Format.GITHUB).splitlines()
-    assert first.startswith("::error file=assembler/stacks.py,line=123,title=argument_dropped::")
-    assert problems == [
-        "::error title=goldentrace::a: is wrong",
-        "::error title=goldentrace::b: is wrong",
-    ]
-
-
-def test_markdown_problems_stand_below_the_table_and_what_follows():
-    blocks = text(BOTH, Format.MARKDOWN).split("\n\n")
-    assert blocks[2].startswith("| cause | what | before | after | where | scenarios |")
-    assert blocks[-2:] == ["- a: is wrong\n- b: is wrong", "<!-- goldentrace native -->\n"]
-    control = text(FAIL, Format.MARKDOWN)
-    assert "is wrong" not in control
-    marker = "\n<!-- goldentrace native -->\n"
-    problems = "\n- a: is wrong\n- b: is wrong\n"
-    assert text(BOTH, Format.MARKDOWN) == control.removesuffix(marker) + problems + marker
-
-
-def test_problem_is_an_annotation_without_a_line():
-    [line, _] = text(ERROR, Format.GITHUB).splitlines()
-    assert line == "::error title=goldentrace::a: 100%25 gone%0Abad"
-
-
-def test_interface_difference_is_a_warning_unless_strict():
-    verdict = msgspec.structs.replace(PASS, causes=(INTERFACE,))
-    assert text(verdict, Format.GITHUB).startswith("::warning file=")
-    assert text(verdict, Format.GITHUB, strict=True).startswith("::error file=")
-
-
-def test_finding_without_a_place_is_an_error():
-    finding = msgspec.structs.replace(CAUSE, kind=Kind.UNCOVERED_BUILDER, location=None)
-    verdict = msgspec.structs.replace(FAIL, causes=(finding,))
-    assert text(verdict, Format.GITHUB).startswith("::error title=uncovered_builder::")
-
-
-def test_markdown_has_a_table_of_causes_and_folded_consequences():
-    blocks = text(FAIL, Format.MARKDOWN).split("\n\n")
-    assert blocks[0] == "### goldentrace: **fail**"
-    assert blocks[2].splitlines()[2] == (
-        "| argument_dropped (behaviour) | `override_kv_cache_dim` | `656` | `nothing` "
-        "| `assembler/stacks.py:123` | 2 scenarios: `nsa_fp8`, `nsa_fp8_direct` |"
-    )
-    assert "<summary>10 consequences of argument_dropped" in text(FAIL, Format.MARKDOWN)
-    assert "- and 2 more: 2 shape_changed\n" in text(FAIL, Format.MARKDOWN)
-
-
-@pytest.mark.parametrize(
-    ("value", "cell"), [("a|b", '`"a\\|b"`'), ("a`b", '`` "a`b" ``'), ("<b>", '`"<b>"`')]
-)
-def test_markdown_cell_holds_any_value(value, cell):
-    cause = msgspec.structs.replace(CAUSE, before=value)
-    row = text(msgspec.structs.replace(FAIL, causes=(cause,)), Format.MARKDOWN).splitlines()[6]
-    assert f"| {cell} |" in row
-
-
-def test_markdown_problem_is_escaped():
-    verdict = msgspec.structs.replace(ERROR, problems=("a_b: <x> | *y*",))
-    assert "- a\\_b: &lt;x&gt; \\| \\*y\\*\n" in text(verdict, Format.MARKDOWN)
 
 
 def test_lost_scenarios_are_a_list_of_single_lines():
@@ -394,12 +308,6 @@ def test_hunk_that_makes_a_cause_is_shown_with_the_lines_of_both_sides():
         "+ dim=None,",
     ]
     assert "made by" not in text(FAIL, Format.TEXT)
-
-
-def test_hunk_that_makes_a_cause_is_shown_in_markdown():
-    told = text(MADE, Format.MARKDOWN)
-    assert "- made by assembler/stacks.py:121-122\n- `- width=width,`\n" in told
-    assert "- `+ width=width \\| 1,`\n" in told
 
 
 def test_hunk_that_makes_a_cause_has_its_lines_in_json():
