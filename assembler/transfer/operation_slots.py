@@ -21,13 +21,20 @@ class RowPairs:
         host: first row of each run in the host pool.
         device: likewise in the device pool.
         lengths: rows of each run.
+        row_num: rows of all runs.
         ends: smallest and largest row, host and device.
     """
 
     host: Integers
     device: Integers
     lengths: Integers
+    row_num: int
     ends: tuple[tuple[int, int], tuple[int, int]]
+
+    @property
+    def mean_length(self) -> float:
+        """Rows of a run on the average; 0 where there are none."""
+        return self.row_num / max(len(self.lengths), 1)
 
 
 class OperationSlots:
@@ -49,6 +56,8 @@ class OperationSlots:
         self.is_admitted = False
         self._accelerator = accelerator
         self._uploaded: OperationSlots | None = None
+        self._on_host: OperationSlots | None = None
+        self._is_looked_up = False
         self._rows: dict[RowMap, tuple[torch.Tensor, torch.Tensor]] = {}
         self._known: dict[RowMap, RowRuns | None] = {}
         self._pairs: dict[tuple[RowMap, bool], RowPairs] = {}
@@ -62,8 +71,10 @@ class OperationSlots:
             device_indices=self.device_indices,
         )
 
-    def uploaded(self) -> "OperationSlots":
+    def on_device(self) -> "OperationSlots":
         """Return the same slots in device memory; ordered before later work on this stream."""
+        if self.host_indices.is_cuda:
+            return self
         if self._uploaded is None:
             self._uploaded = OperationSlots(
                 self._accelerator,
@@ -71,6 +82,24 @@ class OperationSlots:
                 device_indices=self._accelerator.to_device(self.device_indices),
             )
         return self._uploaded
+
+    def on_host(self) -> "OperationSlots | None":
+        """Return the same slots in host memory where the host knows them without waiting."""
+        if not self._is_looked_up:
+            self._is_looked_up = True
+            known = [
+                self._accelerator.known_slots(indices)
+                for indices in (self.host_indices, self.device_indices)
+            ]
+            if known[0] is self.host_indices and known[1] is self.device_indices:
+                # Not kept: an object that holds itself lives until the garbage collector runs.
+                self._is_looked_up = False
+                return self
+            if known[0] is not None and known[1] is not None:
+                self._on_host = OperationSlots(
+                    self._accelerator, host_indices=known[0], device_indices=known[1]
+                )
+        return self._on_host
 
     def rows(self, row_map: RowMap) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the rows of the host slots and of the device slots, ``(row_num,) int64``.
@@ -111,6 +140,19 @@ class OperationSlots:
             return None
         return runs_of(np.ascontiguousarray(row_map.host_rows(slots).numpy()))
 
+    def known_pairs(self, row_map: RowMap, *, touches: bool) -> RowPairs | None:
+        """Return runs of rows where the host knows the slots without waiting, or None.
+
+        Slots that are not whole rows are not known. See :func:`row_runs` for ``touches``.
+        """
+        known = self.on_host()
+        if known is None:
+            return None
+        try:
+            return known.row_pairs(row_map, touches=touches)
+        except TransferError:
+            return None
+
     def row_pairs(self, row_map: RowMap, *, touches: bool) -> RowPairs:
         """Return runs of rows of slots in host memory; see :func:`row_runs` for ``touches``.
 
@@ -125,6 +167,7 @@ class OperationSlots:
                 host=host[starts],
                 device=device[starts],
                 lengths=lengths,
+                row_num=len(host),
                 ends=(ends_of(host), ends_of(device)),
             )
             self._pairs[row_map, touches] = found

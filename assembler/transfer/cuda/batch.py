@@ -8,6 +8,7 @@ import numpy as np
 
 from assembler.errors import TransferError
 from assembler.transfer.blocks import Blocks, Integers
+from assembler.transfer.cuda.driver import find_driver
 
 # The driver prepares a whole batch before its first copy begins, half a microsecond for a copy, and
 # takes some time for each batch: after a short one the next can be longer.
@@ -81,9 +82,8 @@ class BatchedCopy:
 
 def find_batched_copy() -> BatchedCopy | None:
     """Return the driver's batched copy; None where the driver has none (before CUDA 12.8)."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
+    driver = find_driver()
+    if driver is None:
         return None
     # Both names stay exported: the first is the signature of CUDA 13, the second that of 12.8.
     for name, reports_failing_copy in (

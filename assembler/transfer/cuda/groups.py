@@ -7,7 +7,9 @@ from typing import TypeVar
 import numpy as np
 
 from assembler.transfer.blocks import Blocks, Integers
+from assembler.transfer.layer_rows import LayerRows
 from assembler.transfer.rows import RowMap
+from assembler.transfer.windows import RowWindow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,17 @@ class RowGroup:
 
 
 Item = TypeVar("Item")
+
+
+def shape_of(item: tuple[LayerRows, RowWindow, RowWindow]) -> RowShape:
+    """Return the shape of rows, given their windows in the host pool and in the device pool."""
+    rows, host, device = item
+    return RowShape(
+        row_map=rows.row_map,
+        row_bytes=host.row_bytes,
+        strides=(host.stride_bytes, device.stride_bytes),
+        row_nums=(host.row_num, device.row_num),
+    )
 
 
 def grouped(

@@ -1,28 +1,30 @@
-"""Device memory through which rows move: a kernel on the one side, copy engines on the other.
+"""Device memory for backups: a kernel gathers rows there, and a copy engine moves the blocks.
 
-A kernel that writes host memory in place reaches 0.93 of the speed of a copy engine over PCIe, and
+A kernel that writes host memory in place reaches 0.95 of the speed of a copy engine over PCIe, and
 keeps its multiprocessors busy all the while. Between two places in device memory it takes a tenth
 of that time; the copy engine then moves large blocks.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 
 from assembler.device.cuda import CudaDevice
 from assembler.transfer.blocks import Blocks, RowRuns
+from assembler.transfer.cuda.batch import BatchedCopy
 from assembler.transfer.cuda.groups import RowGroup, blocks_between
-from assembler.transfer.cuda.row_kernel import CopyPlan, CopyShape, launch_copy, make_plan
+from assembler.transfer.cuda.row_kernel import CopyPlan, CopyShape, RowKernels
 from assembler.transfer.operation_slots import OperationSlots
 from assembler.transfer.windows import access_bytes
 
 _PART_NUM = 4
-# The first pieces of a backup are smaller, so that the copy engine begins soon.
-_FIRST_SHARE = 8
+# The first pieces of an operation are smaller, so that the copy engine begins soon; what the host
+# does for the next one takes less time than the copy of this one.
+_FIRST_SHARE = 16
+_GROWTH = 4
 
 
 class StagingRing:
@@ -30,8 +32,10 @@ class StagingRing:
 
     Attributes:
         part_bytes: bytes of a part.
-        stream: where what is not on the caller's stream runs.
+        stream: where the kernel runs.
         lock: held while work is launched that uses the ring.
+        filled: for each part, what is recorded once the kernel has written it.
+        free: for each part, what is recorded once the copy engine has read it.
     """
 
     def __init__(self, device: CudaDevice) -> None:
@@ -39,11 +43,11 @@ class StagingRing:
         # torch hands out streams of one priority in turns: an ordinary one could be the caller's.
         self.stream = torch.cuda.Stream(device.torch_device, priority=-1)
         self.lock = threading.Lock()
+        # An event that was never recorded is done.
+        self.filled = [torch.cuda.Event() for _ in range(_PART_NUM)]
+        self.free = [torch.cuda.Event() for _ in range(_PART_NUM)]
         self._device = device.torch_device
         self._buffer = device.empty((self.part_bytes * _PART_NUM,), torch.uint8)
-        # An event that was never recorded is done.
-        self._filled = [torch.cuda.Event() for _ in range(_PART_NUM)]
-        self._free = [torch.cuda.Event() for _ in range(_PART_NUM)]
         self._positions = torch.arange(0, device=self._device)
         self._turn = -1
 
@@ -60,33 +64,33 @@ class StagingRing:
         """Return the address of a part."""
         return int(self._buffer.data_ptr()) + part * self.part_bytes
 
-    def positions(self, number: int) -> torch.Tensor:
-        """Return ``0 .. number - 1``, ``(number,) int64`` in device memory."""
+    def positions(self, number: int) -> int:
+        """Return the address of ``0 .. number - 1``, ``(number,) int64`` in device memory."""
         if len(self._positions) < number:
             # Uploaded with the host waiting: later calls use it on other streams.
             self._positions = torch.arange(2 * number).to(self._device)
-        return self._positions[:number]
-
-    def run_through(self, part: int, fill: "StreamWork", drain: "StreamWork") -> None:
-        """StreamWork what writes a part, and what reads it."""
-        fill.stream.wait_event(self._free[part])
-        fill.run()
-        self._filled[part].record(fill.stream)
-        drain.stream.wait_event(self._filled[part])
-        drain.run()
-        self._free[part].record(drain.stream)
+        return int(self._positions.data_ptr())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamWork:
-    """Work to launch on a stream."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Piece:
+    """Rows that move together.
 
-    stream: torch.cuda.Stream
-    run: Callable[[], None]
+    Attributes:
+        start: position of the first.
+        row_num: rows.
+        device_rows: address of the first row number in the device pool.
+        blocks: what the copy engine moves.
+    """
+
+    start: int
+    row_num: int
+    device_rows: int
+    blocks: Blocks
 
 
 class StagedGroup:
-    """A group of rows that moves through a ring.
+    """A group of rows whose backups go through a ring.
 
     In a part the rows lie as in host memory: those of one plane and layer follow each other, or
     the planes and layers of one row do.
@@ -94,87 +98,78 @@ class StagedGroup:
     Args:
         group: the rows.
         ring: the ring.
-        loads: the direction.
+        kernels: the GPU's kernels.
         copy_blocks: copies blocks on a stream.
     """
 
     def __init__(
-        self,
-        group: RowGroup,
-        ring: StagingRing,
-        *,
-        loads: bool,
-        copy_blocks: Callable[..., None],
+        self, group: RowGroup, ring: StagingRing, *, kernels: RowKernels, copy_blocks: BatchedCopy
     ) -> None:
         self._group = group
         self._ring = ring
-        self._loads = loads
+        self._kernels = kernels
         self._copy_blocks = copy_blocks
         shape = group.shape
         self._is_row_major = shape.strides[0] != shape.row_bytes
         self.row_num = ring.row_num(group)
         self._plans: dict[int, CopyPlan] = {}
 
-    def copy(self, slots: OperationSlots, runs: RowRuns, device: CudaDevice) -> None:
-        """Copy the rows of slots; ``runs`` are those of the host pool.
+    def back_up(self, slots: OperationSlots, runs: RowRuns, device: CudaDevice) -> None:
+        """Copy the rows of slots in device memory; ``runs`` are those of the host pool.
 
         Order: on the current stream, with work on the ring's stream in between.
         """
-        device_rows = slots.rows(self._group.shape.row_map)[1]
+        device_rows = slots.rows(self._group.shape.row_map)[1].data_ptr()
         main = torch.cuda.current_stream(device.torch_device)
-        with self._ring.lock:
+        ring = self._ring
+        with ring.lock:
+            is_first = slots.begin is None
             if slots.begin is None:
-                # One event for all layers of a load: later copies to the ring must not wait for
-                # earlier layers.
+                # One event for all groups: later ones must not wait for earlier copies.
                 slots.begin = torch.cuda.Event()
                 slots.begin.record(main)
-                self._ring.stream.wait_event(slots.begin)
-            for start, stop in self._pieces(runs):
-                part = self._ring.take()
-                blocks = self._blocks(self._ring.address(part), runs, start, stop)
-                self._copy_piece(part, blocks, device_rows[start:stop], main=main, device=device)
+                ring.stream.wait_event(slots.begin)
+            for start, stop in self._pieces(runs, is_first=is_first):
+                part = ring.take()
+                piece = _Piece(
+                    start=start,
+                    row_num=stop - start,
+                    device_rows=device_rows + 8 * start,
+                    blocks=self._blocks(ring.address(part), runs, start, stop),
+                )
+                self._move_piece(part, piece, main=main, device=device)
 
-    def _copy_piece(
-        self,
-        part: int,
-        blocks: Blocks,
-        device_rows: torch.Tensor,
-        *,
-        main: torch.cuda.Stream,
-        device: CudaDevice,
+    def _move_piece(
+        self, part: int, piece: _Piece, *, main: torch.cuda.Stream, device: CudaDevice
     ) -> None:
         ring = self._ring
         plan = self._plans.get(part)
         if plan is None:
             plan = self._plans[part] = self._make_plan(part, device.row_report_word)
-        positions = ring.positions(len(device_rows))
-        sides = (positions, device_rows) if self._loads else (device_rows, positions)
-        kernel_stream, engine_stream = (main, ring.stream) if self._loads else (ring.stream, main)
-
-        def run_kernel() -> None:
-            with torch.cuda.stream(kernel_stream):
-                launch_copy(
-                    plan, src_rows=sides[0], dst_rows=sides[1], programs=device.staging_programs
-                )
-
-        kernel = StreamWork(stream=kernel_stream, run=run_kernel)
-        engine = StreamWork(
-            stream=engine_stream,
-            run=partial(self._copy_blocks, blocks, stream=int(engine_stream.cuda_stream)),
+        ring.stream.wait_event(ring.free[part])
+        plan.launch(
+            src_rows=piece.device_rows,
+            dst_rows=ring.positions(piece.row_num),
+            pair_num=piece.row_num,
+            programs=device.staging_programs,
+            stream=ring.stream.cuda_stream,
         )
-        ring.run_through(part, *((engine, kernel) if self._loads else (kernel, engine)))
+        ring.filled[part].record(ring.stream)
+        main.wait_event(ring.filled[part])
+        self._copy_blocks(piece.blocks, stream=main.cuda_stream)
+        ring.free[part].record(main)
 
-    def _pieces(self, runs: RowRuns) -> Iterator[tuple[int, int]]:
+    def _pieces(self, runs: RowRuns, *, is_first: bool) -> Iterator[tuple[int, int]]:
         """Yield the rows of each piece, ``(start, stop)``; a part has room for it.
 
         Pieces end where runs end, if they can: the copy engine gets no shorter blocks then.
         """
-        size = self.row_num if self._loads else max(1, self.row_num // _FIRST_SHARE)
+        size = max(1, self.row_num // _FIRST_SHARE) if is_first else self.row_num
         start, row_num = 0, len(runs.rows)
         while start < row_num:
             stop = runs.cut_before(start, min(start + size, row_num))
             yield start, stop
-            start, size = stop, min(2 * size, self.row_num)
+            start, size = stop, min(_GROWTH * size, self.row_num)
 
     def _strides(self) -> tuple[int, int]:
         """Return the bytes between rows, and between planes and layers, in a part."""
@@ -189,22 +184,18 @@ class StagedGroup:
         first = self._ring.address(part)
         staged = [first + number * window_step for number in range(len(group.host))]
         strides = (shape.strides[1], row_step)
-        row_nums = (shape.row_nums[1], self.row_num)
-        pairs = list(zip(group.device.tolist(), staged, strict=True))
-        if self._loads:
-            strides, row_nums = strides[::-1], row_nums[::-1]
-            pairs = [pair[::-1] for pair in pairs]
-        return make_plan(
+        pairs = tuple(zip(group.device.tolist(), staged, strict=True))
+        return self._kernels.plan(
             CopyShape(
                 strides=strides,
-                row_nums=row_nums,
+                row_nums=(shape.row_nums[1], self.row_num),
                 row_bytes=shape.row_bytes,
                 vector_bytes=access_bytes(
                     shape.row_bytes, *strides, *(address for pair in pairs for address in pair)
                 ),
                 windows_inside=self._is_row_major,
             ),
-            tuple(pairs),
+            pairs,
             report,
         )
 
@@ -216,8 +207,7 @@ class StagedGroup:
         windows = np.arange(1 if self._is_row_major else len(group.host))
         staged = (address + windows * window_step, (starts - start) * row_step)
         host = (group.host[windows], runs.rows[starts] * shape.strides[0])
-        src, dst = (host, staged) if self._loads else (staged, host)
-        return blocks_between(src, dst, lengths * row_step)
+        return blocks_between(staged, host, lengths * row_step)
 
 
 def can_be_staged(group: RowGroup) -> bool:

@@ -4,7 +4,9 @@ import torch
 
 from assembler.device import get_device
 from assembler.errors import TransferError
-from assembler.transfer.cuda.direct import _are_short, _checked_pairs, load_blocks
+from assembler.names import Direction
+from assembler.transfer.cuda.copier import PlannedGroup, load_blocks
+from assembler.transfer.cuda.direct import check_rows
 from assembler.transfer.cuda.groups import RowGroup, RowShape, grouped, split_where_rows_end
 from assembler.transfer.cuda.staging import can_be_staged
 from assembler.transfer.operation_slots import OperationSlots
@@ -27,7 +29,9 @@ def pairs_of(group, host_rows, device_rows):
         host_indices=torch.tensor(host_rows, dtype=torch.int64),
         device_indices=torch.tensor(device_rows, dtype=torch.int64),
     )
-    return _checked_pairs(group.shape, slots)
+    planned = PlannedGroup(group, Direction.LOAD)
+    check_rows(planned, slots)
+    return slots.row_pairs(group.shape.row_map, touches=planned.touches)
 
 
 def found(group, host_rows, device_rows):
@@ -71,26 +75,6 @@ def test_a_backup_reads_what_a_load_writes():
         [1008],
         [4],
     )
-
-
-@pytest.mark.parametrize(
-    ("row_bytes", "strides", "rows", "is_short"),
-    [
-        # Pages of 8 kB, each alone; two that follow each other on both sides are 16 kB.
-        (8192, (8192, 8192), ([1, 5], [2, 7]), True),
-        (8192, (8192, 8192), ([1, 2], [2, 3]), False),
-        (8192, (99 * 8192, 8192), ([1, 2], [2, 3]), True),
-        (16384, (16384, 16384), ([1, 5], [2, 7]), False),
-        # A kernel moves words of 8 bytes.
-        (8196, (8196, 8196), ([1, 5], [2, 7]), False),
-        (8192, (8196, 8192), ([1, 5], [2, 7]), False),
-        (8192, (8192, 8192), ([], []), False),
-    ],
-)
-def test_short_blocks_are_left_to_a_kernel(row_bytes, strides, rows, is_short):
-    group = group_of([0], [0], row_bytes=row_bytes, strides=strides)
-
-    assert _are_short(group, pairs_of(group, *rows)) == is_short
 
 
 def test_rows_of_single_layers_in_a_host_row_are_parts_that_touch():

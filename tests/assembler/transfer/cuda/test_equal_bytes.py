@@ -5,8 +5,16 @@ import torch
 
 from assembler.device import get_device
 from assembler.errors import TransferError
+from assembler.names import Direction
 from assembler.transfer import engine
-from assembler.transfer.cuda import direct
+from assembler.transfer.cuda import copier
+from assembler.transfer.cuda.batch import find_batched_copy
+from assembler.transfer.cuda.direct import CudaDirectMover
+from assembler.transfer.cuda.kernel import CudaKernelMover
+from assembler.transfer.cuda.row_kernel import CopyShape, row_kernels
+from assembler.transfer.cuda.staging import StagedGroup
+from assembler.transfer.cuda.ways import Way, WayLimits
+from assembler.transfer.windows import access_bytes
 from tests.assembler.conftest import Pools
 
 pytestmark = [
@@ -187,114 +195,148 @@ def test_kernel_reports_a_row_outside_and_moves_the_others(pools, host_slot, slo
     device.synchronize()
 
 
+_NEVER = 1 << 62
+LIMITS = {
+    Way.ENGINE: WayLimits(
+        engine_bytes=dict.fromkeys(Direction, 0), block_bytes=_NEVER, staged_bytes=_NEVER
+    ),
+    Way.STAGED: WayLimits(
+        engine_bytes=dict.fromkeys(Direction, _NEVER), block_bytes=0, staged_bytes=0
+    ),
+    Way.KERNEL: WayLimits(
+        engine_bytes=dict.fromkeys(Direction, _NEVER), block_bytes=_NEVER, staged_bytes=_NEVER
+    ),
+}
+
+
+@pytest.fixture
+def one_way(monkeypatch, pools):
+    """Makes both backends go one way; returns the batches of blocks, each with its sizes."""
+
+    def choose(way):
+        # A page of memory for each part of the ring, so that an operation has several pieces.
+        monkeypatch.setattr(pools.device, "staging_bytes", 4 * 4096)
+        batches = []
+        copy_blocks = find_batched_copy()
+
+        def counted(blocks, *, stream):
+            batches.append(blocks.sizes.tolist())
+            copy_blocks(blocks, stream=stream)
+
+        chosen = copier.GroupCopier(counted, has_kernels=True, limits=LIMITS[way])
+        movers = {"kernel": CudaKernelMover(chosen), "direct": CudaDirectMover(chosen)}
+        monkeypatch.setattr(
+            engine,
+            "_set_mover",
+            lambda device, backend: movers[backend] if device.has_fast_copies else None,
+        )
+        return batches
+
+    return choose
+
+
+def goes(way, layout, *, loads):
+    """Whether rows of a layout go that way at all."""
+    # A load goes layer by layer, and a page of a host pool by heads has no rows that join.
+    return way is not Way.STAGED or (not loads and layout != "page_head")
+
+
 @pytest.mark.parametrize("pages", [name for name in PAGES if name != "none"])
 @pytest.mark.parametrize("loads", [False, True], ids=["backup", "load"])
-@pytest.mark.parametrize(("name", "layout"), [(n, o) for n, b, o in CASES if b == "direct"])
-def test_blocks_of_any_length_are_those_of_the_portable_backend(
-    monkeypatch, pools, portable, name, layout, pages, loads
+@pytest.mark.parametrize(("name", "backend", "layout"), CASES)
+@pytest.mark.parametrize("way", Way)
+def test_bytes_of_every_way_are_those_of_the_portable_backend(
+    pools, portable, one_way, way, name, backend, layout, pages, loads
 ):
-    # Rows are so short here that a kernel would move them.
-    monkeypatch.setattr(direct, "_FEWEST_BLOCK_BYTES", 0)
     pool, host = make(pools, name, layout)
     host_pages, device_pages = PAGES[pages]
     slots = (slots_of(host_pages), slots_of(device_pages) % (24 if name == "mamba" else 28))
     expected = []
+    batches = one_way(way)
 
-    found = moved(pools.device, host, pool, slots, "direct", loads=loads, expects=loads)
-    portable(lambda: expected.extend(moved(pools.device, host, pool, slots, "direct", loads=loads)))
+    found = moved(pools.device, host, pool, slots, backend, loads=loads, expects=loads)
+    portable(lambda: expected.extend(moved(pools.device, host, pool, slots, backend, loads=loads)))
+
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    if way is Way.KERNEL:
+        assert batches == []
+    elif goes(way, layout, loads=loads) and name != "mamba":
+        assert batches != []
+
+
+@pytest.mark.parametrize("loads", [False, True], ids=["backup", "load"])
+@pytest.mark.parametrize(("name", "backend", "layout"), CASES)
+def test_copies_through_registers_move_the_same_bytes(
+    monkeypatch, pools, portable, one_way, name, backend, layout, loads
+):
+    kernels = row_kernels(pools.device.ordinal)
+    without_bulk = type(kernels)(bulk=None, vectors=kernels.vectors)
+    monkeypatch.setattr(copier, "row_kernels", lambda ordinal: without_bulk)
+    pool, host = make(pools, name, layout)
+    slots = (slots_of([5, 0, 8]), slots_of([1, 2, 6]) % (24 if name == "mamba" else 28))
+    expected = []
+    one_way(Way.KERNEL)
+
+    found = moved(pools.device, host, pool, slots, backend, loads=loads)
+    portable(lambda: expected.extend(moved(pools.device, host, pool, slots, backend, loads=loads)))
 
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
-def test_direct_hands_all_layers_to_the_driver_at_once(pools, monkeypatch):
-    from assembler.transfer.cuda.movers import cuda_movers
-
-    monkeypatch.setattr(direct, "_FEWEST_BLOCK_BYTES", 0)
-    mover = cuda_movers()["direct"]
-    sizes = []
-    copy_blocks = mover._copy_blocks
-
-    def counted(blocks, *, stream):
-        sizes.append(blocks.sizes.tolist())
-        copy_blocks(blocks, stream=stream)
-
-    monkeypatch.setattr(mover, "_copy_blocks", counted)
+def test_all_layers_go_to_the_driver_at_once(pools, one_way):
     pool, host = make(pools, "dsa", "layer_first")
+    batches = one_way(Way.ENGINE)
 
     moved(
         pools.device, host, pool, (slots_of([4, 5, 9]), slots_of([2, 3, 1])), "direct", loads=False
     )
 
     # Two neighbouring pages are one block: 2 * 4 * 656 bytes; a page is 4 * 656.
-    assert sizes == [[5248, 2624] * 3]
+    assert batches == [[5248, 2624] * 3]
 
 
 @pytest.fixture
-def staged(monkeypatch, pools):
-    """The kernel backend with staging for every move, in parts of a page of memory."""
-    from assembler.transfer.cuda import kernel
-    from assembler.transfer.cuda.batch import find_batched_copy
-    from assembler.transfer.cuda.staging import StagedGroup
+def pieces(monkeypatch, one_way):
+    """The rows of each piece that goes through device memory; all backups go that way."""
+    one_way(Way.STAGED)
+    found = []
+    move_piece = StagedGroup._move_piece
 
-    monkeypatch.setattr(kernel, "_FEWEST_STAGED_BYTES", 0)
-    monkeypatch.setattr(kernel, "_FEWEST_BLOCK_BYTES", 0)
-    monkeypatch.setattr(pools.device, "staging_bytes", 4 * 4096)
-    mover = kernel.CudaKernelMover(find_batched_copy())
-    monkeypatch.setattr(
-        engine,
-        "_set_mover",
-        lambda device, backend: mover if device.has_fast_copies else None,
+    def counted(self, part, piece, **others):
+        found.append(piece.row_num)
+        move_piece(self, part, piece, **others)
+
+    monkeypatch.setattr(StagedGroup, "_move_piece", counted)
+    return found
+
+
+def test_a_backup_goes_through_device_memory_in_pieces(pools, pieces):
+    pool, host = make(pools, "dsa", "page_first")
+
+    moved(
+        pools.device, host, pool, (slots_of([4, 5, 9]), slots_of([2, 3, 1])), "kernel", loads=False
     )
-    pieces = []
-    copy_piece = StagedGroup._copy_piece
 
-    def counted(self, part, blocks, device_rows, **others):
-        pieces.append(len(device_rows))
-        copy_piece(self, part, blocks, device_rows, **others)
-
-    monkeypatch.setattr(StagedGroup, "_copy_piece", counted)
-    return pieces
+    # A row of all layers has 3 * 656 bytes, two are a part. The first piece is smaller, and one
+    # piece ends where the two neighbouring pages do.
+    assert pieces == [1, 2, 2, 2, 1, 2, 2]
 
 
-STAGED = [
-    *((name, "layer_first", loads) for name in POOLS for loads in (False, True)),
-    # A load goes layer by layer, which are no blocks of such a host pool.
-    *((name, "page_first", False) for name in POOLS),
-]
-
-
-@pytest.mark.parametrize("pages", [name for name in PAGES if name != "none"])
-@pytest.mark.parametrize(("name", "layout", "loads"), STAGED)
-def test_staged_bytes_are_those_of_the_portable_backend(
-    pools, portable, staged, name, layout, pages, loads
-):
-    pool, host = make(pools, name, layout)
-    host_pages, device_pages = PAGES[pages]
-    slots = (slots_of(host_pages), slots_of(device_pages))
-    expected = []
-
-    found = moved(pools.device, host, pool, slots, "kernel", loads=loads, expects=loads)
-    taken = sum(staged)
-    portable(lambda: expected.extend(moved(pools.device, host, pool, slots, "kernel", loads=loads)))
-
-    assert taken >= len(host_pages)
-    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
-
-
-def test_a_row_outside_of_the_host_pool_is_reported_and_not_staged(pools, staged):
+@pytest.mark.parametrize(("host_slot", "limit"), [(52, 51), (-1, 51)])
+def test_a_row_outside_of_the_host_pool_is_reported_and_not_staged(pools, pieces, host_slot, limit):
     device, (pool, host) = pools.device, make(pools, "dsa", "page_first")
-    slots = [device.to_device(torch.tensor(one)) for one in ([2, 52], [7, 8])]
+    slots = [device.to_device(torch.tensor(one)) for one in ([2, host_slot], [7, 8])]
     both = {"host_indices": slots[0], "device_indices": slots[1], "io_backend": "kernel"}
     device.synchronize()
 
     host.backup_from_device_all_layer(device_pool=pool, **both)
-    with pytest.raises(TransferError, match=r"expected 0 to 51, got 52$"):
+    with pytest.raises(TransferError, match=rf"expected 0 to {limit}, got {host_slot}$"):
         device.synchronize()
 
-    assert staged == []
+    assert pieces == []
 
 
-def test_slots_that_changed_on_the_device_are_not_staged(pools, staged):
+def test_slots_that_changed_on_the_device_are_not_staged(pools, pieces):
     device, (pool, host) = pools.device, make(pools, "dsa", "page_first")
     fill(buffers_of(pool, host, device=True), 1)
     host.kv_buffer.zero_()
@@ -307,7 +349,47 @@ def test_slots_that_changed_on_the_device_are_not_staged(pools, staged):
     )
     device.synchronize()
 
-    assert staged == []
+    assert pieces == []
     row = pool.plane_buffer(plane="kv", layer=0)[7].cpu().view(torch.uint8)
     assert torch.equal(host.kv_buffer[3, 0].view(torch.uint8), row)
     assert host.kv_buffer[2].view(torch.uint8).eq(0).all()
+
+
+@pytest.mark.parametrize("row_bytes", [8, 16, 656, 8448, 24576, 24592, 131072, 1000008])
+@pytest.mark.parametrize("windows_inside", [False, True])
+def test_rows_of_any_width_arrive_and_nothing_beside_them_changes(pools, row_bytes, windows_inside):
+    device = pools.device
+    # Three windows of seven rows; on the host a row has all windows, or a window has all rows.
+    src = torch.randint(256, (3, 7, row_bytes), dtype=torch.uint8).to(device.torch_device)
+    dst = torch.zeros((7, 3, row_bytes) if windows_inside else (3, 7, row_bytes)).to(torch.uint8)
+    dst = dst.pin_memory()
+    step = row_bytes if windows_inside else 7 * row_bytes
+    plan = row_kernels(device.ordinal).plan(
+        CopyShape(
+            strides=(row_bytes, 3 * row_bytes if windows_inside else row_bytes),
+            row_nums=(7, 7),
+            row_bytes=row_bytes,
+            vector_bytes=access_bytes(row_bytes),
+            windows_inside=windows_inside,
+        ),
+        tuple(
+            (src.data_ptr() + window * 7 * row_bytes, dst.data_ptr() + window * step)
+            for window in range(3)
+        ),
+        device.row_report_word,
+    )
+    rows = [torch.tensor(one).to(device.torch_device) for one in ([0, 1, 2, 6, 3], [2, 3, 4, 0, 6])]
+    device.synchronize()
+
+    plan.launch(
+        src_rows=rows[0].data_ptr(),
+        dst_rows=rows[1].data_ptr(),
+        pair_num=5,
+        programs=2,
+        stream=0,
+    )
+    device.synchronize()
+
+    found = dst.transpose(0, 1) if windows_inside else dst
+    assert torch.equal(found[:, [2, 3, 4, 0, 6]], src[:, [0, 1, 2, 6, 3]].cpu())
+    assert found[:, [1, 5]].eq(0).all()
