@@ -26,14 +26,10 @@ class DirectRowMover(RowMover):
     def admit(
         self, accelerator: Device, slots: SlotPairs, *, host: RowWindow, label: str
     ) -> tuple[MemoryAccess, ...]:
-        indices = (slots.host_indices, slots.device_indices)
-        for tensor in indices:
-            # Slice bounds are Python integers: reading them from device memory would make the host
-            # wait for the stream at every run of rows.
-            if not tensor.is_cpu:
-                rule = "direct needs slots in host memory"
-                raise TransferError(slots.subject, rule, expected="cpu", got=tensor.device)
-        reads = tuple(tensor_access(tensor) for tensor in indices)
+        check_on_host(slots)
+        reads = tuple(
+            tensor_access(tensor) for tensor in (slots.host_indices, slots.device_indices)
+        )
         accelerator.host_access(label=f"{label}: read slots", reads=reads, writes=())
         slots.check()
         return ()
@@ -81,6 +77,16 @@ def _runs(
 def _run_of(window: RowWindow, rows: torch.Tensor, start: int, stop: int) -> torch.Tensor:
     first = int(rows[start])
     return window.tensor[first : first + stop - start]
+
+
+def check_on_host(slots: SlotPairs) -> None:
+    """Raise TransferError for slots that do not lie in host memory."""
+    for tensor in (slots.host_indices, slots.device_indices):
+        # Slice bounds are Python integers: reading them from device memory would make the host
+        # wait for the stream at every run of rows.
+        if not tensor.is_cpu:
+            rule = "direct needs slots in host memory"
+            raise TransferError(slots.subject, rule, expected="cpu", got=tensor.device)
 
 
 def check_inside(rows: Integers, row_num: int) -> None:

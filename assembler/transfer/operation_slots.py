@@ -17,6 +17,8 @@ from assembler.transfer.slot_pairs import SlotPairs
 class RowPairs:
     """Runs in which the rows of both sides follow each other; arrays are ``(run_num,) int64``.
 
+    They are in the order of the host's rows.
+
     Attributes:
         host: first row of each run in the host pool.
         device: likewise in the device pool.
@@ -121,6 +123,16 @@ class OperationSlots:
             self._rows[row_map] = found
         return found
 
+    def counted(self, row_map: RowMap) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """Return slots of the host and of the device, and how many of them are a row.
+
+        These are rows, and 1, where the map is more than a division.
+        """
+        if row_map.slots_per_row is None:
+            return (*self.rows(row_map), 1)
+        host, device = self.host_indices.contiguous(), self.device_indices.contiguous()
+        return host, device, row_map.slots_per_row
+
     def known_host_runs(self, row_map: RowMap) -> RowRuns | None:
         """Return the rows of the host slots where the host knows these without waiting, or None.
 
@@ -163,6 +175,9 @@ class OperationSlots:
         if found is None:
             host, device = (rows.numpy() for rows in self.rows(row_map))
             starts, lengths = row_runs(host, device, touches=touches)
+            # Copy engines write host memory faster in the order of its addresses.
+            order = np.argsort(host[starts])
+            starts, lengths = starts[order], lengths[order]
             found = RowPairs(
                 host=host[starts],
                 device=device[starts],

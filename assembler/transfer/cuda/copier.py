@@ -76,7 +76,14 @@ class GroupCopier:
         Order: on the current stream.
         """
         bind_context(device.ordinal)
-        pairs = self._known_pairs(planned, slots)
+        shape = planned.group.shape
+        row_num = shape.row_map.row_num(slots.host_indices.numel())
+        pairs = None
+        # No run is longer than all rows of a layer: small moves need not be looked through.
+        if row_num * shape.row_bytes >= self._limits.engine_bytes[planned.direction] or not (
+            planned.has_words and self._has_kernels
+        ):
+            pairs = _known_pairs(planned, slots)
         way = self._choose(device, planned, slots, pairs)
         if way is Way.STAGED and self._stage(device, planned, slots):
             return
@@ -86,14 +93,6 @@ class GroupCopier:
             self._copy_blocks(blocks if loads else blocks.reversed(), stream=device.stream_handle())
             return
         self._copy_in_place(device, planned, slots.on_device())
-
-    def _known_pairs(self, planned: PlannedGroup, slots: OperationSlots) -> RowPairs | None:
-        """Return the rows of both sides where the host knows them and they lie in their buffers."""
-        shape = planned.group.shape
-        pairs = slots.known_pairs(shape.row_map, touches=planned.touches)
-        if pairs is None or not all(map(_are_inside, pairs.ends, shape.row_nums)):
-            return None
-        return pairs
 
     def _choose(
         self,
@@ -108,15 +107,17 @@ class GroupCopier:
             return Way.ENGINE
         shape = planned.group.shape
         row_num = shape.row_map.row_num(slots.host_indices.numel())
+        size = row_num * shape.row_bytes * len(planned.group.host)
+        is_large = size >= self._limits.staged_bytes and planned.direction is Direction.BACKUP
         block_bytes = None
-        if planned.block_row_bytes is not None and device.staging_bytes:
+        if is_large and planned.block_row_bytes is not None and device.staging_bytes:
             runs = slots.known_host_runs(shape.row_map)
             if runs is not None and _are_inside(runs.ends, shape.row_nums[0]):
                 block_bytes = runs.mean_length * planned.block_row_bytes
         return choose_way(
             MoveGeometry(
                 direction=planned.direction,
-                bytes=row_num * shape.row_bytes * len(planned.group.host),
+                bytes=size,
                 run_bytes=None if pairs is None else pairs.mean_length * shape.row_bytes,
                 block_bytes=block_bytes,
                 has_words=planned.has_words,
@@ -131,13 +132,13 @@ class GroupCopier:
         plan = planned.in_place
         if plan is None:
             plan = planned.in_place = _in_place_plan(device, planned)
-        src_rows, dst_rows = slots.rows(shape.row_map)
+        src_slots, dst_slots, slots_per_row = slots.counted(shape.row_map)
         if planned.direction is Direction.BACKUP:
-            src_rows, dst_rows = dst_rows, src_rows
+            src_slots, dst_slots = dst_slots, src_slots
         plan.launch(
-            src_rows=src_rows.data_ptr(),
-            dst_rows=dst_rows.data_ptr(),
-            pair_num=src_rows.numel(),
+            src_slots=src_slots.data_ptr(),
+            dst_slots=dst_slots.data_ptr(),
+            pair_num=src_slots.numel() // slots_per_row,
             programs=device.copy_programs,
             stream=device.stream_handle(),
         )
@@ -180,6 +181,15 @@ def load_blocks(group: RowGroup, pairs: RowPairs) -> Blocks:
     )
 
 
+def _known_pairs(planned: PlannedGroup, slots: OperationSlots) -> RowPairs | None:
+    """Return the rows of both sides where the host knows them and they lie in their buffers."""
+    shape = planned.group.shape
+    pairs = slots.known_pairs(shape.row_map, touches=planned.touches)
+    if pairs is None or not all(map(_are_inside, pairs.ends, shape.row_nums)):
+        return None
+    return pairs
+
+
 def _are_inside(ends: tuple[int, int], row_num: int) -> bool:
     return ends[0] >= 0 and ends[1] < max(row_num, 1)
 
@@ -190,10 +200,12 @@ def _in_place_plan(device: CudaDevice, planned: PlannedGroup) -> CopyPlan:
     if planned.direction is Direction.BACKUP:
         strides, row_nums, sides = strides[::-1], row_nums[::-1], sides[::-1]
     pairs = tuple(zip(*(side.tolist() for side in sides), strict=True))
+    slots_per_row = shape.row_map.slots_per_row or 1
     return row_kernels(device.ordinal).plan(
         CopyShape(
             strides=strides,
             row_nums=row_nums,
+            slots_per_row=(slots_per_row, slots_per_row),
             row_bytes=shape.row_bytes,
             vector_bytes=access_bytes(
                 shape.row_bytes, *strides, *(address for pair in pairs for address in pair)

@@ -11,7 +11,7 @@ from assembler.device.cuda import CudaDevice
 from assembler.names import Direction
 from assembler.transfer.cuda.copier import GroupCopier, PlannedGroup
 from assembler.transfer.cuda.groups import RowShape, grouped, shape_of, split_where_rows_end
-from assembler.transfer.direct import DirectRowMover, check_inside
+from assembler.transfer.direct import DirectRowMover, check_inside, check_on_host
 from assembler.transfer.layer_rows import LayerRows, RowSet
 from assembler.transfer.mover import RowCopy, SetMover
 from assembler.transfer.operation_slots import OperationSlots
@@ -48,8 +48,7 @@ class CudaDirectMover(SetMover):
         assert isinstance(accelerator, CudaDevice)
         first = row_set.rows[0]
         if not slots.is_admitted:
-            # All layers of an operation have the same slots: to look through them once is enough.
-            self._portable.admit(accelerator, slots.pairs(first), host=first.host, label="")
+            check_on_host(slots.pairs(first))
             slots.is_admitted = True
         plans = self._plans.setdefault(row_set, {})
         plan = plans.get(direction)

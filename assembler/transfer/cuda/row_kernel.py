@@ -15,7 +15,7 @@ import torch
 from assembler.transfer.cuda.compiler import compile_kernels
 from assembler.transfer.cuda.driver import DriverFunction, DriverModule
 
-_HEADER_WORDS = 9
+_HEADER_WORDS = 11
 # A stage holds a piece on its way. An H200 reads and writes host memory as fast with pieces of 8 kB
 # as with larger ones; larger pieces have more room for short rows, of which there are 32 at most.
 _STAGE_BYTES = 24 << 10
@@ -34,6 +34,7 @@ class CopyShape:
     Attributes:
         strides: bytes from one row to the next.
         row_nums: rows that each window has.
+        slots_per_row: slots of a row: row ``i`` is slot ``i * slots_per_row`` divided by it.
         row_bytes: bytes of a row.
         vector_bytes: 8 or 16; all addresses, strides and widths are multiples of it.
         windows_inside: whether the windows of a row follow each other in host memory; otherwise the
@@ -42,6 +43,7 @@ class CopyShape:
 
     strides: tuple[int, int]
     row_nums: tuple[int, int]
+    slots_per_row: tuple[int, int]
     row_bytes: int
     vector_bytes: int
     windows_inside: bool
@@ -55,7 +57,7 @@ class CopyPlan:
         kernel: the kernel.
         units_per_pair: what a row of all windows has of what the kernel counts: lines or vectors.
         units_per_turn: how many of them a block moves at once.
-        table: nine numbers, then the addresses of row 0 of every window, read and written; int64
+        table: eleven numbers, then the addresses of row 0 of every window, read and written; int64
             in device memory.
     """
 
@@ -65,13 +67,13 @@ class CopyPlan:
     table: torch.Tensor
 
     def launch(
-        self, *, src_rows: int, dst_rows: int, pair_num: int, programs: int, stream: int
+        self, *, src_slots: int, dst_slots: int, pair_num: int, programs: int, stream: int
     ) -> None:
-        """Copy row ``src_rows[i]`` to row ``dst_rows[i]`` in every window.
+        """Copy rows in every window, in pairs by their position.
 
         Args:
-            src_rows: address of ``(pair_num,) int64`` in device memory.
-            dst_rows: likewise; rows that are written are distinct.
+            src_slots: address of ``(pair_num * slots_per_row,) int64`` in device memory.
+            dst_slots: likewise; rows that are written are distinct.
             pair_num: rows of a window.
             programs: thread blocks at most, each on a multiprocessor of its own.
             stream: handle of the stream.
@@ -82,7 +84,7 @@ class CopyPlan:
         needed = -(-pair_num * self.units_per_pair // self.units_per_turn)
         if needed:
             self.kernel.launch(
-                *(self.table.data_ptr(), src_rows, dst_rows, pair_num),
+                *(self.table.data_ptr(), src_slots, dst_slots, pair_num),
                 blocks=min(programs, needed),
                 stream=stream,
             )
@@ -119,8 +121,8 @@ class RowKernels:
             lines = max(1, min(_PIECE_LINES, _STAGE_BYTES // segment))
             units = (-(-shape.row_bytes // segment), lines)
         header = (
-            *(len(addresses), *shape.strides, *shape.row_nums, shape.row_bytes, segment),
-            *(int(shape.windows_inside), report.data_ptr()),
+            *(len(addresses), *shape.strides, *shape.row_nums, *shape.slots_per_row),
+            *(shape.row_bytes, segment, int(shape.windows_inside), report.data_ptr()),
         )
         assert len(header) == _HEADER_WORDS
         words = [*header, *(address for pair in addresses for address in pair)]

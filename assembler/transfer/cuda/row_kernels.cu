@@ -4,10 +4,15 @@
 // HEADER_WORDS numbers, then two addresses of row 0 for each window, read and written. A row outside
 // of its window is reported and not moved.
 //
+// Pair i of a copy is row slots[i * n] / n on each side, n being the slots of a row on that side.
+//
 // A line is a row of a window, or a segment of a row that is too long. Lines are numbered in the
 // order in which they lie in the host pool, so that stores over PCIe fill whole packets.
 
-enum { WINDOWS, SRC_STRIDE, DST_STRIDE, SRC_ROWS, DST_ROWS, ROW_BYTES, SEGMENT_BYTES, WINDOWS_INSIDE, REPORT };
+enum {
+    WINDOWS, SRC_STRIDE, DST_STRIDE, SRC_ROWS, DST_ROWS, SRC_SLOTS, DST_SLOTS, ROW_BYTES,
+    SEGMENT_BYTES, WINDOWS_INSIDE, REPORT
+};
 
 struct Line {
     const unsigned char *src;
@@ -22,8 +27,14 @@ __device__ void report_row(const long long *table, long long row, long long row_
     *reinterpret_cast<volatile long long *>(table[REPORT]) = (row_num << 32) + (row + (1LL << 31));
 }
 
-__device__ Line find_line(const long long *table, const long long *src_rows,
-                          const long long *dst_rows, long long pair_num, long long line)
+__device__ long long find_row(const long long *slots, long long pair, long long slots_per_row)
+{
+    const long long slot = slots[pair * slots_per_row];
+    return slot < 0 ? slot : slot / slots_per_row;
+}
+
+__device__ Line find_line(const long long *table, const long long *src_slots,
+                          const long long *dst_slots, long long pair_num, long long line)
 {
     const long long row_bytes = table[ROW_BYTES], segment = table[SEGMENT_BYTES];
     const long long segments = (row_bytes + segment - 1) / segment;
@@ -32,7 +43,8 @@ __device__ Line find_line(const long long *table, const long long *src_rows,
     const long long step = inside ? table[WINDOWS] : pair_num;
     const long long slow = number / step, fast = number - slow * step;
     const long long pair = inside ? slow : fast, window = inside ? fast : slow;
-    const long long src_row = src_rows[pair], dst_row = dst_rows[pair];
+    const long long src_row = find_row(src_slots, pair, table[SRC_SLOTS]);
+    const long long dst_row = find_row(dst_slots, pair, table[DST_SLOTS]);
     const bool src_outside = src_row < 0 || src_row >= table[SRC_ROWS];
     if (src_outside || dst_row < 0 || dst_row >= table[DST_ROWS]) {
         report_row(table, src_outside ? src_row : dst_row, table[src_outside ? SRC_ROWS : DST_ROWS]);
@@ -69,7 +81,7 @@ __device__ unsigned shared_address(const void *pointer)
 // Copies through shared memory with bulk copies. One warp goes through consecutive lines, STAGE_NUM
 // pieces at a time; all addresses and sizes are multiples of 16. A thread has one line of a piece.
 extern "C" __global__ void __launch_bounds__(32)
-copy_in_bulk(const long long *table, const long long *src_rows, const long long *dst_rows,
+copy_in_bulk(const long long *table, const long long *src_slots, const long long *dst_slots,
              long long pair_num)
 {
     extern __shared__ __align__(128) unsigned char stages[];
@@ -96,7 +108,7 @@ copy_in_bulk(const long long *table, const long long *src_rows, const long long 
         const long long line = (first + number) * piece_lines + lane;
         Line mine = {nullptr, nullptr, 0};
         if (lane < piece_lines && line < lines)
-            mine = find_line(table, src_rows, dst_rows, pair_num, line);
+            mine = find_line(table, src_slots, dst_slots, pair_num, line);
         const unsigned long long src = reinterpret_cast<unsigned long long>(mine.src);
         const unsigned long long dst = reinterpret_cast<unsigned long long>(mine.dst);
         const int load_size = joined_bytes(src, mine.size, segment, lane);
@@ -144,8 +156,8 @@ copy_in_bulk(const long long *table, const long long *src_rows, const long long 
 
 // Copies through registers: for GPUs without bulk copies, and for rows that these cannot move.
 template <typename Vector>
-__device__ void copy_vectors(const long long *table, const long long *src_rows,
-                             const long long *dst_rows, long long pair_num)
+__device__ void copy_vectors(const long long *table, const long long *src_slots,
+                             const long long *dst_slots, long long pair_num)
 {
     const long long row_bytes = table[ROW_BYTES], row_vectors = row_bytes / sizeof(Vector);
     const long long total = pair_num * table[WINDOWS] * row_vectors;
@@ -161,7 +173,7 @@ __device__ void copy_vectors(const long long *table, const long long *src_rows,
                 continue;
             const long long number = vector / row_vectors;
             // A segment is a whole row here.
-            const Line line = find_line(table, src_rows, dst_rows, pair_num, number);
+            const Line line = find_line(table, src_slots, dst_slots, pair_num, number);
             const long long offset = (vector - number * row_vectors) * sizeof(Vector);
             if (line.size) {
                 dst[turn] = line.dst + offset;
@@ -176,15 +188,15 @@ __device__ void copy_vectors(const long long *table, const long long *src_rows,
 }
 
 extern "C" __global__ void __launch_bounds__(1024)
-copy_16_bytes(const long long *table, const long long *src_rows, const long long *dst_rows,
+copy_16_bytes(const long long *table, const long long *src_slots, const long long *dst_slots,
               long long pair_num)
 {
-    copy_vectors<int4>(table, src_rows, dst_rows, pair_num);
+    copy_vectors<int4>(table, src_slots, dst_slots, pair_num);
 }
 
 extern "C" __global__ void __launch_bounds__(1024)
-copy_8_bytes(const long long *table, const long long *src_rows, const long long *dst_rows,
+copy_8_bytes(const long long *table, const long long *src_slots, const long long *dst_slots,
              long long pair_num)
 {
-    copy_vectors<long long>(table, src_rows, dst_rows, pair_num);
+    copy_vectors<long long>(table, src_slots, dst_slots, pair_num);
 }

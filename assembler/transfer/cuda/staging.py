@@ -79,13 +79,13 @@ class _Piece:
     Attributes:
         start: position of the first.
         row_num: rows.
-        device_rows: address of the first row number in the device pool.
+        device_slots: address of the first slot in the device pool.
         blocks: what the copy engine moves.
     """
 
     start: int
     row_num: int
-    device_rows: int
+    device_slots: int
     blocks: Blocks
 
 
@@ -119,7 +119,7 @@ class StagedGroup:
 
         Order: on the current stream, with work on the ring's stream in between.
         """
-        device_rows = slots.rows(self._group.shape.row_map)[1].data_ptr()
+        device_slots, slots_per_row = slots.counted(self._group.shape.row_map)[1:]
         main = torch.cuda.current_stream(device.torch_device)
         ring = self._ring
         with ring.lock:
@@ -134,7 +134,7 @@ class StagedGroup:
                 piece = _Piece(
                     start=start,
                     row_num=stop - start,
-                    device_rows=device_rows + 8 * start,
+                    device_slots=device_slots.data_ptr() + 8 * slots_per_row * start,
                     blocks=self._blocks(ring.address(part), runs, start, stop),
                 )
                 self._move_piece(part, piece, main=main, device=device)
@@ -148,8 +148,8 @@ class StagedGroup:
             plan = self._plans[part] = self._make_plan(part, device.row_report_word)
         ring.stream.wait_event(ring.free[part])
         plan.launch(
-            src_rows=piece.device_rows,
-            dst_rows=ring.positions(piece.row_num),
+            src_slots=piece.device_slots,
+            dst_slots=ring.positions(piece.row_num),
             pair_num=piece.row_num,
             programs=device.staging_programs,
             stream=ring.stream.cuda_stream,
@@ -189,6 +189,7 @@ class StagedGroup:
             CopyShape(
                 strides=strides,
                 row_nums=(shape.row_nums[1], self.row_num),
+                slots_per_row=(shape.row_map.slots_per_row or 1, 1),
                 row_bytes=shape.row_bytes,
                 vector_bytes=access_bytes(
                     shape.row_bytes, *strides, *(address for pair in pairs for address in pair)

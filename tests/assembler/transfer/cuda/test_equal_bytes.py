@@ -368,6 +368,7 @@ def test_rows_of_any_width_arrive_and_nothing_beside_them_changes(pools, row_byt
         CopyShape(
             strides=(row_bytes, 3 * row_bytes if windows_inside else row_bytes),
             row_nums=(7, 7),
+            slots_per_row=(1, 1),
             row_bytes=row_bytes,
             vector_bytes=access_bytes(row_bytes),
             windows_inside=windows_inside,
@@ -382,8 +383,8 @@ def test_rows_of_any_width_arrive_and_nothing_beside_them_changes(pools, row_byt
     device.synchronize()
 
     plan.launch(
-        src_rows=rows[0].data_ptr(),
-        dst_rows=rows[1].data_ptr(),
+        src_slots=rows[0].data_ptr(),
+        dst_slots=rows[1].data_ptr(),
         pair_num=5,
         programs=2,
         stream=0,

@@ -41,6 +41,7 @@ def plan(driver, *, has_bulk, row_bytes, vector_bytes, windows: Sequence[tuple[i
     shape = CopyShape(
         strides=(row_bytes, 2 * row_bytes),
         row_nums=(7, 9),
+        slots_per_row=(1, 4),
         row_bytes=row_bytes,
         vector_bytes=vector_bytes,
         windows_inside=True,
@@ -72,7 +73,7 @@ def test_the_table_has_the_numbers_and_the_addresses():
     )
 
     assert made.table.tolist() == [
-        *(2, 656, 1312, 7, 9, 656, 656, 1, report.data_ptr()),
+        *(2, 656, 1312, 7, 9, 1, 4, 656, 656, 1, report.data_ptr()),
         *(1000, 2000, 3000, 4000),
     ]
 
@@ -104,7 +105,7 @@ def test_a_copy_has_no_more_blocks_than_it_needs(has_bulk, row_bytes, vector_byt
         windows=[(1000, 2000), (3000, 4000)],
     )
 
-    made.launch(src_rows=11, dst_rows=12, pair_num=pairs, programs=20, stream=9)
+    made.launch(src_slots=11, dst_slots=12, pair_num=pairs, programs=20, stream=9)
 
     assert [launch[1][0] for launch in driver.launches] == [blocks]
     assert driver.launches[0][4] == [made.table.data_ptr(), 11, 12, pairs]
@@ -114,7 +115,7 @@ def test_no_rows_are_no_launch():
     driver = Driver()
     _, made = plan(driver, has_bulk=True, row_bytes=656, vector_bytes=16, windows=[(1000, 2000)])
 
-    made.launch(src_rows=11, dst_rows=12, pair_num=0, programs=20, stream=9)
+    made.launch(src_slots=11, dst_slots=12, pair_num=0, programs=20, stream=9)
 
     assert driver.launches == []
 
