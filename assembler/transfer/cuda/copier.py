@@ -78,12 +78,10 @@ class GroupCopier:
         bind_context(device.ordinal)
         shape = planned.group.shape
         row_num = shape.row_map.row_num(slots.host_indices.numel())
-        pairs = None
         # No run is longer than all rows of a layer: small moves need not be looked through.
-        if row_num * shape.row_bytes >= self._limits.engine_bytes[planned.direction] or not (
-            planned.has_words and self._has_kernels
-        ):
-            pairs = _known_pairs(planned, slots)
+        may_be_long = row_num * shape.row_bytes >= self._limits.engine_bytes[planned.direction]
+        needs_engine = not (planned.has_words and self._has_kernels)
+        pairs = _known_pairs(planned, slots) if may_be_long or needs_engine else None
         way = self._choose(device, planned, slots, pairs)
         if way is Way.STAGED and self._stage(device, planned, slots):
             return

@@ -2,7 +2,7 @@
 
 import msgspec
 
-SCHEMA = "goldentrace.bench.transfer/2"
+SCHEMA = "goldentrace.bench.transfer/3"
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,6 +15,8 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
         ratio: of the two, round by round.
         ratio_low: smallest of the rounds.
         ratio_high: largest.
+        queued_ratio: of the two where everything is launched before the GPU begins, as behind a
+            forward pass: the share of the wire without the host's time, with its median.
         torch_ratio: the same by torch's operations alone, once.
         host_ms: until all copies are launched.
         layer_bytes: bytes of a layer.
@@ -28,6 +30,7 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
     ratio: float
     ratio_low: float
     ratio_high: float
+    queued_ratio: float
     torch_ratio: float
     host_ms: float
     layer_bytes: int
@@ -36,13 +39,14 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BothWays(msgspec.Struct, frozen=True, kw_only=True):
-    """Speed of a backup and a load at once, beside two pinned copies at once."""
+    """Speed of a backup and a load at once, beside two pinned copies at once; see Speed."""
 
     gb_per_s: float
     ceiling_gb_per_s: float
     ratio: float
     ratio_low: float
     ratio_high: float
+    queued_ratio: float
 
 
 class SpeedRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +151,7 @@ class TransferReport(msgspec.Struct, frozen=True, kw_only=True):
     """All figures of one run.
 
     Attributes:
-        schema: ``goldentrace.bench.transfer/2``.
+        schema: ``goldentrace.bench.transfer/3``.
         machine: device, driver and versions.
         rounds: measurements of which each figure is the median.
         titles: dimensions of the pools, by name.

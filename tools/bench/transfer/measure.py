@@ -16,6 +16,7 @@ from assembler.names import Direction, IoBackend
 from tools.bench.transfer.figures import BothWays, Speed
 
 _Timed = Callable[[], object]
+_MOST_CYCLES_PER_S = 2e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +140,11 @@ class Meter:
         self.span(work, stream)
         self.span(ceiling, stream)
         turns = [(self.span(work, stream), self.span(ceiling, stream)) for _ in range(self._rounds)]
+        wait = max(mine.host for mine, _ in turns)
+        queued = [
+            (self._queued(work, stream, wait), self._queued(ceiling, stream, wait))
+            for _ in range(self._rounds)
+        ]
         with self._without_fast_copies():
             portable = self.span(work, stream)
         first = [self.span(lambda: subject.load(1), stream) for _ in range(self._rounds)]
@@ -152,6 +158,7 @@ class Meter:
             ratio=median(ratios),
             ratio_low=min(ratios),
             ratio_high=max(ratios),
+            queued_ratio=median(copy.device / mine.device for mine, copy in queued),
             torch_ratio=median(copy.device for _, copy in turns) / portable.device,
             host_ms=median(mine.host for mine, _ in turns) * 1e3,
             layer_bytes=subject.layer_bytes(),
@@ -180,10 +187,18 @@ class Meter:
         size = min(one.bytes, other.bytes)
         copies = (self.copy(Direction.BACKUP, size), self.copy(Direction.LOAD, size))
         streams = one.streams
-        self._together((one.backup, other.load), streams)
-        self._together(copies, streams)
+        works = (one.backup, other.load)
+        self._together(works, streams, 0.0)
+        self._together(copies, streams, 0.0)
         turns = [
-            (self._together((one.backup, other.load), streams), self._together(copies, streams))
+            (self._together(works, streams, 0.0), self._together(copies, streams, 0.0))
+            for _ in range(self._rounds)
+        ]
+        wait = sum(
+            self.span(work, stream).host for work, stream in zip(works, streams, strict=True)
+        )
+        queued = [
+            (self._together(works, streams, wait), self._together(copies, streams, wait))
             for _ in range(self._rounds)
         ]
         ratios = [copy / mine for mine, copy in turns]
@@ -193,6 +208,7 @@ class Meter:
             ratio=median(ratios),
             ratio_low=min(ratios),
             ratio_high=max(ratios),
+            queued_ratio=median(copy / mine for mine, copy in queued),
         )
 
     def slow_down(self, works: Sequence[_Timed], stream: Stream) -> float:
@@ -218,8 +234,13 @@ class Meter:
 
     def span(self, work: _Timed, stream: Stream) -> Span:
         """Measure work on a stream, once."""
+        return self._queued(work, stream, 0.0)
+
+    def _queued(self, work: _Timed, stream: Stream, wait: float) -> Span:
+        """Measure work that waits on the GPU for some seconds, in which the host launches it."""
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         with self._device.on(stream):
+            self._occupy(wait)
             begin.record()
             start = time.perf_counter()
             work()
@@ -228,13 +249,22 @@ class Meter:
         end.synchronize()
         return Span(device=float(begin.elapsed_time(end)) / 1e3, host=host)
 
-    def _together(self, works: Sequence[_Timed], streams: Sequence[Stream]) -> float:
-        """Return the seconds from the first launch until all work is done."""
+    def _occupy(self, seconds: float) -> None:
+        """Keep the current stream busy for a time that is longer, at any clock of the GPU."""
+        if seconds:
+            cycles = int((1.3 * seconds + 3e-4) * _MOST_CYCLES_PER_S)
+            torch.cuda._sleep(cycles)  # noqa: SLF001 - what torch's own tests do this with
+
+    def _together(self, works: Sequence[_Timed], streams: Sequence[Stream], wait: float) -> float:
+        """Return the seconds until all work is done; ``wait`` as in :meth:`_queued`."""
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        done = self._device.new_event("done")
+        started, done = (self._device.new_event(name) for name in ("started", "done"))
         self._device.synchronize()
         with self._device.on(streams[0]):
+            self._occupy(wait)
             begin.record()
+        started.record(streams[0])
+        streams[1].wait_event(started)
         for work, stream in zip(works, streams, strict=True):
             with self._device.on(stream):
                 work()

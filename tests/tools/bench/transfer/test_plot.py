@@ -29,6 +29,7 @@ def row(*, direction, pages=128, ratio=0.5, torch_ratio=0.1):
         ratio=ratio,
         ratio_low=0.4,
         ratio_high=0.6,
+        queued_ratio=0.75,
         torch_ratio=torch_ratio,
         host_ms=0.25,
         layer_bytes=41984,
@@ -48,7 +49,12 @@ def row(*, direction, pages=128, ratio=0.5, torch_ratio=0.1):
 @pytest.fixture
 def report():
     both = BothWays(
-        gb_per_s=90.0, ceiling_gb_per_s=100.0, ratio=0.9, ratio_low=0.85, ratio_high=0.95
+        gb_per_s=90.0,
+        ceiling_gb_per_s=100.0,
+        ratio=0.9,
+        ratio_low=0.85,
+        ratio_high=0.95,
+        queued_ratio=0.93,
     )
     return TransferReport(
         schema=SCHEMA,
