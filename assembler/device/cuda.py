@@ -21,7 +21,7 @@ from assembler.errors import OutOfDeviceMemoryError, PoolError
 
 # An H200, which has 132 multiprocessors, reads and writes host memory as fast with 16 as with all
 # of them; between two places in device memory 32 move 450 GB/s, eight times as much as PCIe.
-COPY_PROGRAMS = 8
+COPY_PROGRAMS = 16
 STAGING_PROGRAMS = 32
 # Each of four parts is on its way for a millisecond: what the host does for the next takes 0.2.
 STAGING_BYTES = 256 << 20

@@ -31,6 +31,14 @@ class Blocks:
         return Blocks(src=self.dst, dst=self.src, sizes=self.sizes)
 
 
+def joined(blocks: list[Blocks]) -> Blocks:
+    """Return the blocks of several lists, one after the other."""
+    if len(blocks) == 1:
+        return blocks[0]
+    src, dst, sizes = zip(*((one.src, one.dst, one.sizes) for one in blocks), strict=True)
+    return Blocks(src=np.concatenate(src), dst=np.concatenate(dst), sizes=np.concatenate(sizes))
+
+
 def row_runs(src_rows: Integers, dst_rows: Integers, *, touches: bool) -> tuple[Integers, Integers]:
     """Return the first position and the length of every run of rows that is one block.
 
@@ -42,9 +50,15 @@ def row_runs(src_rows: Integers, dst_rows: Integers, *, touches: bool) -> tuple[
         return np.arange(row_num), np.ones(row_num, dtype=np.int64)
     if row_num == 0:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    breaks = np.flatnonzero((np.diff(src_rows) != 1) | (np.diff(dst_rows) != 1)) + 1
-    starts = np.concatenate((np.zeros(1, dtype=np.int64), breaks))
-    return starts, np.diff(starts, append=row_num)
+    # Slices, not np.diff: this is on the way to the first launch, and each call of numpy counts.
+    ends = src_rows[1:] - src_rows[:-1] != 1
+    if dst_rows is not src_rows:
+        ends |= dst_rows[1:] - dst_rows[:-1] != 1
+    (breaks,) = ends.nonzero()
+    bounds = np.empty(len(breaks) + 2, dtype=np.int64)
+    bounds[0], bounds[-1] = 0, row_num
+    np.add(breaks, 1, out=bounds[1:-1])
+    return bounds[:-1], bounds[1:] - bounds[:-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,7 +100,7 @@ class RowRuns:
 
 def runs_of(rows: Integers) -> RowRuns:
     """Return rows in runs."""
-    starts, lengths = row_runs(rows, np.arange(len(rows)), touches=True)
+    starts, lengths = row_runs(rows, rows, touches=True)
     return RowRuns(rows=rows, starts=starts, stops=starts + lengths, ends=ends_of(rows))
 
 

@@ -46,6 +46,7 @@ class OperationSlots:
         host_indices: ``(slot_num,) int64``.
         device_indices: ``(slot_num,) int64``.
         is_admitted: whether the backend has found that it can use the slots.
+        is_under_way: whether copies of the operation were launched.
         begin: what the backend records before the first copy of the operation; None until then.
     """
 
@@ -56,6 +57,7 @@ class OperationSlots:
         self.device_indices = device_indices
         self.begin: torch.cuda.Event | None = None
         self.is_admitted = False
+        self.is_under_way = False
         self._accelerator = accelerator
         self._uploaded: OperationSlots | None = None
         self._on_host: OperationSlots | None = None
@@ -176,10 +178,11 @@ class OperationSlots:
             host, device = (rows.numpy() for rows in self.rows(row_map))
             starts, lengths = row_runs(host, device, touches=touches)
             # Copy engines write host memory faster in the order of its addresses.
-            order = np.argsort(host[starts])
+            first = host[starts]
+            order = first.argsort()
             starts, lengths = starts[order], lengths[order]
             found = RowPairs(
-                host=host[starts],
+                host=first[order],
                 device=device[starts],
                 lengths=lengths,
                 row_num=len(host),

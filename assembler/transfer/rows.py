@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from typing_extensions import override
 
@@ -74,7 +73,7 @@ class PageRows(RowMap):
     def check(self, slots: torch.Tensor) -> None:
         row_num = self.row_num(slots.numel())
         pages = slots.numpy().reshape(row_num, self.page_size)
-        if not (pages[:, 0] % self.page_size).any() and (np.diff(pages, axis=1) == 1).all():
+        if not (pages[:, 0] % self.page_size).any() and (pages[:, 1:] - pages[:, :-1] == 1).all():
             return
         starts = self.host_rows(slots) * self.page_size
         whole = starts.unsqueeze(1) + torch.arange(self.page_size)

@@ -1,5 +1,6 @@
 """Copies of groups of rows on a GPU, each group by the way that suits it."""
 
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -8,7 +9,7 @@ from assembler.device.base import Device
 from assembler.device.cuda import CudaDevice
 from assembler.errors import OutOfDeviceMemoryError
 from assembler.names import Direction
-from assembler.transfer.blocks import Blocks
+from assembler.transfer.blocks import Blocks, joined
 from assembler.transfer.cuda.batch import BatchedCopy
 from assembler.transfer.cuda.driver import bind_context
 from assembler.transfer.cuda.groups import RowGroup, blocks_between
@@ -50,6 +51,23 @@ class PlannedGroup:
         self.staged: StagedGroup | None = None
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Move:
+    """What is moved of a group, and how.
+
+    Attributes:
+        planned: the group.
+        size: bytes.
+        pairs: the rows, where the host knows them and has looked.
+        way: the way.
+    """
+
+    planned: PlannedGroup
+    size: int
+    pairs: RowPairs | None = None
+    way: Way = Way.KERNEL
+
+
 class GroupCopier:
     """Copies groups of rows between host pools and device pools of GPUs.
 
@@ -67,7 +85,9 @@ class GroupCopier:
         self._limits = limits
         self._rings: WeakKeyDictionary[Device, StagingRing | None] = WeakKeyDictionary()
 
-    def copy(self, device: CudaDevice, planned: PlannedGroup, slots: OperationSlots) -> None:
+    def copy(
+        self, device: CudaDevice, planned: tuple[PlannedGroup, ...], slots: OperationSlots
+    ) -> None:
         """Copy the rows of slots, which lie in host memory or in device memory.
 
         Raises:
@@ -76,52 +96,73 @@ class GroupCopier:
         Order: on the current stream.
         """
         bind_context(device.ordinal)
-        shape = planned.group.shape
-        row_num = shape.row_map.row_num(slots.host_indices.numel())
-        # No run is longer than all rows of a layer: small moves need not be looked through.
-        may_be_long = row_num * shape.row_bytes >= self._limits.engine_bytes[planned.direction]
-        needs_engine = not (planned.has_words and self._has_kernels)
-        pairs = _known_pairs(planned, slots) if may_be_long or needs_engine else None
-        way = self._choose(device, planned, slots, pairs)
-        if way is Way.STAGED and self._stage(device, planned, slots):
-            return
-        if way is Way.ENGINE and pairs is not None and self._copy_blocks is not None:
-            blocks = load_blocks(planned.group, pairs)
-            loads = planned.direction is Direction.LOAD
-            self._copy_blocks(blocks if loads else blocks.reversed(), stream=device.stream_handle())
-            return
-        self._copy_in_place(device, planned, slots.on_device())
+        moves = [self._plan_move(device, one, slots) for one in planned]
+        _follow_long_runs(moves, slots)
+        blocks = [_blocks_of(move) for move in moves if move.way is Way.ENGINE]
+        if blocks and self._copy_blocks is not None:
+            self._copy_blocks(
+                joined(blocks), stream=device.stream_handle(), is_first=not slots.is_under_way
+            )
+            slots.is_under_way = True
+        for move in moves:
+            if move.way is Way.STAGED and self._stage(device, move.planned, slots):
+                continue
+            if move.way is not Way.ENGINE:
+                self._copy_in_place(device, move.planned, slots.on_device())
+        slots.is_under_way = True
 
-    def _choose(
-        self,
-        device: CudaDevice,
-        planned: PlannedGroup,
-        slots: OperationSlots,
-        pairs: RowPairs | None,
-    ) -> Way:
-        if self._copy_blocks is None:
-            return Way.KERNEL
-        if not self._has_kernels:
-            return Way.ENGINE
+    def _plan_move(
+        self, device: CudaDevice, planned: PlannedGroup, slots: OperationSlots
+    ) -> "_Move":
         shape = planned.group.shape
-        row_num = shape.row_map.row_num(slots.host_indices.numel())
-        size = row_num * shape.row_bytes * len(planned.group.host)
-        is_large = size >= self._limits.staged_bytes and planned.direction is Direction.BACKUP
-        block_bytes = None
-        if is_large and planned.block_row_bytes is not None and device.staging_bytes:
-            runs = slots.known_host_runs(shape.row_map)
-            if runs is not None and _are_inside(runs.ends, shape.row_nums[0]):
-                block_bytes = runs.mean_length * planned.block_row_bytes
-        return choose_way(
+        layer_bytes = shape.row_map.row_num(slots.host_indices.numel()) * shape.row_bytes
+        move = _Move(planned=planned, size=layer_bytes * len(planned.group.host))
+        if self._copy_blocks is None:
+            return move
+        must_be_known = not (planned.has_words and self._has_kernels)
+        if must_be_known or self._may_be_long(planned, slots, layer_bytes):
+            move.pairs = _known_pairs(planned, slots)
+        if must_be_known:
+            move.way = Way.ENGINE
+            return move
+        move.way = choose_way(
             MoveGeometry(
                 direction=planned.direction,
-                bytes=size,
-                run_bytes=None if pairs is None else pairs.mean_length * shape.row_bytes,
-                block_bytes=block_bytes,
-                has_words=planned.has_words,
+                bytes=move.size,
+                run_bytes=None if move.pairs is None else move.pairs.mean_length * shape.row_bytes,
+                block_bytes=self._block_bytes(device, move, slots),
             ),
             self._limits,
         )
+        return move
+
+    def _may_be_long(self, planned: PlannedGroup, slots: OperationSlots, layer_bytes: int) -> bool:
+        """Return whether runs can be long enough for the copy engine, with as little as possible.
+
+        The host is on its way to the first launch. No run is longer than all rows of a layer, nor
+        longer than those of the host pool alone.
+        """
+        shape = planned.group.shape
+        if layer_bytes < self._limits.engine_bytes:
+            return False
+        if slots.host_indices.is_cpu:
+            return True
+        runs = slots.known_host_runs(shape.row_map)
+        return runs is not None and runs.mean_length * shape.row_bytes >= self._limits.engine_bytes
+
+    def _block_bytes(
+        self, device: CudaDevice, move: "_Move", slots: OperationSlots
+    ) -> float | None:
+        """Return the mean bytes of the blocks of host memory, where they may be staged."""
+        planned = move.planned
+        is_small = move.size < self._limits.staged_bytes or not device.staging_bytes
+        if is_small or planned.direction is Direction.LOAD or planned.block_row_bytes is None:
+            return None
+        shape = planned.group.shape
+        runs = slots.known_host_runs(shape.row_map)
+        if runs is None or not _are_inside(runs.ends, shape.row_nums[0]):
+            return None
+        return runs.mean_length * planned.block_row_bytes
 
     def _copy_in_place(
         self, device: CudaDevice, planned: PlannedGroup, slots: OperationSlots
@@ -137,7 +178,7 @@ class GroupCopier:
             src_slots=src_slots.data_ptr(),
             dst_slots=dst_slots.data_ptr(),
             pair_num=src_slots.numel() // slots_per_row,
-            programs=device.copy_programs,
+            programs=min(device.copy_programs, plan.most_blocks),
             stream=device.stream_handle(),
         )
 
@@ -167,6 +208,29 @@ class GroupCopier:
                 # Pools may have taken all of it: then the kernel works in host memory.
                 self._rings[device] = None
         return self._rings[device]
+
+
+def _follow_long_runs(moves: list[_Move], slots: OperationSlots) -> None:
+    """Let groups that have no more runs than those for the copy engine go with them.
+
+    The copy engine would wait for a kernel on the same stream.
+    """
+    most = sum(
+        len(move.pairs.lengths) * len(move.planned.group.host)
+        for move in moves
+        if move.way is Way.ENGINE and move.pairs is not None
+    )
+    for move in moves if most else ():
+        if move.way is Way.KERNEL:
+            pairs = move.pairs or _known_pairs(move.planned, slots)
+            if pairs is not None and len(pairs.lengths) * len(move.planned.group.host) <= most:
+                move.pairs, move.way = pairs, Way.ENGINE
+
+
+def _blocks_of(move: _Move) -> Blocks:
+    assert move.pairs is not None
+    blocks = load_blocks(move.planned.group, move.pairs)
+    return blocks if move.planned.direction is Direction.LOAD else blocks.reversed()
 
 
 def load_blocks(group: RowGroup, pairs: RowPairs) -> Blocks:
@@ -199,6 +263,7 @@ def _in_place_plan(device: CudaDevice, planned: PlannedGroup) -> CopyPlan:
         strides, row_nums, sides = strides[::-1], row_nums[::-1], sides[::-1]
     pairs = tuple(zip(*(side.tolist() for side in sides), strict=True))
     slots_per_row = shape.row_map.slots_per_row or 1
+    windows_inside = shape.strides[0] > shape.row_bytes
     return row_kernels(device.ordinal).plan(
         CopyShape(
             strides=strides,
@@ -208,8 +273,10 @@ def _in_place_plan(device: CudaDevice, planned: PlannedGroup) -> CopyPlan:
             vector_bytes=access_bytes(
                 shape.row_bytes, *strides, *(address for pair in pairs for address in pair)
             ),
-            windows_inside=shape.strides[0] > shape.row_bytes,
+            windows_inside=windows_inside,
         ),
         pairs,
         device.row_report_word,
+        # Rows of one layer that lie apart in host memory come faster through registers.
+        uses_bulk=not windows_inside,
     )

@@ -65,16 +65,15 @@ class CudaDirectMover(SetMover):
             return
         for planned in plan.groups:
             check_rows(planned, slots)
-        for planned in plan.groups:
-            self._copier.copy(accelerator, planned, slots)
+        self._copier.copy(accelerator, plan.groups, slots)
 
 
 def check_rows(planned: PlannedGroup, slots: OperationSlots) -> None:
     """Raise TransferError for slots in host memory that are not whole rows, or lie outside."""
     shape: RowShape = planned.group.shape
     pairs = slots.row_pairs(shape.row_map, touches=planned.touches)
-    if len(pairs.lengths):
-        for ends, row_num in zip(pairs.ends, shape.row_nums, strict=True):
+    for ends, row_num in zip(pairs.ends, shape.row_nums, strict=True):
+        if len(pairs.lengths) and not 0 <= ends[0] <= ends[1] < row_num:
             check_inside(np.array(ends), row_num)
 
 

@@ -46,8 +46,7 @@ class CudaKernelMover(SetMover):
         plans = self._plans.setdefault(row_set, {})
         if direction not in plans:
             plans[direction] = self._make_plans(accelerator, row_set, slots, direction)
-        for planned in plans[direction]:
-            self._copier.copy(accelerator, planned, slots)
+        self._copier.copy(accelerator, plans[direction], slots)
 
     def _make_plans(
         self, device: CudaDevice, row_set: RowSet, slots: OperationSlots, direction: Direction

@@ -9,21 +9,27 @@ The source is ``row_kernels.cu``.
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from math import gcd
 
 import torch
 
 from assembler.transfer.cuda.compiler import compile_kernels
 from assembler.transfer.cuda.driver import DriverFunction, DriverModule
 
-_HEADER_WORDS = 11
+_HEADER_WORDS = 12
 # A stage holds a piece on its way. An H200 reads and writes host memory as fast with pieces of 8 kB
 # as with larger ones; larger pieces have more room for short rows, of which there are 32 at most.
+# Pieces that do not end where a line of 128 bytes ends cost half of the speed.
 _STAGE_BYTES = 24 << 10
 _STAGE_NUM = 8
 _STORES_UNDER_WAY = 2
 _PIECE_LINES = 32
 _VECTORS_AT_ONCE = 4
+_LINE_BYTES = 128
 _THREADS = 1024
+# Measured on an H200, which has 132 multiprocessors.
+_MOST_BULK_BLOCKS = 8
+_MOST_VECTOR_BLOCKS = 16
 _BULK_CAPABILITY = (9, 0)
 
 
@@ -55,13 +61,15 @@ class CopyPlan:
 
     Attributes:
         kernel: the kernel.
+        most_blocks: more blocks than these do not read or write host memory faster.
         units_per_pair: what a row of all windows has of what the kernel counts: lines or vectors.
         units_per_turn: how many of them a block moves at once.
-        table: eleven numbers, then the addresses of row 0 of every window, read and written; int64
+        table: twelve numbers, then the addresses of row 0 of every window, read and written; int64
             in device memory.
     """
 
     kernel: DriverFunction
+    most_blocks: int
     units_per_pair: int
     units_per_turn: int
     table: torch.Tensor
@@ -103,41 +111,57 @@ class RowKernels:
     vectors: dict[int, DriverFunction]
 
     def plan(
-        self, shape: CopyShape, addresses: tuple[tuple[int, int], ...], report: torch.Tensor
+        self,
+        shape: CopyShape,
+        addresses: tuple[tuple[int, int], ...],
+        report: torch.Tensor,
+        *,
+        uses_bulk: bool,
     ) -> CopyPlan:
         """Return a plan for windows with these addresses of row 0; the host waits for its upload.
 
-        ``report`` is ``(1,) int64``, of the device and written by it: what
-        :class:`~assembler.device.row_report.RowReport` reads. A row outside of its window is
-        reported there and not moved.
+        Args:
+            shape: what the windows have in common.
+            addresses: of row 0 of each, read and written.
+            report: ``(1,) int64``, of the device and written by it: what
+                :class:`~assembler.device.row_report.RowReport` reads. A row outside of its window
+                is reported there and not moved.
+            uses_bulk: whether bulk copies move the rows, where the GPU has them and the rows fit.
         """
-        kernel = self.bulk if shape.vector_bytes % 16 == 0 else None
+        kernel = self.bulk if uses_bulk and shape.vector_bytes % 16 == 0 else None
+        segment, lines, most_blocks = shape.row_bytes, 1, _MOST_VECTOR_BLOCKS
+        units = (shape.row_bytes // shape.vector_bytes, _THREADS * _VECTORS_AT_ONCE)
         if kernel is None:
             kernel = self.vectors[shape.vector_bytes]
-            segment = shape.row_bytes
-            units = (shape.row_bytes // shape.vector_bytes, _THREADS * _VECTORS_AT_ONCE)
         else:
-            segment = segment_bytes(shape.row_bytes)
-            lines = max(1, min(_PIECE_LINES, _STAGE_BYTES // segment))
-            units = (-(-shape.row_bytes // segment), lines)
+            segment, lines = pieces_of(shape.row_bytes)
+            units, most_blocks = (-(-shape.row_bytes // segment), lines), _MOST_BULK_BLOCKS
         header = (
             *(len(addresses), *shape.strides, *shape.row_nums, *shape.slots_per_row),
-            *(shape.row_bytes, segment, int(shape.windows_inside), report.data_ptr()),
+            *(shape.row_bytes, segment, lines, int(shape.windows_inside), report.data_ptr()),
         )
         assert len(header) == _HEADER_WORDS
         words = [*header, *(address for pair in addresses for address in pair)]
         return CopyPlan(
             kernel=kernel,
+            most_blocks=most_blocks,
             units_per_pair=units[0] * len(addresses),
             units_per_turn=units[1],
             table=torch.tensor(words, dtype=torch.int64).to(report.device),
         )
 
 
-def segment_bytes(row_bytes: int) -> int:
-    """Return the bytes of the segments of a row, of which a stage holds one or more."""
+def pieces_of(row_bytes: int) -> tuple[int, int]:
+    """Return the bytes of the segments of a row, and how many of them are a piece.
+
+    Pieces of rows that touch end where a line of 128 bytes does, if they can.
+    """
     segments = -(-row_bytes // _STAGE_BYTES)
-    return -(-row_bytes // (segments * 16)) * 16
+    step = 16 if segments == 1 else _LINE_BYTES
+    segment = -(-row_bytes // (segments * step)) * step
+    lines = max(1, min(_PIECE_LINES, _STAGE_BYTES // segment))
+    whole = _LINE_BYTES // gcd(segment, _LINE_BYTES)
+    return segment, lines // whole * whole or lines
 
 
 @cache

@@ -11,7 +11,7 @@
 
 enum {
     WINDOWS, SRC_STRIDE, DST_STRIDE, SRC_ROWS, DST_ROWS, SRC_SLOTS, DST_SLOTS, ROW_BYTES,
-    SEGMENT_BYTES, WINDOWS_INSIDE, REPORT
+    SEGMENT_BYTES, PIECE_LINES, WINDOWS_INSIDE, REPORT
 };
 
 struct Line {
@@ -91,7 +91,7 @@ copy_in_bulk(const long long *table, const long long *src_slots, const long long
     const int lane = threadIdx.x;
     const long long row_bytes = table[ROW_BYTES];
     const int segment = static_cast<int>(table[SEGMENT_BYTES]);
-    const int piece_lines = max(1, min(32, STAGE_BYTES / segment));
+    const int piece_lines = static_cast<int>(table[PIECE_LINES]);
     const long long lines = pair_num * table[WINDOWS] * ((row_bytes + segment - 1) / segment);
     const long long pieces = (lines + piece_lines - 1) / piece_lines;
     const long long first = pieces * blockIdx.x / gridDim.x;

@@ -156,7 +156,7 @@ class StagedGroup:
         )
         ring.filled[part].record(ring.stream)
         main.wait_event(ring.filled[part])
-        self._copy_blocks(piece.blocks, stream=main.cuda_stream)
+        self._copy_blocks(piece.blocks, stream=main.cuda_stream, is_first=piece.start == 0)
         ring.free[part].record(main)
 
     def _pieces(self, runs: RowRuns, *, is_first: bool) -> Iterator[tuple[int, int]]:
@@ -198,6 +198,7 @@ class StagedGroup:
             ),
             pairs,
             report,
+            uses_bulk=True,
         )
 
     def _blocks(self, address: int, runs: RowRuns, start: int, stop: int) -> Blocks:

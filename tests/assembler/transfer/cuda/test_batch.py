@@ -40,7 +40,7 @@ def test_every_block_is_copied_by_either_signature(reports_failing_copy):
     src, dst = np.arange(100, dtype=np.uint8), np.zeros(100, dtype=np.uint8)
     copy = BatchedCopy(driver, reports_failing_copy=reports_failing_copy)
 
-    copy(blocks([src.ctypes.data + 7], [dst.ctypes.data + 3], [5]), stream=9)
+    copy(blocks([src.ctypes.data + 7], [dst.ctypes.data + 3], [5]), stream=9, is_first=True)
 
     assert dst[3:8].tolist() == [7, 8, 9, 10, 11]
     assert np.count_nonzero(dst) == 5
@@ -48,7 +48,10 @@ def test_every_block_is_copied_by_either_signature(reports_failing_copy):
     assert driver.calls == [(1, 1, 1, 1, 9)]
 
 
-def test_long_lists_are_submitted_in_parts_of_which_the_first_is_short():
+@pytest.mark.parametrize(
+    ("is_first", "lengths"), [(True, [32, 128, 512, 512, 16]), (False, [512, 512, 176])]
+)
+def test_long_lists_are_submitted_in_parts_of_which_the_first_are_short(is_first, lengths):
     driver = Driver(reports_failing_copy=False)
     src, dst = np.arange(1200, dtype=np.uint16).view(np.uint8), np.zeros(2400, dtype=np.uint8)
     at = np.arange(1200)
@@ -56,16 +59,16 @@ def test_long_lists_are_submitted_in_parts_of_which_the_first_is_short():
         src=src.ctypes.data + 2 * at, dst=dst.ctypes.data + 2 * at, sizes=np.full_like(at, 2)
     )
 
-    BatchedCopy(driver, reports_failing_copy=False)(every, stream=9)
+    BatchedCopy(driver, reports_failing_copy=False)(every, stream=9, is_first=is_first)
 
-    assert [call[0] for call in driver.calls] == [128, 512, 512, 48]
+    assert [call[0] for call in driver.calls] == lengths
     assert np.array_equal(src, dst)
 
 
 def test_nothing_to_copy_is_no_call():
     driver = Driver(reports_failing_copy=False)
 
-    BatchedCopy(driver, reports_failing_copy=False)(blocks([], [], []), stream=9)
+    BatchedCopy(driver, reports_failing_copy=False)(blocks([], [], []), stream=9, is_first=True)
 
     assert driver.calls == []
 
@@ -74,4 +77,6 @@ def test_a_refusal_of_the_driver_raises():
     driver = Driver(reports_failing_copy=False, code=1)
 
     with pytest.raises(TransferError, match="expected CUDA_SUCCESS, got error 1"):
-        BatchedCopy(driver, reports_failing_copy=False)(blocks([0], [0], [0]), stream=9)
+        BatchedCopy(driver, reports_failing_copy=False)(
+            blocks([0], [0], [0]), stream=9, is_first=True
+        )

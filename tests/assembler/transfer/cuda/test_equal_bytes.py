@@ -5,7 +5,6 @@ import torch
 
 from assembler.device import get_device
 from assembler.errors import TransferError
-from assembler.names import Direction
 from assembler.transfer import engine
 from assembler.transfer.cuda import copier
 from assembler.transfer.cuda.batch import find_batched_copy
@@ -197,15 +196,9 @@ def test_kernel_reports_a_row_outside_and_moves_the_others(pools, host_slot, slo
 
 _NEVER = 1 << 62
 LIMITS = {
-    Way.ENGINE: WayLimits(
-        engine_bytes=dict.fromkeys(Direction, 0), block_bytes=_NEVER, staged_bytes=_NEVER
-    ),
-    Way.STAGED: WayLimits(
-        engine_bytes=dict.fromkeys(Direction, _NEVER), block_bytes=0, staged_bytes=0
-    ),
-    Way.KERNEL: WayLimits(
-        engine_bytes=dict.fromkeys(Direction, _NEVER), block_bytes=_NEVER, staged_bytes=_NEVER
-    ),
+    Way.ENGINE: WayLimits(engine_bytes=0, block_bytes=_NEVER, staged_bytes=_NEVER),
+    Way.STAGED: WayLimits(engine_bytes=_NEVER, block_bytes=0, staged_bytes=0),
+    Way.KERNEL: WayLimits(engine_bytes=_NEVER, block_bytes=_NEVER, staged_bytes=_NEVER),
 }
 
 
@@ -219,9 +212,9 @@ def one_way(monkeypatch, pools):
         batches = []
         copy_blocks = find_batched_copy()
 
-        def counted(blocks, *, stream):
+        def counted(blocks, *, stream, is_first):
             batches.append(blocks.sizes.tolist())
-            copy_blocks(blocks, stream=stream)
+            copy_blocks(blocks, stream=stream, is_first=is_first)
 
         chosen = copier.GroupCopier(counted, has_kernels=True, limits=LIMITS[way])
         movers = {"kernel": CudaKernelMover(chosen), "direct": CudaDirectMover(chosen)}
@@ -357,7 +350,10 @@ def test_slots_that_changed_on_the_device_are_not_staged(pools, pieces):
 
 @pytest.mark.parametrize("row_bytes", [8, 16, 656, 8448, 24576, 24592, 131072, 1000008])
 @pytest.mark.parametrize("windows_inside", [False, True])
-def test_rows_of_any_width_arrive_and_nothing_beside_them_changes(pools, row_bytes, windows_inside):
+@pytest.mark.parametrize("uses_bulk", [False, True])
+def test_rows_of_any_width_arrive_and_nothing_beside_them_changes(
+    pools, row_bytes, windows_inside, uses_bulk
+):
     device = pools.device
     # Three windows of seven rows; on the host a row has all windows, or a window has all rows.
     src = torch.randint(256, (3, 7, row_bytes), dtype=torch.uint8).to(device.torch_device)
@@ -378,6 +374,7 @@ def test_rows_of_any_width_arrive_and_nothing_beside_them_changes(pools, row_byt
             for window in range(3)
         ),
         device.row_report_word,
+        uses_bulk=uses_bulk,
     )
     rows = [torch.tensor(one).to(device.torch_device) for one in ([0, 1, 2, 6, 3], [2, 3, 4, 0, 6])]
     device.synchronize()

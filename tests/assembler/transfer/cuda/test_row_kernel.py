@@ -7,7 +7,7 @@ import torch
 from assembler.errors import TransferError
 from assembler.transfer.cuda import compiler
 from assembler.transfer.cuda.driver import DriverFunction
-from assembler.transfer.cuda.row_kernel import CopyShape, RowKernels, segment_bytes
+from assembler.transfer.cuda.row_kernel import CopyShape, RowKernels, pieces_of
 
 
 class Driver:
@@ -32,9 +32,9 @@ def function(driver):
     return DriverFunction(driver, ctypes.c_void_p(77), threads=32, shared_bytes=4096)
 
 
-def kernels(driver, *, has_bulk):
+def kernels(driver):
     made = function(driver)
-    return RowKernels(bulk=made if has_bulk else None, vectors={8: made, 16: made})
+    return RowKernels(bulk=made, vectors={8: made, 16: made})
 
 
 def plan(driver, *, has_bulk, row_bytes, vector_bytes, windows: Sequence[tuple[int, int]]):
@@ -47,7 +47,7 @@ def plan(driver, *, has_bulk, row_bytes, vector_bytes, windows: Sequence[tuple[i
         windows_inside=True,
     )
     report = torch.zeros(1, dtype=torch.int64)
-    return report, kernels(driver, has_bulk=has_bulk).plan(shape, tuple(windows), report)
+    return report, kernels(driver).plan(shape, tuple(windows), report, uses_bulk=has_bulk)
 
 
 def test_a_launch_hands_its_numbers_to_the_driver():
@@ -73,7 +73,7 @@ def test_the_table_has_the_numbers_and_the_addresses():
     )
 
     assert made.table.tolist() == [
-        *(2, 656, 1312, 7, 9, 1, 4, 656, 656, 1, report.data_ptr()),
+        *(2, 656, 1312, 7, 9, 1, 4, 656, 656, 32, 1, report.data_ptr()),
         *(1000, 2000, 3000, 4000),
     ]
 
@@ -121,11 +121,21 @@ def test_no_rows_are_no_launch():
 
 
 @pytest.mark.parametrize(
-    ("row_bytes", "expected"),
-    [(16, 16), (656, 656), (24576, 24576), (24592, 12304), (41984, 20992), (1000000, 24400)],
+    ("row_bytes", "segment", "lines"),
+    [
+        (16, 16, 32),
+        (656, 656, 32),
+        (8448, 8448, 2),
+        # Eleven rows would fit; eight end where a line of 128 bytes ends.
+        (2064, 2064, 8),
+        (24576, 24576, 1),
+        (24592, 12416, 1),
+        (41984, 20992, 1),
+        (1000000, 24448, 1),
+    ],
 )
-def test_segments_are_alike_and_multiples_of_16_bytes(row_bytes, expected):
-    assert segment_bytes(row_bytes) == expected
+def test_pieces_have_whole_rows_or_segments(row_bytes, segment, lines):
+    assert pieces_of(row_bytes) == (segment, lines)
 
 
 def test_without_a_compiler_there_are_no_kernels(monkeypatch):

@@ -17,10 +17,8 @@ BACKUP, LOAD = Direction.BACKUP, Direction.LOAD
 KB, MB = 1 << 10, 1 << 20
 
 
-def way(limits, direction, size, *, runs, blocks, has_words=True):
-    geometry = MoveGeometry(
-        direction=direction, bytes=size, run_bytes=runs, block_bytes=blocks, has_words=has_words
-    )
+def way(limits, direction, size, *, runs, blocks):
+    geometry = MoveGeometry(direction=direction, bytes=size, run_bytes=runs, block_bytes=blocks)
     return choose_way(geometry, limits)
 
 
@@ -32,7 +30,7 @@ def way(limits, direction, size, *, runs, blocks, has_words=True):
         (LOAD, 5 * MB, 42 * KB, 42 * KB, Way.KERNEL, Way.KERNEL),
         # Pages of 128 kB: each costs the host less time than the wire.
         (BACKUP, 300 * MB, 128 * KB, 128 * KB, Way.KERNEL, Way.ENGINE),
-        (LOAD, 5 * MB, 128 * KB, 128 * KB, Way.ENGINE, Way.ENGINE),
+        (LOAD, 5 * MB, 128 * KB, 128 * KB, Way.KERNEL, Way.ENGINE),
         # Host memory has a page of all layers in one block, device memory has not.
         (BACKUP, 300 * MB, 656, 2500 * KB, Way.STAGED, Way.STAGED),
         (BACKUP, 300 * MB, 42 * KB, 2500 * KB, Way.STAGED, Way.STAGED),
@@ -55,15 +53,6 @@ def test_the_way_follows_from_the_geometry(direction, size, runs, blocks, kernel
     ]
 
     assert found == [kernel, direct]
-
-
-def test_rows_that_are_no_words_go_to_the_copy_engine():
-    ways = [
-        way(DIRECT_LIMITS, BACKUP, 300 * MB, runs=4 * KB, blocks=400 * KB, has_words=has_words)
-        for has_words in (False, True)
-    ]
-
-    assert ways == [Way.ENGINE, Way.STAGED]
 
 
 @pytest.mark.parametrize(
