@@ -62,6 +62,8 @@ class MambaPool:
         slots = (self.layer_num, size + 1)
         self.temporal = device.zeros((*slots, *temporal_shape), temporal_dtype)
         self.conv = [device.zeros((*slots, *shape), conv_dtype) for shape in conv_shapes]
+        # Made once: a transfer asks for the states of every layer before it launches anything.
+        self._layers = {name: tuple(buffer) for name, buffer in self._planes().items()}
 
     def mirrored(self) -> tuple[MirroredPool, ...]:
         """Return the states, which have to be mirrored on the host."""
@@ -117,10 +119,9 @@ class MambaPool:
         Raises:
             PoolError: the pool has no such plane.
         """
-        planes = self._planes()
-        if plane not in planes:
-            raise unknown_plane(self, plane, tuple(planes))
-        return planes[plane][layer]
+        if plane not in self._layers:
+            raise unknown_plane(self, plane, tuple(self._layers))
+        return self._layers[plane][layer]
 
     def clear_slots(self, slots: torch.Tensor) -> None:
         """Zero the states of some slots in every layer.
@@ -137,7 +138,7 @@ class MambaPool:
                 buffer.index_fill_(1, slots, 0)
 
         # A slot of one layer is one block, so each layer is a range of rows of its own.
-        states = [state for buffer in buffers for state in buffer]
+        states = [state for layers in self._layers.values() for state in layers]
         self.device.launch(
             operation,
             label="clear states",

@@ -23,7 +23,7 @@ from assembler.transfer.windows import access_bytes
 _PART_NUM = 4
 # The first pieces of an operation are smaller, so that the copy engine begins soon; what the host
 # does for the next one takes less time than the copy of this one.
-_FIRST_SHARE = 16
+_FIRST_SHARE = 4
 _GROWTH = 4
 
 
