@@ -53,7 +53,7 @@ class PlannedGroup:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Move:
-    """What is moved of a group, and how.
+    """A group of rows of one operation, with its way.
 
     Attributes:
         planned: the group.

@@ -28,7 +28,7 @@ class Way(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveGeometry:
-    """What the choice of a way depends on.
+    """Geometry of a group of rows in one operation, from which its way follows.
 
     Attributes:
         direction: the direction.
@@ -47,7 +47,7 @@ class MoveGeometry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WayLimits:
-    """What a backend asks for.
+    """Limits of sizes, by which a backend chooses ways.
 
     Attributes:
         engine_bytes: shortest runs that go to the copy engine.
