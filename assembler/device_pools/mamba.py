@@ -63,7 +63,9 @@ class MambaPool:
         self.temporal = device.zeros((*slots, *temporal_shape), temporal_dtype)
         self.conv = [device.zeros((*slots, *shape), conv_dtype) for shape in conv_shapes]
         # Made once: a transfer asks for the states of every layer before it launches anything.
-        self._layers = {name: tuple(buffer) for name, buffer in self._planes().items()}
+        self._layers: dict[str, tuple[torch.Tensor, ...]] = {
+            name: tuple(buffer) for name, buffer in self._planes().items()
+        }
 
     def mirrored(self) -> tuple[MirroredPool, ...]:
         """Return the states, which have to be mirrored on the host."""
