@@ -3,6 +3,7 @@
 Nothing here touches the memory itself: all functions are arithmetic on row numbers and addresses.
 """
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -70,12 +71,14 @@ class RowRuns:
         starts: position of the first row of every run, ``(run_num,)``.
         stops: position after its last row.
         ends: smallest and largest row.
+        bounds: the starts, then the number of rows, ascending.
     """
 
     rows: Integers
     starts: Integers
     stops: Integers
     ends: tuple[int, int]
+    bounds: list[int]
 
     @property
     def mean_length(self) -> float:
@@ -84,24 +87,26 @@ class RowRuns:
 
     def piece(self, start: int, stop: int) -> tuple[Integers, Integers]:
         """Return the positions and the lengths of the runs within some rows."""
-        first, last = (
-            np.searchsorted(self.stops, start, "right"),
-            np.searchsorted(self.starts, stop),
-        )
+        first, last = bisect_right(self.bounds, start) - 1, bisect_left(self.bounds, stop)
         starts = np.maximum(self.starts[first:last], start)
         return starts, np.minimum(self.stops[first:last], stop) - starts
 
     def cut_before(self, start: int, stop: int) -> int:
         """Return the last end of a run in ``(start, stop]``; ``stop`` where there is none."""
-        number = int(np.searchsorted(self.stops, stop, "right")) - 1
-        end = int(self.stops[number]) if number >= 0 else 0
+        end = self.bounds[bisect_right(self.bounds, stop) - 1]
         return end if end > start else stop
 
 
 def runs_of(rows: Integers) -> RowRuns:
     """Return rows in runs."""
     starts, lengths = row_runs(rows, rows, touches=True)
-    return RowRuns(rows=rows, starts=starts, stops=starts + lengths, ends=ends_of(rows))
+    return RowRuns(
+        rows=rows,
+        starts=starts,
+        stops=starts + lengths,
+        ends=ends_of(rows),
+        bounds=[*starts.tolist(), len(rows)],
+    )
 
 
 def ends_of(rows: Integers) -> tuple[int, int]:
