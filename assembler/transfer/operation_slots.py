@@ -144,6 +144,25 @@ class OperationSlots:
             self._known[row_map] = self._find_host_runs(row_map)
         return self._known[row_map]
 
+    def may_have_runs(self, row_map: RowMap, row_num: float) -> bool:
+        """Return whether runs of the host may have so many rows on the average, from a few slots.
+
+        Looking through all of them takes longer than the GPU takes for a megabyte.
+        """
+        slots_per_row = row_map.slots_per_row
+        slots = self._accelerator.known_slots(self.host_indices)
+        if slots is None or slots_per_row is None or row_num <= 1:
+            return slots is not None
+        if slots.numel() < row_num * slots_per_row:
+            return False
+        # A quarter of a run is within one with most of these positions.
+        window = max(2, int(row_num) // 4) * slots_per_row
+        last = slots.numel() - window
+        numbers = slots.numpy()
+        return any(
+            numbers[at + window - 1] - numbers[at] == window - 1 for at in (0, last // 2, last)
+        )
+
     def _find_host_runs(self, row_map: RowMap) -> RowRuns | None:
         slots = self._accelerator.known_slots(self.host_indices)
         if slots is None:

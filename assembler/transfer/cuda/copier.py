@@ -137,18 +137,14 @@ class GroupCopier:
         return move
 
     def _may_be_long(self, planned: PlannedGroup, slots: OperationSlots, layer_bytes: int) -> bool:
-        """Return whether runs can be long enough for the copy engine, with as little as possible.
+        """Return whether runs may be long enough for the copy engine.
 
-        The host is on its way to the first launch. No run is longer than all rows of a layer, nor
-        longer than those of the host pool alone.
+        No run is longer than all rows of a layer, nor longer than those of the host pool alone.
         """
         shape = planned.group.shape
         if layer_bytes < self._limits.engine_bytes:
             return False
-        if slots.host_indices.is_cpu:
-            return True
-        runs = slots.known_host_runs(shape.row_map)
-        return runs is not None and runs.mean_length * shape.row_bytes >= self._limits.engine_bytes
+        return slots.may_have_runs(shape.row_map, self._limits.engine_bytes / shape.row_bytes)
 
     def _block_bytes(
         self, device: CudaDevice, move: "_Move", slots: OperationSlots
@@ -159,6 +155,9 @@ class GroupCopier:
         if is_small or planned.direction is Direction.LOAD or planned.block_row_bytes is None:
             return None
         shape = planned.group.shape
+        fewest_rows = self._limits.block_bytes / planned.block_row_bytes
+        if not slots.may_have_runs(shape.row_map, fewest_rows):
+            return None
         runs = slots.known_host_runs(shape.row_map)
         if runs is None or not _are_inside(runs.ends, shape.row_nums[0]):
             return None
