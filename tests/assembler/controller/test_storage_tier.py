@@ -1,18 +1,25 @@
 """Backups to storage and prefetches from it, on host threads of the device."""
 
 import logging
-import threading
 
 import pytest
 import torch
 
-from assembler.controller.prefetch_policy import PrefetchOptions
-from assembler.errors import AssemblyError, DeadlockError, StorageError
+from assembler.errors import AssemblyError
 from assembler.groups import LocalGroup
 from assembler.names import ComponentType, PoolName
-from assembler.storage.files import FOLDER_VARIABLE
-from assembler.storage.hooks import NodeBackup, Prefetch, PrefetchResult
-from assembler.storage.paged import PagedStorage
+from assembler.storage.hooks import Prefetch, PrefetchResult
+from tests.assembler.controller.storage_stack import (
+    PAGE,
+    anchor_of,
+    back_up,
+    finish,
+    keys_of,
+    stack,
+    start,
+    stored,
+    wait_for_backups,
+)
 from tests.assembler.small_models import (
     mamba_params,
     mha_pool,
@@ -22,81 +29,15 @@ from tests.assembler.small_models import (
     swa_params,
 )
 from tests.assembler.stacks.builder_calls import kv_only, mamba, shared_anchor, swa
-from tests.assembler.storage.stores import FailingBlobs, content, equal, fill, slots_of
-from traces.simulator import Schedule, SchedulePolicy, SimDevice
+from tests.assembler.storage.stores import FailingBlobs, content, equal, slots_of
 from traces.targets.common.runtime import open_device
 
 FULL, SWA, MAMBA = ComponentType.FULL, ComponentType.SWA, ComponentType.MAMBA
-PAGE = 4
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
-    return tmp_path
 
 
 @pytest.fixture(params=["cpu", "sim"])
 def device(request):
     return open_device(request.param)
-
-
-def stack(device, build=kv_only, params=None, *, threshold=PAGE, ranks=None, **options):
-    """Build a stack with the file backend; its policy is to wait for whole prefetches."""
-    config = {"prefetch_policy": "wait_complete", **options}
-    arguments = {
-        "storage_backend": "file",
-        "model_name": "lab/model",
-        "prefetch_threshold": threshold,
-        "storage_backend_extra_config": config,
-        "tp_group": ranks,
-    }
-    params = params or params_of(mha_pool(device))
-    group, controller = build(params, arguments=arguments)
-    for number, entry in enumerate(group.entries):
-        fill(entry.host_pool, number)
-    return group, controller
-
-
-def keys_of(controller, page_num):
-    return controller.storage_tier.page_keys(range(page_num * PAGE), prior=None, namespace=None)
-
-
-def back_up(controller, keys, **host):
-    slots = {ComponentType(name): indices for name, indices in host.items()}
-    controller.storage_tier.start_backup(NodeBackup(node_id=7, keys=tuple(keys), host=slots))
-
-
-def wait_for_backups(controller, number=1):
-    ended = []
-    while len(ended) < number:
-        ended += controller.storage_tier.finished_backups()
-    return ended
-
-
-def start(controller, keys, *, prefix_keys=(), **host):
-    slots = {ComponentType(name): indices for name, indices in host.items()}
-    return controller.storage_tier.start_prefetch(
-        Prefetch(request_id="r", keys=tuple(keys), prefix_keys=tuple(prefix_keys), host=slots)
-    )
-
-
-def finish(controller):
-    while (result := controller.storage_tier.finish_prefetch("r", abort=False)) is None:
-        pass
-    return result
-
-
-def stored(controller, page_num=3):
-    """Store the first pages of the anchor and wait for them; return their keys."""
-    keys = keys_of(controller, page_num)
-    back_up(controller, keys, full=slots_of(*range(page_num)))
-    assert wait_for_backups(controller) == [7]
-    return keys
-
-
-def anchor_of(group):
-    return group.anchor_entry.host_pool
 
 
 def test_stored_pages_come_back_into_other_host_slots(device):
@@ -226,108 +167,6 @@ def test_prefetches_beyond_the_capacity_are_refused(device):
     controller.shutdown()
 
 
-class HeldBlobs(FailingBlobs):
-    """A store that answers no ``get`` before it is released."""
-
-    def __init__(self):
-        super().__init__()
-        self.asked, self.released = threading.Event(), threading.Event()
-
-    def get(self, name):
-        self.asked.set()
-        self.released.wait(60)
-        return super().get(name)
-
-
-def held(controller):
-    """Store three pages in a store that holds back what it is asked for; start a prefetch."""
-    storage = controller.storage_tier.storage
-    assert isinstance(storage, PagedStorage)
-    storage.blobs = HeldBlobs()
-    keys = stored(controller)
-    start(controller, keys, full=slots_of(8, 9, 10))
-    assert storage.blobs.asked.wait(60)
-    return storage.blobs
-
-
-def test_wait_complete_waits(cpu):
-    _, controller = stack(cpu)
-    blobs = held(controller)
-
-    assert controller.storage_tier.finish_prefetch("r", abort=False) is None
-    blobs.released.set()
-    assert finish(controller).page_num == 3
-    controller.shutdown()
-
-
-@pytest.mark.parametrize(("seconds", "is_over"), [(2.0, False), (2.1, True)])
-def test_time_out_waits_until_it_is_late(cpu, seconds, is_over):
-    options = {"prefetch_timeout_base": 1.0, "prefetch_timeout_per_ki_token": 1024 / 12}
-    _, controller = stack(cpu, **{**options, "prefetch_policy": "timeout"})
-    now = [50.0]
-    controller.storage_tier.clock = lambda: now[0]
-    blobs = held(controller)
-    now[0] += seconds
-    threading.Timer(0.05, blobs.released.set).start()
-
-    result = controller.storage_tier.finish_prefetch("r", abort=False)
-
-    assert (result is not None) is is_over
-    controller.shutdown()
-
-
-def test_best_effort_takes_what_is_there(cpu):
-    _, controller = stack(cpu, prefetch_policy="best_effort")
-    blobs = held(controller)
-    blobs.released.set()
-
-    assert controller.storage_tier.finish_prefetch("r", abort=False) is not None
-    controller.shutdown()
-
-
-def test_an_abort_ends_a_prefetch_that_its_policy_lets_go_on(cpu):
-    _, controller = stack(cpu)
-    blobs = held(controller)
-    blobs.fail("get")
-    assert controller.storage_tier.finish_prefetch("r", abort=False) is None
-    blobs.released.set()
-
-    assert controller.storage_tier.finish_prefetch("r", abort=True).page_num == 0
-    with pytest.raises(StorageError, match=r"request r: must have a prefetch under way"):
-        controller.storage_tier.finish_prefetch("r", abort=True)
-    controller.shutdown()
-
-
-def test_a_reset_ends_what_is_under_way_and_the_tier_works_on(cpu):
-    group, controller = stack(cpu)
-    blobs = held(controller)
-    back_up(controller, keys_of(controller, 2), full=slots_of(0, 1))
-    threading.Timer(0.05, blobs.released.set).start()
-
-    controller.reset()
-    after = content(anchor_of(group), 8 * PAGE)
-
-    assert controller.storage_tier.finished_backups() == []
-    assert controller.storage_tier.prefetch_tokens_occupied == 0
-    keys = stored(controller)
-    assert equal(content(anchor_of(group), 8 * PAGE), after)
-    start(controller, keys, full=slots_of(8, 9, 10))
-    assert finish(controller).page_num == 3
-    controller.shutdown()
-
-
-def test_shutdown_leaves_no_thread(cpu):
-    before = threading.active_count()
-    _, controller = stack(cpu)
-    stored(controller)
-    assert threading.active_count() == before + 2
-
-    controller.shutdown()
-    controller.shutdown()
-
-    assert threading.active_count() == before
-
-
 def test_storage_can_be_detached_and_attached_again(device):
     _, controller = stack(device)
     keys = stored(controller)
@@ -382,80 +221,3 @@ def test_a_store_that_fails_is_a_miss_for_the_caller(cpu, caplog):
     assert finish(controller).page_num == 0
     assert "the page counts as missing: store: must answer" in caplog.text
     controller.shutdown()
-
-
-def test_an_error_in_a_prefetch_is_raised_where_its_result_is_asked_for(cpu):
-    _, controller = stack(cpu)
-    keys = stored(controller)
-    controller.storage_tier.storage.blobs = blobs = FailingBlobs()
-    blobs.fail("exists", KeyError("a mistake in a backend"))
-
-    start(controller, keys, full=slots_of(8, 9, 10))
-
-    with pytest.raises(KeyError, match="a mistake in a backend"):
-        finish(controller)
-    stored_again = controller.storage_tier.start_prefetch
-    assert stored_again(
-        Prefetch(request_id="r", keys=tuple(keys), prefix_keys=(), host={FULL: slots_of(8, 9, 10)})
-    )
-    controller.detach_storage_backend()
-
-
-def test_a_thread_that_dies_is_reported_and_not_waited_for(cpu):
-    _, controller = stack(cpu)
-    keys = stored(controller)
-    controller.storage_tier.storage.blobs = blobs = FailingBlobs()
-    blobs.fail("exists", SystemExit(3))
-    start(controller, keys, full=slots_of(8, 9, 10))
-
-    with pytest.raises(DeadlockError) as error:
-        controller.storage_tier.finish_prefetch("r", abort=True)
-    assert isinstance(error.value.__cause__, SystemExit)
-    with pytest.raises(SystemExit):
-        controller.shutdown()
-
-
-def test_the_longest_time_bounds_every_prefetch():
-    options, others = PrefetchOptions.split({"prefetch_timeout_max": 3, "path": "x"})
-    assert others == {"path": "x"}
-    assert options.may_end(is_over=False, seconds=3.1, token_num=10**6)
-    assert not options.may_end(is_over=False, seconds=2.9, token_num=10**6)
-
-
-@pytest.mark.parametrize("policy", [SchedulePolicy.RANDOM, SchedulePolicy.STARVE])
-@pytest.mark.parametrize("seed", range(4))
-def test_every_schedule_of_the_threads_gives_the_same_bytes_and_no_race(policy, seed):
-    schedule = Schedule(seed=seed, policy=policy)
-    device = SimDevice(schedule=schedule, capacity_bytes=None, raise_races=True)
-    group, controller = stack(device)
-    keys = keys_of(controller, 3)
-    back_up(controller, keys[:2], full=slots_of(0, 1))
-    back_up(controller, keys, full=slots_of(0, 1, 2))
-    wait_for_backups(controller, 2)
-    kept = content(anchor_of(group), 2 * PAGE)
-    start(controller, keys, full=slots_of(8, 9, 10))
-    back_up(controller, keys_of(controller, 4), full=slots_of(3, 4, 5, 6))
-
-    assert finish(controller).page_num == 3
-    wait_for_backups(controller)
-    controller.shutdown()
-
-    assert equal(content(anchor_of(group), 10 * PAGE), kept)
-
-
-def test_reading_host_slots_that_are_being_fetched_is_a_race():
-    """The control of the test above: without asking for the result nothing orders the two."""
-    schedule = Schedule(seed=0, policy=SchedulePolicy.EARLIEST)
-    device = SimDevice(schedule=schedule, capacity_bytes=None, raise_races=False)
-    group, controller = stack(device)
-    keys = stored(controller)
-    start(controller, keys, full=slots_of(8, 9, 10))
-    device_slots = controller.load(slots_of(8, 9, 10))
-    assert device_slots is not None
-    controller.start_loading()
-    finish(controller)
-    device.synchronize()
-    controller.shutdown()
-
-    assert any("fetch KV" in str(race) for race in device.races)
-    assert anchor_of(group).device is device
