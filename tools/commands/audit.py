@@ -8,11 +8,12 @@ import typer
 from tools import options
 from tools.console import print_duration, print_status
 from tools.gate.audit import SideAudit, audit_side, run_for_audit, write_lineage
+from tools.report.coverage import cells_json, cells_text
 from tools.report.output import Output, report_verdict
 from tools.report.render import Format
 from tools.sides.parse import Side
 from tools.sides.results import SideResults
-from traces.audit.coverage import CoverageCell, CoverageState, coverage_matrix
+from traces.audit.coverage import CoverageCell, coverage_matrix
 from traces.audit.finding import finding_key
 from traces.audit.judgement import is_coverage
 from traces.schema.verdict import Verdict
@@ -116,26 +117,6 @@ def _print_coverage(audited: SideAudit, *, form: Format) -> None:
 
 def _print_matrix(cells: tuple[CoverageCell, ...], *, form: Format) -> None:
     if form is Format.JSON:
-        found = {"schema": SCHEMA, "cells": [_cell_json(cell) for cell in cells]}
-        print(json.dumps(found, indent=2))
-        return
-    width = max((len(cell.parameter) for cell in cells), default=0)
-    callee = ""
-    for cell in cells:
-        if cell.callee != callee:
-            print(f"{'' if not callee else chr(10)}{cell.callee}")
-            callee = cell.callee
-        print(f"  {cell.parameter:<{width}}  {cell.state}")
-    counts = ", ".join(f"{sum(c.state is state for c in cells)} {state}" for state in CoverageState)
-    print(f"\n{len(cells)} parameters: {counts}")
-
-
-def _cell_json(cell: CoverageCell) -> dict[str, object]:
-    return {
-        "callee": cell.callee,
-        "parameter": cell.parameter,
-        "state": cell.state,
-        "value": cell.value,
-        "values": cell.value_num,
-        "scenarios": len(cell.scenarios),
-    }
+        print(json.dumps({"schema": SCHEMA, "cells": cells_json(cells)}, indent=2))
+    else:
+        print(cells_text(cells, reasons={}))

@@ -51,6 +51,9 @@ class AuditFindings:
     faults: tuple[str, ...] = ()
 
 
+_DECLARED = "known_findings of a pool family"
+
+
 def lineage_path(root: Path, *, target: str) -> Path:
     """Return the file with the lineage of a target."""
     return root / "traces" / "lineage" / f"{target}.toml"
@@ -73,20 +76,17 @@ def audit_against_baseline(
         TraceFormatError: a file does not have its format.
     """
     root, target = session.root, session.target
-    reasons, subject = _read_text(root / "traces" / "baseline" / f"{target}.toml", root)
     sources, lineage = _read_text(lineage_path(root, target=target), root)
     entries = session.builders.values()
     recorded = parse_lineage(sources, subject=lineage, entries=entries) if sources else {}
     models = lineage_models(sources, subject=lineage) if sources else None
-    known = parse_baseline(reasons, subject=subject) if reasons else {}
-    declared = known_keys(session.declared_findings, subject="known_findings of a pool family")
-    known = {**declared, **known}
+    known = known_findings(session)
     found = (*audit(recordings, recorded=recorded, models=models), *extra)
     causes = tuple(cause for cause in found if cause.kind not in excluded_kinds)
     baseline = {key: reason for key, reason in known.items() if key.kind not in excluded_kinds}
 
     def holder(key: FindingKey) -> str:
-        return "known_findings of a pool family" if key in declared else subject
+        return _DECLARED if str(key) in session.declared_findings else _baseline_name(target)
 
     new = unknown_findings(causes, baseline=baseline)
     rule = "a known finding must still be one"
@@ -105,6 +105,23 @@ def audit_against_baseline(
             for key in outdated_keys(causes, baseline=baseline)
         ),
     )
+
+
+def known_findings(session: Session) -> dict[FindingKey, str]:
+    """Return the reasons of the findings of a target that are known.
+
+    Raises:
+        ToolError: the file cannot be read.
+        TraceFormatError: it does not have its format.
+    """
+    path = session.root / _baseline_name(session.target)
+    reasons, subject = _read_text(path, session.root)
+    declared = known_keys(session.declared_findings, subject=_DECLARED)
+    return {**declared, **(parse_baseline(reasons, subject=subject) if reasons else {})}
+
+
+def _baseline_name(target: str) -> str:
+    return f"traces/baseline/{target}.toml"
 
 
 def _read_text(path: Path, root: Path) -> tuple[str, str]:

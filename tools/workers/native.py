@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
@@ -15,6 +15,7 @@ from tools.workers.hardware import has_gpu, read_provenance
 from tools.workers.protocol import (
     Handlers,
     ListBuilders,
+    ListDefaults,
     Reach,
     ReadImportReach,
     ReadProvenance,
@@ -66,6 +67,7 @@ class NativeWorker:
             RunScenario: self.run_scenario,
             ReplayScenario: self.replay_scenario,
             ListBuilders: self.list_builders,
+            ListDefaults: self.list_defaults,
             ReadProvenance: lambda task: read_provenance(task.device),
         }
 
@@ -96,6 +98,19 @@ class NativeWorker:
         from traces.targets.native.target import builders
 
         return tuple(sorted(builders()))
+
+    def list_defaults(self, _task: ListDefaults) -> dict[str, dict[str, Any]]:
+        """Return the plain defaults of parameters, by callee."""
+        from traces.recording.binding import ArgumentBinder
+        from traces.recording.probes import CallProbe
+        from traces.targets import get_target
+
+        binders = {
+            probe.callee: ArgumentBinder(probe.function, skip_first=bool(probe.method))
+            for probe in get_target("native").probes()
+            if isinstance(probe, CallProbe)
+        }
+        return {callee: binder.plain_defaults for callee, binder in binders.items()}
 
 
 class NativeReachWorker(NativeWorker):

@@ -214,6 +214,11 @@ class ListBuilders(Task[tuple[str, ...]]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListDefaults(Task[dict[str, dict[str, Any]]]):
+    """Return the plain defaults of the parameters of everything whose calls are recorded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReadProvenance(Task[dict[str, str]]):
     """Return device and versions of the worker process."""
 
