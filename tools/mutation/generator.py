@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 import libcst as cst
 
+from tools.bytecode import is_same_code
 from tools.mutation.mutant import LineRange, Mutant
-from tools.mutation.source.bytecode import is_same_code
 from tools.mutation.source.edits import SourceEdit, apply_edits
 from tools.mutation.source.signatures import SourceTree
 from tools.mutation.source.source_tree import ScopedNode, SourceSpan, SourceUnit

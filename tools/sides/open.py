@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -26,8 +27,10 @@ from tools.workers.protocol import (
 )
 from tools.workers.results import RunResults, run_in_turns, run_scenarios
 from traces.schema.canonical import parse, parse_sites
-from traces.schema.model import Recording
+from traces.schema.model import Recording, Trace
 from traces.targets.common.scenario import Scenario
+
+_READ_MAX = 512
 
 KeepPolicy: TypeAlias = Literal["all", "mostly new", "none"]
 """New runs to keep: all, those of a tree most of whose scenarios have to run, or none."""
@@ -206,9 +209,15 @@ class _SideRun:
 
 def _read_recording(name: str, text: str, sites: str) -> Recording:
     return Recording(
-        trace=parse(text, subject=name),
+        trace=_read_trace(name, text),
         sites=parse_sites(sites, subject=name) if sites else None,
     )
+
+
+@lru_cache(maxsize=_READ_MAX)
+def _read_trace(name: str, text: str) -> Trace:
+    """Return a trace, read once where both sides have the same: reading checks its form."""
+    return parse(text, subject=name)
 
 
 def _in_order(names: Sequence[str], found: Mapping[str, str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Main loop of a worker process: makes the worker object and answers tasks."""
 
+import gc
 import os
 import signal
 from importlib import import_module
@@ -17,11 +18,14 @@ def serve(connection: Connection, *, worker_class: str, root: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)
     module, _, name = worker_class.partition(":")
+    # An import makes many objects that stay: collecting garbage would visit them again and again.
+    gc.disable()
     try:
         worker: Worker = getattr(import_module(module), name)(root)
     except Exception as error:  # noqa: BLE001 - whatever the target raises is reported
         connection.send(_failure(error))
         return
+    gc.enable()
     connection.send(WorkerReady())
     while True:
         try:

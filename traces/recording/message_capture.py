@@ -18,8 +18,8 @@ from traces.recording.instrument import TRAMPOLINE_FILE
 
 _settled: dict[ModuleType, tuple[str, ...]] = {}
 """Modules that are imported for good, each with its names of ``warnings.warn`` if it has any."""
-_last_settled = ""
-"""The name of the module that was imported last when they were settled."""
+_newest_settled: dict[str, str] = {}
+"""The name of the module that was imported last when those of a package were settled."""
 
 MessageSink: TypeAlias = Callable[[Literal["warning", "error"], str], None]
 
@@ -47,6 +47,7 @@ def settle_modules(package: str) -> None:
     """
     for module in _modules_of(package):
         _settled[module] = _names_of(module, warnings.warn)
+    _newest_settled[package] = next(reversed(sys.modules))
 
 
 @contextmanager
@@ -123,7 +124,8 @@ def _modules_with(package: str, function: object) -> list[tuple[ModuleType, str]
 
 def _modules_of(package: str) -> list[ModuleType]:
     """Return the modules of a package that were imported since modules were settled, if ever."""
-    newest_first = takewhile(lambda name: name != _last_settled, reversed(sys.modules))
+    newest = _newest_settled.get(package)
+    newest_first = takewhile(lambda name: name != newest, reversed(sys.modules))
     return [sys.modules[name] for name in list(newest_first) if _is_within(name, package)]
 
 

@@ -32,6 +32,7 @@ class SourceSites:
         self._hidden = hidden | {TRAMPOLINE_FILE}
         self._locations: dict[RawSite, Location] = {}
         self._known: dict[RawSite, RawSite] = {}
+        self._names: dict[str, str] = {}
 
     def current_site(self) -> RawSite:
         """Return the innermost line of the target, or of the direct caller if it has none."""
@@ -78,7 +79,10 @@ class SourceSites:
         """Return a place as it is stored."""
         found = self._locations.get(raw)
         if found is None:
-            found = Location(file=self._relative_name(raw[0]), line=raw[1])
+            file, line = raw
+            if file not in self._names:
+                self._names[file] = self._relative_name(file)
+            found = Location(file=self._names[file], line=line)
             self._locations[raw] = found
         return found
 

@@ -1,11 +1,13 @@
 import logging
+import sys
 import warnings
+from types import ModuleType
 
 import pytest
 from tinystack import stack
 
 from traces.errors import RecorderError
-from traces.recording.message_capture import capture_messages
+from traces.recording.message_capture import capture_messages, settle_modules
 
 
 @pytest.fixture
@@ -24,6 +26,34 @@ def issue(text: str, *, module: str, stacklevel: int = 1) -> None:
     namespace = {"__name__": module, "warnings": warnings}
     exec(compile(code, f"/{module}.py", "exec"), namespace)
     namespace["issue"]()
+
+
+def import_module_that_warns(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Import a module as if from a file; it names ``warnings.warn`` in its own globals."""
+    module = ModuleType(name)
+    exec("from warnings import warn\n\ndef issue():\n    warn('late')\n", vars(module))
+    monkeypatch.setitem(sys.modules, name, module)
+    return module
+
+
+def issue_all(*modules: ModuleType) -> None:
+    for module in modules:
+        module.issue()
+
+
+def test_modules_imported_before_and_behind_the_settling_are_told(told, tell, monkeypatch):
+    early = import_module_that_warns("settledstack.early", monkeypatch)
+    settle_modules("settledstack")
+    late = import_module_that_warns("settledstack.late", monkeypatch)
+    other = import_module_that_warns("otherstack.late", monkeypatch)
+
+    with (
+        pytest.warns(UserWarning, match="late"),
+        capture_messages("settledstack", tell, hidden=frozenset()),
+    ):
+        issue_all(early, late, other)
+
+    assert told == [("warning", "late"), ("warning", "late")]
 
 
 def test_warnings_of_the_package_are_told_and_still_issued(told, tell):

@@ -13,7 +13,7 @@ from types import CodeType, FunctionType, ModuleType
 
 from typing_extensions import override
 
-from tools.mutation.source.bytecode import is_same_code, is_same_outside_functions
+from tools.bytecode import is_same_code, is_same_outside_functions
 
 
 def module_name_of(file: str) -> str:

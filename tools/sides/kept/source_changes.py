@@ -1,12 +1,18 @@
 """Changes between two texts of one module, by the functions that they lie in.
 
-Equal syntax trees mean equal code: comments, line ends and blank lines are no change.
+Equal syntax trees and equal bytecode mean equal code: comments, blank lines and the types of local
+variables are no change. A docstring is one: a run may read it.
 """
+
+import __future__
 
 import ast
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from types import CodeType
+
+from tools.bytecode import is_same_code
 
 _FunctionDef = ast.FunctionDef | ast.AsyncFunctionDef
 _GENERATOR_FLAGS = 0x20 | 0x80 | 0x200
@@ -47,17 +53,37 @@ def compare_modules(base: str | None, head: str | None) -> ModuleChange:
     if one.skeleton != other.skeleton or one.traits != other.traits:
         return EVERYTHING
     pairs = zip(one.bodies, other.bodies, strict=True)
-    changed = {name for (name, body), (_, another) in pairs if body != another}
+    changed = {one.name for one, another in pairs if not one.is_same(another)}
     return ModuleChange(
         is_outside=False, functions=frozenset(changed), names=one.names ^ other.names
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Body:
+    """The body of one outermost function: its syntax tree as text, and within a bare function."""
+
+    name: str
+    text: str
+    function: _FunctionDef
+    flags: int  # of the compiler: whether annotations are kept as text
+
+    def is_same(self, other: "_Body") -> bool:
+        """Return whether two bodies are the same code, wherever their lines are."""
+        return self.text == other.text or is_same_code(self.code(), other.code())
+
+    def code(self) -> CodeType:
+        """Return the compiled function, without its decorators."""
+        module = ast.Module(body=[self.function], type_ignores=[])
+        code: CodeType = compile(module, "<function>", "exec", flags=self.flags, dont_inherit=True)
+        return code
 
 
 class _SplitModule:
     """One module, split into the bodies of its outermost functions and the rest.
 
     Attributes:
-        bodies: name and syntax tree of each outermost function's body, in order.
+        bodies: the body of each outermost function, in order.
         skeleton: the syntax tree without these bodies.
         traits: whether each function is a generator.
         names: names of variables and attributes that the functions use.
@@ -66,7 +92,8 @@ class _SplitModule:
     def __init__(self, text: str) -> None:
         code = compile(text, "<module>", "exec", dont_inherit=True)
         tree = ast.parse(text)
-        self.bodies: list[tuple[str, str]] = []
+        self.bodies: list[_Body] = []
+        self._flags = code.co_flags & __future__.annotations.compiler_flag
         self._cut_bodies(tree, prefix="")
         self.skeleton = ast.dump(tree)
         inner = [one for one in _nested(code) if one is not code]
@@ -76,14 +103,23 @@ class _SplitModule:
     def _cut_bodies(self, node: ast.AST, *, prefix: str) -> None:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, _FunctionDef):
-                body = ast.dump(ast.Module(body=child.body, type_ignores=[]))
-                self.bodies.append((f"{prefix}{child.name}", body))
+                self.bodies.append(self._body(child, prefix=prefix))
                 child.body = []
                 # A default value or decorator may hold no function but a lambda: it stays.
             elif isinstance(child, ast.ClassDef):
                 self._cut_bodies(child, prefix=f"{prefix}{child.name}.")
             else:
                 self._cut_bodies(child, prefix=prefix)
+
+    def _body(self, child: _FunctionDef, *, prefix: str) -> _Body:
+        bare = copy(child)
+        bare.decorator_list = []
+        return _Body(
+            name=f"{prefix}{child.name}",
+            text=ast.dump(ast.Module(body=child.body, type_ignores=[])),
+            function=bare,
+            flags=self._flags,
+        )
 
 
 def _nested(code: CodeType) -> Iterator[CodeType]:

@@ -35,7 +35,13 @@ class RowBuffer:
 
     def rows_of(self, slots: torch.Tensor) -> torch.Tensor:
         """Return the row numbers of ``slots``, whole rows in order: int64 on the host."""
+        if self.slots_per_row == 1:
+            return slots.cpu()
         return slots.cpu()[:: self.slots_per_row] // self.slots_per_row
+
+    def row_num(self, slots: torch.Tensor) -> int:
+        """Return the number of rows that ``slots``, whole rows in order, lie in."""
+        return -(-slots.numel() // self.slots_per_row)
 
 
 def pattern(label: str, shape: tuple[int, ...]) -> torch.Tensor:
@@ -65,7 +71,7 @@ def poison(buffers: Iterable[torch.Tensor], label: str) -> None:
 
 def row_content(buffer: RowBuffer, slots: torch.Tensor, *, author: str) -> torch.Tensor:
     """Return what ``author`` writes for the rows of ``slots``: uint8 ``(rows, bytes of a row)``."""
-    shape = (len(buffer.rows_of(slots)), buffer.tensor[0].nbytes)
+    shape = (buffer.row_num(slots), buffer.tensor[0].nbytes)
     return pattern(f"{author}/{buffer.label}", shape)
 
 

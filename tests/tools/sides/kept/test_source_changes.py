@@ -90,6 +90,47 @@ def test_comments_and_spaces_are_no_change(old, new):
     assert change_of(old, new).is_empty
 
 
+POOL = "class Pool:\n    def size(self):\n        {}\n        return pages\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "pages: int = 64 * 1024",
+        "pages = 65536",
+        "pages = (\n            64 * 1024\n        )",
+    ],
+)
+def test_body_of_the_same_bytecode_is_no_change(body):
+    assert compare_modules(POOL.format("pages = 64 * 1024"), POOL.format(body)).is_empty
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "pages = 64 * 1025",
+        "pages = 65536.0",
+        "other = None\n        pages = 64 * 1024",
+        "self.pages: int = 1\n        pages = 64 * 1024",
+        "'Return pages.'\n        pages = 64 * 1024",
+    ],
+)
+def test_body_of_other_bytecode_is_a_change(body):
+    change = compare_modules(POOL.format("pages = 64 * 1024"), POOL.format(body))
+    assert change.functions == {"Pool.size"}
+    assert not change.is_outside
+
+
+def test_annotation_that_is_kept_as_text_is_a_change():
+    text = "{}def outer():\n    def inner(pages: {}):\n        pass\n    return inner\n"
+    future = "from __future__ import annotations\n"
+
+    assert compare_modules(text.format("", "2 * 3"), text.format("", "6")).is_empty
+    assert compare_modules(text.format(future, "2 * 3"), text.format(future, "6")).functions == {
+        "outer"
+    }
+
+
 @pytest.mark.parametrize("text", [None, "def broken(:", "x = '\0'"])
 def test_text_that_cannot_be_compiled_may_be_anything(text):
     assert compare_modules(BASE, text) == EVERYTHING

@@ -53,7 +53,8 @@ class StreamOperations(Interceptor):
     ) -> Any:
         del types
         named = {} if kwargs is None else kwargs
-        if self._pause.depth:
+        # A view touches no memory, and most operations are one.
+        if self._pause.depth or _is_view(func):
             return func(*args, **named)
         with self._pause:
             return self._handle(func, args, named)
@@ -63,7 +64,7 @@ class StreamOperations(Interceptor):
     ) -> Any:  # noqa: ANN401 - the result of the operation
         found = map(self._buffers.find, tensors_in((args, named)))
         kinds = {buffer.kind for buffer in found if buffer is not None}
-        if not kinds or _is_view(func):
+        if not kinds:
             return func(*args, **named)
         if MemoryKind.DEVICE not in kinds:
             return self._run_on_host(func, args, named)
