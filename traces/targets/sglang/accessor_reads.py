@@ -23,7 +23,7 @@ from traces.targets.sglang.accessors import ArgumentMaker, PoolAccessMethod, acc
 from traces.targets.sglang.held_pools import HeldPool
 from traces.targets.sglang.pool_answers import failure_text
 from traces.targets.sglang.script_device import ScriptDevice
-from traces.targets.sglang.shims.triton_package import KernelUnavailableError
+from traces.targets.sglang.shims.triton_interpreter import KernelUnavailableError
 
 READER_PREFIX = "read."
 """Begins the names of the streams on which accessors read."""

@@ -79,10 +79,11 @@ MODELS: dict[str, ModelShape] = {
         attention=mha_rows(8, 128, 128, "float8_e4m3fn"),
         full_layers=(0, 1, 2, 3),
     ),
-    # MXFP8 KV: one scale byte for 32 elements, kept in buffers of their own.
+    # MXFP8 KV: one scale byte for 32 elements, kept in buffers of their own. No rank has as many
+    # heads as layers.
     "llama3_mxfp8": ModelShape(
         attention=mha_rows(8, 128, 128, "float8_e4m3fn"),
-        full_layers=(0, 1),
+        full_layers=(0, 1, 2),
     ),
 }
 

@@ -1,4 +1,4 @@
-"""A package ``triton`` without a compiler: kernels can be defined, not launched."""
+"""A package ``triton`` without a compiler: kernels are interpreted, as far as they can be."""
 
 import importlib
 import importlib.abc
@@ -8,42 +8,18 @@ import math
 import sys
 import types
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import torch.utils._triton
 from typing_extensions import override
+
+from traces.targets.sglang.shims.triton_interpreter import LANGUAGE, InterpretedKernel
 
 NAME = "triton"
 VERSION = "3.5.0"
 
 # Modules of torch that import triton, or cache whether it is there.
 _NAMES_TORCH_IMPORTS = ("torch._inductor.runtime.triton_compat",)
-
-
-class KernelUnavailableError(RuntimeError):
-    """A kernel was launched that only a GPU can run and that has no equivalent here."""
-
-
-class UncompiledKernel:
-    """A kernel definition; ``fn`` is the decorated function."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.fn = function
-        self.__name__ = getattr(function, "__name__", repr(function))
-        self.__doc__ = function.__doc__
-
-    def __getitem__(self, grid: object) -> Callable[..., NoReturn]:
-        del grid
-        return self.run
-
-    def run(self, *_: object, **__: object) -> NoReturn:
-        """Raise: there is no compiler."""
-        raise KernelUnavailableError(
-            f"triton kernel {self.__name__}: must not be launched without a GPU; "
-            "expected an equivalent in the shims, got none"
-        )
-
-    __call__ = run
 
 
 class _PlaceholderType(type):
@@ -79,9 +55,9 @@ class Config:
         self.all_options = options
 
 
-def jit(function: Callable[..., Any] | None = None, **_: object) -> Any:  # noqa: ANN401
+def jit(function: types.FunctionType | None = None, **_: object) -> Any:  # noqa: ANN401
     """Define a kernel; a decorator with or without arguments."""
-    return UncompiledKernel if function is None else UncompiledKernel(function)
+    return InterpretedKernel if function is None else InterpretedKernel(function)
 
 
 def _decorate(*_: object, **__: object) -> Callable[[object], object]:
@@ -120,7 +96,7 @@ class _Module(types.ModuleType):
 _KNOWN: dict[str, dict[str, object]] = {
     NAME: {
         "Config": Config,
-        "JITFunction": UncompiledKernel,
+        "JITFunction": InterpretedKernel,
         "autotune": _decorate,
         "cdiv": cdiv,
         "constexpr_function": _constexpr_function,
@@ -128,9 +104,9 @@ _KNOWN: dict[str, dict[str, object]] = {
         "jit": jit,
         "next_power_of_2": next_power_of_2,
     },
-    f"{NAME}.runtime": {"JITFunction": UncompiledKernel},
-    f"{NAME}.runtime.jit": {"JITFunction": UncompiledKernel, "jit": jit},
-    f"{NAME}.language": {"constexpr": type("constexpr", (placeholder("constexpr"),), {})},
+    f"{NAME}.runtime": {"JITFunction": InterpretedKernel},
+    f"{NAME}.runtime.jit": {"JITFunction": InterpretedKernel, "jit": jit},
+    LANGUAGE: {"constexpr": type("constexpr", (placeholder("constexpr"),), {})},
 }
 
 
