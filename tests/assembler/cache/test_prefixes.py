@@ -193,6 +193,26 @@ def test_host_only_tokens_get_the_slots_of_an_insertion():
     assert node.is_backed_up
 
 
+@pytest.mark.parametrize(("without_window", "num"), [(0, 8), (4, 0)])
+def test_host_only_tokens_get_the_windows_of_an_insertion_unless_a_load_brings_more(
+    without_window, num
+):
+    params = swa_params(get_device("cpu"))
+    cache, allocator = unified(params), params.token_to_kv_pool_allocator
+    free = allocator.window.swa_attn_allocator.available_size()
+    node = insert(cache, FIRST).last_device_node
+    back_up(cache, node)
+    cache.evict(EvictParams(num_tokens=8))
+
+    slots = allocator.alloc(8)
+    allocator.free_swa(slots[:without_window])
+    insert(cache, FIRST, value=slots, swa_evicted_seqlen=without_window)
+
+    assert len(node.device.get(SWA, ())) == num
+    assert len(node.host[SWA]) == 8
+    assert allocator.window.swa_attn_allocator.available_size() == free - num
+
+
 def test_state_ends_a_match_where_it_is():
     cache = unified(mamba_params(get_device("cpu")))
     insert(cache, FIRST)
