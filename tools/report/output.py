@@ -10,11 +10,12 @@ from pathlib import Path
 from tools.console import print_status
 from tools.errors import ToolError, require_writable_path
 from tools.report.render import Format, FormatFile, render_verdict
+from tools.report.repository import with_repository_paths
 from tools.report.text import render_line
 from traces.errors import TraceError
 from traces.schema.transaction import Transaction
 from traces.schema.verdict import ScenarioCounts, Verdict
-from traces.text.cause_block import DEFAULT_COLUMNS, TextLayout
+from traces.text.cause_block import DEFAULT_COLUMNS, PLAIN, TextLayout
 
 EXIT_CODES = {"pass": 0, "fail": 1, "error": 2}
 
@@ -28,8 +29,8 @@ class Output:
         strict: differences of the interface fail.
         quiet: the text on stdout is one line.
         files: further forms, and where they are written.
-        root: folder to which places of causes are relative, for links on a terminal; None where
-            it is not kept.
+        root: folder to which places of causes are relative, for links on a terminal and for
+            services that show a repository; None where it is not kept.
     """
 
     form: Format
@@ -59,15 +60,21 @@ def print_verdict(verdict: Verdict, output: Output) -> None:
         text = render_line(verdict)
     else:
         layout = terminal_layout(output.root)
-        text = render_verdict(verdict, form=output.form, strict=output.strict, layout=layout)
+        text = _render(verdict, output.form, output, layout=layout)
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def _render(verdict: Verdict, form: Format, output: Output, *, layout: TextLayout = PLAIN) -> str:
+    if form in (Format.GITHUB, Format.SARIF):
+        verdict = with_repository_paths(verdict, root=output.root)
+    return render_verdict(verdict, form=form, strict=output.strict, layout=layout)
 
 
 def _write_files(verdict: Verdict, output: Output) -> None:
     with Transaction() as transaction:
         for file in output.files:
-            text = render_verdict(verdict, form=file.form, strict=output.strict)
+            text = _render(verdict, file.form, output)
             with require_writable_path(file.path, expected="a file in an existing folder"):
                 transaction.write(file.path, text.encode())
         transaction.commit()
