@@ -1,8 +1,8 @@
 """Measure what PCIe gives to copy engines and to kernels, as ratios to one large pinned copy.
 
-Run it in a checkout, on a machine with a GPU: ``python -m scripts.wire_probe``. All work is queued on
-the GPU before it begins, so that the host's time is not in it. It is the evidence for the ways that
-``assembler/transfer/cuda/ways.py`` chooses.
+Run it in a checkout, on a machine with a GPU: ``python -m scripts.wire_probe``. All work is queued
+on the GPU before it begins, so that the host's time is not in it. It is the evidence for the ways
+that ``assembler/transfer/cuda/ways.py`` chooses.
 """
 
 from collections.abc import Callable, Iterator

@@ -147,12 +147,15 @@ class OperationSlots:
     def may_have_runs(self, row_map: RowMap, row_num: float) -> bool:
         """Return whether runs of the host may have so many rows on the average, from a few slots.
 
-        Looking through all of them takes longer than the GPU takes for a megabyte.
+        Looking through all of them takes longer than the GPU takes for a megabyte. Rows of heads,
+        which are more than a division of slots, lie apart in host memory: they have none.
         """
         slots_per_row = row_map.slots_per_row
         slots = self._accelerator.known_slots(self.host_indices)
-        if slots is None or slots_per_row is None or row_num <= 1:
-            return slots is not None
+        if slots is None or slots_per_row is None:
+            return False
+        if row_num <= 1:
+            return True
         if slots.numel() < row_num * slots_per_row:
             return False
         # A quarter of a run is within one with most of these positions.

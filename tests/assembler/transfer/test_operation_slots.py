@@ -53,8 +53,9 @@ def test_slots_that_are_no_whole_pages_are_not_known():
         (PAGES, pages(3, 1, 7, 5, 0, 9), 1, True),
         (PAGES, pages(3, 1, 7, 5, 0, 9), 2, False),
         (PAGES, pages(3, 4, 5, 6, 7, 8), 6, True),
-        # What a head's rows are is more than a division.
-        (HeadRows(head_num=2, page_size=4), pages(3, 1), 8, True),
+        # The rows of a head lie apart.
+        (HeadRows(head_num=2, page_size=4), pages(3, 1), 8, False),
+        (HeadRows(head_num=2, page_size=4), pages(3, 1), 1, False),
     ],
 )
 def test_a_few_slots_tell_whether_runs_may_be_long(row_map, host, row_num, may_have):
