@@ -1,127 +1,20 @@
 """Recording of a stranger's package by name: nothing of it is known to this project."""
 
-import importlib
-import sys
-import textwrap
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
 import pytest
 import torch
 
+from tests.traces.recording.fresh_package import WATCH, recorded
 from traces import Recorder, RecorderError, diff, record
 from traces.schema.copies import Copy
 from traces.schema.verdict import Level
-
-POOLS = """
-import threading
-import torch
-
-class Pool:
-    def __init__(self, blocks, width=4, *, dtype=torch.float32):
-        self.rows = torch.zeros(blocks, width, dtype=dtype)
-        self.free = list(range(blocks))
-
-    def allocate(self, count):
-        taken, self.free = self.free[:count], self.free[count:]
-        return torch.tensor(taken, dtype=torch.int64)
-
-class Ready:
-    def __init__(self):
-        self._event = threading.Event()
-
-    def set(self):
-        self._event.set()
-
-    def wait(self):
-        self._event.wait()
-"""
-
-CACHE = """
-import threading
-from dataclasses import dataclass, field
-import torch
-from fresh.pools import Pool, Ready
-
-@dataclass
-class Policy:
-    name: str
-    limit: int = 8
-
-class Cache:
-    def __init__(self, device, host, policy=None, *, layers=2):
-        self.device, self.host = device, host
-        self.policy, self.layers = policy, layers
-
-    def save(self, source, target):
-        self.host.rows[target] = self.device.rows[source]
-
-    def load(self, source, target, ready):
-        self.device.rows[target] = self.host.rows[source]
-        ready.set()
-
-    def load_in_thread(self, source, target):
-        ready = Ready()
-        thread = threading.Thread(target=self.load, args=(source, target, ready))
-        thread.start()
-        ready.wait()
-        thread.join()
-
-def build_cache(blocks, *, host_width=4, policy=None):
-    pool = Pool(blocks)
-    host = Pool(2 * blocks, width=host_width)
-    return Cache(pool, host, policy, layers=3)
-
-def run():
-    cache = build_cache(4, host_width=4)
-    slots = cache.device.allocate(2)
-    stored = cache.host.allocate(2)
-    cache.save(slots, stored)
-    cache.load_in_thread(stored, slots + 1)
-    cache.host.rows[0].copy_(cache.device.rows[3])
-    cache.device.rows[0].copy_(cache.host.rows[3])
-"""
 
 COPIES = (
     "    cache.host.rows[0].copy_(cache.device.rows[3])\n",
     "    cache.device.rows[0].copy_(cache.host.rows[3])\n",
 )
-WATCH = ("fresh.pools", "fresh.cache")
-
-
-@pytest.fixture
-def fresh(tmp_path, monkeypatch) -> Iterator[Callable[..., ModuleType]]:
-    """Write the package, with some text of its cache replaced, and import it anew."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-
-    def forget() -> None:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "fresh"]:
-            del sys.modules[name]
-        importlib.invalidate_caches()
-
-    def load(*replacements: tuple[str, str], extra: str = "") -> ModuleType:
-        forget()
-        folder = tmp_path / "fresh"
-        folder.mkdir(exist_ok=True)
-        text = CACHE + textwrap.dedent(extra)
-        for old, new in replacements:
-            assert old in text
-            text = text.replace(old, new)
-        (folder / "__init__.py").write_text("")
-        (folder / "pools.py").write_text(POOLS)
-        (folder / "cache.py").write_text(text)
-        return importlib.import_module("fresh.cache")
-
-    yield load
-    forget()
-
-
-def recorded(module: ModuleType, **options) -> Recorder:
-    with record(watch=WATCH, **options) as recorder:
-        module.run()
-    return recorder
 
 
 def test_calls_buffers_and_copies_of_a_fresh_package_are_recorded(fresh):
@@ -292,36 +185,6 @@ def test_recording_that_saw_nothing_is_an_error(fresh):
         pass
 
 
-@pytest.mark.parametrize(
-    ("watch", "message"),
-    [
-        ("fresh.pools", "watch: must be a list; expected a module, class or function each, got"),
-        (["fresh.pools", "textwrap"], "watch: must lie in one package; expected fresh, got textwr"),
-        (["fresh.cache:Nothing"], "watch fresh.cache:Nothing: must be importable; expected a mod"),
-        (["fresh.nothing"], "watch fresh.nothing: must be importable"),
-        (["fresh.cache:blocks"], "watch fresh.cache:blocks: must be seen whole; .*generator"),
-        (["fresh.cache:NUMBER"], "watch fresh.cache:NUMBER: must be code; .* got int"),
-        (["fresh.empty"], "watch: must hold functions; expected at least one, got fresh.empty"),
-    ],
-)
-def test_names_that_cannot_be_watched_are_refused(fresh, tmp_path, watch, message):
-    fresh(extra="def blocks():\n    yield 1\n\nNUMBER = 3\n")
-    (tmp_path / "fresh" / "empty.py").write_text("VALUE = 1\n")
-
-    with pytest.raises(RecorderError, match=message):
-        record(watch=watch)
-
-
-def test_generators_of_a_watched_module_are_left_out(fresh):
-    module = fresh(extra="def blocks():\n    yield 1\n")
-
-    with record(watch=WATCH) as recorder:
-        module.run()
-        assert list(module.blocks()) == [1]
-
-    assert "blocks" not in {call.callee for call in recorder.calls}
-
-
 def test_pool_made_before_the_recording_and_a_buffer_made_late_are_seen(fresh):
     extra = """
     class Lazy:
@@ -346,33 +209,6 @@ def test_pool_made_before_the_recording_and_a_buffer_made_late_are_seen(fresh):
     (copied,) = recorder.events
     assert (copied.source, copied.target) == ("device.Lazy#2.rows", "device.Lazy.rows")
     assert recorder.calls[1].arguments[0].value == {"ref": "Lazy#1"}
-
-
-def test_names_come_from_the_nearest_pyproject(fresh, tmp_path, monkeypatch):
-    module = fresh()
-    folder = tmp_path / "deep" / "er"
-    folder.mkdir(parents=True)
-    monkeypatch.chdir(folder)
-    setting = '[tool.goldentrace]\nwatch = ["fresh.pools", "fresh.cache:Cache"]\n'
-    (tmp_path / "pyproject.toml").write_text(setting)
-
-    with record() as recorder:
-        module.run()
-
-    assert {call.callee for call in recorder.calls} >= {"Pool", "Cache", "Cache.save"}
-    assert "run" not in {call.callee for call in recorder.calls}
-    (tmp_path / "pyproject.toml").write_text("[tool.goldentrace]\nwatch = 3\n")
-    wanted = r'watch: must be names; expected \["mypkg.pools"\], got 3'
-    with pytest.raises(RecorderError, match=wanted):
-        record()
-
-
-def test_watch_and_target_exclude_each_other(fresh):
-    fresh()
-    with pytest.raises(RecorderError, match="record: takes one; expected watch or target"):
-        record(watch=WATCH, target="native")
-    with pytest.raises(RecorderError, match="record: values need names"):
-        record(values={int: str})
 
 
 @pytest.mark.cuda
