@@ -71,17 +71,17 @@ class TreeScript:
         for plane in self._rows.planes:
             comparison = self._comparisons[plane.name]
             yield comparison.record(step=STEP, pool=plane.pool, plane=plane.plane)
-        if self._tree.has_limits():
-            yield from self._match_in_part()
-
-    def _match_in_part(self) -> Iterator[TreeMatch]:
-        """Match the first half of a node with a key that has all of its tokens, and a limit."""
         sequence = self.driver.sequence("third", shared=4, one=5)
         yield from self._insert(sequence)
+        if self._tree.has_limits():
+            yield self._match_in_part(sequence)
+
+    def _match_in_part(self, sequence: TokenSequence) -> TreeMatch:
+        """Match the first half of a node with a key that has all of its tokens, and a limit."""
         limit = self.driver.part + len(sequence.boundary)
         key = self._tree.key(sequence.raw_tokens, sequence.namespace, limit=limit)
         match = self._tree.match(key, None)
-        yield self._compare_match(sequence, match, phase="in part", is_on_device=True)
+        return self._compare_match(sequence, match, phase="in part", is_on_device=True)
 
     def _skip_reason(self) -> str:
         lacking = [name for name in _TIERED_CALLS if not _has_method(self._cache, name)]
