@@ -123,9 +123,12 @@ class PageAccess(Record, frozen=True, tag_field="digest", tag="page_access"):
         pages: number of pages it was called for, all of the pool.
         page_bytes: bytes of one page.
         first: the bytes of the first page, in the method's order, neighbours merged.
-        order: digest over the bytes of all pages in their order.
-        missing_bytes: bytes of pages that were backed up, which it leaves out of them.
-        foreign_bytes: bytes that it counts to such a page though its backup did not write them.
+        order: digest over the bytes of all pages in their order, then over those that it describes
+            for all pages at once, where these are others.
+        missing_bytes: bytes of pages that were backed up, which it leaves out of them; and of all
+            pages, which it leaves out when it is asked for all at once.
+        foreign_bytes: bytes that it counts to such a page though its backup did not write them; and
+            those that it has only when it is asked for all at once.
         shared_bytes: bytes that it counts to two pages.
     """
 

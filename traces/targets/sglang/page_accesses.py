@@ -155,12 +155,15 @@ class PageReader:
 
     def _access(self, name: str, use: PageUse, step: str) -> PageAccess:
         pages: list[_Numbers] = []
+        together: list[_Numbers] = []
         reason = ""
+        method = getattr(self._held.pool, name)
         try:
-            pages = self._numbers(getattr(self._held.pool, name), use)
+            pages = self._numbers(method, use)
+            together = self._unlike_single(method, use, pages)
         except Exception as error:  # noqa: BLE001 - recorded as the reason
             reason = failure_text(error)
-        counts = self._counts(pages)
+        counts = self._counts(pages, together)
         return PageAccess(
             step=step,
             holder=self._held.path,
@@ -169,7 +172,7 @@ class PageReader:
             pages=len(pages),
             page_bytes=len(pages[0]) if pages else 0,
             first=self._memory.ranges(pages[0]) if pages and len(pages[0]) else (),
-            order=_digest(pages) if pages else "",
+            order=_digest([*pages, *together]) if pages else "",
             missing_bytes=counts.missing,
             foreign_bytes=counts.foreign,
             shared_bytes=counts.shared,
@@ -183,6 +186,15 @@ class PageReader:
         if use == "describe":
             return [self._described(self._call(method, page)) for page in range(self._page_num)]
         return self._read(method)
+
+    def _unlike_single(
+        self, method: Callable[..., Any], use: PageUse, pages: Sequence[_Numbers]
+    ) -> list[_Numbers]:
+        """Return what a method describes for all pages at once, unless that is page after page."""
+        if use != "describe":
+            return []
+        found = self._described(self._call(method, 0, page_num=self._page_num))
+        return [] if np.array_equal(found, np.concatenate(pages)) else [found]
 
     def _read(self, method: Callable[..., Any]) -> list[_Numbers]:
         """Read numbered memory and return the numbers that each page has."""
@@ -229,11 +241,18 @@ class PageReader:
             raise PageMethodError("answers no pointer")
         return np.concatenate(pieces)
 
-    def _call(self, method: Callable[..., Any], page: int, data: torch.Tensor | None = None) -> Any:  # noqa: ANN401 - the release's answer
+    def _call(
+        self,
+        method: Callable[..., Any],
+        page: int,
+        data: torch.Tensor | None = None,
+        *,
+        page_num: int = 1,
+    ) -> Any:  # noqa: ANN401 - the release's answer
         first = page * self._page_size
         known = {
             "index": first,
-            "indices": torch.arange(first, first + self._page_size),
+            "indices": torch.arange(first, first + page_num * self._page_size),
             "split_factor": _SPLIT_FACTOR,
             _DATA: data,
         }
@@ -243,20 +262,35 @@ class PageReader:
             raise PageMethodError(f"takes {unknown[0]}, which is not known")
         return method(**{name: known[name] for name in wanted})
 
-    def _counts(self, pages: Sequence[_Numbers]) -> _Counts:
-        """Compare the pages that were backed up with the bytes of their backups."""
+    def _counts(self, pages: Sequence[_Numbers], together: Sequence[_Numbers]) -> _Counts:
+        """Compare the pages that were backed up with their backups, and all with each one."""
         if not pages:
             return _Counts(missing=0, foreign=0, shared=0)
         known = [_below(self._memory.size, page) for page in pages]
-        mine = np.zeros(self._memory.size, dtype=np.bool_)
-        for page in self._own_pages:
-            mine[known[page]] = True
+        mine = _marks([known[page] for page in self._own_pages], self._memory.size)
         unknown = sum(len(pages[page]) - len(known[page]) for page in self._own_pages)
+        single, whole = mine, mine
+        if together:
+            single = _marks(known, self._memory.size)
+            whole = _marks([_below(self._memory.size, one) for one in together], self._memory.size)
         return _Counts(
-            missing=int(np.count_nonzero(self._backed_up & ~mine)),
-            foreign=int(np.count_nonzero(mine & ~self._backed_up)) + unknown,
+            missing=_surplus(self._backed_up, mine) + _surplus(single, whole),
+            foreign=_surplus(mine, self._backed_up) + unknown + _surplus(whole, single),
             shared=_shared_num(known, self._memory.size),
         )
+
+
+def _marks(pages: Sequence[_Numbers], size: int) -> npt.NDArray[np.bool_]:
+    """Return which of the first ``size`` numbers occur."""
+    marks = np.zeros(size, dtype=np.bool_)
+    for page in pages:
+        marks[page] = True
+    return marks
+
+
+def _surplus(marks: npt.NDArray[np.bool_], others: npt.NDArray[np.bool_]) -> int:
+    """Return how many bytes only the first marks have."""
+    return int(np.count_nonzero(marks & ~others))
 
 
 def page_use(name: str, method: FunctionType) -> PageUse | None:
@@ -324,9 +358,7 @@ def _runs(numbers: _Numbers) -> Iterator[tuple[int, int]]:
 
 def _shared_num(pages: Sequence[_Numbers], size: int) -> int:
     """Return how many of the first ``size`` numbers occur more than once."""
-    marks = np.zeros(size, dtype=np.bool_)
-    for page in pages:
-        marks[page] = True
+    marks = _marks(pages, size)
     if np.count_nonzero(marks) == sum(map(len, pages)):
         return 0
     counts = np.zeros(size, dtype=np.int32)

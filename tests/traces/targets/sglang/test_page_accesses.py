@@ -16,6 +16,8 @@ PAGE_BYTES = LAYERS * PAGE * ROW
 class HostPool:
     """A host pool of 6 pages of 4 slots, by layer, of 8 bytes a row."""
 
+    step = PAGE
+
     def __init__(self):
         self.size, self.page_size = SLOTS, PAGE
         self.kv_buffer = torch.full((LAYERS, SLOTS, ROW), 7, dtype=torch.uint8)
@@ -31,8 +33,12 @@ class HostPool:
         self.kv_buffer[:, index : index + PAGE] = data_page.reshape(LAYERS, PAGE, ROW)
 
     def get_page_buffer_meta(self, indices):
-        first = self.kv_buffer.data_ptr() + int(indices[0]) * ROW
-        return [first + layer * SLOTS * ROW for layer in range(LAYERS)], [PAGE * ROW] * LAYERS
+        pointers = [
+            self.kv_buffer[layer].data_ptr() + int(first) * ROW
+            for first in indices[:: self.step]
+            for layer in range(LAYERS)
+        ]
+        return pointers, [PAGE * ROW] * len(pointers)
 
     def is_page_aligned(self, page_bytes=4096):
         return False
@@ -51,6 +57,20 @@ class NarrowPool(HostPool):
     def get_page_buffer_meta(self, indices):
         pointers, sizes = super().get_page_buffer_meta(indices)
         return pointers, [size // 2 for size in sizes]
+
+
+class FirstPagePool(HostPool):
+    """Of several pages it describes the first one only."""
+
+    step = SLOTS
+
+
+class LayeredPool(HostPool):
+    """Of several pages it describes all first layers, then all others."""
+
+    def get_page_buffer_meta(self, indices):
+        pointers, sizes = super().get_page_buffer_meta(indices)
+        return sorted(pointers), sizes
 
 
 class TransposedPool(HostPool):
@@ -131,6 +151,19 @@ def test_a_getter_that_begins_a_page_late_reads_one_page_for_another():
 
 def test_lengths_that_are_too_short_leave_bytes_out():
     assert counts(accesses(NarrowPool())["get_page_buffer_meta"]) == (PAGE_BYTES, 0, 0)
+
+
+def test_pages_that_are_described_at_once_are_the_single_ones(sound):
+    found = accesses(FirstPagePool())["get_page_buffer_meta"]
+    assert counts(found) == (5 * PAGE_BYTES, 0, 0)
+    assert found.order != sound["get_page_buffer_meta"].order
+    assert found.first == sound["get_page_buffer_meta"].first
+
+
+def test_another_order_of_pages_described_at_once_is_told_and_leaves_nothing_out(sound):
+    found = accesses(LayeredPool())["get_page_buffer_meta"]
+    assert counts(found) == (0, 0, 0)
+    assert found.order != sound["get_page_buffer_meta"].order
 
 
 def test_a_setter_that_swaps_layers_covers_the_page_in_another_order(sound):
