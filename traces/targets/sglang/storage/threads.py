@@ -25,7 +25,7 @@ _MAY_START = threading.Event()
 _MAY_START.set()
 
 
-class _IdleThreads:
+class _QueueThreads:
     """The threads that take from queues, where they wait, and how many items were taken.
 
     Both change while the queue is locked, so that an item is never on its way unseen.
@@ -54,7 +54,7 @@ class _IdleThreads:
             return not waiting._qsize() and self.queues.get(thread.ident or 0) is waiting  # noqa: SLF001
 
 
-_IDLE = _IdleThreads()
+_QUEUE_THREADS = _QueueThreads()
 
 
 @contextmanager
@@ -74,15 +74,15 @@ def _get(
     What a thread got it starts on when it may.
     """
     patience = timeout if timeout is None else min(timeout, _LOOK_S)
-    _IDLE.takers[threading.get_ident()] = threading.current_thread()
+    _QUEUE_THREADS.takers[threading.get_ident()] = threading.current_thread()
     with waiting.not_empty:
         try:
             is_there = waiting._qsize() or (block and _wait_for_item(waiting, patience))  # noqa: SLF001
         finally:
-            _IDLE.leave()
+            _QUEUE_THREADS.leave()
         if not is_there:
             raise queue.Empty
-        _IDLE.taken_num += 1
+        _QUEUE_THREADS.taken_num += 1
         item = waiting._get()  # noqa: SLF001
         waiting.not_full.notify()
     wait_for_start()
@@ -90,7 +90,7 @@ def _get(
 
 
 def _wait_for_item(waiting: "queue.Queue[Any]", patience: float | None) -> bool:
-    _IDLE.enter(waiting)
+    _QUEUE_THREADS.enter(waiting)
     return waiting.not_empty.wait_for(waiting._qsize, patience) > 0  # noqa: SLF001
 
 
@@ -141,13 +141,13 @@ class StorageThreads:
         end = time.monotonic() + _TIMEOUT_S
         with storage_working():
             while True:
-                _IDLE.was_entered.clear()
+                _QUEUE_THREADS.was_entered.clear()
                 is_quiet = self._is_quiet()
                 # A thread that has ended is quiet: its error, if any, was kept before it ended.
                 self._require_alive(what)
                 if is_quiet:
                     return
-                _IDLE.was_entered.wait(_ALIVE_CHECK_S)
+                _QUEUE_THREADS.was_entered.wait(_ALIVE_CHECK_S)
                 if time.monotonic() > end:
                     raise StageError(
                         f"{what}: must come to an end; expected it in {_TIMEOUT_S:g} s, got no end"
@@ -165,18 +165,21 @@ class StorageThreads:
 
         One look sees them one by one: the first may hand on to a later one what it had.
         """
-        taken_num = _IDLE.taken_num
+        taken_num = _QUEUE_THREADS.taken_num
         looks = [self._all_wait() for _ in range(2)]
-        return all(looks) and _IDLE.taken_num == taken_num
+        return all(looks) and _QUEUE_THREADS.taken_num == taken_num
 
     def _all_wait(self) -> bool:
         """Return whether the controller's threads wait, and all others that take from queues.
 
         A release may forget a thread at a reset that goes on, and does the work of its successor.
         """
-        threads = {*(thread for _, thread in self._threads()), *list(_IDLE.takers.values())}
+        threads = {
+            *(thread for _, thread in self._threads()),
+            *list(_QUEUE_THREADS.takers.values()),
+        }
         threads -= {threading.main_thread(), threading.current_thread()}
-        return all(_IDLE.waits(thread) for thread in threads if thread.is_alive())
+        return all(_QUEUE_THREADS.waits(thread) for thread in threads if thread.is_alive())
 
     def _threads(self) -> Iterator[tuple[str, threading.Thread]]:
         for name, value in list(vars(self._controller).items()):
