@@ -117,14 +117,15 @@ class CacheRequests(RuleBasedStateMachine):
 
     @rule(
         drawn=TOKENS,
+        place=st.none() | st.integers(0, 15),
         is_launched=st.booleans(),
         quota=st.none() | st.integers(0, 6).map(lambda pages: pages * PAGE),
         copies_state=st.booleans(),
     )
     @precondition(lambda self: self.cache is not None)
-    def load(self, drawn, is_launched, quota, copies_state):
+    def load(self, drawn, place, is_launched, quota, copies_state):
         """Bring a prefix back, its state perhaps twice, and find it on the device."""
-        namespace, tokens = drawn
+        namespace, tokens = self._lost_prefix(place) or drawn
         found = match(self.cache, tokens, namespace)
         end = found.device_prefix_len + found.host_hit_length
         path = self._path_pages(namespace, tokens[:end])
@@ -143,6 +144,16 @@ class CacheRequests(RuleBasedStateMachine):
         if own is not None:
             is_copied = loaded is not None and MAMBA not in path[-1].device if path else False
             self._check_own_state(own, seed(namespace, tokens[:end]) if is_copied else None)
+
+    def _lost_prefix(self, place):
+        """Return one of the prefixes that the host has and the device does not."""
+        names = {root: name for name, root in self.roots.items()}
+        lost = [
+            (names[root], list(tokens))
+            for (root, tokens), page in read_pages(self.cache).items()
+            if FULL not in page.device
+        ]
+        return None if place is None or not lost else lost[place % len(lost)]
 
     def _path_pages(self, namespace, tokens):
         pages, root = read_pages(self.cache), self.roots[namespace]

@@ -159,7 +159,7 @@ def test_planted_fault_is_found(monkeypatch, name):
     plant(monkeypatch)
 
     with pytest.raises((Exception, ExceptionGroup)) as found:
-        run(requests, model, runs=25 * RUNS, phases=(Phase.generate,))
+        run(requests, model, runs=100 * RUNS, phases=(Phase.generate,))
 
     assert not isinstance(found.value, HypothesisException)
 
