@@ -100,10 +100,11 @@ class ValueFormatter:
             return self._callable(name, *self._closed_over(value, depth))
         if isinstance(value, partial):
             return {"partial": self._items((value.func, *value.args), depth)}
+        # Copies: threads of the program change what is looked through.
         if isinstance(value, list | tuple | deque):
-            return self._items(value, depth)
+            return self._items(tuple(value), depth)
         if isinstance(value, dict):
-            pairs = [self._items(pair, depth) for pair in value.items()]
+            pairs = [self._items(pair, depth) for pair in tuple(value.items())]
             # The order in which a dictionary was filled is no difference.
             return {"map": sorted(pairs, key=lambda pair: json.dumps(pair, default=_type_name))}
         return self._registered(value)

@@ -121,12 +121,13 @@ class _ObjectWalk:
             self._hash_storage(value.cdata)
         elif isinstance(value, itertools.count):
             self.hash_text(repr(value))
+        # Copies: threads of the program, and waits that end, change what is looked through.
         elif isinstance(value, dict | MappingProxyType):
-            for key, item in value.items():
+            for key, item in tuple(value.items()):
                 self._refer(key)
                 self._refer(item)
         elif isinstance(value, list | tuple | deque):
-            for item in value:
+            for item in tuple(value):
                 self._refer(item)
         elif isinstance(value, set | frozenset):
             for text in sorted(repr(item) for item in value if isinstance(item, _PLAIN)):

@@ -3,6 +3,7 @@
 import itertools
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from types import MappingProxyType, SimpleNamespace
 
@@ -50,6 +51,18 @@ def test_fingerprint_sees_slots_closures_and_sharing():
     assert state(a=made(1)) != state(a=made(2))
     shared = [1]
     assert state(a=shared, b=shared) != state(a=[1], b=[1])
+
+
+def test_what_threads_change_while_it_is_looked_through_is_read():
+    class Changes(str):
+        def __repr__(self):
+            waiting.append("more")
+            named[len(named)] = "more"
+            return "changes"
+
+    waiting, named = deque([Changes()]), {"first": Changes()}
+    assert state(a=waiting) != state(a=deque())
+    assert state(a=named) != state(a={})
 
 
 def test_fingerprint_sees_the_content_of_numpy_arrays():
