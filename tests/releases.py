@@ -7,11 +7,13 @@ they are asked for by GOLDENTRACE_SGLANG=1.
 import json
 import os
 import shutil
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
 
 from tools.cli import main
+from tools.session import open_session
 from tools.sides.environments.cache import environment_for
 
 NEEDS_RELEASES = [
@@ -41,3 +43,21 @@ def copy_release(version: str, folder: Path) -> Path:
         ignored = shutil.ignore_patterns("multimodal_gen", "__pycache__")
         shutil.copytree(environment_for(version).root, tree, ignore=ignored)
     return tree
+
+
+def some_reaching(head: str, *, most: int) -> list[str]:
+    """Return scenarios that reach what a head changes, the longest of every builder first.
+
+    They are known from the kept runs of an earlier tree; without any the list is empty.
+    """
+    session = open_session(Path.cwd(), target="sglang", limit_seconds=120)
+    scenarios = list(session.scenarios.values())
+    with session.open_kept_side(session.parse_side(head), device="auto") as opened:
+        assert opened.keeper is not None
+        found = opened.keeper.find(scenarios)
+    by_builder: dict[str, list[str]] = {}
+    for one in sorted(scenarios, key=lambda one: -found.seconds.get(one.name, 0.0)):
+        if one.name not in found.by_scenario and found.seconds.get(one.name):
+            by_builder.setdefault(one.builder, []).append(one.name)
+    in_turns = [name for row in zip_longest(*by_builder.values()) for name in row if name]
+    return in_turns[:most]
