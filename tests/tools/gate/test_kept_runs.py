@@ -117,7 +117,7 @@ def test_code_outside_functions_runs_everything(gate, checkout):
 
 def test_function_changed_without_an_effect_is_run_under_one_hash_seed(gate, checkout):
     gate()
-    edit(checkout, "return 656", "return 600 + 56")
+    edit(checkout, "return 656", "return int(656)")
     code, verdict = gate()
     assert code == 0
     assert verdict["selected"] == ["a"]
@@ -129,7 +129,7 @@ def test_function_changed_without_an_effect_is_run_under_one_hash_seed(gate, che
 
 def test_run_that_differs_is_run_under_both_hash_seeds(gate, checkout, make_trace):
     gate()
-    edit(checkout, "return 656", "return 600 + 56")
+    edit(checkout, "return 656", "return int(656)")
     checkout.traces["a"] = (make_trace("a", width=576), make_trace("a"))
     code, verdict = gate()
     assert code == 2
