@@ -38,6 +38,14 @@ def goldentrace(folder: Path, *arguments: str) -> subprocess.CompletedProcess[st
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    """Kept runs of the user would stand for some of these."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GOLDENTRACE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Path:
     """A committed copy of the checkout without goldens."""
