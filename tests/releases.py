@@ -39,8 +39,8 @@ def copy_release(version: str, folder: Path) -> Path:
     """Return a copy of a release's tree: the cache itself must not be touched."""
     tree = folder / version
     if not tree.exists():
-        # With its compiled parts: without them a release runs other code than the base does.
-        ignored = shutil.ignore_patterns("multimodal_gen", "__pycache__")
+        # Whole: without a file of the base every scenario would have to be run.
+        ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(environment_for(version).root, tree, ignore=ignored)
     return tree
 
