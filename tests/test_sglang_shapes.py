@@ -2,7 +2,7 @@
 
 Each must be found, and its first cause must lie in the function that has it. One shape of our own
 code, a lock given up where the copy is launched, is in test_early_locks. Nothing here names a
-scenario: the gate runs up to ten of those whose recorded lines reach the edit. Needs the
+scenario: the gate runs up to eighty of those whose recorded lines reach the edit. Needs the
 environment of a release, which is downloaded once (`make sglang`), so these tests run only when
 they are asked for by GOLDENTRACE_SGLANG=1.
 """
@@ -273,7 +273,7 @@ def test_fault_is_found_and_its_function_is_named_first(capsys, tmp_path, shape)
     tree = copy_release(RELEASE, tmp_path)
     put_in(shape, tree)
 
-    names = some_reaching(f"dir:{tree}", most=10)
+    names = some_reaching(f"dir:{tree}", most=80)
     code, verdict = gate(capsys, f"pypi:{RELEASE}", f"dir:{tree}", *names)
 
     assert code == 1
