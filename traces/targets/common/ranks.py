@@ -78,6 +78,10 @@ def _run_rank(
         answers.put((rank, True, work(rank)))
     except BaseException as error:  # noqa: BLE001 - raised in the other process
         answers.put((rank, False, f"{type(error).__name__}: {error}"))
+    # One that ends while another still connects would cut its connection: the parent ends all.
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
 
 
 def _collect(answers: Any, processes: list[BaseProcess], *, until: float) -> dict[int, Any]:  # noqa: ANN401 - a queue
