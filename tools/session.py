@@ -43,7 +43,7 @@ class Session:
         scenarios: by name, in registry order.
         declared_findings: reasons of known audit findings that the scenarios declare, by key.
         open_pool: returns the workers of a prepared side.
-        open_audit_pool: the same for an audit.
+        open_audit_pool: the same for an audit; None when an audit reads what the gate records.
         open_reach_pool: the same for runs that are kept.
         store: the kept runs; None when none are.
     """
@@ -52,7 +52,7 @@ class Session:
     target: str
     scenarios: Mapping[str, Scenario]
     open_pool: PoolFactory
-    open_audit_pool: PoolFactory
+    open_audit_pool: PoolFactory | None
     declared_findings: Mapping[str, str] = field(default_factory=dict)
     open_reach_pool: PoolFactory | None = None
     store: RunStore | None = None
@@ -89,14 +89,29 @@ class Session:
         return replace(parse_side(text, root=self.root, target=self.target), python=python)
 
     @contextmanager
-    def open_side(self, side: Side, *, audit: bool = False) -> Iterator[OpenSide]:
+    def open_side(self, side: Side) -> Iterator[OpenSide]:
         """Yield a side that can run scenarios; its workers and checkouts end with the block.
 
         Raises:
             ToolError: the side cannot be prepared.
         """
-        open_pool = self.open_audit_pool if audit else self.open_pool
-        with prepare_side(side, root=self.root) as prepared, open_pool(prepared) as pool:
+        with prepare_side(side, root=self.root) as prepared, self.open_pool(prepared) as pool:
+            yield OpenSide(side=side, prepared=prepared, pool=pool)
+
+    @contextmanager
+    def open_audited_side(self, side: Side, *, device: str) -> Iterator[OpenSide]:
+        """Yield a side as :meth:`open_side` does, whose runs hold all that an audit reads.
+
+        Where the gate's runs hold it as well, they are kept and used.
+
+        Raises:
+            ToolError: the side cannot be prepared.
+        """
+        if self.open_audit_pool is None:
+            with self.open_kept_side(side, device=device) as opened:
+                yield opened
+            return
+        with prepare_side(side, root=self.root) as prepared, self.open_audit_pool(prepared) as pool:
             yield OpenSide(side=side, prepared=prepared, pool=pool)
 
     @contextmanager
@@ -160,7 +175,9 @@ def open_session(root: Path, *, target: str, limit_seconds: float) -> Session:
         scenarios=load_scenarios(known),
         declared_findings=load_declared_findings(known),
         open_pool=partial(open_pool, worker_class=known.worker_class),
-        open_audit_pool=partial(open_pool, worker_class=known.audit_worker_class),
+        open_audit_pool=partial(open_pool, worker_class=known.audit_worker_class)
+        if known.audit_worker_class
+        else None,
         open_reach_pool=partial(open_pool, worker_class=known.reach_worker_class),
         store=RunStore(recordings_folder()) if keeps else None,
     )

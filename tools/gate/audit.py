@@ -136,11 +136,20 @@ def _read_text(path: Path, root: Path) -> tuple[str, str]:
 def run_for_audit(session: Session, side: Side, *, device: str) -> SideResults:
     """Run every scenario on a side, with round trips over all buffers that can be reached.
 
+    A kept run stands for a scenario where there is one. New runs of a release are kept; those of
+    a tree change with every edit.
+
     Raises:
         ToolError: the side cannot be prepared or imported, or has no scenario to run.
     """
-    with session.open_side(side, audit=True) as opened:
-        results = opened.run(tuple(session.scenarios.values()), device=device)
+    with session.open_audited_side(side, device=device) as opened:
+        results = opened.run_or_keep(
+            tuple(session.scenarios.values()),
+            device=device,
+            lists_builders=True,
+            runs_all=False,
+            keeps="all" if side.kind == "pypi" else "none",
+        )
     if not results.recordings and not results.problems:
         raise no_scenario_error()
     return results
@@ -197,6 +206,8 @@ def audit_side(
             causes=causes,
             obstacles=results.problems,
             faults=findings.faults,
+            kept=results.kept,
+            selection=results.selection,
         ),
         target=session.target,
         base={"side": "its own rules"},

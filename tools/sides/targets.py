@@ -56,7 +56,8 @@ class TargetSpec:
 
     Attributes:
         worker_class: ``module:class`` of its workers.
-        audit_worker_class: the same for an audit, which looks at more than a golden holds.
+        audit_worker_class: the same for an audit that looks at more than the gate records; empty
+            for an audit that does not.
         reach_worker_class: the same for runs that are kept, of which is known what they reach.
         package: folder of a tree that holds the code.
         scenarios: module whose ``registry()`` returns its scenarios by name.
@@ -92,7 +93,7 @@ TARGETS: Mapping[str, TargetSpec] = {
     SGLANG: TargetSpec(
         name=SGLANG,
         worker_class="tools.workers.sglang:SglangWorker",
-        audit_worker_class="tools.workers.sglang:SglangWorker",
+        audit_worker_class="",
         reach_worker_class="tools.workers.sglang:SglangReachWorker",
         package="sglang",
         scenarios="traces.targets.sglang.registry",

@@ -3,6 +3,7 @@
 import json
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -32,12 +33,12 @@ def answer(result, task, *, seed):
 
 
 @pytest.fixture
-def gate(checkout, fake_pool, tmp_path, capsys):
-    """Judge the checkout with kept runs; return the exit code and the verdict."""
+def judge(checkout, fake_pool, tmp_path, capsys):
+    """Run a command on the checkout with kept runs; return the exit code and the verdict."""
     (checkout.root / "assembler" / "stacks.py").write_text(SOURCE)
     checkout.commit()
 
-    def session(*, target, limit_seconds):
+    def session(*, target, limit_seconds, has_audit_pool):
         @contextmanager
         def open_pool(place):
             played = checkout.traces if place.root == checkout.root else checkout.base_traces
@@ -46,16 +47,24 @@ def gate(checkout, fake_pool, tmp_path, capsys):
         return replace(
             checkout.session(target=target, limit_seconds=limit_seconds),
             open_pool=open_pool,
+            open_audit_pool=open_pool if has_audit_pool else None,
             open_reach_pool=open_pool,
             store=RunStore(tmp_path / "recordings"),
         )
 
-    def run(*arguments):
-        command = ["gate", "--format", "json", *arguments]
-        code = run_guarded(lambda: run_command(command, open_session=session))
+    def run(command, *arguments, has_audit_pool=True):
+        words = [command, "--format", "json", *arguments]
+        opened = partial(session, has_audit_pool=has_audit_pool)
+        code = run_guarded(lambda: run_command(words, open_session=opened))
         return code, json.loads(capsys.readouterr().out)
 
     return run
+
+
+@pytest.fixture
+def gate(judge):
+    """Judge the checkout by the gate; return the exit code and the verdict."""
+    return partial(judge, "gate")
 
 
 def edit(checkout, old, new):
@@ -171,3 +180,19 @@ def test_scenario_that_is_not_deterministic_is_never_kept(gate, checkout, make_t
     assert code == 2
     assert verdict["kept"] == ["b"]
     assert "must be deterministic" in verdict["problems"][0]
+
+
+@pytest.mark.parametrize(
+    ("has_audit_pool", "ran", "kept"),
+    [(False, [], ["a", "b"]), (True, ["a", "b"], [])],
+    ids=["of the gate's recordings", "of recordings of its own"],
+)
+def test_audit_uses_the_runs_of_the_gate_where_it_reads_the_same(
+    judge, checkout, broken_trace, has_audit_pool, ran, kept
+):
+    checkout.traces["a"] = broken_trace("a")
+    judge("gate")
+    code, verdict = judge("audit", has_audit_pool=has_audit_pool)
+    assert code == 1
+    assert (verdict["selected"], verdict["kept"]) == (ran, kept)
+    assert [cause["kind"] for cause in verdict["causes"]] == ["stale_after_restore"]
