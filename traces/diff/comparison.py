@@ -15,6 +15,7 @@ from traces.diff.compare.events import (
     EventComparison,
     EventDifference,
     EventFamily,
+    without_race_text,
     without_unshared_reads,
 )
 from traces.diff.compare.pools import pool_differences
@@ -54,8 +55,8 @@ _BUFFER_KINDS = (
 def diff(base: Recording | Trace, head: Recording | Trace) -> tuple[Cause, ...]:
     """Return the causes why two traces of one scenario differ, most upstream first.
 
-    The result is empty exactly when the two traces have the same canonical content. Time and
-    memory are linear in the number of events.
+    The result is empty exactly when the two traces have the same canonical content, but for the
+    text of races. Time and memory are linear in the number of events.
     """
     old, new = RecordingIndex.of(base), RecordingIndex.of(head)
     if msgspec.json.encode(old.trace) == msgspec.json.encode(new.trace):
@@ -107,10 +108,19 @@ def _find_causes(base: RecordingIndex, head: RecordingIndex) -> list[Cause]:
     )
     finder.walk()
     _attribute(finder, events)
-    if not index.causes:
+    if not index.causes and not _differ_in_race_text(base.trace, head.trace):
         index.causes.append(_format_cause(pairing))
     writer = CauseWriter(pairing=pairing, chains=chains, locations=locations)
     return [writer.cause(found) for found in index.causes]
+
+
+def _differ_in_race_text(base: Trace, head: Trace) -> bool:
+    """Return whether two traces are the same but for what their races say to people."""
+    old, new = (
+        msgspec.structs.replace(trace, events=tuple(map(without_race_text, trace.events)))
+        for trace in (base, head)
+    )
+    return old == new
 
 
 def _attribute(finder: CauseFinder, events: Sequence[EventDifference]) -> None:

@@ -10,6 +10,7 @@ from traces.schema.model import (
     Message,
     Transfer,
 )
+from traces.schema.races import Race, RaceAccess
 from traces.schema.verdict import Kind, Level
 
 STEPS = 820
@@ -206,6 +207,28 @@ def test_new_warning_is_a_changed_outcome(records):
     (cause,) = diff(records.trace(), records.trace(events=(warned,)))
 
     assert (cause.kind, cause.where) == (Kind.OUTCOME_CHANGED, "warning message in load")
+
+
+def race(*, second="load", text="load and read"):
+    first = RaceAccess(operation="attention", accessor="", on="stream", access="write")
+    other = RaceAccess(operation=second, accessor="", on="stream", access="read")
+    return Race(step="load", pool="KV", buffer="kv", layer=0, first=first, second=other, text=text)
+
+
+def test_race_that_is_told_in_other_words_is_the_same(records):
+    """Its text names the functions that copy, and a release chooses other ones."""
+    old, new = race(), race(text="staged load and read")
+
+    assert diff(records.trace(events=(old,)), records.trace(events=(new,))) == ()
+
+
+def test_race_of_another_operation_is_a_difference_with_its_text(records):
+    old, new = race(), race(second="backup", text="backup and read")
+
+    (cause,) = diff(records.trace(events=(old,)), records.trace(events=(new,)))
+
+    assert (cause.kind, cause.where) == (Kind.OUTCOME_CHANGED, "race in load")
+    assert (cause.before, cause.after) == ({"text": "load and read"}, None)
 
 
 def test_exception_in_a_step_explains_all_that_is_missing_after_it(nsa):
