@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from traces.schema.model import Unbound
 
@@ -24,11 +25,69 @@ class BoundArgument:
     given: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _KnownSignature:
+    """A signature, and what it was read from."""
+
+    code: CodeType
+    defaults: tuple[Any, ...] | None
+    keyword_defaults: dict[str, Any] | None
+    signature: inspect.Signature
+
+    def is_of(self, function: FunctionType) -> bool:
+        """Return whether a function has not got another signature meanwhile."""
+        return (
+            function.__code__ is self.code
+            and function.__defaults__ is self.defaults
+            and function.__kwdefaults__ == self.keyword_defaults
+            and not function.__dict__
+        )
+
+
+_signatures: WeakKeyDictionary[FunctionType, _KnownSignature] = WeakKeyDictionary()
+_binders: WeakKeyDictionary[FunctionType, dict[bool, "ArgumentBinder"]] = WeakKeyDictionary()
+
+
+def signature_of(function: FunctionType) -> inspect.Signature:
+    """Return the signature of a function, which is read once.
+
+    Forks of this process know what it has read. A function with attributes, which may state another
+    signature, is read again each time.
+    """
+    known = _signatures.get(function)
+    if known is None or not known.is_of(function):
+        signature = inspect.signature(function)
+        if function.__dict__:
+            return signature
+        defaults = function.__kwdefaults__
+        known = _signatures[function] = _KnownSignature(
+            code=function.__code__,
+            defaults=function.__defaults__,
+            keyword_defaults=None if defaults is None else dict(defaults),
+            signature=signature,
+        )
+    return known.signature
+
+
+def binder_of(function: FunctionType, *, skip_first: bool) -> "ArgumentBinder":
+    """Return the binder of a function, which is made once for each signature."""
+    known = _binders.setdefault(function, {})
+    binder = known.get(skip_first)
+    if binder is None or binder.signature is not signature_of(function):
+        binder = known[skip_first] = ArgumentBinder(function, skip_first=skip_first)
+    return binder
+
+
 class ArgumentBinder:
-    """Binds calls of one function that is not instrumented yet; the signature is computed once."""
+    """Binds calls of one function that is not instrumented yet.
+
+    Attributes:
+        signature: of the function.
+    """
 
     def __init__(self, function: FunctionType, *, skip_first: bool) -> None:
-        parameters = list(inspect.signature(function).parameters.values())
+        self.signature = signature_of(function)
+        parameters = list(self.signature.parameters.values())
         kinds = {parameter.name: parameter.kind for parameter in parameters}
         self._function = function.__qualname__
         self._skip = 1 if skip_first else 0

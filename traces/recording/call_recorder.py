@@ -24,6 +24,7 @@ from traces.recording.failures import failure_of
 from traces.recording.instrument import Hook, instrumented
 from traces.recording.object_ids import ObjectIds, OwnerNames
 from traces.recording.open_call import OpenCall, ThreadState, is_super_call
+from traces.recording.probe_binders import binder_of_probe
 from traces.recording.probes import (
     CallProbe,
     CopyObservation,
@@ -192,12 +193,8 @@ class CallRecorder:
         )
 
     def _hook(self, probe: CallProbe | EventProbe) -> Hook:
-        if isinstance(probe, CallProbe):
-            is_shown = probe.shows_subject and probe.method != _CONSTRUCTOR
-            skip = bool(probe.method) and not is_shown
-            binder = ArgumentBinder(probe.function, skip_first=skip)
-            return partial(self._on_call, probe, binder)
-        return partial(self._on_event, probe, ArgumentBinder(probe.function, skip_first=False))
+        on_call = self._on_call if isinstance(probe, CallProbe) else self._on_event
+        return partial(on_call, probe, binder_of_probe(probe))  # type: ignore[arg-type] # its own kind
 
     def _on_call(
         self,

@@ -28,6 +28,7 @@ from types import CodeType, FunctionType
 from typing import Any, Protocol
 
 from traces.errors import InstrumentError
+from traces.recording.binding import signature_of
 
 TRAMPOLINE_FILE = "<goldentrace trampoline>"
 
@@ -137,7 +138,7 @@ def _prepare(function: FunctionType, hook: Hook) -> _ReplacedFunction:
     )
     original.__kwdefaults__ = function.__kwdefaults__
     original.__qualname__ = function.__qualname__
-    template = _template(len(code.co_freevars))
+    template = trampoline_template(len(code.co_freevars))
     bound = partial(hook, original)
     trampoline = template.replace(
         co_name=code.co_name,
@@ -145,14 +146,14 @@ def _prepare(function: FunctionType, hook: Hook) -> _ReplacedFunction:
         co_freevars=code.co_freevars,
         co_consts=tuple(bound if item == _HOOK else item for item in template.co_consts),
     )
-    signature = None if "__signature__" in function.__dict__ else inspect.signature(function)
+    signature = None if "__signature__" in function.__dict__ else signature_of(function)
     return _ReplacedFunction(
         function=function, code=code, trampoline=trampoline, signature=signature
     )
 
 
 @cache
-def _template(free_variables: int) -> CodeType:
+def trampoline_template(free_variables: int) -> CodeType:
     """Compile a trampoline with this many free variables and a placeholder for its hook."""
     names = ", ".join(f"free_{number}" for number in range(free_variables))
     source = (

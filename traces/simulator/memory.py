@@ -45,7 +45,8 @@ class SimulatedMemory:
         self.allocation_count = 0
         self._capacity_bytes = capacity_bytes
         self._failing: set[int] = set()
-        self._blocks: dict[StorageWeakRef, _MemoryBlock] = {}
+        # By address of the storage object, which is not used again while a reference is kept.
+        self._blocks: dict[int, _MemoryBlock] = {}
         self._freed: list[int] = []
         self._next_number = 0
 
@@ -73,13 +74,13 @@ class SimulatedMemory:
 
     def adopt(self, tensor: torch.Tensor, *, kind: MemoryKind) -> None:
         """Set the kind of a tensor's memory, which was allocated elsewhere."""
-        reference = _reference(tensor)
         self.number(tensor)
-        self._blocks[reference] = replace(self._blocks[reference], kind=kind)
+        key = _key(tensor)
+        self._blocks[key] = replace(self._blocks[key], kind=kind)
 
     def kind(self, tensor: torch.Tensor) -> MemoryKind:
         """Return the kind of a tensor's memory; pageable unless it was allocated here."""
-        block = self._blocks.get(_reference(tensor))
+        block = self._blocks.get(_key(tensor))
         return MemoryKind.PAGEABLE if block is None else block.kind
 
     def is_pageable(self, tensor: torch.Tensor) -> bool:
@@ -88,7 +89,7 @@ class SimulatedMemory:
 
     def number(self, tensor: torch.Tensor) -> int:
         """Return the number of a tensor's memory, from 0 in the order in which it was met."""
-        block = self._blocks.get(_reference(tensor))
+        block = self._blocks.get(_key(tensor))
         return self._add(tensor, MemoryKind.PAGEABLE) if block is None else block.number
 
     def describe(self, tensor: torch.Tensor) -> str:
@@ -127,20 +128,23 @@ class SimulatedMemory:
     def _add(self, tensor: torch.Tensor, kind: MemoryKind) -> int:
         number = self._next_number
         self._next_number += 1
-        reference = _reference(tensor)
-        size_bytes = tensor.untyped_storage().nbytes()
-        self._blocks[reference] = _MemoryBlock(
-            number=number, kind=kind, size_bytes=size_bytes, reference=reference
+        storage = tensor.untyped_storage()
+        self._blocks[_key(tensor)] = _MemoryBlock(
+            number=number,
+            kind=kind,
+            size_bytes=storage.nbytes(),
+            reference=StorageWeakRef(storage),
         )
         return number
 
     def _drop_freed(self) -> None:
-        for reference, block in list(self._blocks.items()):
-            if reference.expired():
+        for key, block in list(self._blocks.items()):
+            if block.reference.expired():
                 self._freed.append(block.number)
-                del self._blocks[reference]
+                del self._blocks[key]
 
 
-def _reference(tensor: torch.Tensor) -> StorageWeakRef:
+def _key(tensor: torch.Tensor) -> int:
     # Views share a storage, so they count as the same memory whatever their data_ptr is.
-    return StorageWeakRef(tensor.untyped_storage())
+    address: int = tensor.untyped_storage()._cdata  # noqa: SLF001 - as weak references of torch do
+    return address

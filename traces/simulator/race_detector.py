@@ -12,6 +12,9 @@ from traces.simulator.races import AccessKind, Accessor, DetectedRace
 from traces.simulator.shadow_memory import ByteState, ShadowMemory
 from traces.simulator.vector_clocks import VectorClock, has_happened
 
+# Looking for freed memory looks at all of it, and a number is never given twice.
+_SPARE_SHADOWS = 64
+
 
 class RaceDetector:
     """The last accesses to all memory, and the races found.
@@ -25,6 +28,7 @@ class RaceDetector:
         self._memory = memory
         self._shadows: dict[int, ShadowMemory] = {}
         self._reported: set[tuple[int, ...]] = set()
+        self._tidy_at = _SPARE_SHADOWS
 
     def check(self, operation: QueuedOperation) -> list[DetectedRace]:
         """Record the accesses of an operation and return the races it is part of."""
@@ -93,11 +97,14 @@ class RaceDetector:
         return is_new
 
     def _shadow(self, number: int) -> ShadowMemory:
-        if number not in self._shadows:
-            for freed in self._memory.take_freed():
-                self._shadows.pop(freed, None)
-            self._shadows[number] = ShadowMemory()
-        return self._shadows[number]
+        shadow = self._shadows.get(number)
+        if shadow is None:
+            if len(self._shadows) >= self._tidy_at:
+                for freed in self._memory.take_freed():
+                    self._shadows.pop(freed, None)
+                self._tidy_at = 2 * len(self._shadows) + _SPARE_SHADOWS
+            shadow = self._shadows[number] = ShadowMemory()
+        return shadow
 
 
 def _unordered(earlier: tuple[Accessor, ...], clock: VectorClock) -> tuple[Accessor, ...]:

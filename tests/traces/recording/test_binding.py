@@ -1,8 +1,9 @@
+import inspect
 from enum import IntEnum, StrEnum
 
 import pytest
 
-from traces.recording.binding import ArgumentBinder
+from traces.recording.binding import ArgumentBinder, binder_of, signature_of
 from traces.schema.model import Unbound
 
 
@@ -189,3 +190,49 @@ def test_what_does_not_fit_a_signature_is_known_without_the_text_of_the_interpre
 
 def test_nothing_is_unbound_in_a_call_that_fits():
     assert ArgumentBinder(strict, skip_first=False).unbound((1, 2), {}) is None
+
+
+def fresh():
+    def function(a, b=2):
+        return None
+
+    return function
+
+
+def test_a_binder_is_made_once_for_a_function():
+    function, other = fresh(), fresh()
+
+    assert binder_of(function, skip_first=False) is binder_of(function, skip_first=False)
+    assert binder_of(function, skip_first=False) is not binder_of(other, skip_first=False)
+    assert binder_of(function, skip_first=False) is not binder_of(function, skip_first=True)
+
+
+def test_a_binder_follows_a_function_that_gets_other_defaults_or_code():
+    function = fresh()
+    binder_of(function, skip_first=False)
+
+    function.__defaults__ = (3,)
+    assert told(binder_of(function, skip_first=False), 1) == [("a", 1, True), ("b", 3, False)]
+
+    function.__code__ = (lambda x, y: None).__code__
+    assert told(binder_of(function, skip_first=False), 1) == [("x", 1, True), ("y", 3, False)]
+
+
+def test_a_binder_follows_a_keyword_default_that_changes_in_place():
+    def function(*, a=1):
+        return None
+
+    binder_of(function, skip_first=False)
+    function.__kwdefaults__["a"] = 2
+
+    assert told(binder_of(function, skip_first=False)) == [("a", 2, False)]
+
+
+def test_a_function_that_states_another_signature_is_read_each_time():
+    function = fresh()
+    function.__signature__ = inspect.signature(lambda c: None)
+    before = signature_of(function)
+    function.__signature__ = inspect.signature(lambda d: None)
+
+    assert list(before.parameters) == ["c"]
+    assert list(signature_of(function).parameters) == ["d"]

@@ -1,6 +1,7 @@
 import random
 
 import numpy as np
+import pytest
 
 from traces.simulator.races import Accessor, LaunchSite
 from traces.simulator.shadow_memory import ByteState, ShadowMemory
@@ -42,11 +43,12 @@ def test_nothing_touched_is_nothing_visited():
     assert write(ShadowMemory(), [], writer("one")) == []
 
 
-def test_shadow_agrees_with_a_byte_by_byte_model():
+@pytest.mark.parametrize("span_num", [1, 2, 12])
+def test_shadow_agrees_with_a_byte_by_byte_model(span_num):
     shadow, model, source = ShadowMemory(), [None] * SIZE, random.Random(7)
     for number in range(300):
-        edges = sorted(source.sample(range(SIZE), 4))
-        spans = [edges[:2], edges[2:]]
+        edges = sorted(source.sample(range(SIZE), 2 * span_num))
+        spans = [edges[place : place + 2] for place in range(0, len(edges), 2)]
         touched = [byte for first, stop in spans for byte in range(first, stop)]
         found = {label for label, _, _ in write(shadow, spans, writer(str(number)))}
 

@@ -14,7 +14,7 @@ from traces.targets.sglang.families import FAMILIES, FAMILY_OF
 from traces.targets.sglang.product_rows import ProductRow, ProductScenario
 from traces.targets.sglang.rank_context import RankContexts
 from traces.targets.sglang.scenarios import GROUPS, NO_DRAFT
-from traces.targets.sglang.server_flags import error_text, flag_values
+from traces.targets.sglang.server_flags import error_text, flag_values, remember_flags
 
 
 class AssemblyProduct:
@@ -108,6 +108,11 @@ def _sharded_pools(pool_class: str) -> Iterator[str]:
         nearest = next((one for one in cls.__mro__ if one in known), None)
         if base is not None and nearest is base and cls is not base and shard_arguments(cls):
             yield cls.__name__
+
+
+def remember_wiring() -> None:
+    """Read the sources of the stack builders once for all forks of this process."""
+    remember_flags(_wiring_files())
 
 
 def _wiring_files() -> tuple[Path, ...]:

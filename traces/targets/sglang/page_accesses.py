@@ -37,6 +37,7 @@ _BYTE_VALUES = 1 << _BYTE_BITS
 _UNKNOWN = -1
 # Numbers that are handled at once: the memory of intermediate results stays in use.
 _PART = 1 << 14
+_RUN_LENGTH_MIN = 32
 
 
 _Numbers: TypeAlias = npt.NDArray[np.int32]
@@ -69,6 +70,7 @@ class NumberedHostMemory:
         self._views = [buffer.tensor.view(-1).view(torch.uint8) for buffer in self._buffers]
         self._firsts = list(accumulate((len(view) for view in self._views), initial=0))
         self.size = self._firsts[-1]
+        self._digits: dict[int, list[torch.Tensor]] = {}
 
     @contextmanager
     def restored(self) -> Iterator[None]:
@@ -82,8 +84,16 @@ class NumberedHostMemory:
 
     def write_digits(self, power: int) -> None:
         """Give every byte a digit of its number: that of 256 to the power."""
-        for view, (first, end) in zip(self._views, pairwise(self._firsts), strict=True):
-            view.copy_(_digits(first, end, power))
+        for view, digits in zip(self._views, self._digits_of(power), strict=True):
+            view.copy_(digits)
+
+    def _digits_of(self, power: int) -> list[torch.Tensor]:
+        """Return a digit of each byte's number, by buffer; page methods ask for the same ones."""
+        if power not in self._digits:
+            self._digits[power] = [
+                _digits(first, end, power) for first, end in pairwise(self._firsts)
+            ]
+        return self._digits[power]
 
     def clear(self) -> None:
         """Set every byte to 0."""
@@ -217,10 +227,8 @@ class PageReader:
         found = np.zeros(self._memory.size, dtype=np.int32)
         for power in range(_powers(total + 1)):
             self._memory.clear()
-            for page in range(self._page_num):
-                # 0 is a byte that no page was written to.
-                first = page * size + 1
-                data = _digits(first, first + size, power)
+            # 0 is a byte that no page was written to.
+            for page, data in enumerate(_digits(1, total + 1, power).split(size)):
                 self._call(method, page, data.view(template.dtype).reshape(template.shape))
             self._memory.read_into(_digit_column(found, power))
         written = np.full(total, _UNKNOWN, dtype=np.int32)
@@ -284,7 +292,13 @@ def _marks(pages: Sequence[_Numbers], size: int) -> npt.NDArray[np.bool_]:
     """Return which of the first ``size`` numbers occur."""
     marks = np.zeros(size, dtype=np.bool_)
     for page in pages:
-        marks[page] = True
+        runs = _runs(page)
+        # Most pages are a few runs of bytes, which are marked in a small part of the time.
+        if _RUN_LENGTH_MIN * len(runs) > len(page):
+            marks[page] = True
+            continue
+        for first, length in runs:
+            marks[first : first + length] = True
     return marks
 
 
@@ -348,12 +362,13 @@ def _digit_column(numbers: _Numbers, power: int) -> npt.NDArray[np.uint8]:
     return numbers.view(np.uint8).reshape(-1, numbers.itemsize)[:, place]
 
 
-def _runs(numbers: _Numbers) -> Iterator[tuple[int, int]]:
-    """Yield the first number and the length of each run of consecutive numbers."""
-    breaks = np.flatnonzero(np.diff(numbers) != 1).tolist()
-    starts = [0, *(place + 1 for place in breaks)]
-    for first, end in zip(starts, [*starts[1:], len(numbers)], strict=True):
-        yield int(numbers[first]), end - first
+def _runs(numbers: _Numbers) -> list[tuple[int, int]]:
+    """Return the first number and the length of each run of consecutive numbers."""
+    if not len(numbers):
+        return []
+    starts = np.concatenate(([0], np.flatnonzero(np.diff(numbers) != 1) + 1))
+    lengths = np.diff(starts, append=len(numbers))
+    return list(zip(numbers[starts].tolist(), lengths.tolist(), strict=True))
 
 
 def _shared_num(pages: Sequence[_Numbers], size: int) -> int:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from traces.targets.common.pool_buffers import buffers_of
-from traces.targets.common.source_reads import read_fact, source_files
+from traces.targets.common.source_reads import read_fact, remember_facts, source_files
 from traces.targets.sglang.discovery import find_part, installed_release
 from traces.targets.sglang.errors import StepNote, UnsupportedByRelease
 from traces.targets.sglang.geometry import draft_geometry, geometry_of
@@ -26,7 +26,7 @@ from traces.targets.sglang.model_facts import ModelFacts
 from traces.targets.sglang.models import MODELS
 from traces.targets.sglang.rank_context import RankContext, RankContexts
 from traces.targets.sglang.scenarios import SglangScenario
-from traces.targets.sglang.server_flags import FlagValue, error_text, flag_values
+from traces.targets.sglang.server_flags import FlagValue, error_text, flag_values, remember_flags
 from traces.targets.sglang.source_facts import POOL_MAKER, defines_pool_maker
 
 _MODEL_EXECUTOR = "sglang.srt.model_executor"
@@ -291,6 +291,14 @@ def pool_maker_methods() -> Iterator[tuple[type, FunctionType]]:
     except UnsupportedByRelease:
         return
     yield owner, vars(owner)[POOL_MAKER]
+
+
+def remember_pool_maker() -> None:
+    """Read the sources of pool makers once for all forks of this process."""
+    for place in importlib.import_module(_MODEL_EXECUTOR).__path__:
+        remember_facts(defines_pool_maker, source_files(Path(place)))
+    owners = (cls for cls in installed_release().classes if POOL_MAKER in vars(cls))
+    remember_flags(tuple(Path(inspect.getfile(owner)) for owner in owners))
 
 
 def _runner_parts() -> Iterator[type]:

@@ -9,10 +9,12 @@ import json
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
 import torch.distributed
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
@@ -25,6 +27,9 @@ from traces.targets.sglang.signature_caller import accepted_parameters
 from traces.targets.sglang.storage import LOADER
 from traces.targets.sglang.storage.hashing import TokenHash
 from traces.targets.sglang.storage.threads import watched_queues
+
+# Kept: it is replaced while settings are published.
+_read_fields = msgspec.structs.fields
 
 # Sentinels: no default of a release has these values.
 MODEL_NAME = "sentinel/model-7b"
@@ -280,7 +285,18 @@ def _given_flags(scenario: SglangScenario, gigabytes: float, device: str) -> dic
 def _publish(arguments: Any) -> None:  # noqa: ANN401 - the release's own class
     publish = find_part(_SERVER_ARGS, "set_global_server_args_for_scheduler")
     if publish is not None:
-        publish(arguments)
+        with patch.object(msgspec.structs, "fields", _fields_of):
+            publish(arguments)
+
+
+@cache
+def _fields_of(record: type) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """Return the fields of a class of records.
+
+    A release asks for the same ones whenever settings are published; evaluating their types again
+    takes most of that time.
+    """
+    return _read_fields(record)
 
 
 def _parallel_values(shape: RankShape, groups: dict[str, Any]) -> dict[str, Any]:

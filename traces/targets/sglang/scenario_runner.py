@@ -12,6 +12,7 @@ from traces.divergence.logs import CallLog, LineLog, LogRequest
 from traces.divergence.tracer import log_run
 from traces.errors import RecorderError
 from traces.recording.message_capture import settle_modules
+from traces.recording.probe_binders import remember_binders
 from traces.recording.recorder import Recorder
 from traces.recording.source_sites import SourceSites
 from traces.schema.model import Location, Message, Recording
@@ -20,13 +21,13 @@ from traces.targets.common.fork import run_in_fork
 from traces.targets.common.labels import BufferLabel, BufferPlace
 from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.sglang.assembly import AssembledStack, assemble
-from traces.targets.sglang.assembly_product import AssemblyProduct
+from traces.targets.sglang.assembly_product import AssemblyProduct, remember_wiring
 from traces.targets.sglang.disaggregation import state_functions
 from traces.targets.sglang.discovery import PACKAGE
 from traces.targets.sglang.errors import StepNote, UnsupportedByRelease
 from traces.targets.sglang.fences import remember_stream_attributes
 from traces.targets.sglang.normalise import LocatedMessage, normalise_recording
-from traces.targets.sglang.pool_configuration import PoolConfiguration
+from traces.targets.sglang.pool_configuration import PoolConfiguration, remember_pool_maker
 from traces.targets.sglang.product_rows import ProductScenario
 from traces.targets.sglang.rank_context import RankContexts
 from traces.targets.sglang.runtime import open_runtime
@@ -141,6 +142,9 @@ class ReleaseSession:
         if self.target.root.resolve() != root.resolve():
             raise ImportError(f"{PACKAGE}: expected the one under {root}, got {self.target.root}")
         settle_modules(PACKAGE)
+        remember_wiring()
+        remember_pool_maker()
+        remember_binders(self.target)
         # Collecting garbage in a fork must not visit, and so copy, everything imported so far.
         gc.collect()
         gc.freeze()

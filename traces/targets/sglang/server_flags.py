@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
-from traces.targets.common.source_reads import read_fact
+from traces.targets.common.source_reads import read_fact, remember_facts
 from traces.targets.sglang.source_facts import compared_texts, read_attributes
 
 _SERVER_ARGS = "sglang.srt.server_args"
@@ -56,6 +56,12 @@ def flag_values(files: tuple[Path, ...]) -> tuple[FlagValue, ...]:
         elif _takes(str, annotation) and default is None:
             found.append(FlagValue(name, _SENTINEL_TEXT, default))
     return tuple(found)
+
+
+def remember_flags(files: tuple[Path, ...]) -> None:
+    """Read some source files for :func:`flag_values` once for all forks of this process."""
+    remember_facts(read_attributes, files)
+    remember_facts(compared_texts, files)
 
 
 def _command_line_choices(server_args: Any) -> dict[str, tuple[str, ...]]:  # noqa: ANN401

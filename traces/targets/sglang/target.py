@@ -9,6 +9,7 @@ import importlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from types import FunctionType, SimpleNamespace
 from typing import Any, Literal
@@ -105,17 +106,22 @@ class SglangTarget:
 
     def probes(self) -> list[Probe]:
         """Return a probe for every function to record, and one for the threads of storage."""
-        found = [
+        # What records device pools reads facts of sources, of which every run has to hear.
+        found = [*self._fixed_probes, *self._device_pool_probes()]
+        once = {probe.function: probe for probe in found}
+        return [*once.values(), ThreadProbe(role_of=thread_role)]
+
+    @cached_property
+    def _fixed_probes(self) -> list[CallProbe | EventProbe]:
+        """The probes that every scenario has."""
+        assert isinstance(callback, FunctionType)
+        return [
             *self._call_probes(),
             *self._slot_probes(),
             *self._order_probes(),
             *collective_probes(self._name_group),
-            *self._device_pool_probes(),
             _event_probe(report_copy, "move", "every", self._observe_copy),
             _event_probe(report_storage_use, "storage", "every", observe_storage_use),
-        ]
-        assert isinstance(callback, FunctionType)
-        found.append(
             CallProbe(
                 function=callback,
                 callee=CALLBACK,
@@ -123,10 +129,8 @@ class SglangTarget:
                 method="",
                 names_pools=None,
                 part="callback",
-            )
-        )
-        once = {probe.function: probe for probe in found}
-        return [*once.values(), ThreadProbe(role_of=thread_role)]
+            ),
+        ]
 
     def register_types(self, encoder: Encoder) -> None:
         """Register the package's types: published dataclasses by value, the rest by reference."""

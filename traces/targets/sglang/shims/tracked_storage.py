@@ -34,7 +34,8 @@ class StorageTable:
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self._buffers: dict[StorageWeakRef, TrackedStorage] = {}
+        # By address of the storage object, which is not used again while a reference is kept.
+        self._buffers: dict[int, tuple[StorageWeakRef, TrackedStorage]] = {}
         self._tidy_at = 1024
 
     def add(self, tensor: torch.Tensor, *, name: str, kind: MemoryKind, is_pool: bool) -> None:
@@ -43,13 +44,14 @@ class StorageTable:
         if storage.nbytes() == 0:
             return
         self._drop_freed()
-        self._buffers[StorageWeakRef(storage)] = TrackedStorage(
+        tracked = TrackedStorage(
             name=name,
             kind=kind,
             is_pool=is_pool,
             address=storage.data_ptr(),
             size_bytes=storage.nbytes(),
         )
+        self._buffers[storage._cdata] = StorageWeakRef(storage), tracked  # noqa: SLF001 - as torch does
         if isinstance(self._device, SimDevice):
             self._device.memory.adopt(tensor, kind=kind)
 
@@ -57,7 +59,8 @@ class StorageTable:
         """Return the entry of a tensor's storage; None without one."""
         if tensor.layout is not torch.strided or tensor.device.type != "cpu":
             return None
-        return self._buffers.get(StorageWeakRef(tensor.untyped_storage()))
+        found = self._buffers.get(tensor.untyped_storage()._cdata)  # noqa: SLF001 - as torch does
+        return None if found is None else found[1]
 
     def at(self, address: int) -> torch.Tensor:
         """Return the bytes of the storage that holds an address, ``(size,) uint8``.
@@ -68,9 +71,9 @@ class StorageTable:
         Raises:
             RuntimeError: no tensor lies there.
         """
-        for reference, buffer in list(self._buffers.items()):
+        for key, (reference, buffer) in list(self._buffers.items()):
             if reference.expired():
-                del self._buffers[reference]
+                del self._buffers[key]
             elif buffer.holds(address):
                 return _as_bytes(_storage(reference))
         storage = _storage_at(address)
@@ -90,7 +93,7 @@ class StorageTable:
 
     def _drop_freed(self) -> None:
         if len(self._buffers) >= self._tidy_at:
-            living = {ref: known for ref, known in self._buffers.items() if not ref.expired()}
+            living = {key: one for key, one in self._buffers.items() if not one[0].expired()}
             self._buffers = living
             self._tidy_at = 2 * len(living) + 1024
 
