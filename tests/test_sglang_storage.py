@@ -40,7 +40,7 @@ MISSING_COUNTS = f"""{MISSING_PAGE}
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """A text of a file that another one replaces, and how the first cause must begin."""
+    """A text of a file that another one replaces, and a difference that it must make."""
 
     file: str
     right: str
@@ -155,27 +155,32 @@ KEPT = {
 
 
 def gate_fault(capsys, fault, folder: Path, *scenarios):
-    """Gate the release against a copy with one other text."""
+    """Gate the release against a copy with one other text; return the lines of it as well."""
     tree = copy_release(RELEASE, folder)
     file = tree / "sglang" / "srt" / fault.file
-    text = file.read_text()
-    assert text.count(fault.right) >= 1
-    file.write_text(text.replace(fault.right, fault.wrong, 1))
+    before, right, after = file.read_text().partition(fault.right)
+    assert right
+    file.write_text(f"{before}{fault.wrong}{after}")
     code, verdict = gate(capsys, f"pypi:{RELEASE}", f"dir:{tree}", *scenarios)
-    return code, verdict["causes"]
+    first = before.count("\n") + 1
+    # The statement of an argument may begin one line above it.
+    lines = range(first - 1, first + right.count("\n") + 1)
+    return code, verdict["causes"], lines
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_fault_in_storage_is_the_first_cause(capsys, tmp_path, fault):
-    code, causes = gate_fault(capsys, fault, tmp_path, fault.scenario)
+def test_fault_in_storage_is_the_first_cause_with_its_line(capsys, tmp_path, fault):
+    code, causes, lines = gate_fault(capsys, fault, tmp_path, fault.scenario)
     assert code == 1
-    assert causes[0]["kind"] == fault.kind
-    assert causes[0]["where"].startswith(fault.where)
+    assert causes[0]["location"]["file"] == f"sglang/srt/{fault.file}"
+    assert causes[0]["location"]["line"] in lines
+    told = [(one["kind"], one["where"]) for one in (causes[0], *causes[0]["consequences"])]
+    assert [one for one in told if one[0] == fault.kind and one[1].startswith(fault.where)]
 
 
 @pytest.mark.parametrize("fault", KEPT.values(), ids=KEPT)
 def test_tokens_that_did_not_arrive_and_are_kept_show(capsys, tmp_path, fault):
-    code, causes = gate_fault(capsys, fault, tmp_path, fault.scenario)
+    code, causes, _ = gate_fault(capsys, fault, tmp_path, fault.scenario)
     assert code == 1
     told = {one["where"]: one for cause in causes for one in (cause, *cause["consequences"])}
     kept = told[fault.where]
@@ -186,4 +191,5 @@ def test_tokens_that_did_not_arrive_and_are_kept_show(capsys, tmp_path, fault):
 def test_release_that_says_the_same_in_other_words_shows_nothing(capsys, tmp_path):
     """Control: a tree that is equal to the base would not be run at all."""
     same = Fault(file=STORAGE, right=SUFFIX, wrong=f"str({SUFFIX})", scenario="", kind="", where="")
-    assert gate_fault(capsys, same, tmp_path, *SCENARIOS) == (0, [])
+    code, causes, _ = gate_fault(capsys, same, tmp_path, *SCENARIOS)
+    assert (code, causes) == (0, [])
