@@ -1,6 +1,7 @@
 """Driver of a controller, as caches use it: allocate slots, write, load, wait, free."""
 
 import inspect
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,7 +16,11 @@ _STATES_OF_A_NODE = 1
 
 
 class ControllerDriver:
-    """Drives the controller of one stack."""
+    """Drives the controller of one stack.
+
+    ``host_slots`` has the numbers of host slots that backups took, by domain; nothing here frees
+    them.
+    """
 
     def __init__(self, stack: AssembledStack) -> None:
         self._stack = stack
@@ -24,6 +29,7 @@ class ControllerDriver:
         self._sources = dict(stack.sidecars)
         self._domains = dict(self._find_domains())
         self._held: list[dict[str, torch.Tensor]] = []
+        self.host_slots: Counter[str] = Counter()
 
     def domain_of(self, pool: str) -> SlotDomain | None:
         """Return the slots that number the rows of a pool; None when they are unknown."""
@@ -32,6 +38,15 @@ class ControllerDriver:
             # A pool with neither slots nor an entry of its own follows the KV slots.
             source = _KV
         return self._domains.get(source)
+
+    def domains_by_pool(self) -> dict[int, SlotDomain]:
+        """Return the slots that number the rows of each pool, by the identity of the pool."""
+        stack, domain_of = self._stack, self.domain_of
+        pools = {id(pool): domain_of(name) for name, pool in stack.device_pools.items()}
+        pools |= {id(stack.kvcache): domain_of(_KV), id(stack.allocator): domain_of(_KV)}
+        if "MAMBA" in stack.device_pools:
+            pools |= {id(stack.req_to_token_pool): domain_of("MAMBA")}
+        return {key: domain for key, domain in pools.items() if domain is not None}
 
     def host_pool_of(self, pool: str) -> Any:  # noqa: ANN401 - any class of host pools
         """Return the host pool of that name; None without an entry."""
@@ -95,6 +110,7 @@ class ControllerDriver:
             for name, extra in zip(self._sidecars(), extras, strict=True)
             if name in self._domains
         }
+        self.host_slots.update({name: len(taken) for name, taken in {_KV: host, **own}.items()})
         return host, own
 
     def finish_writing(self) -> None:

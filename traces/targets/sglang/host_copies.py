@@ -88,30 +88,46 @@ class HostCopies:
         self._planes = planes
         self._slots = slots
 
-    def of_pool(self, held: HeldPool, domain: SlotDomain | None) -> Iterator[HostCopy]:
-        """Yield a record of every pair of methods of a pool; ``domain`` numbers its rows."""
+    def of_pools(self, pools: Sequence[tuple[HeldPool, SlotDomain | None]]) -> Iterator[HostCopy]:
+        """Yield a record of every pair of methods of each pool; the domain numbers its rows.
+
+        A pool that reaches many planes comes before those that it forwards to. A method of another
+        name that its copy calls is a part of that copy, and is tried with it.
+        """
+        parts: set[tuple[int, str]] = set()
+        for held, domain in sorted(pools, key=lambda pair: -len(tuple(self._reachable(pair[0])))):
+            for save, load in copying_methods(held):
+                if (id(held.pool), save) in parts:
+                    continue
+                with _noting_calls(pools, save) as called:
+                    record = self._copied(held, domain, save, load)
+                if not record.reason:
+                    parts |= called
+                yield record
+
+    def _copied(self, held: HeldPool, domain: SlotDomain | None, save: str, load: str) -> HostCopy:
+        """Copy by one pair of methods of a pool, and return the record."""
         slots = None if domain is None else self._slots.get(domain.name)
-        for save, load in copying_methods(held):
-            planes, reason = frozenset[str](), "the slots of the pool are not known"
-            if slots is not None:
-                copying = _Copying(
-                    held=held,
-                    save=save,
-                    load=load,
-                    planes=tuple(self._reachable(held)),
-                    indices=slots,
-                )
-                reason = self._failure(copying)
-                planes = frozenset() if reason else frozenset(self._carried(copying))
-            yield HostCopy(
-                step=STEP,
-                holder=held.path,
-                method=save,
-                loads=load,
-                streams=(stream_of(held, save), stream_of(held, load)),
-                planes=tuple(sorted(planes)),
-                reason=reason,
+        planes, reason = frozenset[str](), "the slots of the pool are not known"
+        if slots is not None:
+            copying = _Copying(
+                held=held,
+                save=save,
+                load=load,
+                planes=tuple(self._reachable(held)),
+                indices=slots,
             )
+            reason = self._failure(copying)
+            planes = frozenset() if reason else frozenset(self._carried(copying))
+        return HostCopy(
+            step=STEP,
+            holder=held.path,
+            method=save,
+            loads=load,
+            streams=(stream_of(held, save), stream_of(held, load)),
+            planes=tuple(sorted(planes)),
+            reason=reason,
+        )
 
     def _reachable(self, held: HeldPool) -> Iterator[Plane]:
         """Yield the planes whose memory a pool reaches."""
@@ -207,6 +223,30 @@ def copying_methods(held: HeldPool) -> Iterator[tuple[str, str]]:
         given, wanted = wanted_parameters(methods[save]), wanted_parameters(method)
         if len(given) == 1 and takes_slots(given[0]) and takes_slots(wanted[-1]):
             yield save, load
+
+
+@contextmanager
+def _noting_calls(
+    pools: Sequence[tuple[HeldPool, SlotDomain | None]], copying: str
+) -> Iterator[set[tuple[int, str]]]:
+    """Note the calls of copying methods, of any pool, that are not named ``copying``."""
+    called: set[tuple[int, str]] = set()
+
+    def noting(pool: Any, name: str) -> Callable[..., Any]:  # noqa: ANN401 - any class of pools
+        method = getattr(pool, name)
+
+        def noted(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+            called.add((id(pool), name))
+            return method(*arguments, **named)
+
+        return noted
+
+    with ExitStack() as replaced:
+        for held, _ in pools:
+            for name, _ in copying_methods(held):
+                if name != copying:
+                    replaced.enter_context(patch.object(held.pool, name, noting(held.pool, name)))
+        yield called
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import torch
 
 from traces.schema.model import RoundTrip, StepRecord
 from traces.targets.common.content import row_bytes
-from traces.targets.common.planes import Plane, SlotDomain
+from traces.targets.common.planes import Plane
 from traces.targets.common.round_trip import RoundTripComparison
 from traces.targets.sglang.accessor_reads import AccessorReader
 from traces.targets.sglang.accessors import ArgumentMaker
@@ -301,6 +301,9 @@ class SglangScript:
         if self._has_storage and self._tree is not None:
             # Storage is done, and locks no node any more; the scenario still has backed-up slots.
             ledger = TreeLedger(self._stack, pools=self._pools, step=TREE)
+            ledger.held.update(
+                {("host", name): n for name, n in self._transfers.host_slots.items()}
+            )
             yield from ledger.read("stored")
 
     def _prefetch_into_tree(self) -> Iterator[StepRecord]:
@@ -316,7 +319,9 @@ class SglangScript:
     def _live(self) -> Iterator[StepRecord]:
         """Evict, reuse, abort and flush while copies of the tree are on their way."""
         if self._tree is not None:
-            yield from TreeLife(self._stack, driver=self._tree.driver, pools=self._pools).run()
+            driver, device = self._tree.driver, self._device
+            life = TreeLife(self._stack, driver=driver, device=device, pools=self._pools)
+            yield from life.run()
 
     def _count_slots(self) -> Iterator[StepRecord]:
         """Count the slots that every pool hands out, once nothing holds any but nodes."""
@@ -333,7 +338,7 @@ class SglangScript:
 
     def _operate_on_slots(self) -> Iterator[StepRecord]:
         """Run the pools' own operations on slots, when everything else is over."""
-        operations = SlotOperations(self._rows.planes, self._pool_domains())
+        operations = SlotOperations(self._rows.planes, self._transfers.domains_by_pool())
         with self._device.pause_interception():
             for held in device_pools(self._stack):
                 yield from operations.of_pool(held, step=SLOTS)
@@ -343,21 +348,14 @@ class SglangScript:
         allocator = allocator_of(self._stack)
         self._define_methods(allocator)
         slots = OwnSlots(self._stack, rows=self._rows, transfers=self._transfers)
-        domains = self._pool_domains()
+        domains = self._transfers.domains_by_pool()
         with slots.taken() as own:
             copies = HostCopies(device=self._device, planes=self._rows.planes, slots=own)
+            pools = []
             for held in (*device_pools(self._stack), allocator):
                 found = (domains.get(id(one.pool)) for one in (held, *held.outer))
-                yield from copies.of_pool(held, next(filter(None, found), None))
-
-    def _pool_domains(self) -> dict[int, SlotDomain]:
-        """Return the slots that number the rows of each pool, by the identity of the pool."""
-        stack, domain_of = self._stack, self._transfers.domain_of
-        pools = {id(pool): domain_of(name) for name, pool in stack.device_pools.items()}
-        pools |= {id(stack.kvcache): domain_of("KV"), id(stack.allocator): domain_of("KV")}
-        if "MAMBA" in stack.device_pools:
-            pools |= {id(stack.req_to_token_pool): domain_of("MAMBA")}
-        return {key: domain for key, domain in pools.items() if domain is not None}
+                pools.append((held, next(filter(None, found), None)))
+            yield from copies.of_pools(pools)
 
     def _argument_maker(self, slots: torch.Tensor) -> ArgumentMaker:
         """Return what makes arguments of accessors from KV slots, in device memory."""

@@ -65,10 +65,13 @@ class TranslatedCopies:
 
     def run(self) -> None:
         """Copy a node to the host and back; other slots are taken meanwhile."""
-        page = self._stack.page_size
         with ExitStack() as replaced:
-            for pool in translated_pools(self._stack).values():
-                translate = mirrored(page, int(pool.size) // page + 1)
+            for pool_name, pool in translated_pools(self._stack).items():
+                domain = self._transfers.domain_of(pool_name)
+                assert domain is not None, "an entry's slots are its own or another pool's"
+                # The first page is nobody's.
+                pages = domain.slot_num // domain.page_size + 1
+                translate = mirrored(domain.page_size, pages)
                 for name in translation_attributes(pool):
                     replaced.enter_context(patch.object(pool, name, translate))
             slots = self._transfers.take(pages=1)

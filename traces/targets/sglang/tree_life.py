@@ -14,6 +14,7 @@ import torch
 from traces.schema.life import EvictionCount, StateRecord
 from traces.schema.model import TreeMatch
 from traces.targets.sglang.assembly import AssembledStack
+from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.tree_client import TreeRequest
 from traces.targets.sglang.tree_driver import MAMBA, TokenSequence, TreeDriver
 from traces.targets.sglang.tree_ledger import CountedPool, TreeLedger
@@ -32,10 +33,16 @@ class TreeLife:
     """Drives one tree through the life of its nodes."""
 
     def __init__(
-        self, stack: AssembledStack, *, driver: TreeDriver, pools: tuple[CountedPool, ...]
+        self,
+        stack: AssembledStack,
+        *,
+        driver: TreeDriver,
+        device: ScriptDevice,
+        pools: tuple[CountedPool, ...],
     ) -> None:
         self._stack = stack
         self._driver = driver
+        self._device = device
         self._ledger = TreeLedger(stack, pools=pools, step=STEP)
         self._first = driver.sequence("first", shared=_SHARED, one=_ONE)
         self._second = driver.sequence("second", shared=_SHARED, other=_OTHER)
@@ -179,7 +186,10 @@ class TreeLife:
         yield from self._ledger.read("backed_up_again", is_final=True)
 
     def _flush_in_load(self) -> _Records:
-        """Flush while a load is on its way, once its request was aborted, and go on."""
+        """Flush before a load is acknowledged, once its request was aborted, and go on.
+
+        The load itself is over: a server is not idle before the forward pass that waits for it is.
+        """
         driver = self._driver
         driver.evict_device()
         driver.acknowledge()
@@ -190,6 +200,7 @@ class TreeLife:
         request.take_match(match)
         if match.host_hit_length:
             driver.tree.load_back(match, request)
+        self._device.synchronize()
         driver.flush()
         driver.acknowledge()
         yield from self._ledger.read("flushed_in_load", is_final=True)

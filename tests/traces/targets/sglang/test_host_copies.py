@@ -64,6 +64,44 @@ class ChunkedPool(Pool):
         super().load_cpu_copy(data, indices)
 
 
+class SiblingState:
+    """State of the same slots; whoever copies it waits for the device."""
+
+    __module__ = "sglang.states"  # only memory of the release's own objects is found
+
+    def __init__(self):
+        self.conv = torch.zeros(SLOTS + 1, 8)
+
+    def get_cpu_slots(self, indices):
+        return self.conv[indices].to("cpu", non_blocking=True)
+
+    def load_cpu_slots(self, data, indices):
+        self.conv[indices] = data
+
+
+class PoolWithSibling(Pool):
+    """Copies the state of a sibling along, or forgets it."""
+
+    def __init__(self, *, forgets):
+        super().__init__(lost="")
+        self.sibling = SiblingState()
+        self.forgets = forgets
+
+    def get_cpu_copy(self, indices):
+        self.wait("before the copy")
+        copied = [{"states": self.temporal[indices].to("cpu", non_blocking=True)}]
+        copied += [] if self.forgets else [self.sibling.get_cpu_slots(indices)]
+        self.wait("behind the copy")
+        return copied
+
+    def load_cpu_copy(self, data, indices):
+        self.wait("before the load")
+        self.temporal[indices] = data[0]["states"]
+        if not self.forgets:
+            self.sibling.load_cpu_slots(data[1], indices)
+        self.wait("behind the load")
+
+
 class RefusingPool(Pool):
     """Cannot load what it copied."""
 
@@ -95,7 +133,11 @@ def play(device, installed):
 
     def played(pool, domain="MAMBA"):
         installed.watch(pool.temporal, "temporal")
-        held = HeldPool(path="states", name="states", pool=pool, outer=())
+        held = [HeldPool(path="states", name="states", pool=pool, outer=())]
+        if hasattr(pool, "sibling"):
+            installed.watch(pool.sibling.conv, "sibling.conv")
+            inner = HeldPool(path="sibling", name="sibling", pool=pool.sibling, outer=())
+            held.insert(0, inner)
         slots = SlotDomain(name=domain, slot_num=SLOTS, page_size=1)
         planes = tuple(planes_of("MAMBA", pool, slots, host=None, taken=set()))
         copies = HostCopies(
@@ -103,7 +145,7 @@ def play(device, installed):
             planes=planes,
             slots={"MAMBA": (SOURCE, TARGET)},
         )
-        found = tuple(copies.of_pool(held, slots))
+        found = tuple(copies.of_pools([(one, slots) for one in held]))
         return found, {(race.first.label, race.second.label) for race in device.races}
 
     return played
@@ -176,3 +218,16 @@ def test_pairs_are_found_by_their_names_and_what_they_take():
         [("get_cpu_copy", "load_cpu_copy")],
         [("cpu_copy", "load_cpu_copy")],
     ]
+
+
+@pytest.mark.parametrize("forgets", [False, True], ids=["is a part", "control: is on its own"])
+def test_what_a_copy_of_another_name_calls_is_tried_with_it(play, forgets):
+    found, races = play(PoolWithSibling(forgets=forgets))
+
+    alone = [("sibling", "get_cpu_slots", ())] if forgets else []
+    planes = ("MAMBA.temporal",) if forgets else ("MAMBA.conv", "MAMBA.temporal")
+    assert [(one.holder, one.method, one.planes) for one in found] == [
+        ("states", "get_cpu_copy", planes),
+        *alone,
+    ]
+    assert bool(races) is forgets
