@@ -30,17 +30,14 @@ def render(page: str, reviews: Sequence[FindingReview]) -> str:
         f"{head}{MARKER}\n",
         "### Faults\n",
         _table(
-            ["releases", "finding", "what is wrong", "seen", "line"],
-            (
-                [_releases(one), _finding(one), one.reason, one.evidence, _code(one.line)]
-                for one in faults
-            ),
+            ["releases", "findings", "what is wrong", "seen", "line"],
+            (_fault_row(rows) for rows in _by_fault(faults)),
         ),
         "### No faults\n",
         _table(
             ["releases", "finding", "decided", "why", "line"],
             (
-                [_releases(one), _finding(one), one.verdict, one.reason, _code(one.line)]
+                [_releases([one]), _findings([one]), one.verdict, one.reason, _code(one.line)]
                 for one in others
             ),
         ),
@@ -58,13 +55,27 @@ def read_reviews() -> list[FindingReview]:
     ]
 
 
-def _releases(review: FindingReview) -> str:
-    return ", ".join(review.releases)
+def _by_fault(reviews: Sequence[FindingReview]) -> Iterable[list[FindingReview]]:
+    """Return the rows of each fault, in the order of their first ones."""
+    faults: dict[str, list[FindingReview]] = {}
+    for one in reviews:
+        faults.setdefault(one.wrong, []).append(one)
+    return faults.values()
 
 
-def _finding(review: FindingReview) -> str:
-    name = f"{review.name} " if review.name else ""
-    return f"{name}`{review.kind}` {_code(review.subject)}"
+def _fault_row(rows: Sequence[FindingReview]) -> list[str]:
+    first = rows[0]
+    return [_releases(rows), _findings(rows), first.wrong, first.evidence, _code(first.line)]
+
+
+def _releases(rows: Sequence[FindingReview]) -> str:
+    return ", ".join(sorted({release for one in rows for release in one.releases}))
+
+
+def _findings(rows: Sequence[FindingReview]) -> str:
+    names = dict.fromkeys(f"{one.name} " for one in rows if one.name)
+    found = dict.fromkeys(f"`{one.kind}` {_code(one.subject)}" for one in rows)
+    return "".join(names) + "<br>".join(found)
 
 
 def _code(text: str) -> str:

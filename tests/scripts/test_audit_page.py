@@ -1,5 +1,6 @@
 """The tables of reviewed findings are generated."""
 
+import msgspec
 import pytest
 
 from scripts.audit_page import MARKER, PAGE, read_reviews, render
@@ -31,6 +32,26 @@ def test_a_fault_has_a_row_with_its_evidence():
     assert page.startswith(f"# Audit\n\n{MARKER}\n")
     assert row in page
     assert "old" not in page
+
+
+def test_a_fault_with_several_rows_has_one_line():
+    wiring = msgspec.structs.replace(
+        REVIEW,
+        kind=Kind.SIBLING_DISAGREEMENT,
+        subject="build_* -> Host.width",
+        reason="the wiring of the same rows",
+        fault="one | other",
+        releases=("0.5.21",),
+        name="SGL-07",
+        evidence="expected 656",
+    )
+    page = render(f"{MARKER}\n", [REVIEW, wiring])
+    assert (
+        "| 0.5.21, 0.5.22, 0.5.23 | SGL-07 `stale_after_restore` `build_*: device.KV`"
+        "<br>`sibling_disagreement` `build_* -> Host.width` | one \\| other "
+        "| slots 1 wrong; in a | `pool.py:7` |\n"
+    ) in page
+    assert "the wiring" not in page
 
 
 def test_a_page_without_a_marker_is_refused():

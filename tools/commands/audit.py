@@ -75,7 +75,7 @@ def audit(
 
     def judge() -> tuple[Verdict, tuple[str, ...]]:
         audited = audit_side(session, *run(), release=release)
-        keys = [str(finding_key(cause)) for cause in audited.verdict.causes] if show_keys else []
+        keys = [str(finding_key(cause)) for cause in audited.findings] if show_keys else []
         return audited.verdict, (*audited.notes, *keys)
 
     with print_duration():

@@ -26,7 +26,8 @@ from traces.audit.files import (
     render_lineage,
     unknown_findings,
 )
-from traces.audit.finding import FindingKey
+from traces.audit.finding import FindingKey, finding_key
+from traces.audit.grouping import group_findings, place_of_finding
 from traces.audit.judgement import is_coverage
 from traces.audit.lineage import lineage_of, models_of
 from traces.audit.reviewed import FindingReview, parse_reviews, sort_findings
@@ -160,12 +161,14 @@ class SideAudit:
     """The audit of one side.
 
     Attributes:
-        verdict: on the findings about the side itself.
+        verdict: on the findings about the side itself; of a package one for each fault.
+        findings: the same, one by one.
         coverage: findings about our scenarios, where they are not the side's own.
         notes: one line each.
     """
 
     verdict: Verdict
+    findings: tuple[Cause, ...]
     coverage: tuple[Cause, ...]
     notes: tuple[str, ...]
 
@@ -193,13 +196,18 @@ def audit_side(
     if findings.unrecorded:
         names = ", ".join(findings.unrecorded)
         notes.append(f"no lineage on file, see --write-lineage: arguments in scenarios of {names}")
-    causes = findings.new
+    shown = causes = findings.new
     coverage: tuple[Cause, ...] = ()
     if session.target != NATIVE:
         coverage = tuple(cause for cause in causes if is_coverage(cause))
         causes = tuple(cause for cause in causes if not is_coverage(cause))
-        causes, reviewed = _without_reviewed(session, side, causes, release or side.release)
-        notes += [*reviewed, *_coverage_note(coverage)]
+        served = tuple(cause for cause in causes if _is_served(cause, session))
+        if len(served) < len(causes):
+            number = pluralise(len(causes) - len(served), "finding")
+            notes.append(f"not shown: {number} about pools that no server makes")
+        reviewed = _review(session, side, served, release or side.release)
+        shown, causes = reviewed.shown, reviewed.grouped
+        notes += [*reviewed.notes, *_coverage_note(coverage)]
     verdict = build_verdict(
         GateResult(
             head=results.recordings,
@@ -214,13 +222,26 @@ def audit_side(
         head=side.described,
         strict=True,
     )
-    return SideAudit(verdict=verdict, coverage=coverage, notes=tuple(notes))
+    return SideAudit(verdict=verdict, findings=shown, coverage=coverage, notes=tuple(notes))
 
 
-def _without_reviewed(
-    session: Session, side: Side, causes: tuple[Cause, ...], release: str
-) -> tuple[tuple[Cause, ...], tuple[str, ...]]:
-    """Return the findings to show, and notes on the others.
+def _is_served(cause: Cause, session: Session) -> bool:
+    """Return whether a finding shows in pools that a server of the target makes."""
+    known = [session.scenarios.get(name) for name in cause.scenarios]
+    return not known or any(scenario is None or scenario.is_served for scenario in known)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reviewed:
+    """The findings to show, one by one and one for each fault, and notes on the others."""
+
+    shown: tuple[Cause, ...]
+    grouped: tuple[Cause, ...]
+    notes: tuple[str, ...]
+
+
+def _review(session: Session, side: Side, causes: tuple[Cause, ...], release: str) -> _Reviewed:
+    """Leave out what the reviews decide.
 
     Of a release its known faults are shown; of a tree that derives from it only what is new.
     """
@@ -228,15 +249,30 @@ def _without_reviewed(
     known = {name for one in reviews for name in one.releases}
     if not release or release not in known:
         of = release or "a release that the tree does not name, see --baseline"
-        return causes, (f"nothing is reviewed of {of}: every finding is shown",)
-    sorted_findings = sort_findings(causes, reviews, release)
-    shown = sorted_findings.open
-    notes = [f"not shown: {len(sorted_findings.settled)} findings that are no faults of {release}"]
+        return _Reviewed(
+            shown=causes,
+            grouped=group_findings(causes, fault=place_of_finding),
+            notes=(f"nothing is reviewed of {of}: every finding is shown",),
+        )
+    found = sort_findings(causes, reviews, release)
+    wrong = {finding_key(cause): text for cause, text in found.faults}
+    faults = tuple(cause for cause, _ in found.faults)
+    grouped_faults = group_findings(faults, fault=lambda cause: wrong[finding_key(cause)])
+    grouped = group_findings(found.open, fault=place_of_finding)
+    notes = [f"not shown: {len(found.settled)} findings that are no faults of {release}"]
+    numbers = pluralise(len(faults), "finding"), pluralise(len(grouped_faults), "known fault")
+    of_faults = f"{' of '.join(numbers)} of {release}"
     if side.kind == "pypi":
-        shown = (*sorted_findings.faults, *sorted_findings.open)
+        notes.append(f"shown: {of_faults}")
+        shown, grouped = (*faults, *found.open), (*grouped_faults, *grouped)
     else:
-        notes.append(f"not shown: {len(sorted_findings.faults)} known faults of {release}")
-    return shown, tuple(f"{note} (traces/baseline/{session.target})" for note in notes)
+        notes.append(f"not shown: {of_faults}")
+        shown = found.open
+    return _Reviewed(
+        shown=shown,
+        grouped=grouped,
+        notes=tuple(f"{note} (traces/baseline/{session.target})" for note in notes),
+    )
 
 
 def read_reviews(session: Session) -> tuple[FindingReview, ...]:

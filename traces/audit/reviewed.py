@@ -31,6 +31,7 @@ class FindingReview(Record, frozen=True):
         reason: why.
         line: file and line of the release that show it.
         releases: that were read.
+        fault: what is wrong, in the words that all rows of one fault have; empty for the reason.
         name: of the fault in the catalogue; empty for none.
         evidence: of a fault, the smallest scenario that shows it and what was seen there.
     """
@@ -41,8 +42,14 @@ class FindingReview(Record, frozen=True):
     reason: str
     line: str
     releases: tuple[str, ...]
+    fault: str = ""
     name: str = ""
     evidence: str = ""
+
+    @property
+    def wrong(self) -> str:
+        """What is wrong; the same of every row of one fault."""
+        return self.fault or self.reason
 
     def decides(self, cause: Cause, release: str) -> bool:
         """Return whether this is the decision on a finding of a release."""
@@ -61,12 +68,12 @@ class ReviewedFindings:
 
     Attributes:
         open: findings that no review decides.
-        faults: findings that are known faults of the release.
+        faults: findings that are known faults of the release, each with what is wrong.
         settled: findings that are none.
     """
 
     open: tuple[Cause, ...]
-    faults: tuple[Cause, ...]
+    faults: tuple[tuple[Cause, str], ...]
     settled: tuple[Cause, ...]
 
 
@@ -92,15 +99,16 @@ def sort_findings(
     causes: Iterable[Cause], reviews: Sequence[FindingReview], release: str
 ) -> ReviewedFindings:
     """Sort findings by the first review of each, and name known faults in their messages."""
-    sorted_causes: dict[str, list[Cause]] = {"open": [], "faults": [], "settled": []}
+    open_findings, settled = [], []
+    faults: list[tuple[Cause, str]] = []
     for cause in causes:
         review = next((one for one in reviews if one.decides(cause, release)), None)
         if review is None:
-            sorted_causes["open"].append(cause)
+            open_findings.append(cause)
         elif review.verdict == FAULT:
-            known = f"{review.name}: {review.reason}" if review.name else review.reason
+            known = f"{review.name}: {review.wrong}" if review.name else review.wrong
             message = f"{cause.message} Reviewed: {known} ({review.line})."
-            sorted_causes["faults"].append(msgspec.structs.replace(cause, message=message))
+            faults.append((msgspec.structs.replace(cause, message=message), review.wrong))
         else:
-            sorted_causes["settled"].append(cause)
-    return ReviewedFindings(**{name: tuple(found) for name, found in sorted_causes.items()})
+            settled.append(cause)
+    return ReviewedFindings(open=tuple(open_findings), faults=tuple(faults), settled=tuple(settled))

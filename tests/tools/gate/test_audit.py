@@ -1,5 +1,7 @@
 """The audit of a package: what is shown of a release, and of a tree that derives from one."""
 
+from types import SimpleNamespace
+
 import msgspec
 import pytest
 
@@ -37,9 +39,6 @@ def audited(tmp_path, make_trace):
     folder = tmp_path / "traces" / "baseline" / "sglang"
     folder.mkdir(parents=True)
     (folder / "releases.toml").write_text(REVIEWS)
-    session = Session(
-        root=tmp_path, target="sglang", scenarios={}, open_pool=None, open_audit_pool=None
-    )
     trips = tuple(
         RoundTrip(
             step="load", pool="KV", plane=plane, equal=False, wrong_slots="64", foreign_slots=""
@@ -57,7 +56,15 @@ def audited(tmp_path, make_trace):
         recordings={"a": Recording(trace=trace, sites=None)}, builders=("build_new_stack",)
     )
 
-    def run(kind, text, *, of="0.5.23", release=""):
+    def run(kind, text, *, of="0.5.23", release="", is_served=True):
+        scenarios = {"a": SimpleNamespace(builder="build_kv_only_stack", is_served=is_served)}
+        session = Session(
+            root=tmp_path,
+            target="sglang",
+            scenarios=scenarios,
+            open_pool=None,
+            open_audit_pool=None,
+        )
         side = Side(kind=kind, text=text, release=of)
         return audit_side(session, side, results, release=release)
 
@@ -80,12 +87,42 @@ def test_a_tree_that_derives_from_a_release_hears_only_of_what_is_new(audited):
     found = audited("dir", "dir:fork")
 
     assert wheres(found) == ["scale"]
-    assert any("1 known faults of 0.5.23" in note for note in found.notes)
+    assert any("not shown: 1 finding of 1 known fault of 0.5.23" in one for one in found.notes)
 
 
 def test_the_release_that_a_tree_derives_from_can_be_named(audited):
     assert wheres(audited("dir", "dir:fork", of="")) != ["scale"]
     assert wheres(audited("dir", "dir:fork", of="", release="0.5.23")) == ["scale"]
+
+
+def test_findings_of_one_fault_are_one_and_each_has_its_key(audited, tmp_path):
+    path = tmp_path / "traces" / "baseline" / "sglang" / "releases.toml"
+    values = """
+[[review]]
+kind = "declared_not_assembled"
+subject = "*: device.KV.scale"
+verdict = "fault"
+reason = "the scales of the same keys"
+line = "pool.py:8"
+releases = ["0.5.23"]
+fault = "keys are never moved"
+evidence = "slots 64 wrong"
+"""
+    path.write_text(path.read_text() + values)
+
+    found = audited("pypi", "pypi:0.5.23")
+
+    assert wheres(found) == ["k"]
+    assert [one.where.rpartition(".")[2] for one in found.findings] == ["k", "scale"]
+    assert "2 findings are this one fault." in found.verdict.causes[0].message
+    assert any("shown: 2 findings of 1 known fault of 0.5.23" in note for note in found.notes)
+
+
+def test_a_release_is_not_blamed_for_pools_that_no_server_makes(audited):
+    found = audited("pypi", "pypi:0.5.23", is_served=False)
+
+    assert wheres(found) == []
+    assert "not shown: 3 findings about pools that no server makes" in found.notes
 
 
 def test_everything_is_shown_of_a_release_that_nobody_read(audited):

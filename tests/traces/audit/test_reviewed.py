@@ -43,18 +43,20 @@ def wheres(causes):
 def test_findings_are_sorted_by_their_review(findings):
     found = sort_findings(findings, parse_reviews(REVIEWS, subject="r"), "0.5.23")
 
-    assert wheres(found.faults) == ["build_kv_only_stack: device.KV.kv_buffer"]
+    [(fault, wrong)] = found.faults
+    assert fault.where == "build_kv_only_stack: device.KV.kv_buffer"
+    assert wrong == "rows of the pool are never moved"
     assert wheres(found.settled) == ["Host.x"]
     assert wheres(found.open) == ["Host.y"]
-    assert found.faults[0].message.endswith(
-        "Reviewed: SGL-99: rows of the pool are never moved (pool.py:7)."
-    )
+    assert fault.message.endswith("Reviewed: SGL-99: rows of the pool are never moved (pool.py:7).")
 
 
 def test_a_review_speaks_of_the_releases_that_were_read_only(findings):
     found = sort_findings(findings, parse_reviews(REVIEWS, subject="r"), "0.5.22")
 
-    assert wheres(found.faults) == ["build_kv_only_stack: device.KV.kv_buffer"]
+    assert [cause.where for cause, _ in found.faults] == [
+        "build_kv_only_stack: device.KV.kv_buffer"
+    ]
     assert wheres(found.open) == ["Host.x", "Host.y"]
 
 

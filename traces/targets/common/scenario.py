@@ -92,6 +92,11 @@ class Scenario(ABC):
         return True
 
     @property
+    def is_served(self) -> bool:
+        """True where a server of the target makes such pools: a fault of others is not its own."""
+        return True
+
+    @property
     def name(self) -> str:
         """File name of the golden: every axis that the builder's name does not imply."""
         parts = [

@@ -33,6 +33,8 @@ class SglangFamily:
         layouts, io_backends, page_sizes, sizings, groups: axis values that the pools can have;
             groups None for all that the model can have.
         has_draft: whether scenarios of the covering array have drafts.
+        is_served: whether servers make such pools. Others vary what a stack is handed, so that two
+            releases can be compared; an audit of one release blames it for none of them.
     """
 
     models: tuple[str, ...]
@@ -52,6 +54,7 @@ class SglangFamily:
     sizings: tuple[str, ...] = SIZINGS
     groups: tuple[str, ...] | None = None
     has_draft: bool = False
+    is_served: bool = True
 
 
 _WINDOWS = {"KV": "full_kv_pool", "SWA": "swa_kv_pool"}
@@ -67,7 +70,11 @@ FAMILIES: dict[str, SglangFamily] = {
         models=("dsv3",), pool_class="MLATokenToKVPool", spreads_pages=True, has_draft=True
     ),
     "packed_mla": SglangFamily(
-        models=("dsv32_kv_fp8",), pool_class="MLATokenToKVPool", packs_fp8=True
+        models=("dsv32_kv_fp8",),
+        pool_class="MLATokenToKVPool",
+        packs_fp8=True,
+        # Servers hand the width of packed rows to pools with index keys alone.
+        is_served=False,
     ),
     "dsa": SglangFamily(
         models=("dsv32_fp8", "dsv32_bf16"),

@@ -61,6 +61,11 @@ class SglangScenario(Scenario):
         return False
 
     @property
+    @override
+    def is_served(self) -> bool:
+        return FAMILY_OF[self.model].is_served
+
+    @property
     def opens_storage(self) -> bool:
         """True where the entry point opens the storage backend."""
         opens = self.builder.startswith("build_") or self.builder in STORAGE_OPENING

@@ -16,6 +16,7 @@ import torch
 
 from traces.targets.sglang.assembly import AssembledStack, entries_of
 from traces.targets.sglang.controller_driver import ControllerDriver
+from traces.targets.sglang.scenarios import GROUPS
 from traces.targets.sglang.script_device import ScriptDevice
 
 STEP = "translated"
@@ -63,15 +64,25 @@ class TranslatedCopies:
         self._device = device
         self._transfers = transfers
 
+    def _translation(self, name: str, pool: Any) -> Translation:  # noqa: ANN401 - of a release
+        """Return the function for a pool: mirrored are the slots that its rows have, of one rank.
+
+        A pool with a row for several slots has a smaller size, and is asked for slots.
+        """
+        domain = self._transfers.domain_of(name)
+        assert domain is not None, "an entry's slots are its own or another pool's"
+        ranks = GROUPS[self._stack.scenario.groups].dcp_size
+        # A page of the cache is a page of every rank then.
+        parts = ranks if int(pool.size) * ranks == domain.slot_num else 1
+        page = domain.page_size // parts
+        # The first page is nobody's.
+        return mirrored(page, domain.slot_num // parts // page + 1)
+
     def run(self) -> None:
         """Copy a node to the host and back; other slots are taken meanwhile."""
         with ExitStack() as replaced:
             for pool_name, pool in translated_pools(self._stack).items():
-                domain = self._transfers.domain_of(pool_name)
-                assert domain is not None, "an entry's slots are its own or another pool's"
-                # The first page is nobody's.
-                pages = domain.slot_num // domain.page_size + 1
-                translate = mirrored(domain.page_size, pages)
+                translate = self._translation(pool_name, pool)
                 for name in translation_attributes(pool):
                     replaced.enter_context(patch.object(pool, name, translate))
             slots = self._transfers.take(pages=1)

@@ -150,8 +150,13 @@ class TreeDriver:
             self.return_state(state)
 
     def flush(self) -> None:
-        """Empty tree and pools, as a server does that flushes its cache."""
+        """Empty tree and pools, as a server does that flushes its cache.
+
+        The tree gives up what copies on their way bring, so that nobody uses what these read of a
+        pool that is cleared: they are over before.
+        """
         self._cache.reset()
+        self._device.synchronize()
         for pool in (self._stack.req_to_token_pool, self._stack.allocator):
             pool.clear()
 

@@ -72,10 +72,24 @@ class Transfers:
         """Any slot is there again."""
 
 
-def test_slots_of_a_pool_with_fewer_rows_than_slots_are_mirrored_within_its_slots():
-    pool = Pool()  # its size is 12, and 16 slots number its rows
+@pytest.mark.parametrize(
+    ("size", "groups", "translated"),
+    [
+        (16, "tp1", [12, 13, 14, 15]),
+        (8, "tp1", [12, 13, 14, 15]),
+        (8, "tp8dcp2", [4, 5, 2, 3]),
+        (16, "tp8dcp2", [12, 13, 14, 15]),
+    ],
+    ids=["a row for every slot", "for two slots", "for those of one of two ranks", "for all ranks"],
+)
+def test_slots_are_mirrored_among_those_that_a_pool_is_asked_for(size, groups, translated):
+    """A pool is asked for slots; one that is spread over ranks for those of its own rank."""
+    pool = Pool()
+    pool.size = size
     entry = SimpleNamespace(name=SimpleNamespace(value="kv"), device_pool=pool)
-    stack = SimpleNamespace(group=SimpleNamespace(entries=[entry]), page_size=4)
+    stack = SimpleNamespace(
+        group=SimpleNamespace(entries=[entry]), scenario=SimpleNamespace(groups=groups)
+    )
     transfers = Transfers(pool)
 
     copies = TranslatedCopies(
@@ -83,5 +97,5 @@ def test_slots_of_a_pool_with_fewer_rows_than_slots_are_mirrored_within_its_slot
     )
     copies.run()
 
-    assert transfers.translated == [12, 13, 14, 15]
+    assert transfers.translated == translated
     assert pool.translate_rows is None
