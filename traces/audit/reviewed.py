@@ -48,7 +48,7 @@ class FindingReview(Record, frozen=True):
 
     @property
     def wrong(self) -> str:
-        """What is wrong; the same of every row of one fault."""
+        """The fault in words; every row of one fault has the same."""
         return self.fault or self.reason
 
     def decides(self, cause: Cause, release: str) -> bool:
