@@ -129,7 +129,7 @@ FAULTS = {
         wrong="return False",
         scenario=LATENT,
         kind="transfer_added",
-        where="storage",
+        where="storage store page",
     ),
 }
 
@@ -174,7 +174,8 @@ def test_fault_in_storage_is_the_first_cause_with_its_line(capsys, tmp_path, fau
     assert code == 1
     assert causes[0]["location"]["file"] == f"sglang/srt/{fault.file}"
     assert causes[0]["location"]["line"] in lines
-    told = [(one["kind"], one["where"]) for one in (causes[0], *causes[0]["consequences"])]
+    differences = [one for cause in causes for one in (cause, *cause["consequences"])]
+    told = [(one["kind"], one["where"]) for one in differences]
     assert [one for one in told if one[0] == fault.kind and one[1].startswith(fault.where)]
 
 
