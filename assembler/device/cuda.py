@@ -6,6 +6,7 @@ reads and writes a host pool in place. torch sees that memory through ``__cuda_a
 
 import math
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -148,6 +149,9 @@ class CudaDevice(Device):
         self.staging_programs = STAGING_PROGRAMS
         self.staging_bytes = STAGING_BYTES
         self._sources = WeakIdKeyDictionary()
+        # torch's allocator does not see kernels that read page-locked memory in place.
+        self._upload_lock = threading.Lock()
+        self._read_by_kernels: deque[tuple[torch.cuda.Event, torch.Tensor]] = deque()
         word = torch.zeros(1, dtype=torch.int64, pin_memory=True)
         self._row_report = RowReport(word)
         self.row_report_word = self.mapped(word)
@@ -242,12 +246,29 @@ class CudaDevice(Device):
     def to_device(self, indices: torch.Tensor) -> torch.Tensor:
         if indices.is_cuda:
             return indices
-        # A copy from pageable memory would first wait for the stream's earlier work. The pinned
-        # temporary may go out of scope: torch's allocator keeps it until the copy is done.
+        # A copy from pageable memory would first wait for the stream's earlier work.
         pinned = indices.pin_memory()
-        there = pinned.to(self.torch_device, non_blocking=True)
+        there = self._upload(pinned)
         # A tensor that was pinned before is the caller's own and may change.
         self._sources[there] = (pinned.clone() if pinned is indices else pinned, there._version)  # noqa: SLF001
+        return there
+
+    def _upload(self, pinned: torch.Tensor) -> torch.Tensor:
+        """Return page-locked numbers in device memory; a kernel reads them on the current stream.
+
+        A copy engine would do all pages of a load first that another stream has launched.
+        """
+        if pinned.numel() == 0 or pinned.dtype != torch.int64:
+            # torch's allocator keeps the temporary until its copy is done.
+            return pinned.to(self.torch_device, non_blocking=True)
+        there = torch.add(self.mapped(pinned), 0)
+        done = torch.cuda.Event()
+        done.record(torch.cuda.current_stream(self.torch_device))
+        with self._upload_lock:
+            held = self._read_by_kernels
+            held.append((done, pinned))
+            while held and held[0][0].query():
+                held.popleft()
         return there
 
     @override

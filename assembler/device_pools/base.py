@@ -207,10 +207,14 @@ class TokenKVPool(KVCache):
         Raises:
             PoolError: the pool has no such plane.
         """
+        return self.layer_buffers(plane)[layer]
+
+    def layer_buffers(self, plane: str) -> list[torch.Tensor]:
+        """Return the rows of a plane in every layer, in order; raises as :meth:`plane_buffer`."""
         buffers = self._layers_by_plane
         if plane not in buffers:
             raise unknown_plane(self, plane, tuple(buffers))
-        return buffers[plane][layer]
+        return buffers[plane]
 
     @cached_property
     def _layers_by_plane(self) -> dict[str, list[torch.Tensor]]:

@@ -1,5 +1,7 @@
 """State-space layers: one slot holds the whole state of one request, not of one token."""
 
+from collections.abc import Sequence
+
 import torch
 
 from assembler.device.access import row_access, tensor_access
@@ -121,9 +123,13 @@ class MambaPool:
         Raises:
             PoolError: the pool has no such plane.
         """
+        return self.layer_buffers(plane)[layer]
+
+    def layer_buffers(self, plane: str) -> Sequence[torch.Tensor]:
+        """Return the states of a plane in every layer; raises as :meth:`plane_buffer`."""
         if plane not in self._layers:
             raise unknown_plane(self, plane, tuple(self._layers))
-        return self._layers[plane][layer]
+        return self._layers[plane]
 
     def clear_slots(self, slots: torch.Tensor) -> None:
         """Zero the states of some slots in every layer.

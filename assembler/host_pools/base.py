@@ -1,6 +1,7 @@
 """Base of the host pools: slots, size, and moving rows layer by layer and plane by plane."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import ClassVar, Protocol, assert_never
 
@@ -50,6 +51,10 @@ class DevicePool(Protocol):
 
     def plane_buffer(self, *, plane: str, layer: int) -> torch.Tensor:
         """Return the rows of a plane in one layer, by index in the pool."""
+        ...
+
+    def layer_buffers(self, plane: str) -> Sequence[torch.Tensor]:
+        """Return the rows of a plane in every layer, in order."""
         ...
 
     def make_host_pool(

@@ -12,7 +12,8 @@ from assembler.transfer.layer_rows import LayerRows
 
 # A forward pass gets all layers of one launch when the last of them has arrived: 2 MB take about
 # 40 microseconds over PCIe 5. One launch for each layer would be more work for the host than the
-# copy is for the GPU, and 32 MB hide what the host does for the next ones.
+# copy is for the GPU, and 32 MB hide what the host does for the next ones. A load of 4 MB is one
+# launch.
 _FIRST_BYTES = 2_000_000
 _MOST_BYTES = 32_000_000
 
@@ -65,7 +66,10 @@ class ExpectedLoad:
         )
         # A power of two: backends keep what they know about a span, and there are not many then.
         layer_num = 1 << (max(1, self.reach // max(bytes_per_layer, 1)).bit_length() - 1)
-        stop = min(layer + layer_num, len(self.layers.layers))
+        left = len(self.layers.layers) - layer
+        if not self.launched and left * bytes_per_layer <= 2 * self.reach:
+            layer_num = left
+        stop = layer + min(layer_num, left)
         taken = self.layers.span(layer, stop)
         self.submission.launch_ahead(taken, self.slots, direction=Direction.LOAD)
         self.launched = stop

@@ -1,5 +1,6 @@
 """The rows of a host pool and its device pool: the same objects while the buffers are the same."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import is_
 from typing import Protocol
@@ -14,6 +15,10 @@ class PlaneBuffers(Protocol):
 
     def plane_buffer(self, *, plane: str, layer: int) -> torch.Tensor:
         """Return the rows of a plane in one layer, by index in the pool."""
+        ...
+
+    def layer_buffers(self, plane: str) -> Sequence[torch.Tensor]:
+        """Return the rows of a plane in every layer."""
         ...
 
 
@@ -64,17 +69,14 @@ class KnownRows:
     def layers(self, host: HostRows, device_pool: PlaneBuffers, layer_num: int) -> "LayerSets":
         """Return the rows of every layer, the same object while all of them are the same."""
         memory = self._host_memory(host)
-        buffers = [
-            device_pool.plane_buffer(plane=plane, layer=layer)
-            for layer in range(layer_num)
-            for plane in self._planes
-        ]
         # Looking through layer by layer takes as long as a copy of 10 MB.
+        buffers = [device_pool.layer_buffers(plane) for plane in self._planes]
         known = self._sets
         if known is not None and known.is_of(memory, buffers):
             return known
         layers = tuple(self._layer(host, device_pool, layer, memory) for layer in range(layer_num))
-        self._sets = LayerSets(layers, host=memory, device=buffers)
+        kept = [list(some) for some in buffers]
+        self._sets = LayerSets(layers, host=memory, device=kept)
         return self._sets
 
     def _host_memory(self, host: HostRows) -> tuple[object, ...]:
@@ -105,25 +107,23 @@ class LayerSets:
     Args:
         layers: by layer.
         host: the host pool's memory.
-        device: the device pool's buffers.
+        device: the device pool's buffers by plane and layer.
 
     Attributes:
         layers: by layer.
     """
 
     def __init__(
-        self, layers: tuple[RowSet, ...], *, host: object, device: list[torch.Tensor]
+        self, layers: tuple[RowSet, ...], *, host: object, device: Sequence[Sequence[torch.Tensor]]
     ) -> None:
         self.layers = layers
         self._host = host
         self._device = device
         self._spans: dict[tuple[int, int], RowSet] = {}
 
-    def is_of(self, host: object, device: list[torch.Tensor]) -> bool:
+    def is_of(self, host: object, device: Sequence[Sequence[torch.Tensor]]) -> bool:
         """Return whether these are the rows of some buffers."""
-        if self._host != host or len(self._device) != len(device):
-            return False
-        return all(map(is_, self._device, device)) or all(map(_are_same, self._device, device))
+        return self._host == host and all(map(_are_all_same, self._device, device))
 
     def span(self, start: int, stop: int) -> RowSet:
         """Return the rows of some layers together, the same object for the same layers."""
@@ -134,6 +134,12 @@ class LayerSets:
             rows = tuple(rows for row_set in self.layers[start:stop] for rows in row_set.rows)
             found = self._spans[start, stop] = RowSet(rows=rows)
         return found
+
+
+def _are_all_same(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> bool:
+    if len(some) != len(others):
+        return False
+    return all(map(is_, some, others)) or all(map(_are_same, some, others))
 
 
 def _are_same(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -44,5 +44,4 @@ class MirroredPool:
 
     def plane_buffers(self, plane: str) -> list[torch.Tensor]:
         """Return the device buffer of a plane in every layer, in order of the pool."""
-        layers = range(self.geometry.layer_num)
-        return [self.device_pool.plane_buffer(plane=plane, layer=layer) for layer in layers]
+        return list(self.device_pool.layer_buffers(plane)[: self.geometry.layer_num])

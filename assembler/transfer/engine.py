@@ -4,7 +4,6 @@ from functools import partial
 
 import torch
 
-from assembler.device.access import tensor_access
 from assembler.device.base import Device
 from assembler.errors import TransferError
 from assembler.names import Direction, IoBackend
@@ -67,13 +66,11 @@ class Submission:
                 self.accelerator, host_indices=host_indices, device_indices=device_indices
             )
         first.row_map.row_num(host_indices.numel())
-        self.accelerator.launch(
-            partial(self._set_mover.copy_set, self.accelerator, row_set, self._slots, direction),
-            label=f"{direction} {type(first.owner).__name__}",
-            # Only a GPU takes sets: it holds what it reads later, and finds no races.
-            reads=(tensor_access(host_indices), tensor_access(device_indices)),
-            writes=(),
-        )
+        # Not as a launch of the device: only a GPU takes sets, which finds no races.
+        self._set_mover.copy_set(self.accelerator, row_set, self._slots, direction)
+        stream = self.accelerator.current_stream()
+        stream.hold(host_indices)
+        stream.hold(device_indices)
         self._ahead.update(row_set.rows)
 
     def was_launched_ahead(self, layer_rows: LayerRows) -> bool:

@@ -1,8 +1,10 @@
 """Rows of planes and layers, on both sides of a transfer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 from weakref import ref
 
+from assembler.names import Direction
 from assembler.transfer.rows import RowMap
 from assembler.transfer.windows import RowWindow
 
@@ -51,6 +53,8 @@ class RowSet:
 
     Attributes:
         rows: in the order in which they are moved; at least one.
+        plans: what backends keep about the set, by backend and direction.
     """
 
     rows: tuple[LayerRows, ...]
+    plans: dict[tuple[object, Direction], Any] = field(default_factory=dict, repr=False)

@@ -1,5 +1,6 @@
 """The slots of one operation, and the rows that they mean, computed once for all layers."""
 
+import ctypes
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from assembler.transfer.blocks import Integers, RowRuns, ends_of, row_runs, runs
 from assembler.transfer.layer_rows import LayerRows
 from assembler.transfer.rows import RowMap
 from assembler.transfer.slot_pairs import SlotPairs
+
+_SLOT_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,6 +51,7 @@ class OperationSlots:
         is_admitted: whether the backend has found that it can use the slots.
         is_under_way: whether copies of the operation were launched.
         begin: what the backend records before the first copy of the operation; None until then.
+        is_staged: whether copies through device memory were launched.
     """
 
     def __init__(
@@ -58,10 +62,14 @@ class OperationSlots:
         self.begin: torch.cuda.Event | None = None
         self.is_admitted = False
         self.is_under_way = False
+        self.is_staged = False
         self._accelerator = accelerator
         self._uploaded: OperationSlots | None = None
         self._on_host: OperationSlots | None = None
         self._is_looked_up = False
+        self._known_host: torch.Tensor | None = None
+        self._is_host_looked_up = False
+        self._may_have: dict[tuple[int, float], bool] = {}
         self._rows: dict[RowMap, tuple[torch.Tensor, torch.Tensor]] = {}
         self._known: dict[RowMap, RowRuns | None] = {}
         self._pairs: dict[tuple[RowMap, bool], RowPairs] = {}
@@ -151,23 +159,39 @@ class OperationSlots:
         which are more than a division of slots, lie apart in host memory: they have none.
         """
         slots_per_row = row_map.slots_per_row
-        slots = self._accelerator.known_slots(self.host_indices)
-        if slots is None or slots_per_row is None:
+        if slots_per_row is None:
+            return False
+        found = self._may_have.get((slots_per_row, row_num))
+        if found is None:
+            found = self._look_for_runs(slots_per_row, row_num)
+            self._may_have[slots_per_row, row_num] = found
+        return found
+
+    def _look_for_runs(self, slots_per_row: int, row_num: float) -> bool:
+        slots = self._known_host_slots()
+        if slots is None:
             return False
         if row_num <= 1:
             return True
         if slots.numel() < row_num * slots_per_row:
             return False
-        # A quarter of a run is within one with most of these positions.
-        window = max(2, int(row_num) // 4) * slots_per_row
+        # Half of a run is within one with most of these positions; pages have no longer runs.
+        window = max(2, int(row_num) // 2 + 1) * slots_per_row
         last = slots.numel() - window
-        numbers = slots.numpy()
         return any(
-            numbers[at + window - 1] - numbers[at] == window - 1 for at in (0, last // 2, last)
+            _slot_at(slots, at + window - 1) - _slot_at(slots, at) == window - 1
+            for at in (0, last // 2, last)
         )
 
+    def _known_host_slots(self) -> torch.Tensor | None:
+        """Return the host slots in host memory where the host knows them, looked up once."""
+        if not self._is_host_looked_up:
+            self._is_host_looked_up = True
+            self._known_host = self._accelerator.known_slots(self.host_indices)
+        return self._known_host
+
     def _find_host_runs(self, row_map: RowMap) -> RowRuns | None:
-        slots = self._accelerator.known_slots(self.host_indices)
+        slots = self._known_host_slots()
         if slots is None:
             return None
         try:
@@ -212,3 +236,9 @@ class OperationSlots:
             )
             self._pairs[row_map, touches] = found
         return found
+
+
+def _slot_at(slots: torch.Tensor, position: int) -> int:
+    # A torch or numpy call would be the longest part of what precedes the first launch.
+    address = slots.data_ptr() + _SLOT_BYTES * slots.stride(0) * position
+    return ctypes.c_int64.from_address(address).value

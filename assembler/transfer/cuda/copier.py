@@ -1,9 +1,11 @@
 """Copies of groups of rows on a GPU, each group by the way that suits it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
 
 from assembler.device.base import Device
 from assembler.device.cuda import CudaDevice
@@ -12,13 +14,16 @@ from assembler.names import Direction
 from assembler.transfer.blocks import Blocks, joined
 from assembler.transfer.cuda.batch import BatchedCopy
 from assembler.transfer.cuda.driver import bind_context
-from assembler.transfer.cuda.groups import RowGroup, blocks_between
-from assembler.transfer.cuda.row_kernel import CopyPlan, CopyShape, row_kernels
+from assembler.transfer.cuda.groups import RowGroup, RowShape, blocks_between
+from assembler.transfer.cuda.row_kernel import LINE_BYTES, CopyPlan, CopyShape, row_kernels
 from assembler.transfer.cuda.staging import StagedGroup, StagingRing, can_be_staged, joined_bytes
-from assembler.transfer.cuda.ways import MoveGeometry, Way, WayLimits, choose_way
+from assembler.transfer.cuda.ways import MoveGeometry, Way, WayLimits, choose_way, is_long
 from assembler.transfer.kernel import WORD_BYTES
 from assembler.transfer.operation_slots import OperationSlots, RowPairs
 from assembler.transfer.windows import access_bytes
+
+# What the host does before the first piece through device memory takes as long as these bytes do.
+_LEAD_BYTES = 16 << 20
 
 
 class PlannedGroup:
@@ -60,12 +65,14 @@ class _Move:
         size: bytes.
         pairs: the rows, where the host knows them and has looked.
         way: the way.
+        start: rows at the beginning that were launched already.
     """
 
     planned: PlannedGroup
     size: int
     pairs: RowPairs | None = None
     way: Way = Way.KERNEL
+    start: int = 0
 
 
 class GroupCopier:
@@ -98,17 +105,17 @@ class GroupCopier:
         bind_context(device.ordinal)
         moves = [self._plan_move(device, one, slots) for one in planned]
         _follow_long_runs(moves, slots)
-        blocks = [_blocks_of(move) for move in moves if move.way is Way.ENGINE]
-        if blocks and self._copy_blocks is not None:
+        for blocks in _blocks_in_turn([move for move in moves if move.way is Way.ENGINE]):
+            assert self._copy_blocks is not None
             self._copy_blocks(
-                joined(blocks), stream=device.stream_handle(), is_first=not slots.is_under_way
+                blocks, stream=device.stream_handle(), is_first=not slots.is_under_way
             )
             slots.is_under_way = True
         for move in moves:
-            if move.way is Way.STAGED and self._stage(device, move.planned, slots):
+            if move.way is Way.STAGED and self._stage(device, move, slots):
                 continue
             if move.way is not Way.ENGINE:
-                self._copy_in_place(device, move.planned, slots.on_device())
+                self._copy_in_place(device, move.planned, slots.on_device(), start=move.start)
         slots.is_under_way = True
 
     def _plan_move(
@@ -125,16 +132,31 @@ class GroupCopier:
         if must_be_known:
             move.way = Way.ENGINE
             return move
+        run_bytes = None if move.pairs is None else move.pairs.mean_length * shape.row_bytes
+        may_be_staged = not is_long(run_bytes) and self._may_be_staged(device, move, slots)
+        if may_be_staged and not slots.is_under_way:
+            self._launch_lead(device, move, slots)
         move.way = choose_way(
             MoveGeometry(
                 direction=planned.direction,
                 bytes=move.size,
-                run_bytes=None if move.pairs is None else move.pairs.mean_length * shape.row_bytes,
-                block_bytes=self._block_bytes(device, move, slots),
+                run_bytes=run_bytes,
+                block_bytes=_block_bytes(planned, slots) if may_be_staged else None,
             ),
             self._limits,
         )
         return move
+
+    def _launch_lead(self, device: CudaDevice, move: "_Move", slots: OperationSlots) -> None:
+        """Launch the first rows in place, so that the GPU does not wait while the host looks."""
+        there = slots.on_device()
+        row_num = move.planned.group.shape.row_map.row_num(slots.host_indices.numel())
+        move.start = row_num * min(_LEAD_BYTES, move.size // 4) // move.size
+        if slots.begin is None:
+            slots.begin = torch.cuda.Event()
+            slots.begin.record(torch.cuda.current_stream(device.torch_device))
+        self._copy_in_place(device, move.planned, there, stop=move.start)
+        slots.is_under_way = True
 
     def _may_be_long(self, planned: PlannedGroup, slots: OperationSlots, layer_bytes: int) -> bool:
         """Return whether runs may be long enough for the copy engine.
@@ -146,44 +168,43 @@ class GroupCopier:
             return False
         return slots.may_have_runs(shape.row_map, self._limits.engine_bytes / shape.row_bytes)
 
-    def _block_bytes(
-        self, device: CudaDevice, move: "_Move", slots: OperationSlots
-    ) -> float | None:
-        """Return the mean bytes of the blocks of host memory, where they may be staged."""
+    def _may_be_staged(self, device: CudaDevice, move: "_Move", slots: OperationSlots) -> bool:
+        """Return whether blocks of host memory may be long enough to be staged."""
         planned = move.planned
         is_small = move.size < self._limits.staged_bytes or not device.staging_bytes
         if is_small or planned.direction is Direction.LOAD or planned.block_row_bytes is None:
-            return None
-        shape = planned.group.shape
+            return False
         fewest_rows = self._limits.block_bytes / planned.block_row_bytes
-        if not slots.may_have_runs(shape.row_map, fewest_rows):
-            return None
-        runs = slots.known_host_runs(shape.row_map)
-        if runs is None or not _are_inside(runs.ends, shape.row_nums[0]):
-            return None
-        return runs.mean_length * planned.block_row_bytes
+        return slots.may_have_runs(planned.group.shape.row_map, fewest_rows)
 
     def _copy_in_place(
-        self, device: CudaDevice, planned: PlannedGroup, slots: OperationSlots
+        self,
+        device: CudaDevice,
+        planned: PlannedGroup,
+        slots: OperationSlots,
+        *,
+        start: int = 0,
+        stop: int | None = None,
     ) -> None:
-        shape = planned.group.shape
+        """Launch the kernel for the rows from ``start`` to ``stop``, by position."""
         plan = planned.in_place
         if plan is None:
             plan = planned.in_place = _in_place_plan(device, planned)
-        src_slots, dst_slots, slots_per_row = slots.counted(shape.row_map)
+        src_slots, dst_slots, slots_per_row = slots.counted(planned.group.shape.row_map)
         if planned.direction is Direction.BACKUP:
             src_slots, dst_slots = dst_slots, src_slots
+        skipped = start * slots_per_row * src_slots.itemsize
         plan.launch(
-            src_slots=src_slots.data_ptr(),
-            dst_slots=dst_slots.data_ptr(),
-            pair_num=src_slots.numel() // slots_per_row,
+            src_slots=src_slots.data_ptr() + skipped,
+            dst_slots=dst_slots.data_ptr() + skipped,
+            pair_num=(src_slots.numel() // slots_per_row if stop is None else stop) - start,
             programs=min(device.copy_programs, plan.most_blocks),
             stream=device.stream_handle(),
         )
 
-    def _stage(self, device: CudaDevice, planned: PlannedGroup, slots: OperationSlots) -> bool:
+    def _stage(self, device: CudaDevice, move: "_Move", slots: OperationSlots) -> bool:
         """Back up through device memory; return False where there is no room for it."""
-        ring = self._ring(device)
+        planned, ring = move.planned, self._ring(device)
         runs = slots.known_host_runs(planned.group.shape.row_map)
         if ring is None or runs is None or self._copy_blocks is None:
             return False
@@ -196,7 +217,7 @@ class GroupCopier:
                 kernels=row_kernels(device.ordinal),
                 copy_blocks=self._copy_blocks,
             )
-        planned.staged.back_up(slots.on_device(), runs, device)
+        planned.staged.back_up(slots, runs, device, start=move.start)
         return True
 
     def _ring(self, device: CudaDevice) -> StagingRing | None:
@@ -226,19 +247,41 @@ def _follow_long_runs(moves: list[_Move], slots: OperationSlots) -> None:
                 move.pairs, move.way = pairs, Way.ENGINE
 
 
-def _blocks_of(move: _Move) -> Blocks:
+def _blocks_in_turn(moves: list[_Move]) -> Iterator[Blocks]:
+    """Yield the blocks of moves, few of them first: the copy engine begins meanwhile."""
+    if moves:
+        yield joined([_blocks_of(move, slice(1)) for move in moves])
+        rest = [move for move in moves if len(move.planned.group.host) > 1]
+        if rest:
+            yield joined([_blocks_of(move, slice(1, None)) for move in rest])
+
+
+def _blocks_of(move: _Move, windows: slice) -> Blocks:
     assert move.pairs is not None
-    blocks = load_blocks(move.planned.group, move.pairs)
+    blocks = load_blocks(move.planned.group, move.pairs, windows)
     return blocks if move.planned.direction is Direction.LOAD else blocks.reversed()
 
 
-def load_blocks(group: RowGroup, pairs: RowPairs) -> Blocks:
-    """Return the blocks that load some rows of a group, layer by layer."""
+def load_blocks(group: RowGroup, pairs: RowPairs, windows: slice) -> Blocks:
+    """Return the blocks that load some rows of planes and layers of a group, one by one."""
     shape = group.shape
     return blocks_between(
-        (group.host, pairs.host * shape.strides[0]),
-        (group.device, pairs.device * shape.strides[1]),
+        (group.host[windows], pairs.host * shape.strides[0]),
+        (group.device[windows], pairs.device * shape.strides[1]),
         pairs.lengths * shape.row_bytes,
+    )
+
+
+def _block_bytes(planned: PlannedGroup, slots: OperationSlots) -> float | None:
+    """Return the mean bytes of the blocks of host memory, where the host knows its rows."""
+    shape = planned.group.shape
+    runs = slots.known_host_runs(shape.row_map)
+    if runs is None or planned.block_row_bytes is None:
+        return None
+    return (
+        runs.mean_length * planned.block_row_bytes
+        if _are_inside(runs.ends, shape.row_nums[0])
+        else None
     )
 
 
@@ -276,6 +319,14 @@ def _in_place_plan(device: CudaDevice, planned: PlannedGroup) -> CopyPlan:
         ),
         pairs,
         device.row_report_word,
-        # Rows of one layer that lie apart in host memory come faster through registers.
-        uses_bulk=not windows_inside,
+        uses_bulk=not windows_inside or _reads_lines(shape, planned.direction),
     )
+
+
+def _reads_lines(shape: RowShape, direction: Direction) -> bool:
+    """Return whether rows that lie apart in host memory come faster by bulk copies.
+
+    They are read, and begin where a line of 128 bytes does. Others come through registers.
+    """
+    steps = (shape.row_bytes, shape.strides[0])
+    return direction is Direction.LOAD and not any(step % LINE_BYTES for step in steps)

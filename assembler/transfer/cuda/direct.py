@@ -1,7 +1,6 @@
 """The ``direct`` backend on a GPU: rows whose shapes agree, and which the host knows."""
 
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from typing_extensions import override
@@ -39,7 +38,6 @@ class CudaDirectMover(SetMover):
     def __init__(self, copier: GroupCopier) -> None:
         self._copier = copier
         self._portable = DirectRowMover()
-        self._plans: WeakKeyDictionary[RowSet, dict[Direction, _Plan]] = WeakKeyDictionary()
 
     @override
     def copy_set(
@@ -50,10 +48,9 @@ class CudaDirectMover(SetMover):
         if not slots.is_admitted:
             check_on_host(slots.pairs(first))
             slots.is_admitted = True
-        plans = self._plans.setdefault(row_set, {})
-        plan = plans.get(direction)
+        plan: _Plan | None = row_set.plans.get((self, direction))
         if plan is None:
-            plan = plans[direction] = _make_plan(row_set, direction)
+            plan = row_set.plans[self, direction] = _make_plan(row_set, direction)
         is_default = accelerator.stream_handle() == 0
         for rows in row_set.rows if is_default else plan.others:
             copy = RowCopy(

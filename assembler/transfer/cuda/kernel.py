@@ -1,7 +1,5 @@
 """The ``kernel`` backend on a GPU: all planes and layers that have equal rows together."""
 
-from weakref import WeakKeyDictionary
-
 from typing_extensions import override
 
 from assembler.device.base import Device
@@ -30,23 +28,21 @@ class CudaKernelMover(SetMover):
     def __init__(self, copier: GroupCopier) -> None:
         self._copier = copier
         self._portable = KernelRowMover()
-        self._plans: WeakKeyDictionary[RowSet, dict[Direction, tuple[PlannedGroup, ...]]] = (
-            WeakKeyDictionary()
-        )
 
     @override
     def copy_set(
         self, accelerator: Device, row_set: RowSet, slots: OperationSlots, direction: Direction
     ) -> None:
         assert isinstance(accelerator, CudaDevice)
-        if not slots.is_admitted:
+        planned = row_set.plans.get((self, direction))
+        if planned is None:
+            planned = self._make_plans(accelerator, row_set, slots, direction)
+            row_set.plans[self, direction] = planned
+        elif not slots.is_admitted and not _are_on(accelerator, slots):
             first = row_set.rows[0]
             self._portable.admit(accelerator, slots.pairs(first), host=first.host, label="")
-            slots.is_admitted = True
-        plans = self._plans.setdefault(row_set, {})
-        if direction not in plans:
-            plans[direction] = self._make_plans(accelerator, row_set, slots, direction)
-        self._copier.copy(accelerator, plans[direction], slots)
+        slots.is_admitted = True
+        self._copier.copy(accelerator, planned, slots)
 
     def _make_plans(
         self, device: CudaDevice, row_set: RowSet, slots: OperationSlots, direction: Direction
@@ -65,3 +61,8 @@ class CudaKernelMover(SetMover):
             for group in groups
             for part in split_where_rows_end(group)
         )
+
+
+def _are_on(device: CudaDevice, slots: OperationSlots) -> bool:
+    sides = (slots.host_indices, slots.device_indices)
+    return all(indices.get_device() == device.ordinal for indices in sides)

@@ -25,7 +25,7 @@ _STAGE_NUM = 8
 _STORES_UNDER_WAY = 2
 _PIECE_LINES = 32
 _VECTORS_AT_ONCE = 4
-_LINE_BYTES = 128
+LINE_BYTES = 128
 _THREADS = 1024
 # Measured on an H200, which has 132 multiprocessors.
 _MOST_BULK_BLOCKS = 8
@@ -157,10 +157,10 @@ def pieces_of(row_bytes: int) -> tuple[int, int]:
     Pieces of rows that touch end where a line of 128 bytes does, if they can.
     """
     segments = -(-row_bytes // _STAGE_BYTES)
-    step = 16 if segments == 1 else _LINE_BYTES
+    step = 16 if segments == 1 else LINE_BYTES
     segment = -(-row_bytes // (segments * step)) * step
     lines = max(1, min(_PIECE_LINES, _STAGE_BYTES // segment))
-    whole = _LINE_BYTES // gcd(segment, _LINE_BYTES)
+    whole = LINE_BYTES // gcd(segment, LINE_BYTES)
     return segment, lines // whole * whole or lines
 
 

@@ -114,33 +114,44 @@ class StagedGroup:
         self.row_num = ring.row_num(group)
         self._plans: dict[int, CopyPlan] = {}
 
-    def back_up(self, slots: OperationSlots, runs: RowRuns, device: CudaDevice) -> None:
-        """Copy the rows of slots in device memory; ``runs`` are those of the host pool.
+    def back_up(
+        self, slots: OperationSlots, runs: RowRuns, device: CudaDevice, *, start: int
+    ) -> None:
+        """Copy the rows of slots from position ``start`` on; ``runs`` are those of the host pool.
 
         Order: on the current stream, with work on the ring's stream in between.
         """
-        device_slots, slots_per_row = slots.counted(self._group.shape.row_map)[1:]
+        row_map = self._group.shape.row_map
+        device_slots, slots_per_row = slots.on_device().counted(row_map)[1:]
         main = torch.cuda.current_stream(device.torch_device)
         ring = self._ring
         with ring.lock:
-            is_first = slots.begin is None
             if slots.begin is None:
                 # One event for all groups: later ones must not wait for earlier copies.
                 slots.begin = torch.cuda.Event()
                 slots.begin.record(main)
-                ring.stream.wait_event(slots.begin)
-            for start, stop in self._pieces(runs, is_first=is_first):
+            ring.stream.wait_event(slots.begin)
+            for first, stop in self._pieces(runs, start, is_first=not slots.is_staged):
                 part = ring.take()
                 piece = _Piece(
-                    start=start,
-                    row_num=stop - start,
-                    device_slots=device_slots.data_ptr() + 8 * slots_per_row * start,
-                    blocks=self._blocks(ring.address(part), runs, start, stop),
+                    start=first,
+                    row_num=stop - first,
+                    device_slots=device_slots.data_ptr() + 8 * slots_per_row * first,
+                    blocks=self._blocks(ring.address(part), runs, first, stop),
                 )
-                self._move_piece(part, piece, main=main, device=device)
+                self._move_piece(
+                    part, piece, main=main, device=device, is_first=not slots.is_staged
+                )
+                slots.is_staged = True
 
     def _move_piece(
-        self, part: int, piece: _Piece, *, main: torch.cuda.Stream, device: CudaDevice
+        self,
+        part: int,
+        piece: _Piece,
+        *,
+        main: torch.cuda.Stream,
+        device: CudaDevice,
+        is_first: bool,
     ) -> None:
         ring = self._ring
         plan = self._plans.get(part)
@@ -156,16 +167,16 @@ class StagedGroup:
         )
         ring.filled[part].record(ring.stream)
         main.wait_event(ring.filled[part])
-        self._copy_blocks(piece.blocks, stream=main.cuda_stream, is_first=piece.start == 0)
+        self._copy_blocks(piece.blocks, stream=main.cuda_stream, is_first=is_first)
         ring.free[part].record(main)
 
-    def _pieces(self, runs: RowRuns, *, is_first: bool) -> Iterator[tuple[int, int]]:
-        """Yield the rows of each piece, ``(start, stop)``; a part has room for it.
+    def _pieces(self, runs: RowRuns, start: int, *, is_first: bool) -> Iterator[tuple[int, int]]:
+        """Yield the rows of each piece from a position on, ``(start, stop)``, that a part holds.
 
         Pieces end where runs end, if they can: the copy engine gets no shorter blocks then.
         """
         size = max(1, self.row_num // _FIRST_SHARE) if is_first else self.row_num
-        start, row_num = 0, len(runs.rows)
+        row_num = len(runs.rows)
         while start < row_num:
             stop = runs.cut_before(start, min(start + size, row_num))
             yield start, stop

@@ -9,7 +9,7 @@ from assembler.names import Direction
 # memory at 0.98. But each run costs the host 0.7 microseconds, in which an H200 moves 38 kB. A
 # kernel in host memory comes to 0.94 (backup) and 0.92 (load) with one launch.
 _LONG_RUN_BYTES = 1 << 20
-_FEWEST_RUN_BYTES = 64 << 10
+_FEWEST_RUN_BYTES = 32 << 10
 # Shorter blocks of host memory are not worth a way through device memory, nor are small groups.
 _FEWEST_BLOCK_BYTES = 256 << 10
 _FEWEST_STAGED_BYTES = 32 << 20
@@ -77,8 +77,7 @@ DIRECT_LIMITS = WayLimits(
 def choose_way(geometry: MoveGeometry, limits: WayLimits) -> Way:
     """Return the way of a group of rows."""
     run_bytes, block_bytes = geometry.run_bytes, geometry.block_bytes
-    is_long = run_bytes is not None and run_bytes >= _LONG_RUN_BYTES
-    if is_long:
+    if is_long(run_bytes):
         return Way.ENGINE
     # All layers of a backup are there; those of a load arrive one after the other.
     is_large = geometry.direction is Direction.BACKUP and geometry.bytes >= limits.staged_bytes
@@ -87,3 +86,8 @@ def choose_way(geometry: MoveGeometry, limits: WayLimits) -> Way:
     if run_bytes is not None and run_bytes >= limits.engine_bytes:
         return Way.ENGINE
     return Way.KERNEL
+
+
+def is_long(run_bytes: float | None) -> bool:
+    """Return whether runs go to the copy engine, whatever the backend."""
+    return run_bytes is not None and run_bytes >= _LONG_RUN_BYTES

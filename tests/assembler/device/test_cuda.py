@@ -153,6 +153,17 @@ def test_index_tensors_go_to_the_device_without_waiting_for_it(cuda):
     assert cuda.to_host(moved).tolist() == [1, 2, 3]
 
 
+def test_index_tensors_of_many_uploads_under_way_keep_their_numbers(cuda):
+    stream = cuda.new_stream("load")
+    with cuda.on(stream):
+        torch.cuda._sleep(SPIN_CYCLES)
+        moved = [cuda.to_device(torch.full((1000,), number)) for number in range(50)]
+    stream.synchronize()
+
+    assert [numbers.unique().tolist() for numbers in moved] == [[number] for number in range(50)]
+    assert cuda.to_device(torch.tensor([], dtype=torch.int64)).shape == (0,)
+
+
 def test_index_tensors_on_the_right_side_stay(cuda):
     there, here = torch.tensor([1], device="cuda"), torch.tensor([1])
 

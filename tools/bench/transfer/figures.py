@@ -2,7 +2,7 @@
 
 import msgspec
 
-SCHEMA = "goldentrace.bench.transfer/3"
+SCHEMA = "goldentrace.bench.transfer/4"
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,8 +117,17 @@ class ForwardRow(msgspec.Struct, frozen=True, kw_only=True):
     times: PassTimes
 
 
+class PeerSpeed(msgspec.Struct, frozen=True, kw_only=True):
+    """The speed of another package's kernels; see :class:`Speed`."""
+
+    gb_per_s: float
+    ratio: float
+    queued_ratio: float
+    host_ms: float
+
+
 class PeerRow(msgspec.Struct, frozen=True, kw_only=True):
-    """The speed of another package's kernels on the same pools; ``ratio`` as in :class:`Speed`."""
+    """The speed of another package's kernels on one pool, layout and direction."""
 
     package: str
     version: str
@@ -127,8 +136,7 @@ class PeerRow(msgspec.Struct, frozen=True, kw_only=True):
     backend: str
     direction: str
     pages: int
-    gb_per_s: float
-    ratio: float
+    speed: PeerSpeed
 
 
 class HostMemoryTimes(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,7 +159,7 @@ class TransferReport(msgspec.Struct, frozen=True, kw_only=True):
     """All figures of one run.
 
     Attributes:
-        schema: ``goldentrace.bench.transfer/3``.
+        schema: ``goldentrace.bench.transfer/4``.
         machine: device, driver and versions.
         rounds: measurements of which each figure is the median.
         titles: dimensions of the pools, by name.

@@ -13,7 +13,7 @@ from assembler.device.base import Stream
 from assembler.device.cuda import CudaDevice
 from assembler.host_pools.base import DevicePool, HostKVCache
 from assembler.names import Direction, IoBackend
-from tools.bench.transfer.figures import BothWays, Speed
+from tools.bench.transfer.figures import BothWays, PeerSpeed, Speed
 
 _Timed = Callable[[], object]
 _MOST_CYCLES_PER_S = 2e9
@@ -41,6 +41,10 @@ class PageMoves:
         backend: the backend.
         pages: pages that are moved.
         seed: of the choice of pages.
+
+    Attributes:
+        pools: device pool and host pool.
+        bytes: bytes of all pages.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class PageMoves:
         seed: int,
     ) -> None:
         self._device = device
+        self.pools = pools
         self._pool, self._host = pools
         self._backend = backend
         self.streams = (device.new_stream("write"), device.new_stream("load"))
@@ -137,14 +142,7 @@ class Meter:
         """Measure a transfer, a pinned copy and torch's operations in turns."""
         work, ceiling = subject.work(direction), self.copy(direction, subject.bytes)
         stream = subject.streams[0]
-        self.span(work, stream)
-        self.span(ceiling, stream)
-        turns = [(self.span(work, stream), self.span(ceiling, stream)) for _ in range(self._rounds)]
-        wait = max(mine.host for mine, _ in turns)
-        queued = [
-            (self._queued(work, stream, wait), self._queued(ceiling, stream, wait))
-            for _ in range(self._rounds)
-        ]
+        turns, queued = self._in_turns(work, ceiling, stream)
         with self._without_fast_copies():
             portable = self.span(work, stream)
         first = [self.span(lambda: subject.load(1), stream) for _ in range(self._rounds)]
@@ -168,19 +166,32 @@ class Meter:
             ),
         )
 
-    def ratio(
+    def peer_speed(
         self, work: _Timed, direction: Direction, *, size: int, stream: Stream
-    ) -> tuple[float, float]:
-        """Return the GB/s of other work that moves bytes, and its ratio to a pinned copy."""
+    ) -> PeerSpeed:
+        """Measure other work that moves bytes, and a pinned copy, in turns."""
         ceiling = self.copy(direction, size)
+        turns, queued = self._in_turns(work, ceiling, stream)
+        return PeerSpeed(
+            gb_per_s=size / median(mine.device for mine, _ in turns) / 1e9,
+            ratio=median(copy.device / mine.device for mine, copy in turns),
+            queued_ratio=median(copy.device / mine.device for mine, copy in queued),
+            host_ms=median(mine.host for mine, _ in turns) * 1e3,
+        )
+
+    def _in_turns(
+        self, work: _Timed, ceiling: _Timed, stream: Stream
+    ) -> tuple[list[tuple[Span, Span]], list[tuple[Span, Span]]]:
+        """Measure work and a pinned copy in turns, from an idle GPU and launched ahead."""
         self.span(work, stream)
         self.span(ceiling, stream)
-        turns = [
-            (self.span(work, stream).device, self.span(ceiling, stream).device)
+        turns = [(self.span(work, stream), self.span(ceiling, stream)) for _ in range(self._rounds)]
+        wait = max(mine.host for mine, _ in turns)
+        queued = [
+            (self._queued(work, stream, wait), self._queued(ceiling, stream, wait))
             for _ in range(self._rounds)
         ]
-        seconds = median(mine for mine, _ in turns)
-        return size / seconds / 1e9, median(copy / mine for mine, copy in turns)
+        return turns, queued
 
     def both_ways(self, one: PageMoves, other: PageMoves) -> BothWays:
         """Measure a backup and a load at once, and two pinned copies at once."""

@@ -4,12 +4,15 @@ The package is no dependency: where it is installed beside a GPU, its kernels ar
 Source of the calls: sglang 0.5.12 ``memory_pool_host.py:405-1000``.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
+from typing import ClassVar
 
 import torch
+from typing_extensions import override
 
 from assembler.host_pools.base import DevicePool, HostKVCache
 from assembler.names import Direction, HostLayout, IoBackend
@@ -37,8 +40,86 @@ def peer_version() -> str:
     return str(import_module(_PACKAGE).__version__)
 
 
-class PeerMoves:
-    """Moves of a pool of token rows by the package's kernels.
+class PoolRows(ABC):
+    """The rows of a pool, as kernels of another package take them.
+
+    Args:
+        pools: device pool and host pool; keys and values, or one plane.
+        slots: host slots and device slots, where the kernels expect them.
+
+    Attributes:
+        package: the package that has the kernels.
+        planes: planes of the host pool.
+        layers: numbers of the layers.
+        page_size: slots of a page.
+        is_page_first: whether a row of the host pool has all layers.
+        slots: host slots and device slots.
+        on_host: the host's rows by plane.
+        on_device: rows by plane and layer.
+        row_bytes: bytes of a row of one layer.
+        addresses: of the first row of each layer on the device, by plane; ``(layer_num,) uint64``.
+        host_addresses: likewise of the host's rows.
+    """
+
+    package: ClassVar[str]
+
+    def __init__(
+        self, pools: tuple[DevicePool, HostKVCache], *, slots: tuple[torch.Tensor, torch.Tensor]
+    ) -> None:
+        pool, host = pools
+        self.slots = slots
+        self.planes = [plane.name for plane in host.planes]
+        self.layers = range(host.layer_num)
+        self.page_size = host.page_size
+        self.is_page_first = host.layout is HostLayout.PAGE_FIRST
+        self.on_host = [host.plane_buffer(plane) for plane in self.planes]
+        self.on_device = [
+            [pool.plane_buffer(plane=plane, layer=layer) for layer in self.layers]
+            for plane in self.planes
+        ]
+        first = self.on_device[0][0]
+        self.row_bytes = first[0].nbytes
+        self.addresses = [_addresses(buffers, first.device) for buffers in self.on_device]
+        self.host_addresses = [
+            _addresses([self.host_layer(buffer, layer) for layer in self.layers], first.device)
+            for buffer in self.on_host
+        ]
+
+    def host_layer(self, buffer: torch.Tensor, layer: int) -> torch.Tensor:
+        """Return the rows of one layer in a buffer of the host pool."""
+        return buffer[:, layer] if self.is_page_first else buffer[layer]
+
+    @abstractmethod
+    def backup(self) -> None:
+        """Launch a backup of all layers."""
+
+    @abstractmethod
+    def load(self) -> None:
+        """Launch a load, layer by layer."""
+
+    def work(self, direction: Direction) -> Callable[[], None]:
+        """Return the launch of a transfer in a direction."""
+        return self.backup if direction is Direction.BACKUP else self.load
+
+    def check(self) -> None:
+        """Raise ToolError where a backup does not bring the rows of the last layer to the host."""
+        host_slots, device_slots = (side.cpu() for side in self.slots)
+        layer = self.layers[-1]
+        expected = [
+            buffers[layer].view(torch.uint8)[device_slots.to(buffers[layer].device)].cpu()
+            for buffers in self.on_device
+        ]
+        self.backup()
+        torch.cuda.synchronize()
+        for buffer, rows in zip(self.on_host, expected, strict=True):
+            found = self.host_layer(buffer, layer)
+            if not torch.equal(found[host_slots].view(torch.uint8).view(rows.shape), rows):
+                rule = "must back up what the device has"
+                raise ToolError(self.package, rule, expected="equal rows", got=f"others in {layer}")
+
+
+class PeerMoves(PoolRows):
+    """Moves of a pool of token rows by the kernels of ``sgl_kernel``.
 
     Args:
         peer: the kernels.
@@ -46,6 +127,8 @@ class PeerMoves:
         slots: host slots and device slots, where the backend expects them.
         backend: the backend.
     """
+
+    package = "sgl_kernel"
 
     def __init__(
         self,
@@ -55,87 +138,55 @@ class PeerMoves:
         slots: tuple[torch.Tensor, torch.Tensor],
         backend: IoBackend,
     ) -> None:
-        pool, self._host = pools
+        super().__init__(pools, slots=slots)
         self._peer = peer
-        self._slots = slots
         self._backend = backend
-        planes = self._host.planes
-        self._on_host = [self._host.plane_buffer(plane.name) for plane in planes]
-        self._layers = range(self._host.layer_num)
-        self._on_device = [
-            [pool.plane_buffer(plane=plane.name, layer=layer) for layer in self._layers]
-            for plane in planes
-        ]
-        first = self._on_device[0][0]
-        self._item_bytes = first[0].nbytes
-        self._addresses = [_addresses(buffers, first.device) for buffers in self._on_device]
-        self._host_addresses = [_addresses(list(buffer), first.device) for buffer in self._on_host]
         # The kernels' names say whether there are values beside the keys, and both layouts.
-        self._family = "" if len(planes) > 1 else "_mla"
-        self._pages = self._host.layout is HostLayout.PAGE_FIRST
+        self._family = "" if len(self.planes) > 1 else "_mla"
 
-    def work(self, direction: Direction) -> Callable[[], None]:
-        """Return the launch of a transfer in a direction."""
-        return self.backup if direction is Direction.BACKUP else self.load
-
+    @override
     def backup(self) -> None:
         """Launch a backup of all layers."""
         if self._backend is IoBackend.DIRECT:
-            self._copy_slices(self._layers, loads=False)
+            self._copy_slices(self.layers, loads=False)
             return
-        host_slots, device_slots = self._slots
-        sources = self._addresses
-        targets = self._on_host if self._pages else self._host_addresses
-        sizes = [self._item_bytes, *([self._item_bytes * len(self._layers)] if self._pages else [])]
-        function = f"transfer_kv_all_layer{self._family}{'_lf_pf' if self._pages else ''}"
+        host_slots, device_slots = self.slots
+        targets = self.on_host if self.is_page_first else self.host_addresses
+        row_bytes = [self.row_bytes * len(self.layers)] if self.is_page_first else []
+        function = f"transfer_kv_all_layer{self._family}{'_lf_pf' if self.is_page_first else ''}"
         getattr(self._peer, function)(
-            *_in_pairs(sources, targets), device_slots, host_slots, *sizes, len(self._layers)
+            *_in_pairs(self.addresses, targets),
+            *(device_slots, host_slots),
+            *(self.row_bytes, *row_bytes, len(self.layers)),
         )
 
+    @override
     def load(self) -> None:
         """Launch a load, layer by layer."""
-        for layer in self._layers:
+        for layer in self.layers:
             if self._backend is IoBackend.DIRECT:
                 self._copy_slices([layer], loads=True)
             else:
                 self._load_layer(layer)
 
     def _load_layer(self, layer: int) -> None:
-        targets = [buffers[layer] for buffers in self._on_device]
-        if not self._pages:
-            sources = [buffer[layer] for buffer in self._on_host]
+        targets = [buffers[layer] for buffers in self.on_device]
+        if not self.is_page_first:
+            sources = [buffer[layer] for buffer in self.on_host]
             function = getattr(self._peer, f"transfer_kv_per_layer{self._family}")
-            function(*_in_pairs(sources, targets), *self._slots, self._item_bytes)
+            function(*_in_pairs(sources, targets), *self.slots, self.row_bytes)
             return
         function = getattr(self._peer, f"transfer_kv_per_layer{self._family}_pf_lf")
-        row_bytes = self._item_bytes * len(self._layers)
-        function(
-            *_in_pairs(self._on_host, targets), *self._slots, layer, self._item_bytes, row_bytes
-        )
+        row_bytes = self.row_bytes * len(self.layers)
+        function(*_in_pairs(self.on_host, targets), *self.slots, layer, self.row_bytes, row_bytes)
 
     def _copy_slices(self, layers: Sequence[int], *, loads: bool) -> None:
-        inside = [buffers[layer] for buffers in self._on_device for layer in layers]
-        outside = [buffer[layer] for buffer in self._on_host for layer in layers]
-        sides, slots = [inside, outside], list(self._slots[::-1])
+        inside = [buffers[layer] for buffers in self.on_device for layer in layers]
+        outside = [buffer[layer] for buffer in self.on_host for layer in layers]
+        sides, slots = [inside, outside], list(self.slots[::-1])
         if loads:
             sides, slots = sides[::-1], slots[::-1]
-        self._peer.transfer_kv_direct(*sides, *slots, self._host.page_size)
-
-    def check(self) -> None:
-        """Raise ToolError where a backup does not bring the rows of the last layer to the host."""
-        host_slots, device_slots = (side.cpu() for side in self._slots)
-        layer = self._layers[-1]
-        expected = [
-            buffers[layer].view(torch.uint8)[device_slots.to(buffers[layer].device)].cpu()
-            for buffers in self._on_device
-        ]
-        self.backup()
-        torch.cuda.synchronize()
-        for buffer, rows in zip(self._on_host, expected, strict=True):
-            found = buffer[:, layer] if self._pages else buffer[layer]
-            if not torch.equal(found[host_slots].view(torch.uint8).view(rows.shape), rows):
-                rule = "must back up what the device has"
-                raise ToolError(_PACKAGE, rule, expected="equal rows", got=f"others in {layer}")
+        self._peer.transfer_kv_direct(*sides, *slots, self.page_size)
 
 
 def _in_pairs(sources: Sequence[object], targets: Sequence[object]) -> list[object]:

@@ -49,7 +49,8 @@ def speed_lines(report: TransferReport) -> Iterator[str]:
     for peer in report.peers:
         yield (
             f"{peer.package} {peer.version}: {peer.pool:<8} {peer.backend:<8} {peer.layout:<12} "
-            f"{peer.direction:<7} {peer.gb_per_s:>6.1f} GB/s {peer.ratio:>6.2f}"
+            f"{peer.direction:<7} {peer.speed.gb_per_s:>6.1f} GB/s {peer.speed.ratio:>6.2f} "
+            f"{peer.speed.queued_ratio:>6.2f} queued, host {peer.speed.host_ms:.2f} ms"
         )
     for memory in report.host_memory:
         yield (

@@ -18,9 +18,15 @@ from tools.bench.transfer.figures import (
     TransferReport,
 )
 from tools.bench.transfer.forward import ForwardBenchmark
+from tools.bench.transfer.hicache_peer import (
+    HICACHE_CHOICES,
+    HicacheMoves,
+    find_hicache,
+    hicache_version,
+)
 from tools.bench.transfer.host_memory import time_host_memory
 from tools.bench.transfer.measure import Meter, PageMoves
-from tools.bench.transfer.peers import PEER_CHOICES, PeerMoves, find_peer, peer_version
+from tools.bench.transfer.peers import PEER_CHOICES, PeerMoves, PoolRows, find_peer, peer_version
 from tools.bench.transfer.pools import POOLS, MeasuredPool, host_arguments, moved_pages
 from tools.errors import ToolError
 from tools.workers.hardware import read_provenance
@@ -160,34 +166,54 @@ class PoolBenchmark:
         return found
 
     def peers(self) -> list[PeerRow]:
-        """Measure the kernels of ``sgl_kernel``, where it is installed, on pools of token rows."""
-        peer, pages = find_peer(), self._page_counts[-1]
+        """Measure SGLang's kernels, where they are installed, on pools of token rows."""
+        if not self._measured.has_token_rows:
+            return []
         found: list[PeerRow] = []
-        if peer is None or not self._measured.has_token_rows:
-            return found
-        for backend, layout in PEER_CHOICES:
-            host = self._host(layout)
-            subject = self._subject(host, backend, pages, seed=_SEEDS[0])
-            moves = PeerMoves(peer, (self._pool, host), slots=subject.slots, backend=backend)
-            moves.check()
-            for direction in Direction:
-                speed, ratio = self._meter.ratio(
-                    moves.work(direction), direction, size=subject.bytes, stream=subject.streams[0]
-                )
-                found.append(
-                    PeerRow(
-                        package="sgl_kernel",
-                        version=peer_version(),
-                        pool=self._name,
-                        layout=layout.value,
-                        backend=backend.value,
-                        direction=direction.value,
-                        pages=pages,
-                        gb_per_s=speed,
-                        ratio=ratio,
-                    )
-                )
+        peer, kernels = find_peer(), find_hicache()
+        for backend, layout in PEER_CHOICES if peer else ():
+            assert peer is not None
+            subject = self._subject(
+                self._host(layout), backend, self._page_counts[-1], seed=_SEEDS[0]
+            )
+            moves = PeerMoves(peer, subject.pools, slots=subject.slots, backend=backend)
+            found += self._peer_rows(moves, peer_version(), subject, layout, backend)
+        for backend, layout in HICACHE_CHOICES if kernels else ():
+            assert kernels is not None
+            subject = self._subject(
+                self._host(layout), backend, self._page_counts[-1], seed=_SEEDS[0]
+            )
+            compiled = HicacheMoves(kernels, subject.pools, slots=subject.slots)
+            found += self._peer_rows(compiled, hicache_version(), subject, layout, backend)
         return found
+
+    def _peer_rows(
+        self,
+        moves: PoolRows,
+        version: str,
+        subject: PageMoves,
+        layout: HostLayout,
+        backend: IoBackend,
+    ) -> list[PeerRow]:
+        moves.check()
+        return [
+            PeerRow(
+                package=moves.package,
+                version=version,
+                pool=self._name,
+                layout=layout.value,
+                backend=backend.value,
+                direction=direction.value,
+                pages=self._page_counts[-1],
+                speed=self._meter.peer_speed(
+                    moves.work(direction),
+                    direction,
+                    size=subject.bytes,
+                    stream=subject.streams[0],
+                ),
+            )
+            for direction in Direction
+        ]
 
     def slow_downs(self) -> list[SlowDown]:
         """Measure matrix products beside a pinned copy and beside backups."""

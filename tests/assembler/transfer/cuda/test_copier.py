@@ -1,11 +1,14 @@
 """Which launches a group of rows becomes, on a GPU that takes them and does nothing."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from typing_extensions import override
 
 from assembler.device.cuda import CudaDevice
+from assembler.errors import OutOfDeviceMemoryError
 from assembler.names import Direction
 from assembler.transfer.cuda import copier
 from assembler.transfer.cuda.copier import GroupCopier, PlannedGroup
@@ -47,8 +50,10 @@ class PretendedKernel:
 
     def __init__(self):
         self.launches = []
+        self.slots = []
 
     def launch(self, *numbers, blocks, stream):
+        self.slots.append(numbers[1:3])
         self.launches.append((numbers[3], blocks, stream))
 
 
@@ -106,11 +111,13 @@ def test_long_runs_go_to_the_copy_engine_and_short_ones_to_the_kernel(gpu, kerne
     batches = Batches()
 
     copy(gpu, [group_of(1600, layers=2)], batches, engine_bytes=2400)
-    assert (batches, kernel.launches) == ([([3200, 1600] * 2, 9, True)], [])
+    # The blocks of one layer are submitted before those of the others are computed.
+    submitted = [([3200, 1600], 9, True), ([3200, 1600], 9, False)]
+    assert (batches, kernel.launches) == (submitted, [])
 
     copy(gpu, [group_of(1600, layers=2)], batches, engine_bytes=2401)
     # 15 rows fit into a piece: six rows of two layers need one block.
-    assert (len(batches), kernel.launches) == (1, [(3, 1, 9)])
+    assert (len(batches), kernel.launches) == (2, [(3, 1, 9)])
 
 
 def test_a_group_with_no_more_runs_follows_long_ones_and_another_does_not(gpu, kernel):
@@ -168,3 +175,40 @@ def test_rows_outside_go_to_the_kernel_which_reports_them(gpu, kernel, host, dev
     copy(gpu, [group_of(1600)], batches, engine_bytes=0, slots=slots)
 
     assert (batches, kernel.launches) == ([], [(2, 1, 9)])
+
+
+class FullGpu(PretendedGpu):
+    """Has no room for the way through device memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.staging_bytes = 1 << 20
+
+
+def refuse(device):
+    raise OutOfDeviceMemoryError("staging", "must fit", expected="1 MB", got="none")
+
+
+@pytest.mark.parametrize(
+    ("direction", "rows"), [(Direction.BACKUP, [3, 9]), (Direction.LOAD, [12])]
+)
+def test_the_first_rows_of_a_large_backup_are_launched_before_the_host_looks_through_all(
+    kernel, monkeypatch, direction, rows
+):
+    monkeypatch.setattr(torch.cuda, "Event", lambda: SimpleNamespace(record=lambda stream: None))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    monkeypatch.setattr(copier, "StagingRing", refuse)
+    limits = WayLimits(engine_bytes=_NEVER, block_bytes=0, staged_bytes=0)
+    first = torch.arange(12)
+    gpu = FullGpu()
+    slots = OperationSlots(gpu, host_indices=first, device_indices=first + 20)
+
+    GroupCopier(Batches(), has_kernels=True, limits=limits).copy(
+        gpu, (PlannedGroup(group_of(1600), direction),), slots
+    )
+
+    assert [launch[0] for launch in kernel.launches] == rows
+    # Slots have eight bytes.
+    starts = [8 * sum(rows[:number]) for number in range(len(rows))]
+    for addresses in zip(*kernel.slots, strict=True):
+        assert [address - addresses[0] for address in addresses] == starts

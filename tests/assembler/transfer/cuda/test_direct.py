@@ -36,7 +36,7 @@ def pairs_of(group, host_rows, device_rows):
 
 def found(group, host_rows, device_rows):
     """Blocks as tuples: read, written, bytes."""
-    blocks = load_blocks(group, pairs_of(group, host_rows, device_rows))
+    blocks = load_blocks(group, pairs_of(group, host_rows, device_rows), slice(None))
     arrays = (blocks.src.tolist(), blocks.dst.tolist(), blocks.sizes.tolist())
     return list(zip(*arrays, strict=True))
 
@@ -65,7 +65,7 @@ def test_no_slots_are_no_blocks():
 
 def test_a_backup_reads_what_a_load_writes():
     group = group_of([1000], [5000])
-    load = load_blocks(group, pairs_of(group, [2], [3]))
+    load = load_blocks(group, pairs_of(group, [2], [3]), slice(None))
 
     backup = load.reversed()
 

@@ -10,6 +10,7 @@ from tools.bench.transfer.figures import (
     HostMemoryTimes,
     PassTimes,
     PeerRow,
+    PeerSpeed,
     SlowDown,
     Speed,
     SpeedRow,
@@ -99,8 +100,7 @@ def report():
                 backend="kernel",
                 direction="load",
                 pages=128,
-                gb_per_s=13.75,
-                ratio=0.25,
+                speed=PeerSpeed(gb_per_s=13.75, ratio=0.25, queued_ratio=0.5, host_ms=1.5),
             )
         ],
         host_memory=[HostMemoryTimes(bytes=8 << 30, first_s=4.0, ours_s=0.5, driver_s=3.25)],
@@ -143,6 +143,9 @@ def test_the_table_has_a_line_for_every_figure(report):
             "pass alone 7.00  behind the load 13.50  with it 7.75"
         ),
         "",
-        "sgl_kernel 0.4.3: dsa      kernel   page_first   load      13.8 GB/s   0.25",
+        (
+            "sgl_kernel 0.4.3: dsa      kernel   page_first   load      13.8 GB/s   0.25   0.50 "
+            "queued, host 1.50 ms"
+        ),
         "8 GiB of page-locked memory: 0.50 s (first 4.00 s), cuMemHostAlloc 3.25 s",
     ]
