@@ -24,6 +24,8 @@ from assembler.transfer.windows import access_bytes
 
 # What the host does before the first piece through device memory takes as long as these bytes do.
 _LEAD_BYTES = 16 << 20
+# Rows of one head have 256 bytes: bulk copies of them are half as fast as registers.
+_FEWEST_BULK_BYTES = 1 << 10
 
 
 class PlannedGroup:
@@ -326,7 +328,9 @@ def _in_place_plan(device: CudaDevice, planned: PlannedGroup) -> CopyPlan:
 def _reads_lines(shape: RowShape, direction: Direction) -> bool:
     """Return whether rows that lie apart in host memory come faster by bulk copies.
 
-    They are read, and begin where a line of 128 bytes does. Others come through registers.
+    They are read, are long, and begin where a line of 128 bytes does. Others come through
+    registers.
     """
+    is_long = shape.row_bytes >= _FEWEST_BULK_BYTES
     steps = (shape.row_bytes, shape.strides[0])
-    return direction is Direction.LOAD and not any(step % LINE_BYTES for step in steps)
+    return direction is Direction.LOAD and is_long and not any(step % LINE_BYTES for step in steps)

@@ -212,3 +212,50 @@ def test_the_first_rows_of_a_large_backup_are_launched_before_the_host_looks_thr
     starts = [8 * sum(rows[:number]) for number in range(len(rows))]
     for addresses in zip(*kernel.slots, strict=True):
         assert [address - addresses[0] for address in addresses] == starts
+
+
+@pytest.mark.parametrize(
+    ("row_bytes", "direction", "is_bulk"),
+    [
+        (1152, Direction.LOAD, True),
+        (1152, Direction.BACKUP, False),
+        # Rows of one head, and rows that begin in the middle of a line of 128 bytes.
+        (256, Direction.LOAD, False),
+        (1312, Direction.LOAD, False),
+    ],
+)
+def test_rows_that_lie_apart_come_by_bulk_copies_where_these_are_faster(
+    gpu, monkeypatch, row_bytes, direction, is_bulk
+):
+    kernels = {name: PretendedKernel() for name in ("bulk", "vectors")}
+    monkeypatch.setattr(copier, "bind_context", lambda ordinal: None)
+    monkeypatch.setattr(
+        copier,
+        "row_kernels",
+        lambda ordinal: RowKernels(
+            bulk=kernels["bulk"], vectors={8: kernels["vectors"], 16: kernels["vectors"]}
+        ),
+    )
+    first = np.arange(2, dtype=np.int64) * row_bytes
+    apart = RowGroup(
+        shape=RowShape(
+            row_map=RowMap(),
+            row_bytes=row_bytes,
+            strides=(2 * row_bytes, row_bytes),
+            row_nums=(100, 100),
+        ),
+        host=first,
+        device=first * 1000,
+    )
+    slots = OperationSlots(
+        gpu, host_indices=torch.tensor([5, 6]), device_indices=torch.tensor([1, 2])
+    )
+    limits = WayLimits(engine_bytes=_NEVER, block_bytes=_NEVER, staged_bytes=_NEVER)
+
+    GroupCopier(Batches(), has_kernels=True, limits=limits).copy(
+        gpu, (PlannedGroup(apart, direction),), slots
+    )
+
+    assert [name for name, kernel in kernels.items() if kernel.launches] == [
+        "bulk" if is_bulk else "vectors"
+    ]
