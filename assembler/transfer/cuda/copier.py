@@ -117,7 +117,9 @@ class GroupCopier:
             if move.way is Way.STAGED and self._stage(device, move, slots):
                 continue
             if move.way is not Way.ENGINE:
-                self._copy_in_place(device, move.planned, slots.on_device(), start=move.start)
+                self._copy_in_place(
+                    device, move.planned, slots.on_device(), start=move.start, stop=None
+                )
         slots.is_under_way = True
 
     def _plan_move(
@@ -157,7 +159,7 @@ class GroupCopier:
         if slots.begin is None:
             slots.begin = torch.cuda.Event()
             slots.begin.record(torch.cuda.current_stream(device.torch_device))
-        self._copy_in_place(device, move.planned, there, stop=move.start)
+        self._copy_in_place(device, move.planned, there, start=0, stop=move.start)
         slots.is_under_way = True
 
     def _may_be_long(self, planned: PlannedGroup, slots: OperationSlots, layer_bytes: int) -> bool:
@@ -185,10 +187,10 @@ class GroupCopier:
         planned: PlannedGroup,
         slots: OperationSlots,
         *,
-        start: int = 0,
-        stop: int | None = None,
+        start: int,
+        stop: int | None,
     ) -> None:
-        """Launch the kernel for the rows from ``start`` to ``stop``, by position."""
+        """Launch the kernel for the rows from ``start`` to ``stop``, by position; None: the end."""
         plan = planned.in_place
         if plan is None:
             plan = planned.in_place = _in_place_plan(device, planned)
