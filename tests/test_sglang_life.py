@@ -52,6 +52,12 @@ FAULTS = {
         "False",
         ("order_edge_removed", "forward@0 on forward in fence"),
     ),
+    "host slots of a retracted request that are never given back": (
+        TREE,
+        r"(?s)def discard_kv_cache_backup.*?(self\.host_pool_group\.release_transfers\(.*?\))",
+        "pass",
+        ("transfer_removed", "free host.SWA in life"),
+    ),
     "a list of free slots that keeps its caller's tensor": (
         "mem_cache/allocator/base.py",
         r"(?s)def _copy_for_free_group.*?return (free_index\.clone\(\))",

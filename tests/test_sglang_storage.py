@@ -21,7 +21,9 @@ DECODE_RANK = "unified.dsv3.page_first.kernel.wt.p64.ratio.tp8dcp2r1.registered"
 INDEX_KEYS = "unified.dsv32_fp8.page_first.kernel.wt.p64.ratio.tp2r0.registered"
 TREE = "unified_init.llama3_8b.page_first.kernel.wt.p16.ratio.tp8cp2.dynamic"
 INDEXED_TREE = "unified_init.dsv32_fp8.page_first.kernel.wt.p64.ratio.tp1.dynamic"
-SCENARIOS = (HEADS.format("tp2r0"), LATENT, INDEX_KEYS, TREE, INDEXED_TREE)
+BUFFER = "unified_init.gpt_oss.page_first.kernel.wt.p128.ratio.tp8cp2.dynamic.buffer_only"
+STAGE = "unified_init.llama3_8b.layer_first.kernel.wt.p1.gb.tp4cp4pp5"
+SCENARIOS = (HEADS.format("tp2r0"), LATENT, INDEX_KEYS, TREE, INDEXED_TREE, BUFFER)
 
 STORAGE = "mem_cache/hicache_storage.py"
 CONTROLLER = "managers/cache_controller.py"
@@ -122,6 +124,30 @@ FAULTS = {
         scenario=HEADS.format("tp2r0"),
         kind="storage_key_changed",
         where="storage read page pages.0.bin from byte 16777216",
+    ),
+    "a page that failed to arrive is believed to be stored": Fault(
+        file="mem_cache/unified_radix_cache.py",
+        right="keep_pages = trimmed_pages + completed_tokens // self.page_size",
+        wrong="keep_pages = trimmed_pages + completed_tokens // self.page_size + 1",
+        scenario=BUFFER,
+        kind="call_removed",
+        where="HybridCacheController.write",
+    ),
+    "a send between stages is not waited for": Fault(
+        file="mem_cache/unified_radix_cache.py",
+        right="            work.wait()",
+        wrong="            pass",
+        scenario=STAGE,
+        kind="collective_changed",
+        where="isend waited for int64 in tree",
+    ),
+    "a file backend keeps more files than it may": Fault(
+        file="mem_cache/storage/file/lru_file_evictor.py",
+        right="self._total_bytes > self.max_size_bytes:",
+        wrong="self.max_size_bytes > self.max_size_bytes:",
+        scenario=HEADS.format("tp2r0"),
+        kind="transfer_changed",
+        where="storage query page e859874664da9120_sentinel-llama3_8b_0_2.bin in storage",
     ),
     "rank stores rows that another one stores": Fault(
         file=CONTROLLER,

@@ -7,7 +7,8 @@ class Collective(Record, frozen=True, tag_field="event", tag="collective"):
     """A collective or point-to-point operation that one rank takes part in.
 
     Attributes:
-        operation: name of the function in ``torch.distributed``: ``all_reduce``.
+        operation: name of the function in ``torch.distributed``: ``all_reduce``; of one that goes
+            on in the background also ``isend waited for``.
         reduction: ``MIN``, ``SUM``; empty for an operation that reduces nothing.
         group: role of the process group: ``attn_tp``; empty for the default group.
         ranks: global ranks of its members, in group order.

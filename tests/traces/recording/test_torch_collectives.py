@@ -9,7 +9,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from traces.recording.instrument import instrumented
 from traces.recording.probes import GroupNaming
-from traces.recording.torch_collectives import collective_probes
+from traces.recording.torch_collectives import collective_probes, pending_operations
 
 
 @pytest.fixture
@@ -86,3 +86,25 @@ def test_questions_about_a_group_are_no_operations(groups, observed):
     assert torch.distributed.get_rank(groups["pair"]) == 1
 
     assert observed == []
+
+
+def test_a_wait_for_a_send_is_observed_with_its_group_and_peer(groups, observed):
+    with pending_operations():
+        work = torch.distributed.isend(torch.zeros(3), group_dst=0, group=groups["pair"])
+        assert [one.operation for one in observed] == ["isend"]
+        work.wait()
+
+    assert [facts(one) for one in observed] == [
+        ("isend", "", "pair", (1, 2), 1),
+        ("isend waited for", "", "pair", (1, 2), 1),
+    ]
+    assert [(one.dtype, one.shape, one.peer) for one in observed] == [("float32", (3,), 1)] * 2
+
+
+def test_an_operation_that_has_ended_gives_nothing_to_wait_for(groups, observed):
+    with pending_operations():
+        assert torch.distributed.all_reduce(torch.zeros(1), group=groups["pair"]) is None
+        pending = torch.distributed.all_reduce(torch.zeros(1), group=groups["pair"], async_op=True)
+    # The fake group never says that it has ended.
+    assert not pending.is_completed()
+    assert [one.operation for one in observed] == ["all_reduce"] * 2

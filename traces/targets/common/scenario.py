@@ -87,6 +87,11 @@ class Scenario(ABC):
         """Last part of the scenario's name; empty without draft pools."""
 
     @property
+    def host_memory_name(self) -> str:
+        """Part of the scenario's name where host memory is no tier; empty where it is one."""
+        return ""
+
+    @property
     def has_traffic(self) -> bool:
         """True where random traffic may run on the scenario."""
         return True
@@ -109,6 +114,7 @@ class Scenario(ABC):
             self.sizing,
             self.groups,
             self.storage_backend or "",
+            self.host_memory_name,
             self.draft_name,
         ]
         return ".".join(part for part in parts if part)

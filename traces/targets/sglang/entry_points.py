@@ -23,7 +23,7 @@ from traces.targets.sglang.rank_context import (
     PREFETCH_THRESHOLD,
     RankContext,
 )
-from traces.targets.sglang.scenarios import SglangScenario
+from traces.targets.sglang.scenarios import HOST_TIER, SglangScenario
 from traces.targets.sglang.signature_caller import SignatureCaller, accepted_parameters
 from traces.targets.sglang.storage import BACKEND, LOADER
 
@@ -286,7 +286,13 @@ class EntryCall:
             raise UnsupportedByRelease("UnifiedRadixCache has no init_hicache")
         given = {"params": self.params(), "server_args": self.context.server_args}
         cache = self.caller.call(cls, given)
-        self.caller.call(cache.init_hicache, given)
+        try:
+            self.caller.call(cache.init_hicache, given)
+        except ValueError as error:
+            if self.scenario.host_memory == HOST_TIER:
+                raise
+            # It says for which trees host memory can be a buffer, before it makes anything.
+            raise UnsupportedByRelease(str(error)) from error
         return _entry_result(cache, complete_tree=lambda: None)
 
     def _offload(self) -> EntryResult:

@@ -19,10 +19,11 @@ import torch.distributed
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from traces.recording.frame_hooks import unprofiled
+from traces.recording.torch_collectives import pending_operations
 from traces.targets.common.scenario import RankShape
 from traces.targets.sglang.discovery import find_part
 from traces.targets.sglang.errors import UnsupportedByRelease
-from traces.targets.sglang.scenarios import GROUPS, SglangScenario
+from traces.targets.sglang.scenarios import GROUPS, HOST_TIER, SglangScenario
 from traces.targets.sglang.signature_caller import accepted_parameters
 from traces.targets.sglang.storage import LOADER
 from traces.targets.sglang.storage.hashing import TokenHash
@@ -46,6 +47,7 @@ _CONTEXT = "sglang.srt.runtime_context"
 _PARALLEL_STATE = "sglang.srt.distributed.parallel_state"
 _NATIVE_HASH = "sglang.srt.mem_cache.cpp_utils.native_hash"
 _NATIVE_HASH_LOADER = "_load_native_hash_module"
+_HOST_MEMORY = "hicache_host_memory_mode"
 _LONE_RANK = SimpleNamespace(world_size=1, rank_in_group=0)
 
 
@@ -132,6 +134,7 @@ class RankContexts:
         with unprofiled():
             _publish(arguments)
         self._set_parallel(shape, groups)
+        self._undo_stack.enter_context(pending_operations())
         if scenario.uses_storage or scenario.configures_pools:
             self._set_coordinators(groups)
         if scenario.uses_storage:
@@ -248,6 +251,8 @@ def _server_args(
     taken = accepted_parameters(cls)
     if shape.dcp_size > 1 and "dcp_size" not in taken:
         raise UnsupportedByRelease("no decode context parallelism")
+    if scenario.host_memory != HOST_TIER and _HOST_MEMORY not in taken:
+        raise UnsupportedByRelease("host memory is always a tier")
     values = {**_given_flags(scenario, gigabytes, device), **flags}
     arguments = cls(**{key: value for key, value in values.items() if key in taken})
     # Derived defaults of some releases replace the values given here.
@@ -279,6 +284,7 @@ def _given_flags(scenario: SglangScenario, gigabytes: float, device: str) -> dic
         "hicache_mem_layout": scenario.layout,
         "hicache_storage_backend": scenario.named_backend,
         "hicache_storage_backend_extra_config": json.dumps(extra),
+        **({} if scenario.host_memory == HOST_TIER else {_HOST_MEMORY: scenario.host_memory}),
     }
 
 

@@ -83,24 +83,32 @@ def registered_backends() -> tuple[str, ...]:
 
 
 @contextmanager
+def page_files(name: str) -> Iterator[FileObserver]:
+    """Yield an observer of a registered backend's files, in a folder that exists in the block."""
+    with tempfile.TemporaryDirectory(prefix="goldentrace-") as folder:
+        yield FileObserver(name, Path(folder))
+
+
+@contextmanager
 def open_backend(
     stack: AssembledStack,
-    name: str,
+    files: FileObserver,
     *,
     model_name: str,
     settings: Mapping[str, object] = MappingProxyType({}),
 ) -> Iterator[OpenBackend]:
     """Open a registered backend with every host pool of a stack while the block runs.
 
-    It is given ``settings`` beside those that all backends are given.
+    It is the one whose ``files`` are observed, and finds those that are there. It is given
+    ``settings`` beside those that all backends are given.
 
     Raises:
         BackendRefusedError: it cannot be imported or constructed, or a pool is refused.
     """
     controller = stack.controller
+    name, folder = files.backend, files.directory
     store = ClientStore(name, _host_buffers(stack))
     with ExitStack() as opened:
-        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="goldentrace-")))
         opened.enter_context(patch.dict(os.environ, _write_settings(folder)))
         opened.enter_context(client_packages(store))
         given = {
@@ -114,7 +122,6 @@ def open_backend(
             },
             "host_pools": getattr(stack.group, "entries", None),
         }
-        files = FileObserver(name, folder)
         opened.enter_context(files.observing_descriptors())
         try:
             with _without_cards(), pageable_zeros():

@@ -35,6 +35,8 @@ NO_DRAFT, SIDECAR_DRAFT, PACKED_DRAFT = "none", "sidecar", "packed"
 # The scenario's own storage backend, which releases call dynamic; each that a release registers.
 OWN_BACKEND, REGISTERED_BACKENDS = "dynamic", "registered"
 POOL_CONFIGURATOR = "KVCacheConfigurator"
+# What host memory is: a tier that keeps pages, or a buffer between device and storage.
+HOST_TIER, HOST_BUFFER = "cache", "buffer_only"
 
 _COVERED_GROUPS = ("tp1", "tp8cp2", "tp8cp2pp3", "tp4cp4pp5", "tp8dcp2")
 GROUPS = {**{name: RANK_SHAPES[name] for name in _COVERED_GROUPS}, **STORAGE_RANKS}
@@ -47,6 +49,7 @@ class SglangScenario(Scenario):
     # ``none``, ``sidecar`` (pools of its own, beside the target's) or ``packed`` (rows appended to
     # the target's host pools).
     draft: str
+    host_memory: str = HOST_TIER
     # Whether its script reads and writes host pages byte by byte; the trace says so by what it has.
     reads_pages: bool = False
 
@@ -87,10 +90,17 @@ class SglangScenario(Scenario):
         """Every axis with its value; of registered backends ranks and sizes instead of a name."""
         axes = asdict(self)
         del axes["reads_pages"]
+        if self.host_memory == HOST_TIER:
+            del axes["host_memory"]
         if self.storage_backend != REGISTERED_BACKENDS:
             return axes
         del axes["groups"]
         return {**axes, **asdict(GROUPS[self.groups])}
+
+    @property
+    @override
+    def host_memory_name(self) -> str:
+        return "" if self.host_memory == HOST_TIER else self.host_memory
 
     @property
     @override

@@ -1,9 +1,8 @@
 """Script of a scenario: back up, poison, load into other slots, read layer by layer.
 
-Every buffer that can be reached from a device pool takes part, whether or not a host pool mirrors
-it: a buffer that no load restores shows as an unequal round trip. Where the entry opened its
-storage, the backed-up pages go to storage and back; where it made a tree of the release, the tree
-is driven next. At the end the callbacks of the group's entries are called.
+Every buffer that can be reached from a device pool takes part: one that no load restores shows as
+an unequal round trip. Where the entry opened storage, pages go there and back; then a tree of the
+release is driven. At the end callbacks are called.
 """
 
 from collections.abc import Callable, Iterator
@@ -49,6 +48,7 @@ from traces.targets.sglang.slot_operations import SlotOperations
 from traces.targets.sglang.storage_script import STORAGE, StorageScript, StoredNode, stored_nodes
 from traces.targets.sglang.translated_slots import STEP as TRANSLATED
 from traces.targets.sglang.translated_slots import TranslatedCopies, translated_pools
+from traces.targets.sglang.tree_buffer_script import script_of_tree
 from traces.targets.sglang.tree_ledger import TreeLedger, counted_pools
 from traces.targets.sglang.tree_life import STEP as LIFE
 from traces.targets.sglang.tree_life import TreeLife
@@ -186,8 +186,8 @@ class SglangScript:
                 yield from self._page_accesses(pool, memory)
         for pool in (*device, *host):
             self._define_methods(pool)
-        functions = {**state_functions(), **slice_functions()}
-        self._definitions |= {f"{HOLDER}.{name}": one for name, one in functions.items()}
+        functions = (state_functions() | slice_functions()).items()
+        self._definitions |= {f"{HOLDER}.{name}": one for name, one in functions}
 
     def _define_methods(self, held: HeldPool) -> None:
         """Keep the functions behind the methods of a pool: their lines belong to its records."""
@@ -292,7 +292,7 @@ class SglangScript:
     def _drive_tree(self) -> Iterator[StepRecord]:
         """Run the script of the tree, which backs up, stores and loads by its own policy."""
         self._transfers.release_held()
-        script = (TreeStorageScript if self._has_storage else TreeScript)(
+        script = script_of_tree(self._stack, has_storage=self._has_storage)(
             self._stack, device=self._device, rows=self._rows, transfers=self._transfers
         )
         yield from script.run()

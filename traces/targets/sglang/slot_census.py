@@ -13,9 +13,11 @@ import torch
 from traces.schema.life import PoolBalance
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.script_device import ScriptDevice
+from traces.targets.sglang.token_slots import TokenSlots
 from traces.targets.sglang.tree_ledger import CountedPool
 
 STEP = "census"
+_WINDOWS = "windows of KV"
 _GROUP = ("free_group_begin", "free_group_end")
 
 
@@ -42,6 +44,34 @@ class SlotCensus:
                 side=pool.side,
                 total=free,
                 free=len(handed_out.unique()),
+                cached=0,
+                held=0,
+                evictable=None,
+                protected=None,
+                is_final=True,
+            )
+        yield from self._left_windows()
+
+    def _left_windows(self) -> Iterator[PoolBalance]:
+        """Yield how many slots lead to no window once they are free; the next owner has none."""
+        slots = TokenSlots(self._stack)
+        if not slots.has_windows:
+            return
+        page = self._stack.page_size
+        for is_grouped in (False, True):
+            with self._device.pause_interception():
+                taken = slots.take(slots.room() // page * page)
+                assert taken is not None, "as many as there are room for"
+                with _grouped(self._stack.allocator if is_grouped else None):
+                    slots.return_slots(taken)
+                without = int((slots.windows(taken) <= 0).sum())
+            yield PoolBalance(
+                step=STEP,
+                moment="freed together" if is_grouped else "freed",
+                pool=_WINDOWS,
+                side="device",
+                total=len(taken),
+                free=without,
                 cached=0,
                 held=0,
                 evictable=None,

@@ -121,6 +121,15 @@ def _trees() -> list[dict[str, Any]]:
         # The other tree core of a release that has two.
         _row(unified, "gpt_oss", "tp8cp2", **{**own, **_DIRECT}),
         _row(unified, "nemotron_h", "tp8cp2", **{**own, **_DIRECT}),
+        # Host memory is a buffer between device and storage.
+        *(
+            _row(unified, model, groups, **{**own, "page_size": page, "host_memory": "buffer_only"})
+            for model, groups, page in (
+                ("gpt_oss", "tp8cp2", 128),
+                ("nemotron_h", "tp8cp2", 16),
+                ("dsv32_fp8", "tp1", 64),
+            )
+        ),
         # Beside a draft the units of a tree are pairs of tokens.
         _row(unified, "llama3_8b", "tp8cp2", **{**own, "draft": "packed"}),
     ]

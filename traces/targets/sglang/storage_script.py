@@ -6,6 +6,7 @@ in turn and keeps the pages of both nodes, and a prefix of one. Then tokens are 
 a page with them, or nothing, and each stored page is missing once.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
@@ -25,9 +26,11 @@ from traces.targets.sglang.registered_backends import (
     BackendRefusedError,
     OpenBackend,
     open_backend,
+    page_files,
     registered_backends,
 )
 from traces.targets.sglang.row_contents import RowContents
+from traces.targets.sglang.storage.file_observer import FileObserver
 from traces.targets.sglang.storage.threads import capture_thread_errors
 from traces.targets.sglang.storage_driver import Fetched, StorageTierDriver, TokenPrefetch
 
@@ -65,6 +68,20 @@ def stored_nodes(pages: Mapping[str, HostPages]) -> tuple[StoredNode, ...]:
             count(_FIRST_TOKEN, _TOKENS_APART), pages.items(), strict=False
         )
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opening:
+    """A registered backend of a stack, to be opened over files."""
+
+    stack: AssembledStack
+    name: str
+    model_name: str
+
+    def of(self, files: FileObserver, *, room: int = 0) -> AbstractContextManager[OpenBackend]:
+        """Open the backend over its files, of which it may keep so many bytes; 0 for all."""
+        settings: dict[str, object] = {**_LITTLE_ROOM, "max_size": room} if room else {}
+        return open_backend(self.stack, files, model_name=self.model_name, settings=settings)
 
 
 class StorageScript:
@@ -115,24 +132,38 @@ class StorageScript:
         """Write nodes to every backend that the release registers, and fetch them again."""
         for name in registered_backends():
             with capture_thread_errors() as thread_errors:
-                room = 0
+                opening = _Opening(stack=self._stack, name=name, model_name=model_name)
                 try:
-                    with open_backend(self._stack, name, model_name=model_name) as opened:
-                        tier = StorageTierDriver(self._stack, thread_errors, self._targets)
-                        yield from self._through_backend(tier, nodes, opened)
-                        room = opened.files.page_bytes() * 2 // 3
-                    if room:
-                        settings = {**_LITTLE_ROOM, "max_size": room}
-                        with open_backend(
-                            self._stack, name, model_name=model_name, settings=settings
-                        ) as opened:
-                            yield from self._with_little_room(tier, nodes, opened)
+                    yield from self._in_each_way(thread_errors, nodes, opening)
                 except BackendRefusedError:
                     # Recorded with its reason.
                     continue
                 except StageError as error:
                     self.notes.append(f"failed: storage backend {name}: {error}")
         self._targets.free()
+
+    def _in_each_way(
+        self,
+        thread_errors: Mapping[threading.Thread, str],
+        nodes: Sequence[StoredNode],
+        opening: _Opening,
+    ) -> Iterator[StorageMatch]:
+        """Open a backend; one with files again over more than it may keep, and over none."""
+        with page_files(opening.name) as files:
+            with opening.of(files) as opened:
+                tier = StorageTierDriver(self._stack, thread_errors, self._targets)
+                yield from self._through_backend(tier, nodes, opened)
+            room = files.page_bytes() * 2 // 3
+            if not room:
+                return
+            files.order_ages()
+            with opening.of(files, room=room):
+                for node in nodes:
+                    found = tier.fetch(node.pages, TokenPrefetch(tokens=node.tokens))
+                    phase = "opened over more files than it may keep"
+                    yield self._match(node, found, phase, equal=None, backend=opening.name)
+        with page_files(opening.name) as files, opening.of(files, room=room) as opened:
+            yield from self._with_little_room(tier, nodes, opened)
 
     def _through_backend(
         self, tier: StorageTierDriver, nodes: Sequence[StoredNode], opened: OpenBackend

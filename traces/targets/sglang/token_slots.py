@@ -18,6 +18,11 @@ class TokenSlots:
         self._pool: Any = stack.kvcache
         self._full: Any = stack.full_allocator
 
+    @property
+    def has_windows(self) -> bool:
+        """True where slots have window slots behind them."""
+        return getattr(self._allocator, "swa_attn_allocator", None) is not None
+
     def has_room(self, need: int) -> bool:
         """Return whether ``need`` slots are free, and as many window slots where there are any."""
         return self.room() >= need

@@ -25,10 +25,19 @@ class TreeRequest:
         self.prefix_indices: torch.Tensor | None = None
         self.prefix_len = 0
         self.cache_protected_len = 0
-        self.extra_key = self.cache_salt = None
-        self.session = self.session_id = self.req_pool_idx = None
+        self.extra_key: str | None = None
+        self.cache_salt: str | None = None
+        self.session = self.session_id = None
+        self.req_pool_idx: int | None = None
+        self.seqlen = 0
         self.host_hit_length = self.swa_host_hit_length = self.mamba_host_hit_length = 0
         self.swa_evicted_seqlen = 0
+        # Of what was prefetched for it and waits until it is admitted.
+        self.cache_request_handle: Any = None
+        self.staged_prefetch_plan: Any = None
+        self.storage_hit_length = self.host_loaded_length = 0
+        self.storage_hit_start: int | None = None
+        self.host_hit_is_storage = False
         self.mamba_pool_idx: torch.Tensor | None = None
         self.mamba_cow_src_index: torch.Tensor | None = None
         self.mamba_needs_clear = False

@@ -56,6 +56,7 @@ class TreeDriver:
 
     Attributes:
         part: tokens of a part of a sequence, whole pages.
+        rows: the content of the rows of tokens.
         slots: allocates slots for tokens.
     """
 
@@ -70,7 +71,7 @@ class TreeDriver:
         self._stack = stack
         self._cache = stack.cache
         self._device = device
-        self._rows = rows
+        self.rows = rows
         self._transfers = transfers
         self.tree = TreeClient(stack.cache)
         self.slots = TokenSlots(stack)
@@ -139,12 +140,12 @@ class TreeDriver:
         if taken is None or not len(taken):
             return
         with self._device.pause_interception():
-            where = self.slots_of_tokens(taken[taken < self._rows.slot_limit(KV)])
+            where = self.slots_of_tokens(taken[taken < self.rows.slot_limit(KV)])
         states = list(self._free_states())
         if MAMBA in self.domains:
-            own = self._rows.on_host({str(i): state for i, state in enumerate(states)}).values()
+            own = self.rows.on_host({str(i): state for i, state in enumerate(states)}).values()
             where[MAMBA] = torch.cat([torch.zeros(0, dtype=torch.int64), *own])
-        self._rows.write(where, author)
+        self.rows.write(where, author)
         self.slots.return_slots(taken)
         for state in states:
             self.return_state(state)
@@ -265,6 +266,6 @@ class TreeDriver:
             first, stop = max(known, number * self.part), (number + 1) * self.part
             part = {name: own[first:stop] for name, own in where.items()}
             if state is not None:
-                part[MAMBA] = self._rows.on_host({MAMBA: state})[MAMBA]
+                part[MAMBA] = self.rows.on_host({MAMBA: state})[MAMBA]
             if first < stop:
-                self._rows.write(part, author)
+                self.rows.write(part, author)

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 import torch
 
 from traces.schema.life import EvictionCount, StateRecord
-from traces.schema.model import TreeMatch
+from traces.schema.model import RoundTrip, TreeMatch
 from traces.targets.sglang.assembly import AssembledStack
+from traces.targets.sglang.retraction import Retraction
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.tree_client import TreeRequest
 from traces.targets.sglang.tree_driver import MAMBA, TokenSequence, TreeDriver
@@ -21,7 +22,7 @@ from traces.targets.sglang.tree_ledger import CountedPool, TreeLedger
 
 STEP = "life"
 _Records = Iterator[StateRecord]
-_TreeRecords = Iterator[StateRecord | TreeMatch]
+_TreeRecords = Iterator[StateRecord | TreeMatch | RoundTrip]
 
 # Numbers of the parts of sequences, whose tokens begin at a thousand times the number.
 _SHARED, _ONE, _OTHER, _LATER, _PRESSURE = 11, 12, 13, 14, 20
@@ -44,6 +45,7 @@ class TreeLife:
         self._driver = driver
         self._device = device
         self._ledger = TreeLedger(stack, pools=pools, step=STEP)
+        self._retraction = Retraction(stack, driver=driver, ledger=self._ledger)
         self._first = driver.sequence("first", shared=_SHARED, one=_ONE)
         self._second = driver.sequence("second", shared=_SHARED, other=_OTHER)
 
@@ -58,6 +60,7 @@ class TreeLife:
         yield from self._flush_in_backup()
         yield from self._flush_in_load()
         yield from self._load_behind()
+        yield from self._retraction.run(STEP)
 
     def _back_up(self) -> _Records:
         """Evict, reuse and split while a backup is on its way."""

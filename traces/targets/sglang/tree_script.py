@@ -229,7 +229,7 @@ class TreeScript:
             self._transfers.return_slots({MAMBA: held[MAMBA]})
 
     @staticmethod
-    def _states_held(requests: tuple[TreeRequest, TreeRequest]) -> dict[str, torch.Tensor]:
+    def _states_held(requests: tuple[TreeRequest, ...]) -> dict[str, torch.Tensor]:
         taken = [state for request in requests for state in request.states_taken()]
         return {MAMBA: torch.cat(taken)} if taken else {}
 

@@ -6,11 +6,9 @@ middle or failing to arrive, with fewer hits than the threshold, in another name
 while storage is queried.
 """
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 from typing_extensions import override
@@ -27,26 +25,24 @@ from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.signature_caller import accepted_arguments
 from traces.targets.sglang.storage.threads import (
-    StorageThreads,
     capture_thread_errors,
     storage_paused,
     storage_working,
 )
 from traces.targets.sglang.storage_driver import page_keys
+from traces.targets.sglang.stored_tree_driver import WORK, StoredTreeDriver
 from traces.targets.sglang.tree_client import TreeRequest, salt_of
-from traces.targets.sglang.tree_driver import TokenSequence, TreeDriver
+from traces.targets.sglang.tree_driver import TokenSequence
 from traces.targets.sglang.tree_ledger import TreeLedger
 from traces.targets.sglang.tree_script import TreeScript
 from traces.targets.sglang.tree_storage_life import StorageLife
 
-STEP = "tree storage"
+STEP = WORK
 WHOLE = "whole"
 _HANDLES = "sglang.srt.mem_cache.base_prefix_cache"
 _ANCHOR = "KV"
 _NAMESPACE = "tenant"
 _BEHIND, _FAILS = "behind its first half", "KV fails at a page"
-# One settles what the device has finished, one what storage has, and one what that began.
-_ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,47 +63,10 @@ class TreePrefetch:
     is_evicted: bool = False
     policy: str = "best_effort"
 
-
-class StoredTreeDriver(TreeDriver):
-    """Drives a tree with storage: work is over when the threads of storage are quiet, too.
-
-    For ``thread_errors`` see
-    :func:`~traces.targets.sglang.storage.threads.capture_thread_errors`.
-    """
-
-    thread_errors: Mapping[threading.Thread, str] = MappingProxyType({})
-
-    @override
-    def insert(self, sequence: TokenSequence) -> None:
-        super().insert(sequence)
-        # What is stored while its copy to the host is still on its way has other bytes.
-        self.poll()
-
-    @override
-    def insert_again(self, sequence: TokenSequence) -> None:
-        super().insert_again(sequence)
-        self.poll()
-
-    @override
-    def flush(self) -> None:
-        # It ends the threads, and waits for that.
-        with storage_working():
-            super().flush()
-
-    @override
-    def acknowledge(self) -> None:
-        for _ in range(_ROUNDS):
-            super().acknowledge()
-            self._settle()
-
-    @override
-    def poll(self) -> None:
-        # What storage has finished by now would depend on the machine.
-        self._settle()
-        super().poll()
-
-    def _settle(self) -> None:
-        StorageThreads(self._stack.controller, self.thread_errors).settle(STEP)
+    @property
+    def is_disturbed(self) -> bool:
+        """True where storage answers otherwise than it would."""
+        return self.disturbed is not nullcontext
 
 
 class TreeStorageScript(TreeScript):
@@ -246,8 +205,7 @@ class TreeStorageScript(TreeScript):
     def _prefetch(self, asked: TreePrefetch) -> Iterator[StorageMatch | StateRecord]:
         """Ask for a sequence as a scheduler does; record what storage has and what arrived."""
         cache, sequence = self._cache, asked.sequence
-        self._requests += 1
-        handle = self._handle(f"request-{self._requests}")
+        handle = self._next_handle()
         key = self._tree.key(sequence.raw_tokens, sequence.namespace)
         match = self._tree.match(key, None)
         known = len(self._tree.device_slots(match)) + int(match.host_hit_length)
@@ -277,6 +235,7 @@ class TreeStorageScript(TreeScript):
             is_over = is_over if is_held else bool(cache.check_prefetch_progress(handle))
             cache.check_prefetch_progress(handle)
             self.driver.acknowledge()
+        self._admit(handle, sequence)
         match = self._tree.match(key, None)
         there = len(self._tree.device_slots(match)) + int(match.host_hit_length)
         yield from self._ledger.read(asked.phase, is_final=True)
@@ -325,7 +284,7 @@ class TreeStorageScript(TreeScript):
         known: int,
     ) -> dict[str, Any]:
         """Return the arguments of a prefetch behind the known tokens, whatever their names."""
-        node, cache = match.last_host_node, self._cache
+        node, cache = self._anchor(match), self._cache
         last_hash = getattr(cache, "get_last_hash_value", None)
         prefix = getattr(cache, "get_prefix_hash_values", None)
         return {
@@ -352,12 +311,7 @@ class TreeStorageScript(TreeScript):
         held = self._hold()
         self._rows.poison(STEP)
         before = self._rows.snapshot()
-        loading, reading = TreeRequest("load"), TreeRequest("read")
-        match = self._tree.match(self._tree.key(sequence.raw_tokens, sequence.namespace), None)
-        loading.take_match(match)
-        if match.host_hit_length:
-            self._tree.load_back(match, loading)
-        self.driver.acknowledge()
+        loading, reading = self._load(sequence), TreeRequest("read")
         match = self._tree.match(self._tree.key(sequence.raw_tokens, sequence.namespace), reading)
         self._device.synchronize()
         with self._device.pause_interception():
@@ -368,6 +322,23 @@ class TreeStorageScript(TreeScript):
             yield comparison.record(step=STEP, pool=plane.pool, plane=plane.plane)
         self._transfers.return_slots(self._states_held((loading, reading)))
         self._return_held(held)
+
+    def _load(self, sequence: TokenSequence) -> TreeRequest:
+        """Load what the host has of a sequence; return the request for it."""
+        request = TreeRequest("load")
+        match = self._tree.match(self._tree.key(sequence.raw_tokens, sequence.namespace), None)
+        request.take_match(match)
+        if match.host_hit_length:
+            self._tree.load_back(match, request)
+        self.driver.acknowledge()
+        return request
+
+    def _admit(self, handle: Any, sequence: TokenSequence) -> None:  # noqa: ANN401
+        """Let a request run whose prefetch is over; what arrived is in the tree by then."""
+
+    def _anchor(self, match: Any) -> Any:  # noqa: ANN401 - nodes of the release
+        """Return the node behind which a prefetch begins."""
+        return match.last_host_node
 
     def _empty(self) -> None:
         """Empty the tree and its pools, once everything is settled."""
@@ -381,9 +352,10 @@ class TreeStorageScript(TreeScript):
         if hasattr(self._cache, "prefetch_stop_policy"):
             self._cache.prefetch_stop_policy = asked.policy
 
-    @staticmethod
-    def _handle(name: str) -> Any:  # noqa: ANN401 - the release's own class, or text
-        cls = find_part(_HANDLES, "CacheRequestHandle")
+    def _next_handle(self) -> Any:  # noqa: ANN401 - the release's own class, or text
+        """Return the handle of another request."""
+        self._requests += 1
+        cls, name = find_part(_HANDLES, "CacheRequestHandle"), f"request-{self._requests}"
         return name if cls is None else cls(name, 0)
 
     @staticmethod

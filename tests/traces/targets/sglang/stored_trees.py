@@ -1,20 +1,32 @@
 """Small trees with storage: a right one, and wrong ones that each differ from it in one thing."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from tests.traces.targets.sglang import test_tree_script as plain
-from tests.traces.targets.sglang.test_tree_script import PAGE, Page, Pool, Slots
+from tests.traces.targets.sglang.test_tree_script import PAGE, PARAMS, Page, Pool, Slots
+from traces.targets.sglang.assembly import AssembledStack
+from traces.targets.sglang.callbacks import EvictionLog
+from traces.targets.sglang.controller_driver import ControllerDriver
+from traces.targets.sglang.registry import registry
+from traces.targets.sglang.row_contents import RowContents
+from traces.targets.sglang.script_device import ScriptDevice
+from traces.targets.sglang.tree_ledger import TreeLedger, counted_pools
+from traces.targets.sglang.tree_storage_script import STEP, TreeStorageScript
 
 
 class RadixKey(plain.RadixKey):
     def __init__(self, token_ids: list[int], extra_key: str | None = None) -> None:
         super().__init__(token_ids)
         self.pages = [(extra_key, *page) for page in self.pages]  # type: ignore[misc]
+
+
+CLASSES = {cls.__name__: cls for cls in (*PARAMS, RadixKey)}
+"""The classes that a script asks a release for, by name."""
 
 
 class FlushedSlots(Slots):
@@ -242,3 +254,32 @@ class StoresLastLayerTwice(StoredTree):
     def keep(self, path: tuple[tuple[Any, ...], ...]) -> None:
         rows = self.storage.pages[chain(path)]
         self._pages[path] = Page(device=None, host=[rows[-1] for _ in rows])
+
+
+def play_tree(cls: type[StoredTree], script_class: type[TreeStorageScript], device: Any) -> Any:
+    """Return the records of a script that drives a tree of a class, prefetches included."""
+    pool, slots, storage = Pool(), FlushedSlots(), Storage()
+    stack = AssembledStack(
+        scenario=next(iter(registry().values())),
+        cache=cls(pool, slots, storage),
+        group=None,
+        controller=SimpleNamespace(storage_backend=storage),
+        complete_tree=lambda: None,
+        sidecars=(),
+        kvcache=pool,
+        full_allocator=slots,
+        allocator=slots,
+        device_pools={"KV": pool},
+        req_to_token_pool=SimpleNamespace(clear=lambda: None),
+        page_size=PAGE,
+        draft_pools=(),
+        pool_transfer=None,
+        dropped=(),
+        evictions=EvictionLog(),
+    )
+    script_device = ScriptDevice(device, pause_interception=nullcontext)
+    transfers = ControllerDriver(stack)
+    rows = RowContents(stack, device=script_device, transfers=transfers)
+    script = script_class(stack, device=script_device, rows=rows, transfers=transfers)
+    ledger = TreeLedger(stack, pools=tuple(counted_pools(stack)), step=STEP)
+    return [*script.run(), *script.run_prefetches(ledger)]

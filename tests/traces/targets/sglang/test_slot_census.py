@@ -65,7 +65,8 @@ class MovesWhatItHandedOut(Slots):
 def census(allocator: Slots) -> tuple[int, int]:
     pool = CountedPool(pool="KV", component="FULL", side="device", allocator=allocator, total=SLOTS)
     device = SimpleNamespace(pause_interception=nullcontext)
-    stack = SimpleNamespace(page_size=PAGE)
+    stack = SimpleNamespace(page_size=PAGE, allocator=allocator, kvcache=None)
+    stack.full_allocator = allocator
     [found] = SlotCensus(stack, pools=(pool,), device=device).run()  # type: ignore[arg-type]
     return found.total, found.free
 
@@ -90,3 +91,48 @@ def test_a_pool_with_too_few_pages_to_keep_any_is_counted_whole():
     allocator.free_slots = torch.tensor([7, 8])
 
     assert census(allocator) == (2, 2)
+
+
+class WindowedSlots(Slots):
+    """Two kinds of slots, and which of the second ones lie behind the first ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.swa_attn_allocator = Slots()
+        self.mapping = torch.zeros(SLOTS + 1, dtype=torch.int64)
+
+    def set_full_to_swa_mapping(self, slots: torch.Tensor, windows: torch.Tensor) -> None:
+        self.mapping[slots] = windows
+
+    def translate_loc_from_full_to_swa(self, slots: torch.Tensor) -> torch.Tensor:
+        return self.mapping[slots]
+
+    def free(self, slots: torch.Tensor) -> None:
+        windows = self.mapping[slots]
+        self.swa_attn_allocator.free(windows[windows > 0])
+        self.forget(slots)
+        super().free(slots)
+
+    def forget(self, slots: torch.Tensor) -> None:
+        self.mapping[slots] = 0
+
+
+class RemembersWindows(WindowedSlots):
+    def forget(self, slots: torch.Tensor) -> None:
+        """Leave the mapping as it was."""
+
+
+def windows(allocator: WindowedSlots) -> dict[str, tuple[int, int]]:
+    device = SimpleNamespace(pause_interception=nullcontext)
+    stack = SimpleNamespace(page_size=PAGE, allocator=allocator, kvcache=None)
+    stack.full_allocator = allocator
+    found = SlotCensus(stack, pools=(), device=device).run()  # type: ignore[arg-type]
+    return {one.moment: (one.total, one.free) for one in found}
+
+
+def test_a_free_slot_has_no_window():
+    assert windows(WindowedSlots()) == {"freed": (12, 12), "freed together": (12, 12)}
+
+
+def test_a_window_that_a_free_slot_keeps_shows():
+    assert windows(RemembersWindows()) == {"freed": (12, 0), "freed together": (12, 0)}

@@ -1,76 +1,35 @@
 """Prefetches of a small tree with storage: what is recorded, and that a wrong tree shows."""
 
-from contextlib import nullcontext
-from types import SimpleNamespace
-
 import pytest
 
-from tests.traces.targets.sglang import test_tree_script as plain
 from tests.traces.targets.sglang.stored_trees import (
-    FlushedSlots,
+    CLASSES,
     ForgetsNamespace,
     HasNoThreshold,
     IsNeverWaitedFor,
     KeepsWhatFailed,
     LocksNoPrefix,
-    RadixKey,
-    Storage,
     StoredTree,
     StoresLastLayerTwice,
     UnlocksNoPrefix,
     digest,
+    play_tree,
 )
-from tests.traces.targets.sglang.test_tree_script import PAGE, PARAMS, Pool
+from tests.traces.targets.sglang.test_tree_script import SLOTS
 from traces.schema.life import NodeLocks, PoolBalance
 from traces.schema.model import RoundTrip
 from traces.schema.storage_records import StorageMatch
 from traces.targets.sglang import storage_driver, tree_client
-from traces.targets.sglang.assembly import AssembledStack
-from traces.targets.sglang.callbacks import EvictionLog
-from traces.targets.sglang.controller_driver import ControllerDriver
-from traces.targets.sglang.registry import registry
-from traces.targets.sglang.row_contents import RowContents
-from traces.targets.sglang.script_device import ScriptDevice
-from traces.targets.sglang.tree_ledger import TreeLedger, counted_pools
 from traces.targets.sglang.tree_storage_script import STEP, TreeStorageScript
 
 
 @pytest.fixture
 def play(device, monkeypatch):
-    classes = {cls.__name__: cls for cls in (*PARAMS, RadixKey)}
-    monkeypatch.setattr(tree_client, "find_class", classes.__getitem__)
+    monkeypatch.setattr(tree_client, "find_class", CLASSES.__getitem__)
     monkeypatch.setattr(
         storage_driver, "find_part", lambda _, name: digest if "hash" in name else None
     )
-
-    def played(cls=StoredTree):
-        pool, slots, storage = Pool(), FlushedSlots(), Storage()
-        stack = AssembledStack(
-            scenario=next(iter(registry().values())),
-            cache=cls(pool, slots, storage),
-            group=None,
-            controller=SimpleNamespace(storage_backend=storage),
-            complete_tree=lambda: None,
-            sidecars=(),
-            kvcache=pool,
-            full_allocator=slots,
-            allocator=slots,
-            device_pools={"KV": pool},
-            req_to_token_pool=SimpleNamespace(clear=lambda: None),
-            page_size=PAGE,
-            draft_pools=(),
-            pool_transfer=None,
-            dropped=(),
-            evictions=EvictionLog(),
-        )
-        script_device = ScriptDevice(device, pause_interception=nullcontext)
-        transfers = ControllerDriver(stack)
-        rows = RowContents(stack, device=script_device, transfers=transfers)
-        script = TreeStorageScript(stack, device=script_device, rows=rows, transfers=transfers)
-        ledger = TreeLedger(stack, pools=tuple(counted_pools(stack)), step=STEP)
-        return [*script.run(), *script.run_prefetches(ledger)]
-
-    return played
+    return lambda cls=StoredTree: play_tree(cls, TreeStorageScript, device)
 
 
 def matches(found):
@@ -209,4 +168,4 @@ def test_owners_of_slots_are_read_after_every_prefetch_and_while_storage_takes_n
         "stored": True,
         "evicted": True,
     }
-    assert {one.free + (one.cached or 0) + one.held for one in balances} == {plain.SLOTS}
+    assert {one.free + (one.cached or 0) + one.held for one in balances} == {SLOTS}

@@ -1,13 +1,15 @@
-"""A package ``triton`` without a compiler: kernels are interpreted, as far as they can be."""
+"""A package ``triton`` without a compiler: kernels are interpreted, as far as they can be.
+
+It takes the place of an installed triton, whose compiler needs a GPU.
+"""
 
 import importlib
 import importlib.abc
 import importlib.machinery
-import importlib.util
 import math
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch.utils._triton
@@ -18,6 +20,8 @@ from traces.targets.sglang.shims.triton_interpreter import LANGUAGE, Interpreted
 NAME = "triton"
 VERSION = "3.5.0"
 
+# Whether there is a triton; torch keeps the answers.
+_QUESTIONS_OF_TORCH = (torch.utils._triton.has_triton_package, torch.utils._triton.has_triton)  # noqa: SLF001
 # Modules of torch that import triton, or cache whether it is there.
 _NAMES_TORCH_IMPORTS = ("torch._inductor.runtime.triton_compat",)
 
@@ -117,7 +121,7 @@ class TritonFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if fullname.partition(".")[0] != NAME:
+        if not _is_part(fullname):
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
@@ -130,24 +134,50 @@ class TritonFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         vars(module).update(_KNOWN.get(module.__name__, {}))
 
 
-def install() -> Callable[[], None]:
-    """Make ``import triton`` work where it is not installed; return the function that undoes it.
+class _Absence(importlib.abc.MetaPathFinder):
+    """Import finder by which there is no such package."""
 
-    torch must not take the package for the real one: it looks for triton here first, and caches
-    that there is none.
+    @override
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> None:
+        del path, target
+        if _is_part(fullname):
+            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
+
+
+def install() -> Callable[[], None]:
+    """Make ``import triton`` give this package; return the function that undoes it.
+
+    torch must not take the package for a real one: it looks for triton here first, finds none, and
+    keeps what it found.
     """
-    if importlib.util.find_spec(NAME) is not None:
-        return lambda: None
-    torch.utils._triton.has_triton_package()  # noqa: SLF001 - caches its result
-    torch.utils._triton.has_triton()  # noqa: SLF001
+    installed = _forget()
+    absence = _Absence()
+    sys.meta_path.insert(0, absence)
+    for question in _QUESTIONS_OF_TORCH:
+        question.cache_clear()
+        question()
     for name in _NAMES_TORCH_IMPORTS:
         importlib.import_module(name)
+    sys.meta_path.remove(absence)
     finder = TritonFinder()
-    sys.meta_path.append(finder)
-    return lambda: _remove(finder)
+    sys.meta_path.insert(0, finder)
+    return lambda: _remove(finder, installed)
 
 
-def _remove(finder: TritonFinder) -> None:
+def _remove(finder: TritonFinder, installed: Mapping[str, types.ModuleType]) -> None:
     sys.meta_path.remove(finder)
-    for name in [name for name in sys.modules if name.partition(".")[0] == NAME]:
-        del sys.modules[name]
+    _forget()
+    sys.modules.update(installed)
+    for question in _QUESTIONS_OF_TORCH:
+        question.cache_clear()
+
+
+def _forget() -> dict[str, types.ModuleType]:
+    """Take the modules of the package from those that are imported; return them by name."""
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if _is_part(name)}
+
+
+def _is_part(name: str) -> bool:
+    return name.partition(".")[0] == NAME

@@ -27,8 +27,8 @@ class FileObserver:
     """
 
     def __init__(self, backend_name: str, directory: Path) -> None:
-        self._backend = backend_name
-        self._directory = directory
+        self.backend = backend_name
+        self.directory = directory
         self._files: dict[str, str] = {}
         self._has_written = False
 
@@ -42,13 +42,21 @@ class FileObserver:
         return tuple(self._files.values())
 
     def page_bytes(self) -> int:
-        """Return the bytes of all files of single pages."""
-        return sum((self._directory / name).stat().st_size for name in self._files.values())
+        """Return the bytes of all files of single pages that are there."""
+        return sum(file.stat().st_size for file in self._page_files())
+
+    def order_ages(self) -> None:
+        """Give the files of single pages ages in the order in which they were stored first.
+
+        Files that are made one after another may have equal ages.
+        """
+        for number, file in enumerate(self._page_files()):
+            os.utime(file, (number, number))
 
     @contextmanager
     def missing_page(self, key: str) -> Iterator[None]:
         """Take the file of a page away while the block runs."""
-        file = self._directory / key
+        file = self.directory / key
         with tempfile.TemporaryDirectory() as elsewhere:
             aside = shutil.move(file, elsewhere)
             try:
@@ -127,18 +135,22 @@ class FileObserver:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             return ""
         path = Path(f"/proc/self/fd/{file}").readlink()
-        if not path.is_relative_to(self._directory.resolve()):
+        if not path.is_relative_to(self.directory.resolve()):
             return ""
         if offset is None:
             offset = os.lseek(file, 0, os.SEEK_CUR)
-        return f"{path.relative_to(self._directory.resolve()).as_posix()} from byte {offset}"
+        return f"{path.relative_to(self.directory.resolve()).as_posix()} from byte {offset}"
+
+    def _page_files(self) -> list[Path]:
+        files = (self.directory / name for name in self._files.values())
+        return [file for file in files if file.is_file()]
 
     def _found(self) -> set[str]:
-        files = (file for file in self._directory.rglob("*") if file.is_file())
-        return {file.relative_to(self._directory).as_posix() for file in files}
+        files = (file for file in self.directory.rglob("*") if file.is_file())
+        return {file.relative_to(self.directory).as_posix() for file in files}
 
     def _report_file(self, operation: StorageOperation, name: str) -> None:
-        file = self._directory / name
+        file = self.directory / name
         self._report(operation, name, file.read_bytes() if file.is_file() else None)
 
     def _report(self, operation: StorageOperation, key: str, page: bytes | None) -> None:
@@ -147,6 +159,6 @@ class FileObserver:
             pool="",
             key=short_key(key),
             size=0 if page is None else len(page),
-            backend=self._backend,
+            backend=self.backend,
             sha256="" if page is None else page_digest(page),
         )

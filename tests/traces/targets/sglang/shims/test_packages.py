@@ -11,10 +11,10 @@ from torch.utils._triton import has_triton_package
 
 from traces.simulator import SimDevice
 from traces.targets.sglang import shims
-from traces.targets.sglang.shims import module_binding
+from traces.targets.sglang.shims import module_binding, triton_package
+from traces.targets.sglang.shims.triton_interpreter import InterpretedKernel
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
-without_triton = pytest.mark.skipif(HAS_TRITON, reason="the real triton is installed")
 
 # A package in the manner of a release; its names are what matters.
 POOL = """
@@ -258,7 +258,6 @@ def test_torchvision_operators_that_load_are_loaded_before_any_is_defined(
     compiled._destroy()
 
 
-@without_triton
 def test_triton_kernels_can_be_defined_and_launched(release: None, installed: shims.Shims) -> None:
     kernel = imported("kernel")
     cleared = torch.ones(66)
@@ -271,7 +270,6 @@ def test_triton_kernels_can_be_defined_and_launched(release: None, installed: sh
     assert triton.__version__.startswith("3.")
 
 
-@without_triton
 def test_torch_sees_no_triton(installed: shims.Shims) -> None:
     assert importlib.util.find_spec("triton") is not None
     assert not has_triton_package()
@@ -279,4 +277,38 @@ def test_torch_sees_no_triton(installed: shims.Shims) -> None:
 
     assert not triton_compat.HAS_TRITON
     installed.remove()
-    assert importlib.util.find_spec("triton") is None
+    assert (importlib.util.find_spec("triton") is not None) == HAS_TRITON
+
+
+@pytest.fixture
+def installed_triton(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """Yield an installed package triton, imported, whose kernels cannot be defined here."""
+    package = tmp_path / "triton"
+    package.mkdir()
+    (package / "__init__.py").write_text("def jit(*_):\n    raise RuntimeError('no GPU')\n")
+    (package / "language.py").write_text("")
+    with monkeypatch.context() as patched:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "triton"]:
+            patched.delitem(sys.modules, name)
+        patched.syspath_prepend(tmp_path)
+        has_triton_package.cache_clear()
+        yield importlib.import_module("triton")
+        for name in [name for name in sys.modules if name.partition(".")[0] == "triton"]:
+            del sys.modules[name]
+    has_triton_package.cache_clear()
+
+
+def test_an_installed_triton_gives_way_to_the_interpreter_and_comes_back(
+    installed_triton: ModuleType,
+) -> None:
+    assert has_triton_package()
+    undo = triton_package.install()
+    try:
+        ours = importlib.import_module("triton")
+        kernel = ours.jit(len)
+        assert isinstance(kernel, InterpretedKernel)
+        assert not has_triton_package()
+    finally:
+        undo()
+    assert importlib.import_module("triton") is installed_triton
+    assert has_triton_package()

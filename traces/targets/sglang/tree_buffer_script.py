@@ -1,0 +1,170 @@
+"""Script of a release's own tree whose host memory is a buffer between device and storage.
+
+Such a tree keeps nothing on the host: a node goes through the buffer to storage, and what a request
+prefetched waits in the buffer until the request is admitted, which loads it into device slots. The
+tree remembers which pages it believes to be stored, and stores them no more; what storage turns out
+to lack it has to store again. So each sequence whose prefetch was disturbed is inserted afterwards.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+from typing_extensions import override
+
+from traces.schema.life import StateRecord
+from traces.schema.model import DigestRecord
+from traces.schema.storage_records import StorageMatch
+from traces.targets.sglang.assembly import AssembledStack
+from traces.targets.sglang.scenarios import HOST_BUFFER
+from traces.targets.sglang.signature_caller import accepted_arguments
+from traces.targets.sglang.tree_client import TreeRequest, salt_of
+from traces.targets.sglang.tree_driver import TokenSequence
+from traces.targets.sglang.tree_script import TreeScript
+from traces.targets.sglang.tree_storage_script import TreePrefetch, TreeStorageScript
+
+
+def script_of_tree(stack: AssembledStack, *, has_storage: bool) -> type[TreeScript]:
+    """Return the script for a stack's tree, with storage or without."""
+    if not has_storage:
+        return TreeScript
+    is_buffer = stack.scenario.host_memory == HOST_BUFFER
+    return TreeBufferScript if is_buffer else TreeStorageScript
+
+
+class TreeBufferScript(TreeStorageScript):
+    """Drives a tree that hands what was prefetched to a request at its admission."""
+
+    @override
+    def _anchor(self, match: Any) -> Any:
+        return match.last_device_node
+
+    @override
+    def _prefetch(self, asked: TreePrefetch) -> Iterator[StorageMatch | StateRecord]:
+        yield from super()._prefetch(asked)
+        if asked.is_disturbed:
+            self.driver.insert(asked.sequence)
+            self.driver.acknowledge()
+            yield from self._ledger.read(f"{asked.phase}: inserted again", is_final=True)
+
+    @override
+    def _set_limits(self, asked: TreePrefetch, tokens: int) -> None:
+        super()._set_limits(asked, tokens)
+        # A server fetches no window in parts.
+        attachment = getattr(self._cache, "_storage_attachment", None)
+        resolve = getattr(attachment, "resolve_prefetch_threshold", int)
+        threshold = resolve(self._cache.prefetch_threshold)
+        self._cache.prefetch_threshold = threshold
+        self._stack.controller.prefetch_threshold = threshold
+
+    @override
+    def _admit(self, handle: Any, sequence: TokenSequence) -> None:
+        self._finish(self._admitted(handle, sequence))
+
+    @override
+    def _load_back(self, sequence: TokenSequence) -> Iterator[DigestRecord]:
+        self._empty()
+        yield from super()._load_back(sequence)
+
+    @override
+    def _load(self, sequence: TokenSequence) -> TreeRequest:
+        return self._admitted(self._fetched(sequence), sequence)
+
+    @override
+    def _run_prefetches(self) -> Iterator[DigestRecord | StateRecord]:
+        yield from super()._run_prefetches()
+        _, second = self._sequences()
+        yield from self._admit_late(second)
+        yield from self._wait_for_room(second)
+
+    def _admit_late(self, sequence: TokenSequence) -> Iterator[DigestRecord | StateRecord]:
+        """Admit requests behind a known half after the tree has changed, or never."""
+        driver = self.driver
+        for phase, change in (
+            ("evicted meanwhile", driver.evict_device),
+            ("inserted meanwhile", lambda: driver.insert(sequence)),
+        ):
+            handle = self._fetched_behind_half(sequence)
+            yield from self._ledger.read_locks(f"{phase}: fetched")
+            change()
+            driver.acknowledge()
+            self._admit(handle, sequence)
+            yield from self._state_of(sequence, phase)
+        handle = self._fetched_behind_half(sequence)
+        self._cache.release_aborted_request(handle)
+        yield from self._state_of(sequence, "aborted once fetched")
+
+    def _wait_for_room(self, sequence: TokenSequence) -> Iterator[DigestRecord | StateRecord]:
+        """Admit a request while the device is full, and fetch for one while the buffer is."""
+        driver = self.driver
+        handle = self._fetched_behind_half(sequence)
+        taken = driver.slots.take(driver.slots.room())
+        self._ledger.held["device", "KV"] = 0 if taken is None else len(taken)
+        self._admit(handle, sequence)
+        yield from self._state_of(sequence, "no room on the device")
+        if taken is not None:
+            driver.slots.return_slots(taken)
+        self._ledger.held["device", "KV"] = 0
+        self._admit(handle, sequence)
+        yield from self._state_of(sequence, "room on the device")
+        self._empty()
+        with ExitStack() as full:
+            for pool in self._ledger.pools:
+                if pool.side == "host":
+                    slots = pool.allocator.alloc(int(pool.allocator.available_size()))
+                    full.callback(pool.allocator.free, slots)
+                    self._ledger.held["host", pool.pool] = len(slots)
+            handle = self._fetched(sequence)
+            yield from self._state_of(sequence, "no room in the buffer")
+        for key in [key for key in self._ledger.held if key[0] == "host"]:
+            self._ledger.held[key] = 0
+        driver.acknowledge()
+        self._cache.check_prefetch_progress(handle)
+        self._admit(handle, sequence)
+        yield from self._state_of(sequence, "room in the buffer")
+
+    def _state_of(
+        self, sequence: TokenSequence, phase: str
+    ) -> Iterator[DigestRecord | StateRecord]:
+        """Yield what a sequence has on the device, and the owners of all slots."""
+        match = self._tree.match(self._tree.key(sequence.raw_tokens, sequence.namespace), None)
+        yield self._compare_match(sequence, match, phase=phase, is_on_device=True)
+        yield from self._ledger.read(phase, is_final=True)
+
+    def _fetched_behind_half(self, sequence: TokenSequence) -> Any:  # noqa: ANN401
+        """Have the second half of a sequence fetched for a request; return its handle."""
+        self._empty()
+        self.driver.insert(self._half(sequence))
+        self.driver.acknowledge()
+        return self._fetched(sequence)
+
+    def _fetched(self, sequence: TokenSequence) -> Any:  # noqa: ANN401 - the release's own class
+        """Have what the tree lacks fetched for a request; return its handle."""
+        cache, key = self._cache, self._tree.key(sequence.raw_tokens, sequence.namespace)
+        handle, match = self._next_handle(), self._tree.match(key, None)
+        known = len(self._tree.device_slots(match))
+        self._set_limits(TreePrefetch(phase="", sequence=sequence, policy="wait_complete"), 0)
+        given = self._given(handle, match, sequence, known)
+        cache.prefetch_from_storage(**accepted_arguments(cache.prefetch_from_storage, given))
+        self.driver.acknowledge()
+        cache.check_prefetch_progress(handle)
+        self.driver.acknowledge()
+        return handle
+
+    def _admitted(self, handle: Any, sequence: TokenSequence) -> TreeRequest:  # noqa: ANN401
+        """Admit a request, as a scheduler does that has room for it, and load what it fetched."""
+        tree, request = self._tree, TreeRequest(getattr(handle, "rid", handle))
+        request.cache_request_handle = handle
+        request.extra_key, request.cache_salt = sequence.namespace, salt_of(sequence.namespace)
+        match = tree.match(tree.key(sequence.raw_tokens, sequence.namespace), request)
+        request.take_match(match)
+        request.prefix_len = len(tree.device_slots(match))
+        if self._cache.buffer_pipeline.prepare_staged_prefetch(request):
+            with self.driver.locked(request.last_node):
+                tree.load_back(match, request)
+        self.driver.acknowledge()
+        return request
+
+    def _finish(self, request: TreeRequest) -> None:
+        """End a request: its states are free again."""
+        self._transfers.return_slots(self._states_held((request,)))
