@@ -44,7 +44,6 @@ class Retraction:
         self._driver.flush()
         request, taken = self._running()
         backup = self._cache.backup_kv_cache(request)
-        yield from self._ledger.read("retracted")
         self._return(taken)
         self._driver.overwrite_free(f"not {_AUTHOR}")
         # Other slots than before: the first page is taken.

@@ -13,7 +13,7 @@ from typing import Any
 from typing_extensions import override
 
 from traces.schema.life import StateRecord
-from traces.schema.model import DigestRecord
+from traces.schema.model import DigestRecord, TreeMatch
 from traces.schema.storage_records import StorageMatch
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.scenarios import HOST_BUFFER
@@ -99,12 +99,12 @@ class TreeBufferScript(TreeStorageScript):
         driver = self.driver
         handle = self._fetched_behind_half(sequence)
         taken = driver.slots.take(driver.slots.room())
-        self._ledger.held["device", "KV"] = 0 if taken is None else len(taken)
         self._admit(handle, sequence)
-        yield from self._state_of(sequence, "no room on the device")
+        # What was fetched still lies in the buffer, for the request.
+        yield self._match_of(sequence, "no room on the device")
+        yield from self._ledger.read_locks("no room on the device")
         if taken is not None:
             driver.slots.return_slots(taken)
-        self._ledger.held["device", "KV"] = 0
         self._admit(handle, sequence)
         yield from self._state_of(sequence, "room on the device")
         self._empty()
@@ -127,9 +127,12 @@ class TreeBufferScript(TreeStorageScript):
         self, sequence: TokenSequence, phase: str
     ) -> Iterator[DigestRecord | StateRecord]:
         """Yield what a sequence has on the device, and the owners of all slots."""
-        match = self._tree.match(self._tree.key(sequence.raw_tokens, sequence.namespace), None)
-        yield self._compare_match(sequence, match, phase=phase, is_on_device=True)
+        yield self._match_of(sequence, phase)
         yield from self._ledger.read(phase, is_final=True)
+
+    def _match_of(self, sequence: TokenSequence, phase: str) -> TreeMatch:
+        match = self._tree.match(self._tree.key(sequence.raw_tokens, sequence.namespace), None)
+        return self._compare_match(sequence, match, phase=phase, is_on_device=True)
 
     def _fetched_behind_half(self, sequence: TokenSequence) -> Any:  # noqa: ANN401
         """Have the second half of a sequence fetched for a request; return its handle."""
