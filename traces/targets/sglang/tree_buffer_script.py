@@ -35,6 +35,8 @@ def script_of_tree(stack: AssembledStack, *, has_storage: bool) -> type[TreeScri
 class TreeBufferScript(TreeStorageScript):
     """Drives a tree that hands what was prefetched to a request at its admission."""
 
+    is_buffer = True
+
     @override
     def _anchor(self, match: Any) -> Any:
         return match.last_device_node

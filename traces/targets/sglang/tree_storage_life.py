@@ -5,7 +5,7 @@ storage has taken it, though the tree is asked to evict. A lock that is given up
 never, shows in the records of locks and of the owners of slots.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from traces.schema.life import StateRecord
 from traces.targets.sglang.script_device import ScriptDevice
@@ -19,9 +19,17 @@ _POLLS = 2
 
 
 class StorageLife:
-    """Has one tree store nodes; ``driver`` waits for the threads of storage, which are paused."""
+    """Has one tree store nodes; ``driver`` waits for the threads of storage, which are paused.
 
-    def __init__(self, *, driver: TreeDriver, device: ScriptDevice, ledger: TreeLedger) -> None:
+    With ``is_buffer`` its host memory is a buffer, and keeps no node's slots.
+    """
+
+    def __init__(
+        self, *, driver: TreeDriver, device: ScriptDevice, ledger: TreeLedger, is_buffer: bool
+    ) -> None:
+        # What storage takes out of a buffer belongs to no node.
+        self._read_between: Callable[[str], Iterator[StateRecord]]
+        self._read_between = ledger.read_locks if is_buffer else ledger.read
         self._driver = driver
         self._device = device
         self._ledger = ledger
@@ -37,10 +45,10 @@ class StorageLife:
         self._device.synchronize()
         for _ in range(_POLLS):
             TreeDriver.poll(driver)
-        yield from ledger.read("storing")
+        yield from self._read_between("storing")
         driver.evict_device()
         driver.evict_host()
-        yield from ledger.read("evicting in storing")
+        yield from self._read_between("evicting in storing")
         driver.acknowledge()
         yield from ledger.read("stored", is_final=True)
         driver.evict_device()

@@ -73,6 +73,7 @@ class TreeStorageScript(TreeScript):
     """Drives a tree whose controller has opened the scenario's own storage."""
 
     driver: StoredTreeDriver
+    is_buffer = False  # whether host memory is one
 
     def __init__(
         self,
@@ -104,7 +105,12 @@ class TreeStorageScript(TreeScript):
             with self._threads_watched(), pageable_zeros():
                 yield from self._run_prefetches()
                 self._empty()
-                life = StorageLife(driver=self.driver, device=self._device, ledger=ledger)
+                life = StorageLife(
+                    driver=self.driver,
+                    device=self._device,
+                    ledger=ledger,
+                    is_buffer=self.is_buffer,
+                )
                 yield from life.run()
 
     @contextmanager
