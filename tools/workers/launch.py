@@ -20,6 +20,12 @@ _ISOLATED_VARIABLES = {
     # Warnings of a release while it is imported are no findings.
     "PYTHONWARNINGS": "ignore",
 }
+# For glibc: memory that a scenario frees is used again instead of given back, which would have the
+# system clear every page anew.
+_MEMORY_VARIABLES = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,4 +89,4 @@ class WorkerLauncher:
         else:
             # An empty entry of sys.path is the current directory.
             kept["PYTHONPATH"] = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
-        return {**kept, "PYTHONHASHSEED": str(seed), "OMP_NUM_THREADS": "1"}
+        return {**_MEMORY_VARIABLES, **kept, "PYTHONHASHSEED": str(seed), "OMP_NUM_THREADS": "1"}

@@ -49,7 +49,7 @@ def pattern(label: str, shape: tuple[int, ...]) -> torch.Tensor:
     count = int(np.prod(shape, dtype=np.int64))
     seed = int.from_bytes(hashlib.sha256(label.encode()).digest()[:8], "little")
     words = np.random.PCG64(seed).random_raw((count + 7) // 8)
-    return torch.from_numpy(words.view(np.uint8)[:count].copy()).reshape(shape)
+    return torch.from_numpy(words.view(np.uint8)[:count]).reshape(shape)
 
 
 def row_bytes(tensor: torch.Tensor) -> torch.Tensor:

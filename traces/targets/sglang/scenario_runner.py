@@ -38,6 +38,9 @@ from traces.targets.sglang.target import SglangTarget
 
 DEFAULT_DEVICE = "sim:latest:0"
 
+# Objects that a fork makes between two collections of garbage.
+_COLLECT_AFTER = 50_000
+
 _Found = TypeVar("_Found")
 
 
@@ -148,6 +151,8 @@ class ReleaseSession:
         # Collecting garbage in a fork must not visit, and so copy, everything imported so far.
         gc.collect()
         gc.freeze()
+        # Most of what a scenario makes lives until its end, which frees all of it.
+        gc.set_threshold(_COLLECT_AFTER)
 
     def run_scenario(self, scenario: Any, *, last_step: str = "") -> Recording:  # noqa: ANN401
         """Run one scenario in this process; see :meth:`SglangScenarioRunner.run_scenario`.

@@ -43,6 +43,7 @@ from traces.targets.sglang.discovery import PACKAGE, SglangRelease, method_defin
 from traces.targets.sglang.host_writes import HostWrites
 from traces.targets.sglang.memory_map import BufferLocation, MemoryMap
 from traces.targets.sglang.pool_configuration import pool_maker_methods
+from traces.targets.sglang.pool_sides import PoolSides
 from traces.targets.sglang.row_table import RowTable
 from traces.targets.sglang.shims import report_copy
 from traces.targets.sglang.shims.kernel_moves import CopiedRows
@@ -95,6 +96,7 @@ class SglangTarget:
         self.pool_prefix = ""
         self._host_pools = release.host_pools()
         self._device_pools = release.device_pools()
+        self._side_of = PoolSides(host=self._host_pools, device=self._device_pools).side_of
         self._states: object | None = None
         self._rows = RowTable(self.memory)
         # The recorder captures warnings, whatever level the release sets for its logger.
@@ -145,11 +147,12 @@ class SglangTarget:
                 encoder.register_reference(cls, cls.__name__)
         register_device_types(encoder)
         encoder.register(torch.distributed.ProcessGroup, self._encode_group)
-        encoder.register(slice, _encode_slice)
+        encoder.register(slice, lambda one, _: {"slice": [one.start, one.stop, one.step]})
 
     def view(self, pool: object) -> PoolView | None:
         """Return how to read ``pool``; None when it is no pool."""
-        if isinstance(pool, self._host_pools):
+        side = self._side_of(type(pool))
+        if side == "host":
             layout = getattr(pool, "layout", "")
             return PoolView(
                 side="host",
@@ -158,7 +161,7 @@ class SglangTarget:
                 tensors=self._own_buffers,
                 rows=self._rows.of_host_pool,
             )
-        if isinstance(pool, self._device_pools):
+        if side == "device":
             return PoolView(
                 side="device",
                 layout="",
@@ -186,7 +189,7 @@ class SglangTarget:
     def _is_on_device(self, address: int) -> bool:
         """Return whether memory is a device pool's: host pools list the buffers they mirror."""
         found = self.memory.find(address)
-        return found is not None and isinstance(found.pool, self._device_pools)
+        return found is not None and self._side_of(type(found.pool)) == "device"
 
     def _referenced_types(self, pool: object) -> tuple[type, ...]:
         """Return the types that a pool refers to without owning their memory."""
@@ -393,8 +396,3 @@ def _event_probe(
 ) -> EventProbe:
     assert isinstance(function, FunctionType)
     return EventProbe(function=function, family=family, nesting=nesting, observe=observe)
-
-
-def _encode_slice(value: slice, where: str) -> Plain:
-    del where
-    return {"slice": [value.start, value.stop, value.step]}
