@@ -6,7 +6,7 @@ Side: TypeAlias = Literal["host", "device", ""]
 
 
 class PoolSides:
-    """Which classes are host pools and which device pools; each class is looked up once."""
+    """The classes of host pools and of device pools; each class is looked up once."""
 
     def __init__(self, *, host: tuple[type, ...], device: tuple[type, ...]) -> None:
         self._host = host
