@@ -85,7 +85,9 @@ def next_power_of_2(n: int) -> int:
 class _Module(types.ModuleType):
     """A module whose missing attributes are placeholders."""
 
-    __file__ = None
+    # inspect asks each module that has a file where it is, and fails where another one of this name
+    # had a file before.
+    __file__ = __file__
     __version__ = VERSION
 
     @override
