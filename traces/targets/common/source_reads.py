@@ -4,6 +4,7 @@ A record of what a run reaches hears of each read by an audit event, also where 
 remembered: then the run depends on what it has learnt, and not on every line of the file.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -42,8 +43,14 @@ def remember_facts(fact: Callable[[str], object], files: Iterable[Path]) -> None
 
 @cache
 def source_files(folder: Path) -> tuple[Path, ...]:
-    """Return the Python files below a folder, sorted."""
-    return tuple(sorted(folder.rglob("*.py")))
+    """Return the Python files below a folder, sorted; folders that are links are searched too."""
+    # rglob passes over them.
+    found = os.walk(folder, followlinks=True)
+    return tuple(
+        sorted(
+            Path(place, name) for place, _, names in found for name in names if name.endswith(".py")
+        )
+    )
 
 
 def note_code_read(function: FunctionType) -> None:

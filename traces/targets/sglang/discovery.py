@@ -15,6 +15,7 @@ from typing import Any
 
 from torch.utils import cpp_extension
 
+from traces.targets.common.source_reads import source_files
 from traces.targets.sglang.aliases import aliases
 from traces.targets.sglang.errors import UnsupportedByRelease
 
@@ -226,7 +227,7 @@ def _module_names(package: ModuleType) -> Iterator[str]:
     """Yield the names of all modules below a package, in order; a folder needs no ``__init__``."""
     for place in package.__path__:
         root = Path(place)
-        for file in sorted(root.rglob("*.py")):
+        for file in source_files(root):
             parts = file.relative_to(root).with_suffix("").parts
             if not any(part in _SKIPPED for part in parts) and parts[-1] != "__init__":
                 yield ".".join((package.__name__, *parts))

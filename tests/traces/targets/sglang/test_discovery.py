@@ -71,6 +71,10 @@ def release(tmp_path, monkeypatch):
         file = tmp_path / "sglang" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(textwrap.dedent(text))
+    # A fork may have folders that are links.
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "more.py").write_text("def build_linked_stack():\n    pass\n")
+    (tmp_path / "sglang" / "srt/mem_cache/linked").symlink_to(tmp_path / "elsewhere")
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
     yield discover_release()
@@ -94,10 +98,16 @@ def test_parts_are_told_apart_by_what_they_are(release):
 def test_folder_without_init_is_searched_and_its_builders_found(release):
     assert sorted(release.builder_functions()) == [
         "attach_ring_to_tree",
+        "build_linked_stack",
         "build_pool_entry",
         "build_ring_stack",
     ]
-    assert release.stack_builders() == ("_RingStrategy", "attach_ring_to_tree", "build_ring_stack")
+    assert release.stack_builders() == (
+        "_RingStrategy",
+        "attach_ring_to_tree",
+        "build_linked_stack",
+        "build_ring_stack",
+    )
 
 
 def test_module_that_cannot_be_imported_is_named_with_the_reason(release):
