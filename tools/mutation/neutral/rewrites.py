@@ -87,13 +87,22 @@ def new_layer(_tree: SourceTree, unit: SourceUnit) -> Iterator[FileTexts]:
     for node in unit.nodes:
         if not isinstance(node, cst.ImportAlias) or node.asname or len(unit.site(node).around):
             continue
-        name = node.evaluated_name
-        if _is_only_called(unit, name):
-            inner = _fresh_name(unit, f"_{name}")
-            text = replaced(unit, node.name, f"{name} as {inner}")[unit.file].rstrip("\n")
-            passed = "(*arguments, **keywords)"
-            layer = f"def {name}{passed}:\n    return {inner}{passed}\n"
-            yield {unit.file: f"{text}\n\n\n{layer}"}
+        name, line = node.evaluated_name, unit.line_of(node)
+        if line is None or unit.parent(line) is not unit.module or not _is_only_called(unit, name):
+            continue
+        inner = _fresh_name(unit, f"_{name}")
+        passed = "(*arguments, **keywords)"
+        # Right behind the import: a decorator calls it while the module is imported.
+        end = unit.source.find(b"\n", unit.span(line.body[-1]).end) + 1 or len(unit.source)
+        yield edited(
+            unit,
+            unit.replace(node.name, f"{name} as {inner}"),
+            SourceEdit(
+                start=end,
+                end=end,
+                text=f"\n\ndef {name}{passed}:\n    return {inner}{passed}\n\n\n",
+            ),
+        )
 
 
 def move_module(tree: SourceTree, unit: SourceUnit) -> Iterator[FileTexts]:

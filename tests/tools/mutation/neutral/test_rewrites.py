@@ -84,3 +84,29 @@ def test_stacks_keep_the_result(seed):
     kinds = tuple(kind for kind in REWRITES if kind != "move_module")
     found = apply_stack({FILE: SOURCE}, random_stack(seed, kinds), outside=OutsideNames())
     assert result({FILE: SOURCE, **found.texts}) == EXPECTED
+
+
+DECORATED = """\
+from functools import wraps
+
+
+def counted(function):
+    @wraps(function)
+    def inner(*arguments):
+        return len(arguments), function(*arguments)
+    return inner
+
+
+@counted
+def build(size):
+    return size * 2
+"""
+
+
+def test_a_layer_is_there_when_the_module_is_imported():
+    unit = parse_cached(FILE, DECORATED)
+
+    (found,) = REWRITES["new_layer"](SourceTree([unit]), unit)
+
+    assert "return _wraps(*arguments, **keywords)" in found[FILE]
+    assert result(found) == (1, 16)
