@@ -108,5 +108,5 @@ def test_a_layer_is_there_when_the_module_is_imported():
 
     (found,) = REWRITES["new_layer"](SourceTree([unit]), unit)
 
-    assert "return _wraps(*arguments, **keywords)" in found[FILE]
+    assert "return _wraps_1(*arguments, **keywords)" in found[FILE]
     assert result(found) == (1, 16)
