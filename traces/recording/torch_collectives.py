@@ -11,6 +11,7 @@ from unittest.mock import patch
 import torch
 import torch.distributed
 
+from traces.recording.binding import signature_of
 from traces.recording.probes import CollectiveObservation, EventProbe, GroupNaming, Values
 
 NameGroup: TypeAlias = Callable[[object | None], GroupNaming]
@@ -78,15 +79,14 @@ def pending_operations() -> Iterator[None]:
         yield
 
 
+@functools.cache
 def _returning_pending(name: str, function: FunctionType) -> Callable[..., object]:
-    signature = inspect.signature(function)
-
     @functools.wraps(function)
     def call(*arguments: Any, **named: Any) -> object:  # noqa: ANN401
         result = function(*arguments, **named)
         if not isinstance(result, torch.distributed.Work):
             return result
-        bound = signature.bind(*arguments, **named)
+        bound = signature_of(function).bind(*arguments, **named)
         bound.apply_defaults()
         return PendingOperation(result, name, bound.arguments)
 

@@ -4,12 +4,14 @@ import dis
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
-from types import FunctionType, SimpleNamespace
+from types import CodeType, FunctionType, SimpleNamespace
 from typing import Any
 
 import torch
 
+from traces.recording.binding import signature_of
 from traces.targets.common.source_reads import note_code_read
 from traces.targets.sglang.held_pools import HeldPool
 
@@ -95,7 +97,7 @@ def _accessor(held: HeldPool, name: str, method: FunctionType) -> PoolAccessMeth
 
 def _parameters(held: HeldPool, name: str, method: FunctionType) -> list[inspect.Parameter]:
     """Return the parameters of a method; what it passes on are those of the pool it holds."""
-    own = list(inspect.signature(method).parameters.values())[1:]
+    own = list(signature_of(method).parameters.values())[1:]
     named = [parameter for parameter in own if parameter.kind not in _VARIADIC]
     if len(named) == len(own):
         return named
@@ -103,7 +105,7 @@ def _parameters(held: HeldPool, name: str, method: FunctionType) -> list[inspect
         inner = inspect.getattr_static(type(part), name, None)
         if isinstance(inner, FunctionType):
             known = {parameter.name for parameter in named}
-            passed = list(inspect.signature(inner).parameters.values())[1:]
+            passed = list(signature_of(inner).parameters.values())[1:]
             return named + [
                 parameter
                 for parameter in passed
@@ -118,7 +120,12 @@ def _returns_value(method: FunctionType) -> bool:
     It is read from the bytecode that runs: the text on disk may be another one.
     """
     note_code_read(method)
-    for before, instruction in pairwise(dis.get_instructions(inspect.unwrap(method))):
+    return _code_returns_value(inspect.unwrap(method).__code__)
+
+
+@cache
+def _code_returns_value(code: CodeType) -> bool:
+    for before, instruction in pairwise(dis.get_instructions(code)):
         if instruction.opname == "RETURN_CONST" and instruction.argval is not None:
             return True
         if instruction.opname == "RETURN_VALUE":

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from traces.recording.binding import signature_of
 from traces.schema.pools import PoolAnswer, RankSlices
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.pool_answers import AnswerReader, KnownMemory, failure_text
@@ -57,7 +58,7 @@ def _functions_with(parameters: set[str]) -> dict[str, FunctionType]:
     for module in _modules():
         for name, value in sorted(vars(module).items()):
             is_own = isinstance(value, FunctionType) and value.__module__ == module.__name__
-            if is_own and parameters <= inspect.signature(value).parameters.keys():
+            if is_own and parameters <= signature_of(value).parameters.keys():
                 found.setdefault(name, value)
     return dict(sorted(found.items()))
 
@@ -189,7 +190,7 @@ def _slice_arguments(function: FunctionType, sizes: RankPair, ranks: RankPair) -
         "conv_shard_groups": _GROUPS,
     }
     given = {}
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in signature_of(function).parameters.values():
         if parameter.name in known:
             given[parameter.name] = known[parameter.name]
         elif "rank" in parameter.name:

@@ -4,6 +4,7 @@ import inspect
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from types import FunctionType
 from typing import Any
 
@@ -33,10 +34,20 @@ class HeldPool:
 
     def methods(self) -> Iterator[tuple[str, FunctionType]]:
         """Yield the public methods, in order of names."""
-        for name in sorted(dir(type(self.pool))):
-            method = inspect.getattr_static(type(self.pool), name)
-            if not name.startswith("_") and isinstance(method, FunctionType):
+        kind: type = type(self.pool)
+        for name in _public_names(kind):
+            method = inspect.getattr_static(kind, name)
+            if isinstance(method, FunctionType):
                 yield name, inspect.unwrap(method)
+
+
+@cache
+def _public_names(kind: type) -> tuple[str, ...]:
+    """Return the names of the public functions of a class, sorted."""
+    names = [name for name in dir(kind) if not name.startswith("_")]
+    return tuple(
+        name for name in names if isinstance(inspect.getattr_static(kind, name), FunctionType)
+    )
 
 
 def device_pools(stack: AssembledStack) -> tuple[HeldPool, ...]:

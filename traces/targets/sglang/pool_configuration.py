@@ -7,7 +7,7 @@ reads, with a value that is not the flag's default.
 
 import importlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -107,16 +107,28 @@ class _FlagSteps:
     def choose(self) -> dict[str, dict[str, Any]]:
         """Return the flags of every step, by its name."""
         plain = self._effect({})
+        # Others are refused by the command line, before any pool is made.
+        free = [
+            one for one in self._maker.free_flags() if self._maker.accepts({one.name: one.value})
+        ]
+        alone = [self._effect({flag.name: flag.value}) for flag in free]
         together: dict[str, Any] = {}
-        for flag in self._maker.free_flags():
-            if not self._maker.accepts({flag.name: flag.value}):
-                # Refused by the command line, before any pool is made.
-                continue
-            alone = self._effect({flag.name: flag.value})
-            is_kept = alone.kinds == plain.kinds and flag.name not in together
-            if is_kept and self._effect({**together, flag.name: flag.value}).kinds == plain.kinds:
-                together[flag.name] = flag.value
-            elif alone != plain:
+        fitting = [
+            flag for flag, effect in zip(free, alone, strict=True) if effect.kinds == plain.kinds
+        ]
+        while fitting:
+            # One value of each flag at a time.
+            first = {flag.name: flag for flag in reversed(fitting)}
+            tried = [flag for flag in fitting if first[flag.name] is flag]
+            together = _added(
+                together,
+                [(flag.name, flag.value) for flag in tried],
+                lambda flags: self._effect(flags).kinds == plain.kinds,
+            )
+            fitting = [one for one in fitting if one not in tried and one.name not in together]
+        for flag, effect in zip(free, alone, strict=True):
+            is_kept = flag.name in together and together[flag.name] is flag.value
+            if not is_kept and effect != plain:
                 self._steps[flag.step] = {flag.name: flag.value}
         return {**({_TOGETHER: together} if together else {}), **self._steps}
 
@@ -146,14 +158,15 @@ class _FlagSteps:
         algorithm: Any,  # noqa: ANN401 - a member of the release's own enumeration
     ) -> dict[str, Any]:
         """Return those of some flags that leave the kinds of pools alone, switches first."""
-        kept: dict[str, Any] = {}
         kinds = self._effect(flags, algorithm).kinds
+
+        def leave_them(tried: Mapping[str, Any]) -> bool:
+            given = {**flags, **tried}
+            return self._maker.accepts(given) and self._effect(given, algorithm).kinds == kinds
+
         free = [name for name in others if name not in flags]
-        for name in sorted(free, key=lambda one: not isinstance(others[one], bool)):
-            tried = {**flags, **kept, name: others[name]}
-            if self._maker.accepts(tried) and self._effect(tried, algorithm).kinds == kinds:
-                kept[name] = others[name]
-        return kept
+        free.sort(key=lambda one: not isinstance(others[one], bool))
+        return _added({}, [(name, others[name]) for name in free], leave_them)
 
     def _effect(self, flags: Mapping[str, Any], algorithm: Any = None) -> "_Effect":  # noqa: ANN401
         try:
@@ -173,6 +186,21 @@ class _FlagSteps:
         ]
         kinds = tuple(type(pool).__name__ for pool in pools.values())
         return _Effect(kinds=kinds, content=repr((buffers, values)))
+
+
+def _added(
+    kept: dict[str, Any],
+    flags: Sequence[tuple[str, Any]],
+    are_right: Callable[[Mapping[str, Any]], bool],
+) -> dict[str, Any]:
+    """Return some flags with those of others that can join them, tried together and in halves."""
+    tried = {**kept, **dict(flags)}
+    if not flags or are_right(tried):
+        return tried
+    if len(flags) == 1:
+        return kept
+    half = len(flags) // 2
+    return _added(_added(kept, flags[:half], are_right), flags[half:], are_right)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
+from traces.recording.binding import signature_of
 from traces.schema.pools import SlotOperation
 from traces.targets.common.content import RowBuffer, overwrite, row_bytes, row_content
 from traces.targets.common.planes import Plane, SlotDomain
@@ -181,7 +182,7 @@ def _registrations(held: HeldPool) -> Iterator[tuple[str, FunctionType]]:
 
 def wanted_parameters(method: FunctionType) -> list[str]:
     """Return the parameters of a method that have no default, but for ``self``."""
-    parameters = list(inspect.signature(method).parameters.values())[1:]
+    parameters = list(signature_of(method).parameters.values())[1:]
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [
         parameter.name
