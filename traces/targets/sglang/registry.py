@@ -4,12 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 
+from traces.targets.sglang.configurator_scenarios import configurator_scenarios
 from traces.targets.sglang.product_rows import product_scenarios
-from traces.targets.sglang.scenarios import (
-    SglangScenario,
-    configurator_scenarios,
-    stack_scenarios,
-)
+from traces.targets.sglang.scenarios import SglangScenario, stack_scenarios
 
 
 @cache

@@ -22,6 +22,7 @@ from traces.targets.common.labels import BufferLabel, BufferPlace
 from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.sglang.assembly import AssembledStack, assemble
 from traces.targets.sglang.assembly_product import AssemblyProduct, remember_wiring
+from traces.targets.sglang.configurator_scenarios import configurator_scenarios
 from traces.targets.sglang.disaggregation import state_functions
 from traces.targets.sglang.discovery import PACKAGE
 from traces.targets.sglang.errors import StepNote, UnsupportedByRelease
@@ -31,7 +32,6 @@ from traces.targets.sglang.pool_configuration import PoolConfiguration, remember
 from traces.targets.sglang.product_rows import ProductScenario
 from traces.targets.sglang.rank_context import RankContexts
 from traces.targets.sglang.runtime import open_runtime
-from traces.targets.sglang.scenarios import configurator_scenarios
 from traces.targets.sglang.script import SglangScript
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.target import SglangTarget

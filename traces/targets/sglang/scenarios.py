@@ -4,7 +4,6 @@ Nothing here imports torch or sglang. Entry points have one canonical name over 
 release without one is noticed when a scenario is assembled.
 """
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -188,12 +187,6 @@ _WITH_CACHE = [
 
 # Models whose states are laid out by layer as well, which later releases refuse.
 _LAYER_FIRST_STATES = ("nemotron_h", "falcon_h1")
-# Models whose pools a release makes itself: one for each way of making them.
-_CONFIGURED = (
-    *("llama3_8b", "dsv3_mha", "dsv3", "dsv32_fp8", "gpt_oss", "qwen3_next", "nemotron_h"),
-    *("kimi_linear", "glm53_flash", "inkling", "minimax_m3", "qwen4_qsa", "dsv4_flash"),
-    "llama3_mxfp8",
-)
 # Key of rows that took a hard row; no axis.
 _IS_HARD = "is_hard"
 
@@ -372,25 +365,6 @@ def _row(builder: str, model: str, io_backend: str, axes: Row) -> Row:
     return {"builder": builder, "model": model, "io_backend": io_backend, **axes}
 
 
-def _configurator_rows() -> Iterator[Row]:
-    """Yield a row for each kind of pool: as a release makes them, on a later stage."""
-    for model in _CONFIGURED:
-        allowed = allowed_values(model)
-        groups = [name for name in ("tp8cp2pp3", "tp8cp2") if name in allowed["groups"]]
-        yield {
-            "builder": POOL_CONFIGURATOR,
-            "model": model,
-            "layout": allowed["layout"][0],
-            "io_backend": "kernel",
-            "write_policy": AXES["write_policy"][0],
-            "page_size": allowed["page_size"][0],
-            "sizing": "ratio",
-            "storage_backend": None,
-            "groups": groups[0],
-            "draft": NO_DRAFT,
-        }
-
-
 def takes_draft(builder: str) -> list[str]:
     """Return the kinds of draft that an entry point can be given."""
     if builder in _UNDRAFTED_BUILDERS:
@@ -407,8 +381,3 @@ def stack_scenarios() -> dict[str, SglangScenario]:
     rows = covering_rows(AXES, constraints=_constraints(), presets=_presets())
     added = [*extra_rows(), *storage_rows()]
     return scenarios_by_name([*rows, *added], make=SglangScenario, builders=BUILDERS)
-
-
-def configurator_scenarios() -> list[PoolScenario]:
-    """Return the scenarios in which the release itself makes its device pools."""
-    return [PoolScenario(**row) for row in _configurator_rows()]
