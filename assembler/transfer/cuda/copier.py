@@ -139,6 +139,7 @@ class GroupCopier:
         run_bytes = None if move.pairs is None else move.pairs.mean_length * shape.row_bytes
         may_be_staged = not is_long(run_bytes) and self._may_be_staged(device, move, slots)
         if may_be_staged and not slots.is_under_way:
+            # Copy engines, if it comes to them, move these rows once more.
             self._launch_lead(device, move, slots)
         move.way = choose_way(
             MoveGeometry(
