@@ -39,7 +39,8 @@ class Retraction:
     def run(self, step: str) -> Iterator[StateRecord | RoundTrip]:
         """Yield the owners of slots behind every part, and the comparison of the rows."""
         can_retract = all(callable(getattr(self._cache, name, None)) for name in _CALLS)
-        if not can_retract or self._table is None or MAMBA in self._driver.domains:
+        has_room = self._table is not None and self._table.shape[1] >= self._driver.part
+        if not can_retract or not has_room or MAMBA in self._driver.domains:
             return
         self._driver.flush()
         request, taken = self._running()
@@ -62,7 +63,8 @@ class Retraction:
 
     def _running(self) -> tuple[TreeRequest, torch.Tensor]:
         """Return a request whose last page is not full, and its slots, whose rows are written."""
-        taken = self._driver.take(2 * self._driver.part)
+        part, columns = self._driver.part, self._table.shape[1]
+        taken = self._driver.take(min(2, columns // part) * part)
         self._hand_out(taken)
         self._rows.write(self._driver.slots_of_tokens(taken), _AUTHOR)
         self._driver.acknowledge()
