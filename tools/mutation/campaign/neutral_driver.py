@@ -58,7 +58,7 @@ def measure_false_alarms(
     alarms: dict[int, tuple[str, ...]] = {}
     stacks = [stack_of_seed(plan, baseline, seed) for seed in seeds]
     executor.broadcast(LoadBaseline(scenarios=plan.scenarios, results=baseline.results))
-    _run_controls(executor, stacks[0], plan.root)
+    _run_controls(executor, stacks[0], plan.root, baseline)
     for number, found in run_tasks(executor, stacks):
         counts.update(kind for kind, _ in found.done)
         on_finished(f"seed {seeds[number]}")
@@ -111,8 +111,12 @@ def _shrink(
     return FalseAlarm(seed=seed, steps=tuple(steps), differences=differences)
 
 
-def _run_controls(executor: TaskExecutor, stack: RunNeutralStack, root: Path) -> None:
-    file = stack.files[0]
+def _run_controls(
+    executor: TaskExecutor, stack: RunNeutralStack, root: Path, baseline: BaselineRun
+) -> None:
+    # A module that the scenario hardly needs may fail to be imported without any effect.
+    reached = baseline.results[stack.names[0]].reached
+    file = max(sorted(reached), key=lambda one: len(reached[one]))
     broken = {file: (root / file).read_text(encoding="utf-8") + BROKEN}
     unchanged = replace(stack, steps=(), names=stack.names[:1])
     found = dict(run_tasks(executor, [unchanged, replace(unchanged, texts=broken)]))
