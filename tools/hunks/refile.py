@@ -90,7 +90,7 @@ class _Filing:
             making = self._groups_making(cause)
             following = [group for group in self.groups if key in group.followers]
             if following and not making:
-                self.moved.append((_as_consequence(cause), following))
+                self.moved.append((cause.as_consequence(), following))
                 self.moved += [(one, following) for one in cause.consequences]
             else:
                 entry = _Entry(known=cause, groups=making, consequences=list(cause.consequences))
@@ -133,17 +133,6 @@ class _Filing:
     def _first_entry(self, group: _Group) -> _Entry:
         own = [entry for entry in self.entries if group in entry.groups]
         return min(own, key=lambda entry: (entry.known.level.rank, entry.known.rank))
-
-
-def _as_consequence(cause: Cause) -> Consequence:
-    return Consequence(
-        kind=cause.kind,
-        where=cause.where,
-        before=cause.before,
-        after=cause.after,
-        level=cause.level,
-        count=cause.count,
-    )
 
 
 def _key(found: Cause | Consequence) -> _Key:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import msgspec
 
-from traces.schema.verdict import Cause, Confidence, Consequence, Kind
+from traces.schema.verdict import Cause, Confidence, Kind
 
 _SUREST_FIRST: tuple[Confidence, ...] = ("certain", "likely", "possible", "")
 
@@ -43,16 +43,5 @@ def _as_one(causes: Sequence[Cause]) -> Cause:
         first,
         message=f"{first.message} {len(causes)} findings are this one fault.",
         scenarios=tuple(sorted({name for one in causes for name in one.scenarios})),
-        consequences=(*first.consequences, *map(_as_consequence, others)),
-    )
-
-
-def _as_consequence(cause: Cause) -> Consequence:
-    return Consequence(
-        kind=cause.kind,
-        where=cause.where,
-        before=cause.before,
-        after=cause.after,
-        level=cause.level,
-        count=1,
+        consequences=(*first.consequences, *(other.as_consequence() for other in others)),
     )

@@ -222,6 +222,17 @@ class Cause(Record, frozen=True, kw_only=True):
     source: SourceHunk | None = None
     effect: str = ""
 
+    def as_consequence(self) -> Consequence:
+        """Return the difference as one that another cause explains."""
+        return Consequence(
+            kind=self.kind,
+            where=self.where,
+            before=self.before,
+            after=self.after,
+            level=self.level,
+            count=self.count,
+        )
+
     def fails(self, *, strict: bool) -> bool:
         """Return whether it makes a verdict ``fail``; interface changes only when ``strict``."""
         return strict or self.level is not Level.INTERFACE

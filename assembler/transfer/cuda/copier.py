@@ -283,11 +283,9 @@ def _block_bytes(planned: PlannedGroup, slots: OperationSlots) -> float | None:
     runs = slots.known_host_runs(shape.row_map)
     if runs is None or planned.block_row_bytes is None:
         return None
-    return (
-        runs.mean_length * planned.block_row_bytes
-        if _are_inside(runs.ends, shape.row_nums[0])
-        else None
-    )
+    if not _are_inside(runs.ends, shape.row_nums[0]):
+        return None
+    return runs.mean_length * planned.block_row_bytes
 
 
 def _known_pairs(planned: PlannedGroup, slots: OperationSlots) -> RowPairs | None:
@@ -334,6 +332,6 @@ def _reads_lines(shape: RowShape, direction: Direction) -> bool:
     They are read, are long, and begin where a line of 128 bytes does. Others come through
     registers.
     """
-    is_long = shape.row_bytes >= _FEWEST_BULK_BYTES
-    steps = (shape.row_bytes, shape.strides[0])
-    return direction is Direction.LOAD and is_long and not any(step % LINE_BYTES for step in steps)
+    if direction is Direction.BACKUP or shape.row_bytes < _FEWEST_BULK_BYTES:
+        return False
+    return not (shape.row_bytes % LINE_BYTES or shape.strides[0] % LINE_BYTES)

@@ -173,19 +173,19 @@ class PoolBenchmark:
         peer, kernels = find_peer(), find_hicache()
         for backend, layout in PEER_CHOICES if peer else ():
             assert peer is not None
-            subject = self._subject(
-                self._host(layout), backend, self._page_counts[-1], seed=_SEEDS[0]
-            )
+            subject = self._largest_subject(backend, layout)
             moves = PeerMoves(peer, subject.pools, slots=subject.slots, backend=backend)
             found += self._peer_rows(moves, peer_version(), subject, layout, backend)
         for backend, layout in HICACHE_CHOICES if kernels else ():
             assert kernels is not None
-            subject = self._subject(
-                self._host(layout), backend, self._page_counts[-1], seed=_SEEDS[0]
-            )
+            subject = self._largest_subject(backend, layout)
             compiled = HicacheMoves(kernels, subject.pools, slots=subject.slots)
             found += self._peer_rows(compiled, hicache_version(), subject, layout, backend)
         return found
+
+    def _largest_subject(self, backend: IoBackend, layout: HostLayout) -> PageMoves:
+        pages = self._page_counts[-1]
+        return self._subject(self._host(layout), backend, pages, seed=_SEEDS[0])
 
     def _peer_rows(
         self,

@@ -6,7 +6,14 @@ import torch
 from assembler.device import get_device
 from assembler.names import Direction, HostLayout
 from tests.assembler.conftest import Pools
-from tests.tools.bench.transfer.test_peers import SLOTS, as_bytes, buffers_of, copy_rows, fill, make
+from tests.tools.bench.transfer.test_peers import (
+    SLOTS,
+    assert_moves_as_ours,
+    buffers_of,
+    copy_rows,
+    fill,
+    make,
+)
 from tools.bench.transfer.hicache_peer import HICACHE_CHOICES, HicacheMoves
 from tools.errors import ToolError
 
@@ -76,23 +83,9 @@ def test_the_kernels_get_the_arguments_that_move_what_our_pools_move(
     pools, name, backend, layout, direction
 ):
     pool, host = make(pools, name, layout.value)
-    device, outside = buffers_of(pool, host)
-    written = outside if direction is Direction.BACKUP else device
-    both = {"device_pool": pool, "host_indices": SLOTS[0], "device_indices": SLOTS[1]}
-    fill([*device, *outside], 1)
-    before = as_bytes(written)
-    if direction is Direction.BACKUP:
-        host.backup_from_device_all_layer(io_backend=backend.value, **both)
-    else:
-        for layer in range(host.layer_num):
-            host.load_to_device_per_layer(layer_id=layer, io_backend=backend.value, **both)
-    expected = as_bytes(written)
-    fill([*device, *outside], 1)
+    moves = HicacheMoves(Kernels(), (pool, host), slots=SLOTS)
 
-    HicacheMoves(Kernels(), (pool, host), slots=SLOTS).work(direction)()
-
-    assert all(map(torch.equal, as_bytes(written), expected))
-    assert not all(map(torch.equal, before, expected))
+    assert_moves_as_ours(pool, host, moves, backend=backend, direction=direction)
 
 
 def test_kernels_that_move_other_bytes_are_refused(pools, monkeypatch):

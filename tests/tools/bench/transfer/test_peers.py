@@ -103,13 +103,8 @@ def as_bytes(tensors):
 SLOTS = (torch.arange(8, 16), torch.arange(12, 20))
 
 
-@pytest.mark.parametrize("name", ["mha", "mla", "dsa"])
-@pytest.mark.parametrize(("backend", "layout"), PEER_CHOICES)
-@pytest.mark.parametrize("direction", list(Direction))
-def test_the_kernels_get_the_arguments_that_move_what_our_pools_move(
-    pools, name, backend, layout, direction
-):
-    pool, host = make(pools, name, layout.value)
+def assert_moves_as_ours(pool, host, moves, *, backend, direction):
+    """Assert that kernels move the bytes that our own pools move, and that these are others."""
     device, outside = buffers_of(pool, host)
     written = outside if direction is Direction.BACKUP else device
     both = {"device_pool": pool, "host_indices": SLOTS[0], "device_indices": SLOTS[1]}
@@ -123,11 +118,22 @@ def test_the_kernels_get_the_arguments_that_move_what_our_pools_move(
     expected = as_bytes(written)
     fill([*device, *outside], 1)
 
-    moves = PeerMoves(Kernels(), (pool, host), slots=SLOTS, backend=backend)
     moves.work(direction)()
 
     assert all(map(torch.equal, as_bytes(written), expected))
     assert not all(map(torch.equal, before, expected))
+
+
+@pytest.mark.parametrize("name", ["mha", "mla", "dsa"])
+@pytest.mark.parametrize(("backend", "layout"), PEER_CHOICES)
+@pytest.mark.parametrize("direction", list(Direction))
+def test_the_kernels_get_the_arguments_that_move_what_our_pools_move(
+    pools, name, backend, layout, direction
+):
+    pool, host = make(pools, name, layout.value)
+    moves = PeerMoves(Kernels(), (pool, host), slots=SLOTS, backend=backend)
+
+    assert_moves_as_ours(pool, host, moves, backend=backend, direction=direction)
 
 
 def test_kernels_that_move_other_bytes_are_refused(pools, monkeypatch):
