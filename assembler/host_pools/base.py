@@ -16,7 +16,7 @@ from assembler.host_pools.known_rows import KnownRows
 from assembler.host_pools.memory import HostMemory, HostPoolArguments
 from assembler.host_pools.sizing import bytes_per_slot, check_host_memory
 from assembler.names import Direction, HostLayout, IoBackend, PoolName
-from assembler.transfer.engine import Submission, move
+from assembler.transfer.engine import Submission, move, moved_ahead
 from assembler.transfer.layer_rows import LayerRows
 from assembler.transfer.rows import RowMap
 from assembler.transfer.windows import device_window, host_window
@@ -218,7 +218,13 @@ class HostKVCache(ABC):
             layers = self._known_rows.layers(self, device_pool, self.layer_num)
             whole = layers.span(0, self.layer_num)
             submission.launch_ahead(whole, slots, direction=Direction.BACKUP)
-            self._move(submission, whole.rows, slots, direction=Direction.BACKUP)
+            moved_ahead(
+                submission,
+                direction=Direction.BACKUP,
+                rows=whole.rows,
+                host_indices=host_indices,
+                device_indices=device_indices,
+            )
             return
         for layer in range(self.layer_num):
             rows = self._known_rows.layer(self, device_pool, layer).rows
@@ -243,18 +249,27 @@ class HostKVCache(ABC):
         """
         slots = (host_indices, device_indices)
         expected = self._expected_load
-        if expected is not None and expected.covers(device_pool, slots, io_backend):
+        if expected is None or not expected.covers(device_pool, slots, io_backend):
+            submission = Submission(self.device, self._checked_backend(io_backend))
             self._check_layer(layer_id)
-            rows = expected.take_layer(layer_id)
-            self._move(expected.submission, rows, slots, direction=Direction.LOAD)
+            row_set = self._known_rows.layer(self, device_pool, layer_id)
+            if not submission.launches_ahead:
+                self._move(submission, row_set.rows, slots, direction=Direction.LOAD)
+                return
+            submission.launch_ahead(row_set, slots, direction=Direction.LOAD)
+            rows = row_set.rows
+        else:
+            self._check_layer(layer_id)
+            submission, rows = expected.submission, expected.take_layer(layer_id)
             if layer_id == self.layer_num - 1:
                 self._expected_load = None
-            return
-        submission = Submission(self.device, self._checked_backend(io_backend))
-        self._check_layer(layer_id)
-        row_set = self._known_rows.layer(self, device_pool, layer_id)
-        submission.launch_ahead(row_set, slots, direction=Direction.LOAD)
-        self._move(submission, row_set.rows, slots, direction=Direction.LOAD)
+        moved_ahead(
+            submission,
+            direction=Direction.LOAD,
+            rows=rows,
+            host_indices=host_indices,
+            device_indices=device_indices,
+        )
 
     def expect_load(
         self,

@@ -24,20 +24,19 @@ class Submission:
     """The copies of one operation of a host pool, with one backend, on the current stream.
 
     Where the device has a faster way, :meth:`launch_ahead` launches all copies of several planes
-    and layers; :func:`move` adds nothing to them then. Elsewhere each call of :func:`move` launches
-    its copy.
+    and layers, and :func:`moved_ahead` says when they count as moved. Elsewhere each call of
+    :func:`move` launches its copy.
     """
 
     def __init__(self, accelerator: Device, backend: IoBackend) -> None:
         self.accelerator = accelerator
         self.backend = backend
         self._set_mover = _set_mover(accelerator, backend)
-        self._ahead: set[LayerRows] = set()
         self._slots: OperationSlots | None = None
 
     @property
     def launches_ahead(self) -> bool:
-        """True where :meth:`launch_ahead` does anything."""
+        """True where :meth:`launch_ahead` can be called; elsewhere :func:`move` is."""
         return self._set_mover is not None
 
     def launch_ahead(
@@ -47,7 +46,7 @@ class Submission:
         *,
         direction: Direction,
     ) -> None:
-        """Launch the copies for which :func:`move` will be called, where the device can.
+        """Launch the copies of a set, where the device can.
 
         ``indices`` are host and device slots, the same for all calls of a submission; they keep
         their content until the last copy is launched.
@@ -56,8 +55,7 @@ class Submission:
             TransferError: as :func:`move`.
             RuntimeError: likewise.
         """
-        if self._set_mover is None:
-            return
+        assert self._set_mover is not None
         first = row_set.rows[0]
         host_indices, device_indices = indices
         if self._slots is None:
@@ -71,14 +69,6 @@ class Submission:
         stream = self.accelerator.current_stream()
         stream.hold(host_indices)
         stream.hold(device_indices)
-        self._ahead.update(row_set.rows)
-
-    def was_launched_ahead(self, layer_rows: LayerRows) -> bool:
-        """Return whether the copy of these rows was launched ahead; for each launch once."""
-        if layer_rows not in self._ahead:
-            return False
-        self._ahead.remove(layer_rows)
-        return True
 
     def launch(
         self,
@@ -131,18 +121,37 @@ def move(
             not whole rows; a host buffer that ``kernel`` cannot reach.
         RuntimeError: torch's message, when ``direct`` finds rows of different shapes.
 
-    Order: launched on the current stream, unless it was launched ahead. With ``kernel`` the slots
-    are read on the stream too: at launch only their number is checked, because reading them would
-    block the host.
+    Order: launched on the current stream. With ``kernel`` the slots are read on the stream too: at
+    launch only their number is checked, because reading them would block the host.
     """
-    is_launched = submission.was_launched_ahead(layer_rows)
-    if not is_launched:
-        _check_indices(layer_rows.subject, host_indices, device_indices)
-    row_num = layer_rows.row_map.row_num(host_indices.numel())
-    if not is_launched:
-        submission.launch(layer_rows, host_indices, device_indices, direction=direction)
+    _check_indices(layer_rows.subject, host_indices, device_indices)
+    size = moved_bytes(layer_rows, host_indices.numel())
+    submission.launch(layer_rows, host_indices, device_indices, direction=direction)
+    return size
+
+
+def moved_ahead(
+    submission: Submission,
+    *,
+    direction: Direction,
+    rows: tuple[LayerRows, ...],
+    host_indices: torch.Tensor,
+    device_indices: torch.Tensor,
+) -> None:
+    """Count rows as moved that :meth:`Submission.launch_ahead` has launched.
+
+    It does nothing: a recorder watches it, and :func:`move`, for what is moved, in which order.
+    """
+
+
+def moved_bytes(layer_rows: LayerRows, slot_num: int) -> int:
+    """Return the bytes that a move of so many slots has in one plane and layer.
+
+    Raises:
+        TransferError: the slots are not whole rows.
+    """
     # The host's row width decides the bytes moved, also where the device's rows are wider.
-    return row_num * layer_rows.host.row_bytes
+    return layer_rows.row_map.row_num(slot_num) * layer_rows.host.row_bytes
 
 
 def _set_mover(accelerator: Device, backend: IoBackend) -> SetMover | None:

@@ -372,8 +372,10 @@ class CallRecorder:
     ) -> None:
         values = binder.values(args, kwargs)
         assert values is not None, "a call that returned did bind"
-        observation = probe.observe(values, result)
-        if observation is not None:
+        observed = probe.observe(values, result)
+        if observed is None:
+            return
+        for observation in observed if isinstance(observed, tuple) else (observed,):
             self._add(observation)
 
     def _add(self, observation: Observation) -> None:

@@ -267,20 +267,21 @@ class CallProbe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventProbe:
-    """A function that is reduced to one observation a call.
+    """A function whose calls are reduced to observations.
 
     Attributes:
         function: the function to watch.
         family: probes of one family are told apart from no others by ``nesting``.
         nesting: ``every`` call counts; only the ``outermost`` of nested calls; only the
             ``innermost`` (an allocator made of allocators is not counted beside its parts).
-        observe: reads the bound parameters and the result; None for no observation.
+        observe: reads the bound parameters and the result; one observation, several in their order,
+            or None.
     """
 
     function: FunctionType
     family: str
     nesting: Literal["every", "outermost", "innermost"]
-    observe: Callable[[Values, Any], Observation | None]
+    observe: Callable[[Values, Any], Observation | tuple[Observation, ...] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@ import torch
 
 from assembler.device.cpu import CpuDevice
 from assembler.errors import TransferError
+from assembler.host_pools import base
 from assembler.names import Direction, IoBackend
 from assembler.transfer import engine
 from assembler.transfer.engine import Submission, move
@@ -264,41 +265,37 @@ def move_layers(submission, rows, slots):
         )
 
 
-def test_copies_that_were_launched_ahead_are_not_launched_again(deferring, ahead):
-    pool = deferring.mha()
-    host = deferring.mha_host(pool)
-    host.kv_buffer.zero_()
-    pool.k_buffer[1].fill_(2)
-    rows, slots = [layer_rows(host, pool, layer) for layer in range(3)], torch.arange(3)
-    submission = Submission(pool.device, IoBackend.KERNEL)
-
-    submission.launch_ahead(
-        RowSet(rows=tuple(rows[:2])), (slots, slots), direction=Direction.BACKUP
+def test_copies_that_were_launched_ahead_are_not_launched_again(deferring, ahead, monkeypatch):
+    counted = []
+    monkeypatch.setattr(
+        base, "moved_ahead", lambda submission, **moved: counted.append(moved["rows"])
     )
-    move_layers(submission, rows, slots)
-
-    declared = [label for label, _, _ in pool.device.declared]
-    assert declared == ["backup MHATokenToKVPoolHost k layer 2"]
-    pool.device.synchronize()
-    assert ahead.taken == [(Direction.BACKUP, [0, 1])]
-    assert host.k_buffer[1, :3].eq(2).all()
-    # A second move of the same rows is a copy of its own.
-    move_layers(submission, rows[:1], slots)
-    assert len(pool.device.declared) == 2
-
-
-def test_without_a_mover_of_sets_nothing_is_launched_ahead(deferring):
     pool = deferring.mha()
     host = deferring.mha_host(pool)
-    rows, slots = [layer_rows(host, pool, layer) for layer in range(3)], torch.arange(3)
-    submission = Submission(pool.device, IoBackend.KERNEL)
+    slots = torch.arange(3)
 
-    submission.launch_ahead(RowSet(rows=tuple(rows)), (slots, slots), direction=Direction.BACKUP)
-    assert not submission.launches_ahead
+    host.backup_from_device_all_layer(
+        device_pool=pool, host_indices=slots, device_indices=slots, io_backend="kernel"
+    )
+
     assert pool.device.declared == []
+    layers = [layer for layer in range(pool.layer_num) for _ in ("k", "v")]
+    assert ahead.taken == [(Direction.BACKUP, layers)]
+    assert [[rows.layer for rows in some] for some in counted] == [layers]
 
-    move_layers(submission, rows, slots)
-    assert len(pool.device.declared) == 3
+
+def test_without_a_mover_of_sets_every_row_is_a_copy(deferring, monkeypatch):
+    monkeypatch.setattr(base, "moved_ahead", None)
+    pool = deferring.mha()
+    host = deferring.mha_host(pool)
+    slots = torch.arange(3)
+
+    assert not Submission(pool.device, IoBackend.KERNEL).launches_ahead
+    host.backup_from_device_all_layer(
+        device_pool=pool, host_indices=slots, device_indices=slots, io_backend="kernel"
+    )
+
+    assert len(pool.device.declared) == 2 * pool.layer_num
 
 
 def test_slots_of_different_lengths_are_not_launched_ahead(deferring, ahead):

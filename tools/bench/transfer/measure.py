@@ -17,6 +17,9 @@ from tools.bench.transfer.figures import BothWays, PeerSpeed, Speed
 
 _Timed = Callable[[], object]
 _MOST_CYCLES_PER_S = 2e9
+# Smaller transfers are measured more often: the host's time varies, and is much of theirs.
+_SMALL_BYTES = 32 << 20
+_ROUNDS_OF_SMALL = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +121,8 @@ class Meter:
 
     Args:
         device: the GPU.
-        rounds: measurements of each piece of work, after one that is not counted.
+        rounds: measurements of each piece of work, after one that is not counted; ten times as many
+            of transfers below 32 MB.
         most_bytes: bytes of the largest transfer.
     """
 
@@ -142,7 +146,7 @@ class Meter:
         """Measure a transfer, a pinned copy and torch's operations in turns."""
         work, ceiling = subject.work(direction), self.copy(direction, subject.bytes)
         stream = subject.streams[0]
-        turns, queued = self._in_turns(work, ceiling, stream)
+        turns, queued = self._in_turns(work, ceiling, stream, size=subject.bytes)
         with self._without_fast_copies():
             portable = self.span(work, stream)
         first = [self.span(lambda: subject.load(1), stream) for _ in range(self._rounds)]
@@ -171,7 +175,7 @@ class Meter:
     ) -> PeerSpeed:
         """Measure other work that moves bytes, and a pinned copy, in turns."""
         ceiling = self.copy(direction, size)
-        turns, queued = self._in_turns(work, ceiling, stream)
+        turns, queued = self._in_turns(work, ceiling, stream, size=size)
         return PeerSpeed(
             gb_per_s=size / median(mine.device for mine, _ in turns) / 1e9,
             ratio=median(copy.device / mine.device for mine, copy in turns),
@@ -180,16 +184,17 @@ class Meter:
         )
 
     def _in_turns(
-        self, work: _Timed, ceiling: _Timed, stream: Stream
+        self, work: _Timed, ceiling: _Timed, stream: Stream, *, size: int
     ) -> tuple[list[tuple[Span, Span]], list[tuple[Span, Span]]]:
         """Measure work and a pinned copy in turns, from an idle GPU and launched ahead."""
         self.span(work, stream)
         self.span(ceiling, stream)
-        turns = [(self.span(work, stream), self.span(ceiling, stream)) for _ in range(self._rounds)]
+        rounds = self._rounds * (_ROUNDS_OF_SMALL if size < _SMALL_BYTES else 1)
+        turns = [(self.span(work, stream), self.span(ceiling, stream)) for _ in range(rounds)]
         wait = max(mine.host for mine, _ in turns)
         queued = [
             (self._queued(work, stream, wait), self._queued(ceiling, stream, wait))
-            for _ in range(self._rounds)
+            for _ in range(rounds)
         ]
         return turns, queued
 

@@ -96,7 +96,7 @@ class NativeTarget:
     def probes(self) -> list[Probe]:
         """Return a probe for everything that is recorded, each function once."""
         found = [*_builder_probes(), *_constructor_probes(), *_operation_probes()]
-        found += [*_slot_probes(), *stream_probes(), _transfer_probe()]
+        found += [*_slot_probes(), *stream_probes(), *_transfer_probes()]
         found += [*_storage_probes(), _collective_probe()]
         return [*found, ThreadProbe()]
 
@@ -246,10 +246,14 @@ def _slot_probes() -> Iterator[Probe]:
             yield EventProbe(function=function, family=name, nesting="innermost", observe=observe)
 
 
-def _transfer_probe() -> Probe:
-    move = engine.move
+def _transfer_probes() -> Iterator[Probe]:
+    move, moved_ahead = engine.move, engine.moved_ahead
     assert isinstance(move, FunctionType)
-    return EventProbe(function=move, family="move", nesting="every", observe=_transfer_observation)
+    assert isinstance(moved_ahead, FunctionType)
+    yield EventProbe(function=move, family="move", nesting="every", observe=_move_observation)
+    yield EventProbe(
+        function=moved_ahead, family="move", nesting="every", observe=_ahead_observations
+    )
 
 
 def _storage_probes() -> Iterator[Probe]:
@@ -319,8 +323,21 @@ def _draft_pool_namings(values: Values) -> Iterator[PoolNaming]:
             yield PoolNaming(side="device", pool=PoolName.DRAFT.name, holder=value)
 
 
-def _transfer_observation(values: Values, result: int) -> TransferObservation:
-    layer_rows: LayerRows = values["layer_rows"]
+def _move_observation(values: Values, result: int) -> TransferObservation:
+    return _transfer_observation(values, values["layer_rows"], result)
+
+
+def _ahead_observations(values: Values, _: None) -> tuple[TransferObservation, ...]:
+    slot_num = values["host_indices"].numel()
+    return tuple(
+        _transfer_observation(values, layer_rows, engine.moved_bytes(layer_rows, slot_num))
+        for layer_rows in values["rows"]
+    )
+
+
+def _transfer_observation(
+    values: Values, layer_rows: LayerRows, moved_bytes: int
+) -> TransferObservation:
     host_pool = layer_rows.owner
     assert isinstance(host_pool, HostKVCache)
     return TransferObservation(
@@ -332,7 +349,7 @@ def _transfer_observation(values: Values, result: int) -> TransferObservation:
         device_slots=values["device_indices"],
         host_slots=values["host_indices"],
         rows=values["device_indices"].numel() // host_pool.slots_per_row,
-        bytes=result,
+        bytes=moved_bytes,
         backend=IoBackend(values["submission"].backend).value,
         stream=host_pool.device.current_stream().name,
     )
