@@ -48,6 +48,9 @@ _PARALLEL_STATE = "sglang.srt.distributed.parallel_state"
 _NATIVE_HASH = "sglang.srt.mem_cache.cpp_utils.native_hash"
 _NATIVE_HASH_LOADER = "_load_native_hash_module"
 _HOST_MEMORY = "hicache_host_memory_mode"
+# Tokens. A tree locks anchors on a part of its pool, and never what the longest request needs: that
+# is the narrower limit where a pool is small, and the wider one in the others.
+_CONTEXT_LENGTH = 80
 _LONE_RANK = SimpleNamespace(world_size=1, rank_in_group=0)
 
 
@@ -284,8 +287,13 @@ def _given_flags(scenario: SglangScenario, gigabytes: float, device: str) -> dic
         "hicache_mem_layout": scenario.layout,
         "hicache_storage_backend": scenario.named_backend,
         "hicache_storage_backend_extra_config": json.dumps(extra),
-        **({} if scenario.host_memory == HOST_TIER else {_HOST_MEMORY: scenario.host_memory}),
+        **({} if scenario.host_memory == HOST_TIER else _buffer_flags(scenario)),
     }
+
+
+def _buffer_flags(scenario: SglangScenario) -> dict[str, Any]:
+    """Return the server arguments of a scenario whose host memory is a buffer."""
+    return {_HOST_MEMORY: scenario.host_memory, "context_length": _CONTEXT_LENGTH}
 
 
 def _publish(arguments: Any) -> None:  # noqa: ANN401 - the release's own class

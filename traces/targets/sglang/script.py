@@ -48,7 +48,7 @@ from traces.targets.sglang.slot_operations import SlotOperations
 from traces.targets.sglang.storage_script import STORAGE, StorageScript, StoredNode, stored_nodes
 from traces.targets.sglang.translated_slots import STEP as TRANSLATED
 from traces.targets.sglang.translated_slots import TranslatedCopies, translated_pools
-from traces.targets.sglang.tree_buffer_script import script_of_tree
+from traces.targets.sglang.tree_anchor_script import script_of_tree
 from traces.targets.sglang.tree_ledger import TreeLedger, counted_pools
 from traces.targets.sglang.tree_life import STEP as LIFE
 from traces.targets.sglang.tree_life import TreeLife

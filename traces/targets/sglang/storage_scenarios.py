@@ -108,6 +108,7 @@ def _trees() -> list[dict[str, Any]]:
     """Return trees that open the scenario's own backend."""
     own: dict[str, Any] = {"storage_backend": "dynamic"}
     back: dict[str, Any] = {"write_policy": "write_back", **own}
+    buffered: dict[str, Any] = {"host_memory": "buffer_only", **own}
     unified = "UnifiedRadixCache.init_hicache"
     return [
         _row("HiRadixCache", "llama3_8b", "tp8cp2", **own),
@@ -123,13 +124,14 @@ def _trees() -> list[dict[str, Any]]:
         _row(unified, "nemotron_h", "tp8cp2", **{**own, **_DIRECT}),
         # Host memory is a buffer between device and storage.
         *(
-            _row(unified, model, groups, **{**own, "page_size": page, "host_memory": "buffer_only"})
+            _row(unified, model, groups, **{**buffered, "page_size": page})
             for model, groups, page in (
                 ("gpt_oss", "tp8cp2", 128),
                 ("nemotron_h", "tp8cp2", 16),
                 ("dsv32_fp8", "tp1", 64),
             )
         ),
+        _row(unified, "gpt_oss", "tp8cp2", **{**buffered, "page_size": 128, "draft": "sidecar"}),
         # Beside a draft the units of a tree are pairs of tokens.
         _row(unified, "llama3_8b", "tp8cp2", **{**own, "draft": "packed"}),
     ]

@@ -7,7 +7,6 @@ to lack it has to store again. So each sequence whose prefetch was disturbed is 
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 from typing_extensions import override
@@ -15,21 +14,10 @@ from typing_extensions import override
 from traces.schema.life import StateRecord
 from traces.schema.model import DigestRecord, TreeMatch
 from traces.schema.storage_records import StorageMatch
-from traces.targets.sglang.assembly import AssembledStack
-from traces.targets.sglang.scenarios import HOST_BUFFER
 from traces.targets.sglang.signature_caller import accepted_arguments
 from traces.targets.sglang.tree_client import TreeRequest, salt_of
 from traces.targets.sglang.tree_driver import TokenSequence
-from traces.targets.sglang.tree_script import TreeScript
 from traces.targets.sglang.tree_storage_script import TreePrefetch, TreeStorageScript
-
-
-def script_of_tree(stack: AssembledStack, *, has_storage: bool) -> type[TreeScript]:
-    """Return the script for a stack's tree, with storage or without."""
-    if not has_storage:
-        return TreeScript
-    is_buffer = stack.scenario.host_memory == HOST_BUFFER
-    return TreeBufferScript if is_buffer else TreeStorageScript
 
 
 class TreeBufferScript(TreeStorageScript):
@@ -97,7 +85,7 @@ class TreeBufferScript(TreeStorageScript):
         yield from self._state_of(sequence, "aborted once fetched")
 
     def _wait_for_room(self, sequence: TokenSequence) -> Iterator[DigestRecord | StateRecord]:
-        """Admit a request while the device is full, and fetch for one while the buffer is."""
+        """Admit a request while the device is full, and again once there is room."""
         driver = self.driver
         handle = self._fetched_behind_half(sequence)
         taken = driver.slots.take(driver.slots.room())
@@ -109,21 +97,6 @@ class TreeBufferScript(TreeStorageScript):
             driver.slots.return_slots(taken)
         self._admit(handle, sequence)
         yield from self._state_of(sequence, "room on the device")
-        self._empty()
-        with ExitStack() as full:
-            for pool in self._ledger.pools:
-                if pool.side == "host":
-                    slots = pool.allocator.alloc(int(pool.allocator.available_size()))
-                    full.callback(pool.allocator.free, slots)
-                    self._ledger.held["host", pool.pool] = len(slots)
-            handle = self._fetched(sequence)
-            yield from self._state_of(sequence, "no room in the buffer")
-        for key in [key for key in self._ledger.held if key[0] == "host"]:
-            self._ledger.held[key] = 0
-        driver.acknowledge()
-        self._cache.check_prefetch_progress(handle)
-        self._admit(handle, sequence)
-        yield from self._state_of(sequence, "room in the buffer")
 
     def _state_of(
         self, sequence: TokenSequence, phase: str
@@ -138,37 +111,56 @@ class TreeBufferScript(TreeStorageScript):
 
     def _fetched_behind_half(self, sequence: TokenSequence) -> Any:  # noqa: ANN401
         """Have the second half of a sequence fetched for a request; return its handle."""
+        self._keep_half(sequence)
+        return self._fetched(sequence)
+
+    def _keep_half(self, sequence: TokenSequence) -> None:
+        """Empty the tree but for the first half of a sequence."""
         self._empty()
         self.driver.insert(self._half(sequence))
         self.driver.acknowledge()
-        return self._fetched(sequence)
 
-    def _fetched(self, sequence: TokenSequence) -> Any:  # noqa: ANN401 - the release's own class
+    def _fetched(self, sequence: TokenSequence) -> Any:  # noqa: ANN401
         """Have what the tree lacks fetched for a request; return its handle."""
+        handle = self._asked(sequence)
+        self._wait_for(handle)
+        return handle
+
+    def _asked(self, sequence: TokenSequence) -> Any:  # noqa: ANN401 - the release's own class
+        """Ask for what the tree lacks; return the handle of the request."""
         cache, key = self._cache, self._tree.key(sequence.raw_tokens, sequence.namespace)
         handle, match = self._next_handle(), self._tree.match(key, None)
         known = len(self._tree.device_slots(match))
         self._set_limits(TreePrefetch(phase="", sequence=sequence, policy="wait_complete"), 0)
         given = self._given(handle, match, sequence, known)
         cache.prefetch_from_storage(**accepted_arguments(cache.prefetch_from_storage, given))
-        self.driver.acknowledge()
-        cache.check_prefetch_progress(handle)
-        self.driver.acknowledge()
         return handle
+
+    def _wait_for(self, handle: Any) -> None:  # noqa: ANN401
+        """Wait until what a request asked for has arrived, as far as it does."""
+        self.driver.acknowledge()
+        self._cache.check_prefetch_progress(handle)
+        self.driver.acknowledge()
 
     def _admitted(self, handle: Any, sequence: TokenSequence) -> TreeRequest:  # noqa: ANN401
         """Admit a request, as a scheduler does that has room for it, and load what it fetched."""
+        request, match = self._matched(handle, sequence)
+        is_ready = self._cache.buffer_pipeline.prepare_staged_prefetch(request)
+        if is_ready and request.needs_load_back:
+            with self.driver.locked(request.last_node):
+                self._tree.load_back(match, request)
+        self.driver.acknowledge()
+        return request
+
+    def _matched(self, handle: Any, sequence: TokenSequence) -> tuple[TreeRequest, Any]:  # noqa: ANN401
+        """Return a request with what the tree has of its tokens, and the match."""
         tree, request = self._tree, TreeRequest(getattr(handle, "rid", handle))
         request.cache_request_handle = handle
         request.extra_key, request.cache_salt = sequence.namespace, salt_of(sequence.namespace)
         match = tree.match(tree.key(sequence.raw_tokens, sequence.namespace), request)
         request.take_match(match)
         request.prefix_len = len(tree.device_slots(match))
-        if self._cache.buffer_pipeline.prepare_staged_prefetch(request):
-            with self.driver.locked(request.last_node):
-                tree.load_back(match, request)
-        self.driver.acknowledge()
-        return request
+        return request, match
 
     def _finish(self, request: TreeRequest) -> None:
         """End a request: its states are free again."""

@@ -48,6 +48,12 @@ class TreeRequest:
         """True where the request has a state slot of its own."""
         return self.mamba_pool_idx is not None
 
+    @property
+    def needs_load_back(self) -> bool:
+        """True where the host has something for it; a scheduler loads back for no other request."""
+        hits = (self.host_hit_length, self.swa_host_hit_length, self.mamba_host_hit_length)
+        return any(hit > 0 for hit in hits)
+
     def take_match(self, match: Any) -> None:  # noqa: ANN401 - the release's own class
         """Copy the fields of a match, as schedulers do."""
         self.last_node = match.last_device_node

@@ -202,11 +202,15 @@ class TreeStorageScript(TreeScript):
 
     def _half(self, sequence: TokenSequence) -> TokenSequence:
         """Return the first half of a sequence as one of its own."""
-        tokens = sequence.tokens[: self.driver.part]
+        return replace(self._beginning(sequence, 1), name=f"half of {sequence.name}")
+
+    def _beginning(self, sequence: TokenSequence, parts: int) -> TokenSequence:
+        """Return the first parts of a sequence as one of its own."""
+        tokens = sequence.tokens[: parts * self.driver.part]
         boundary = (tokens[-1] + 1,) if self._tree.has_pairs else ()
-        name = f"half of {sequence.name}"
-        half = replace(sequence, name=name, tokens=tokens, parts=sequence.parts[:1])
-        return replace(half, boundary=boundary)
+        name = f"{parts} parts of {sequence.name}"
+        known = replace(sequence, name=name, tokens=tokens, parts=sequence.parts[:parts])
+        return replace(known, boundary=boundary)
 
     def _prefetch(self, asked: TreePrefetch) -> Iterator[StorageMatch | StateRecord]:
         """Ask for a sequence as a scheduler does; record what storage has and what arrived."""

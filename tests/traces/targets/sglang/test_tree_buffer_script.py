@@ -41,15 +41,18 @@ class BufferedTree(StoredTree):
         self.stored: list[str] = []
 
     def check_hicache_events(self) -> None:
+        self.store()
+        for request, paths in [] if self.storage.is_held else list(self._asked.items()):
+            del self._asked[request]
+            self.fetch_for(request, paths)
+
+    def store(self) -> None:
         for path, page in self._pages.items():
             if chain(path) not in self.believed:
                 self.believed.add(chain(path))
                 self.stored.append(chain(path))
                 rows = [buffer[page.device].clone() for buffer in self._pool.k_buffer]
                 self.storage.pages[chain(path)] = rows
-        for request, paths in [] if self.storage.is_held else list(self._asked.items()):
-            del self._asked[request]
-            self.fetch_for(request, paths)
 
     def evict(self, params: Any) -> None:
         super().evict(params)
@@ -73,7 +76,9 @@ class BufferedTree(StoredTree):
     def prepare(self, request: Any) -> bool:
         paths = self.fetched.get(request.cache_request_handle, [])
         start = request.prefix_len // PAGE
-        return bool(paths) and len(paths[0]) <= start + 1
+        is_ready = bool(paths) and len(paths[0]) <= start + 1
+        request.host_hit_length = PAGE * len(paths) if is_ready else 0
+        return is_ready
 
     def init_load_back(self, params: Any) -> None:
         paths = self.fetched[params.req.cache_request_handle]
@@ -131,6 +136,11 @@ class LosesSlotsWithoutRoom(BufferedTree):
 
 @pytest.fixture
 def play(device, monkeypatch):
+    return player_of(TreeBufferScript, device, monkeypatch)
+
+
+def player_of(script, device, monkeypatch):
+    """Return a function that plays a script on a tree of a class."""
     classes = {**CLASSES, "InitLoadBackParams": InitLoadBackParams}
     monkeypatch.setattr(tree_client, "find_class", classes.__getitem__)
     monkeypatch.setattr(
@@ -144,7 +154,7 @@ def play(device, monkeypatch):
             trees.append(cls(*parts))
             return trees[0]
 
-        return play_tree(made, TreeBufferScript, device), trees[0]
+        return play_tree(made, script, device), trees[0]
 
     return played
 
