@@ -39,6 +39,7 @@ from tools.mutation.scopes import DEVICES, scope_of
 from tools.mutation.source.signatures import SourceTree
 from tools.mutation.source.source_tree import read_unit
 from tools.sides.environments.cache import PreparedSide
+from tools.sides.environments.trees import read_release
 from tools.sides.targets import NATIVE
 from tools.workers.launch import WorkerLauncher
 from tools.workers.pool import WorkerPool, core_count
@@ -288,7 +289,7 @@ def _run_mutants(
         results,
         target=plan.target,
         side=request.side,
-        explained=read_explained_survivors(request.root),
+        explained=read_explained_survivors(request.root, release=read_release(plan.root)),
         unexecuted=unexecuted,
         notes=tuple(
             f"not played: {name}: {why}" for name, why in sorted(baseline.unsupported.items())

@@ -4,6 +4,7 @@ import tomllib
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 
@@ -13,7 +14,7 @@ from tools.mutation.campaign.tasks import MutantResult
 SURVIVORS_FILE = Path("tools") / "mutation" / "survivors.toml"
 
 
-class ExplainedSurvivors(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ExplainedSurvivors(msgspec.Struct, frozen=True, kw_only=True):
     """Reasons by target, operator and key of the mutants, with ``*`` for any text in both.
 
     Attributes:
@@ -66,15 +67,57 @@ def _covers(row: tuple[str, str], result: MutantResult) -> bool:
     )
 
 
-def read_explained_survivors(root: Path) -> ExplainedSurvivors:
+class _ReleaseReason(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A reason that holds for one release only."""
+
+    reason: str
+    release: str
+
+
+_FileRows: TypeAlias = dict[str, dict[str, dict[str, str | _ReleaseReason]]]
+
+
+class _SurvivorsFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The rows of the file, those of all releases."""
+
+    survivors: _FileRows = {}
+    same_program: _FileRows = {}
+
+
+def _rows_of_release(
+    groups: _FileRows, release: str | None
+) -> dict[str, dict[str, dict[str, str]]]:
+    """Return the rows that hold for a release, with their reasons."""
+
+    def reasons(rows: dict[str, str | _ReleaseReason]) -> dict[str, str]:
+        return {
+            key: row if isinstance(row, str) else row.reason
+            for key, row in rows.items()
+            if isinstance(row, str) or row.release == release
+        }
+
+    return {
+        target: {operator: reasons(rows) for operator, rows in operators.items()}
+        for target, operators in groups.items()
+    }
+
+
+def read_explained_survivors(root: Path, *, release: str | None) -> ExplainedSurvivors:
     """Read the file of a checkout; an absent one has no rows.
+
+    ``release`` is that of the mutated package, None where it has none: rows of another one are left
+    out.
 
     Raises:
         ToolError: it is malformed.
     """
     try:
         rows = tomllib.loads((root / SURVIVORS_FILE).read_text(encoding="utf-8"))
-        return msgspec.convert(rows, type=ExplainedSurvivors)
+        found = msgspec.convert(rows, type=_SurvivorsFile)
+        return ExplainedSurvivors(
+            survivors=_rows_of_release(found.survivors, release),
+            same_program=_rows_of_release(found.same_program, release),
+        )
     except FileNotFoundError:
         return ExplainedSurvivors()
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:

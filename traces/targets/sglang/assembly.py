@@ -65,6 +65,30 @@ def assemble(
         UnsupportedByRelease: the release lacks something, decided before calling it.
         Exception: any error of the release itself; it is a finding.
     """
+    entry_call = prepare_entry(scenario, ranks=ranks, device=device, flags=flags)
+    drafts = entry_call.drafts
+    prepare_staging(entry_call.caller, scenario.draft, entry_call.device_pools.kvcache, drafts)
+    result = entry_call.call_entry_point()
+    if entry_call.sidecar_drafts:
+        (pool,) = drafts
+        register_sidecar_draft(
+            entry_call.caller,
+            entry_call.context,
+            cache=result.cache,
+            pool=pool,
+            page_size=entry_call.page_size,
+        )
+    return _assembled_stack(result, entry_call)
+
+
+def prepare_entry(
+    scenario: SglangScenario,
+    *,
+    ranks: RankContexts,
+    device: str,
+    flags: Mapping[str, Any] | None = None,
+) -> EntryCall:
+    """Open a rank's context and build what an entry point is called with: see :func:`assemble`."""
     caller, evictions = SignatureCaller(), EvictionLog()
     builder = DevicePoolBuilder(caller, device)
     context = ranks.open(scenario, host_gigabytes=0, device=device, flags=flags)
@@ -82,8 +106,7 @@ def assemble(
         needed = tensor_bytes(pools) * HOST_TO_DEVICE * (1 + len(drafts))
         gigabytes = round(needed / 1e9, 6)
         context = ranks.open(scenario, host_gigabytes=gigabytes, device=device, flags=flags)
-    prepare_staging(caller, scenario.draft, pools.kvcache, drafts)
-    entry_call = EntryCall(
+    return EntryCall(
         scenario=scenario,
         context=context,
         device_pools=pools,
@@ -93,19 +116,10 @@ def assemble(
         caller=caller,
         evictions=evictions,
     )
-    result = entry_call.call_entry_point()
-    if entry_call.sidecar_drafts:
-        (pool,) = drafts
-        register_sidecar_draft(
-            caller, context, cache=result.cache, pool=pool, page_size=entry_call.page_size
-        )
-    return _assembled_stack(result, entry_call, drafts)
 
 
-def _assembled_stack(
-    result: EntryResult, entry_call: EntryCall, drafts: tuple[Any, ...]
-) -> AssembledStack:
-    device_pools = entry_call.device_pools
+def _assembled_stack(result: EntryResult, entry_call: EntryCall) -> AssembledStack:
+    device_pools, drafts = entry_call.device_pools, entry_call.drafts
     is_indexed = "INDEXER" in device_pools.pools
     named = _named_drafts(drafts, entry_call.draft_states, is_indexed=is_indexed)
     follows = {"DRAFT_SWA": "SWA", "DRAFT_MAMBA": "MAMBA"}

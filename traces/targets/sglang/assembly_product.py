@@ -3,24 +3,36 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from traces.targets.sglang.assembly import assemble
+from traces.schema.model import StepRecord
+from traces.targets.common.source_reads import read_fact, remember_facts
+from traces.targets.sglang.assembly import assemble, prepare_entry
 from traces.targets.sglang.device_pools import shard_arguments
 from traces.targets.sglang.discovery import all_names_of, installed_release
 from traces.targets.sglang.errors import StepNote, UnsupportedByRelease
 from traces.targets.sglang.families import FAMILIES, FAMILY_OF
+from traces.targets.sglang.linker_pools import STEP as LINKER
+from traces.targets.sglang.linker_pools import LinkerPools, group_function
 from traces.targets.sglang.product_rows import ProductRow, ProductScenario
 from traces.targets.sglang.rank_context import RankContexts
-from traces.targets.sglang.scenarios import GROUPS, NO_DRAFT
+from traces.targets.sglang.scenarios import AXES, GROUPS, NO_DRAFT
 from traces.targets.sglang.server_flags import error_text, flag_values, remember_flags
+from traces.targets.sglang.source_facts import used_names
+
+STRATEGY = "strategy"
+_Step: TypeAlias = Callable[[], Iterator[StepRecord]]
 
 
 class AssemblyProduct:
     """Script of a scenario: every row of it, then its first row under every flag that is read.
 
-    What the release refuses is in the record of the call that raised, with its text.
+    A tree's entry point is followed by the strategy behind it, called with all that it takes, and
+    by the group of an external linker over the same pools. What the release refuses is in the
+    record of the call that raised, with its text.
 
     Args:
         scenario: names the entry point and the family.
@@ -48,18 +60,23 @@ class AssemblyProduct:
         self._assembled = 0
         rows = scenario.rows()
         self._row_num = len(rows)
-        self._steps: dict[str, tuple[ProductRow, Mapping[str, Any]]] = {
-            row.step: (row, {}) for row in rows
-        }
+        self._steps: dict[str, _Step] = {row.step: partial(self._assemble, row) for row in rows}
         undrafted = [row for row in rows if row.draft == NO_DRAFT]
         spread = (row for row in undrafted if GROUPS[row.groups].attn_cp_size > 1)
         over_ranks = next(spread, undrafted[0])
-        for name in _sharded_pools(FAMILY_OF[scenario.model].pool_class):
+        for name in _other_pools(FAMILY_OF[scenario.model].pool_class):
             row = replace(over_ranks, pool_class=name)
-            self._steps[row.step] = (row, {})
+            self._steps[row.step] = partial(self._assemble_fitting, row)
+        for row in scenario.further_rows(over_ranks):
+            self._steps[row.step] = partial(self._assemble, row)
         for flag in flag_values(_wiring_files()):
             if self._is_free(undrafted[0], flag.name, flag.default, flag.value):
-                self._steps[flag.step] = (undrafted[0], {flag.name: flag.value})
+                flags = {flag.name: flag.value}
+                self._steps[flag.step] = partial(self._assemble, undrafted[0], flags)
+        if scenario.has_strategies:
+            self._steps[STRATEGY] = partial(self._build_by_strategy, over_ranks)
+            if group_function() is not None:
+                self._steps[LINKER] = partial(self._show_to_linker, scenario.linked_rows())
         self.steps = tuple(self._steps)
 
     def take_notes(self) -> list[StepNote]:
@@ -67,16 +84,15 @@ class AssemblyProduct:
         notes, self._notes = self._notes, []
         return notes
 
-    def run_step(self, step: str) -> None:
-        """Assemble the stack of a step.
+    def run_step(self, step: str) -> Iterator[StepRecord]:
+        """Assemble the stack of a step; yield what pools answer there.
 
         Raises:
             UnsupportedByRelease: the release has assembled none of the rows, and lacks something.
         """
-        row, flags = self._steps[step]
         self._name_pools(step)
         try:
-            assemble(row, ranks=self._ranks, device=self._device, flags=flags)
+            yield from self._steps[step]()
             self._assembled += 1
         except UnsupportedByRelease as error:
             self._notes.append(StepNote(f"not played: {step}: {error}", None))
@@ -86,6 +102,47 @@ class AssemblyProduct:
         is_last_row = list(self._steps).index(step) == self._row_num - 1
         if is_last_row and self._unplayed and not self._assembled:
             raise self._unplayed[0]
+
+    def _assemble(
+        self, row: ProductRow, flags: Mapping[str, Any] | None = None
+    ) -> Iterator[StepRecord]:
+        assemble(row, ranks=self._ranks, device=self._device, flags=flags or {})
+        yield from ()
+
+    def _assemble_fitting(self, row: ProductRow) -> Iterator[StepRecord]:
+        """Assemble a row whose pools may exist for some layers and pages only, as they say."""
+        models = dict.fromkeys((row.model, *FAMILY_OF[row.model].models))
+        sizes = dict.fromkeys((row.page_size, *AXES["page_size"]))
+        for model, size in product(models, sizes):
+            fitting = replace(row, model=model, page_size=size)
+            try:
+                prepare_entry(fitting, ranks=self._ranks, device=self._device)
+            except Exception:  # noqa: BLE001 - the release may raise anything
+                continue
+            row = fitting
+            break
+        yield from self._assemble(row)
+
+    def _build_by_strategy(self, row: ProductRow) -> Iterator[StepRecord]:
+        prepare_entry(row, ranks=self._ranks, device=self._device).build_by_strategy()
+        yield from ()
+
+    def _show_to_linker(self, rows: list[ProductRow]) -> Iterator[StepRecord]:
+        """Show the pools of each row to a linker, those with a draft where it takes the target's.
+
+        A refusal of one is no refusal of another.
+        """
+        refused: set[str] = set()
+        for row in rows:
+            name = ".".join(part for part in (LINKER, row.model, row.draft_name) if part)
+            if row.model in refused:
+                continue
+            try:
+                entry_call = prepare_entry(row, ranks=self._ranks, device=self._device)
+                yield from LinkerPools(entry_call, name=name).answers()
+            except Exception as error:  # noqa: BLE001 - the release may raise anything
+                self._notes.append(StepNote(f"refused: {name}: {error_text(error)}", error))
+                refused.update([row.model] if row.draft == NO_DRAFT else [])
 
     def _is_free(self, row: ProductRow, name: str, default: object, value: object) -> bool:
         """Return whether a scenario leaves a flag at its default, and a server takes the value."""
@@ -99,20 +156,26 @@ class AssemblyProduct:
         return True
 
 
-def _sharded_pools(pool_class: str) -> Iterator[str]:
-    """Yield the classes of pools like another that split their layers over ranks."""
+def _other_pools(pool_class: str) -> Iterator[str]:
+    """Yield the classes of pools like another that stacks are made for otherwise.
+
+    They split their layers over ranks, or stack builders name them.
+    """
     release = installed_release()
     known = {release.find(*all_names_of(family.pool_class)) for family in FAMILIES.values()}
     base = release.find(*all_names_of(pool_class))
+    named = {name for file in _wiring_files() for name in read_fact(used_names, file)}
     for cls in release.device_pools():
         nearest = next((one for one in cls.__mro__ if one in known), None)
-        if base is not None and nearest is base and cls is not base and shard_arguments(cls):
+        is_like = base is not None and nearest is base and cls is not base
+        if is_like and (shard_arguments(cls) or cls.__name__ in named):
             yield cls.__name__
 
 
 def remember_wiring() -> None:
     """Read the sources of the stack builders once for all forks of this process."""
     remember_flags(_wiring_files())
+    remember_facts(used_names, _wiring_files())
 
 
 def _wiring_files() -> tuple[Path, ...]:

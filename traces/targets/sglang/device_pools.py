@@ -8,16 +8,19 @@ import torch
 
 from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.sglang.discovery import find_class
+from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.families import FAMILIES
 from traces.targets.sglang.geometry import SglangGeometry, draft_geometry, geometry_of_family
 from traces.targets.sglang.pageable import defined_content
-from traces.targets.sglang.product_rows import BARE_POOL, STATEFUL_POOL
+from traces.targets.sglang.product_rows import BARE_POOL, FULL_WINDOWS, STATEFUL_POOL
 from traces.targets.sglang.request_table import build_request_table
 from traces.targets.sglang.signature_caller import SignatureCaller
 
 WINDOW = 128
 _QSA_RATIO = 4
 _SHARD_RANK = 1
+# Set by the release on a pool whose windows are numbered by the slots of full attention.
+_FULL_INDICES = "swa_uses_full_indices"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +85,8 @@ class DevicePoolBuilder:
         if kind in FAMILIES:
             geometry = draft_geometry(geometry_of_family(pools.geometry, kind))
             return self._outer_pool(geometry, pools.req_to_token_pool)
+        if kind == FULL_WINDOWS:
+            return self._full_windows(draft_geometry(pools.geometry, has_window=True))
         own = self._outer_pool(draft_geometry(pools.geometry), pools.req_to_token_pool)
         inner = next(iter(pools.geometry.family.inner_pools.values()))
         return getattr(own, inner) if kind == BARE_POOL and inner else own
@@ -130,8 +135,7 @@ class DevicePoolBuilder:
             **shard_arguments(cls),
         }
         if geometry.pool_class != geometry.family.pool_class:
-            taken = constructor_parameters(cls)
-            return cls(**{name: value for name, value in given.items() if name in taken})
+            return cls(**_taken(cls, given))
         return self.caller.call(
             cls, given, needs=needs, matters=("v_head_dim",) if "head_dim" in needs else ()
         )
@@ -172,11 +176,27 @@ class DevicePoolBuilder:
         }
         return self.caller.call(find_class(name), given)
 
-    def _sliding_pool(self, geometry: SglangGeometry) -> Any:  # noqa: ANN401
+    def _full_windows(self, geometry: SglangGeometry) -> Any:  # noqa: ANN401
+        """Build a draft pool whose windows keep every token, as a release tells its stack of one.
+
+        Raises:
+            UnsupportedByRelease: the release has no such drafts.
+        """
+        pool = self._sliding_pool(geometry, window_slots=geometry.size)
+        if not hasattr(pool, _FULL_INDICES):
+            raise UnsupportedByRelease(f"{type(pool).__name__} has no {_FULL_INDICES}")
+        slots = torch.arange(geometry.size + geometry.page_size + 1, device=self.device)
+        # A slot of none stays one.
+        slots[-1] = -1
+        pool.register_mapping(slots)
+        setattr(pool, _FULL_INDICES, True)
+        return pool
+
+    def _sliding_pool(self, geometry: SglangGeometry, *, window_slots: int | None = None) -> Any:  # noqa: ANN401
         model = geometry.model
         given = {
             **self._rows(geometry),
-            "size_swa": geometry.swa_size,
+            "size_swa": geometry.swa_size if window_slots is None else window_slots,
             "swa_attention_layer_ids": geometry.global_ids(model.swa_layers),
             "full_attention_layer_ids": geometry.global_ids(model.full_layers),
         }
@@ -216,7 +236,10 @@ class DevicePoolBuilder:
             # Exclusive, unlike every other pool's.
             "end_layer": geometry.end_layer + 1,
         }
-        return self.caller.call(find_class(geometry.pool_class), given)
+        cls = find_class(geometry.pool_class)
+        if cls is not find_class(geometry.family.pool_class):
+            return cls(**_taken(cls, given))
+        return self.caller.call(cls, given)
 
     def _deepseek_v4_pool(self, geometry: SglangGeometry) -> Any:  # noqa: ANN401
         page, size, swa = geometry.page_size, geometry.size, geometry.swa_size
@@ -257,6 +280,11 @@ def constructor_parameters(cls: type) -> frozenset[str]:
         if all(one.kind is not inspect.Parameter.VAR_KEYWORD for one in parameters):
             break
     return names
+
+
+def _taken(cls: type, given: dict[str, Any]) -> dict[str, Any]:
+    taken = constructor_parameters(cls)
+    return {name: value for name, value in given.items() if name in taken}
 
 
 def shard_arguments(cls: type) -> dict[str, int]:

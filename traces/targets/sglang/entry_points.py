@@ -59,6 +59,11 @@ class EntryCall:
     evictions: EvictionLog  # records the evictions that full pools request
 
     @property
+    def drafts(self) -> tuple[Any, ...]:
+        """Draft pools of either kind."""
+        return self.packed_drafts or self.sidecar_drafts
+
+    @property
     def page_size(self) -> int:
         """Tokens a page as trees see it: decode ranks widen it."""
         return self.scenario.page_size * self.device_pools.geometry.dcp_size
@@ -234,6 +239,22 @@ class EntryCall:
         if not hasattr(cache, "init_hicache"):
             return _entry_result(cache, complete_tree=None)
         return _entry_result(cache, complete_tree=lambda: self._init_attached(cache, given))
+
+    def build_by_strategy(self) -> None:
+        """Call the strategy that an attach function would choose, with all that it takes.
+
+        An attach function hands on what every strategy takes. Nothing where this one takes no more.
+        """
+        given = self._shared()
+        cache = self.caller.call(find_class("UnifiedRadixCache"), {"params": given["params"]})
+        kvcache = self.device_pools.kvcache
+        for cls in installed_release().strategies():
+            strategy: Any = cls()
+            if strategy.matches(kvcache, set(cache.components)):
+                common = accepted_parameters(super(cls, strategy).build)
+                if accepted_parameters(strategy.build) - common:
+                    self.caller.call(strategy.build, {**given, "cache": cache, "kvcache": kvcache})
+                return
 
     def _init_attached(self, cache: Any, given: dict[str, Any]) -> None:  # noqa: ANN401
         """Run the rest of a tree's own start after its stack was attached."""

@@ -112,7 +112,7 @@ FAMILIES: dict[str, SglangFamily] = {
         page_sizes=(64,),
     ),
     "linear_swa": SglangFamily(
-        models=("inkling",),
+        models=("inkling", "inkling_tail"),
         pool_class="SWAKVPool",
         constructor="sliding",
         inner_pools=_WINDOWS,
@@ -120,7 +120,7 @@ FAMILIES: dict[str, SglangFamily] = {
         stack_builder="build_hybrid_mamba_swa_stack",
     ),
     "minimax": SglangFamily(
-        models=("minimax_m3", "minimax_m3_dense"),
+        models=("minimax_m3", "minimax_m3_dense", "minimax_m3_sparse"),
         pool_class="MiniMaxSparseKVPool",
         architecture="MiniMaxM3SparseForCausalLM",
         constructor="minimax",

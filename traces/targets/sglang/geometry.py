@@ -78,15 +78,20 @@ def geometry_of_family(geometry: SglangGeometry, name: str) -> SglangGeometry:
     )
 
 
-def draft_geometry(geometry: SglangGeometry, *, has_states: bool = False) -> SglangGeometry:
+def draft_geometry(
+    geometry: SglangGeometry, *, has_states: bool = False, has_window: bool = False
+) -> SglangGeometry:
     """Return the sizes of a draft pool of one layer: the target's rows, the slots of all ranks.
 
     With ``has_states``, and where windowed layers have states too, the draft's layer has both a
-    state and attention: full attention, which is Inkling's default for every depth.
+    state and attention: full attention, which is Inkling's default for every depth. With
+    ``has_window`` it has windowed attention alone.
     """
     model = geometry.model
     geometry = replace(geometry, pool_class=geometry.family.pool_class)
-    if has_states or (model.swa_layers and model.state_layers):
+    if has_window:
+        model = replace(model, full_layers=(), swa_layers=(0,), state_layers=())
+    elif has_states or (model.swa_layers and model.state_layers):
         model = replace(model, full_layers=(0,), swa_layers=(), state_layers=(0,))
     elif model.swa_layers:
         model = replace(model, full_layers=(), swa_layers=(0,), state_layers=())

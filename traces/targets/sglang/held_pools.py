@@ -55,12 +55,17 @@ def device_pools(stack: AssembledStack) -> tuple[HeldPool, ...]:
 
     What others hold comes first: what a pool forwards to comes before the pool.
     """
+    return held_by(stack.kvcache, stack.req_to_token_pool, stack.draft_pools)
+
+
+def held_by(kvcache: object, requests: object, drafts: Iterable[object]) -> tuple[HeldPool, ...]:
+    """Return the device pools of a rank before it has a stack; see :func:`device_pools`."""
     roots = [
         HeldPool(path=path, name=path, pool=pool, outer=())
-        for path, pool in (("kv_cache", stack.kvcache), ("requests", stack.req_to_token_pool))
+        for path, pool in (("kv_cache", kvcache), ("requests", requests))
         if pool is not None
     ]
-    for depth, pool in enumerate(stack.draft_pools):
+    for depth, pool in enumerate(drafts):
         path = f"drafts[{depth}]"
         roots.append(HeldPool(path=path, name=path, pool=pool, outer=(), is_draft=True))
     return tuple(sorted(_walk(roots), key=lambda held: -len(held.outer)))

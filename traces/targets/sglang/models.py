@@ -45,12 +45,28 @@ MODELS: dict[str, ModelShape] = {
         conv_shapes=((3, 128), (3, 128), (3, 1536)),
         temporal_shape=(1, 1, 128),
     ),
+    # Layers of it of which the last one keeps a state alone, on a stage that ends there.
+    "inkling_tail": ModelShape(
+        attention=mha_rows(4, 128, 128),
+        full_layers=(1,),
+        swa_layers=(0,),
+        state_layers=(0, 1, 2),
+        conv_shapes=((3, 128), (3, 128), (3, 1536)),
+        temporal_shape=(1, 1, 128),
+    ),
     # MiniMax-M3: the first layer is dense, the others select by index keys of their own.
     "minimax_m3": ModelShape(
         attention=mha_rows(4, 128, 128),
         full_layers=(0, 1, 2),
         index_head_dim=128,
         index_layers=(1, 2),
+    ),
+    # A stage of it that holds sparse layers only.
+    "minimax_m3_sparse": ModelShape(
+        attention=mha_rows(4, 128, 128),
+        full_layers=(0, 1),
+        index_head_dim=128,
+        index_layers=(0, 1),
     ),
     # A stage of the same model that holds dense layers only: no index keys at all.
     "minimax_m3_dense": ModelShape(

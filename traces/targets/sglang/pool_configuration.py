@@ -5,31 +5,29 @@ an object that answers what the method asks for; then under every server flag th
 reads, with a value that is not the flag's default.
 """
 
-import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from itertools import chain
 from pathlib import Path
 from types import FunctionType
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+from traces.schema.model import StepRecord
 from traces.targets.common.pool_buffers import buffers_of
-from traces.targets.common.source_reads import read_fact, remember_facts, source_files
-from traces.targets.sglang.discovery import find_part, installed_release
+from traces.targets.sglang.configured_stacks import attach_to_tree
+from traces.targets.sglang.discovery import find_part
 from traces.targets.sglang.errors import StepNote, UnsupportedByRelease
 from traces.targets.sglang.geometry import draft_geometry, geometry_of
 from traces.targets.sglang.model_facts import ModelFacts
 from traces.targets.sglang.models import MODELS
+from traces.targets.sglang.pool_makers import pool_maker
 from traces.targets.sglang.rank_context import RankContext, RankContexts
 from traces.targets.sglang.scenarios import SglangScenario
-from traces.targets.sglang.server_flags import FlagValue, error_text, flag_values, remember_flags
-from traces.targets.sglang.source_facts import POOL_MAKER, defines_pool_maker
+from traces.targets.sglang.server_flags import FlagValue, error_text, flag_values
+from traces.targets.sglang.source_facts import POOL_MAKER
 
-_MODEL_EXECUTOR = "sglang.srt.model_executor"
 _MEMORY_SAVER = "sglang.srt.utils.torch_memory_saver_adapter"
 _SPECULATION = "sglang.srt.speculative.spec_info"
 # No two are equal, and none is a default; as many tokens as a chain of the steps has, and more.
@@ -57,9 +55,18 @@ class PoolConfiguration:
         steps: names of the steps.
     """
 
-    def __init__(self, scenario: SglangScenario, *, ranks: RankContexts, device: str) -> None:
+    def __init__(
+        self,
+        scenario: SglangScenario,
+        *,
+        ranks: RankContexts,
+        device: str,
+        name_pools: Callable[[str], None],
+    ) -> None:
         self._maker = _PoolMaking(scenario, ranks=ranks, device=device)
+        self._name_pools = name_pools
         self._target: dict[str, Any] = {}
+        self._stacked: set[tuple[str, ...]] = set()
         self._notes: list[StepNote] = []
         chosen = _FlagSteps(self._maker)
         self._flags = chosen.choose()
@@ -71,15 +78,17 @@ class PoolConfiguration:
         notes, self._notes = self._notes, []
         return notes
 
-    def run_step(self, step: str) -> None:
+    def run_step(self, step: str) -> Iterator[StepRecord]:
         """Make the pools of a step; what the release raises is in the record of the call.
 
         Raises:
             UnsupportedByRelease: the first step cannot run.
             Exception: any error of the release in the first step.
         """
+        yield from ()
         if step == _BUILD:
             self._target = self._maker.make({}, others={})
+            self._stacked.add(_kinds(self._target))
             return
         try:
             if step == _DRAFT:
@@ -90,11 +99,24 @@ class PoolConfiguration:
                 speculation = self._speculating[step]
                 self._maker.make(speculation.flags, others={}, algorithm=speculation.algorithm)
             else:
-                self._maker.make(self._flags[step], others={})
+                made = self._maker.make(self._flags[step], others={})
+                self._make_stack(step, made)
         except UnsupportedByRelease as error:
             self._notes.append(StepNote(f"not played: {step}: {error}", None))
         except Exception as error:  # noqa: BLE001 - the release may raise anything
             self._notes.append(StepNote(f"refused: {step}: {error_text(error)}", error))
+
+    def _make_stack(self, step: str, made: Mapping[str, Any]) -> None:
+        """Attach a stack to pools of kinds that had none yet: those of a scenario have no flags."""
+        if _kinds(made) in self._stacked:
+            return
+        self._stacked.add(_kinds(made))
+        self._name_pools(step)
+        self._maker.attach_stack(made, flags=self._flags[step])
+
+
+def _kinds(made: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(type(pool).__name__ for pool in made.values())
 
 
 class _FlagSteps:
@@ -184,8 +206,7 @@ class _FlagSteps:
             for key, value in sorted(getattr(pool, "__dict__", {}).items())
             if isinstance(value, bool | int | float | str | None)
         ]
-        kinds = tuple(type(pool).__name__ for pool in pools.values())
-        return _Effect(kinds=kinds, content=repr((buffers, values)))
+        return _Effect(kinds=_kinds(pools), content=repr((buffers, values)))
 
 
 def _added(
@@ -290,6 +311,14 @@ class _PoolMaking:
         made = runner if result is None else result
         return {name: getattr(made, name) for name in (*_SHARED_WITH_DRAFT, "token_to_kv_pool")}
 
+    def attach_stack(self, made: Mapping[str, Any], *, flags: Mapping[str, Any]) -> None:
+        """Attach a stack to pools that were made under some flags.
+
+        Raises:
+            Exception: any error of the release.
+        """
+        attach_to_tree(self._scenario, self._open(flags), made=made)
+
     def _open(self, flags: Mapping[str, Any]) -> RankContext:
         return self._ranks.open(
             self._scenario,
@@ -297,51 +326,6 @@ class _PoolMaking:
             device=self._device,
             flags={**self._base, **flags},
         )
-
-
-@cache
-def pool_maker() -> type:
-    """Return the class whose method makes the device pools of a model runner.
-
-    Raises:
-        UnsupportedByRelease: the release has none.
-    """
-    owners = [cls for cls in installed_release().classes if POOL_MAKER in vars(cls)]
-    for owner in chain(owners, _runner_parts()):
-        return owner
-    raise UnsupportedByRelease(f"no class with {POOL_MAKER}")
-
-
-def pool_maker_methods() -> Iterator[tuple[type, FunctionType]]:
-    """Yield the method that makes the pools, with its class; nothing without one."""
-    try:
-        owner = pool_maker()
-    except UnsupportedByRelease:
-        return
-    yield owner, vars(owner)[POOL_MAKER]
-
-
-def remember_pool_maker() -> None:
-    """Read the sources of pool makers once for all forks of this process."""
-    for place in importlib.import_module(_MODEL_EXECUTOR).__path__:
-        remember_facts(defines_pool_maker, source_files(Path(place)))
-    owners = (cls for cls in installed_release().classes if POOL_MAKER in vars(cls))
-    remember_flags(tuple(Path(inspect.getfile(owner)) for owner in owners))
-
-
-def _runner_parts() -> Iterator[type]:
-    """Yield the classes of the model executor that have the method, by the text of its modules."""
-    package = importlib.import_module(_MODEL_EXECUTOR)
-    for place in package.__path__:
-        for file in source_files(Path(place)):
-            if read_fact(defines_pool_maker, file):
-                parts = file.relative_to(place).with_suffix("").parts
-                module = importlib.import_module(".".join((_MODEL_EXECUTOR, *parts)))
-                yield from (
-                    cls
-                    for cls in vars(module).values()
-                    if isinstance(cls, type) and POOL_MAKER in vars(cls)
-                )
 
 
 @contextmanager

@@ -5,7 +5,7 @@ axes that decide how a stack is wired. The remaining axes rotate from row to row
 traffic. Nothing here imports torch or sglang.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from typing_extensions import override
@@ -17,8 +17,10 @@ from traces.targets.sglang.scenarios import (
     AXES,
     BUILDERS,
     NO_DRAFT,
+    OWN_BACKEND,
     PACKED_DRAFT,
     SHORT_NAMES,
+    SIDECAR_DRAFT,
     SglangScenario,
     allowed_values,
     takes_draft,
@@ -27,6 +29,8 @@ from traces.targets.sglang.scenarios import (
 OWN_POOL, BARE_POOL, STATEFUL_POOL = "own", "bare", "stateful"
 """A draft pool like the target's, wrapper included; the pool inside such a wrapper; and one like
 the target's beside which a draft has states of its own."""
+FULL_WINDOWS = "full_windows"
+"""A draft pool with windows that keep every token, numbered by the slots of full attention."""
 _OTHER_FAMILIES = ("mha", "mla", "dsa", "swa")
 _OTHER_FAMILIES_OF_BUILDERS = _OTHER_FAMILIES[:2]
 _UNIFIED = "attach_hybrid_pool_to_unified_cache"
@@ -40,16 +44,18 @@ class ProductRow(SglangScenario):
     Attributes:
         draft_pool: the kind of draft pool, or the family of another one.
         pool_class: class of the device pool in place of the family's; empty for that one.
+        variant: name of what differs in the pools of the target; empty for nothing.
     """
 
     draft_pool: str
     pool_class: str = ""
+    variant: str = ""
 
     @property
     def step(self) -> str:
         """Name of the step that assembles the row."""
-        if self.pool_class:
-            return self.pool_class
+        if self.pool_class or self.variant:
+            return self.pool_class or self.variant
         parts = [self.layout, self.io_backend, f"p{self.page_size}", self.sizing, self.groups]
         if self.draft != NO_DRAFT:
             parts += [self.draft, f"{self.draft_pool}_pool"]
@@ -76,6 +82,37 @@ class ProductScenario(SglangScenario):
         """Return the assemblies, each step once."""
         rows = [ProductRow(builder=self.builder, **row) for row in _rows(self.builder, self.model)]
         return list({row.step: row for row in rows}.values())
+
+    @property
+    def has_strategies(self) -> bool:
+        """Whether a strategy of the release stands behind the entry point."""
+        return self.builder == _UNIFIED
+
+    def further_rows(self, row: ProductRow) -> list[ProductRow]:
+        """Return a row with each model of the family that no entry point has a scenario for."""
+        known = {model for models in BUILDERS.values() for model in models}
+        # Of models that are one model with another dtype, layers and heads are known.
+        others = [
+            name
+            for name in FAMILIES[self.family].models
+            if name not in known and MODELS[name].layer_span != MODELS[self.model].layer_span
+        ]
+        return [replace(row, model=name, variant=name) for name in others]
+
+    def linked_rows(self) -> list[ProductRow]:
+        """Return rows for an external linker: each model of the family, without and with drafts."""
+        first = next(row for row in self.rows() if row.draft == NO_DRAFT)
+        own = [name for name in BUILDERS[self.builder] if FAMILY_OF[name] is FAMILY_OF[self.model]]
+        drafts = [
+            (NO_DRAFT, OWN_POOL),
+            (PACKED_DRAFT, OWN_POOL),
+            (SIDECAR_DRAFT, _OTHER_FAMILIES[0]),
+        ]
+        return [
+            replace(first, model=name, draft=draft, draft_pool=pool)
+            for name in own
+            for draft, pool in drafts
+        ]
 
 
 def product_scenarios() -> list[ProductScenario]:
@@ -104,6 +141,8 @@ def _rows(builder: str, model: str) -> list[Row]:
         pools.insert(1, BARE_POOL)
     if MODELS[model].state_layers and PACKED_DRAFT in allowed["draft"]:
         pools.append(STATEFUL_POOL)
+    if MODELS[model].swa_layers and PACKED_DRAFT in allowed["draft"]:
+        pools.append(FULL_WINDOWS)
     wired: dict[str, list[Any]] = {
         "draft": allowed["draft"],
         "draft_pool": pools,
@@ -111,8 +150,8 @@ def _rows(builder: str, model: str) -> list[Row]:
     }
     constraints = [
         implies("draft", [NO_DRAFT], "draft_pool", [OWN_POOL]),
-        # The states of a sidecar are those of its own server.
-        implies("draft_pool", [STATEFUL_POOL], "draft", [PACKED_DRAFT]),
+        # The states of a sidecar are those of its own server; its windows have slots of their own.
+        implies("draft_pool", [STATEFUL_POOL, FULL_WINDOWS], "draft", [PACKED_DRAFT]),
     ]
     strength = min(_STRENGTH_OF_A_SCENARIO, sum(len(values) > 1 for values in wired.values()))
     wired_rows = covering_rows(
@@ -144,7 +183,10 @@ def _rotated(builder: str, number: int, allowed: dict[str, list[Any]], row: Row)
         "page_size": pages[number % len(pages)],
         "sizing": allowed["sizing"][number % len(allowed["sizing"])],
         "write_policy": AXES["write_policy"][number % len(AXES["write_policy"])],
-        "storage_backend": None,
+        # Named and not opened here: how host memory is allocated follows from it.
+        "storage_backend": OWN_BACKEND
+        if builder == _UNIFIED and row["draft"] != NO_DRAFT
+        else None,
     }
 
 

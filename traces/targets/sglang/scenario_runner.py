@@ -28,7 +28,8 @@ from traces.targets.sglang.discovery import PACKAGE
 from traces.targets.sglang.errors import StepNote, UnsupportedByRelease
 from traces.targets.sglang.fences import remember_stream_attributes
 from traces.targets.sglang.normalise import LocatedMessage, normalise_recording
-from traces.targets.sglang.pool_configuration import PoolConfiguration, remember_pool_maker
+from traces.targets.sglang.pool_configuration import PoolConfiguration
+from traces.targets.sglang.pool_makers import remember_pool_maker
 from traces.targets.sglang.product_rows import ProductScenario
 from traces.targets.sglang.rank_context import RankContexts
 from traces.targets.sglang.runtime import open_runtime
@@ -215,7 +216,8 @@ class ReleaseSession:
             with recorder:
                 for step in script.steps:
                     with recorder.step(step):
-                        script.run_step(step)
+                        for result in script.run_step(step):
+                            recorder.digest(result)
                     messages += [
                         (Message(step=step, level="warning", text=note.text), self._raised_at(note))
                         for note in script.take_notes()
@@ -236,14 +238,17 @@ class ReleaseSession:
         return None if raised is None else sites.site(raised)
 
     def _assembly_script(self, scenario: Any) -> PoolConfiguration | AssemblyProduct:  # noqa: ANN401
-        device = self._runtime.pool_device
-        if not isinstance(scenario, ProductScenario):
-            return PoolConfiguration(scenario, ranks=self._ranks, device=device)
-
         def name_pools(step: str) -> None:
             self.target.pool_prefix = f"{step}:"
 
-        return AssemblyProduct(scenario, ranks=self._ranks, device=device, name_pools=name_pools)
+        surroundings: dict[str, Any] = {
+            "ranks": self._ranks,
+            "device": self._runtime.pool_device,
+            "name_pools": name_pools,
+        }
+        if isinstance(scenario, ProductScenario):
+            return AssemblyProduct(scenario, **surroundings)
+        return PoolConfiguration(scenario, **surroundings)
 
     def _new_races(self, step: str, known: Sequence[LocatedMessage]) -> list[LocatedMessage]:
         """Return the races that the device found since those that are known."""

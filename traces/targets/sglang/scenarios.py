@@ -171,10 +171,10 @@ BUILDERS: dict[str, tuple[str, ...]] = {
     "DecodeKVCacheOffloadManager": ("llama3_8b", "dsv3"),
 }
 
-_UNIFIED = "attach_hybrid_pool_to_unified_cache"
+UNIFIED = "attach_hybrid_pool_to_unified_cache"
 # Other entry points would open the server's storage backend themselves.
 _STORAGE_NAME_ONLY = [name for name in BUILDERS if name.startswith("build_")]
-_STORAGE_NAME_ONLY.append(_UNIFIED)
+_STORAGE_NAME_ONLY.append(UNIFIED)
 _UNDRAFTED_BUILDERS = ["DecodeKVCacheOffloadManager"]
 # Entry points that open the backend that the server's arguments name.
 STORAGE_OPENING = (
@@ -217,7 +217,7 @@ def _constraints() -> list[Row]:
         # Servers rewrite direct + page_first before anything is built.
         implies("io_backend", ["direct"], "layout", ["layer_first", "page_first_direct"]),
         implies("layout", ["page_first_direct"], "io_backend", ["direct"]),
-        implies("groups", ["tp8dcp2"], "builder", [_UNIFIED]),
+        implies("groups", ["tp8dcp2"], "builder", [UNIFIED]),
         implies("groups", ["tp8dcp2"], "page_size", [64]),
         implies("builder", _except("builder", *_STORAGE_NAME_ONLY), "storage_backend", [None]),
         implies("draft", [SIDECAR_DRAFT], "builder", _WITH_CACHE),
@@ -330,7 +330,7 @@ def _undrafted_rows() -> list[Row]:
     whole = {"page_size": 64, "sizing": "ratio", "storage_backend": None, "groups": "tp8cp2"}
     return [
         {"builder": builder, "model": "dsv32_fp8", "draft": NO_DRAFT, **kernel, **whole}
-        for builder in ("HiRadixCache", _UNIFIED)
+        for builder in ("HiRadixCache", UNIFIED)
     ]
 
 
@@ -343,18 +343,18 @@ def _hard_rows() -> list[Row]:
     dynamic = {"storage_backend": "dynamic"}
     return [
         # A draft pool that spans the slots of all decode ranks.
-        _row(_UNIFIED, "dsv3", "kernel", dcp),
+        _row(UNIFIED, "dsv3", "kernel", dcp),
         # An allocator that only the extra configuration names; one budget for three host pools.
-        _row(_UNIFIED, "inkling", "kernel", {**dynamic, "sizing": "gb"}),
-        _row(_UNIFIED, "minimax_m3", "kernel", dynamic),
+        _row(UNIFIED, "inkling", "kernel", {**dynamic, "sizing": "gb"}),
+        _row(UNIFIED, "minimax_m3", "kernel", dynamic),
         # One budget for two host pools, and states that differ between ranks.
-        _row(_UNIFIED, "kimi_linear", "direct", {"sizing": "gb"}),
+        _row(UNIFIED, "kimi_linear", "direct", {"sizing": "gb"}),
         # Draft rows beside a sliding window, beside states, and wider than the model's.
-        _row(_UNIFIED, "gpt_oss", "kernel", packed),
-        _row(_UNIFIED, "gpt_oss", "direct", sidecar),
-        _row(_UNIFIED, "qwen3_next", "kernel", packed),
-        _row(_UNIFIED, "dsv32_fp8", "kernel", sidecar),
-        _row(_UNIFIED, "dsv32_fp8", "direct", undrafted),
+        _row(UNIFIED, "gpt_oss", "kernel", packed),
+        _row(UNIFIED, "gpt_oss", "direct", sidecar),
+        _row(UNIFIED, "qwen3_next", "kernel", packed),
+        _row(UNIFIED, "dsv32_fp8", "kernel", sidecar),
+        _row(UNIFIED, "dsv32_fp8", "direct", undrafted),
         _row("HiRadixCache", "dsv32_fp8", "kernel", sidecar),
         # Slices of unequal width are refused; page kernels copy them.
         _row("HiRadixCache", "dsv32_fp8", "direct", {**undrafted, "layout": "layer_first"}),

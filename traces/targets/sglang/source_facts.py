@@ -35,6 +35,12 @@ def read_attributes(text: str) -> tuple[str, ...]:
     return tuple(sorted({node.attr for node in nodes if isinstance(node, ast.Attribute)}))
 
 
+def used_names(text: str) -> tuple[str, ...]:
+    """Return the names that the expressions of a module consist of, without attributes, sorted."""
+    nodes = ast.walk(ast.parse(text))
+    return tuple(sorted({node.id for node in nodes if isinstance(node, ast.Name)}))
+
+
 def compared_texts(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return the texts that each attribute is compared with, in order."""
     texts: dict[str, dict[str, None]] = {}

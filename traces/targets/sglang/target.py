@@ -41,8 +41,9 @@ from traces.targets.common.probes import builder_part, method_probe, register_de
 from traces.targets.sglang.callbacks import CALLBACK, callback
 from traces.targets.sglang.discovery import PACKAGE, SglangRelease, method_definitions
 from traces.targets.sglang.host_writes import HostWrites
+from traces.targets.sglang.linker_pools import linker_probes
 from traces.targets.sglang.memory_map import BufferLocation, MemoryMap
-from traces.targets.sglang.pool_configuration import pool_maker_methods
+from traces.targets.sglang.pool_makers import pool_maker_methods
 from traces.targets.sglang.pool_sides import PoolSides
 from traces.targets.sglang.row_table import RowTable
 from traces.targets.sglang.shims import report_copy
@@ -222,6 +223,7 @@ class SglangTarget:
             yield method_probe(
                 cls, function, role="constructor", part=part, names_pools=names_pools
             )
+        yield from linker_probes()
         for name in _OPERATIONS:
             for cls, function in method_definitions(release.controllers(), name):
                 names_draft = self._draft_namings if name == "set_draft_kv_pool" else None

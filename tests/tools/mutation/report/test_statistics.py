@@ -51,14 +51,14 @@ RESULTS = [
 ]
 
 
-def statistics_with(rows, folder):
+def statistics_with(rows, folder, release=None):
     (folder / SURVIVORS_FILE).parent.mkdir(parents=True)
     (folder / SURVIVORS_FILE).write_text(rows)
     return compute_statistics(
         RESULTS,
         target="native",
         side="worktree",
-        explained=read_explained_survivors(folder),
+        explained=read_explained_survivors(folder, release=release),
         notes=("a note",),
     )
 
@@ -96,6 +96,23 @@ def test_first_cause(found):
 def test_survivors_are_explained_or_not(found):
     assert [survivor.key for survivor in found.unexplained] == ["a.py lost"]
     assert found.stale == ("a.py killed",)
+
+
+def test_a_row_of_one_release_explains_nothing_of_another(tmp_path):
+    row = (
+        '[same_program.native.drop_keyword]\n"a.py lost" = {reason = "one number", release = "2"}\n'
+    )
+    found, other, none = (
+        statistics_with(row, tmp_path / str(number), release=release)
+        for number, release in enumerate(("2", "1", None))
+    )
+    assert [one.reason for one in found.survivors] == ["one number", ""]
+    assert (found.total.same_program, other.total.same_program, none.total.same_program) == (
+        1,
+        0,
+        0,
+    )
+    assert [one.reason for one in other.survivors] == ["", ""]
 
 
 def test_survivors_that_no_input_tells_are_counted_apart(tmp_path):
@@ -139,8 +156,8 @@ def test_share_is_rounded_down():
 
 
 def test_malformed_file_of_survivors_is_refused(tmp_path):
-    assert read_explained_survivors(tmp_path).survivors == {}
+    assert read_explained_survivors(tmp_path, release=None).survivors == {}
     (tmp_path / SURVIVORS_FILE).parent.mkdir(parents=True)
     (tmp_path / SURVIVORS_FILE).write_text('[survivors.native]\nkey = "x"\n')
     with pytest.raises(ToolError, match="must explain survivors"):
-        read_explained_survivors(tmp_path)
+        read_explained_survivors(tmp_path, release=None)

@@ -23,7 +23,7 @@ def run(monkeypatch):
         monkeypatch.setattr(assembly_product, "assemble", assemble)
         monkeypatch.setattr(assembly_product, "flag_values", lambda _: ())
         monkeypatch.setattr(assembly_product, "_wiring_files", lambda: ())
-        monkeypatch.setattr(assembly_product, "_sharded_pools", lambda _: iter(()))
+        monkeypatch.setattr(assembly_product, "_other_pools", lambda _: iter(()))
         named = []
         script = AssemblyProduct(
             registry()["product.kv_only.mla"],
@@ -32,7 +32,7 @@ def run(monkeypatch):
             name_pools=named.append,
         )
         for step in script.steps:
-            script.run_step(step)
+            assert list(script.run_step(step)) == []
         assert tuple(named) == script.steps
         return script.take_notes()
 
@@ -66,3 +66,65 @@ def test_a_release_that_lacks_something_and_assembles_nothing_is_said_to_lack_it
 def test_a_release_that_refuses_everything_is_recorded(run):
     notes = run(lambda _: ValueError("never"))
     assert {note.text.rpartition(": ")[2] for note in notes} == {"never"}
+
+
+@pytest.fixture
+def refusing_linker(monkeypatch):
+    """A script of a tree whose pools a linker refuses, all or those beside a draft; its notes."""
+
+    def run(refuses):
+        shown = []
+
+        class Linker:
+            def __init__(self, row, *, name):
+                if refuses(row):
+                    raise ValueError("not these")
+                shown.append(name)
+
+            def answers(self):
+                return iter(())
+
+        monkeypatch.setattr(assembly_product, "prepare_entry", lambda row, **_: row)
+        monkeypatch.setattr(assembly_product, "LinkerPools", Linker)
+        monkeypatch.setattr(assembly_product, "group_function", lambda: print)
+        monkeypatch.setattr(assembly_product, "flag_values", lambda _: ())
+        monkeypatch.setattr(assembly_product, "_wiring_files", lambda: ())
+        monkeypatch.setattr(assembly_product, "_other_pools", lambda _: iter(()))
+        script = AssemblyProduct(
+            registry()["product.unified.dsa"],
+            ranks=SimpleNamespace(),
+            device="cpu",
+            name_pools=lambda _: None,
+        )
+        assert list(script.run_step("linker")) == []
+        return shown, [note.text for note in script.take_notes()]
+
+    return run
+
+
+def test_a_linker_that_refuses_the_target_is_not_shown_its_drafts(refusing_linker):
+    shown, notes = refusing_linker(lambda _: True)
+    assert shown == []
+    assert notes == ["refused: linker.dsv32_fp8: ValueError: not these"]
+
+
+def test_a_linker_that_refuses_one_draft_is_shown_the_others(refusing_linker):
+    shown, notes = refusing_linker(lambda row: row.draft == "packed")
+    assert shown == ["linker.dsv32_fp8", "linker.dsv32_fp8.sidecar_draft"]
+    assert notes == ["refused: linker.dsv32_fp8.packed_draft: ValueError: not these"]
+
+
+def test_models_that_no_entry_point_has_a_scenario_for_are_assembled_beside_the_rows():
+    tree, plain = registry()["product.unified.linear_swa"], registry()["product.unified.linear"]
+    (row,) = tree.further_rows(tree.rows()[0])
+    assert (row.model, row.step) == ("inkling_tail", "inkling_tail")
+    assert plain.further_rows(plain.rows()[0]) == []
+
+
+def test_windows_that_keep_every_token_are_drafts_of_windowed_models_alone():
+    def pools(name):
+        return {row.draft_pool for row in registry()[name].rows() if row.draft == "packed"}
+
+    assert "full_windows" in pools("product.unified.linear_swa")
+    assert "full_windows" in pools("product.swa.swa")
+    assert "full_windows" not in pools("product.unified.linear")

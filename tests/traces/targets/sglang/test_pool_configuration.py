@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import pytest
 import torch
 
-from traces.targets.sglang import pool_configuration
+from traces.targets.sglang import pool_configuration, pool_makers
 from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.geometry import geometry_of
 from traces.targets.sglang.model_facts import ModelFacts
@@ -218,10 +218,10 @@ def test_a_record_of_sizes_is_filled_by_its_fields(monkeypatch):
 
 def test_a_release_without_the_method_is_unsupported(monkeypatch):
     release = SimpleNamespace(classes=())
-    monkeypatch.setattr(pool_configuration, "installed_release", lambda: release)
-    monkeypatch.setattr(pool_configuration, "_runner_parts", lambda: iter(()))
-    pool_configuration.pool_maker.cache_clear()
+    monkeypatch.setattr(pool_makers, "installed_release", lambda: release)
+    monkeypatch.setattr(pool_makers, "_runner_parts", lambda: iter(()))
+    pool_makers.pool_maker.cache_clear()
     with pytest.raises(UnsupportedByRelease, match="no class with _init_pools"):
-        pool_configuration.pool_maker()
-    assert list(pool_configuration.pool_maker_methods()) == []
-    pool_configuration.pool_maker.cache_clear()
+        pool_makers.pool_maker()
+    assert list(pool_makers.pool_maker_methods()) == []
+    pool_makers.pool_maker.cache_clear()

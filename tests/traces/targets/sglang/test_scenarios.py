@@ -259,9 +259,11 @@ def test_an_entry_with_a_cache_is_given_drafts_of_every_kind_and_pool_in_every_l
     assert {(row.draft, row.draft_pool) for row in rows} == {
         ("none", "own"),
         *product(("sidecar", "packed"), ("own", "bare", "mha", "mla", "dsa")),
+        ("packed", "full_windows"),
     }
     pairs_of_axes = {(row.layout, row.draft_pool) for row in rows}
-    assert pairs_of_axes == set(product(AXES["layout"][:3], ("own", "bare", "mha", "mla", "dsa")))
+    pools = ("own", "bare", "mha", "mla", "dsa", "full_windows")
+    assert pairs_of_axes == set(product(AXES["layout"][:3], pools))
     assert len({row.step for row in rows}) == len(rows)
     assert all(row.layout != "page_first_direct" or row.io_backend == "direct" for row in rows)
 

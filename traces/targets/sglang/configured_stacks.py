@@ -1,0 +1,52 @@
+"""Stacks over device pools that a release has made itself, from the flags of a server."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from traces.targets.sglang.callbacks import EvictionLog
+from traces.targets.sglang.device_pools import SglangDevicePools
+from traces.targets.sglang.drafts import prepare_staging
+from traces.targets.sglang.entry_points import EntryCall
+from traces.targets.sglang.geometry import geometry_of
+from traces.targets.sglang.rank_context import RankContext
+from traces.targets.sglang.scenarios import NO_DRAFT, UNIFIED, SglangScenario
+from traces.targets.sglang.signature_caller import SignatureCaller
+
+
+def attach_to_tree(
+    scenario: SglangScenario, context: RankContext, *, made: Mapping[str, Any]
+) -> None:
+    """Attach a stack to a tree over pools, by the release's own function for it.
+
+    ``made`` are the request table, the allocator and the pool that attention reads from, in order.
+
+    Raises:
+        UnsupportedByRelease: the release has no such function.
+        Exception: any error of the release.
+    """
+    requests, allocator, kvcache = made.values()
+    caller, geometry = SignatureCaller(), geometry_of(scenario)
+    parts = {"FULL": True, "SWA": geometry.family.is_windowed}
+    parts["MAMBA"] = bool(geometry.model.state_layers)
+    pools = SglangDevicePools(
+        geometry=geometry,
+        kvcache=kvcache,
+        allocator=allocator,
+        full_allocator=allocator,
+        req_to_token_pool=requests,
+        components=tuple(name for name, is_there in parts.items() if is_there),
+        pools={},
+    )
+    prepare_staging(caller, NO_DRAFT, kvcache, ())
+    entry_call = EntryCall(
+        scenario=replace(scenario, builder=UNIFIED),
+        context=context,
+        device_pools=pools,
+        packed_drafts=(),
+        draft_states=(),
+        sidecar_drafts=(),
+        caller=caller,
+        evictions=EvictionLog(),
+    )
+    entry_call.call_entry_point()
