@@ -22,6 +22,7 @@ from traces.targets.sglang.rank_context import RankContexts
 from traces.targets.sglang.scenarios import AXES, GROUPS, NO_DRAFT
 from traces.targets.sglang.server_flags import error_text, flag_values, remember_flags
 from traces.targets.sglang.source_facts import used_names
+from traces.targets.sglang.stack_facts import stack_facts
 
 STRATEGY = "strategy"
 _Step: TypeAlias = Callable[[], Iterator[StepRecord]]
@@ -60,7 +61,9 @@ class AssemblyProduct:
         self._assembled = 0
         rows = scenario.rows()
         self._row_num = len(rows)
-        self._steps: dict[str, _Step] = {row.step: partial(self._assemble, row) for row in rows}
+        self._steps: dict[str, _Step] = {
+            row.step: partial(self._assemble, row, row.step) for row in rows
+        }
         undrafted = [row for row in rows if row.draft == NO_DRAFT]
         spread = (row for row in undrafted if GROUPS[row.groups].attn_cp_size > 1)
         over_ranks = next(spread, undrafted[0])
@@ -68,11 +71,11 @@ class AssemblyProduct:
             row = replace(over_ranks, pool_class=name)
             self._steps[row.step] = partial(self._assemble_fitting, row)
         for row in scenario.further_rows(over_ranks):
-            self._steps[row.step] = partial(self._assemble, row)
+            self._steps[row.step] = partial(self._assemble, row, row.step)
         for flag in flag_values(_wiring_files()):
             if self._is_free(undrafted[0], flag.name, flag.default, flag.value):
                 flags = {flag.name: flag.value}
-                self._steps[flag.step] = partial(self._assemble, undrafted[0], flags)
+                self._steps[flag.step] = partial(self._assemble, undrafted[0], flag.step, flags)
         if scenario.has_strategies:
             self._steps[STRATEGY] = partial(self._build_by_strategy, over_ranks)
             if group_function() is not None:
@@ -104,14 +107,15 @@ class AssemblyProduct:
             raise self._unplayed[0]
 
     def _assemble(
-        self, row: ProductRow, flags: Mapping[str, Any] | None = None
+        self, row: ProductRow, step: str, flags: Mapping[str, Any] | None = None
     ) -> Iterator[StepRecord]:
-        assemble(row, ranks=self._ranks, device=self._device, flags=flags or {})
-        yield from ()
+        stack = assemble(row, ranks=self._ranks, device=self._device, flags=flags or {})
+        yield from stack_facts(stack, step=step)
 
     def _assemble_fitting(self, row: ProductRow) -> Iterator[StepRecord]:
         """Assemble a row whose pools may exist for some layers and pages only, as they say."""
         models = dict.fromkeys((row.model, *FAMILY_OF[row.model].models))
+        step = row.step
         sizes = dict.fromkeys((row.page_size, *AXES["page_size"]))
         for model, size in product(models, sizes):
             fitting = replace(row, model=model, page_size=size)
@@ -121,7 +125,7 @@ class AssemblyProduct:
                 continue
             row = fitting
             break
-        yield from self._assemble(row)
+        yield from self._assemble(row, step)
 
     def _build_by_strategy(self, row: ProductRow) -> Iterator[StepRecord]:
         prepare_entry(row, ranks=self._ranks, device=self._device).build_by_strategy()

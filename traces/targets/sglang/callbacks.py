@@ -89,7 +89,7 @@ def run_callbacks(group: Any, cache: object, evictions: EvictionLog) -> None:  #
                     function = _currently_patched(value, cache)
                     _report_callback(value, pool, name, _eviction_requests(function, evictions))
                 elif name.endswith(_MAPS) and callable(value):
-                    _report_callback(value, pool, name, _mapped_layers(value))
+                    _report_callback(value, pool, name, mapped_layers(value))
 
 
 def _report_callback(function: object, *record: object) -> None:
@@ -120,9 +120,10 @@ def _eviction_requests(value: Any, evictions: EvictionLog) -> list[str]:  # noqa
     return list(evictions.requests)
 
 
-def _mapped_layers(mapper: Callable[[int], object]) -> list[str]:
+def mapped_layers(mapper: Callable[[int], object], *, layers: int = _MAX_LAYERS) -> list[str]:
+    """Return the layers that a mapper knows, with the index of each, below a number of layers."""
     try:
-        pairs = [(layer, mapper(layer)) for layer in range(_MAX_LAYERS)]
+        pairs = [(layer, mapper(layer)) for layer in range(layers)]
     except Exception as error:  # noqa: BLE001 - recorded as its effect
         return [f"raises {type(error).__name__}"]
     return [f"{layer} -> {index}" for layer, index in pairs if index is not None]

@@ -1,0 +1,38 @@
+"""Facts of an assembled stack that no call of its assembly shows: layers, and pools that follow."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from traces.schema.pools import PoolAnswer
+from traces.targets.sglang.assembly import AssembledStack, entries_of
+from traces.targets.sglang.callbacks import mapped_layers
+
+# More than the stages of a scenario have.
+_LAYERS = 64
+_POLICY = "hit_policy"
+
+
+def stack_facts(stack: AssembledStack, *, step: str) -> Iterator[PoolAnswer]:
+    """Yield the layers of every entry, and the pools that follow the slots of others."""
+    for name, entry in entries_of(stack.group).items():
+        layers = mapped_layers(entry.layer_mapper, layers=_LAYERS)
+        yield _answer(step, f"{step}:{name}", "layer_mapper", layers)
+    specs = getattr(stack.cache, "sidecar_pool_specs", None)
+    if specs is not None:
+        yield _answer(step, f"{step}:tree", "sidecar_pool_specs", [_followed(one) for one in specs])
+
+
+def _followed(spec: Any) -> list[str]:  # noqa: ANN401 - a dataclass of the release
+    """Return a pool, the one whose slots it follows, and how hits count unless as by default."""
+    defaults = {field.name: field.default for field in dataclasses.fields(spec)}
+    policy = getattr(spec, _POLICY, None)
+    is_own = policy is not None and policy != defaults[_POLICY]
+    followed = [spec.pool_name.value, spec.indices_from_pool.value]
+    return [*followed, policy.value] if is_own else followed
+
+
+def _answer(step: str, holder: str, method: str, values: list[Any]) -> PoolAnswer:
+    return PoolAnswer(
+        step=step, holder=holder, method=method, buffers=(), views=(), values=values, reason=""
+    )
