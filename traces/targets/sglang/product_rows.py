@@ -85,7 +85,7 @@ class ProductScenario(SglangScenario):
 
     @property
     def has_strategies(self) -> bool:
-        """Whether a strategy of the release stands behind the entry point."""
+        """True where a strategy of the release stands behind the entry point."""
         return self.builder == _UNIFIED
 
     def further_rows(self, row: ProductRow) -> list[ProductRow]:
