@@ -251,8 +251,8 @@ class EntryCall:
         for cls in installed_release().strategies():
             strategy: Any = cls()
             if strategy.matches(kvcache, set(cache.components)):
-                common = accepted_parameters(super(cls, strategy).build)
-                if accepted_parameters(strategy.build) - common:
+                base: Any = cls.__mro__[1]
+                if accepted_parameters(strategy.build) - accepted_parameters(base.build):
                     self.caller.call(strategy.build, {**given, "cache": cache, "kvcache": kvcache})
                 return
 

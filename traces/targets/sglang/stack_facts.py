@@ -26,10 +26,10 @@ def stack_facts(stack: AssembledStack, *, step: str) -> Iterator[PoolAnswer]:
 def _followed(spec: Any) -> list[str]:  # noqa: ANN401 - a dataclass of the release
     """Return a pool, the one whose slots it follows, and how hits count unless as by default."""
     defaults = {field.name: field.default for field in dataclasses.fields(spec)}
-    policy = getattr(spec, _POLICY, None)
-    is_own = policy is not None and policy != defaults[_POLICY]
     followed = [spec.pool_name.value, spec.indices_from_pool.value]
-    return [*followed, policy.value] if is_own else followed
+    if _POLICY in defaults and spec.hit_policy != defaults[_POLICY]:
+        followed.append(spec.hit_policy.value)
+    return followed
 
 
 def _answer(step: str, holder: str, method: str, values: list[Any]) -> PoolAnswer:
