@@ -35,10 +35,11 @@ def read_fact(fact: Callable[[str], _Fact], file: Path) -> _Fact:
     return found
 
 
-def remember_facts(fact: Callable[[str], object], files: Iterable[Path]) -> None:
-    """Learn a fact of some files for :func:`read_fact`, in forks of this process as well."""
+def remember_facts(*facts: Callable[[str], object], files: Iterable[Path]) -> None:
+    """Learn facts of some files for :func:`read_fact`, in forks of this process as well."""
     for file in files:
-        _learn(fact, file)
+        for fact in facts:
+            _learn(fact, file)
 
 
 @cache

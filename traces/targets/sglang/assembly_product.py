@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from traces.schema.model import StepRecord
-from traces.targets.common.source_reads import read_fact, remember_facts
+from traces.targets.common.source_reads import read_fact
 from traces.targets.sglang.assembly import assemble, prepare_entry
 from traces.targets.sglang.device_pools import shard_arguments
 from traces.targets.sglang.discovery import all_names_of, installed_release
@@ -178,8 +178,7 @@ def _other_pools(pool_class: str) -> Iterator[str]:
 
 def remember_wiring() -> None:
     """Read the sources of the stack builders once for all forks of this process."""
-    remember_flags(_wiring_files())
-    remember_facts(used_names, _wiring_files())
+    remember_flags(_wiring_files(), used_names)
 
 
 def _wiring_files() -> tuple[Path, ...]:

@@ -100,7 +100,7 @@ def stream_attributes() -> tuple[str, ...]:
 
 def remember_stream_attributes() -> None:
     """Read the sources for :func:`stream_attributes` once for all forks of this process."""
-    remember_facts(forward_stream_attributes, _manager_files())
+    remember_facts(forward_stream_attributes, files=_manager_files())
 
 
 def _manager_files() -> Iterator[Path]:

@@ -42,7 +42,7 @@ def pool_maker_methods() -> Iterator[tuple[type, FunctionType]]:
 def remember_pool_maker() -> None:
     """Read the sources of pool makers once for all forks of this process."""
     for place in importlib.import_module(_MODEL_EXECUTOR).__path__:
-        remember_facts(defines_pool_maker, source_files(Path(place)))
+        remember_facts(defines_pool_maker, files=source_files(Path(place)))
     owners = (cls for cls in installed_release().classes if POOL_MAKER in vars(cls))
     remember_flags(tuple(Path(inspect.getfile(owner)) for owner in owners))
 

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -58,10 +59,12 @@ def flag_values(files: tuple[Path, ...]) -> tuple[FlagValue, ...]:
     return tuple(found)
 
 
-def remember_flags(files: tuple[Path, ...]) -> None:
-    """Read some source files for :func:`flag_values` once for all forks of this process."""
-    remember_facts(read_attributes, files)
-    remember_facts(compared_texts, files)
+def remember_flags(files: tuple[Path, ...], *others: Callable[[str], object]) -> None:
+    """Read some source files for :func:`flag_values` once for all forks of this process.
+
+    Other facts of the same files are learnt with them.
+    """
+    remember_facts(read_attributes, compared_texts, *others, files=files)
 
 
 def _command_line_choices(server_args: Any) -> dict[str, tuple[str, ...]]:  # noqa: ANN401

@@ -6,6 +6,7 @@ well. Nothing here imports torch or sglang.
 
 import ast
 from collections.abc import Iterator
+from functools import lru_cache
 
 POOL_MAKER = "_init_pools"
 """Name of the method that makes the pools of a model runner."""
@@ -18,33 +19,31 @@ def forward_stream_attributes(text: str) -> tuple[str, ...]:
     """Return the attributes of a controller that a server sets to its forward stream, sorted."""
     if _CONTROLLER not in text or _FORWARD_STREAM not in text:
         return ()
-    return tuple(sorted(set(_attributes_set(ast.parse(text)))))
+    return tuple(sorted(set(_attributes_set(text))))
 
 
 def defines_pool_maker(text: str) -> bool:
     """Return whether a module defines the method that makes the pools of a model runner."""
     return f"def {POOL_MAKER}(" in text and any(
         isinstance(node, ast.FunctionDef) and node.name == POOL_MAKER
-        for node in ast.walk(ast.parse(text))
+        for node in _statements(ast.parse(text))
     )
 
 
 def read_attributes(text: str) -> tuple[str, ...]:
     """Return the names of all attributes that a module uses, sorted."""
-    nodes = ast.walk(ast.parse(text))
-    return tuple(sorted({node.attr for node in nodes if isinstance(node, ast.Attribute)}))
+    return tuple(sorted({node.attr for node in _nodes(text) if isinstance(node, ast.Attribute)}))
 
 
 def used_names(text: str) -> tuple[str, ...]:
     """Return the names that the expressions of a module consist of, without attributes, sorted."""
-    nodes = ast.walk(ast.parse(text))
-    return tuple(sorted({node.id for node in nodes if isinstance(node, ast.Name)}))
+    return tuple(sorted({node.id for node in _nodes(text) if isinstance(node, ast.Name)}))
 
 
 def compared_texts(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return the texts that each attribute is compared with, in order."""
     texts: dict[str, dict[str, None]] = {}
-    for node in ast.walk(ast.parse(text)):
+    for node in _nodes(text):
         if isinstance(node, ast.Compare) and isinstance(node.left, ast.Attribute):
             for other in node.comparators:
                 for leaf in ast.walk(other):
@@ -53,8 +52,23 @@ def compared_texts(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple((name, tuple(found)) for name, found in texts.items())
 
 
-def _attributes_set(module: ast.Module) -> Iterator[str]:
-    for statement in ast.walk(module):
+@lru_cache(maxsize=1)
+def _nodes(text: str) -> tuple[ast.AST, ...]:
+    """Return the nodes of a module's syntax tree; several facts are learnt from each text."""
+    return tuple(ast.walk(ast.parse(text)))
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the statements below a node and the parts that hold them, without expressions."""
+    for _, value in ast.iter_fields(node):
+        for child in value if isinstance(value, list) else ():
+            if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+                yield child
+                yield from _statements(child)
+
+
+def _attributes_set(text: str) -> Iterator[str]:
+    for statement in _statements(ast.parse(text)):
         if not isinstance(statement, ast.Assign) or _last_name(statement.value) != _FORWARD_STREAM:
             continue
         for target in statement.targets:

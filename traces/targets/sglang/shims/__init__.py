@@ -2,9 +2,10 @@
 
 Replaced: the transfer kernels, by copies of the same bytes; page-locked allocation; streams, events
 and the order of tensor operations on pools' memory, by the simulated accelerator; the schemas of
-torchvision's operators; the package triton; the size of host memory. :func:`install` replaces all
-of it and :meth:`Shims.remove` restores it. On a GPU nothing is replaced:
-:class:`KernelObserver` wraps the real kernels so that they report the bytes they move.
+torchvision's operators; the package triton; the size of host memory; ``torch.compile``, by one that
+compiles a function when it is called. :func:`install` replaces all of it and :meth:`Shims.remove`
+restores it. On a GPU nothing is replaced: :class:`KernelObserver` wraps the real kernels so that
+they report the bytes they move.
 
 Limits:
 
@@ -24,6 +25,7 @@ import torch
 from assembler.device import Device
 from traces.simulator.memory import MemoryKind
 from traces.targets.sglang.shims import module_binding, triton_package
+from traces.targets.sglang.shims.compilation import put_off_compilation
 from traces.targets.sglang.shims.host_memory import PageLockedMemory
 from traces.targets.sglang.shims.interception import InterceptionPause
 from traces.targets.sglang.shims.kernel_moves import report_copy
@@ -100,6 +102,7 @@ class Shims:
         """Install all shims."""
         changes = self._changes
         changes.on_undo(triton_package.install())
+        put_off_compilation(changes)
         module_binding.add_vision_operators(changes)
         compiled = {kernel.name for kernel in KERNELS.values() if kernel.is_compiled}
         own = {name: run for name, run in self.functions.items() if name not in compiled}

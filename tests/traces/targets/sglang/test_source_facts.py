@@ -1,0 +1,40 @@
+"""Facts are read from statements wherever these lie in a module."""
+
+import pytest
+
+from traces.targets.sglang.source_facts import (
+    compared_texts,
+    defines_pool_maker,
+    forward_stream_attributes,
+    read_attributes,
+)
+
+ASSIGNED = "self.cache_controller.fence = self.forward_stream"
+PLACES = {
+    "method": "class A:\n    def f(self):\n        {0}",
+    "else": "if a:\n    pass\nelse:\n    {0}",
+    "handler": "try:\n    pass\nexcept ValueError:\n    {0}",
+    "finally": "try:\n    pass\nfinally:\n    {0}",
+    "case": "match a:\n    case 1:\n        {0}",
+    "loop": "while a:\n    with b:\n        {0}",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_assignment_is_found_in_every_kind_of_block(place):
+    text = PLACES[place]
+    assert forward_stream_attributes(text.format(ASSIGNED)) == ("fence",)
+    assert forward_stream_attributes(text.format("cache_controller = forward_stream")) == ()
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_pool_maker_is_found_in_every_kind_of_block(place):
+    text = PLACES[place]
+    assert defines_pool_maker(text.format("def _init_pools(self): pass"))
+    assert not defines_pool_maker(text.format("x = 'def _init_pools('"))
+
+
+def test_facts_of_two_texts_do_not_mix():
+    one, other = "a.flag == 'on'", "b.mode == 'off'"
+    assert (read_attributes(one), compared_texts(one)) == (("flag",), (("flag", ("on",)),))
+    assert (read_attributes(other), compared_texts(other)) == (("mode",), (("mode", ("off",)),))
