@@ -6,24 +6,36 @@ numbers lie after a setter says what it wrote. The bytes that backups wrote into
 the measure of both.
 """
 
-import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import accumulate, pairwise
 from types import FunctionType
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from traces.schema.pools import ByteRange, PageAccess, PageUse
-from traces.targets.common.content import DIGEST_HEX_DIGITS
 from traces.targets.common.pool_buffers import PoolBuffer, buffers_of
+from traces.targets.sglang.byte_runs import (
+    UNKNOWN,
+    Numbers,
+    Runs,
+    as_runs,
+    byte_num,
+    digest_of,
+    joined,
+    marks_of,
+    runs_below,
+    runs_of_pages,
+    shared_num,
+    surplus,
+)
 from traces.targets.sglang.held_pools import HeldPool
 from traces.targets.sglang.host_writes import HostWrites
 from traces.targets.sglang.pageable import pageable_zeros
@@ -34,14 +46,9 @@ _DATA = "data_page"
 _SPLIT_FACTOR = 2
 _BYTE_BITS = 8
 _BYTE_VALUES = 1 << _BYTE_BITS
-_UNKNOWN = -1
-# Numbers that are handled at once: the memory of intermediate results stays in use.
-_PART = 1 << 14
-_RUN_LENGTH_MIN = 32
-
-
-_Numbers: TypeAlias = npt.NDArray[np.int32]
-"""Numbers of bytes. They are arrays and not tensors, whose every operation is intercepted."""
+# Numbers whose digits are known before scenarios are run.
+_KNOWN_NUMBERS = 1 << 22
+_KNOWN_POWERS = 3
 
 
 class PageMethodError(Exception):
@@ -70,7 +77,6 @@ class NumberedHostMemory:
         self._views = [buffer.tensor.view(-1).view(torch.uint8) for buffer in self._buffers]
         self._firsts = list(accumulate((len(view) for view in self._views), initial=0))
         self.size = self._firsts[-1]
-        self._digits: dict[int, list[torch.Tensor]] = {}
 
     @contextmanager
     def restored(self) -> Iterator[None]:
@@ -84,16 +90,8 @@ class NumberedHostMemory:
 
     def write_digits(self, power: int) -> None:
         """Give every byte a digit of its number: that of 256 to the power."""
-        for view, digits in zip(self._views, self._digits_of(power), strict=True):
-            view.copy_(digits)
-
-    def _digits_of(self, power: int) -> list[torch.Tensor]:
-        """Return a digit of each byte's number, by buffer; page methods ask for the same ones."""
-        if power not in self._digits:
-            self._digits[power] = [
-                _digits(first, end, power) for first, end in pairwise(self._firsts)
-            ]
-        return self._digits[power]
+        for view, (first, end) in zip(self._views, pairwise(self._firsts), strict=True):
+            view.copy_(torch.from_numpy(_digits(first, end, power)))
 
     def clear(self) -> None:
         """Set every byte to 0."""
@@ -111,7 +109,7 @@ class NumberedHostMemory:
             offset = address - view.data_ptr()
             if 0 <= offset < len(view):
                 return first + offset
-        return _UNKNOWN
+        return UNKNOWN
 
     def backed_up(self, pool: object, writes: HostWrites) -> torch.Tensor:
         """Return which bytes backups wrote, ``(size,) bool``."""
@@ -120,12 +118,12 @@ class NumberedHostMemory:
             writes.mark(pool, start=view.data_ptr(), marks=marks[first:end])
         return marks
 
-    def ranges(self, numbers: _Numbers) -> tuple[ByteRange, ...]:
+    def ranges(self, runs: Runs) -> tuple[ByteRange, ...]:
         """Return numbered bytes as pieces of buffers, in their order."""
-        return tuple(self._range(first, size) for first, size in _runs(numbers))
+        return tuple(self._range(first, size) for first, size in runs.tolist())
 
     def _range(self, number: int, size: int) -> ByteRange:
-        if number == _UNKNOWN:
+        if number == UNKNOWN:
             return ByteRange(buffer="", first=0, bytes=size)
         place = max(place for place, first in enumerate(self._firsts[:-1]) if first <= number)
         buffer: PoolBuffer = self._buffers[place]
@@ -164,12 +162,12 @@ class PageReader:
                     yield self._access(name, use, step)
 
     def _access(self, name: str, use: PageUse, step: str) -> PageAccess:
-        pages: list[_Numbers] = []
-        together: list[_Numbers] = []
+        pages: list[Runs] = []
+        together: list[Runs] = []
         reason = ""
         method = getattr(self._held.pool, name)
         try:
-            pages = self._numbers(method, use)
+            pages = self._pages(method, use)
             together = self._unlike_single(method, use, pages)
         except Exception as error:  # noqa: BLE001 - recorded as the reason
             reason = failure_text(error)
@@ -180,35 +178,33 @@ class PageReader:
             method=name,
             use=use,
             pages=len(pages),
-            page_bytes=len(pages[0]) if pages else 0,
-            first=self._memory.ranges(pages[0]) if pages and len(pages[0]) else (),
-            order=_digest([*pages, *together]) if pages else "",
+            page_bytes=byte_num(pages[0]) if pages else 0,
+            first=self._memory.ranges(pages[0]) if pages else (),
+            order=digest_of([*pages, *together]) if pages else "",
             missing_bytes=counts.missing,
             foreign_bytes=counts.foreign,
             shared_bytes=counts.shared,
             reason=reason,
         )
 
-    def _numbers(self, method: Callable[..., Any], use: PageUse) -> list[_Numbers]:
-        """Return the numbers of the bytes of every page, in the method's order."""
-        if use == "write":
-            return self._written(method)
+    def _pages(self, method: Callable[..., Any], use: PageUse) -> list[Runs]:
+        """Return the bytes of every page, in the method's order."""
         if use == "describe":
             return [self._described(self._call(method, page)) for page in range(self._page_num)]
-        return self._read(method)
+        return runs_of_pages(self._written(method) if use == "write" else self._read(method))
 
     def _unlike_single(
-        self, method: Callable[..., Any], use: PageUse, pages: Sequence[_Numbers]
-    ) -> list[_Numbers]:
+        self, method: Callable[..., Any], use: PageUse, pages: Sequence[Runs]
+    ) -> list[Runs]:
         """Return what a method describes for all pages at once, unless that is page after page."""
         if use != "describe":
             return []
         found = self._described(self._call(method, 0, page_num=self._page_num))
-        return [] if np.array_equal(found, np.concatenate(pages)) else [found]
+        return [] if np.array_equal(found, joined(pages)) else [found]
 
-    def _read(self, method: Callable[..., Any]) -> list[_Numbers]:
+    def _read(self, method: Callable[..., Any]) -> list[Numbers]:
         """Read numbered memory and return the numbers that each page has."""
-        found: list[_Numbers] = []
+        found: list[Numbers] = []
         for power in range(_powers(self._memory.size)):
             self._memory.write_digits(power)
             for page in range(self._page_num):
@@ -218,7 +214,7 @@ class PageReader:
                 _digit_column(found[page], power)[:] = content
         return found
 
-    def _written(self, method: Callable[..., Any]) -> list[_Numbers]:
+    def _written(self, method: Callable[..., Any]) -> list[Numbers]:
         """Write numbered pages and return where each byte of them lies."""
         with pageable_zeros():
             template: torch.Tensor = self._held.pool.get_dummy_flat_data_page()
@@ -228,26 +224,25 @@ class PageReader:
         for power in range(_powers(total + 1)):
             self._memory.clear()
             # 0 is a byte that no page was written to.
-            for page, data in enumerate(_digits(1, total + 1, power).split(size)):
+            digits = torch.from_numpy(_digits(1, total + 1, power).copy())
+            for page, data in enumerate(digits.split(size)):
                 self._call(method, page, data.view(template.dtype).reshape(template.shape))
             self._memory.read_into(_digit_column(found, power))
-        written = np.full(total, _UNKNOWN, dtype=np.int32)
-        for first in range(0, len(found), _PART):
-            part = found[first : first + _PART]
-            places = np.flatnonzero(part)
-            written[part[places] - 1] = places + first
+        written = np.full(total, UNKNOWN, dtype=np.int32)
+        places = np.flatnonzero(found != 0)
+        written[found[places] - 1] = places
         return list(written.reshape(self._page_num, size))
 
-    def _described(self, answer: Any) -> _Numbers:  # noqa: ANN401 - pointers and lengths
+    def _described(self, answer: Any) -> Runs:  # noqa: ANN401 - pointers and lengths
         if not isinstance(answer, tuple | list) or len(answer) != 2:
             raise PageMethodError(f"answers {type(answer).__name__}, no pointers and lengths")
         pieces = [
-            _piece(self._memory.number(int(pointer)), int(size))
+            (self._memory.number(int(pointer)), int(size))
             for pointer, size in zip(*answer, strict=True)
         ]
         if not pieces:
             raise PageMethodError("answers no pointer")
-        return np.concatenate(pieces)
+        return as_runs(pieces)
 
     def _call(
         self,
@@ -270,41 +265,23 @@ class PageReader:
             raise PageMethodError(f"takes {unknown[0]}, which is not known")
         return method(**{name: known[name] for name in wanted})
 
-    def _counts(self, pages: Sequence[_Numbers], together: Sequence[_Numbers]) -> _Counts:
+    def _counts(self, pages: Sequence[Runs], together: Sequence[Runs]) -> _Counts:
         """Compare the pages that were backed up with their backups, and all with each one."""
         if not pages:
             return _Counts(missing=0, foreign=0, shared=0)
-        known = [_below(self._memory.size, page) for page in pages]
-        mine = _marks([known[page] for page in self._own_pages], self._memory.size)
-        unknown = sum(len(pages[page]) - len(known[page]) for page in self._own_pages)
-        single, whole = mine, mine
+        size = self._memory.size
+        known = [runs_below(size, page) for page in pages]
+        mine = marks_of([known[page] for page in self._own_pages], size)
+        missing = surplus(self._backed_up, mine)
+        foreign = surplus(mine, self._backed_up)
+        for page in self._own_pages:
+            foreign += byte_num(pages[page]) - byte_num(known[page])
         if together:
-            single = _marks(known, self._memory.size)
-            whole = _marks([_below(self._memory.size, one) for one in together], self._memory.size)
-        return _Counts(
-            missing=_surplus(self._backed_up, mine) + _surplus(single, whole),
-            foreign=_surplus(mine, self._backed_up) + unknown + _surplus(whole, single),
-            shared=_shared_num(known, self._memory.size),
-        )
-
-
-def _marks(pages: Sequence[_Numbers], size: int) -> npt.NDArray[np.bool_]:
-    """Return which of the first ``size`` numbers occur."""
-    marks = np.zeros(size, dtype=np.bool_)
-    for page in pages:
-        runs = _runs(page)
-        # Most pages are a few runs of bytes, which are marked in a small part of the time.
-        if _RUN_LENGTH_MIN * len(runs) > len(page):
-            marks[page] = True
-            continue
-        for first, length in runs:
-            marks[first : first + length] = True
-    return marks
-
-
-def _surplus(marks: npt.NDArray[np.bool_], others: npt.NDArray[np.bool_]) -> int:
-    """Return how many bytes only the first marks have."""
-    return int(np.count_nonzero(marks & ~others))
+            single = marks_of(known, size)
+            whole = marks_of([runs_below(size, one) for one in together], size)
+            missing += surplus(single, whole)
+            foreign += surplus(whole, single)
+        return _Counts(missing=missing, foreign=foreign, shared=shared_num(known, size))
 
 
 def page_use(name: str, method: FunctionType) -> PageUse | None:
@@ -332,12 +309,6 @@ def _page_bytes(answer: Any) -> npt.NDArray[np.uint8]:  # noqa: ANN401 - a page 
     return answer.contiguous().view(-1).view(torch.uint8).numpy()
 
 
-def _piece(first: int, size: int) -> _Numbers:
-    if first == _UNKNOWN:
-        return np.full(size, _UNKNOWN, dtype=np.int32)
-    return np.arange(first, first + size, dtype=np.int32)
-
-
 def _powers(count: int) -> int:
     """Return how many bytes a number below ``count`` takes."""
     powers = 1
@@ -346,52 +317,37 @@ def _powers(count: int) -> int:
     return powers
 
 
-def _digits(first: int, end: int, power: int) -> torch.Tensor:
-    """Return a digit of each of some consecutive numbers: that of 256 to the power."""
+def remember_digits() -> None:
+    """Make the digits of small numbers once for all forks of this process."""
+    for power in range(_KNOWN_POWERS):
+        _known_digits(power)
+
+
+def _digits(first: int, end: int, power: int) -> npt.NDArray[np.uint8]:
+    """Return a digit of each of some consecutive numbers: that of 256 to the power.
+
+    The array may be one that others get as well.
+    """
+    if end <= _KNOWN_NUMBERS and power < _KNOWN_POWERS:
+        return _known_digits(power)[first:end]
+    return _digits_between(first, end, power)
+
+
+@cache
+def _known_digits(power: int) -> npt.NDArray[np.uint8]:
+    return _digits_between(0, _KNOWN_NUMBERS, power)
+
+
+def _digits_between(first: int, end: int, power: int) -> npt.NDArray[np.uint8]:
     block = _BYTE_VALUES**power
     start = first // block
     # Every digit is followed by the same sequence, so the sequence begins at the first one needed.
     digits = np.roll(np.arange(_BYTE_VALUES, dtype=np.uint8), -(start % _BYTE_VALUES))
     blocks = np.repeat(digits[: -(-end // block) - start], block)
-    return torch.from_numpy(np.resize(blocks, end - start * block)[first - start * block :].copy())
+    return np.resize(blocks, end - start * block)[first - start * block :]
 
 
-def _digit_column(numbers: _Numbers, power: int) -> npt.NDArray[np.uint8]:
+def _digit_column(numbers: Numbers, power: int) -> npt.NDArray[np.uint8]:
     """Return a view on a digit of each of some numbers."""
     place = power if sys.byteorder == "little" else numbers.itemsize - 1 - power
     return numbers.view(np.uint8).reshape(-1, numbers.itemsize)[:, place]
-
-
-def _runs(numbers: _Numbers) -> list[tuple[int, int]]:
-    """Return the first number and the length of each run of consecutive numbers."""
-    if not len(numbers):
-        return []
-    starts = np.concatenate(([0], np.flatnonzero(np.diff(numbers) != 1) + 1))
-    lengths = np.diff(starts, append=len(numbers))
-    return list(zip(numbers[starts].tolist(), lengths.tolist(), strict=True))
-
-
-def _shared_num(pages: Sequence[_Numbers], size: int) -> int:
-    """Return how many of the first ``size`` numbers occur more than once."""
-    marks = _marks(pages, size)
-    if np.count_nonzero(marks) == sum(map(len, pages)):
-        return 0
-    counts = np.zeros(size, dtype=np.int32)
-    for page in pages:
-        for first in range(0, len(page), _PART):
-            np.add.at(counts, page[first : first + _PART], 1)
-    return int(np.count_nonzero(counts > 1))
-
-
-def _below(size: int, page: _Numbers) -> _Numbers:
-    """Return the numbers of a page that are those of a byte; others belong to other memory."""
-    if not len(page) or (int(page.min()) >= 0 and int(page.max()) < size):
-        return page
-    return page[(page >= 0) & (page < size)]
-
-
-def _digest(pages: Sequence[_Numbers]) -> str:
-    state = hashlib.sha256()
-    for page in pages:
-        state.update(np.ascontiguousarray(page).data)
-    return state.hexdigest()[:DIGEST_HEX_DIGITS]

@@ -28,6 +28,7 @@ from traces.targets.sglang.discovery import PACKAGE
 from traces.targets.sglang.errors import StepNote, UnsupportedByRelease
 from traces.targets.sglang.fences import remember_stream_attributes
 from traces.targets.sglang.normalise import LocatedMessage, normalise_recording
+from traces.targets.sglang.page_accesses import remember_digits
 from traces.targets.sglang.pool_configuration import PoolConfiguration
 from traces.targets.sglang.pool_makers import remember_pool_maker
 from traces.targets.sglang.product_rows import ProductScenario
@@ -148,6 +149,7 @@ class ReleaseSession:
         settle_modules(PACKAGE)
         remember_wiring()
         remember_pool_maker()
+        remember_digits()
         remember_binders(self.target)
         # Collecting garbage in a fork must not visit, and so copy, everything imported so far.
         gc.collect()

@@ -1,13 +1,12 @@
 """The bytes that page methods use are found by numbers in the memory, and compared with backups."""
 
-import numpy as np
 import pytest
 import torch
 
 from traces.schema.pools import ByteRange
 from traces.targets.sglang.held_pools import HeldPool
 from traces.targets.sglang.host_writes import HostWrites
-from traces.targets.sglang.page_accesses import NumberedHostMemory, PageReader, _digits, _marks
+from traces.targets.sglang.page_accesses import NumberedHostMemory, PageReader, _digits
 from traces.targets.sglang.shims.kernel_moves import CopiedRows
 
 PAGE, SLOTS, LAYERS, ROW = 4, 24, 2, 8
@@ -198,12 +197,3 @@ def test_bytes_of_other_memory_are_foreign():
 def test_digits_of_consecutive_numbers(first, end, power):
     wanted = [number // 256**power % 256 for number in range(first, end)]
     assert _digits(first, end, power).tolist() == wanted
-
-
-@pytest.mark.parametrize("step", [1, 3])
-def test_marks_of_runs_and_of_single_numbers_are_the_numbers_that_occur(step):
-    numbers = np.array([*range(200, 300, step), *range(0, 100, step)], dtype=np.int32)
-
-    marks = _marks([numbers, np.zeros(0, dtype=np.int32)], 400)
-
-    assert np.flatnonzero(marks).tolist() == [*range(0, 100, step), *range(200, 300, step)]
