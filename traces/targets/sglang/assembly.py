@@ -15,7 +15,9 @@ from traces.targets.sglang.drafts import (
 )
 from traces.targets.sglang.entry_points import EntryCall, EntryResult
 from traces.targets.sglang.errors import UnsupportedByRelease
+from traces.targets.sglang.families import FAMILY_OF
 from traces.targets.sglang.geometry import geometry_of
+from traces.targets.sglang.pool_variants import PLAIN, PoolVariant, pool_variants
 from traces.targets.sglang.product_rows import OWN_POOL, ProductRow
 from traces.targets.sglang.rank_context import HOST_TO_DEVICE, RankContexts
 from traces.targets.sglang.scenarios import PACKED_DRAFT, SIDECAR_DRAFT, SglangScenario
@@ -90,7 +92,9 @@ def prepare_entry(
 ) -> EntryCall:
     """Open a rank's context and build what an entry point is called with: see :func:`assemble`."""
     caller, evictions = SignatureCaller(), EvictionLog()
-    builder = DevicePoolBuilder(caller, device)
+    variant = _variant_of(scenario)
+    flags = {**variant.flags, **(flags or {})}
+    builder = DevicePoolBuilder(caller, device, variant)
     context = ranks.open(scenario, host_gigabytes=0, device=device, flags=flags)
     other_class = scenario.pool_class if isinstance(scenario, ProductRow) else ""
     geometry = geometry_of(scenario, pool_class=other_class)
@@ -116,6 +120,11 @@ def prepare_entry(
         caller=caller,
         evictions=evictions,
     )
+
+
+def _variant_of(scenario: SglangScenario) -> PoolVariant:
+    name = scenario.variant if isinstance(scenario, ProductRow) else ""
+    return pool_variants(FAMILY_OF[scenario.model].pool_class).get(name, PLAIN) if name else PLAIN
 
 
 def _assembled_stack(result: EntryResult, entry_call: EntryCall) -> AssembledStack:

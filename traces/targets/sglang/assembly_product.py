@@ -17,6 +17,7 @@ from traces.targets.sglang.errors import StepNote, UnsupportedByRelease
 from traces.targets.sglang.families import FAMILIES, FAMILY_OF
 from traces.targets.sglang.linker_pools import STEP as LINKER
 from traces.targets.sglang.linker_pools import LinkerPools, group_function
+from traces.targets.sglang.pool_variants import pool_variants, remember_variants
 from traces.targets.sglang.product_rows import ProductRow, ProductScenario
 from traces.targets.sglang.rank_context import RankContexts
 from traces.targets.sglang.scenarios import AXES, GROUPS, NO_DRAFT
@@ -70,7 +71,7 @@ class AssemblyProduct:
         for name in _other_pools(FAMILY_OF[scenario.model].pool_class):
             row = replace(over_ranks, pool_class=name)
             self._steps[row.step] = partial(self._assemble_fitting, row)
-        for row in scenario.further_rows(over_ranks):
+        for row in (*scenario.further_rows(over_ranks), *_variants(scenario, over_ranks)):
             self._steps[row.step] = partial(self._assemble, row, row.step)
         for flag in flag_values(_wiring_files()):
             if self._is_free(undrafted[0], flag.name, flag.default, flag.value):
@@ -160,6 +161,17 @@ class AssemblyProduct:
         return True
 
 
+def _variants(scenario: ProductScenario, row: ProductRow) -> Iterator[ProductRow]:
+    """Yield a row with each variant of pools that a release's own construction never leads to.
+
+    Flags lead to the other pools of all other families.
+    """
+    family = FAMILY_OF[scenario.model]
+    if scenario.has_strategies and family.constructor == "deepseek_v4":
+        for name in pool_variants(family.pool_class):
+            yield replace(row, variant=name)
+
+
 def _other_pools(pool_class: str) -> Iterator[str]:
     """Yield the classes of pools like another that stacks are made for otherwise.
 
@@ -179,6 +191,7 @@ def _other_pools(pool_class: str) -> Iterator[str]:
 def remember_wiring() -> None:
     """Read the sources of the stack builders once for all forks of this process."""
     remember_flags(_wiring_files(), used_names)
+    remember_variants()
 
 
 def _wiring_files() -> tuple[Path, ...]:

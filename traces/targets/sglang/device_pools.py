@@ -12,6 +12,7 @@ from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.families import FAMILIES
 from traces.targets.sglang.geometry import SglangGeometry, draft_geometry, geometry_of_family
 from traces.targets.sglang.pageable import defined_content
+from traces.targets.sglang.pool_variants import PLAIN, PoolVariant
 from traces.targets.sglang.product_rows import BARE_POOL, FULL_WINDOWS, STATEFUL_POOL
 from traces.targets.sglang.request_table import build_request_table
 from traces.targets.sglang.signature_caller import SignatureCaller
@@ -19,6 +20,8 @@ from traces.targets.sglang.signature_caller import SignatureCaller
 WINDOW = 128
 _QSA_RATIO = 4
 _SHARD_RANK = 1
+# Ratios of which several layers share the rows of one.
+_SHARED_RATIOS = (1, 2)
 # Set by the release on a pool whose windows are numbered by the slots of full attention.
 _FULL_INDICES = "swa_uses_full_indices"
 
@@ -42,6 +45,8 @@ class DevicePoolBuilder:
 
     caller: SignatureCaller
     device: str
+    # Of the pools of a target; a draft has the family's.
+    variant: PoolVariant = PLAIN
 
     @defined_content()
     def build(self, geometry: SglangGeometry) -> SglangDevicePools:
@@ -52,8 +57,9 @@ class DevicePoolBuilder:
         """
         family = geometry.family
         requests = build_request_table(self.caller, geometry, device=self.device)
-        pool = self._outer_pool(geometry, requests)
-        allocator = full_allocator = self._allocator(geometry, pool)
+        with self.variant.surroundings():
+            pool = self._outer_pool(geometry, requests, variant=self.variant)
+        allocator = full_allocator = self._allocator(geometry, pool, requests)
         if family.is_windowed:
             full_allocator = allocator.full_attn_allocator
         pools = {
@@ -101,7 +107,13 @@ class DevicePoolBuilder:
             return None
         return build_request_table(self.caller, geometry, device=self.device).mamba_pool
 
-    def _outer_pool(self, geometry: SglangGeometry, requests: Any) -> Any:  # noqa: ANN401
+    def _outer_pool(
+        self,
+        geometry: SglangGeometry,
+        requests: Any,  # noqa: ANN401 - of the release
+        *,
+        variant: PoolVariant = PLAIN,
+    ) -> Any:  # noqa: ANN401 - of the release
         """Build the pool that attention reads from, with the pools inside of it."""
         match geometry.family.constructor:
             case "sliding":
@@ -111,7 +123,7 @@ class DevicePoolBuilder:
             case "minimax":
                 return self._minimax_pool(geometry)
             case "deepseek_v4":
-                return self._deepseek_v4_pool(geometry)
+                return self._deepseek_v4_pool(geometry, variant)
             case "plain":
                 return self._plain_pool(geometry)
 
@@ -160,7 +172,7 @@ class DevicePoolBuilder:
             "enable_kvcache_transpose": False,
         }
 
-    def _allocator(self, geometry: SglangGeometry, kvcache: Any) -> Any:  # noqa: ANN401
+    def _allocator(self, geometry: SglangGeometry, kvcache: Any, requests: Any) -> Any:  # noqa: ANN401
         """Build the allocator of a pool; its slots are those of all decode ranks."""
         paged = "" if geometry.page_size == 1 else "Paged"
         is_windowed = geometry.family.is_windowed
@@ -172,9 +184,11 @@ class DevicePoolBuilder:
             "dtype": geometry.dtype,
             "device": self.device,
             "kvcache": kvcache,
+            # Windows may be slots of requests.
+            "req_to_token_pool": requests,
             "need_sort": False,
         }
-        return self.caller.call(find_class(name), given)
+        return self.caller.call(self.variant.allocator_class or find_class(name), given)
 
     def _full_windows(self, geometry: SglangGeometry) -> Any:  # noqa: ANN401
         """Build a draft pool whose windows keep every token, as a release tells its stack of one.
@@ -241,10 +255,16 @@ class DevicePoolBuilder:
             return cls(**_taken(cls, given))
         return self.caller.call(cls, given)
 
-    def _deepseek_v4_pool(self, geometry: SglangGeometry) -> Any:  # noqa: ANN401
+    def _deepseek_v4_pool(self, geometry: SglangGeometry, variant: PoolVariant) -> Any:  # noqa: ANN401
         page, size, swa = geometry.page_size, geometry.size, geometry.swa_size
         model = geometry.model
         first = geometry.start_layer
+        ratios = model.compress_ratios
+        sources = [
+            first + layer
+            for layer, ratio in enumerate(ratios)
+            if ratio in _SHARED_RATIOS and ratio not in ratios[:layer]
+        ]
         given = {
             **self._rows(geometry),
             "max_num_reqs": 2,
@@ -262,13 +282,18 @@ class DevicePoolBuilder:
             "qk_nope_head_dim": model.attention.head_dim,
             "indexer_head_dim": model.index_head_dim,
             "layer_num": model.layer_span,
-            "compression_ratios": list(model.compress_ratios) * (first // model.layer_span + 1),
+            "compression_ratios": list(ratios) * (first // model.layer_span + 1),
+            **({"kv_source_layers": sources} if sources else {}),
             "sliding_window": WINDOW,
             "start_layer": first,
             # Exclusive, unlike every other pool's.
             "end_layer": geometry.end_layer + 1,
+            **variant.arguments,
         }
-        return self.caller.call(find_class(geometry.pool_class), given)
+        if variant.pool_class is not None:
+            return variant.pool_class(**_taken(variant.pool_class, given))
+        needs = ("kv_source_layers",) if sources else ()
+        return self.caller.call(find_class(geometry.pool_class), given, needs=needs)
 
 
 def constructor_parameters(cls: type) -> frozenset[str]:

@@ -139,7 +139,7 @@ FAMILIES: dict[str, SglangFamily] = {
         page_sizes=(16, 64),
     ),
     "deepseek_v4": SglangFamily(
-        models=("dsv4_flash", "dsv4_flash_odd"),
+        models=("dsv4_flash", "dsv4_flash_odd", "dsv41"),
         pool_class="DeepSeekV4TokenToKVPool",
         architecture="DeepseekV4ForCausalLM",
         constructor="deepseek_v4",

@@ -90,6 +90,8 @@ MODELS: dict[str, ModelShape] = {
     "dsv4_flash": _compressed(0, 4, 128, 4),
     # Layers of it one further on: the first is compressed, the last by the other ratio.
     "dsv4_flash_odd": _compressed(4, 128, 4, 128),
+    # DeepSeek-V4.1: layers of the ratios 1 and 2 read the rows of the layer that writes them.
+    "dsv41": _compressed(0, 4, 128, 1, 1, 2, 2),
     # The same model as its namesake, served with fp8 rows.
     "llama3_8b_fp8": ModelShape(
         attention=mha_rows(8, 128, 128, "float8_e4m3fn"),

@@ -40,6 +40,13 @@ def used_names(text: str) -> tuple[str, ...]:
     return tuple(sorted({node.id for node in _nodes(text) if isinstance(node, ast.Name)}))
 
 
+def class_bases(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the classes of a module, each with the last names of the classes it inherits from."""
+    nodes = ast.walk(ast.parse(text))
+    classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
+    return tuple((node.name, tuple(map(_last_name, node.bases))) for node in classes)
+
+
 def compared_texts(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return the texts that each attribute is compared with, in order."""
     texts: dict[str, dict[str, None]] = {}
