@@ -35,6 +35,8 @@ _OTHER_FAMILIES = ("mha", "mla", "dsa", "swa")
 _OTHER_FAMILIES_OF_BUILDERS = _OTHER_FAMILIES[:2]
 _UNIFIED = "attach_hybrid_pool_to_unified_cache"
 _STRENGTH_OF_A_SCENARIO = 2
+# Of these every family has rows, whatever staging a release prepares for the others.
+_DIRECT = {"layout": "page_first_direct", "io_backend": "direct"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +56,8 @@ class ProductRow(SglangScenario):
     @property
     def step(self) -> str:
         """Name of the step that assembles the row."""
-        if self.pool_class or self.variant:
-            return self.pool_class or self.variant
+        if name := self.pool_class or self.variant:
+            return name if self.draft == NO_DRAFT else f"{name}.{self.draft}"
         parts = [self.layout, self.io_backend, f"p{self.page_size}", self.sizing, self.groups]
         if self.draft != NO_DRAFT:
             parts += [self.draft, f"{self.draft_pool}_pool"]
@@ -89,7 +91,7 @@ class ProductScenario(SglangScenario):
         return self.builder == _UNIFIED
 
     def further_rows(self, row: ProductRow) -> list[ProductRow]:
-        """Return a row with each model of the family that no entry point has a scenario for."""
+        """Return rows with each model of the family that no entry point has a scenario for."""
         known = {model for models in BUILDERS.values() for model in models}
         # Of models that are one model with another dtype, layers and heads are known.
         others = [
@@ -97,7 +99,14 @@ class ProductScenario(SglangScenario):
             for name in FAMILIES[self.family].models
             if name not in known and MODELS[name].layer_span != MODELS[self.model].layer_span
         ]
-        return [replace(row, model=name, variant=name) for name in others]
+        drafts = (
+            [NO_DRAFT, PACKED_DRAFT] if PACKED_DRAFT in takes_draft(self.builder) else [NO_DRAFT]
+        )
+        return [
+            replace(row, model=name, variant=name, draft=draft, **_DIRECT)
+            for name in others
+            for draft in drafts
+        ]
 
     def linked_rows(self) -> list[ProductRow]:
         """Return rows for an external linker: each model of the family, without and with drafts."""
