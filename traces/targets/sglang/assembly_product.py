@@ -17,7 +17,7 @@ from traces.targets.sglang.errors import StepNote, UnsupportedByRelease
 from traces.targets.sglang.families import FAMILIES, FAMILY_OF
 from traces.targets.sglang.linker_pools import STEP as LINKER
 from traces.targets.sglang.linker_pools import LinkerPools, group_function
-from traces.targets.sglang.pool_variants import pool_variants, remember_variants
+from traces.targets.sglang.pool_variants import pool_variants
 from traces.targets.sglang.product_rows import ProductRow, ProductScenario
 from traces.targets.sglang.rank_context import RankContexts
 from traces.targets.sglang.scenarios import AXES, GROUPS, NO_DRAFT
@@ -191,7 +191,6 @@ def _other_pools(pool_class: str) -> Iterator[str]:
 def remember_wiring() -> None:
     """Read the sources of the stack builders once for all forks of this process."""
     remember_flags(_wiring_files(), used_names)
-    remember_variants()
 
 
 def _wiring_files() -> tuple[Path, ...]:

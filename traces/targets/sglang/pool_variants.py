@@ -19,9 +19,9 @@ from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
-from traces.targets.common.source_reads import read_fact, remember_facts, source_files
+from traces.targets.common.source_reads import read_fact, source_files
 from traces.targets.sglang.discovery import all_names_of, installed_release
-from traces.targets.sglang.source_facts import class_bases
+from traces.targets.sglang.source_facts import pool_bases
 
 _ASCEND_PACKAGE = "torch_npu"
 _PACKAGE = "sglang.srt"
@@ -125,7 +125,7 @@ def _of_ascend(cls: type) -> Iterator[tuple[str, PoolVariant]]:
 def _inheriting(cls: type, is_place: Callable[[str], bool]) -> type | None:
     """Return a class for Ascend that inherits from another, in one of some modules."""
     for module, file in _ascend_files():
-        for name, bases in read_fact(class_bases, file) if is_place(module) else ():
+        for name, bases in read_fact(pool_bases, file) if is_place(module) else ():
             if cls.__name__ in bases:
                 with _ascend(), suppress(Exception):
                     found: type = getattr(importlib.import_module(module), name)
@@ -140,11 +140,6 @@ def _ascend_files() -> Iterator[tuple[str, Path]]:
         for file in source_files(root):
             parts = file.relative_to(root).with_suffix("").parts
             yield ".".join((_PACKAGE, *_ASCEND_FOLDER.parts, *parts)), file
-
-
-def remember_variants() -> None:
-    """Read the sources of pools for other platforms once for all forks of this process."""
-    remember_facts(class_bases, (file for _, file in _ascend_files()))
 
 
 @contextmanager

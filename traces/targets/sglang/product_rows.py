@@ -36,7 +36,7 @@ _OTHER_FAMILIES_OF_BUILDERS = _OTHER_FAMILIES[:2]
 _UNIFIED = "attach_hybrid_pool_to_unified_cache"
 _STRENGTH_OF_A_SCENARIO = 2
 # Of these every family has rows, whatever staging a release prepares for the others.
-_DIRECT = {"layout": "page_first_direct", "io_backend": "direct"}
+_LAYOUT, _BACKEND = "page_first_direct", "direct"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,7 @@ class ProductScenario(SglangScenario):
             [NO_DRAFT, PACKED_DRAFT] if PACKED_DRAFT in takes_draft(self.builder) else [NO_DRAFT]
         )
         return [
-            replace(row, model=name, variant=name, draft=draft, **_DIRECT)
+            replace(row, model=name, variant=name, draft=draft, layout=_LAYOUT, io_backend=_BACKEND)
             for name in others
             for draft in drafts
         ]

@@ -11,6 +11,8 @@ from functools import lru_cache
 POOL_MAKER = "_init_pools"
 """Name of the method that makes the pools of a model runner."""
 
+# Part of the names of pools of tokens and of their allocators.
+_POOL = "TokenToKVPool"
 _CONTROLLER = "cache_controller"
 _FORWARD_STREAM = "forward_stream"
 
@@ -40,8 +42,13 @@ def used_names(text: str) -> tuple[str, ...]:
     return tuple(sorted({node.id for node in _nodes(text) if isinstance(node, ast.Name)}))
 
 
-def class_bases(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Return the classes of a module, each with the last names of the classes it inherits from."""
+def pool_bases(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the classes of a module, each with the last names of the classes it inherits from.
+
+    Nothing of a module that names neither a pool of tokens nor an allocator of one.
+    """
+    if _POOL not in text:
+        return ()
     nodes = ast.walk(ast.parse(text))
     classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
     return tuple((node.name, tuple(map(_last_name, node.bases))) for node in classes)

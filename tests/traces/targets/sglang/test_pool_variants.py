@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from traces.targets.sglang import pool_variants as variants
-from traces.targets.sglang.source_facts import class_bases
+from traces.targets.sglang.source_facts import pool_bases
 
 
 class Layout(Enum):
@@ -54,8 +54,10 @@ def test_a_release_without_the_pool_has_no_variants(release):
 def test_classes_for_ascend_are_those_that_inherit_from_the_pool_and_an_allocator(
     release, monkeypatch, tmp_path
 ):
-    (tmp_path / "pools.py").write_text("class Far(Pool): ...\nclass Apart(Other): ...\n")
-    (tmp_path / "slots.py").write_text("class Slots(memory.Allocator): ...\n")
+    (tmp_path / "pools.py").write_text(
+        "class Far(Pool): ...  # TokenToKVPool\nclass Apart(Other): ...\n"
+    )
+    (tmp_path / "slots.py").write_text("class Slots(memory.Allocator): ...  # of a TokenToKVPool\n")
     files = [(f"far.{name}", tmp_path / f"{name}.py") for name in ("pools", "slots")]
     far = type("Far", (Pool,), {"__module__": "far.pools"})
     slots = type("Slots", (Allocator,), {"__module__": "far.slots"})
@@ -99,5 +101,6 @@ def test_what_pools_ask_on_rocm_is_answered_while_they_are_made(release, monkeyp
 
 
 def test_bases_of_classes_are_their_last_names():
-    text = "import memory\nclass A(memory.Pool, Mixin): ...\nclass B: ...\n"
-    assert class_bases(text) == (("A", ("Pool", "Mixin")), ("B", ()))
+    text = "import memory\nclass A(memory.TokenToKVPool, Mixin): ...\nclass B: ...\n"
+    assert pool_bases(text) == (("A", ("TokenToKVPool", "Mixin")), ("B", ()))
+    assert pool_bases("class B(Pool): ...\n") == ()
