@@ -38,7 +38,7 @@ _FP4_INDEX = {"enable_deepseek_v4_fp4_indexer": True}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolVariant:
-    """What differs in the pools of a target.
+    """Differences in the pools of a target.
 
     Attributes:
         arguments: further ones of the constructor of the pool that attention reads from.
