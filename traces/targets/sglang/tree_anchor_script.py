@@ -138,7 +138,7 @@ class TreeAnchorScript(TreeBufferScript):
             ("room in the buffer, behind nothing", self.driver.evict_device),
         ):
             self._keep_half(sequence)
-            with self._held(self._pools("host"), spare=0):
+            with self._held(self._beside("host") or self._pools("host"), spare=0):
                 handle = self._fetched(sequence)
                 yield from self._state_of(sequence, f"{phase}: none")
             change()
@@ -151,7 +151,7 @@ class TreeAnchorScript(TreeBufferScript):
 
     def _load_without_room_beside(self, sequence: TokenSequence) -> _Records:
         """Admit a request while pools beside the KV have no room on the device for all of it."""
-        pools = [pool for pool in self._pools("device") if pool.pool != KV]
+        pools = self._beside("device")
         if not pools:
             return
         handle = self._fetched_behind_half(sequence)
@@ -186,11 +186,10 @@ class TreeAnchorScript(TreeBufferScript):
 
     def _store_without_room_beside(self) -> _Records:
         """Insert while the buffer has room for one page of each pool beside the KV."""
-        host = self._pools("host")
-        beside = [pool for pool in host if pool.pool != KV]
+        pools = self._beside("host") or self._pools("host")
         phase = "stored with room for a page"
         self._empty()
-        with self._held(beside or host, spare=1):
+        with self._held(pools, spare=1):
             self.driver.insert(self.driver.sequence("late", late=_LATE, last=_LAST))
             self.driver.acknowledge()
             yield from self._ledger.read_locks(phase)
@@ -205,6 +204,10 @@ class TreeAnchorScript(TreeBufferScript):
 
     def _pools(self, side: str) -> list[CountedPool]:
         return [pool for pool in self._ledger.pools if pool.side == side]
+
+    def _beside(self, side: str) -> list[CountedPool]:
+        """Return the pools beside the KV that have slots of their own."""
+        return [pool for pool in self._pools(side) if pool.pool != KV]
 
     @contextmanager
     def _held(self, pools: list[CountedPool], *, spare: int) -> Iterator[None]:
