@@ -18,17 +18,18 @@ from traces.schema.life import EvictionCount, StateRecord
 from traces.schema.model import DigestRecord
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.scenarios import HOST_BUFFER
+from traces.targets.sglang.storage_driver import page_keys
 from traces.targets.sglang.tree_buffer_script import TreeBufferScript
-from traces.targets.sglang.tree_driver import KV, MAMBA, TokenSequence
+from traces.targets.sglang.tree_driver import EVICT_ALL, KV, MAMBA, TokenSequence
 from traces.targets.sglang.tree_ledger import CountedPool
 from traces.targets.sglang.tree_script import TreeScript
-from traces.targets.sglang.tree_storage_script import STEP, TreeStorageScript
+from traces.targets.sglang.tree_storage_script import STEP, TreePrefetch, TreeStorageScript
 
 _Records = Iterator[DigestRecord | StateRecord]
 
 _NAMESPACE = "anchored"
 # Numbers of the parts of sequences that nothing else stores.
-_SHARED, _ONE, _LATE, _LAST, _LONG = 41, 42, 43, 44, 50
+_SHARED, _ONE, _MORE, _LATE, _LAST, _LONG = 41, 42, 43, 44, 45, 50
 # Parts of the longest sequence, and how many prefixes of it are anchors.
 _LONGEST, _ANCHORS = 6, 3
 
@@ -51,10 +52,12 @@ class TreeAnchorScript(TreeBufferScript):
         own = replace(sequence, namespace=_NAMESPACE)
         for stored in (sequence, own):
             self._store(stored)
+        yield from self._lose_first_page(sequence)
         yield from self._give_up(sequence)
         for stored in (sequence, own):
             yield from self._change_before_reading(stored)
         yield from self._wait_for_buffer(sequence)
+        yield from self._load_beside(sequence)
         yield from self._load_without_room_beside(sequence)
         yield from self._lock_long_anchors()
         yield from self._store_without_room_beside()
@@ -66,6 +69,17 @@ class TreeAnchorScript(TreeBufferScript):
         self.driver.insert_again(sequence)
         self.driver.acknowledge()
         self._empty()
+
+    def _lose_first_page(self, sequence: TokenSequence) -> _Records:
+        """Fetch a sequence whose first page fails to arrive, so that nothing of it is of use."""
+        first = page_keys(sequence.units, self._stack.page_size)[0]
+        yield from self._prefetch(
+            TreePrefetch(
+                phase="KV fails at its first page",
+                sequence=sequence,
+                disturbed=lambda: self._storage.failing_page(KV, first),
+            )
+        )
 
     def _give_up(self, sequence: TokenSequence) -> _Records:
         """End a request in every way while its pages are read, and the tree is asked to evict."""
@@ -140,7 +154,9 @@ class TreeAnchorScript(TreeBufferScript):
             self._keep_half(sequence)
             with self._held(self._beside("host") or self._pools("host"), spare=0):
                 handle = self._fetched(sequence)
-                yield from self._state_of(sequence, f"{phase}: none")
+                # What it tries in vain to take is given back at the next poll.
+                yield self._match_of(sequence, f"{phase}: none")
+                yield from self._ledger.read_locks(f"{phase}: none")
             change()
             self.driver.poll()
             yield from self._ledger.read_locks(f"{phase}: reading")
@@ -148,6 +164,27 @@ class TreeAnchorScript(TreeBufferScript):
             yield from self._ledger.read_locks(f"{phase}: read")
             self._admit(handle, sequence)
             yield from self._end(handle, sequence, phase)
+
+    def _load_beside(self, sequence: TokenSequence) -> _Records:
+        """Fetch what lies beside the KV of a sequence, while a longer request keeps its KV."""
+        driver, tree, phase = self.driver, self._tree, "what lies beside the KV is read"
+        if not self._beside("device"):
+            return
+        self._empty()
+        longer = driver.sequence("longer", shared=_SHARED, one=_ONE, more=_MORE)
+        for one in (sequence, longer):
+            driver.insert(one)
+        driver.insert_again(sequence)
+        driver.acknowledge()
+        match = tree.match(tree.key(longer.raw_tokens, longer.namespace), None)
+        with driver.locked(match.last_device_node):
+            tree.evict(0, EVICT_ALL, windows=EVICT_ALL)
+            yield self._match_of(sequence, f"{phase}: lost")
+            handle = self._fetched(sequence)
+            yield from self._evict(phase)
+            self._admit(handle, sequence)
+            yield self._match_of(sequence, f"{phase}: loaded")
+        yield from self._end(handle, sequence, f"{phase}: over")
 
     def _load_without_room_beside(self, sequence: TokenSequence) -> _Records:
         """Admit a request while pools beside the KV have no room on the device for all of it."""

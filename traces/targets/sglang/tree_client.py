@@ -136,9 +136,13 @@ class TreeClient:
         given = {"key": key, "value": slots, "mamba_value": states, "prev_prefix_len": known}
         return self._cache.insert(self._params("InsertParams", given))
 
-    def evict(self, tokens: int, states: int) -> dict[str, int]:
-        """Free the device slots of tokens and states; return what the tree counts, by its names."""
-        given = {"num_tokens": tokens, "swa_num_tokens": tokens, "mamba_num": states}
+    def evict(self, tokens: int, states: int, *, windows: int | None = None) -> dict[str, int]:
+        """Free the device slots of tokens and states; return what the tree counts, by its names.
+
+        ``windows`` are tokens whose window slots are freed; the same number as of tokens if None.
+        """
+        windows = tokens if windows is None else windows
+        given = {"num_tokens": tokens, "swa_num_tokens": windows, "mamba_num": states}
         result = self._cache.evict(self._params("EvictParams", given))
         fields = dataclasses.fields(result) if dataclasses.is_dataclass(result) else ()
         found = {field.name: getattr(result, field.name) for field in fields}
