@@ -39,7 +39,7 @@ class RecorderTimes(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         before: unrecorded, before anything was ever recorded in the process.
-        recorded: recorded, each just after its partner in ``unrecorded``.
+        recorded: recorded, each scenario just after it was run unrecorded.
         unrecorded: not recorded, after recordings have ended.
     """
 
@@ -57,22 +57,24 @@ def unrecorded_seconds(scenarios: Sequence[Scenario], device: str) -> float:
 
 
 def recorder_times(scenarios: Sequence[Scenario], device: str, rounds: int) -> RecorderTimes:
-    """Time the same scenarios recorded and not, taking turns, in one process."""
+    """Time scenarios recorded and not, each scenario both ways in turns, in one process."""
     from traces.targets.native.run import run_scenario, run_unrecorded
 
     _use_one_thread()
     without = partial(_run_all, run_unrecorded, scenarios, device)
-    recorded = partial(_run_all, run_scenario, scenarios, device)
     for _ in range(_WARM_UP_ROUNDS):
         without()
     before = [_seconds(without) for _ in range(rounds)]
-    recorded()
-    turns = [(_seconds(without), _seconds(recorded)) for _ in range(rounds)]
-    return RecorderTimes(
-        before=before,
-        recorded=[seconds for _, seconds in turns],
-        unrecorded=[seconds for seconds, _ in turns],
-    )
+    _run_all(run_scenario, scenarios, device)
+    recorded, unrecorded = [], []
+    for _ in range(rounds):
+        turns = [
+            [_seconds(partial(run, one, device=device)) for run in (run_unrecorded, run_scenario)]
+            for one in scenarios
+        ]
+        unrecorded.append(sum(seconds for seconds, _ in turns))
+        recorded.append(sum(seconds for _, seconds in turns))
+    return RecorderTimes(before=before, recorded=recorded, unrecorded=unrecorded)
 
 
 def device_times(

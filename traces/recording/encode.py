@@ -28,6 +28,7 @@ import inspect
 import math
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import PurePath
@@ -59,6 +60,15 @@ class _WithFactory:
 FACTORY_DEFAULT: object = inspect.signature(_WithFactory).parameters["field"].default
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _DeferredSlots:
+    """Slots of a CUDA tensor that were copied; the tensor is not kept alive."""
+
+    tensor: "weakref.ref[torch.Tensor]"
+    version: int
+    holder: dict[str, Plain]
+
+
 class Encoder:
     """Encodes values; a target registers its types before the first call.
 
@@ -71,6 +81,7 @@ class Encoder:
         self._handlers: dict[type, Handler] = {}
         self._packages: tuple[str, ...] = ()
         self._deferred_slots: list[tuple[dict[str, Plain], torch.Tensor]] = []
+        self._deferred_of: dict[int, _DeferredSlots] = {}
         self._depth = 0
         self.encode_fields = False
         """Whether dataclasses, attrs and pydantic classes are encoded without registration."""
@@ -135,10 +146,21 @@ class Encoder:
         stream and read in :meth:`settle`; the host does not wait here.
         """
         if tensor.is_cuda:
-            holder: dict[str, Plain] = {"slots": ""}
-            self._deferred_slots.append((holder, tensor.detach().clone()))
-            return holder
+            return self._defer(tensor)
         return {"slots": slot_ranges(tensor)}
+
+    def _defer(self, tensor: "torch.Tensor") -> dict[str, Plain]:
+        """Copy slots, once for all layers that move them, and return what :meth:`settle` fills."""
+        known = self._deferred_of.get(id(tensor))
+        version = tensor._version  # noqa: SLF001 - torch counts the changes of a tensor in place
+        if known is not None and known.tensor() is tensor and known.version == version:
+            return known.holder
+        holder: dict[str, Plain] = {"slots": ""}
+        self._deferred_slots.append((holder, tensor.detach().clone()))
+        self._deferred_of[id(tensor)] = _DeferredSlots(
+            tensor=weakref.ref(tensor), version=version, holder=holder
+        )
+        return holder
 
     def settle(self) -> None:
         """Fill in the slots that were still on a device. Blocks until its work is done."""
@@ -147,6 +169,7 @@ class Encoder:
         for holder, copied in self._deferred_slots:
             holder["slots"] = slot_ranges(copied.cpu())
         self._deferred_slots.clear()
+        self._deferred_of.clear()
 
     def _encode(self, value: object, where: str) -> Plain:
         if isinstance(value, Enum):

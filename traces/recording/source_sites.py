@@ -5,8 +5,10 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from types import FrameType, FunctionType
+from weakref import WeakKeyDictionary
 
 from traces.recording.instrument import TRAMPOLINE_FILE
 from traces.schema.model import Location
@@ -16,6 +18,9 @@ _PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 RawSite = tuple[str, int]
 """File as the interpreter names it, and line."""
+
+# Parsing a module takes a tenth of a short recording.
+_class_sites: WeakKeyDictionary[type, RawSite | None] = WeakKeyDictionary()
 
 
 class SourceSites:
@@ -71,9 +76,7 @@ class SourceSites:
         code = function.__code__
         if not code.co_filename.startswith("<"):
             return code.co_filename, code.co_firstlineno
-        if owner is None or (file := inspect.getsourcefile(owner)) is None:
-            return None
-        return file, inspect.getsourcelines(owner)[1]
+        return None if owner is None else _class_site(owner)
 
     def site(self, raw: RawSite) -> Location:
         """Return a place as it is stored."""
@@ -91,8 +94,21 @@ class SourceSites:
         return self._known.setdefault(raw, raw)
 
     def _relative_name(self, file: str) -> str:
-        path = Path(file).resolve()
+        path = _resolved(file)
         for root in (self._root, _PROJECT_ROOT):
             if path.is_relative_to(root):
                 return path.relative_to(root).as_posix()
         return path.as_posix()
+
+
+@cache
+def _resolved(file: str) -> Path:
+    return Path(file).resolve()
+
+
+def _class_site(owner: type) -> RawSite | None:
+    """Return the line where a class is defined; it is looked for in its source once."""
+    if owner not in _class_sites:
+        file = inspect.getsourcefile(owner)
+        _class_sites[owner] = None if file is None else (file, inspect.getsourcelines(owner)[1])
+    return _class_sites[owner]

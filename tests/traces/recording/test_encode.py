@@ -214,3 +214,25 @@ def test_slots_on_a_gpu_are_read_at_the_end_with_the_content_they_had(encoder):
     assert encoded == {"slots": ""}
     encoder.settle()
     assert encoded == {"slots": "0-3"}
+
+
+class OnDevice(torch.Tensor):
+    """A tensor that says that it is on a GPU."""
+
+    is_cuda = True
+
+
+def test_slots_on_a_device_are_copied_once_while_they_do_not_change(encoder, monkeypatch):
+    synchronised = []
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronised.append)
+    slots = torch.arange(4).as_subclass(OnDevice)
+
+    first, again = encoder.slots(slots), encoder.slots(slots)
+    slots += 10
+    changed, other = encoder.slots(slots), encoder.slots(slots.clone())
+    encoder.settle()
+
+    assert again is first
+    assert [one["slots"] for one in (first, changed, other)] == ["0-3", "10-13", "10-13"]
+    assert changed is not other
+    assert synchronised == [torch.device("cpu")]
