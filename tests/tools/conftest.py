@@ -151,6 +151,9 @@ class FakePool:
             return played
         return RunResult(text=render(played), sites=render_sites(build_sites()))
 
+    def start(self, task_num, *, in_turns):
+        pass
+
     def shrink(self, size):
         assert size == 1
 

@@ -18,7 +18,7 @@ from tools.goldens.golden_set import (
     uncovered_causes,
 )
 from tools.goldens.sidecars import certificate_problem
-from tools.sides.open import KeepPolicy, OpenSide
+from tools.sides.open import KeepPolicy, OpenSide, PlannedRun
 from tools.sides.parse import Side
 from tools.sides.results import SideResults, no_scenario_error
 from tools.sides.targets import NATIVE, find_target, load_aliases
@@ -78,9 +78,7 @@ def compare_request(request: GateRequest) -> GateResult:
         _open_unless_golden(request.head, request) as open_head,
         _open_unless_golden(request.base, request) as open_base,
     ):
-        # The base first: what its runs reach tells which scenarios a change of the head reaches.
-        base = _side_results(open_base, request=request, golden_set=golden_set)
-        head = _side_results(open_head, request=request, golden_set=golden_set)
+        base, head = _run_sides(open_base, open_head, request=request, golden_set=golden_set)
         comparison = _Comparison(
             request=request, base=base, head=head, golden_set=golden_set, surplus=surplus
         )
@@ -146,15 +144,35 @@ def _open_unless_golden(
     return request.session.open_kept_side(side, device=request.device)
 
 
-def _side_results(
-    opened: OpenSide | None, *, request: GateRequest, golden_set: GoldenSet
-) -> SideResults:
-    if opened is None:
-        return SideResults(recordings=golden_set.recordings)
+def _run_sides(
+    open_base: OpenSide | None,
+    open_head: OpenSide | None,
+    *,
+    request: GateRequest,
+    golden_set: GoldenSet,
+) -> tuple[SideResults, SideResults]:
+    """Return the results of both sides, run or read.
+
+    The base comes first: what its runs reach tells which scenarios a change of the head reaches.
+    Where all of them are kept, the head's workers import while those are read.
+    """
+    golden = SideResults(recordings=golden_set.recordings)
+    base_plan = None if open_base is None else _planned(open_base, request)
+    head_plan = None
+    if open_head is not None and base_plan is not None and not base_plan.missing:
+        head_plan = _planned(open_head, request)
+        head_plan.start_workers()
+    base = golden if base_plan is None else base_plan.run()
+    if open_head is None:
+        return base, golden
+    return base, (head_plan or _planned(open_head, request)).run()
+
+
+def _planned(opened: OpenSide, request: GateRequest) -> PlannedRun:
     # Our own head must cover all of its builders, a package those that its base lacks.
-    is_searched = opened.side is request.head or request.session.target != NATIVE
     is_head = opened.side is request.head
-    return opened.run_or_keep(
+    is_searched = is_head or request.session.target != NATIVE
+    return opened.plan(
         request.selection.scenarios,
         device=request.device,
         lists_builders=request.checks_builders and is_searched,

@@ -76,9 +76,13 @@ class OpenSide:
         Raises:
             ToolError: the side cannot be imported.
         """
-        return _SideRun(
-            opened=self, pool=self.pool, device=device, lists_builders=lists_builders
-        ).run(scenarios, found=FoundRuns())
+        return PlannedRun(
+            opened=self,
+            pool=self.pool,
+            scenarios=tuple(scenarios),
+            device=device,
+            lists_builders=lists_builders,
+        ).run()
 
     def run_or_keep(
         self,
@@ -89,45 +93,98 @@ class OpenSide:
         runs_all: bool,
         keeps: KeepPolicy,
     ) -> SideResults:
-        """Run the scenarios that no kept run stands for.
-
-        All are run when ``runs_all``: as the others, under one hash seed in turn where a kept run
-        says what is expected. Runs that are kept take twice the time, because what they
-        reach is recorded: ``keeps`` says which ones that is worth.
+        """Run what :meth:`plan` decides on.
 
         Raises:
             ToolError: the side cannot be imported.
         """
+        planned = self.plan(
+            scenarios, device=device, lists_builders=lists_builders, runs_all=runs_all, keeps=keeps
+        )
+        return planned.run()
+
+    def plan(
+        self,
+        scenarios: Sequence[Scenario],
+        *,
+        device: str,
+        lists_builders: bool,
+        runs_all: bool,
+        keeps: KeepPolicy,
+    ) -> "PlannedRun":
+        """Decide on a run of the scenarios that no kept run stands for.
+
+        All are run when ``runs_all``: as the others, under one hash seed in turn where a kept run
+        says what is expected. Runs that are kept take twice the time, because what they
+        reach is recorded: ``keeps`` says which ones that is worth.
+        """
         if self.keeper is None or self.reach_pool is None:
-            return self.run(scenarios, device=device, lists_builders=lists_builders)
+            return PlannedRun(
+                opened=self,
+                pool=self.pool,
+                scenarios=tuple(scenarios),
+                device=device,
+                lists_builders=lists_builders,
+            )
         found = self.keeper.find(scenarios)
         if runs_all:
             found = replace(found, by_scenario={}, change=None)
         is_mostly_new = 2 * len(found.by_scenario) < len(scenarios)
         is_kept = keeps == "all" or (keeps == "mostly new" and is_mostly_new)
-        return _SideRun(
+        return PlannedRun(
             opened=self,
             pool=self.reach_pool if is_kept else self.pool,
+            scenarios=tuple(scenarios),
+            found=found,
             device=device,
             lists_builders=lists_builders or is_kept,
             keeps=is_kept,
-        ).run(scenarios, found=found)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _SideRun:
-    """Settings of one run of a side, and its parts."""
+class PlannedRun:
+    """A run of one side that is decided on.
+
+    Attributes:
+        pool: workers that it will use.
+        found: kept runs, which are not repeated.
+        keeps: whether the new runs are kept.
+    """
 
     opened: OpenSide
     pool: WorkerPool
+    scenarios: tuple[Scenario, ...]
     device: str
     lists_builders: bool
+    found: FoundRuns = field(default_factory=FoundRuns)
     keeps: bool = False
     _start: float = field(default_factory=time.perf_counter)
 
-    def run(self, scenarios: Sequence[Scenario], *, found: FoundRuns) -> SideResults:
-        """Run what is not found; return everything in the order asked."""
-        missing = [one for one in scenarios if one.name not in found.by_scenario]
+    @property
+    def missing(self) -> tuple[Scenario, ...]:
+        """The scenarios that have to be run."""
+        return tuple(one for one in self.scenarios if one.name not in self.found.by_scenario)
+
+    @property
+    def _runs_in_turns(self) -> bool:
+        return bool(self.found.expected) and not self.keeps
+
+    def start_workers(self) -> None:
+        """Start the workers that the run needs: they import while other work goes on.
+
+        Raises:
+            ToolError: a worker cannot be started.
+        """
+        self.pool.start(len(self.missing), in_turns=self._runs_in_turns)
+
+    def run(self) -> SideResults:
+        """Run what is not found; return everything in the order asked.
+
+        Raises:
+            ToolError: the side cannot be imported.
+        """
+        scenarios, found, missing = self.scenarios, self.found, self.missing
         # The longest first: a long one that is started last would be waited for alone.
         ordered = sorted(missing, key=lambda one: -found.seconds.get(one.name, 0.0))
         played = RunResults(by_scenario={}, unplayable={}, problems=(), reaches={})
@@ -138,7 +195,7 @@ class _SideRun:
                 one.name: found.seconds[one.name] for one in ordered if found.seconds.get(one.name)
             }
             with progress(title, total=len(ordered), weights=weights) as on_run:
-                if found.expected and not self.keeps:
+                if self._runs_in_turns:
                     played, in_turns = run_in_turns(
                         self.pool,
                         ordered,

@@ -127,6 +127,20 @@ class WorkerPool:
         """True if a worker is there that need not be started."""
         return bool(self._workers)
 
+    def start(self, task_num: int, *, in_turns: bool) -> None:
+        """Start the workers that so many tasks need: they import their target meanwhile.
+
+        For ``in_turns`` see :meth:`results`.
+
+        Raises:
+            ToolError: a worker cannot be started.
+        """
+        for place, seed in enumerate(self.seeds):
+            tasks = len(range(place, task_num, len(self.seeds))) if in_turns else task_num
+            known = sum(worker.seed == seed for worker in self._workers)
+            for _ in range(min(self.size, tasks) - known):
+                self._workers.append(self._start_worker(seed))
+
     def shrink(self, size: int) -> None:
         """End all but a few workers; others start again when needed."""
         for worker in self._workers[size:]:

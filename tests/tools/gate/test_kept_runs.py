@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from tools.cli import run_command, run_guarded
+from tools.sides import open as open_sides
 from tools.sides.kept.store import RunStore
 from tools.workers.protocol import Reach, ReadImportReach, RunResult
 
@@ -101,6 +102,31 @@ def test_changed_function_runs_its_scenario_and_finds_what_it_changes(gate, chec
     assert verdict["selection"] == (
         "1 of 2 was run now: 1 does not reach a changed line (assembler/stacks.py:stack_a)"
     )
+
+
+def test_workers_of_the_head_start_before_the_kept_runs_of_the_base_are_read(
+    gate, checkout, fake_pool, monkeypatch
+):
+    sides = ("--base", "HEAD", "--head", "worktree")
+    happened = []
+    read = open_sides._read_recording
+
+    def start(pool, task_num, *, in_turns):
+        happened.append((task_num, in_turns))
+
+    monkeypatch.setattr(fake_pool, "start", start)
+    monkeypatch.setattr(
+        open_sides, "_read_recording", lambda *of: happened.append("read") or read(*of)
+    )
+    gate(*sides)
+    # The base has to be run first: only then is it known what the head needs.
+    assert [one for one in happened if one != "read"] == []
+    happened.clear()
+    edit(checkout, "return 656", "return 576")
+    code, verdict = gate(*sides)
+    assert (code, verdict["selected"]) == (0, ["a"])
+    assert happened[0] == (1, True)
+    assert happened.count("read") == 4
 
 
 def test_comment_runs_nothing(gate, checkout):

@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -226,6 +227,32 @@ def test_tasks_of_our_own_run_once_each_and_are_numbered(counting):
     replies = list(counting.pool.results(squares(counting, range(20))))
     assert {reply.number: reply.result[0] for reply in replies} == {n: n**2 for n in range(20)}
     assert len(replies) == 20
+
+
+@pytest.mark.parametrize(
+    ("task_num", "in_turns", "started"),
+    [
+        (0, False, []),
+        (1, False, [0, 4242]),
+        (9, False, [0, 0, 4242, 4242]),
+        (0, True, []),
+        (1, True, [0]),
+        (3, True, [0, 0, 4242]),
+        (9, True, [0, 0, 4242, 4242]),
+    ],
+)
+def test_workers_that_tasks_need_can_be_started_early(counting, task_num, in_turns, started):
+    pool = replace(counting.pool, seeds=(0, 4242), _workers=[])
+    with pool:
+        pool.start(task_num, in_turns=in_turns)
+        pool.start(task_num, in_turns=in_turns)
+        early = [worker.process.process.pid for worker in pool._workers]
+        assert sorted(worker.seed for worker in pool._workers) == started
+        tasks = squares(counting, range(task_num))
+        replies = list(pool.results(tasks, in_turns=in_turns))
+        assert {reply.number for reply in replies} == set(range(task_num))
+        # None is started besides them.
+        assert [worker.process.process.pid for worker in pool._workers] == early
 
 
 def test_tasks_are_drawn_only_as_workers_become_free(counting):
