@@ -4,7 +4,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Literal
 
 from typing_extensions import override
@@ -26,10 +26,16 @@ class LaunchSite:
     """The source lines that led to a call into the device, innermost first.
 
     Attributes:
-        frames: file and line of each, without the device's own.
+        calls: code and place in it of each, without the device's own. Finding the line of a place
+            takes time, and hardly any is asked for.
     """
 
-    frames: tuple[tuple[str, int], ...]
+    calls: tuple[tuple[CodeType, int], ...]
+
+    @property
+    def frames(self) -> tuple[tuple[str, int], ...]:
+        """File and line of each."""
+        return tuple((code.co_filename, _line_of(code, place)) for code, place in self.calls)
 
     @property
     def line(self) -> str:
@@ -47,11 +53,19 @@ def find_launch_site() -> LaunchSite:
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the interpreter's own way
     while frame is not None and frame.f_code.co_filename.startswith(_DEVICE_FOLDERS):
         frame = frame.f_back
-    frames: list[tuple[str, int]] = []
-    while frame is not None and len(frames) < _DEPTH:
-        frames.append((frame.f_code.co_filename, frame.f_lineno))
+    calls: list[tuple[CodeType, int]] = []
+    while frame is not None and len(calls) < _DEPTH:
+        calls.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
-    return LaunchSite(tuple(frames))
+    return LaunchSite(tuple(calls))
+
+
+def _line_of(code: CodeType, place: int) -> int:
+    """Return the line that the instruction at a place in a code object belongs to."""
+    for first, end, line in code.co_lines():
+        if first <= place < end and line is not None:
+            return line
+    return code.co_firstlineno
 
 
 def _frame_text(frame: tuple[str, int]) -> str:

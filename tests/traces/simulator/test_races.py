@@ -1,6 +1,7 @@
 """What is ordered, and which two accesses are a race."""
 
 import gc
+import sys
 import threading
 
 import pytest
@@ -8,12 +9,24 @@ import torch
 
 from assembler.device import row_access, tensor_access
 from tests.traces.simulator.test_device import copy, new_device, put, settled_zeros
-from traces.simulator.races import RaceError
+from traces.simulator.races import RaceError, find_launch_site
 
 
 @pytest.fixture
 def device():
     return new_device()
+
+
+def test_a_launch_site_has_the_lines_that_every_frame_was_at():
+    site, frame = find_launch_site(), sys._getframe()
+    at = [(frame.f_code.co_filename, frame.f_code.co_firstlineno + 1)]
+    frame = frame.f_back
+    while frame is not None:
+        at.append((frame.f_code.co_filename, frame.f_lineno))
+        frame = frame.f_back
+    assert len(site.frames) == 14
+    assert site.frames == tuple(at[:14])
+    assert site.line == f"tests/traces/simulator/test_races.py:{at[0][1]}"
 
 
 def test_missing_wait_between_streams_is_named(device):

@@ -5,13 +5,19 @@ seeded with the SHA-256 of a label: no two rows of any plane of any layer are al
 """
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 DIGEST_HEX_DIGITS = 16
+
+_REMEMBERED_LABELS = 1024
+_REMEMBERED_BYTES = 1 << 14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +52,20 @@ class RowBuffer:
 
 def pattern(label: str, shape: tuple[int, ...]) -> torch.Tensor:
     """Return pseudo-random bytes for ``label``: uint8 of ``shape`` on the host."""
-    count = int(np.prod(shape, dtype=np.int64))
+    count = math.prod(shape)
+    if count > _REMEMBERED_BYTES:
+        return torch.from_numpy(_random_bytes(label, count)).reshape(shape)
+    return torch.from_numpy(_remembered_bytes(label, count).copy()).reshape(shape)
+
+
+def _random_bytes(label: str, count: int) -> npt.NDArray[np.uint8]:
     seed = int.from_bytes(hashlib.sha256(label.encode()).digest()[:8], "little")
-    words = np.random.PCG64(seed).random_raw((count + 7) // 8)
-    return torch.from_numpy(words.view(np.uint8)[:count]).reshape(shape)
+    words: npt.NDArray[np.uint64] = np.random.PCG64(seed).random_raw((count + 7) // 8)
+    return words.view(np.uint8)[:count]
+
+
+# What is written is compared later: the same bytes are asked for again.
+_remembered_bytes = lru_cache(maxsize=_REMEMBERED_LABELS)(_random_bytes)
 
 
 def row_bytes(tensor: torch.Tensor) -> torch.Tensor:
