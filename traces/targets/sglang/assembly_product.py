@@ -11,7 +11,11 @@ from typing import Any, TypeAlias
 from traces.schema.model import StepRecord
 from traces.targets.common.source_reads import read_fact
 from traces.targets.sglang.assembly import assemble, prepare_entry
-from traces.targets.sglang.device_pools import shard_arguments
+from traces.targets.sglang.device_pools import (
+    constructor_parameters,
+    required_parameters,
+    shard_arguments,
+)
 from traces.targets.sglang.discovery import all_names_of, installed_release
 from traces.targets.sglang.errors import StepNote, UnsupportedByRelease
 from traces.targets.sglang.families import FAMILIES, FAMILY_OF
@@ -183,8 +187,11 @@ def _other_pools(pool_class: str) -> Iterator[str]:
     named = {name for file in _wiring_files() for name in read_fact(used_names, file)}
     for cls in release.device_pools():
         nearest = next((one for one in cls.__mro__ if one in known), None)
-        is_like = base is not None and nearest is base and cls is not base
-        if is_like and (shard_arguments(cls) or cls.__name__ in named):
+        if base is None or nearest is not base or cls is base:
+            continue
+        # Others are made from other things than the pools of a scenario.
+        is_made_alike = required_parameters(cls) <= constructor_parameters(base)
+        if shard_arguments(cls) or (cls.__name__ in named and is_made_alike):
             yield cls.__name__
 
 

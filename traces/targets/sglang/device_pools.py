@@ -1,6 +1,7 @@
 """Device pools of a scenario: the release's own pools, allocators and request table of one rank."""
 
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from traces.targets.sglang.signature_caller import SignatureCaller
 WINDOW = 128
 _QSA_RATIO = 4
 _SHARD_RANK = 1
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 # Ratios of which several layers share the rows of one.
 _SHARED_RATIOS = (1, 2)
 # Set by the release on a pool whose windows are numbered by the slots of full attention.
@@ -298,13 +300,22 @@ class DevicePoolBuilder:
 
 def constructor_parameters(cls: type) -> frozenset[str]:
     """Return the parameters of a class that hands some on to the classes it inherits from."""
-    names: frozenset[str] = frozenset()
+    return frozenset(parameter.name for parameter in _parameters(cls))
+
+
+def required_parameters(cls: type) -> frozenset[str]:
+    """Return those of :func:`constructor_parameters` that have no default, ``self`` included."""
+    empty, variable = inspect.Parameter.empty, _VARIABLE
+    needed = (one for one in _parameters(cls) if one.default is empty)
+    return frozenset(one.name for one in needed if one.kind not in variable)
+
+
+def _parameters(cls: type) -> Iterator[inspect.Parameter]:
     for maker in (vars(one)["__init__"] for one in cls.__mro__ if "__init__" in vars(one)):
         parameters = inspect.signature(maker).parameters.values()
-        names |= {parameter.name for parameter in parameters}
+        yield from parameters
         if all(one.kind is not inspect.Parameter.VAR_KEYWORD for one in parameters):
             break
-    return names
 
 
 def _taken(cls: type, given: dict[str, Any]) -> dict[str, Any]:

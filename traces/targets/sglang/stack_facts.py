@@ -9,7 +9,7 @@ from traces.targets.sglang.assembly import AssembledStack, entries_of
 from traces.targets.sglang.callbacks import mapped_layers
 
 # More than the stages of a scenario have.
-_LAYERS = 64
+_LAYERS = 32
 _POLICY = "hit_policy"
 
 

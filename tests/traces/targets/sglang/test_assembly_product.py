@@ -70,6 +70,39 @@ def test_a_release_that_refuses_everything_is_recorded(run):
     assert {note.text.rpartition(": ")[2] for note in notes} == {"never"}
 
 
+class _Pool:
+    def __init__(self, size, dtype=None): ...
+
+
+class _Alike(_Pool):
+    def __init__(self, **sizes): ...
+
+
+class _Unnamed(_Pool): ...
+
+
+class _OfBuffer(_Pool):
+    def __init__(self, *, buffer): ...
+
+
+class _Sharded(_Pool):
+    def __init__(self, size, shard_rank, shard_size): ...
+
+
+def test_other_classes_are_those_that_builders_name_and_the_sharded_ones(monkeypatch, tmp_path):
+    builder = tmp_path / "builder.py"
+    builder.write_text("def build(pool): return isinstance(pool, (_Alike, _OfBuffer))\n")
+    pools = (_Pool, _Alike, _Unnamed, _OfBuffer, _Sharded)
+    release = SimpleNamespace(
+        find=lambda *names: _Pool if "DSATokenToKVPool" in names else None,
+        device_pools=lambda: pools,
+    )
+    monkeypatch.setattr(assembly_product, "installed_release", lambda: release)
+    monkeypatch.setattr(assembly_product, "_wiring_files", lambda: (builder,))
+    found = list(assembly_product._other_pools("DSATokenToKVPool"))
+    assert found == ["_Alike", "_Sharded"]
+
+
 @pytest.fixture
 def refusing_linker(monkeypatch):
     """A script of a tree whose pools a linker refuses, all or those beside a draft; its notes."""
