@@ -133,6 +133,14 @@ FAULTS = {
         kind="call_removed",
         where="HybridCacheController.write",
     ),
+    "a prefetch that is given up keeps its anchor": Fault(
+        file="mem_cache/unified_radix_cache.py",
+        right="            self.buffer_pipeline.release_anchor_lock(request)",
+        wrong="            pass",
+        scenario=BUFFER,
+        kind="locks_changed",
+        where="locks of FULL of node 1000-1127 when behind its first half, KV fails at a page",
+    ),
     "a send between stages is not waited for": Fault(
         file="mem_cache/unified_radix_cache.py",
         right="            work.wait()",

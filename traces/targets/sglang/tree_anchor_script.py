@@ -54,8 +54,7 @@ class TreeAnchorScript(TreeBufferScript):
             self._store(stored)
         yield from self._lose_first_page(sequence)
         yield from self._give_up(sequence)
-        for stored in (sequence, own):
-            yield from self._change_before_reading(stored)
+        yield from self._change_before_reading(own)
         yield from self._wait_for_buffer(sequence)
         yield from self._load_beside(sequence)
         yield from self._load_without_room_beside(sequence)
@@ -135,8 +134,7 @@ class TreeAnchorScript(TreeBufferScript):
                 driver.evict_device,
             ),
         )
-        for change, prepare, apply in changes:
-            phase = f"{sequence.namespace}: {change}" if sequence.namespace else change
+        for phase, prepare, apply in changes:
             prepare()
             handle = self._asked(sequence)
             apply()

@@ -157,8 +157,7 @@ HALF = "its half is there before it is read"
 )
 def test_locks_are_read_once_pages_have_arrived(play, cls, expected):
     found, _ = play(cls)
-    in_namespace = {f"anchored: {moment}" for moment in expected}
-    assert locks(found, part=HALF) == expected | in_namespace
+    assert locks(found, part=HALF) == expected
 
 
 @pytest.mark.parametrize(("cls", "expected"), [(AnchoredTree, True), (LocksNothing, False)])
@@ -182,5 +181,5 @@ def test_two_requests_lock_one_anchor_until_each_is_aborted(play, cls, expected)
 def test_every_slot_has_an_owner_behind_every_phase(play):
     found, _ = play()
     final = [one for one in found if isinstance(one, PoolBalance) and one.is_final]
-    assert len(final) > 40
+    assert len(final) > 35
     assert all(one.free + one.cached + one.held == one.total for one in final)
