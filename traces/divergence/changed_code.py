@@ -20,21 +20,28 @@ _Span: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Change:
+class CodeChange:
     """Neighbouring lines that differ: of the base and of the head, by the functions around them.
 
     Attributes:
+        location: a line of the head: the first of them, or where lines of the base were.
         lines: those of the head; empty, and where those of the base were, for lines that are gone.
-        texts: of base and head, without indentation.
         functions: of base and head.
         is_outside: whether a line outside of functions is among them.
     """
 
     location: Location
     lines: range
-    texts: tuple[tuple[str, ...], tuple[str, ...]]
     functions: tuple[frozenset[_Span], frozenset[_Span]]
     is_outside: bool
+
+    def surrounds(self, place: Location | None) -> bool:
+        """Return whether a line of the head is in one of the functions."""
+        return (
+            place is not None
+            and place.file == self.location.file
+            and any(first <= place.line <= last for first, last in self.functions[1])
+        )
 
     def first_call(self, base: CallLog, head: CallLog) -> int | None:
         """Return the number of the first call of one of the functions; None where none was called.
@@ -67,48 +74,83 @@ class ChangedCode:
             found.setdefault(change.location.file, set()).update(change.functions[in_head])
         return tuple((file, tuple(sorted(spans))) for file, spans in sorted(found.items()))
 
-    def only_reached(self, base: CallLog, head: CallLog) -> list[tuple[Location, range]]:
-        """Return the only place where a scenario executes changed lines; none where it has several.
-
-        Lines that moved have two, the first that is run first. A location is a line of the head:
-        the first changed one, or where lines of the base were. The range holds the changed lines of
-        the head; it is empty, and begins where they were, for lines that are gone.
-        """
+    def reached(self, base: CallLog, head: CallLog) -> list[CodeChange]:
+        """Return the changes whose functions a scenario calls, the first that is called first."""
         numbered = [(change.first_call(base, head), change) for change in self._changes]
         called = [(number, change) for number, change in numbered if number is not None]
         called.sort(key=lambda pair: pair[0])
-        found = [change for _, change in called]
-        is_moved = len(found) == 2 and found[0].texts == found[1].texts[::-1]
-        return [(one.location, one.lines) for one in found] if is_moved or len(found) == 1 else []
+        return [change for _, change in called]
 
 
-def _changes(file: str, sources: SourceComparison) -> Iterator[_Change]:
+def _changes(file: str, sources: SourceComparison) -> Iterator[CodeChange]:
     texts = (sources.base(file) or "", sources.head(file) or "")
     if texts[0] == texts[1]:
         return
+    for lines, own in _gaps_by_statement(file, texts, sources):
+        line = own[1][0] if own[1] else sources.line_in_head(file, own[0][0])
+        around = [
+            [_innermost(text, near) for near in found or _neighbours(lines[side])]
+            for side, (text, found) in enumerate(zip(texts, own, strict=True))
+        ]
+        functions = [frozenset(span for span in spans if span) for spans in around]
+        yield CodeChange(
+            location=Location(file=file, line=line),
+            lines=lines[1],
+            functions=(functions[0], functions[1]),
+            is_outside=any(found and None in around[side] for side, found in enumerate(own)),
+        )
+
+
+def _gaps_by_statement(
+    file: str, texts: tuple[str, str], sources: SourceComparison
+) -> Iterator[tuple[tuple[range, range], list[list[int]]]]:
+    """Yield the lines that differ, of base and head; gaps within one statement are one.
+
+    With them the lines that are code: comments and docstrings are none.
+    """
     code = [_code_lines(text) for text in texts]
+    open_gap: tuple[tuple[range, range], list[list[int]]] | None = None
     for gap in sources.gaps(file):
         own = [[line for line in gap[side] if line in code[side]] for side in (0, 1)]
         if not any(own) or _only_adds_names(texts, own):
             continue
-        line = own[1][0] if own[1] else sources.line_in_head(file, own[0][0])
-        around = [
-            [_innermost(text, near) for near in lines or _neighbours(gap[side])]
-            for side, (text, lines) in enumerate(zip(texts, own, strict=True))
-        ]
-        functions = [frozenset(span for span in spans if span) for spans in around]
-        yield _Change(
-            location=Location(file=file, line=line),
-            lines=gap[1],
-            texts=(_stripped(texts[0], own[0]), _stripped(texts[1], own[1])),
-            functions=(functions[0], functions[1]),
-            is_outside=any(lines and None in around[side] for side, lines in enumerate(own)),
-        )
+        if open_gap is not None and _are_in_one_statement(texts, open_gap[1], own):
+            before = open_gap[0]
+            lines = tuple(range(before[side].start, gap[side].stop) for side in (0, 1))
+            open_gap = ((lines[0], lines[1]), [open_gap[1][side] + own[side] for side in (0, 1)])
+            continue
+        if open_gap is not None:
+            yield open_gap
+        open_gap = ((gap[0], gap[1]), own)
+    if open_gap is not None:
+        yield open_gap
 
 
-def _stripped(text: str, lines: Iterable[int]) -> tuple[str, ...]:
-    all_lines = text.splitlines()
-    return tuple(all_lines[line - 1].strip() for line in lines)
+def _are_in_one_statement(
+    texts: tuple[str, str], some: list[list[int]], others: list[list[int]]
+) -> bool:
+    """Return whether lines of two gaps belong to one statement, on every side that has them."""
+    is_shared = False
+    for text, one, other in zip(texts, some, others, strict=True):
+        spans = {_statement(text, line) for line in (*one, *other)}
+        if len(spans) > 1 or None in spans:
+            return False
+        is_shared = is_shared or bool(one and other)
+    return is_shared
+
+
+def _statement(text: str, line: int) -> _Span | None:
+    """Return the lines of the statement without a body that a line belongs to."""
+    return next((span for span in _statements(text) if span[0] <= line <= span[1]), None)
+
+
+@lru_cache(maxsize=16)
+def _statements(text: str) -> tuple[_Span, ...]:
+    return tuple(
+        (node.lineno, node.end_lineno or node.lineno)
+        for node in ast.walk(_parsed(text))
+        if isinstance(node, ast.stmt) and not hasattr(node, "body")
+    )
 
 
 def _neighbours(gap: range) -> tuple[int, int]:

@@ -8,13 +8,15 @@ import msgspec
 
 from traces.diff.values import is_mapping
 from traces.divergence.call_divergence import Divergence, first_divergence
-from traces.divergence.changed_code import ChangedCode
+from traces.divergence.changed_code import ChangedCode, CodeChange
 from traces.divergence.line_divergence import LineDivergence, first_line_divergence
 from traces.divergence.logs import CallLog, CallNode, CallsRequest, LineLog, LinesRequest
 from traces.divergence.source_comparison import KeywordChange, SourceComparison
 from traces.schema.model import Location
 from traces.schema.verdict import Cause, Consequence, Kind, Level
 
+# With more, the first that is run is no better a place than an effect.
+_MOST_PLACES = 3
 _EVENT_KINDS = (
     Kind.TRANSFER_ADDED,
     Kind.TRANSFER_REMOVED,
@@ -60,24 +62,33 @@ def find_divergence(base: Replayer, head: Replayer, cause: Cause, *, scenario: s
     sides = zip((base, head), requests, strict=True)
     old, new = (side.calls(scenario, request) for side, request in sides)
     found = _compare_logs(locator, (old, new), cause)
-    reached = changes.only_reached(old, new)
-    if not reached:
+    reached = changes.reached(old, new)
+    if not 1 <= len(reached) <= _MOST_PLACES:
         return found
     for one in (found, cause):
         site = None if one is None else one.location
         if one is not None and site and _is_at(site, reached, locator.sources):
             return one
-    location, _ = reached[0]
-    message = f"{cause.message} The scenario executes no other change.".lstrip()
-    return msgspec.structs.replace(cause, location=location, message=message, variants=())
+    if found not in (None, cause) and len(reached) > 1 and _surrounding(found.location, reached):
+        return found
+    # The change in the function that the cause names, or the first that is run.
+    change = (*_surrounding(cause.location, reached), *reached)[0]
+    others = [one.location for one in reached if one is not change]
+    executed = " and ".join(f"{one.file}:{one.line}" for one in others)
+    executed = f"also the change at {executed}" if others else "no other change"
+    message = f"{cause.message} The scenario executes {executed}.".lstrip()
+    return msgspec.structs.replace(cause, location=change.location, message=message, variants=())
 
 
-def _is_at(
-    site: Location, places: Iterable[tuple[Location, range]], sources: SourceComparison
-) -> bool:
+def _surrounding(place: Location | None, changes: Iterable[CodeChange]) -> list[CodeChange]:
+    return [change for change in changes if change.surrounds(place)]
+
+
+def _is_at(site: Location, changes: Iterable[CodeChange], sources: SourceComparison) -> bool:
     return any(
-        site == place or (site.file == place.file and sources.is_statement_at(site, lines))
-        for place, lines in places
+        site == change.location
+        or (site.file == change.location.file and sources.is_statement_at(site, change.lines))
+        for change in changes
     )
 
 

@@ -89,8 +89,38 @@ def test_lines_that_moved_are_one_change_at_the_place_that_is_run_first(look):
     assert place(cause) == (FILE, line_of("        self.size = 0", *base, *moved))
 
 
-def test_two_changes_that_no_call_shows_leave_a_cause_as_it_is(look):
+def test_of_two_changes_that_no_call_shows_the_first_that_is_run_is_named_and_the_other_told(look):
     one = ("        self.queue = []", "        self.queue = list()")
     other = ("        return self.on_full(number)", "        return (self.on_full)(number)")
 
-    assert look(one, other).message == "device.KV differs."
+    cause = look(one, other)
+
+    assert place(cause) == (FILE, line_of("self.queue = list()", one, other))
+    line = line_of("(self.on_full)(number)", one, other)
+    told = f"The scenario executes also the change at {FILE}:{line}."
+    assert cause.message == f"device.KV differs. {told}"
+
+
+def test_gaps_in_one_statement_are_one_change(look):
+    sum_of = "        total = (\n            number\n            + number\n        )\n"
+    call = "        return self.on_full(number)"
+    base = ((call, f"{sum_of}{call}"),)
+    changed = (
+        (call, f"{sum_of.replace('= (', '= 1 * (').replace('        )', '        ) * 1')}{call}"),
+    )
+
+    cause = look(*changed, base=base)
+
+    assert place(cause) == (FILE, line_of("total = 1 * (", *changed))
+    assert cause.message == "device.KV differs. The scenario executes no other change."
+
+
+def test_many_changes_that_no_call_shows_leave_a_cause_as_it_is(look):
+    changes = (
+        ("        self.queue = []", "        self.queue = list()"),
+        ("        return self.on_full(number)", "        return (self.on_full)(number)"),
+        ("    return width * size", "    return (width) * size"),
+        ("        self.queue.clear()", "        (self.queue).clear()"),
+    )
+
+    assert look(*changes).message == "device.KV differs."
