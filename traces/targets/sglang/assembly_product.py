@@ -26,7 +26,7 @@ from traces.targets.sglang.product_rows import ProductRow, ProductScenario
 from traces.targets.sglang.rank_context import RankContexts
 from traces.targets.sglang.scenarios import AXES, GROUPS, NO_DRAFT
 from traces.targets.sglang.server_flags import error_text, flag_values, remember_flags
-from traces.targets.sglang.source_facts import used_names
+from traces.targets.sglang.source_facts import used_imports
 from traces.targets.sglang.stack_facts import stack_facts
 
 STRATEGY = "strategy"
@@ -184,7 +184,7 @@ def _other_pools(pool_class: str) -> Iterator[str]:
     release = installed_release()
     known = {release.find(*all_names_of(family.pool_class)) for family in FAMILIES.values()}
     base = release.find(*all_names_of(pool_class))
-    named = {name for file in _wiring_files() for name in read_fact(used_names, file)}
+    named = {name for file in _wiring_files() for name in read_fact(used_imports, file)}
     for cls in release.device_pools():
         nearest = next((one for one in cls.__mro__ if one in known), None)
         if base is None or nearest is not base or cls is base:
@@ -197,7 +197,7 @@ def _other_pools(pool_class: str) -> Iterator[str]:
 
 def remember_wiring() -> None:
     """Read the sources of the stack builders once for all forks of this process."""
-    remember_flags(_wiring_files(), used_names)
+    remember_flags(_wiring_files(), used_imports)
 
 
 def _wiring_files() -> tuple[Path, ...]:

@@ -37,9 +37,17 @@ def read_attributes(text: str) -> tuple[str, ...]:
     return tuple(sorted({node.attr for node in _nodes(text) if isinstance(node, ast.Attribute)}))
 
 
-def used_names(text: str) -> tuple[str, ...]:
-    """Return the names that the expressions of a module consist of, without attributes, sorted."""
-    return tuple(sorted({node.id for node in _nodes(text) if isinstance(node, ast.Name)}))
+def used_imports(text: str) -> tuple[str, ...]:
+    """Return the names that a module imports and that its expressions consist of, sorted.
+
+    Names of its own are left out: a fact that has them changes with every local variable.
+    """
+    nodes = _nodes(text)
+    imports = (node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
+    imported = {alias.asname or alias.name for node in imports for alias in node.names}
+    return tuple(
+        sorted({node.id for node in nodes if isinstance(node, ast.Name) and node.id in imported})
+    )
 
 
 def pool_bases(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -7,6 +7,7 @@ from traces.targets.sglang.source_facts import (
     defines_pool_maker,
     forward_stream_attributes,
     read_attributes,
+    used_imports,
 )
 
 ASSIGNED = "self.cache_controller.fence = self.forward_stream"
@@ -38,3 +39,11 @@ def test_facts_of_two_texts_do_not_mix():
     one, other = "a.flag == 'on'", "b.mode == 'off'"
     assert (read_attributes(one), compared_texts(one)) == (("flag",), (("flag", ("on",)),))
     assert (read_attributes(other), compared_texts(other)) == (("mode",), (("mode", ("off",)),))
+
+
+def test_used_imports_are_those_that_expressions_name():
+    text = "from pools import Mha, Mla as Latent, Unused\nimport torch\n"
+    body = "def build(pool):\n    own = Mha\n    return isinstance(pool, (own, Latent))\n"
+
+    assert used_imports(text + body) == ("Latent", "Mha")
+    assert used_imports(text + body.replace("own", "other")) == ("Latent", "Mha")
