@@ -91,7 +91,10 @@ class _Sharded(_Pool):
 
 def test_other_classes_are_those_that_builders_name_and_the_sharded_ones(monkeypatch, tmp_path):
     builder = tmp_path / "builder.py"
-    builder.write_text("def build(pool): return isinstance(pool, (_Alike, _OfBuffer))\n")
+    names = "_Alike, _OfBuffer"
+    builder.write_text(
+        f"from pools import {names}\ndef build(pool): return isinstance(pool, ({names}))\n"
+    )
     pools = (_Pool, _Alike, _Unnamed, _OfBuffer, _Sharded)
     release = SimpleNamespace(
         find=lambda *names: _Pool if "DSATokenToKVPool" in names else None,
