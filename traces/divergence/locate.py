@@ -63,7 +63,8 @@ def find_divergence(base: Replayer, head: Replayer, cause: Cause, *, scenario: s
     old, new = (side.calls(scenario, request) for side, request in sides)
     found = _compare_logs(locator, (old, new), cause)
     reached = changes.reached(old, new)
-    if not 1 <= len(reached) <= _MOST_PLACES:
+    own = _surrounding(cause.location, reached)
+    if not reached or (len(reached) > _MOST_PLACES and not own):
         return found
     for one in (found, cause):
         site = None if one is None else one.location
@@ -72,10 +73,13 @@ def find_divergence(base: Replayer, head: Replayer, cause: Cause, *, scenario: s
     if found not in (None, cause) and len(reached) > 1 and _surrounding(found.location, reached):
         return found
     # The change in the function that the cause names, or the first that is run.
-    change = (*_surrounding(cause.location, reached), *reached)[0]
-    others = [one.location for one in reached if one is not change]
-    executed = " and ".join(f"{one.file}:{one.line}" for one in others)
-    executed = f"also the change at {executed}" if others else "no other change"
+    change = (*own, *reached)[0]
+    others = [f"{one.location.file}:{one.location.line}" for one in reached if one is not change]
+    executed = "no other change"
+    if others:
+        left = len(others) - _MOST_PLACES + 1
+        more = f" and {left} more" if left > 0 else ""
+        executed = f"also the change at {' and '.join(others[: _MOST_PLACES - 1])}{more}"
     message = f"{cause.message} The scenario executes {executed}.".lstrip()
     return msgspec.structs.replace(cause, location=change.location, message=message, variants=())
 

@@ -1,6 +1,9 @@
 """A scenario that executes changed lines in one place only has its cause there."""
 
-from twosided_stack import line_of
+import msgspec
+from twosided_stack import effect, line_of
+
+from traces.schema.model import Location
 
 FILE = "twosided/stack.py"
 # Another value in every run: what an address or a random number is to the comparison.
@@ -124,3 +127,21 @@ def test_many_changes_that_no_call_shows_leave_a_cause_as_it_is(look):
     )
 
     assert look(*changes).message == "device.KV differs."
+
+
+def test_of_many_changes_the_one_in_the_function_of_the_cause_is_named(look):
+    changes = (
+        ("        self.queue = []", "        self.queue = list()"),
+        ("        return self.on_full(number)", "        return (self.on_full)(number)"),
+        ("    return width * size", "    return (width) * size"),
+        ("        self.queue.clear()", "        (self.queue).clear()"),
+    )
+    line = line_of("        return (self.on_full)(number)", *changes)
+
+    # Its location is the line above, that of the function's name.
+    effect_there = msgspec.structs.replace(effect(), location=Location(file=FILE, line=line - 1))
+    cause = look(*changes, cause=effect_there)
+
+    assert place(cause) == (FILE, line)
+    assert cause.message.startswith("device.KV differs. The scenario executes also the change at ")
+    assert cause.message.endswith(" and 1 more.")
