@@ -70,8 +70,11 @@ def find_divergence(base: Replayer, head: Replayer, cause: Cause, *, scenario: s
         site = None if one is None else one.location
         if one is not None and site and _is_at(site, reached, locator.sources):
             return one
-    if found not in (None, cause) and len(reached) > 1 and _surrounding(found.location, reached):
-        return found
+    # An argument that differs is a fact; a line without one may be where the effect shows.
+    if found is not None and found is not cause and found.parameter is not None:
+        is_near = len(reached) > 1 and bool(_surrounding(found.location, reached))
+        if is_near:
+            return found
     # The change in the function that the cause names, or the first that is run.
     change = (*own, *reached)[0]
     others = [f"{one.location.file}:{one.location.line}" for one in reached if one is not change]
