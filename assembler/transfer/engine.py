@@ -46,10 +46,10 @@ class Submission:
         *,
         direction: Direction,
     ) -> None:
-        """Launch the copies of a set, where the device can.
+        """Launch the copies of a set; only where :attr:`launches_ahead` is true.
 
-        ``indices`` are host and device slots, the same for all calls of a submission; they keep
-        their content until the last copy is launched.
+        ``indices`` are host and device slots, both ``(slot_num,) int64`` in pairs, the same for all
+        calls of a submission; they keep their content until the last copy is launched.
 
         Raises:
             TransferError: as :func:`move`.
@@ -141,6 +141,7 @@ def moved_ahead(
     """Count rows as moved that :meth:`Submission.launch_ahead` has launched.
 
     It does nothing: a recorder watches it, and :func:`move`, for what is moved, in which order.
+    Both index tensors are those of the launch, ``(slot_num,) int64``.
     """
 
 

@@ -59,9 +59,9 @@ def prove_selection(
     """
     scenarios = tuple(session.scenarios.values())
     with session.open_kept_side(side, device=device) as opened:
-        base = opened.run_or_keep(
+        base = opened.plan(
             scenarios, device=device, lists_builders=False, runs_all=False, keeps="all"
-        )
+        ).run()
         base.require_no_problems(subject="bench selection", rule="every scenario must run alike")
         known = {**base.texts, **base.unplayable}
         mutants = _draw_mutants(session.target, opened.root, sample=sample, seed=seed)

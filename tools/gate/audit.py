@@ -144,13 +144,13 @@ def run_for_audit(session: Session, side: Side, *, device: str) -> SideResults:
         ToolError: the side cannot be prepared or imported, or has no scenario to run.
     """
     with session.open_audited_side(side, device=device) as opened:
-        results = opened.run_or_keep(
+        results = opened.plan(
             tuple(session.scenarios.values()),
             device=device,
             lists_builders=True,
             runs_all=False,
             keeps="all" if side.kind == "pypi" else "none",
-        )
+        ).run()
     if not results.recordings and not results.problems:
         raise no_scenario_error()
     return results

@@ -98,9 +98,9 @@ def run_surveyed_side(
         ToolError: the side cannot be prepared, or a scenario not be run to its end.
     """
     with session.open_kept_side(side, device=device) as opened:
-        results = opened.run_or_keep(
+        results = opened.plan(
             scenarios, device=device, lists_builders=True, runs_all=False, keeps="all"
-        )
+        ).run()
     results.require_no_problems(subject=side.text, rule="must be runnable")
     print_status(f"{side.text}: {len(results.recordings)} played in {results.seconds:.1f} s")
     return results

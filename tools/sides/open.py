@@ -84,25 +84,6 @@ class OpenSide:
             lists_builders=lists_builders,
         ).run()
 
-    def run_or_keep(
-        self,
-        scenarios: Sequence[Scenario],
-        *,
-        device: str,
-        lists_builders: bool,
-        runs_all: bool,
-        keeps: KeepPolicy,
-    ) -> SideResults:
-        """Run what :meth:`plan` decides on.
-
-        Raises:
-            ToolError: the side cannot be imported.
-        """
-        planned = self.plan(
-            scenarios, device=device, lists_builders=lists_builders, runs_all=runs_all, keeps=keeps
-        )
-        return planned.run()
-
     def plan(
         self,
         scenarios: Sequence[Scenario],

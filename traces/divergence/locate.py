@@ -1,6 +1,6 @@
 """Move of a cause to the place where two sides, run again, first diverge."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -70,20 +70,23 @@ def find_divergence(base: Replayer, head: Replayer, cause: Cause, *, scenario: s
         site = None if one is None else one.location
         if one is not None and site and _is_at(site, reached, locator.sources):
             return one
+    is_near = found is not None and len(reached) > 1 and _surrounding(found.location, reached)
     # An argument that differs is a fact; a line without one may be where the effect shows.
-    if found is not None and found is not cause and found.parameter is not None:
-        is_near = len(reached) > 1 and bool(_surrounding(found.location, reached))
-        if is_near:
-            return found
+    if found is not None and found is not cause and found.parameter is not None and is_near:
+        return found
     # The change in the function that the cause names, or the first that is run.
-    change = (*own, *reached)[0]
+    return _moved_to((*own, *reached)[0], cause, reached)
+
+
+def _moved_to(change: CodeChange, cause: Cause, reached: Sequence[CodeChange]) -> Cause:
+    """Return a cause at a change; its message tells which others the scenario executes."""
     others = [f"{one.location.file}:{one.location.line}" for one in reached if one is not change]
-    executed = "no other change"
-    if others:
-        left = len(others) - _MOST_PLACES + 1
-        more = f" and {left} more" if left > 0 else ""
-        executed = f"also the change at {' and '.join(others[: _MOST_PLACES - 1])}{more}"
-    message = f"{cause.message} The scenario executes {executed}.".lstrip()
+    told, left = others[: _MOST_PLACES - 1], others[_MOST_PLACES - 1 :]
+    executed = "executes no other change"
+    if told:
+        more = f" and {len(left)} more" if left else ""
+        executed = f"also executes the change at {' and '.join(told)}{more}"
+    message = f"{cause.message} The scenario {executed}.".lstrip()
     return msgspec.structs.replace(cause, location=change.location, message=message, variants=())
 
 

@@ -150,7 +150,11 @@ class Encoder:
         return {"slots": slot_ranges(tensor)}
 
     def _defer(self, tensor: "torch.Tensor") -> dict[str, Plain]:
-        """Copy slots, once for all layers that move them, and return what :meth:`settle` fills."""
+        """Copy slots, once for all layers that move them, and return what :meth:`settle` fills.
+
+        They are copied again when torch has changed them. A kernel that writes them by address,
+        between two moves of the same tensor, is not noticed.
+        """
         known = self._deferred_of.get(id(tensor))
         version = tensor._version  # noqa: SLF001 - torch counts the changes of a tensor in place
         if known is not None and known.tensor() is tensor and known.version == version:

@@ -100,7 +100,7 @@ def test_of_two_changes_that_no_call_shows_the_first_that_is_run_is_named_and_th
 
     assert place(cause) == (FILE, line_of("self.queue = list()", one, other))
     line = line_of("(self.on_full)(number)", one, other)
-    told = f"The scenario executes also the change at {FILE}:{line}."
+    told = f"The scenario also executes the change at {FILE}:{line}."
     assert cause.message == f"device.KV differs. {told}"
 
 
@@ -143,5 +143,5 @@ def test_of_many_changes_the_one_in_the_function_of_the_cause_is_named(look):
     cause = look(*changes, cause=effect_there)
 
     assert place(cause) == (FILE, line)
-    assert cause.message.startswith("device.KV differs. The scenario executes also the change at ")
+    assert cause.message.startswith("device.KV differs. The scenario also executes the change at ")
     assert cause.message.endswith(" and 1 more.")

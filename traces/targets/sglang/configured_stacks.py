@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from traces.targets.sglang.callbacks import EvictionLog
-from traces.targets.sglang.device_pools import SglangDevicePools
+from traces.targets.sglang.device_pools import SglangDevicePools, component_names
 from traces.targets.sglang.drafts import prepare_staging
 from traces.targets.sglang.entry_points import EntryCall
 from traces.targets.sglang.geometry import geometry_of
@@ -27,15 +27,15 @@ def attach_to_tree(
     """
     requests, allocator, kvcache = made.values()
     caller, geometry = SignatureCaller(), geometry_of(scenario)
-    parts = {"FULL": True, "SWA": geometry.family.is_windowed}
-    parts["MAMBA"] = bool(geometry.model.state_layers)
     pools = SglangDevicePools(
         geometry=geometry,
         kvcache=kvcache,
         allocator=allocator,
         full_allocator=allocator,
         req_to_token_pool=requests,
-        components=tuple(name for name, is_there in parts.items() if is_there),
+        components=component_names(
+            is_windowed=geometry.family.is_windowed, has_states=bool(geometry.model.state_layers)
+        ),
         pools={},
     )
     prepare_staging(caller, NO_DRAFT, kvcache, ())

@@ -72,14 +72,13 @@ class DevicePoolBuilder:
             # Before INDEXER, whose pool may reach the states: poison of the last pool stays.
             index = pools.pop("INDEXER", None)
             pools |= {"MAMBA": requests.mamba_pool, "INDEXER": index}
-        is_part = {"FULL": True, "SWA": family.is_windowed, "MAMBA": "MAMBA" in pools}
         return SglangDevicePools(
             geometry=geometry,
             kvcache=pool,
             allocator=allocator,
             full_allocator=full_allocator,
             req_to_token_pool=requests,
-            components=tuple(name for name, is_there in is_part.items() if is_there),
+            components=component_names(is_windowed=family.is_windowed, has_states="MAMBA" in pools),
             pools={name: own for name, own in pools.items() if own is not None},
         )
 
@@ -333,6 +332,12 @@ def shard_arguments(cls: type) -> dict[str, int]:
         for group in groups
         for name, value in ((f"{group}_rank", _SHARD_RANK), (f"{group}_size", _SHARD_RANK + 1))
     }
+
+
+def component_names(*, is_windowed: bool, has_states: bool) -> tuple[str, ...]:
+    """Return the names of the parts of a unified tree over some pools."""
+    is_part = {"FULL": True, "SWA": is_windowed, "MAMBA": has_states}
+    return tuple(name for name, is_there in is_part.items() if is_there)
 
 
 def tensor_bytes(pools: SglangDevicePools) -> int:
