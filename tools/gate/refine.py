@@ -25,7 +25,7 @@ from traces.divergence.logs import (
     LinesRequest,
     LogRequest,
 )
-from traces.schema.canonical import parse
+from traces.schema.canonical import parse_rendered
 from traces.schema.model import Recording, Trace
 from traces.schema.verdict import Cause, Kind, Level
 from traces.targets.common.scenario import Scenario
@@ -261,7 +261,7 @@ def _require_golden(context: RefineContext, base: OpenSide, names: Collection[st
         result = base.call(RunScenario(scenario=scenario, device=request.device))
         if (
             not isinstance(result, RunResult)
-            or parse(result.text, subject=name) != context.recordings[0][name].trace
+            or parse_rendered(result.text, subject=name) != context.recordings[0][name].trace
         ):
             rule = "HEAD must still yield the golden to be run again"
             raise ToolError(name, rule, expected="the golden", got="another trace")

@@ -26,7 +26,7 @@ from tools.workers.protocol import (
     merge_reaches,
 )
 from tools.workers.results import RunResults, run_in_turns, run_scenarios
-from traces.schema.canonical import parse, parse_sites
+from traces.schema.canonical import parse_rendered, parse_sites
 from traces.schema.model import Recording, Trace
 from traces.targets.common.scenario import Scenario
 
@@ -254,8 +254,8 @@ def _read_recording(name: str, text: str, sites: str) -> Recording:
 
 @lru_cache(maxsize=_READ_MAX)
 def _read_trace(name: str, text: str) -> Trace:
-    """Return a trace, read once where both sides have the same: reading checks its form."""
-    return parse(text, subject=name)
+    """Return a trace, read once where both sides have the same."""
+    return parse_rendered(text, subject=name)
 
 
 def _in_order(names: Sequence[str], found: Mapping[str, str]) -> dict[str, str]:

@@ -101,10 +101,10 @@ class SglangWorker:
                 return render_recording(
                     run_in_process(task.scenario, self._root, device=task.device)
                 )
+            runner = self._runner(task.device)
+            runner.require_entry_point(task.scenario)
             # Rendered in the fork: two texts are sent in less time than the records.
-            return self._runner(task.device).in_fork(
-                lambda run: render_recording(run(task.scenario))
-            )
+            return runner.in_fork(lambda run: render_recording(run(task.scenario)))
         except UnsupportedByRelease as error:
             return UnsupportedScenario(reason=str(error))
 

@@ -59,12 +59,22 @@ def parse(text: str, *, subject: str = "trace") -> Trace:
     """
     body = text.removeprefix(_BOM)
     _refuse_conflict(body, subject)
-    trace = _decode(body, Trace, subject)
-    if trace.schema != SCHEMA:
-        raise _schema_error(subject, trace.schema)
+    trace = parse_rendered(body, subject=subject)
     # A repeated key is dropped silently by the decoder, so the text it gives back differs.
     if render(trace) != body:
         _refuse_repeated_keys(body, subject)
+    return trace
+
+
+def parse_rendered(text: str, *, subject: str) -> Trace:
+    """Read what :func:`render` wrote, which nobody can have edited since.
+
+    Raises:
+        TraceFormatError: cut short, foreign or another schema, a value of the wrong type.
+    """
+    trace = _decode(text, Trace, subject)
+    if trace.schema != SCHEMA:
+        raise _schema_error(subject, trace.schema)
     return trace
 
 

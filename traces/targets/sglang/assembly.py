@@ -13,7 +13,7 @@ from traces.targets.sglang.drafts import (
     prepare_staging,
     register_sidecar_draft,
 )
-from traces.targets.sglang.entry_points import EntryCall, EntryResult
+from traces.targets.sglang.entry_points import EntryCall, EntryResult, require_entry_point
 from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.families import FAMILY_OF
 from traces.targets.sglang.geometry import geometry_of
@@ -67,6 +67,7 @@ def assemble(
         UnsupportedByRelease: the release lacks something, decided before calling it.
         Exception: any error of the release itself; it is a finding.
     """
+    require_entry_point(scenario)
     entry_call = prepare_entry(scenario, ranks=ranks, device=device, flags=flags)
     drafts = entry_call.drafts
     prepare_staging(entry_call.caller, scenario.draft, entry_call.device_pools.kvcache, drafts)

@@ -7,7 +7,7 @@ from typing import Any
 from traces.targets.sglang.callbacks import EvictionLog
 from traces.targets.sglang.device_pools import SglangDevicePools, component_names
 from traces.targets.sglang.drafts import prepare_staging
-from traces.targets.sglang.entry_points import EntryCall
+from traces.targets.sglang.entry_points import EntryCall, require_entry_point
 from traces.targets.sglang.geometry import geometry_of
 from traces.targets.sglang.rank_context import RankContext
 from traces.targets.sglang.scenarios import NO_DRAFT, UNIFIED, SglangScenario
@@ -49,4 +49,5 @@ def attach_to_tree(
         caller=caller,
         evictions=EvictionLog(),
     )
+    require_entry_point(entry_call.scenario)
     entry_call.call_entry_point()

@@ -17,6 +17,7 @@ from traces.targets.sglang.callbacks import EvictionLog
 from traces.targets.sglang.device_pools import WINDOW, SglangDevicePools
 from traces.targets.sglang.discovery import find_builder, find_class, find_part, installed_release
 from traces.targets.sglang.errors import UnsupportedByRelease
+from traces.targets.sglang.families import FAMILY_OF
 from traces.targets.sglang.rank_context import (
     EXTRA_CONFIG,
     MODEL_NAME,
@@ -32,6 +33,28 @@ _EVICT_FN = "_evict_fn"
 _BACKEND = "hicache_storage_backend"
 _TREE_CORES = "sglang.srt.mem_cache.unified_cache.tree_core_registry"
 _OFFLOAD = "sglang.srt.disaggregation.decode_kvcache_offload_manager"
+
+
+def require_entry_point(scenario: SglangScenario) -> None:
+    """Raise where the release has no entry point for a scenario; nothing is called.
+
+    Raises:
+        UnsupportedByRelease: the release lacks the function or class that the scenario names, or
+            the one that every stack of its family needs.
+    """
+    needed = FAMILY_OF[scenario.model].stack_builder
+    if needed:
+        find_builder(needed)
+    match scenario.builder:
+        case "HiRadixCache" | "HiMambaRadixCache" as name:
+            find_class(name)
+        case "UnifiedRadixCache.init_hicache":
+            if not hasattr(find_class("UnifiedRadixCache"), "init_hicache"):
+                raise UnsupportedByRelease("UnifiedRadixCache has no init_hicache")
+        case "DecodeKVCacheOffloadManager":
+            pass  # Its module is imported with the call.
+        case name:
+            find_builder(name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +95,8 @@ class EntryCall:
         """Assemble through the scenario's entry point.
 
         Raises:
-            UnsupportedByRelease: the release has no such entry point, or not for these pools.
+            UnsupportedByRelease: the entry point is missing, or is not for these pools.
         """
-        needed = self.device_pools.geometry.family.stack_builder
-        if needed:
-            find_builder(needed)
         match self.scenario.builder:
             case "attach_hybrid_pool_to_unified_cache":
                 return self._attach_to_unified()
@@ -303,8 +323,6 @@ class EntryCall:
 
     def _init_unified(self) -> EntryResult:
         cls = find_class("UnifiedRadixCache")
-        if not hasattr(cls, "init_hicache"):
-            raise UnsupportedByRelease("UnifiedRadixCache has no init_hicache")
         given = {"params": self.params(), "server_args": self.context.server_args}
         cache = self.caller.call(cls, given)
         try:

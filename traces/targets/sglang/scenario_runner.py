@@ -25,6 +25,7 @@ from traces.targets.sglang.assembly_product import AssemblyProduct, remember_wir
 from traces.targets.sglang.configurator_scenarios import configurator_scenarios
 from traces.targets.sglang.disaggregation import state_functions
 from traces.targets.sglang.discovery import PACKAGE
+from traces.targets.sglang.entry_points import require_entry_point
 from traces.targets.sglang.errors import StepNote, UnsupportedByRelease
 from traces.targets.sglang.fences import remember_stream_attributes
 from traces.targets.sglang.normalise import LocatedMessage, normalise_recording
@@ -67,7 +68,17 @@ class SglangScenarioRunner:
             RecorderError: something could not be recorded.
             ForkError: the fork died.
         """
+        self.require_entry_point(scenario)
         return self.in_fork(lambda run: run(scenario))
+
+    def require_entry_point(self, scenario: Any) -> None:  # noqa: ANN401
+        """Raise as a run would where the release has no entry point; no fork is needed for it.
+
+        Raises:
+            UnsupportedByRelease: the release lacks the function or class that a stack begins with.
+        """
+        if not (scenario.configures_pools or isinstance(scenario, ProductScenario)):
+            require_entry_point(scenario)
 
     def in_fork(self, work: Callable[[Callable[[Any], Recording]], _Found]) -> _Found:
         """Return what ``work`` returns in a fork; it is given the function that runs a scenario.
