@@ -12,10 +12,15 @@ from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.token_slots import TokenSlots
 
 _KV, _SWA = "KV", "SWA"
+# What copies pages in chunks, as index keys are, has more than one chunk of two pages.
+_PAGES_MAX = 2
 
 
 class OwnSlots:
-    """Takes two pages of slots of every domain of one stack, all of whose slots are free."""
+    """Takes two sets of slots of every domain of one stack, all of whose slots are free.
+
+    A set has two pages, one where there is no room for so many, or a state.
+    """
 
     def __init__(
         self, stack: AssembledStack, *, rows: RowContents, transfers: ControllerDriver
@@ -28,25 +33,27 @@ class OwnSlots:
 
     @contextmanager
     def taken(self) -> Iterator[Mapping[str, tuple[torch.Tensor, torch.Tensor]]]:
-        """Yield both pages of each domain by its name, on the host; free them in the end.
+        """Yield both sets of each domain by its name, on the host; free them in the end.
 
         Raises:
             StageError: there is no room.
         """
-        first, second = self._take(), self._take()
-        own = [self._rows.on_host(page) for page in (first, second)]
+        both = 2 * _PAGES_MAX * self._page_size
+        pages = _PAGES_MAX if self._tokens.has_room(both) else 1
+        first, second = self._take(pages), self._take(pages)
+        own = [self._rows.on_host(slots) for slots in (first, second)]
         yield {name: (own[0][name], own[1][name]) for name in own[0]}
-        for page in (first, second):
-            self._tokens.return_slots(page.pop(_KV))
-            page.pop(_SWA, None)
-            self._transfers.return_slots(page)
+        for slots in (first, second):
+            self._tokens.return_slots(slots.pop(_KV))
+            slots.pop(_SWA, None)
+            self._transfers.return_slots(slots)
 
-    def _take(self) -> dict[str, torch.Tensor]:
-        slots = self._tokens.take(self._page_size)
+    def _take(self, pages: int) -> dict[str, torch.Tensor]:
+        slots = self._tokens.take(pages * self._page_size)
         if slots is None:
             raise StageError("KV: an empty device must have slots; expected a page, got none")
-        page = {_KV: slots}
+        taken = {_KV: slots}
         if _SWA in self._domains:
-            page[_SWA] = self._tokens.windows(slots)
+            taken[_SWA] = self._tokens.windows(slots)
         others = sorted(self._domains - {_KV, _SWA})
-        return page | {name: self._transfers.take_one(name) for name in others}
+        return taken | {name: self._transfers.take_one(name) for name in others}
