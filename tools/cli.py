@@ -36,7 +36,7 @@ from tools.commands.report import report
 from tools.commands.review import review
 from tools.commands.survey import survey
 from tools.console import print_status
-from tools.errors import ToolError
+from tools.errors import EXIT_INTERRUPTED, ToolError
 from tools.options import SessionFactory
 from tools.session import open_session
 from tools.sides.origin import project_version, resolve_root
@@ -44,7 +44,6 @@ from traces.errors import TraceError
 
 DEBUG_VARIABLE = "GOLDENTRACE_DEBUG"
 EXIT_ERROR = 2
-EXIT_INTERRUPTED = 130
 
 # typer carries its own copy of click or uses the installed one, by version; its public exceptions
 # are subclasses of the right one in either case.

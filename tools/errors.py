@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+EXIT_INTERRUPTED = 130
+
 
 class ToolError(Exception):
     """A request that cannot be carried out.

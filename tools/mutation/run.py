@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools.console import print_status, progress
-from tools.errors import ToolError
+from tools.errors import EXIT_INTERRUPTED, ToolError
 from tools.mutation.campaign.driver import (
     BaselineRun,
     CampaignPlan,
@@ -315,4 +315,5 @@ def _run_neutral(
         found = measure_false_alarms(
             plan, executor, baseline=baseline, seeds=seeds, on_finished=on_finished
         )
-    return (1 if found.alarms else 0), render_false_alarms(found, form=request.form)
+    code = 0 if found.stacks == found.asked else EXIT_INTERRUPTED
+    return 1 if found.alarms else code, render_false_alarms(found, form=request.form)

@@ -21,7 +21,7 @@ SCENARIOS_PER_STACK = 2
 
 
 class FalseAlarm(msgspec.Struct, frozen=True, kw_only=True):
-    """A stack with a difference of behaviour, as small as possible.
+    """A stack with a difference of behaviour, as small as possible unless the run was interrupted.
 
     Attributes:
         steps: kind, seed and file of those without which there is no alarm.
@@ -34,8 +34,13 @@ class FalseAlarm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FalseAlarmReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Numbers of stacks and of refactors of each kind, and the false alarms."""
+    """Numbers of stacks and of refactors of each kind, and the false alarms.
 
+    Attributes:
+        asked: number of stacks to judge; ``stacks`` are judged, fewer where it was interrupted.
+    """
+
+    asked: int
     stacks: int
     refactors: dict[str, int]
     alarms: tuple[FalseAlarm, ...]
@@ -49,7 +54,7 @@ def measure_false_alarms(
     seeds: range,
     on_finished: ProgressCallback,
 ) -> FalseAlarmReport:
-    """Run one stack of refactors for each seed.
+    """Run one stack of refactors for each seed; an interrupt ends that, and what is judged counts.
 
     Raises:
         ToolError: the control, a module that raises, causes no alarm.
@@ -59,19 +64,33 @@ def measure_false_alarms(
     stacks = [stack_of_seed(plan, baseline, seed) for seed in seeds]
     executor.broadcast(LoadBaseline(scenarios=plan.scenarios, results=baseline.results))
     _run_controls(executor, stacks[0], plan.root, baseline)
-    for number, found in run_tasks(executor, stacks):
-        counts.update(kind for kind, _ in found.done)
-        on_finished(f"seed {seeds[number]}")
-        if found.differences:
-            print_status(f"alarm: seed {seeds[number]}: {found.differences[0]}")
-            alarms[number] = found.differences
-    return FalseAlarmReport(
-        stacks=len(seeds),
-        refactors=dict(sorted(counts.items())),
-        alarms=tuple(
+    judged = 0
+    try:
+        for number, found in run_tasks(executor, stacks):
+            judged += 1
+            counts.update(kind for kind, _ in found.done)
+            on_finished(f"seed {seeds[number]}")
+            if found.differences:
+                print_status(f"alarm: seed {seeds[number]}: {found.differences[0]}")
+                alarms[number] = found.differences
+        small = [
             _shrink(executor, stacks[number], differences, seed=seeds[number])
             for number, differences in alarms.items()
-        ),
+        ]
+    except KeyboardInterrupt:
+        small = [
+            FalseAlarm(
+                seed=seeds[number],
+                steps=tuple(f"{one.kind}:{one.seed}" for one in stacks[number].steps),
+                differences=differences,
+            )
+            for number, differences in alarms.items()
+        ]
+    return FalseAlarmReport(
+        asked=len(seeds),
+        stacks=judged,
+        refactors=dict(sorted(counts.items())),
+        alarms=tuple(small),
     )
 
 

@@ -68,9 +68,10 @@ def render_false_alarms(found: FalseAlarmReport, *, form: MutationReportFormat) 
     """Return the report of a run of neutral refactors."""
     if form is MutationReportFormat.JSON:
         return _json(found)
+    asked = "" if found.stacks == found.asked else f" (of {found.asked}, interrupted)"
     head = (
-        f"{pluralise(found.stacks, 'stack')} of harmless refactors, "
-        f"{sum(found.refactors.values())} refactors: "
+        f"{pluralise(found.stacks, 'stack')} of harmless refactors{asked}, "
+        f"{pluralise(sum(found.refactors.values()), 'refactor')}: "
         f"{pluralise(len(found.alarms), 'false alarm')}"
     )
     kinds = [(kind, str(number)) for kind, number in found.refactors.items()]

@@ -60,8 +60,17 @@ def name_uses(node: cst.CSTNode) -> Iterator[cst.Name]:
 def descendants(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     """Yield a node and all nodes below it, in order of the source."""
     yield node
-    for child in node.children:
-        yield from descendants(child)
+    yield from (child for _, child in edges(node))
+
+
+def edges(node: cst.CSTNode) -> Iterator[tuple[cst.CSTNode, cst.CSTNode]]:
+    """Yield every node below a node behind the one around it, in order of the source."""
+    waiting = [(node, child) for child in reversed(node.children)]
+    while waiting:
+        edge = waiting.pop()
+        yield edge
+        inner = edge[1]
+        waiting += [(inner, child) for child in reversed(inner.children)]
 
 
 def is_message(line: cst.SimpleStatementLine) -> bool:

@@ -1,6 +1,8 @@
 """Source files read with LibCST: calls, statements and functions with their position and scopes."""
 
-from collections.abc import Sequence
+import re
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,15 +13,14 @@ from libcst.metadata import (
     BaseAssignment,
     ByteSpanPositionProvider,
     ClassScope,
+    CodeSpan,
     MetadataWrapper,
-    ParentNodeProvider,
-    PositionProvider,
     Scope,
     ScopeProvider,
 )
 
 from tools.errors import ToolError
-from tools.mutation.source.bindings import descendants, is_message
+from tools.mutation.source.bindings import edges, is_message
 from tools.mutation.source.edits import SourceEdit, remove_item, replace_range
 
 _Node = TypeVar("_Node", bound=cst.CSTNode)
@@ -84,9 +85,6 @@ class SourceUnit:
 
     def __post_init__(self) -> None:
         self._wrapper = MetadataWrapper(cst.parse_module(self.source), unsafe_skip_copy=True)
-        self._lines = self._wrapper.resolve(PositionProvider)
-        self._bytes = self._wrapper.resolve(ByteSpanPositionProvider)
-        self._parents = self._wrapper.resolve(ParentNodeProvider)
 
     @property
     def module(self) -> cst.Module:
@@ -96,7 +94,7 @@ class SourceUnit:
     @cached_property
     def nodes(self) -> tuple[cst.CSTNode, ...]:
         """All nodes in order of the source."""
-        return tuple(descendants(self.module))
+        return (self.module, *self._parents)
 
     @cached_property
     def calls(self) -> Sequence[ScopedNode[cst.Call]]:
@@ -123,9 +121,9 @@ class SourceUnit:
 
     def span(self, node: cst.CSTNode) -> SourceSpan:
         """Return the position of a node; the parentheses around an expression lie outside."""
-        extent, lines = self._bytes[node], self._lines[node]
-        end = extent.start + extent.length
-        return SourceSpan(start=extent.start, end=end, first=lines.start.line, last=lines.end.line)
+        extent = self._bytes[node]
+        start, end = extent.start, extent.start + extent.length
+        return SourceSpan(start=start, end=end, first=self._line_at(start), last=self._line_at(end))
 
     def text(self, node: cst.CSTNode) -> str:
         """Return the text of a node."""
@@ -201,12 +199,29 @@ class SourceUnit:
             found.setdefault(one.name, []).append(one)
         return found
 
+    # Providers of LibCST for parents and lines visit all nodes once more each, which takes longer.
+    @cached_property
+    def _parents(self) -> dict[cst.CSTNode, cst.CSTNode]:
+        """The node around each node, in order of the source."""
+        return {child: node for node, child in edges(self.module)}
+
+    @cached_property
+    def _bytes(self) -> Mapping[cst.CSTNode, CodeSpan]:
+        return self._wrapper.resolve(ByteSpanPositionProvider)
+
+    @cached_property
+    def _line_ends(self) -> list[int]:
+        return [found.start() for found in re.finditer(b"\n", self.source)]
+
+    def _line_at(self, offset: int) -> int:
+        return bisect_left(self._line_ends, offset) + 1
+
     @cached_property
     def _scopes(self) -> "dict[cst.CSTNode, Scope | None]":
         return dict(self._wrapper.resolve(ScopeProvider))
 
     def _header(self, function: cst.FunctionDef) -> SourceSpan:
-        first = self._lines[function.name].start.line
+        first = self.span(function.name).first
         return replace(self.span(function), end=self._bytes[function.body].start, first=first)
 
 
