@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -26,7 +26,7 @@ from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.scenarios import GROUPS, HOST_TIER, SglangScenario
 from traces.targets.sglang.signature_caller import accepted_parameters
 from traces.targets.sglang.storage import LOADER
-from traces.targets.sglang.storage.hashing import TokenHash
+from traces.targets.sglang.storage.hashing import load_token_hash
 from traces.targets.sglang.storage.threads import watched_queues
 
 # Kept: it is replaced while settings are published.
@@ -45,8 +45,11 @@ _CHUNK = 64
 _SERVER_ARGS = "sglang.srt.server_args"
 _CONTEXT = "sglang.srt.runtime_context"
 _PARALLEL_STATE = "sglang.srt.distributed.parallel_state"
-_NATIVE_HASH = "sglang.srt.mem_cache.cpp_utils.native_hash"
-_NATIVE_HASH_LOADER = "_load_native_hash_module"
+# What loads compiled extensions: torch, and since 0.5.21 a function of the release before it.
+_EXTENSION_LOADERS = (
+    ("sglang.srt.utils.cpp_extension_loader", "load_extension_with_recovery"),
+    ("torch.utils.cpp_extension", "load"),
+)
 _HOST_MEMORY = "hicache_host_memory_mode"
 # Tokens. A tree locks anchors on a part of its pool, and never what the longest request needs: that
 # is the narrower limit where a pool is small, and the wider one in the others.
@@ -215,10 +218,16 @@ class RankContexts:
         )
 
     def _set_token_hash(self) -> None:
-        """Replace the extension that some releases compile for the keys of storage."""
-        if find_part(_NATIVE_HASH, _NATIVE_HASH_LOADER) is not None:
-            module = importlib.import_module(_NATIVE_HASH)
-            self._undo_stack.enter_context(patch.object(module, _NATIVE_HASH_LOADER, TokenHash))
+        """Replace the extension that some releases compile for the keys of storage.
+
+        It is known by its own name, since the module that loads it may move.
+        """
+        for module_name, loader in _EXTENSION_LOADERS:
+            load = find_part(module_name, loader)
+            if load is not None:
+                module = importlib.import_module(module_name)
+                replacement = partial(load_token_hash, load)
+                self._undo_stack.enter_context(patch.object(module, loader, replacement))
 
 
 def _open_groups(shape: RankShape) -> dict[str, torch.distributed.ProcessGroup]:

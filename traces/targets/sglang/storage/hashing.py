@@ -5,9 +5,11 @@ Source of its behaviour: sglang ``srt/mem_cache/cpp_utils/hash_binding.cpp`` (0.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
+from typing import Any
 
+_EXTENSION = "hicache_hash_cpp"
 _TOKEN_BYTES = 4
 
 
@@ -37,6 +39,11 @@ class TokenHash:
             prior = _digest(units[first : first + page_size], prior)
             found.append(prior.hex())
         return found
+
+
+def load_token_hash(load: Callable[..., Any], name: str, *values: Any, **named: Any) -> Any:  # noqa: ANN401
+    """Return :class:`TokenHash` for the extension of keys; call ``load`` for any other."""
+    return TokenHash if name == _EXTENSION else load(name, *values, **named)
 
 
 def _digest(units: Iterable[Sequence[int]], prior: bytes | None) -> bytes:

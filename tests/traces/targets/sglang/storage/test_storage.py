@@ -12,7 +12,7 @@ import torch
 
 from traces.targets.sglang.registry import registry
 from traces.targets.sglang.storage import LOADER, usage_reports
-from traces.targets.sglang.storage.hashing import TokenHash
+from traces.targets.sglang.storage.hashing import TokenHash, load_token_hash
 
 PAGE = 2
 
@@ -104,6 +104,17 @@ def test_keys_are_those_of_releases_without_a_compiled_hash():
     assert [page[:16] for page in pages] == ["4faa8bd53eda3d89", "fc228fb55a288afe"]
     one = TokenHash.get_hash(range(1016, 1032), 16, 1, False, bytes.fromhex(pages[0]), None)
     assert one == pages[1]
+
+
+def test_only_the_extension_of_keys_is_replaced():
+    def load(name, sources, *, verbose):
+        return (name, sources, verbose)
+
+    own = load_token_hash(load, name="hicache_hash_cpp", sources=["hash.cpp"], verbose=True)
+    other = load_token_hash(load, "hf3fs_utils", ["utils.cpp"], verbose=False)
+
+    assert own is TokenHash
+    assert other == ("hf3fs_utils", ["utils.cpp"], False)
 
 
 def hashed(*numbers):
