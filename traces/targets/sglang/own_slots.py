@@ -19,7 +19,8 @@ _PAGES_MAX = 2
 class OwnSlots:
     """Takes two sets of slots of every domain of one stack, all of whose slots are free.
 
-    A set has two pages, one where there is no room for so many, or a state.
+    A set has two pages, or a state; one page where decode ranks share a page, or there is no more
+    room.
     """
 
     def __init__(
@@ -27,6 +28,9 @@ class OwnSlots:
     ) -> None:
         self._tokens = TokenSlots(stack)
         self._page_size = stack.page_size
+        # Slots of decode ranks are numbered over all of them. A release that takes them for rows of
+        # one rank does so from some page on; with two pages it fails before it copies anything.
+        self._pages_max = 1 if stack.page_size > stack.scenario.page_size else _PAGES_MAX
         self._rows = rows
         self._transfers = transfers
         self._domains = {plane.domain.name for plane in rows.planes}
@@ -38,8 +42,8 @@ class OwnSlots:
         Raises:
             StageError: there is no room.
         """
-        both = 2 * _PAGES_MAX * self._page_size
-        pages = _PAGES_MAX if self._tokens.has_room(both) else 1
+        both = 2 * self._pages_max * self._page_size
+        pages = self._pages_max if self._tokens.has_room(both) else 1
         first, second = self._take(pages), self._take(pages)
         own = [self._rows.on_host(slots) for slots in (first, second)]
         yield {name: (own[0][name], own[1][name]) for name in own[0]}

@@ -44,11 +44,15 @@ class States:
         self.returned += [slots["MAMBA"].tolist()]
 
 
-def own_slots(free, states):
+def own_slots(free, states, *, rank_page=PAGE):
     allocator = Allocator(free)
     planes = [SimpleNamespace(domain=SimpleNamespace(name=name)) for name in ("KV", "MAMBA")]
     stack = SimpleNamespace(
-        allocator=allocator, full_allocator=allocator, kvcache=None, page_size=PAGE
+        scenario=SimpleNamespace(page_size=rank_page),
+        allocator=allocator,
+        full_allocator=allocator,
+        kvcache=None,
+        page_size=PAGE,
     )
     rows = SimpleNamespace(planes=planes, on_host=lambda slots: slots.copy())
     return OwnSlots(stack, rows=rows, transfers=states), allocator
@@ -72,6 +76,13 @@ def test_both_sets_have_two_pages_where_there_is_room(free, first, second):
 
     assert allocator.available_size() == free
     assert states.returned == [[1], [2]]
+
+
+def test_a_page_that_decode_ranks_share_is_taken_alone():
+    slots, _ = own_slots(16, States(), rank_page=PAGE // 2)
+
+    with slots.taken() as taken:
+        assert [one.tolist() for one in taken["KV"]] == [[4, 5, 6, 7], [8, 9, 10, 11]]
 
 
 def test_without_room_for_a_page_the_step_fails():
