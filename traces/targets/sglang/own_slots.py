@@ -12,15 +12,14 @@ from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.token_slots import TokenSlots
 
 _KV, _SWA = "KV", "SWA"
-# What copies pages in chunks, as index keys are, has more than one chunk of two pages.
-_PAGES_MAX = 2
+# Rows that a whole page shares, as index keys, are copied in chunks of pages: two make two chunks.
+_PAGES_OF_SHARED_ROWS = 2
 
 
 class OwnSlots:
     """Takes two sets of slots of every domain of one stack, all of whose slots are free.
 
-    A set has two pages, or a state; one page where decode ranks share a page, or there is no more
-    room.
+    A set has one page, or a state; two pages where slots share rows and there is room for them.
     """
 
     def __init__(
@@ -28,12 +27,11 @@ class OwnSlots:
     ) -> None:
         self._tokens = TokenSlots(stack)
         self._page_size = stack.page_size
-        # Slots of decode ranks are numbered over all of them. A release that takes them for rows of
-        # one rank does so from some page on; with two pages it fails before it copies anything.
-        self._pages_max = 1 if stack.page_size > stack.scenario.page_size else _PAGES_MAX
         self._rows = rows
         self._transfers = transfers
         self._domains = {plane.domain.name for plane in rows.planes}
+        shares_rows = any(plane.layers[0].slots_per_row > 1 for plane in rows.planes)
+        self._pages_max = _PAGES_OF_SHARED_ROWS if shares_rows else 1
 
     @contextmanager
     def taken(self) -> Iterator[Mapping[str, tuple[torch.Tensor, torch.Tensor]]]:

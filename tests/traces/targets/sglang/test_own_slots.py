@@ -1,4 +1,4 @@
-"""Slots that the script takes for itself: two pages, or one where there is less room."""
+"""Slots that the script takes for itself: a page, or two where slots share rows."""
 
 from types import SimpleNamespace
 
@@ -44,11 +44,15 @@ class States:
         self.returned += [slots["MAMBA"].tolist()]
 
 
-def own_slots(free, states, *, rank_page=PAGE):
+def own_slots(free, states, *, slots_per_row=PAGE):
     allocator = Allocator(free)
-    planes = [SimpleNamespace(domain=SimpleNamespace(name=name)) for name in ("KV", "MAMBA")]
+    planes = [
+        SimpleNamespace(
+            domain=SimpleNamespace(name=name), layers=[SimpleNamespace(slots_per_row=number)]
+        )
+        for name, number in (("KV", 1), ("KV", slots_per_row), ("MAMBA", 1))
+    ]
     stack = SimpleNamespace(
-        scenario=SimpleNamespace(page_size=rank_page),
         allocator=allocator,
         full_allocator=allocator,
         kvcache=None,
@@ -66,7 +70,7 @@ def own_slots(free, states, *, rank_page=PAGE):
     ],
     ids=["room for two pages each", "one slot too few"],
 )
-def test_both_sets_have_two_pages_where_there_is_room(free, first, second):
+def test_slots_that_share_rows_are_two_pages_where_there_is_room(free, first, second):
     states = States()
     slots, allocator = own_slots(free, states)
 
@@ -78,8 +82,8 @@ def test_both_sets_have_two_pages_where_there_is_room(free, first, second):
     assert states.returned == [[1], [2]]
 
 
-def test_a_page_that_decode_ranks_share_is_taken_alone():
-    slots, _ = own_slots(16, States(), rank_page=PAGE // 2)
+def test_slots_with_rows_of_their_own_are_one_page():
+    slots, _ = own_slots(16, States(), slots_per_row=1)
 
     with slots.taken() as taken:
         assert [one.tolist() for one in taken["KV"]] == [[4, 5, 6, 7], [8, 9, 10, 11]]
