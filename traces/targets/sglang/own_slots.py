@@ -12,14 +12,14 @@ from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.token_slots import TokenSlots
 
 _KV, _SWA = "KV", "SWA"
-# Rows that a whole page shares, as index keys, are copied in chunks of pages: two make two chunks.
-_PAGES_OF_SHARED_ROWS = 2
+# Index keys have a row for each page, and are copied in chunks of pages: two make two chunks.
+_PAGES_THAT_ARE_ROWS = 2
 
 
 class OwnSlots:
     """Takes two sets of slots of every domain of one stack, all of whose slots are free.
 
-    A set has one page, or a state; two pages where slots share rows and there is room for them.
+    A set has one page, or a state; two pages where one is a row, if there is room for them.
     """
 
     def __init__(
@@ -30,8 +30,10 @@ class OwnSlots:
         self._rows = rows
         self._transfers = transfers
         self._domains = {plane.domain.name for plane in rows.planes}
-        shares_rows = any(plane.layers[0].slots_per_row > 1 for plane in rows.planes)
-        self._pages_max = _PAGES_OF_SHARED_ROWS if shares_rows else 1
+        pages_are_rows = any(
+            plane.layers[0].slots_per_row == stack.page_size > 1 for plane in rows.planes
+        )
+        self._pages_max = _PAGES_THAT_ARE_ROWS if pages_are_rows else 1
 
     @contextmanager
     def taken(self) -> Iterator[Mapping[str, tuple[torch.Tensor, torch.Tensor]]]:

@@ -1,4 +1,4 @@
-"""Slots that the script takes for itself: a page, or two where slots share rows."""
+"""Slots that the script takes for itself: a page, or two where one is a row."""
 
 from types import SimpleNamespace
 
@@ -70,7 +70,7 @@ def own_slots(free, states, *, slots_per_row=PAGE):
     ],
     ids=["room for two pages each", "one slot too few"],
 )
-def test_slots_that_share_rows_are_two_pages_where_there_is_room(free, first, second):
+def test_pages_that_are_rows_are_taken_in_twos_where_there_is_room(free, first, second):
     states = States()
     slots, allocator = own_slots(free, states)
 
@@ -82,8 +82,9 @@ def test_slots_that_share_rows_are_two_pages_where_there_is_room(free, first, se
     assert states.returned == [[1], [2]]
 
 
-def test_slots_with_rows_of_their_own_are_one_page():
-    slots, _ = own_slots(16, States(), slots_per_row=1)
+@pytest.mark.parametrize("slots_per_row", [1, PAGE // 2], ids=["one slot", "slots of two ranks"])
+def test_a_page_of_several_rows_is_taken_alone(slots_per_row):
+    slots, _ = own_slots(16, States(), slots_per_row=slots_per_row)
 
     with slots.taken() as taken:
         assert [one.tolist() for one in taken["KV"]] == [[4, 5, 6, 7], [8, 9, 10, 11]]
