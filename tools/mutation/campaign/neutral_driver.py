@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 
 import msgspec
 
@@ -79,11 +80,7 @@ def measure_false_alarms(
         ]
     except KeyboardInterrupt:
         small = [
-            FalseAlarm(
-                seed=seeds[number],
-                steps=tuple(f"{one.kind}:{one.seed}" for one in stacks[number].steps),
-                differences=differences,
-            )
+            _false_alarm(stacks[number], differences, seed=seeds[number])
             for number, differences in alarms.items()
         ]
     return FalseAlarmReport(
@@ -126,6 +123,17 @@ def _shrink(
         [(_, found)] = run_tasks(executor, [fewer])
         if found.differences:
             stack, differences, files = fewer, found.differences, dict(found.done)
+    return _false_alarm(stack, differences, seed=seed, files=files)
+
+
+def _false_alarm(
+    stack: RunNeutralStack,
+    differences: tuple[str, ...],
+    *,
+    seed: int,
+    files: Mapping[str, str] = MappingProxyType({}),
+) -> FalseAlarm:
+    """Return the alarm of a stack; ``files`` are what its kinds of steps rewrote, where known."""
     steps = (f"{one.kind}:{one.seed} {files.get(one.kind, '')}".strip() for one in stack.steps)
     return FalseAlarm(seed=seed, steps=tuple(steps), differences=differences)
 
