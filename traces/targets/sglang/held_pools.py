@@ -86,6 +86,13 @@ def host_pools(stack: AssembledStack) -> tuple[HeldPool, ...]:
     )
 
 
+def host_group(stack: AssembledStack) -> tuple[HeldPool, ...]:
+    """Return the group of a stack's host pools; none where a host pool stands alone."""
+    if not entries_of(stack.group):
+        return ()
+    return (HeldPool(path="host", name="group", pool=stack.group, outer=()),)
+
+
 def _walk(roots: Iterable[HeldPool]) -> Iterator[HeldPool]:
     pending = deque(roots)
     known = {id(held.pool) for held in pending}

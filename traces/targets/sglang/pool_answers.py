@@ -1,8 +1,9 @@
 """Answers of pools that describe their memory to others: pointers, lengths, dimensions.
 
-Every public method is asked that needs no argument and is called ``get_*`` or answers buffer infos.
-Disaggregation registers these pointers with its transport, and storage backends register those of
-host pools: whatever is wrong in them shows on another machine only.
+Every public method is asked that needs no argument and is called ``get_*``, ``is_*`` or so, or
+answers buffer infos, and every public property is read. Disaggregation registers these pointers
+with its transport, and storage backends register those of host pools: whatever is wrong in them
+shows on another machine only.
 """
 
 import dataclasses
@@ -25,7 +26,7 @@ from traces.targets.sglang.accessors import PoolAccessMethod, accessors_of
 from traces.targets.sglang.held_pools import HeldPool
 from traces.targets.sglang.pageable import pageable_zeros
 
-_ASKED = "get_"
+_ASKED = ("get_", "is_", "has_", "supports_", "uses_", "stores_")
 _INFOS = "buf_infos"
 _INFO_LISTS = 3
 _DEPTH_MAX = 6
@@ -173,19 +174,29 @@ def answered_methods(held: HeldPool) -> Iterator[str]:
             yield name
 
 
-def ask(held: HeldPool, method: str, memory: KnownMemory, *, step: str) -> PoolAnswer:
-    """Ask a pool; an error of the release is the reason of the record."""
+def answered_properties(held: HeldPool) -> Iterator[str]:
+    """Yield the public properties of a pool, in order of names."""
+    kind: type = type(held.pool)
+    for name in dir(kind):
+        if not name.startswith("_") and isinstance(inspect.getattr_static(kind, name), property):
+            yield name
+
+
+def ask(held: HeldPool, name: str, memory: KnownMemory, *, step: str) -> PoolAnswer:
+    """Call a method of a pool or read a property; an error of it is the reason of the record."""
     reader = AnswerReader(memory)
     values, reason = None, ""
     try:
         with pageable_zeros():
-            values = reader.read(getattr(held.pool, method)())
+            answer = getattr(held.pool, name)
+            is_method = isinstance(inspect.getattr_static(type(held.pool), name), FunctionType)
+            values = reader.read(answer() if is_method else answer)
     except Exception as error:  # noqa: BLE001 - recorded as the reason
         reason = failure_text(error)
     return PoolAnswer(
         step=step,
         holder=held.path,
-        method=method,
+        method=name,
         buffers=tuple(reader.buffers),
         views=tuple(reader.views),
         values=values,

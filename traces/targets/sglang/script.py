@@ -28,7 +28,13 @@ from traces.targets.sglang.disaggregation import (
     state_functions,
 )
 from traces.targets.sglang.fences import FenceScript
-from traces.targets.sglang.held_pools import HeldPool, allocator_of, device_pools, host_pools
+from traces.targets.sglang.held_pools import (
+    HeldPool,
+    allocator_of,
+    device_pools,
+    host_group,
+    host_pools,
+)
 from traces.targets.sglang.host_copies import STEP as COPIES
 from traces.targets.sglang.host_copies import HostCopies
 from traces.targets.sglang.host_pages import HostPages
@@ -36,7 +42,13 @@ from traces.targets.sglang.host_writes import HostWrites
 from traces.targets.sglang.models import served_name
 from traces.targets.sglang.own_slots import OwnSlots
 from traces.targets.sglang.page_accesses import NumberedHostMemory, PageReader
-from traces.targets.sglang.pool_answers import KnownMemory, answered_methods, ask, ask_by_layer
+from traces.targets.sglang.pool_answers import (
+    KnownMemory,
+    answered_methods,
+    answered_properties,
+    ask,
+    ask_by_layer,
+)
 from traces.targets.sglang.pressure import PressureScript
 from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.scenarios import REGISTERED_BACKENDS
@@ -172,10 +184,11 @@ class SglangScript:
     def _ask_pools(self) -> Iterator[StepRecord]:
         """Ask every pool for what it tells others about its memory."""
         device, host = device_pools(self._stack), host_pools(self._stack)
+        group = host_group(self._stack)
         memory = KnownMemory(self._rows.planes, device=device, host=host)
         with self._device.pause_interception():
-            for pool in (*device, *host):
-                for name in answered_methods(pool):
+            for pool in (*device, *host, *group):
+                for name in (*answered_methods(pool), *answered_properties(pool)):
                     yield ask(pool, name, memory, step=POOLS)
             for pool in device:
                 yield from ask_by_layer(pool, memory, step=POOLS)
@@ -184,7 +197,7 @@ class SglangScript:
                 yield from slice_answers(memory, step=POOLS)
             for pool in host if self._reads_pages else ():
                 yield from self._page_accesses(pool, memory)
-        for pool in (*device, *host):
+        for pool in (*device, *host, *group):
             self._define_methods(pool)
         functions = (state_functions() | slice_functions()).items()
         self._definitions |= {f"{HOLDER}.{name}": one for name, one in functions}

@@ -7,7 +7,13 @@ import torch
 from traces.schema.pools import ByteRange
 from traces.targets.common.planes import SlotDomain, planes_of
 from traces.targets.sglang.held_pools import HeldPool
-from traces.targets.sglang.pool_answers import KnownMemory, answered_methods, ask, ask_by_layer
+from traces.targets.sglang.pool_answers import (
+    KnownMemory,
+    answered_methods,
+    answered_properties,
+    ask,
+    ask_by_layer,
+)
 
 PAGE, SLOTS, ROW = 4, 32, 24
 
@@ -51,6 +57,38 @@ def answers():
     planes = tuple(planes_of("KV", held.pool, domain, host=None, taken=set()))
     memory = KnownMemory(planes, device=[held], host=[])
     return {name: ask(held, name, memory, step="pools") for name in answered_methods(held)}
+
+
+def test_questions_without_arguments_and_properties_are_asked_as_methods_are():
+    class Asked(Pool):
+        def is_dense(self, size=4096):
+            return size == 4096
+
+        def is_inside(self, slot):
+            return slot < SLOTS
+
+        @property
+        def row_view(self):
+            return self.k_buffer[0][1:]
+
+        @property
+        def _hidden(self):
+            return 1
+
+        @property
+        def missing(self):
+            raise AttributeError("no rows")
+
+    held = HeldPool(path="host", name="group", pool=Asked(), outer=())
+    memory = KnownMemory((), device=[held], host=[])
+    names = [*answered_methods(held), *answered_properties(held)]
+    own = ["is_dense", "missing", "row_view"]
+    assert [name for name in names if not hasattr(Pool, name)] == own
+    dense, missing, view = (ask(held, name, memory, step="pools") for name in own)
+    assert (dense.values, dense.views) == (True, ())
+    assert (missing.values, missing.reason) == (None, "AttributeError: no rows")
+    rows = ByteRange(buffer="host.k_buffer[0]", first=ROW, bytes=ROW * (SLOTS + PAGE - 1))
+    assert (view.values, view.views) == (None, (rows,))
 
 
 def test_plain_values_of_layers_are_asked_for_layer_by_layer():
