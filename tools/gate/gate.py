@@ -18,6 +18,7 @@ from tools.goldens.golden_set import (
     uncovered_causes,
 )
 from tools.goldens.sidecars import certificate_problem
+from tools.sides.kept.selection import add_unexecuted
 from tools.sides.open import KeepPolicy, OpenSide, PlannedRun
 from tools.sides.parse import Side
 from tools.sides.results import SideResults, no_scenario_error
@@ -165,7 +166,11 @@ def _run_sides(
     base = golden if base_plan is None else base_plan.run()
     if open_head is None:
         return base, golden
-    return base, (head_plan or _planned(open_head, request)).run()
+    head = (head_plan or _planned(open_head, request)).run()
+    if open_base is None or not request.selection.is_whole:
+        return base, head
+    unexecuted = open_base.unexecuted(open_head, request.selection.scenarios)
+    return base, replace(head, selection=add_unexecuted(head.selection, unexecuted))
 
 
 def _planned(opened: OpenSide, request: GateRequest) -> PlannedRun:

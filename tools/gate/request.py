@@ -96,7 +96,8 @@ class GateResult:
         faults: one line for each thing that is wrong and has no cause.
         notes: one line for each thing that was not checked, and the reason.
         kept: scenarios whose recording of an earlier run stands for one of the head.
-        selection: which scenarios the head has run and why; empty when it has run all.
+        selection: which scenarios the head has run and why; empty when it has run all. A second
+            line names changed functions that none executes, if there are any.
     """
 
     head: Mapping[str, Recording]

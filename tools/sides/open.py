@@ -122,6 +122,12 @@ class OpenSide:
             keeps=is_kept,
         )
 
+    def unexecuted(self, head: "OpenSide", scenarios: Sequence[Scenario]) -> tuple[str, ...]:
+        """Return changed functions of a head that no run of this side executes, as far as known."""
+        if self.keeper is None or head.keeper is None:
+            return ()
+        return self.keeper.unexecuted(head.keeper.tree, scenarios)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRun:

@@ -129,6 +129,52 @@ def test_workers_of_the_head_start_before_the_kept_runs_of_the_base_are_read(
     assert happened.count("read") == 4
 
 
+UNUSED = "\n\ndef unused():\n    return 1\n"
+UNGUARDED = "Not guarded: on the base no scenario executes assembler/stacks.py:unused"
+
+
+def test_changed_function_that_no_scenario_executes_is_named_and_passes(gate, checkout):
+    sides = ("--base", "HEAD", "--head", "worktree")
+    edit(checkout, SOURCE, SOURCE + UNUSED)
+    checkout.commit()
+    gate(*sides)
+    edit(checkout, "return 1", "return 2")
+    code, verdict = gate(*sides)
+    assert (code, verdict["verdict"], verdict["selected"]) == (0, "pass", [])
+    assert verdict["selection"] == (
+        "0 of 2 were run now: 2 do not reach a changed line (assembler/stacks.py:unused).\n"
+        + UNGUARDED
+    )
+    edit(checkout, "return 656", "return int(656)")
+    code, verdict = gate(*sides)
+    assert (code, verdict["selected"]) == (0, ["a"])
+    assert verdict["selection"].endswith(f"with equal traces.\n{UNGUARDED}")
+    assert gate(*sides, "--all")[1]["selection"].endswith(UNGUARDED)
+
+
+def test_changed_function_that_a_scenario_executes_is_not_called_unguarded(gate, checkout):
+    sides = ("--base", "HEAD", "--head", "worktree")
+    gate(*sides)
+    edit(checkout, "return 656", "return int(656)")
+    _, verdict = gate(*sides)
+    assert verdict["selected"] == ["a"]
+    assert "Not guarded" not in verdict["selection"]
+
+
+def test_named_scenarios_and_goldens_tell_nothing_about_what_is_guarded(gate, checkout):
+    edit(checkout, SOURCE, SOURCE + UNUSED)
+    checkout.commit()
+    gate("--base", "HEAD", "--head", "worktree")
+    edit(checkout, "return 1", "return 2")
+    _, verdict = gate("--base", "HEAD", "--head", "worktree")
+    assert UNGUARDED in verdict["selection"]
+    for arguments in (("a", "b", "--base", "HEAD", "--head", "worktree"), ()):
+        _, verdict = gate(*arguments)
+        assert verdict["selection"] == (
+            "0 of 2 were run now: 2 do not reach a changed line (assembler/stacks.py:unused)"
+        )
+
+
 def test_comment_runs_nothing(gate, checkout):
     gate()
     edit(checkout, "def stack_b", "# The second one.\ndef stack_b")

@@ -9,7 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.sides.kept.lines import move_sites
-from tools.sides.kept.reach import TreeChange, compare_trees
+from tools.sides.kept.reach import (
+    TreeChange,
+    changed_modules,
+    compare_trees,
+    unexecuted_functions,
+)
 from tools.sides.kept.store import KeptRun, KeptTree, RunStore, known_variables
 from tools.sides.kept.trees import TreeContent, digest_of
 from tools.workers.protocol import Reach, RunResult, merge_reaches
@@ -17,6 +22,9 @@ from traces.targets.common.scenario import Scenario
 
 MAX_TREES = 4
 """Earlier trees that a tree is compared with, the last used first."""
+
+MAX_MODULES = 100
+"""Modules that may differ where changed functions that nothing executes are looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +104,23 @@ class SideKeeper:
             change=nearest,
         )
 
+    def unexecuted(self, head: TreeContent, scenarios: Sequence[Scenario]) -> tuple[str, ...]:
+        """Return changed functions of a head that no import and no run of this tree executes.
+
+        Nothing is returned where the run of a scenario is not kept, the head is of another release,
+        or more than :data:`MAX_MODULES` modules differ.
+        """
+        changed = changed_modules(self.tree, head)
+        if self.tree.release != head.release or not 0 < len(changed) <= MAX_MODULES:
+            return ()
+        kept = self._read_tree(self._folder)
+        runs = [self.store.read_run(self._folder, _digest(scenario)) for scenario in scenarios]
+        reaches = [run.reach for run in runs if run is not None]
+        if kept is None or len(reaches) < len(scenarios):
+            return ()
+        reach = merge_reaches([kept.imports, *reaches])
+        return unexecuted_functions(self.tree, head, reach=reach)
+
     def keep(
         self,
         results: Mapping[str, RunResult | str],
@@ -144,12 +169,18 @@ class SideKeeper:
         """Yield the same tree first, then others, as long as the environment is the same."""
         others = [path for path in self.store.trees(self.context) if path != self._folder]
         for folder in (self._folder, *others[:MAX_TREES]):
-            kept = self.store.read_tree(folder)
-            if kept is None or known_variables(kept.variables) != kept.variables:
+            kept = self._read_tree(folder)
+            if kept is None:
                 continue
             before = TreeContent(root=folder, release=kept.release, files=kept.files)
             change = compare_trees(before, self.tree, texts=kept.texts, imports=kept.imports)
             yield folder, kept, change
+
+    def _read_tree(self, folder: Path) -> KeptTree | None:
+        """Return a kept tree; None when there is none for the environment as it is now."""
+        kept = self.store.read_tree(folder)
+        is_known = kept is not None and known_variables(kept.variables) == kept.variables
+        return kept if is_known else None
 
 
 def _kept_run(result: RunResult | str, reach: Reach) -> KeptRun:

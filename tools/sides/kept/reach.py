@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 
-from tools.sides.kept.source_changes import ModuleChange, compare_modules
+from tools.sides.kept.source_changes import ModuleChange, changed_functions, compare_modules
 from tools.sides.kept.trees import TreeContent
 from tools.workers.protocol import Reach
 
@@ -63,6 +63,36 @@ def compare_trees(
             reason = f"{file}: a fact that is read from its text has changed"
             return TreeChange(everything=reason, modules=modules)
     return TreeChange(everything="", modules=modules, texts=changed)
+
+
+def changed_modules(before: TreeContent, after: TreeContent) -> tuple[str, ...]:
+    """Return the Python files of both trees whose content differs, sorted."""
+    return tuple(
+        file
+        for file in sorted(before.files.keys() & after.files.keys())
+        if before.files[file] != after.files[file] and file.endswith(".py")
+    )
+
+
+def unexecuted_functions(
+    before: TreeContent, after: TreeContent, *, reach: Reach
+) -> tuple[str, ...]:
+    """Return ``file:function`` for each changed function of both trees that a reach has not.
+
+    A file is left out where something that was learnt from its text has changed, or may have:
+    that guards it in part. Nothing is returned where the reach is unsure.
+    """
+    if reach.unsure:
+        return ()
+    return tuple(
+        f"{file}:{function}"
+        for file in changed_modules(before, after)
+        if file not in reach.opened and not _has_other_facts(file, after.text(file), reach)
+        for function in sorted(
+            changed_functions(before.text(file), after.text(file))
+            - set(reach.functions.get(file, ()))
+        )
+    )
 
 
 def _reason_for_everything(before: TreeContent, after: TreeContent, imports: Reach) -> str:

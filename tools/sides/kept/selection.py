@@ -1,4 +1,6 @@
-"""Sentences about which scenarios were run and which were kept."""
+"""Sentences about which scenarios were run, which were kept, and what none of them executes."""
+
+from collections.abc import Sequence
 
 from tools.sides.kept.keeper import FoundRuns
 from tools.sides.kept.reach import TreeChange
@@ -30,6 +32,17 @@ def describe_selection(found: FoundRuns, *, total: int, in_turns: int = 0) -> st
     return f"{number} of {total} {verb} run now{reasons}{seeds}"
 
 
+def add_unexecuted(selection: str, functions: Sequence[str]) -> str:
+    """Return a sentence on a selection, and on a second line what no scenario guards, if anything.
+
+    ``functions`` are the changed ones that no run of the base executes.
+    """
+    if not functions:
+        return selection
+    note = f"Not guarded: on the base no scenario executes {_shortened(functions)}"
+    return f"{selection}.\n{note}" if selection else note
+
+
 def _changed(change: TreeChange | None) -> str:
     if change is None or not change.modules:
         return "a changed line (no code differs)"
@@ -38,5 +51,9 @@ def _changed(change: TreeChange | None) -> str:
         for file, one in sorted(change.modules.items())
         for function in (sorted(one.functions) or [""])
     ]
+    return f"a changed line ({_shortened(names)})"
+
+
+def _shortened(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"a changed line ({', '.join(names[:_SHOWN])}{more})"
+    return f"{', '.join(names[:_SHOWN])}{more}"

@@ -59,6 +59,26 @@ def compare_modules(base: str | None, head: str | None) -> ModuleChange:
     )
 
 
+def changed_functions(base: str | None, head: str | None) -> frozenset[str]:
+    """Return the functions of both texts whose bodies differ, whatever else differs.
+
+    None when a text cannot be read or compiled.
+    """
+    if base is None or head is None:
+        return frozenset()
+    try:
+        one, other = _SplitModule(base), _SplitModule(head)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return frozenset()
+    before, after = one.bodies_by_name(), other.bodies_by_name()
+    return frozenset(
+        name
+        for name in before.keys() & after.keys()
+        if len(before[name]) != len(after[name])
+        or not all(map(_Body.is_same, before[name], after[name]))
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Body:
     """The body of one outermost function: its syntax tree as text, and within a bare function."""
@@ -99,6 +119,13 @@ class _SplitModule:
         inner = [one for one in _nested(code) if one is not code]
         self.traits = [(one.co_qualname, one.co_flags & _GENERATOR_FLAGS) for one in inner]
         self.names = frozenset(name for one in inner for name in one.co_names)
+
+    def bodies_by_name(self) -> dict[str, list[_Body]]:
+        """Return the bodies by name: a property and its setter have the same one."""
+        found: dict[str, list[_Body]] = {}
+        for body in self.bodies:
+            found.setdefault(body.name, []).append(body)
+        return found
 
     def _cut_bodies(self, node: ast.AST, *, prefix: str) -> None:
         for child in ast.iter_child_nodes(node):

@@ -1,12 +1,14 @@
 """Kept runs of one side: found for the same tree and for one that the change does not reach."""
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from tools.sides.kept import keeper as keepers
 from tools.sides.kept.keeper import SideKeeper
-from tools.sides.kept.selection import describe_selection
+from tools.sides.kept.selection import add_unexecuted, describe_selection
 from tools.sides.kept.store import RunStore
 from tools.sides.kept.trees import read_tree
 from tools.workers.protocol import Reach, RunResult
@@ -44,7 +46,7 @@ def root(tmp_path) -> Path:
 def keeper_of(root, tmp_path):
     """Return the keeper of the tree as it is now."""
 
-    def make(context="context"):
+    def make(context="context", *, root=root):
         return SideKeeper(
             store=RunStore(tmp_path / "recordings"),
             side="dir:here",
@@ -174,3 +176,54 @@ def test_refusal_is_kept_with_its_reason(keeper_of):
         {"a": "no class Pool"}, {"a": reach("build")}, scenarios=[A], imports=reach(""), builders=()
     )
     assert keeper_of().find([A]).by_scenario["a"].run.reason == "no class Pool"
+
+
+UNUSED = "\n\ndef unused():\n    return 3\n"
+
+
+@pytest.fixture
+def base(keeper_of, root, tmp_path):
+    """The keeper of a base with a function that nothing executes; the runs are kept."""
+    edit(root, SOURCE, SOURCE + UNUSED)
+    shutil.copytree(root / "pkg", tmp_path / "base" / "pkg")
+    keeper = keeper_of(root=tmp_path / "base")
+    keep(keeper)
+    return keeper
+
+
+def test_changed_function_that_no_run_executes_is_named(base, keeper_of, root):
+    edit(root, "return 1", "return 4")
+    assert base.unexecuted(keeper_of().tree, [A, B]) == ()
+    edit(root, "return 3", "return 5")
+    assert base.unexecuted(keeper_of().tree, [A, B]) == ("pkg/stacks.py:unused",)
+
+
+def test_function_is_not_named_where_the_runs_are_not_all_known(base, keeper_of, root, monkeypatch):
+    edit(root, "return 3", "return 5")
+    head = keeper_of().tree
+    assert base.unexecuted(head, [A, B]) == ("pkg/stacks.py:unused",)
+    assert base.unexecuted(head, [A, B, FakeScenario("c")]) == ()
+    assert base.unexecuted(replace(head, release="1.1"), [A, B]) == ()
+    monkeypatch.setattr(keepers, "MAX_MODULES", 0)
+    assert base.unexecuted(head, [A, B]) == ()
+
+
+def test_function_is_not_named_by_runs_under_another_value_of_a_variable(
+    base, keeper_of, root, monkeypatch
+):
+    monkeypatch.setenv("SGLANG_WIDTH", "656")
+    keep(base, variables=("SGLANG_WIDTH",))
+    edit(root, "return 3", "return 5")
+    assert base.unexecuted(keeper_of().tree, [A, B]) == ("pkg/stacks.py:unused",)
+    monkeypatch.setenv("SGLANG_WIDTH", "576")
+    assert base.unexecuted(keeper_of().tree, [A, B]) == ()
+
+
+def test_functions_that_nothing_executes_are_told_on_a_line_of_their_own():
+    assert add_unexecuted("0 of 2 were run now", []) == "0 of 2 were run now"
+    assert add_unexecuted("0 of 2 were run now", ["a.py:f"]) == (
+        "0 of 2 were run now.\nNot guarded: on the base no scenario executes a.py:f"
+    )
+    assert add_unexecuted("", ["a.py:f", "a.py:g", "b.py:f", "b.py:g", "c.py:f"]) == (
+        "Not guarded: on the base no scenario executes a.py:f, a.py:g, b.py:f and 2 more"
+    )

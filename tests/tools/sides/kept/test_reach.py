@@ -1,10 +1,11 @@
 """Which runs a change of a tree may reach."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tools.sides.kept.reach import compare_trees
+from tools.sides.kept.reach import compare_trees, unexecuted_functions
 from tools.sides.kept.trees import read_tree
 from tools.workers.protocol import Reach
 
@@ -38,6 +39,22 @@ def tree(tmp_path: Path) -> Path:
     (folder / "never.py").write_text("VALUE = 1\n")
     (folder / "kernel.cu").write_text("int x;\n")
     return tmp_path
+
+
+@pytest.fixture
+def unexecuted(tree, tmp_path_factory):
+    """Change files, and return the changed functions that are not in a reach."""
+    root = tmp_path_factory.mktemp("base")
+    shutil.copytree(tree / "pkg", root / "pkg")
+    before = read_tree(root, folder="pkg", release="1.0")
+
+    def apply(edits: dict[str, str], reached: Reach):
+        for file, text in edits.items():
+            (tree / file).write_text(text)
+        after = read_tree(tree, folder="pkg", release="1.0")
+        return unexecuted_functions(before, after, reach=reached)
+
+    return apply
 
 
 @pytest.fixture
@@ -183,3 +200,38 @@ def test_compiled_modules_are_no_part_of_a_tree(tree):
     assert read_tree(tree, folder="pkg", release="1.0").digest == before
     (tree / "pkg" / "data.json").write_text("{}")
     assert read_tree(tree, folder="pkg", release="1.0").digest != before
+
+
+BOTH = POOL.replace("n + 1", "n + 2").replace("return 0", "return 5")
+
+
+def test_changed_function_that_is_not_reached_is_named_beside_one_that_is(unexecuted):
+    assert unexecuted({"pkg/pool.py": BOTH}, BUILDS) == ("pkg/pool.py:unused",)
+    assert unexecuted({}, reach({"pkg/pool.py": ("build", "unused")})) == ()
+    assert unexecuted({}, IMPORTS) == ("pkg/pool.py:build", "pkg/pool.py:unused")
+
+
+def test_function_that_is_not_reached_is_named_whatever_else_changed(unexecuted):
+    text = f"LIMIT = 3\n{BOTH}\n\ndef added():\n    return LIMIT\n"
+    found = unexecuted(
+        {"pkg/pool.py": text, "pkg/new.py": POOL, "pkg/lazy.py": "VALUE = 2\n"}, BUILDS
+    )
+    assert found == ("pkg/pool.py:unused",)
+
+
+def test_function_of_a_module_that_nothing_imports_is_named(unexecuted, tree):
+    assert unexecuted({"pkg/setup.py": "def prepare():\n    return 2\n"}, BUILDS) == (
+        "pkg/setup.py:prepare",
+    )
+    assert unexecuted({}, IMPORTS) == ()
+
+
+def test_file_whose_text_was_read_names_no_function(unexecuted):
+    assert unexecuted({"pkg/pool.py": BOTH}, reach(opened=("pkg/pool.py",))) == ()
+    assert unexecuted({}, reach(facts=LEARNT)) == ()
+    kept = {next(iter(LEARNT)): {"pkg/pool.py": "()"}}
+    assert unexecuted({}, reach(facts=kept)) == ("pkg/pool.py:build", "pkg/pool.py:unused")
+
+
+def test_unsure_reach_names_no_function(unexecuted):
+    assert unexecuted({"pkg/pool.py": BOTH}, reach(unsure=("another process (os.fork)",))) == ()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tools.sides.kept.source_changes import EVERYTHING, compare_modules
+from tools.sides.kept.source_changes import EVERYTHING, changed_functions, compare_modules
 
 BASE = '''
 import os
@@ -135,3 +135,42 @@ def test_annotation_that_is_kept_as_text_is_a_change():
 def test_text_that_cannot_be_compiled_may_be_anything(text):
     assert compare_modules(BASE, text) == EVERYTHING
     assert compare_modules(text, BASE) == EVERYTHING
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "functions"),
+    [
+        ("* scale", "+ scale", {"width"}),
+        ("import os\n", "import os\nimport sys\n", set()),
+        (
+            "    def load(self):",
+            "    def save(self):\n        return 1\n\n    def load(self):",
+            set(),
+        ),
+        ("def width(", "def breadth(", set()),
+        ("return os.name", "return os.name  # posix", set()),
+        ("return os.name", "return os.name * 2", {"Host.load"}),
+        ("yield 1", "return 1", {"extra"}),
+    ],
+    ids=["body", "import", "added", "renamed", "comment", "nested", "generator"],
+)
+def test_changed_functions_are_those_of_both_texts_whatever_else_changed(old, new, functions):
+    assert BASE.count(old) == 1
+    changed = BASE.replace(old, new)
+    assert changed_functions(BASE, changed) == functions
+    limited = changed.replace("LIMIT = 4", "LIMIT = 5").replace("range(self.layers)", "range(8)")
+    assert changed_functions(BASE, limited) == {*functions, "Host.size"}
+
+
+def test_functions_of_one_name_are_compared_together():
+    getter = "class Host:\n    @property\n    def size(self):\n        return 1\n"
+    setter = "\n    @size.setter\n    def size(self, n):\n        self.n = n\n"
+    assert changed_functions(getter + setter, getter + setter.replace("= n", "= n + 1")) == {
+        "Host.size"
+    }
+    assert changed_functions(getter + setter, f"LIMIT = 1\n{getter}{setter}") == set()
+
+
+def test_text_that_cannot_be_compiled_has_no_changed_functions():
+    assert changed_functions(BASE, f"{BASE}def broken(:") == set()
+    assert changed_functions(None, BASE) == set()
