@@ -64,6 +64,8 @@ from traces.targets.sglang.tree_anchor_script import script_of_tree
 from traces.targets.sglang.tree_ledger import TreeLedger, counted_pools
 from traces.targets.sglang.tree_life import STEP as LIFE
 from traces.targets.sglang.tree_life import TreeLife
+from traces.targets.sglang.tree_requests import STEP as REQUESTS
+from traces.targets.sglang.tree_requests import TreeRequests
 from traces.targets.sglang.tree_script import TreeScript, is_tree
 from traces.targets.sglang.tree_storage_script import STEP as TREE_STORAGE
 from traces.targets.sglang.tree_storage_script import TreeStorageScript
@@ -144,7 +146,7 @@ class SglangScript:
     def _later_tree_steps(self) -> dict[str, Callable[[], Iterator[StepRecord]]]:
         if self._has_storage:
             return {TREE_STORAGE: self._prefetch_into_tree}
-        return {LIFE: self._live}
+        return {LIFE: self._live, REQUESTS: self._serve_requests}
 
     @property
     def planes(self) -> tuple[Plane, ...]:
@@ -335,6 +337,11 @@ class SglangScript:
             driver, device = self._tree.driver, self._device
             life = TreeLife(self._stack, driver=driver, device=device, pools=self._pools)
             yield from life.run()
+
+    def _serve_requests(self) -> Iterator[StepRecord]:
+        """Have requests of the release match, fill and leave the tree."""
+        if self._tree is not None:
+            yield from TreeRequests(self._stack, driver=self._tree.driver, pools=self._pools).run()
 
     def _count_slots(self) -> Iterator[StepRecord]:
         """Count the slots that every pool hands out, once nothing holds any but nodes."""

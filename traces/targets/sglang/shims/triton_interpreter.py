@@ -81,6 +81,10 @@ class Language:
         """Return the quotient, rounded up."""
         return -(-x // y)
 
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the sum of all elements, ``()``."""
+        return values.sum()
+
     def load(
         self, pointer: Pointer, mask: Mask | None = None, other: float = 0, **_hints: object
     ) -> torch.Tensor:

@@ -1,0 +1,109 @@
+"""Requests of a release are told what a batch knows of them, in the fields that they have."""
+
+from array import array
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from traces.targets.sglang import tree_requests
+from traces.targets.sglang.tree_requests import (
+    PrefillBatch,
+    commit,
+    plan_prefill,
+    prefix_length,
+    state_of,
+)
+
+
+class Request:
+    """A request of three known tokens and five new ones."""
+
+    origin_input_ids = array("q", range(8))
+    prefix_indices = torch.arange(3)
+
+    def __init__(self, **fields):
+        vars(self).update(fields)
+        self.told = []
+
+
+@pytest.fixture
+def stack():
+    table = SimpleNamespace(req_to_token=torch.zeros(2, 8))
+    return SimpleNamespace(cache="tree", req_to_token_pool=table, allocator="allocator")
+
+
+def test_a_batch_has_the_tokens_that_the_tree_lacks(stack):
+    batch = PrefillBatch(stack, Request())
+    assert (batch.prefix_lens, batch.extend_lens, batch.extend_num_tokens) == ([3], [5], 5)
+    assert batch.seq_lens.tolist() == batch.seq_lens_cpu.tolist() == [8]
+    assert (batch.tree_cache, batch.token_to_kv_pool_allocator) == ("tree", "allocator")
+    assert batch.is_dllm() is False
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, 3),
+        ({"prefix_indices": None, "prefix_len": 6}, 6),
+        ({"prefix_indices": torch.arange(0), "prefix_len": 6}, 0),
+    ],
+    ids=["indices", "a number alone", "no indices beside a number"],
+)
+def test_the_known_prefix_is_counted_where_the_release_keeps_it(fields, expected):
+    assert prefix_length(Request(**fields)) == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "told"), [("set_extend_range", (3, 8)), ("set_extend_input_len", (5,))]
+)
+def test_a_request_is_told_the_tokens_of_the_next_pass_in_its_own_way(method, told):
+    request = Request()
+    setattr(request, method, lambda *given: request.told.append(given))
+    plan_prefill(request)
+    assert request.told == [told]
+
+
+def test_a_request_that_is_told_nothing_stays_as_it_is():
+    request = Request()
+    plan_prefill(request)
+    assert vars(request) == {"told": []}
+
+
+def test_computed_tokens_are_counted_where_the_request_or_its_record_counts_them():
+    early = Request(kv_committed_len=0)
+    late = Request(kv=SimpleNamespace(kv_committed_len=0, kv_allocated_len=0))
+    for request in (early, late):
+        commit(request)
+    assert early.kv_committed_len == 8
+    assert not hasattr(early, "kv_allocated_len")
+    assert (late.kv.kv_committed_len, late.kv.kv_allocated_len) == (8, 8)
+
+
+def test_the_state_of_a_request_is_found_in_it_or_in_its_record():
+    assert state_of(Request(mamba_pool_idx=torch.tensor(4))).tolist() == [4]
+    record = SimpleNamespace(mamba_pool_idx=torch.tensor(5))
+    assert state_of(Request(kv=record)).tolist() == [5]
+
+
+def test_slots_come_from_the_function_of_the_first_module_that_has_one(monkeypatch, stack):
+    modules = {
+        "later": None,
+        "earlier": SimpleNamespace(
+            support_triton=lambda _: True,
+            alloc_for_extend=lambda batch: (
+                batch.extend_num_tokens * (not earlier.support_triton("fa3")),
+            ),
+        ),
+    }
+    earlier = modules["earlier"]
+
+    def find(name):
+        if modules[name] is None:
+            raise ImportError(name)
+        return modules[name]
+
+    monkeypatch.setattr(tree_requests, "_ALLOCATION", ("later", "earlier"))
+    monkeypatch.setattr(tree_requests, "import_module", find)
+    assert tree_requests.allocate(PrefillBatch(stack, Request())) == 5
+    assert earlier.support_triton("fa3") is True

@@ -1,0 +1,238 @@
+"""Requests of a server at a tree: admitted, cached while they run, finished and aborted.
+
+The release's own requests go through its own functions: the prefix is matched, locked, and the rest
+gets slots; the tree takes the rows of a running request over; the end gives back whatever the tree
+does not keep. Requests share a prefix, so that rows exist twice. Behind every part the locks of all
+nodes and the owners of all slots are recorded.
+
+Source of the order of calls: sglang 0.5.23 ``managers/schedule_policy.py`` (admission),
+``managers/schedule_batch.py`` (prefill), ``mem_cache/common.py`` (release).
+"""
+
+import inspect
+from array import array
+from collections.abc import Iterator
+from contextlib import nullcontext
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import torch
+
+from traces.schema.life import EvictionCount, StateRecord
+from traces.targets.sglang.assembly import AssembledStack
+from traces.targets.sglang.discovery import PACKAGE
+from traces.targets.sglang.signature_caller import accepted_arguments
+from traces.targets.sglang.tree_driver import MAMBA, SWA, TokenSequence, TreeDriver
+from traces.targets.sglang.tree_ledger import CountedPool, TreeLedger
+
+STEP = "requests"
+
+_SHARED, _ONE, _OTHER = 31, 32, 33
+_NEW_TOKENS = 4
+# A request has a state, two that keep what a page boundary needs, and one for the tree.
+_STATES = 4
+_BATCHES = f"{PACKAGE}.srt.managers.schedule_batch"
+_POLICY = f"{PACKAGE}.srt.managers.schedule_policy"
+_SAMPLING = f"{PACKAGE}.srt.sampling.sampling_params"
+# Later releases have a module for allocation alone.
+_ALLOCATION = (f"{PACKAGE}.srt.mem_cache.allocation", f"{PACKAGE}.srt.mem_cache.common")
+_WRITES_BY_KERNEL = "support_triton"
+_COMMON = f"{PACKAGE}.srt.mem_cache.common"
+
+
+class PrefillBatch:
+    """What the release's allocation reads of a batch of one request that is prefilled."""
+
+    hisparse_coordinator = None
+    spec_algorithm = None
+
+    def __init__(self, stack: AssembledStack, request: Any) -> None:  # noqa: ANN401
+        cache = stack.cache
+        length, known = token_num(request), prefix_length(request)
+        self.reqs = [request]
+        self.tree_cache = cache
+        self.req_to_token_pool = stack.req_to_token_pool
+        self.token_to_kv_pool_allocator = stack.allocator
+        self.device = stack.req_to_token_pool.req_to_token.device
+        self.prefix_lens, self.extend_lens = [known], [length - known]
+        self.extend_num_tokens = length - known
+        self.seq_lens_cpu = torch.tensor([length], dtype=torch.int64)
+        self.seq_lens = self.seq_lens_cpu.to(self.device)
+
+    def maybe_evict_swa(self) -> None:
+        """Evict nothing: no request has tokens outside of its window yet."""
+
+    def is_dllm(self) -> bool:
+        """Return that tokens are computed one after the other."""
+        return False
+
+
+class TreeRequests:
+    """Requests at one tree, all of whose slots are free."""
+
+    def __init__(
+        self, stack: AssembledStack, *, driver: TreeDriver, pools: tuple[CountedPool, ...]
+    ) -> None:
+        self._stack = stack
+        self._cache = stack.cache
+        self._driver = driver
+        self._ledger = TreeLedger(stack, pools=pools, step=STEP)
+        self._common = import_module(_COMMON)
+        self._running: dict[str, Any] = {}
+
+    def run(self) -> Iterator[StateRecord]:
+        """Yield the records behind every part; a request that finds no room is not admitted."""
+        driver = self._driver
+        driver.flush()
+        one = driver.sequence("one", shared=_SHARED, one=_ONE)
+        other = driver.sequence("other", shared=_SHARED, other=_OTHER)
+        yield from self._admit("first", one)
+        yield from self._keep("first")
+        yield from self._admit("second", other)
+        yield from self._admit("twin", other)
+        for name, number in driver.evict_device().items():
+            yield EvictionCount(step=STEP, moment="evicting", name=name, number=number)
+        yield from self._ledger.read("evicting")
+        yield from self._keep("second")
+        yield from self._end("twin", is_kept=True)
+        yield from self._end("second", is_kept=True)
+        yield from self._end("first", is_kept=False)
+        driver.acknowledge()
+        yield from self._ledger.read("idle", is_final=True)
+        yield from self._admit("again", one)
+        yield from self._end("again", is_kept=True)
+        driver.acknowledge()
+        yield from self._ledger.read("cached", is_final=True)
+        driver.evict_device()
+        driver.acknowledge()
+        yield from self._ledger.read("evicted", is_final=True)
+
+    def _admit(self, name: str, sequence: TokenSequence) -> Iterator[StateRecord]:
+        """Match and lock the prefix of a new request, and give it slots for the rest."""
+        if not self._has_room(sequence):
+            return
+        request = make_request(name, sequence.raw_tokens)
+        request.init_next_round_input(self._cache)
+        self._lock(request)
+        plan_prefill(request)
+        slots = allocate(PrefillBatch(self._stack, request))
+        commit(request)
+        where = self._driver.slots_of_tokens(slots)
+        if MAMBA in self._driver.domains:
+            where[MAMBA] = self._driver.rows.on_host({MAMBA: state_of(request)})[MAMBA]
+        self._driver.rows.write(where, name)
+        self._running[name] = request
+        yield from self._ledger.read(f"admitted_{name}")
+
+    def _has_room(self, sequence: TokenSequence) -> bool:
+        """Return whether a row, slots and states are free for all tokens of a request."""
+        page = self._stack.page_size
+        states = [
+            pool.allocator.available_size()
+            for pool in self._ledger.pools
+            if pool.component == MAMBA and pool.side == "device"
+        ]
+        tokens = len(sequence.raw_tokens)
+        return (
+            tokens <= self._stack.req_to_token_pool.req_to_token.shape[1]
+            and self._driver.slots.has_room((tokens // page + 2) * page)
+            and all(free >= _STATES for free in states)
+        )
+
+    def _lock(self, request: Any) -> None:  # noqa: ANN401 - the release's own class
+        adder: Any = getattr(import_module(_POLICY), "PrefillAdder", None)
+        lock = getattr(adder, "_req_inc_lock_ref", None)
+        if lock is None:
+            request.lock = self._cache.lock(request.last_node)
+            return
+        surroundings = SimpleNamespace(
+            tree_cache=self._cache, is_hybrid_swa=SWA in self._driver.domains
+        )
+        lock(surroundings, request)
+
+    def _keep(self, name: str) -> Iterator[StateRecord]:
+        """Have the tree take the rows of a running request over."""
+        request = self._running.get(name)
+        if request is None:
+            return
+        if hasattr(self._cache, "checkpoint"):
+            self._cache.checkpoint(request, up_to=token_num(request))
+        else:
+            self._cache.cache_unfinished_req(request)
+        yield from self._ledger.read(f"kept_{name}")
+
+    def _end(self, name: str, *, is_kept: bool) -> Iterator[StateRecord]:
+        """Finish a request, or abort it; the tree gets the rows where ``is_kept``."""
+        request = self._running.pop(name, None)
+        if request is None:
+            return
+        reasons = import_module(_BATCHES)
+        ended = reasons.FINISH_LENGTH(length=0) if is_kept else reasons.FINISH_ABORT()
+        request.finished_reason = ended
+        given = {"is_insert": is_kept, "checkpoint": is_kept}
+        release = self._common.release_kv_cache
+        release(request, self._cache, **accepted_arguments(release, given))
+        yield from self._ledger.read(f"ended_{name}")
+
+
+def make_request(name: str, tokens: list[int]) -> Any:  # noqa: ANN401 - the release's own class
+    """Return a request of the release for some tokens."""
+    kind = import_module(_BATCHES).Req
+    sampling = import_module(_SAMPLING).SamplingParams(max_new_tokens=_NEW_TOKENS)
+    annotation = str(inspect.signature(kind).parameters["origin_input_ids"].annotation)
+    ids = array("q", tokens) if "array" in annotation else list(tokens)
+    return kind(name, "", ids, sampling)
+
+
+def prefix_length(request: Any) -> int:  # noqa: ANN401 - the release's own class
+    """Return how many tokens of a request the tree had on the device."""
+    indices = getattr(request, "prefix_indices", None)
+    return int(request.prefix_len) if indices is None else len(indices)
+
+
+def token_num(request: Any) -> int:  # noqa: ANN401 - the release's own class
+    """Return how many tokens a request has."""
+    return len(request.origin_input_ids)
+
+
+def plan_prefill(request: Any) -> None:  # noqa: ANN401 - the release's own class
+    """Tell a request which tokens the next pass computes: those behind its prefix."""
+    length, known = token_num(request), prefix_length(request)
+    if hasattr(request, "set_extend_range"):
+        request.set_extend_range(known, length)
+    elif hasattr(request, "set_extend_input_len"):
+        request.set_extend_input_len(length - known)
+
+
+def allocate(batch: PrefillBatch) -> torch.Tensor:
+    """Give a request a row and slots by the release's own function; return the slots."""
+    for name in _ALLOCATION:
+        try:
+            module = import_module(name)
+            function = module.alloc_for_extend
+        except (ImportError, AttributeError):
+            continue
+        # A kernel writes the row where it can, from addresses of tensors.
+        is_switch = hasattr(module, _WRITES_BY_KERNEL)
+        without = patch.object(module, _WRITES_BY_KERNEL, lambda _: False)
+        with without if is_switch else nullcontext():
+            slots: torch.Tensor = function(batch)[0]
+        return slots
+    raise AttributeError("a release without alloc_for_extend")
+
+
+def state_of(request: Any) -> torch.Tensor:  # noqa: ANN401 - the release's own class
+    """Return the state slot of a request, ``(1,) int64``."""
+    holder = request if hasattr(request, "mamba_pool_idx") else request.kv
+    state: torch.Tensor = holder.mamba_pool_idx
+    return state.reshape(1)
+
+
+def commit(request: Any) -> None:  # noqa: ANN401 - the release's own class
+    """Count the tokens of a request as computed, as a batch does before its forward pass."""
+    for holder in (request, getattr(request, "kv", None)):
+        for name in ("kv_committed_len", "kv_allocated_len"):
+            if hasattr(holder, name):
+                setattr(holder, name, token_num(request))
