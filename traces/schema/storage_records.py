@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 from traces.schema.record import Record
 
 StorageOperation: TypeAlias = Literal[
-    "open", "query", "store", "fetch", "write", "read", "refuse", "misuse"
+    "open", "query", "store", "fetch", "write", "read", "refuse", "misuse", "clear", "close"
 ]
 
 
@@ -17,7 +17,7 @@ class StorageAccess(Record, frozen=True, tag_field="event", tag="storage"):
             ``write``, ``read``: a place in a file that holds many pages, whose keys are kept
             elsewhere; ``refuse``: what was asked does not fit the pool, or the backend cannot be
             opened; ``misuse``: the client of a backend was handed memory or keys that it must not
-            be.
+            be; ``clear``: every page is removed; ``close``: it is used no more.
         pool: pool name, ``KV``; empty where the storage itself is opened, and where a backend knows
             keys only.
         key: of the page, or its place in the file; long hashes are cut to 16 hex digits, a random

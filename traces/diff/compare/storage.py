@@ -18,6 +18,8 @@ _ORDER: tuple[StorageOperation, ...] = (
     "query",
     "fetch",
     "read",
+    "clear",
+    "close",
 )
 
 

@@ -7,6 +7,7 @@ release is driven. At the end callbacks are called.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import FunctionType
 
 import torch
@@ -67,8 +68,7 @@ from traces.targets.sglang.tree_life import TreeLife
 from traces.targets.sglang.tree_requests import STEP as REQUESTS
 from traces.targets.sglang.tree_requests import TreeRequests
 from traces.targets.sglang.tree_script import TreeScript, is_tree
-from traces.targets.sglang.tree_storage_script import STEP as TREE_STORAGE
-from traces.targets.sglang.tree_storage_script import TreeStorageScript
+from traces.targets.sglang.tree_storage_script import TreeStorageScript, later_steps
 
 TREE = "tree"
 FENCE = "fence"
@@ -145,7 +145,8 @@ class SglangScript:
 
     def _later_tree_steps(self) -> dict[str, Callable[[], Iterator[StepRecord]]]:
         if self._has_storage:
-            return {TREE_STORAGE: self._prefetch_into_tree}
+            steps = later_steps(self._stack.cache)
+            return {step: partial(self._use_tree_storage, step) for step in steps}
         return {LIFE: self._live, REQUESTS: self._serve_requests}
 
     @property
@@ -321,11 +322,11 @@ class SglangScript:
             )
             yield from ledger.read("stored")
 
-    def _prefetch_into_tree(self) -> Iterator[StepRecord]:
-        """Prefetch what the tree stored, from an empty tree."""
+    def _use_tree_storage(self, step: str) -> Iterator[StepRecord]:
+        """Run a step of a tree with storage, from an empty tree."""
         if isinstance(self._tree, TreeStorageScript):
-            ledger = TreeLedger(self._stack, pools=self._pools, step=TREE_STORAGE)
-            yield from self._tree.run_prefetches(ledger)
+            ledger = TreeLedger(self._stack, pools=self._pools, step=step)
+            yield from self._tree.run_later_step(step, ledger)
 
     @property
     def _has_storage(self) -> bool:

@@ -164,6 +164,7 @@ class StorageScript:
                     yield self._match(node, found, phase, equal=None, backend=opening.name)
         with page_files(opening.name) as files, opening.of(files, room=room) as opened:
             yield from self._with_little_room(tier, nodes, opened)
+            yield self._cleared(tier, nodes[-1], opened)
 
     def _through_backend(
         self, tier: StorageTierDriver, nodes: Sequence[StoredNode], opened: OpenBackend
@@ -193,6 +194,14 @@ class StorageScript:
                     found = tier.fetch(asked.pages, TokenPrefetch(tokens=asked.tokens))
                     phase = f"little room, behind {node.name} in round {number}"
                     yield self._match(asked, found, phase, equal=None, backend=opened.name)
+
+    def _cleared(
+        self, tier: StorageTierDriver, node: StoredNode, opened: OpenBackend
+    ) -> StorageMatch:
+        """Fetch a node once the backend was cleared; one that keeps all of it has it yet."""
+        self._stack.controller.storage_backend.clear()
+        found = tier.fetch(node.pages, TokenPrefetch(tokens=node.tokens))
+        return self._match(node, found, "cleared", equal=None, backend=opened.name)
 
     def _write_prefix(self, tier: StorageTierDriver, nodes: Sequence[StoredNode]) -> None:
         """Write the first page of a node as a node of its own.

@@ -41,6 +41,21 @@ class StoredTreeDriver(TreeDriver):
         with storage_working():
             super().flush()
 
+    def detach(self) -> tuple[bool, str]:
+        """Detach storage while its threads have what they were given, and have not begun on it.
+
+        Return whether the tree says that it is detached, and why not.
+        """
+        threads = StorageThreads(self._stack.controller, self.thread_errors)
+        threads.hold(WORK)
+        with threads.working_once_joined():
+            done, why = self._cache.detach_storage_backend()
+        return bool(done), str(why)
+
+    def synchronize(self) -> None:
+        """Wait for the device alone."""
+        self._device.synchronize()
+
     @override
     def acknowledge(self) -> None:
         for _ in range(_ROUNDS):

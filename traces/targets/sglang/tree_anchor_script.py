@@ -22,8 +22,9 @@ from traces.targets.sglang.storage_driver import page_keys
 from traces.targets.sglang.tree_buffer_script import TreeBufferScript
 from traces.targets.sglang.tree_driver import EVICT_ALL, KV, MAMBA, TokenSequence
 from traces.targets.sglang.tree_ledger import CountedPool
+from traces.targets.sglang.tree_prefetch import TreePrefetch
 from traces.targets.sglang.tree_script import TreeScript
-from traces.targets.sglang.tree_storage_script import STEP, TreePrefetch, TreeStorageScript
+from traces.targets.sglang.tree_storage_script import STEP, TreeStorageScript
 
 _Records = Iterator[DigestRecord | StateRecord]
 

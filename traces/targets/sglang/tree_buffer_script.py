@@ -14,10 +14,10 @@ from typing_extensions import override
 from traces.schema.life import StateRecord
 from traces.schema.model import DigestRecord, TreeMatch
 from traces.schema.storage_records import StorageMatch
-from traces.targets.sglang.signature_caller import accepted_arguments
 from traces.targets.sglang.tree_client import TreeRequest, salt_of
 from traces.targets.sglang.tree_driver import TokenSequence
-from traces.targets.sglang.tree_storage_script import TreePrefetch, TreeStorageScript
+from traces.targets.sglang.tree_prefetch import TreePrefetch
+from traces.targets.sglang.tree_storage_script import TreeStorageScript
 
 
 class TreeBufferScript(TreeStorageScript):
@@ -127,14 +127,8 @@ class TreeBufferScript(TreeStorageScript):
         return handle
 
     def _asked(self, sequence: TokenSequence) -> Any:  # noqa: ANN401 - the release's own class
-        """Ask for what the tree lacks; return the handle of the request."""
-        cache, key = self._cache, self._tree.key(sequence.raw_tokens, sequence.namespace)
-        handle, match = self._next_handle(), self._tree.match(key, None)
-        known = len(self._tree.device_slots(match))
-        self._set_limits(TreePrefetch(phase="", sequence=sequence, policy="wait_complete"), 0)
-        given = self._given(handle, match, sequence, known)
-        cache.prefetch_from_storage(**accepted_arguments(cache.prefetch_from_storage, given))
-        return handle
+        """Ask for what the tree lacks, all of it; return the handle of the request."""
+        return self._ask(TreePrefetch(phase="", sequence=sequence, policy="wait_complete"))
 
     def _wait_for(self, handle: Any) -> None:  # noqa: ANN401
         """Wait until what a request asked for has arrived, as far as it does."""

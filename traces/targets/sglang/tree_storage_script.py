@@ -6,9 +6,9 @@ middle or failing to arrive, with fewer hits than the threshold, in another name
 while storage is queried.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 from typing_extensions import override
@@ -29,11 +29,18 @@ from traces.targets.sglang.storage.threads import (
     storage_paused,
     storage_working,
 )
+from traces.targets.sglang.storage_attachment import STEP as ATTACHMENT
+from traces.targets.sglang.storage_attachment import (
+    StorageAttachment,
+    StorageClient,
+    is_attachable,
+)
 from traces.targets.sglang.storage_driver import page_keys
 from traces.targets.sglang.stored_tree_driver import WORK, StoredTreeDriver
 from traces.targets.sglang.tree_client import TreeRequest, salt_of
 from traces.targets.sglang.tree_driver import TokenSequence
 from traces.targets.sglang.tree_ledger import TreeLedger
+from traces.targets.sglang.tree_prefetch import TreePrefetch, disturbance
 from traces.targets.sglang.tree_script import TreeScript
 from traces.targets.sglang.tree_storage_life import StorageLife
 
@@ -45,28 +52,9 @@ _NAMESPACE = "tenant"
 _BEHIND, _FAILS = "behind its first half", "KV fails at a page"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TreePrefetch:
-    """A request that prefetches a sequence.
-
-    ``disturbed`` is open during all of it, ``queried`` until it is submitted. ``threshold`` is how
-    many tokens more than it asks for make a prefetch worth it, None where one token does. Meanwhile
-    the request may be aborted, or the tree asked to evict everything.
-    """
-
-    phase: str
-    sequence: TokenSequence
-    disturbed: Callable[[], AbstractContextManager[object]] = nullcontext
-    queried: Callable[[], AbstractContextManager[object]] = nullcontext
-    threshold: int | None = None
-    is_aborted: bool = False
-    is_evicted: bool = False
-    policy: str = "best_effort"
-
-    @property
-    def is_disturbed(self) -> bool:
-        """True where storage answers otherwise than it would."""
-        return self.disturbed is not nullcontext
+def later_steps(cache: Any) -> tuple[str, ...]:  # noqa: ANN401 - a tree of the release
+    """Return the steps that come once a tree with storage was driven."""
+    return (STEP, ATTACHMENT) if is_attachable(cache) else (STEP,)
 
 
 class TreeStorageScript(TreeScript):
@@ -86,8 +74,12 @@ class TreeStorageScript(TreeScript):
         super().__init__(stack, device=device, rows=rows, transfers=transfers)
         self.driver = StoredTreeDriver(stack, device=device, rows=rows, transfers=transfers)
         self._tree = self.driver.tree
-        self._storage: Any = stack.controller.storage_backend
+        self._step = STEP
         self._requests = 0
+
+    @property
+    def _storage(self) -> Any:  # noqa: ANN401 - the backend that the release opened last
+        return self._stack.controller.storage_backend
 
     @override
     def run(self) -> Iterator[DigestRecord]:
@@ -95,23 +87,43 @@ class TreeStorageScript(TreeScript):
         with self._threads_watched(), pageable_zeros():
             yield from super().run()
 
-    def run_prefetches(self, ledger: TreeLedger) -> Iterator[DigestRecord | StateRecord]:
-        """Run every prefetch, once :meth:`run` is over; none where the tree was not driven.
+    def run_later_step(self, step: str, ledger: TreeLedger) -> Iterator[DigestRecord | StateRecord]:
+        """Run one of :func:`later_steps` once :meth:`run` is over; none without a driven tree.
 
         ``ledger`` reads locks and slots while a query is on its way, and when all is over.
         """
         if not self.notes:
-            self._ledger = ledger
+            self._ledger, self._step = ledger, step
             with self._threads_watched(), pageable_zeros():
-                yield from self._run_prefetches()
-                self._empty()
-                life = StorageLife(
-                    driver=self.driver,
-                    device=self._device,
-                    ledger=ledger,
-                    is_buffer=self.is_buffer,
-                )
-                yield from life.run()
+                yield from self._attach_again() if step == ATTACHMENT else self._run_step()
+
+    def _run_step(self) -> Iterator[DigestRecord | StateRecord]:
+        """Run every prefetch, then store nodes while they live on."""
+        yield from self._run_prefetches()
+        self._empty()
+        yield from StorageLife(
+            driver=self.driver,
+            device=self._device,
+            ledger=self._ledger,
+            is_buffer=self.is_buffer,
+        ).run()
+
+    def _attach_again(self) -> Iterator[DigestRecord | StateRecord]:
+        """Detach storage and attach it again."""
+        client = StorageClient(
+            ask=self._ask,
+            prefetch=self._prefetch,
+            load_back=self._load_back,
+            empty=self.driver.flush,
+        )
+        self._empty()
+        yield from StorageAttachment(
+            self._stack,
+            driver=self.driver,
+            client=client,
+            ledger=self._ledger,
+            is_buffer=self.is_buffer,
+        ).run()
 
     @contextmanager
     def _threads_watched(self) -> Iterator[None]:
@@ -169,13 +181,13 @@ class TreeStorageScript(TreeScript):
                     ("fails at a page", storage.failing_page),
                 ):
                     yield replace(
-                        plain, phase=f"{pool} {phase}", disturbed=_disturbance(how, pool, key)
+                        plain, phase=f"{pool} {phase}", disturbed=disturbance(how, pool, key)
                     )
         if storage.has_page(_ANCHOR, middle):
             yield replace(
                 plain,
                 phase="fewer hits than the threshold",
-                disturbed=_disturbance(storage.without_page, _ANCHOR, middle),
+                disturbed=disturbance(storage.without_page, _ANCHOR, middle),
                 threshold=0,
             )
         yield replace(plain, phase="below the threshold", threshold=1)
@@ -250,7 +262,7 @@ class TreeStorageScript(TreeScript):
         there = len(self._tree.device_slots(match)) + int(match.host_hit_length)
         yield from self._ledger.read(asked.phase, is_final=True)
         yield StorageMatch(
-            step=STEP,
+            step=self._step,
             backend="",
             sequence=sequence.name,
             phase=asked.phase,
@@ -263,6 +275,17 @@ class TreeStorageScript(TreeScript):
             equal=None,
         )
 
+    def _ask(self, asked: TreePrefetch) -> Any:  # noqa: ANN401 - the release's own class
+        """Ask for what the tree lacks; return the handle of the request."""
+        cache, sequence = self._cache, asked.sequence
+        key = self._tree.key(sequence.raw_tokens, sequence.namespace)
+        handle, match = self._next_handle(), self._tree.match(key, None)
+        known = len(self._tree.device_slots(match)) + int(match.host_hit_length)
+        self._set_limits(asked, 0)
+        given = self._given(handle, match, sequence, known)
+        cache.prefetch_from_storage(**accepted_arguments(cache.prefetch_from_storage, given))
+        return handle
+
     def _pools_by_page(self, keys: list[str]) -> dict[str, bool]:
         """Return the pools that have pages of a sequence, and whether they have each of them."""
         pools = {_ANCHOR: True, **dict.fromkeys(entries_of(self._stack.group), True)}
@@ -273,10 +296,10 @@ class TreeStorageScript(TreeScript):
         """Return the longest prefix in tokens whose pages all arrive.
 
         Of a pool that has every page all of them are needed, of a pool that has the last page of
-        each node that one.
+        each node that one. Of nothing that is stored nothing arrives.
         """
         storage = self._storage
-        for length in range(len(keys), 0, -1):
+        for length in range(len(keys) if spread else 0, 0, -1):
             if all(
                 all(storage.hands_out(pool, key) for key in keys[:length])
                 if is_spread
@@ -319,7 +342,7 @@ class TreeStorageScript(TreeScript):
         """Load what arrived into a poisoned device, and compare it with what was stored."""
         self._comparisons = {plane.name: RoundTripComparison() for plane in self._rows.planes}
         held = self._hold()
-        self._rows.poison(STEP)
+        self._rows.poison(self._step)
         before = self._rows.snapshot()
         loading, reading = self._load(sequence), TreeRequest("read")
         match = self._tree.match(self._tree.key(sequence.raw_tokens, sequence.namespace), reading)
@@ -329,7 +352,7 @@ class TreeStorageScript(TreeScript):
             self._compare(sequence, slots, (loading, reading), before, held)
         for plane in self._rows.planes:
             comparison = self._comparisons[plane.name]
-            yield comparison.record(step=STEP, pool=plane.pool, plane=plane.plane)
+            yield comparison.record(step=self._step, pool=plane.pool, plane=plane.plane)
         self._transfers.return_slots(self._states_held((loading, reading)))
         self._return_held(held)
 
@@ -359,7 +382,7 @@ class TreeStorageScript(TreeScript):
         threshold = 1 if asked.threshold is None else tokens + asked.threshold
         self._cache.prefetch_threshold = threshold
         self._stack.controller.prefetch_threshold = threshold
-        if hasattr(self._cache, "prefetch_stop_policy"):
+        if asked.policy and hasattr(self._cache, "prefetch_stop_policy"):
             self._cache.prefetch_stop_policy = asked.policy
 
     def _next_handle(self) -> Any:  # noqa: ANN401 - the release's own class, or text
@@ -374,9 +397,3 @@ class TreeStorageScript(TreeScript):
         found = {"SWA": "swa_host_hit_length", "MAMBA": "mamba_host_hit_length"}
         hits = {pool: int(getattr(match, name, 0) or 0) for pool, name in found.items()}
         return {pool: num for pool, num in hits.items() if num}
-
-
-def _disturbance(
-    how: Callable[[str, str], AbstractContextManager[object]], pool: str, key: str
-) -> Callable[[], AbstractContextManager[object]]:
-    return lambda: how(pool, key)

@@ -60,6 +60,9 @@ class Storage:
         yield
         self._lost.clear()
 
+    def take_over(self, closed: "Storage") -> None:
+        self.pages = closed.pages
+
     def wait_for_query(self) -> None:
         """Queries are held before they are asked."""
 
@@ -111,6 +114,7 @@ class StoredTree(plain.WriteThroughTree):
     def __init__(self, pool: Pool, slots: Slots, storage: Storage) -> None:
         super().__init__(pool, slots)
         self.storage = storage
+        self.controller: Any = None
         self.prefetch_threshold = 256
         self.prefetch_stop_policy = "timeout"
         self._asked: dict[str, list[tuple[tuple[Any, ...], ...]]] = {}
@@ -256,14 +260,18 @@ class StoresLastLayerTwice(StoredTree):
         self._pages[path] = Page(device=None, host=[rows[-1] for _ in rows])
 
 
-def play_tree(cls: type[StoredTree], script_class: type[TreeStorageScript], device: Any) -> Any:
-    """Return the records of a script that drives a tree of a class, prefetches included."""
+def play_tree(
+    cls: type[StoredTree], script_class: type[TreeStorageScript], device: Any, *, step: str = STEP
+) -> Any:
+    """Return the records of a script that drives a tree of a class, and of one step behind it."""
     pool, slots, storage = Pool(), FlushedSlots(), Storage()
+    cache = cls(pool, slots, storage)
+    cache.controller = SimpleNamespace(storage_backend=storage)
     stack = AssembledStack(
         scenario=next(iter(registry().values())),
-        cache=cls(pool, slots, storage),
+        cache=cache,
         group=None,
-        controller=SimpleNamespace(storage_backend=storage),
+        controller=cache.controller,
         complete_tree=lambda: None,
         sidecars=(),
         kvcache=pool,
@@ -281,5 +289,5 @@ def play_tree(cls: type[StoredTree], script_class: type[TreeStorageScript], devi
     transfers = ControllerDriver(stack)
     rows = RowContents(stack, device=script_device, transfers=transfers)
     script = script_class(stack, device=script_device, rows=rows, transfers=transfers)
-    ledger = TreeLedger(stack, pools=tuple(counted_pools(stack)), step=STEP)
-    return [*script.run(), *script.run_prefetches(ledger)]
+    ledger = TreeLedger(stack, pools=tuple(counted_pools(stack)), step=step)
+    return [*script.run(), *script.run_later_step(step, ledger)]

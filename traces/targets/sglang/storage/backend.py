@@ -51,6 +51,10 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
         """Return whether a page is stored and arrives; this is no operation of the release."""
         return self.has_page(pool, key) and (pool, key) not in self._lost
 
+    def take_over(self, closed: "MemoryStorage") -> None:
+        """Take the pages of a backend that was closed; this is no operation of the release."""
+        self._pages = closed._pages  # noqa: SLF001 - of its own class
+
     @contextmanager
     def without_page(self, pool: str, key: str) -> Iterator[None]:
         """Take a page away while the block runs."""
@@ -88,6 +92,15 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
         name = _upper(host_pool_name)
         self._pools[name] = host_pool
         report_storage_use(operation="open", pool=name, key=pool_settings(host_pool))
+
+    def clear(self) -> None:
+        """Remove every page of this rank."""
+        report_storage_use(operation="clear", pool="", key="")
+        self._pages.clear()
+
+    def close(self) -> None:
+        """Report that the release uses it no more; a later one may take its pages over."""
+        report_storage_use(operation="close", pool="", key="")
 
     def exists(self, key: str) -> bool:
         """Return whether a page of the anchor is stored."""

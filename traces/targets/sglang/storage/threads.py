@@ -19,6 +19,8 @@ from traces.targets.sglang.errors import StageError
 _TIMEOUT_S = 20.0
 # Threads of a release look once a second whether they are to stop, and a reset waits for them.
 _LOOK_S = 0.02
+# What a thread that is to stop needs for it, at most, several times over.
+_STOP_S = 10 * _LOOK_S
 # The end of a thread wakes nobody.
 _ALIVE_CHECK_S = 0.002
 _MAY_START = threading.Event()
@@ -35,6 +37,7 @@ class _QueueThreads:
         self.queues: dict[int, queue.Queue[Any]] = {}
         self.takers: dict[int, threading.Thread] = {}
         self.taken_num = 0
+        self.held: set[int] = set()
         self.was_entered = threading.Event()
 
     def enter(self, waiting: "queue.Queue[Any]") -> None:
@@ -118,8 +121,11 @@ def storage_working() -> Iterator[None]:
 
 def wait_for_start() -> None:
     """Block a thread that was given something until it may start on it; never the script itself."""
-    if threading.current_thread() is not threading.main_thread():
-        _MAY_START.wait(_TIMEOUT_S)
+    if threading.current_thread() is threading.main_thread():
+        return
+    _QUEUE_THREADS.held.add(threading.get_ident())
+    _MAY_START.wait(_TIMEOUT_S)
+    _QUEUE_THREADS.held.discard(threading.get_ident())
 
 
 class StorageThreads:
@@ -153,6 +159,45 @@ class StorageThreads:
                         f"{what}: must come to an end; expected it in {_TIMEOUT_S:g} s, got no end"
                     )
 
+    def hold(self, what: str) -> None:
+        """Wait until every paused thread has taken what it is given, or has nothing to take.
+
+        Raises:
+            StageError: the time is over.
+        """
+        end = time.monotonic() + _TIMEOUT_S
+        while not self._all_wait(or_are_held=True):
+            time.sleep(_ALIVE_CHECK_S)
+            if time.monotonic() > end:
+                raise StageError(
+                    f"{what}: must be taken; expected it in {_TIMEOUT_S:g} s, got no end"
+                )
+
+    @contextmanager
+    def working_once_joined(self) -> Iterator[None]:
+        """Let threads start only when the block joins one, and has told all of them to stop.
+
+        Whether a thread does its work before it is told that would be up to the machine. Those that
+        have none have stopped by then, also the ones that a release has forgotten.
+        """
+        join = threading.Thread.join
+
+        def join_working(thread: threading.Thread, timeout: float | None = None) -> None:
+            end = time.monotonic() + _STOP_S
+            while self._any_waits() and time.monotonic() < end:
+                time.sleep(_ALIVE_CHECK_S)
+            with storage_working():
+                join(thread, timeout)
+
+        with patch.object(threading.Thread, "join", join_working):
+            yield
+
+    def _any_waits(self) -> bool:
+        """Return whether a thread is alive that was not given any work."""
+        takers = {*(one for _, one in self._threads()), *list(_QUEUE_THREADS.takers.values())}
+        takers -= {threading.main_thread(), threading.current_thread()}
+        return any(one.is_alive() and one.ident not in _QUEUE_THREADS.held for one in takers)
+
     def _require_alive(self, what: str) -> None:
         for name, thread in self._threads():
             if thread in self._errors:
@@ -169,8 +214,10 @@ class StorageThreads:
         looks = [self._all_wait() for _ in range(2)]
         return all(looks) and _QUEUE_THREADS.taken_num == taken_num
 
-    def _all_wait(self) -> bool:
+    def _all_wait(self, *, or_are_held: bool = False) -> bool:
         """Return whether the controller's threads wait, and all others that take from queues.
+
+        Those that may not start on what they have taken wait, too, where that is asked for.
 
         A release may forget a thread at a reset that goes on, and does the work of its successor.
         """
@@ -179,7 +226,12 @@ class StorageThreads:
             *list(_QUEUE_THREADS.takers.values()),
         }
         threads -= {threading.main_thread(), threading.current_thread()}
-        return all(_QUEUE_THREADS.waits(thread) for thread in threads if thread.is_alive())
+        held = _QUEUE_THREADS.held if or_are_held else ()
+        return all(
+            _QUEUE_THREADS.waits(thread) or thread.ident in held
+            for thread in threads
+            if thread.is_alive()
+        )
 
     def _threads(self) -> Iterator[tuple[str, threading.Thread]]:
         for name, value in list(vars(self._controller).items()):

@@ -204,6 +204,18 @@ def test_page_that_fails_is_found_and_does_not_arrive(storage):
     assert storage.batch_get(["a"])[0].tolist() == [0]
 
 
+def test_closed_storage_is_taken_over_and_cleared_storage_has_no_page(storage, told):
+    storage.set("one", torch.zeros(PAGE))
+    storage.close()
+    later = type(storage)(Config())
+    assert not later.has_page("KV", "one")
+    later.take_over(storage)
+    assert later.has_page("KV", "one")
+    later.clear()
+    assert not later.has_page("KV", "one")
+    assert [one[0] for one in told if one[0] in ("close", "clear")] == ["close", "clear"]
+
+
 def test_query_that_is_held_is_answered_afterwards(storage):
     storage.batch_set(["a"], [torch.zeros(1)])
     answers = []

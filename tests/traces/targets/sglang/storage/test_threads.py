@@ -174,3 +174,29 @@ def test_a_paused_thread_starts_where_it_is_waited_for(started):
             threading.Thread(target=threads.wait_for_start).start()
         assert not threads._MAY_START.is_set()
     assert threads._MAY_START.is_set()
+
+
+def test_paused_threads_have_taken_what_they_are_given_and_start_where_one_is_joined(started):
+    done = threading.Event()
+    controller = started(lambda _: done.set())
+    with threads.storage_paused():
+        controller.second.put("page")
+        StorageThreads(controller, {}).hold("work")
+        assert (controller.second.qsize(), done.is_set()) == (0, False)
+        with StorageThreads(controller, {}).working_once_joined():
+            assert not done.wait(0.05)
+            controller.stop()
+            controller.fetch_thread.join()
+        assert done.is_set()
+
+
+def test_threads_that_take_nothing_are_not_waited_for_longer_than_the_time(started, monkeypatch):
+    monkeypatch.setattr(threads, "_TIMEOUT_S", 0.05)
+    go_on = threading.Event()
+    controller = started(lambda _: go_on.wait())
+    controller.first.put("page")
+    try:
+        with pytest.raises(StageError, match="work: must be taken"):
+            StorageThreads(controller, {}).hold("work")
+    finally:
+        go_on.set()
