@@ -53,6 +53,12 @@ def slice_functions() -> dict[str, FunctionType]:
     return _functions_with(set(_SIZES))
 
 
+def answering_functions() -> dict[str, FunctionType]:
+    """Return all of these functions by the path under which records name them."""
+    functions = (state_functions() | slice_functions()).items()
+    return {f"{HOLDER}.{name}": function for name, function in functions}
+
+
 def _functions_with(parameters: set[str]) -> dict[str, FunctionType]:
     found: dict[str, FunctionType] = {}
     for module in _modules():

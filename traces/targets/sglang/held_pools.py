@@ -32,6 +32,10 @@ class HeldPool:
     outer: tuple["HeldPool", ...]
     is_draft: bool = False
 
+    def definitions(self) -> dict[str, FunctionType]:
+        """Return the functions behind the methods, by path: their lines belong to records."""
+        return {f"{self.path}.{name}": function for name, function in self.methods()}
+
     def methods(self) -> Iterator[tuple[str, FunctionType]]:
         """Yield the public methods, in order of names."""
         kind: type = type(self.pool)

@@ -166,6 +166,17 @@ def _buffers(held: HeldPool) -> Iterator[_Memory]:
         )
 
 
+def ask_all(
+    device: Sequence[HeldPool], others: Sequence[HeldPool], memory: KnownMemory, *, step: str
+) -> Iterator[PoolAnswer]:
+    """Ask device pools, host pools and their group; device pools for the values of layers, too."""
+    for pool in (*device, *others):
+        for name in (*answered_methods(pool), *answered_properties(pool)):
+            yield ask(pool, name, memory, step=step)
+    for pool in device:
+        yield from ask_by_layer(pool, memory, step=step)
+
+
 def answered_methods(held: HeldPool) -> Iterator[str]:
     """Yield the methods of a pool that are asked."""
     for name, method in held.methods():

@@ -22,11 +22,9 @@ from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.callbacks import run_callbacks
 from traces.targets.sglang.controller_driver import ControllerDriver
 from traces.targets.sglang.disaggregation import (
-    HOLDER,
+    answering_functions,
     slice_answers,
-    slice_functions,
     state_answers,
-    state_functions,
 )
 from traces.targets.sglang.fences import FenceScript
 from traces.targets.sglang.held_pools import (
@@ -43,13 +41,7 @@ from traces.targets.sglang.host_writes import HostWrites
 from traces.targets.sglang.models import served_name
 from traces.targets.sglang.own_slots import OwnSlots
 from traces.targets.sglang.page_accesses import NumberedHostMemory, PageReader
-from traces.targets.sglang.pool_answers import (
-    KnownMemory,
-    answered_methods,
-    answered_properties,
-    ask,
-    ask_by_layer,
-)
+from traces.targets.sglang.pool_answers import KnownMemory, ask_all
 from traces.targets.sglang.pressure import PressureScript
 from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.scenarios import REGISTERED_BACKENDS
@@ -74,8 +66,7 @@ TREE = "tree"
 FENCE = "fence"
 PRESSURE = "pressure"
 POOLS = "pools"
-# Steps that end with a digest of every plane.
-_CONTROLLER_STEPS = ("backup", "reload", "finish")
+_CONTROLLER_STEPS = ("backup", "reload", "finish")  # they end with a digest of every plane
 _AUTHORS = ("first", "second")
 
 
@@ -187,27 +178,18 @@ class SglangScript:
     def _ask_pools(self) -> Iterator[StepRecord]:
         """Ask every pool for what it tells others about its memory."""
         device, host = device_pools(self._stack), host_pools(self._stack)
-        group = host_group(self._stack)
+        others = (*host, *host_group(self._stack))
         memory = KnownMemory(self._rows.planes, device=device, host=host)
         with self._device.pause_interception():
-            for pool in (*device, *host, *group):
-                for name in (*answered_methods(pool), *answered_properties(pool)):
-                    yield ask(pool, name, memory, step=POOLS)
-            for pool in device:
-                yield from ask_by_layer(pool, memory, step=POOLS)
+            yield from ask_all(device, others, memory, step=POOLS)
             yield from state_answers(self._stack, memory, step=POOLS)
             if self._reads_pages:
                 yield from slice_answers(memory, step=POOLS)
             for pool in host if self._reads_pages else ():
                 yield from self._page_accesses(pool, memory)
-        for pool in (*device, *host, *group):
-            self._define_methods(pool)
-        functions = (state_functions() | slice_functions()).items()
-        self._definitions |= {f"{HOLDER}.{name}": one for name, one in functions}
-
-    def _define_methods(self, held: HeldPool) -> None:
-        """Keep the functions behind the methods of a pool: their lines belong to its records."""
-        self._definitions |= {f"{held.path}.{name}": function for name, function in held.methods()}
+        self._definitions |= answering_functions()
+        for pool in (*device, *others):
+            self._definitions |= pool.definitions()
 
     def _page_accesses(self, held: HeldPool, memory: KnownMemory) -> Iterator[StepRecord]:
         """Compare the page methods of a host pool with what was backed up into it."""
@@ -317,9 +299,8 @@ class SglangScript:
         if self._has_storage and self._tree is not None:
             # Storage is done, and locks no node any more; the scenario still has backed-up slots.
             ledger = TreeLedger(self._stack, pools=self._pools, step=TREE)
-            ledger.held.update(
-                {("host", name): n for name, n in self._transfers.host_slots.items()}
-            )
+            for name, number in self._transfers.host_slots.items():
+                ledger.held["host", name] = number
             yield from ledger.read("stored")
 
     def _use_tree_storage(self, step: str) -> Iterator[StepRecord]:
@@ -367,7 +348,7 @@ class SglangScript:
     def _copy_to_host(self) -> Iterator[StepRecord]:
         """Copy slots to the host and back, by every pool and by the allocator before them."""
         allocator = allocator_of(self._stack)
-        self._define_methods(allocator)
+        self._definitions |= allocator.definitions()
         slots = OwnSlots(self._stack, rows=self._rows, transfers=self._transfers)
         domains = self._transfers.domains_by_pool()
         with slots.taken() as own:
