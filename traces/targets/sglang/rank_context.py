@@ -367,3 +367,11 @@ def _coordinator(group: torch.distributed.ProcessGroup) -> SimpleNamespace:
         # There is no NCCL here: collectives go through the group.
         pynccl_comm=None,
     )
+
+
+def ranks_of_group(group: Any) -> tuple[int, ...]:  # noqa: ANN401 - torch's own class
+    """Return the ranks of a process group; none for one that was destroyed."""
+    try:
+        return tuple(torch.distributed.get_process_group_ranks(group))
+    except KeyError:
+        return ()

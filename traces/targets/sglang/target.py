@@ -45,6 +45,7 @@ from traces.targets.sglang.linker_pools import linker_probes
 from traces.targets.sglang.memory_map import BufferLocation, MemoryMap
 from traces.targets.sglang.pool_makers import pool_maker_methods
 from traces.targets.sglang.pool_sides import PoolSides
+from traces.targets.sglang.rank_context import ranks_of_group
 from traces.targets.sglang.row_table import RowTable
 from traces.targets.sglang.shims import report_copy
 from traces.targets.sglang.shims.kernel_moves import CopiedRows
@@ -378,10 +379,9 @@ class SglangTarget:
         return {"group": named.role, "ranks": list(named.ranks), "rank": named.rank}
 
     def _name_group(self, group: Any) -> GroupNaming:  # noqa: ANN401 - torch's own class
-        if group is None:
-            group = torch.distributed.group.WORLD
-        tag, ranks = self._group_tag(group), torch.distributed.get_process_group_ranks(group)
-        return GroupNaming(role=tag or "derived", ranks=tuple(ranks), rank=group.rank())
+        group = torch.distributed.group.WORLD if group is None else group
+        tag = self._group_tag(group)
+        return GroupNaming(role=tag or "derived", ranks=ranks_of_group(group), rank=group.rank())
 
 
 def _first_two(values: Values) -> tuple[Any, Any]:
