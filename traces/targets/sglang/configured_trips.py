@@ -2,7 +2,8 @@
 
 A request's pages are backed up, evicted from the device and loaded into other slots. In between the
 host pools run full, are freed in another order than they were taken, and run full again: where
-several share an arena, the pages that the tree holds move within it.
+several share an arena, the pages that the tree holds move within it. While they are full another
+request comes, and the tree has to give up the pages of the first one to back it up.
 """
 
 from collections.abc import Iterator
@@ -33,8 +34,8 @@ from traces.targets.sglang.tree_client import EVICT_ALL, TreeClient, TreeRequest
 from traces.targets.sglang.tree_driver import ACKNOWLEDGE_ROUNDS
 
 _PAGES = 3
-_FIRST_TOKEN = 1000
-_AUTHOR, _POISON = "request", "evicted"
+_AUTHOR, _NEXT, _POISON = "request", "next request", "evicted"
+_FIRST_TOKENS = {_AUTHOR: 1000, _NEXT: 2000}
 _COUNTS = {"KV": "full_available_size", "SWA": "swa_available_size"}
 
 
@@ -53,7 +54,7 @@ class ConfiguredTrip:
         self._requests, self._allocator, _ = stack.made.values()
         self._tree = TreeClient(stack.cache)
         self._page = stack.page_size
-        self._tokens = list(range(_FIRST_TOKEN, _FIRST_TOKEN + _PAGES * self._page))
+        self._token_num = _PAGES * self._page
         self._groups = row_groups(stack.geometry, stack.made)
         self._hosts = FullHosts(stack.group)
 
@@ -70,38 +71,42 @@ class ConfiguredTrip:
             self._stack.cache.load_back_threshold = 1
         free = self._free()
         self._hosts.take_pages()
-        self._insert()
+        self._insert(_AUTHOR)
         self._evict()
         self._hosts.run_full()
         held = self._take_slots(self._page)
         yield from self._load()
         self._allocator.free(held)
-        self._hosts.return_slots()
         self._evict()
+        self._insert(_NEXT)
+        self._evict()
+        match = self._tree.match(self._key(_NEXT), None)
+        yield self._matched(_NEXT, int(match.host_hit_length), phase="evicted")
+        self._hosts.return_slots()
         evict_host(self._stack.cache, self._stack.group)
         self._acknowledge()
         yield from self._balances(free)
 
-    def _insert(self) -> None:
-        """Insert the tokens as two requests do, so that the tree backs them up by its policy."""
-        slots = self._take_slots(len(self._tokens))
+    def _insert(self, author: str) -> None:
+        """Insert tokens as two requests do, so that the tree backs them up by its policy."""
+        slots = self._take_slots(self._token_num)
         for known in (0, len(slots)):
             state = self._take_state()
             if not known:
-                self._write(slots, state)
-            result = self._tree.insert(self._key(), slots, state, known=known)
+                self._write(slots, state, author)
+            result = self._tree.insert(self._key(author), slots, state, known=known)
             if state is not None and result.mamba_exist:
                 self._requests.mamba_allocator.free(state)
             self._acknowledge()
 
-    def _write(self, slots: torch.Tensor, state: torch.Tensor | None) -> None:
+    def _write(self, slots: torch.Tensor, state: torch.Tensor | None, author: str) -> None:
         """Launch writes of the rows of all tokens, and of a state."""
         with self._device.pause_interception():
             where = self._places(slots, [] if state is None else [state])
         for group in self._groups:
             for own in where[group.domain]:
                 for buffer in group.buffers:
-                    content = row_content(buffer, own, author=_AUTHOR)
+                    content = row_content(buffer, own, author=author)
                     launch_write(self._device, buffer, own, content)
 
     def _load(self) -> Iterator[DigestRecord]:
@@ -112,28 +117,32 @@ class ConfiguredTrip:
                 overwrite(memory, pattern(f"{_POISON}/{number}", (1, memory.nbytes)))
             wanted = [memory.clone() for memory in memories]
         requests = TreeRequest("load"), TreeRequest("read")
-        match = self._tree.match(self._key(), None)
+        match = self._tree.match(self._key(_AUTHOR), None)
         requests[0].take_match(match)
         if match.host_hit_length:
             self._tree.load_back(match, requests[0])
         self._acknowledge()
-        match = self._tree.match(self._key(), requests[1])
+        match = self._tree.match(self._key(_AUTHOR), requests[1])
         self._device.synchronize()
         with self._device.pause_interception():
             slots = self._tree.device_slots(match)
             states = [state for request in requests for state in request.states()]
-            missing = range(len(slots), len(self._tokens))
-            yield TreeMatch(
-                step=self._step,
-                sequence=_AUTHOR,
-                phase="loaded",
-                found=not missing,
-                missing=sorted_slot_ranges(missing),
-                elsewhere=sorted_slot_ranges(()),
-            )
+            yield self._matched(_AUTHOR, len(slots), phase="loaded")
             yield from self._compare(self._places(slots, states), wanted)
         for state in (state for request in requests for state in request.states_taken()):
             self._requests.mamba_allocator.free(state)
+
+    def _matched(self, sequence: str, found: int, *, phase: str) -> TreeMatch:
+        """Return the record of a match that found so many tokens where they must be."""
+        missing = range(found, self._token_num)
+        return TreeMatch(
+            step=self._step,
+            sequence=sequence,
+            phase=phase,
+            found=not missing,
+            missing=sorted_slot_ranges(missing),
+            elsewhere=sorted_slot_ranges(()),
+        )
 
     def _compare(
         self, where: dict[str, list[torch.Tensor]], wanted: list[torch.Tensor]
@@ -181,8 +190,9 @@ class ConfiguredTrip:
             for group in self._groups
         }
 
-    def _key(self) -> Any:  # noqa: ANN401 - the release's own class
-        return self._tree.key(self._tokens, None)
+    def _key(self, author: str) -> Any:  # noqa: ANN401 - the release's own class
+        first = _FIRST_TOKENS[author]
+        return self._tree.key(list(range(first, first + self._token_num)), None)
 
     def _take_slots(self, need: int) -> torch.Tensor:
         return given("KV", self._allocator.alloc(need))

@@ -112,7 +112,7 @@ class Tree:
 
     def __init__(self, memory, allocator, host):
         self.memory, self.allocator, self.host = memory, allocator, host
-        self.slots, self.copied, self.host_slots = None, None, None
+        self.inserted = self.slots = self.copied = self.host_slots = None
         self.is_polled = 0
 
     def order(self, copied):
@@ -124,9 +124,18 @@ class Tree:
     def key(self, tokens, _namespace):
         return tokens
 
-    def insert(self, _key, slots, _states, *, known):
+    def give_up(self):
+        self.host.free(self.host_slots)
+        self.host_slots = self.host_slots[:0]
+
+    def insert(self, key, slots, _states, *, known):
         if not known:
-            self.slots, self.host_slots = slots, self.host.alloc(len(slots))
+            self.slots = slots
+            if self.host.available_size() < len(slots):
+                self.give_up()
+            if self.host.available_size() >= len(slots):
+                self.inserted, self.copied = key, None
+                self.host_slots = self.host.alloc(len(slots))
         return SimpleNamespace(prefix_len=known, mamba_exist=False)
 
     def poll(self):
@@ -144,8 +153,9 @@ class Tree:
             self.allocator.free(self.slots)
         self.slots = None
 
-    def match(self, _key, _request):
-        return SimpleNamespace(last_device_node=None, host_hit_length=len(self.host_slots))
+    def match(self, key, _request):
+        hit = len(self.host_slots) if key == self.inserted else 0
+        return SimpleNamespace(last_device_node=None, host_hit_length=hit)
 
     def device_slots(self, _match):
         return torch.zeros(0).long() if self.slots is None else self.slots
@@ -170,6 +180,11 @@ class LoadsInReverse(Tree):
 class LoadsBeside(Tree):
     def into(self, slots):
         return slots - PAGE
+
+
+class GivesNothingUp(Tree):
+    def give_up(self):
+        pass
 
 
 class LoadsNothing(Tree):
@@ -206,6 +221,10 @@ def trips(records):
     return {one.rows: (one.equal, one.foreign_slots) for one in found}
 
 
+def missing(records):
+    return {one.sequence: one.missing for one in records if isinstance(one, TreeMatch)}
+
+
 def balances(records):
     found = [one for one in records if isinstance(one, PoolBalance)]
     return {one.owner: one.total - one.free for one in found}
@@ -218,7 +237,7 @@ def test_rows_come_back_in_every_plane_and_all_slots_are_free_again(play):
     records = play()
     assert trips(records) == dict.fromkeys(ROWS, (True, ""))
     assert balances(records) == {"device.KV": 0, "device.SWA": 0, "host.KV": 0}
-    assert [one.found for one in records if isinstance(one, TreeMatch)] == [True]
+    assert missing(records) == {"request": "", "next request": ""}
 
 
 def test_rows_that_come_back_in_another_order_are_wrong(play):
@@ -231,8 +250,11 @@ def test_rows_that_are_loaded_into_slots_of_others_are_foreign(play):
 
 
 def test_tokens_that_are_not_loaded_are_missing(play):
-    [match] = [one for one in play(tree=LoadsNothing) if isinstance(one, TreeMatch)]
-    assert (match.found, match.missing) == (False, "0-5")
+    assert missing(play(tree=LoadsNothing)) == {"request": "0-5", "next request": ""}
+
+
+def test_a_request_that_finds_no_host_pages_while_the_pools_are_full_is_missing(play):
+    assert missing(play(tree=GivesNothingUp)) == {"request": "", "next request": "0-5"}
 
 
 def test_a_host_page_that_is_not_freed_is_missing_in_the_balance(play):
