@@ -16,7 +16,8 @@ from unittest.mock import patch
 
 from traces.schema.model import StepRecord
 from traces.targets.common.pool_buffers import buffers_of
-from traces.targets.sglang.configured_stacks import attach_to_tree
+from traces.targets.sglang.configured_stacks import ConfiguredStack, attach_to_tree
+from traces.targets.sglang.configured_trips import ConfiguredTrip, is_playable
 from traces.targets.sglang.discovery import find_part
 from traces.targets.sglang.errors import StepNote, UnsupportedByRelease
 from traces.targets.sglang.geometry import draft_geometry, geometry_of
@@ -25,7 +26,9 @@ from traces.targets.sglang.models import MODELS
 from traces.targets.sglang.pool_makers import pool_maker
 from traces.targets.sglang.rank_context import RankContext, RankContexts
 from traces.targets.sglang.scenarios import SglangScenario
+from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.server_flags import FlagValue, error_text, flag_values
+from traces.targets.sglang.shims.triton_interpreter import KernelUnavailableError
 from traces.targets.sglang.source_facts import POOL_MAKER
 
 _MEMORY_SAVER = "sglang.srt.utils.torch_memory_saver_adapter"
@@ -60,10 +63,11 @@ class PoolConfiguration:
         scenario: SglangScenario,
         *,
         ranks: RankContexts,
-        device: str,
+        device: ScriptDevice,
         name_pools: Callable[[str], None],
     ) -> None:
-        self._maker = _PoolMaking(scenario, ranks=ranks, device=device)
+        self._maker = _PoolMaking(scenario, ranks=ranks, device=str(device.torch_device))
+        self._device = device
         self._name_pools = name_pools
         self._target: dict[str, Any] = {}
         self._stacked: set[tuple[str, ...]] = set()
@@ -85,7 +89,6 @@ class PoolConfiguration:
             UnsupportedByRelease: the first step cannot run.
             Exception: any error of the release in the first step.
         """
-        yield from ()
         if step == _BUILD:
             self._target = self._maker.make({}, others={})
             self._stacked.add(_kinds(self._target))
@@ -100,19 +103,24 @@ class PoolConfiguration:
                 self._maker.make(speculation.flags, others={}, algorithm=speculation.algorithm)
             else:
                 made = self._maker.make(self._flags[step], others={})
-                self._make_stack(step, made)
-        except UnsupportedByRelease as error:
+                yield from self._make_stack(step, made)
+        except (UnsupportedByRelease, KernelUnavailableError) as error:
             self._notes.append(StepNote(f"not played: {step}: {error}", None))
         except Exception as error:  # noqa: BLE001 - the release may raise anything
             self._notes.append(StepNote(f"refused: {step}: {error_text(error)}", error))
 
-    def _make_stack(self, step: str, made: Mapping[str, Any]) -> None:
-        """Attach a stack to pools of kinds that had none yet: those of a scenario have no flags."""
+    def _make_stack(self, step: str, made: Mapping[str, Any]) -> Iterator[StepRecord]:
+        """Attach a stack to pools of kinds that had none yet: those of a scenario have no flags.
+
+        Rows go through it where the pools share memory; others do so in scenarios of their own.
+        """
         if _kinds(made) in self._stacked:
             return
         self._stacked.add(_kinds(made))
         self._name_pools(step)
-        self._maker.attach_stack(made, flags=self._flags[step])
+        stack = self._maker.attach_stack(made, flags=self._flags[step])
+        if is_playable(stack):
+            yield from ConfiguredTrip(stack, device=self._device, step=step).run()
 
 
 def _kinds(made: Mapping[str, Any]) -> tuple[str, ...]:
@@ -311,13 +319,13 @@ class _PoolMaking:
         made = runner if result is None else result
         return {name: getattr(made, name) for name in (*_SHARED_WITH_DRAFT, "token_to_kv_pool")}
 
-    def attach_stack(self, made: Mapping[str, Any], *, flags: Mapping[str, Any]) -> None:
+    def attach_stack(self, made: Mapping[str, Any], *, flags: Mapping[str, Any]) -> ConfiguredStack:
         """Attach a stack to pools that were made under some flags.
 
         Raises:
             Exception: any error of the release.
         """
-        attach_to_tree(self._scenario, self._open(flags), made=made)
+        return attach_to_tree(self._scenario, self._open(flags), made=made)
 
     def _open(self, flags: Mapping[str, Any]) -> RankContext:
         return self._ranks.open(

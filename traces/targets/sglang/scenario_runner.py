@@ -185,12 +185,9 @@ class ReleaseSession:
                     stack = assemble(scenario, ranks=self._ranks, device=self._runtime.pool_device)
                     self._watch_buffers(stack)
                 self._on_stack(stack)
-                device = ScriptDevice(
-                    self._runtime.device, pause_interception=self._runtime.pause_interception
-                )
                 script = SglangScript(
                     stack,
-                    device=device,
+                    device=self._script_device(),
                     host_writes=self.target.host_writes,
                     reads_pages=scenario.reads_pages,
                 )
@@ -254,14 +251,17 @@ class ReleaseSession:
         def name_pools(step: str) -> None:
             self.target.pool_prefix = f"{step}:"
 
-        surroundings: dict[str, Any] = {
-            "ranks": self._ranks,
-            "device": self._runtime.pool_device,
-            "name_pools": name_pools,
-        }
         if isinstance(scenario, ProductScenario):
-            return AssemblyProduct(scenario, **surroundings)
-        return PoolConfiguration(scenario, **surroundings)
+            pool_device = self._runtime.pool_device
+            return AssemblyProduct(
+                scenario, ranks=self._ranks, device=pool_device, name_pools=name_pools
+            )
+        device = self._script_device()
+        return PoolConfiguration(scenario, ranks=self._ranks, device=device, name_pools=name_pools)
+
+    def _script_device(self) -> ScriptDevice:
+        pause = self._runtime.pause_interception
+        return ScriptDevice(self._runtime.device, pause_interception=pause)
 
     def _new_races(self, step: str, known: Sequence[LocatedMessage]) -> list[LocatedMessage]:
         """Return the races that the device found since those that are known."""

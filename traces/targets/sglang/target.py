@@ -124,7 +124,6 @@ class SglangTarget:
             *self._slot_probes(),
             *self._order_probes(),
             *collective_probes(self._name_group),
-            _event_probe(report_copy, "move", "every", self._observe_copy),
             _event_probe(report_storage_use, "storage", "every", observe_storage_use),
             CallProbe(
                 function=callback,
@@ -233,7 +232,7 @@ class SglangTarget:
                 )
 
     def _device_pool_probes(self) -> Iterator[CallProbe | EventProbe]:
-        """Yield probes that record nothing, but register memory before host pools list it."""
+        """Yield probes of memory and of copies; of constructors where pools may share memory."""
         made = (*self._device_pools, *self._release.allocators())
         if self.records_device_pools:
             for cls, function in method_definitions(made, "__init__"):
@@ -244,6 +243,7 @@ class SglangTarget:
             return
         for _, function in method_definitions(self._device_pools, "__init__"):
             yield _event_probe(function, "device pool", "outermost", self._learn_constructed)
+        yield _event_probe(report_copy, "move", "every", self._observe_copy)
 
     def _slot_probes(self) -> Iterator[CallProbe | EventProbe]:
         observed = (

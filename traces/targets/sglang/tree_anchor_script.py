@@ -20,7 +20,8 @@ from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.scenarios import HOST_BUFFER
 from traces.targets.sglang.storage_driver import page_keys
 from traces.targets.sglang.tree_buffer_script import TreeBufferScript
-from traces.targets.sglang.tree_driver import EVICT_ALL, KV, MAMBA, TokenSequence
+from traces.targets.sglang.tree_client import EVICT_ALL
+from traces.targets.sglang.tree_driver import KV, MAMBA, TokenSequence
 from traces.targets.sglang.tree_ledger import CountedPool
 from traces.targets.sglang.tree_prefetch import TreePrefetch
 from traces.targets.sglang.tree_script import TreeScript

@@ -3,12 +3,18 @@
 import dataclasses
 import inspect
 from array import array
+from contextlib import nullcontext
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
+from traces.targets.sglang.assembly import entries_of
 from traces.targets.sglang.discovery import find_class
 from traces.targets.sglang.signature_caller import SignatureCaller
+
+EVICT_ALL = 1 << 20
+"""More slots than any pool of a scenario has."""
 
 
 class TreeRequest:
@@ -162,5 +168,26 @@ class TreeClient:
         self._cache.init_load_back(self._params("InitLoadBackParams", given))
         self._cache.ready_to_load_host_cache()
 
+    def poll(self) -> None:
+        """Trigger deferred work and process finished work of the tree, as schedulers do.
+
+        Pipeline rank 0 counts finished operations itself; other ranks receive the number from the
+        rank before them, which does not run here.
+        """
+        cache, is_later = self._cache, getattr(self._cache, "pp_rank", 0)
+        with patch.object(cache, "pp_rank", 0) if is_later else nullcontext():
+            cache.check_hicache_events()
+
     def _params(self, name: str, given: dict[str, Any]) -> Any:  # noqa: ANN401
         return self._caller.call(find_class(name), given)
+
+
+def evict_host(cache: Any, group: Any) -> None:  # noqa: ANN401 - of the release
+    """Ask a tree to free every host slot, through the callbacks of the pool entries."""
+    callbacks = [
+        function
+        for entry in entries_of(group).values()
+        if callable(function := getattr(entry, "host_evict_fn", None))
+    ]
+    for function in callbacks or [cache.evict_host]:
+        function(EVICT_ALL)

@@ -2,30 +2,26 @@
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
-from unittest.mock import patch
 
 import torch
 
-from traces.targets.sglang.assembly import AssembledStack, entries_of
+from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.controller_driver import ControllerDriver
 from traces.targets.sglang.errors import StageError
 from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.token_slots import TokenSlots
-from traces.targets.sglang.tree_client import TreeClient
+from traces.targets.sglang.tree_client import EVICT_ALL, TreeClient, evict_host
 
 MAMBA, SWA, KV = "MAMBA", "SWA", "KV"
-EVICT_ALL = 1 << 20
-"""More slots than any pool of a scenario has."""
-
 # Tokens of the shared half, and of the other, at least.
 _PART_MIN = 8
 # One starts the deferred writes, one finds them finished.
-_ACKNOWLEDGE_ROUNDS = 2
+ACKNOWLEDGE_ROUNDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,13 +109,7 @@ class TreeDriver:
 
     def evict_host(self) -> None:
         """Ask the tree to free every host slot, through the callbacks of the pool entries."""
-        callbacks = [
-            function
-            for entry in entries_of(self._stack.group).values()
-            if callable(function := getattr(entry, "host_evict_fn", None))
-        ]
-        for function in callbacks or [self._cache.evict_host]:
-            function(EVICT_ALL)
+        evict_host(self._cache, self._stack.group)
 
     @contextmanager
     def locked(self, node: Any) -> Iterator[None]:  # noqa: ANN401 - a node of the release
@@ -197,18 +187,12 @@ class TreeDriver:
         return found
 
     def poll(self) -> None:
-        """Trigger deferred work and process finished work of the tree, as schedulers do.
-
-        Pipeline rank 0 counts finished operations itself; other ranks receive the number from the
-        rank before them, which does not run here.
-        """
-        cache, is_later = self._cache, getattr(self._cache, "pp_rank", 0)
-        with patch.object(cache, "pp_rank", 0) if is_later else nullcontext():
-            cache.check_hicache_events()
+        """Trigger deferred work and process finished work of the tree, as schedulers do."""
+        self.tree.poll()
 
     def acknowledge(self) -> None:
         """Wait until all work is done, and have the tree process it."""
-        for _ in range(_ACKNOWLEDGE_ROUNDS):
+        for _ in range(ACKNOWLEDGE_ROUNDS):
             self._device.synchronize()
             self.poll()
         self._device.synchronize()
