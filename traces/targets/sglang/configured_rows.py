@@ -17,6 +17,7 @@ from traces.targets.common.content import RowBuffer
 from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.geometry import SglangGeometry
+from traces.targets.sglang.pool_answers import failure_text
 
 KV, SWA, MAMBA = "KV", "SWA", "MAMBA"
 
@@ -109,16 +110,22 @@ def registrations(
 ) -> Iterator[PoolAnswer]:
     """Yield what each pool of the release gives out for transfers of its memory, by its name."""
     for name, pool in pools.items():
-        if hasattr(pool, _REGISTRATION):
-            yield PoolAnswer(
-                step=step,
-                holder=f"{step}.{name}",
-                method=_REGISTRATION,
-                buffers=tuple(_registered(pool, memories)),
-                views=(),
-                values=None,
-                reason="",
-            )
+        if not hasattr(pool, _REGISTRATION):
+            continue
+        buffers, reason = tuple[ExportedBuffer, ...](), ""
+        try:
+            buffers = tuple(_registered(pool, memories))
+        except Exception as error:  # noqa: BLE001 - recorded as the reason
+            reason = failure_text(error)
+        yield PoolAnswer(
+            step=step,
+            holder=f"{step}.{name}",
+            method=_REGISTRATION,
+            buffers=buffers,
+            views=(),
+            values=None,
+            reason=reason,
+        )
 
 
 def _registered(pool: Any, memories: Sequence[torch.Tensor]) -> Iterator[ExportedBuffer]:  # noqa: ANN401

@@ -325,6 +325,15 @@ def test_a_pool_registers_a_part_of_the_memory_with_the_length_of_an_item():
     assert (buffer.offset, buffer.bytes, buffer.item_bytes, buffer.held_bytes) == (16, 40, 8, 48)
 
 
+def test_a_pool_that_registers_nothing_is_recorded_with_the_reason():
+    def refuse():
+        raise NotImplementedError("no regions")
+
+    pool = SimpleNamespace(get_contiguous_buf_infos=refuse)
+    [answer] = registrations({"KV": pool}, [], step="flag")
+    assert (answer.buffers, answer.reason) == ((), "NotImplementedError: no regions")
+
+
 def test_hosts_run_full_in_pieces_in_turns_and_at_once_when_others_are_freed():
     pools = Host(), Host()
     pools[1].asked = pools[0].asked
