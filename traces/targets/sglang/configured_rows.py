@@ -12,13 +12,16 @@ from typing import Any
 
 import torch
 
+from traces.schema.pools import ExportedBuffer, PoolAnswer
 from traces.targets.common.content import RowBuffer
 from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.geometry import SglangGeometry
+from traces.targets.sglang.pool_answers import failure_text
 
 KV, SWA, MAMBA = "KV", "SWA", "MAMBA"
 
+_MEMORY, _REGISTRATION = "memory", "get_contiguous_buf_infos"
 _SLOT_BUFFERS = {"get_key_buffer": "k", "get_value_buffer": "v"}
 _STATES, _LAYER_STATES = "mamba_pool", "mamba2_layer_cache"
 # Functions from slots to rows, of the release's pools and allocators; the first one there is.
@@ -100,6 +103,47 @@ def storages(groups: Sequence[RowGroup]) -> list[torch.Tensor]:
         torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
         for storage in found.values()
     ]
+
+
+def registrations(
+    pools: Mapping[str, Any], memories: Sequence[torch.Tensor], *, step: str
+) -> Iterator[PoolAnswer]:
+    """Yield what each pool of the release gives out for transfers of its memory, by its name."""
+    for name, pool in pools.items():
+        if not hasattr(pool, _REGISTRATION):
+            continue
+        buffers, reason = tuple[ExportedBuffer, ...](), ""
+        try:
+            buffers = tuple(_registered(pool, memories))
+        except Exception as error:  # noqa: BLE001 - recorded as the reason
+            reason = failure_text(error)
+        yield PoolAnswer(
+            step=step,
+            holder=f"{step}.{name}",
+            method=_REGISTRATION,
+            buffers=buffers,
+            views=(),
+            values=None,
+            reason=reason,
+        )
+
+
+def _registered(pool: Any, memories: Sequence[torch.Tensor]) -> Iterator[ExportedBuffer]:  # noqa: ANN401
+    for pointer, size, item in zip(*getattr(pool, _REGISTRATION)(), strict=True):
+        for memory in memories:
+            offset = int(pointer) - memory.data_ptr()
+            if 0 <= offset < memory.nbytes:
+                yield ExportedBuffer(
+                    pool="",
+                    plane=_MEMORY,
+                    layer=None,
+                    layers=0,
+                    offset=offset,
+                    bytes=int(size),
+                    item_bytes=int(item),
+                    held_bytes=memory.nbytes - offset,
+                    page_bytes=0,
+                )
 
 
 def bytes_like(buffer: RowBuffer, memory: torch.Tensor) -> torch.Tensor:

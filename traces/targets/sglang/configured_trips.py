@@ -17,12 +17,14 @@ from traces.schema.slot_ranges import sorted_slot_ranges
 from traces.targets.common.content import overwrite, pattern, row_bytes, row_content
 from traces.targets.common.round_trip import RoundTripComparison
 from traces.targets.common.rows import launch_write
+from traces.targets.sglang.assembly import entries_of
 from traces.targets.sglang.configured_hosts import FullHosts, given
 from traces.targets.sglang.configured_rows import (
     MAMBA,
     SWA,
     bytes_like,
     memory_of,
+    registrations,
     row_groups,
     share_memory,
     storages,
@@ -69,6 +71,8 @@ class ConfiguredTrip:
         self._stack.complete_tree()
         if hasattr(self._stack.cache, "load_back_threshold"):
             self._stack.cache.load_back_threshold = 1
+        pools = {name: one.device_pool for name, one in entries_of(self._stack.group).items()}
+        yield from registrations(pools, storages(self._groups), step=self._step)
         free = self._free()
         self._hosts.take_pages()
         self._insert(_AUTHOR)

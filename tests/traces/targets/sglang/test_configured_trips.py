@@ -10,7 +10,13 @@ from traces.schema.life import PoolBalance
 from traces.schema.model import RoundTrip, TreeMatch
 from traces.targets.sglang import configured_trips
 from traces.targets.sglang.configured_hosts import FullHosts
-from traces.targets.sglang.configured_rows import bytes_like, row_groups, share_memory, storages
+from traces.targets.sglang.configured_rows import (
+    bytes_like,
+    registrations,
+    row_groups,
+    share_memory,
+    storages,
+)
 from traces.targets.sglang.configured_stacks import ConfiguredStack
 from traces.targets.sglang.configured_trips import ConfiguredTrip, is_playable
 from traces.targets.sglang.errors import StageError
@@ -213,7 +219,8 @@ def play(device, monkeypatch):
 
 
 def entry(name, pool):
-    return SimpleNamespace(name=SimpleNamespace(value=name), host_pool=pool)
+    name = SimpleNamespace(value=name)
+    return SimpleNamespace(name=name, host_pool=pool, device_pool=None)
 
 
 def trips(records):
@@ -307,6 +314,24 @@ def test_bytes_of_rows_that_lie_apart_are_found_in_a_copy_of_their_memory():
     piece.copy_(copy)
     assert not group.buffers[0].tensor.any()
     assert group.buffers[1].tensor[3].view(torch.uint8).tolist() == [[7] * DIM * 4]
+
+
+def test_a_pool_registers_a_part_of_the_memory_with_the_length_of_an_item():
+    piece = torch.zeros(64, dtype=torch.uint8)
+    pool = SimpleNamespace(get_contiguous_buf_infos=lambda: ([piece.data_ptr() + 16], [40], [8]))
+    [answer] = registrations({"KV": pool, "SWA": object()}, [piece], step="flag")
+    [buffer] = answer.buffers
+    assert (answer.holder, buffer.plane) == ("flag.KV", "memory")
+    assert (buffer.offset, buffer.bytes, buffer.item_bytes, buffer.held_bytes) == (16, 40, 8, 48)
+
+
+def test_a_pool_that_registers_nothing_is_recorded_with_the_reason():
+    def refuse():
+        raise NotImplementedError("no regions")
+
+    pool = SimpleNamespace(get_contiguous_buf_infos=refuse)
+    [answer] = registrations({"KV": pool}, [], step="flag")
+    assert (answer.buffers, answer.reason) == ((), "NotImplementedError: no regions")
 
 
 def test_hosts_run_full_in_pieces_in_turns_and_at_once_when_others_are_freed():
