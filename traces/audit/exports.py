@@ -41,7 +41,9 @@ def _buffers(name: str, recording: Recording) -> Iterator[Cause]:
     digests = recording.trace.digests
     answers = [one for one in digests if isinstance(one, PoolAnswer) and one.buffers]
     accessors = (one for one in digests if isinstance(one, PoolAccessor))
-    ordered = {pair for one in accessors for pair in pairwise(one.planes)}
+    pairs = {pair for one in accessors for pair in pairwise(one.planes)}
+    # A group of host pools tells of one pool after the other, an accessor of those of a layer.
+    ordered = {pair for pair in pairs if _pool_of(pair[0]) == _pool_of(pair[1])}
     # What a pool forwards to comes before the pool, and is the one to look at.
     found: dict[str, tuple[PoolAnswer, _Complaint]] = {}
     for answer in answers:
@@ -129,6 +131,10 @@ def _slices(name: str, recording: Recording) -> Iterator[Cause]:
         if got:
             complaint = "every receiving rank must get its own items", "all of them", got
             yield _finding(Kind.BUFFER_INFO_MISMATCH, name, recording, answer, complaint)
+
+
+def _pool_of(plane: str) -> str:
+    return plane.rpartition(".")[0]
 
 
 def _rows(one: ExportedBuffer) -> str:

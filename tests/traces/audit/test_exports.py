@@ -127,6 +127,12 @@ def test_values_before_keys_are_found_where_an_accessor_says_so(made):
     assert complaints(made, mismatched_buffers, swapped) == []
 
 
+def test_planes_of_two_pools_have_no_order_of_their_own(made):
+    windows = [msgspec.structs.replace(one, pool="SWA") for one in WHOLE]
+    crossed = msgspec.structs.replace(accessor(), planes=("SWA.v", "KV.k"))
+    assert complaints(made, mismatched_buffers, answer(*WHOLE, *windows), crossed) == []
+
+
 def test_a_layer_that_is_missing_or_doubled_is_found(made):
     doubled = answer(WHOLE[0], WHOLE[0], *WHOLE[2:])
     assert complaints(made, mismatched_buffers, doubled) == [

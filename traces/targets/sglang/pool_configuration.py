@@ -27,7 +27,12 @@ from traces.targets.sglang.pool_makers import pool_maker
 from traces.targets.sglang.rank_context import RankContext, RankContexts
 from traces.targets.sglang.scenarios import SglangScenario
 from traces.targets.sglang.script_device import ScriptDevice
-from traces.targets.sglang.server_flags import FlagValue, error_text, flag_values
+from traces.targets.sglang.server_flags import (
+    FlagValue,
+    error_text,
+    flag_values,
+    flags_refused_beside_a_host_tier,
+)
 from traces.targets.sglang.shims.triton_interpreter import KernelUnavailableError
 from traces.targets.sglang.source_facts import POOL_MAKER
 
@@ -119,7 +124,9 @@ class PoolConfiguration:
         self._stacked.add(_kinds(made))
         self._name_pools(step)
         stack = self._maker.attach_stack(made, flags=self._flags[step])
-        if is_playable(stack):
+        # A server would refuse the flag beside a host tier, whose copies need not work then.
+        is_refused = not flags_refused_beside_a_host_tier().isdisjoint(self._flags[step])
+        if is_playable(stack) and not is_refused:
             yield from ConfiguredTrip(stack, device=self._device, step=step).run()
 
 

@@ -37,6 +37,7 @@ from traces.targets.sglang.rank_context import RankContexts
 from traces.targets.sglang.runtime import open_runtime
 from traces.targets.sglang.script import SglangScript
 from traces.targets.sglang.script_device import ScriptDevice
+from traces.targets.sglang.server_flags import remember_refused_flags
 from traces.targets.sglang.target import SglangTarget
 
 DEFAULT_DEVICE = "sim:latest:0"
@@ -160,6 +161,7 @@ class ReleaseSession:
         settle_modules(PACKAGE)
         remember_wiring()
         remember_pool_maker()
+        remember_refused_flags()
         remember_digits()
         remember_binders(self.target)
         # Collecting garbage in a fork must not visit, and so copy, everything imported so far.

@@ -3,15 +3,20 @@
 import argparse
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
-from traces.targets.common.source_reads import read_fact, remember_facts
-from traces.targets.sglang.source_facts import compared_texts, read_attributes
+from traces.targets.common.source_reads import read_fact, remember_facts, source_files
+from traces.targets.sglang.source_facts import (
+    compared_texts,
+    flags_without_host_tier,
+    read_attributes,
+)
 
 _SERVER_ARGS = "sglang.srt.server_args"
+_CHECKS = "arg_groups"
 # No default of a release has these values.
 _SENTINEL_NUMBER = 3
 _SENTINEL_TEXT = "sentinel"
@@ -57,6 +62,25 @@ def flag_values(files: tuple[Path, ...]) -> tuple[FlagValue, ...]:
         elif _takes(str, annotation) and default is None:
             found.append(FlagValue(name, _SENTINEL_TEXT, default))
     return tuple(found)
+
+
+def flags_refused_beside_a_host_tier() -> frozenset[str]:
+    """Return the flags with which a server of the release refuses to keep caches on the host."""
+    return frozenset(
+        flag for file in _check_files() for flag in read_fact(flags_without_host_tier, file)
+    )
+
+
+def remember_refused_flags() -> None:
+    """Read the server's checks once for all forks of this process."""
+    remember_facts(flags_without_host_tier, files=_check_files())
+
+
+def _check_files() -> Iterator[Path]:
+    server_args = Path(inspect.getfile(importlib.import_module(_SERVER_ARGS).ServerArgs))
+    yield server_args
+    # Later releases have checks in files of their own.
+    yield from source_files(server_args.parent / _CHECKS)
 
 
 def remember_flags(files: tuple[Path, ...], *others: Callable[[str], object]) -> None:

@@ -15,6 +15,7 @@ POOL_MAKER = "_init_pools"
 _POOL = "TokenToKVPool"
 _CONTROLLER = "cache_controller"
 _FORWARD_STREAM = "forward_stream"
+_HOST_TIER = "enable_hierarchical_cache"
 
 
 def forward_stream_attributes(text: str) -> tuple[str, ...]:
@@ -48,6 +49,40 @@ def used_imports(text: str) -> tuple[str, ...]:
     return tuple(
         sorted({node.id for node in nodes if isinstance(node, ast.Name) and node.id in imported})
     )
+
+
+def flags_without_host_tier(text: str) -> tuple[str, ...]:
+    """Return the server flags that a module's checks refuse beside a host tier, sorted.
+
+    Such a check is a function that returns where the flag is not given, and asserts something of
+    the flag for a host tier.
+    """
+    if _HOST_TIER not in text:
+        return ()
+    functions = (node for node in _nodes(text) if isinstance(node, ast.FunctionDef))
+    return tuple(
+        sorted(
+            {flag for one in functions if _asserts_host_tier(one) for flag in _needed_flags(one)}
+        )
+    )
+
+
+def _asserts_host_tier(function: ast.FunctionDef) -> bool:
+    tests = (node.test for node in ast.walk(function) if isinstance(node, ast.Assert))
+    return any(
+        isinstance(node, ast.Attribute) and node.attr == _HOST_TIER
+        for test in tests
+        for node in ast.walk(test)
+    )
+
+
+def _needed_flags(function: ast.FunctionDef) -> Iterator[str]:
+    for node in function.body:
+        if isinstance(node, ast.If) and isinstance(node.body[0], ast.Return):
+            test = node.test
+            is_negated = isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not)
+            if is_negated and isinstance(test.operand, ast.Attribute):
+                yield test.operand.attr
 
 
 def pool_bases(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:

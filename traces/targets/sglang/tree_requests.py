@@ -3,7 +3,7 @@
 The release's own requests go through its own functions: the prefix is matched, locked, and the rest
 gets slots; the tree takes the rows of a running request over; the end gives back whatever the tree
 does not keep. Requests share a prefix, so that rows exist twice. Behind every part the locks of all
-nodes and the owners of all slots are recorded.
+nodes are recorded, and the owners of all slots where no request runs.
 
 Source of the order of calls: sglang 0.5.23 ``managers/schedule_policy.py`` (admission),
 ``managers/schedule_batch.py`` (prefill), ``mem_cache/common.py`` (release).
@@ -94,7 +94,7 @@ class TreeRequests:
         yield from self._admit("twin", other)
         for name, number in driver.evict_device().items():
             yield EvictionCount(step=STEP, moment="evicting", name=name, number=number)
-        yield from self._ledger.read("evicting")
+        yield from self._ledger.read_locks("evicting")
         yield from self._keep("second")
         yield from self._end("twin", is_kept=True)
         yield from self._end("second", is_kept=True)
@@ -124,7 +124,7 @@ class TreeRequests:
             where[MAMBA] = self._driver.rows.on_host({MAMBA: state_of(request)})[MAMBA]
         self._driver.rows.write(where, name)
         self._running[name] = request
-        yield from self._ledger.read(f"admitted_{name}")
+        yield from self._ledger.read_locks(f"admitted_{name}")
 
     def _has_room(self, sequence: TokenSequence) -> bool:
         """Return whether a row, slots and states are free for all tokens of a request."""
@@ -161,7 +161,7 @@ class TreeRequests:
             self._cache.checkpoint(request, up_to=token_num(request))
         else:
             self._cache.cache_unfinished_req(request)
-        yield from self._ledger.read(f"kept_{name}")
+        yield from self._ledger.read_locks(f"kept_{name}")
 
     def _end(self, name: str, *, is_kept: bool) -> Iterator[StateRecord]:
         """Finish a request, or abort it; the tree gets the rows where ``is_kept``."""
@@ -174,7 +174,7 @@ class TreeRequests:
         given = {"is_insert": is_kept, "checkpoint": is_kept}
         release = self._common.release_kv_cache
         release(request, self._cache, **accepted_arguments(release, given))
-        yield from self._ledger.read(f"ended_{name}")
+        yield from self._ledger.read_locks(f"ended_{name}")
 
 
 def make_request(name: str, tokens: list[int]) -> Any:  # noqa: ANN401 - the release's own class

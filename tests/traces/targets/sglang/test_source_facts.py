@@ -5,6 +5,7 @@ import pytest
 from traces.targets.sglang.source_facts import (
     compared_texts,
     defines_pool_maker,
+    flags_without_host_tier,
     forward_stream_attributes,
     read_attributes,
     used_imports,
@@ -47,3 +48,25 @@ def test_used_imports_are_those_that_expressions_name():
 
     assert used_imports(text + body) == ("Latent", "Mha")
     assert used_imports(text + body.replace("own", "other")) == ("Latent", "Mha")
+
+
+REFUSAL = """
+def handle(args):
+    if not args.shared_memory:
+        return
+    assert not (args.enable_hierarchical_cache or args.other), "not yet"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "flags"),
+    [
+        (REFUSAL, ("shared_memory",)),
+        (REFUSAL.replace("enable_hierarchical_cache", "enable_mixed_chunk"), ()),
+        (REFUSAL.replace("not args.shared_memory", "args.shared_memory"), ()),
+        ("x = 'enable_hierarchical_cache'", ()),
+    ],
+    ids=["refused", "another flag is asserted", "returns with the flag", "a text alone"],
+)
+def test_a_flag_is_refused_beside_a_host_tier_by_an_assertion_of_its_own_check(text, flags):
+    assert flags_without_host_tier(text) == flags
