@@ -80,9 +80,9 @@ def _needed_flags(function: ast.FunctionDef) -> Iterator[str]:
     for node in function.body:
         if isinstance(node, ast.If) and isinstance(node.body[0], ast.Return):
             test = node.test
-            is_negated = isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not)
-            if is_negated and isinstance(test.operand, ast.Attribute):
-                yield test.operand.attr
+            if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+                if isinstance(test.operand, ast.Attribute):
+                    yield test.operand.attr
 
 
 def pool_bases(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
