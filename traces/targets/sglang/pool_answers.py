@@ -22,11 +22,14 @@ import torch
 from traces.schema.pools import ByteRange, ExportedBuffer, PoolAnswer
 from traces.targets.common.planes import Plane
 from traces.targets.common.pool_buffers import buffers_of, span_bytes
+from traces.targets.common.source_reads import note_code_read
 from traces.targets.sglang.accessors import PoolAccessMethod, accessors_of
 from traces.targets.sglang.held_pools import HeldPool
 from traces.targets.sglang.pageable import pageable_zeros
 
-_ASKED = ("get_", "is_", "has_", "supports_", "uses_", "stores_")
+_QUESTIONS = ("is_", "has_", "supports_", "uses_", "stores_")
+_ASKED = ("get_", *_QUESTIONS)
+_READS_ADDRESS = "data_ptr"
 _INFOS = "buf_infos"
 _INFO_LISTS = 3
 _DEPTH_MAX = 6
@@ -178,11 +181,22 @@ def ask_all(
 
 
 def answered_methods(held: HeldPool) -> Iterator[str]:
-    """Yield the methods of a pool that are asked."""
+    """Yield the methods of a pool that are asked.
+
+    What a method says about addresses is left out: every process has others.
+    """
     for name, method in held.methods():
         is_asked = name.startswith(_ASKED) or _INFOS in name
-        if is_asked and _needs_nothing(method):
+        if is_asked and _needs_nothing(method) and not _judges_addresses(name, method):
             yield name
+
+
+def _judges_addresses(name: str, method: FunctionType) -> bool:
+    """Return whether a method answers a question from the addresses of tensors."""
+    if not name.startswith(_QUESTIONS):
+        return False
+    note_code_read(method)
+    return _READS_ADDRESS in method.__code__.co_names
 
 
 def answered_properties(held: HeldPool) -> Iterator[str]:

@@ -79,10 +79,9 @@ def _asserts_host_tier(function: ast.FunctionDef) -> bool:
 def _needed_flags(function: ast.FunctionDef) -> Iterator[str]:
     for node in function.body:
         if isinstance(node, ast.If) and isinstance(node.body[0], ast.Return):
-            test = node.test
-            if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-                if isinstance(test.operand, ast.Attribute):
-                    yield test.operand.attr
+            match node.test:
+                case ast.UnaryOp(op=ast.Not(), operand=ast.Attribute(attr=flag)):
+                    yield flag
 
 
 def pool_bases(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:

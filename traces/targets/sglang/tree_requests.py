@@ -204,6 +204,8 @@ def plan_prefill(request: Any) -> None:  # noqa: ANN401 - the release's own clas
         request.set_extend_range(known, length)
     elif hasattr(request, "set_extend_input_len"):
         request.set_extend_input_len(length - known)
+        if hasattr(request, "fill_len"):
+            request.fill_len = length
 
 
 def allocate(batch: PrefillBatch) -> torch.Tensor:

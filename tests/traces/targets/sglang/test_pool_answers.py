@@ -64,6 +64,9 @@ def test_questions_without_arguments_and_properties_are_asked_as_methods_are():
         def is_dense(self, size=4096):
             return size == 4096
 
+        def is_aligned(self):
+            return self.k_buffer[0].data_ptr() % 4096 == 0
+
         def is_inside(self, slot):
             return slot < SLOTS
 

@@ -64,6 +64,13 @@ def test_a_request_is_told_the_tokens_of_the_next_pass_in_its_own_way(method, to
     assert request.told == [told]
 
 
+def test_a_request_that_counts_the_tokens_it_has_gets_all_of_them():
+    request = Request(fill_len=0)
+    request.set_extend_input_len = request.told.append
+    plan_prefill(request)
+    assert (request.told, request.fill_len) == ([5], 8)
+
+
 def test_a_request_that_is_told_nothing_stays_as_it_is():
     request = Request()
     plan_prefill(request)
