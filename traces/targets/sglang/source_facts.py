@@ -79,9 +79,12 @@ def _asserts_host_tier(function: ast.FunctionDef) -> bool:
 def _needed_flags(function: ast.FunctionDef) -> Iterator[str]:
     for node in function.body:
         if isinstance(node, ast.If) and isinstance(node.body[0], ast.Return):
-            match node.test:
-                case ast.UnaryOp(op=ast.Not(), operand=ast.Attribute(attr=flag)):
-                    yield flag
+            test = node.test
+            negated = (
+                isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not) and test.operand
+            )
+            if isinstance(negated, ast.Attribute):
+                yield negated.attr
 
 
 def pool_bases(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
