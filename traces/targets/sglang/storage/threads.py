@@ -20,7 +20,7 @@ _TIMEOUT_S = 20.0
 # Threads of a release look once a second whether they are to stop, and a reset waits for them.
 _LOOK_S = 0.02
 # What a thread that is to stop needs for it, at most, several times over.
-_STOP_S = 10 * _LOOK_S
+_STOP_S = 100 * _LOOK_S
 # The end of a thread wakes nobody.
 _ALIVE_CHECK_S = 0.002
 _MAY_START = threading.Event()
