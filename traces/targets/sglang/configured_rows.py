@@ -35,7 +35,7 @@ _PAGED_AXES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowGroup:
+class SlotRows:
     """The rows of one kind of slots in every layer.
 
     Attributes:
@@ -53,7 +53,7 @@ class RowGroup:
         return self.translate(slots).long().cpu()
 
 
-def row_groups(geometry: SglangGeometry, made: Mapping[str, Any]) -> tuple[RowGroup, ...]:
+def row_groups(geometry: SglangGeometry, made: Mapping[str, Any]) -> tuple[SlotRows, ...]:
     """Return the rows of every kind of slots that a model has.
 
     ``made`` are the request table, the allocator and the pool that attention reads from, in order.
@@ -65,7 +65,7 @@ def row_groups(geometry: SglangGeometry, made: Mapping[str, Any]) -> tuple[RowGr
     find = {KV: _slot_buffers, SWA: _slot_buffers, MAMBA: _state_buffers}
     owner = {KV: kvcache, SWA: kvcache, MAMBA: requests}
     return tuple(
-        RowGroup(
+        SlotRows(
             domain=domain,
             buffers=tuple(find[domain](domain, owner[domain], geometry.global_ids(own))),
             translate=_translation(_TRANSLATIONS[domain], holders[domain]),
@@ -92,7 +92,7 @@ def share_memory(geometry: SglangGeometry, made: Mapping[str, Any]) -> bool:
     return len(set[int]().union(*pieces)) < sum(len(own) for own in pieces)
 
 
-def storages(groups: Sequence[RowGroup]) -> list[torch.Tensor]:
+def storages(groups: Sequence[SlotRows]) -> list[torch.Tensor]:
     """Return every piece of memory that the rows lie in, as ``(bytes,) uint8``."""
     found = {
         _address(buffer.tensor): buffer.tensor.untyped_storage()

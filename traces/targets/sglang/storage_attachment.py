@@ -41,7 +41,7 @@ def is_attachable(cache: Any) -> bool:  # noqa: ANN401 - a cache of the release,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageClient:
-    """What a script does with its tree as a scheduler does.
+    """The steps of a script that a scheduler takes, too.
 
     ``ask`` waits for nothing, ``prefetch`` counts what arrived, ``load_back`` compares it.
     """
@@ -52,7 +52,7 @@ class StorageClient:
     empty: Callable[[], None]
 
 
-class StorageAttachment:
+class AttachmentLife:
     """Detaches and attaches the storage of a tree, whose threads are paused."""
 
     def __init__(

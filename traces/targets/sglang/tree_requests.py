@@ -43,7 +43,7 @@ _COMMON = f"{PACKAGE}.srt.mem_cache.common"
 
 
 class PrefillBatch:
-    """What the release's allocation reads of a batch of one request that is prefilled."""
+    """A batch of one request that is prefilled, as far as the release allocates for it."""
 
     hisparse_coordinator = None
     spec_algorithm = None

@@ -31,7 +31,7 @@ from traces.targets.sglang.storage.threads import (
 )
 from traces.targets.sglang.storage_attachment import STEP as ATTACHMENT
 from traces.targets.sglang.storage_attachment import (
-    StorageAttachment,
+    AttachmentLife,
     StorageClient,
     is_attachable,
 )
@@ -117,7 +117,7 @@ class TreeStorageScript(TreeScript):
             empty=self.driver.flush,
         )
         self._empty()
-        yield from StorageAttachment(
+        yield from AttachmentLife(
             self._stack,
             driver=self.driver,
             client=client,
