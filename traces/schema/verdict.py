@@ -279,7 +279,8 @@ class Verdict(Record, frozen=True):
         problems: one line each: reasons for ``error``, and what else is wrong.
         selected: scenarios that were run on the head for this verdict, sorted.
         kept: scenarios that no change can reach: an earlier run stands for them, sorted.
-        selection: which were run and why, in one sentence; empty when nothing was kept or known.
+        selection: which were run and why, in one sentence; empty when nothing was kept or known. A
+            second line names changed functions that no scenario executes on the base, if any.
     """
 
     verdict: Literal["pass", "fail", "error"]

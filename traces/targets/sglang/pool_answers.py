@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from numbers import Integral
 from types import FunctionType
 from typing import Any
@@ -202,9 +203,13 @@ def _judges_addresses(name: str, method: FunctionType) -> bool:
 def answered_properties(held: HeldPool) -> Iterator[str]:
     """Yield the public properties of a pool, in order of names."""
     kind: type = type(held.pool)
-    for name in dir(kind):
-        if not name.startswith("_") and isinstance(inspect.getattr_static(kind, name), property):
-            yield name
+    yield from _public_properties(kind)
+
+
+@cache
+def _public_properties(kind: type) -> tuple[str, ...]:
+    names = (name for name in dir(kind) if not name.startswith("_"))
+    return tuple(name for name in names if isinstance(inspect.getattr_static(kind, name), property))
 
 
 def ask(held: HeldPool, name: str, memory: KnownMemory, *, step: str) -> PoolAnswer:

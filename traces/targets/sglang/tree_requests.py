@@ -37,13 +37,21 @@ _BATCHES = f"{PACKAGE}.srt.managers.schedule_batch"
 _POLICY = f"{PACKAGE}.srt.managers.schedule_policy"
 _SAMPLING = f"{PACKAGE}.srt.sampling.sampling_params"
 # Later releases have a module for allocation alone.
-_ALLOCATION = (f"{PACKAGE}.srt.mem_cache.allocation", f"{PACKAGE}.srt.mem_cache.common")
-_WRITES_BY_KERNEL = "support_triton"
 _COMMON = f"{PACKAGE}.srt.mem_cache.common"
+_ALLOCATION = (f"{PACKAGE}.srt.mem_cache.allocation", _COMMON)
+_WRITES_BY_KERNEL = "support_triton"
 
 
 class PrefillBatch:
-    """A batch of one request that is prefilled, as far as the release allocates for it."""
+    """A batch of one request that is prefilled, as far as the release allocates for it.
+
+    Attributes:
+        prefix_lens: tokens of each request that the tree has on the device.
+        extend_lens: its other tokens.
+        extend_num_tokens: those of all requests.
+        seq_lens: tokens of each request, ``(1,) int64`` where the request table lies.
+        seq_lens_cpu: the same on the host.
+    """
 
     hisparse_coordinator = None
     spec_algorithm = None
@@ -65,7 +73,7 @@ class PrefillBatch:
         """Evict nothing: no request has tokens outside of its window yet."""
 
     def is_dllm(self) -> bool:
-        """Return that tokens are computed one after the other."""
+        """Return whether the model computes blocks of tokens by diffusion, which none does here."""
         return False
 
 
@@ -209,7 +217,14 @@ def plan_prefill(request: Any) -> None:  # noqa: ANN401 - the release's own clas
 
 
 def allocate(batch: PrefillBatch) -> torch.Tensor:
-    """Give a request a row and slots by the release's own function; return the slots."""
+    """Give a request a row and slots by the release's own function.
+
+    Return the new slots, ``(extend_num_tokens,) int64`` in device memory.
+
+    Raises:
+        AttributeError: the release has no such function.
+        RuntimeError: the release's own, where there is no room.
+    """
     for name in _ALLOCATION:
         try:
             module = import_module(name)

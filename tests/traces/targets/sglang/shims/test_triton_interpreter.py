@@ -8,7 +8,11 @@ import pytest
 import torch
 
 from traces.targets.sglang.shims import triton_package
-from traces.targets.sglang.shims.triton_interpreter import KernelUnavailableError
+from traces.targets.sglang.shims.triton_interpreter import (
+    KernelUnavailableError,
+    Language,
+    Pointer,
+)
 
 KERNELS = """
 import triton
@@ -86,6 +90,13 @@ def test_programs_are_numbered_along_every_axis(grid, kernels):
     table = torch.full((6,), -1)
     kernels.number[grid](table)
     assert table.tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_a_sum_is_that_of_the_elements_that_a_mask_lets_through():
+    language = Language("total", grid=(1, 1, 1), program=(0, 0, 0))
+    numbers = Pointer(torch.tensor([3, 4, 5]), language.arange(0, 4))
+    found = language.load(numbers, mask=language.arange(0, 4) < 2)
+    assert (language.sum(found).shape, int(language.sum(found))) == ((), 7)
 
 
 def test_pointer_begins_where_its_tensor_does(kernels):
