@@ -1,12 +1,13 @@
 """The ``cache`` commands: list and remove the kept runs that make later gates faster."""
 
 import json
+import shutil
 from datetime import UTC, datetime
 
 import typer
 
 from tools import options
-from tools.sides.environments.cache import recordings_folder
+from tools.sides.environments.cache import compiled_folder, recordings_folder
 from tools.sides.kept.store import LIMIT_BYTES, KeptFolder, RunStore
 from traces.text.phrases import pluralise
 
@@ -36,10 +37,11 @@ def list_kept(*, as_json: options.JsonOption = False) -> None:
 
 @cache.command("clear")
 def clear_kept() -> None:
-    """Remove all kept runs; downloaded releases stay."""
+    """Remove all kept runs and compiled modules; downloaded releases stay."""
     store = RunStore(recordings_folder())
     number = len(store.list_folders())
     store.clear()
+    shutil.rmtree(compiled_folder(), ignore_errors=True)
     print(f"{store.root}: removed {pluralise(number, 'tree')}")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 _OURS = Path(__file__).resolve().parents[2]
+_PACKAGES = ("assembler", "sglang", "tools", "traces")
 
 
 class _OurPackageFinder:
@@ -39,14 +40,19 @@ class _OurPackageFinder:
 def main() -> None:
     """Serve the connection whose inherited file descriptor is the first argument.
 
-    The second is ``module:class`` of the worker, the others go first on ``sys.path``: the root of
-    the side, then its layers.
+    The second is ``module:class`` of the worker, the third the directory that keeps compiled
+    modules, if any. The others go first on ``sys.path``: the root of the side, then its layers.
     """
-    descriptor, worker_class, *paths = sys.argv[1:]
+    descriptor, worker_class, compiled, *paths = sys.argv[1:]
     root = Path(paths[0])
     sys.meta_path.insert(0, _OurPackageFinder(root))
     sys.path[:0] = paths
+    from tools.workers.compiled_modules import keep_compiled_modules
     from tools.workers.serve import serve
+
+    if compiled:
+        packages = [place / name for place in (_OURS, root) for name in _PACKAGES]
+        keep_compiled_modules(Path(compiled), [*packages, *map(Path, paths[1:])])
 
     serve(Connection(int(descriptor)), worker_class=worker_class, root=root)
 

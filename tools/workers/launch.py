@@ -58,6 +58,7 @@ class WorkerLauncher:
         layers: on ``sys.path`` after the root.
         is_isolated: whether they are offline and have only their interpreter's own packages
             otherwise; workers that are not isolated have the ``sys.path`` of this process.
+        compiled: directory that keeps compiled modules; None: Python keeps them as usual.
     """
 
     worker_class: str
@@ -65,15 +66,17 @@ class WorkerLauncher:
     python: Path = Path(sys.executable)
     layers: tuple[Path, ...] = ()
     is_isolated: bool = False
+    compiled: Path | None = None
 
     def start(self, *, seed: int) -> tuple[WorkerProcess, Connection]:
         """Start a worker under a hash seed; return it and our end of the connection to it."""
         ours, theirs = multiprocessing.Pipe()
         with theirs:
-            paths = map(str, (self.root, *self.layers))
+            compiled = "" if self.compiled is None else str(self.compiled)
+            arguments = [self.worker_class, compiled, *map(str, (self.root, *self.layers))]
             # -P: a directory called tools/ beside the script or the user must not come first.
             process = subprocess.Popen(
-                [self.python, "-P", ENTRY, str(theirs.fileno()), self.worker_class, *paths],
+                [self.python, "-P", ENTRY, str(theirs.fileno()), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 pass_fds=[theirs.fileno()],

@@ -211,7 +211,7 @@ def test_worker_needs_the_standard_library_alone_before_its_stage(tmp_path):
         "print(ours.recv().reason)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, ENTRY, "stageless:Stage", tmp_path],
+        [sys.executable, "-c", program, ENTRY, "stageless:Stage", tmp_path / "kept", tmp_path],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -101,6 +101,7 @@ class PreparedSide:
             python=self.python,
             layers=self.layers,
             is_isolated=isolated,
+            compiled=compiled_folder(),
         )
 
 
@@ -112,6 +113,11 @@ def cache_folder() -> Path:
 def recordings_folder() -> Path:
     """Return the directory of all kept runs, beside that of the environments."""
     return _base_folder() / "recordings"
+
+
+def compiled_folder() -> Path:
+    """Return the directory of compiled modules."""
+    return _base_folder() / "compiled"
 
 
 def scenario_rows_folder() -> Path:

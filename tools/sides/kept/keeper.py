@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tools.sides.environments.cache import compiled_folder
 from tools.sides.kept.lines import move_sites
 from tools.sides.kept.reach import (
     TreeChange,
@@ -17,6 +18,7 @@ from tools.sides.kept.reach import (
 )
 from tools.sides.kept.store import KeptRun, KeptTree, RunStore, known_variables
 from tools.sides.kept.trees import TreeContent, digest_of
+from tools.workers.compiled_modules import trim_compiled_modules
 from tools.workers.protocol import Reach, RunResult, merge_reaches
 from traces.targets.common.scenario import Scenario
 
@@ -160,6 +162,7 @@ class SideKeeper:
             run = _kept_run(result, reaches[scenario.name])
             self.store.write_run(self._folder, _digest(scenario), run)
         self.store.trim()
+        trim_compiled_modules(compiled_folder())
 
     @property
     def _folder(self) -> Path:
