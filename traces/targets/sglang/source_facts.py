@@ -7,6 +7,7 @@ well. Nothing here imports torch or sglang.
 import ast
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import TypeGuard
 
 POOL_MAKER = "_init_pools"
 """Name of the method that makes the pools of a model runner."""
@@ -54,37 +55,45 @@ def used_imports(text: str) -> tuple[str, ...]:
 def flags_without_host_tier(text: str) -> tuple[str, ...]:
     """Return the server flags that a module's checks refuse beside a host tier, sorted.
 
-    Such a check is a function that returns where the flag is not given, and asserts something of
-    the flag for a host tier.
+    Such a check is a function that returns where the flag is not given, and asserts of every server
+    with the flag that it has no host tier.
     """
     if _HOST_TIER not in text:
         return ()
     functions = (node for node in _nodes(text) if isinstance(node, ast.FunctionDef))
     return tuple(
         sorted(
-            {flag for one in functions if _asserts_host_tier(one) for flag in _needed_flags(one)}
+            {flag for one in functions if _refuses_host_tier(one) for flag in _needed_flags(one)}
         )
     )
 
 
-def _asserts_host_tier(function: ast.FunctionDef) -> bool:
-    tests = (node.test for node in ast.walk(function) if isinstance(node, ast.Assert))
+def _refuses_host_tier(function: ast.FunctionDef) -> bool:
+    """Return whether a function asserts, whatever else is set, that there is no host tier."""
     return any(
-        isinstance(node, ast.Attribute) and node.attr == _HOST_TIER
-        for test in tests
-        for node in ast.walk(test)
+        isinstance(alternative, ast.Attribute) and alternative.attr == _HOST_TIER
+        for node in function.body
+        if isinstance(node, ast.Assert) and _is_negation(node.test)
+        for alternative in _alternatives(node.test.operand)
     )
+
+
+def _is_negation(test: ast.expr) -> TypeGuard[ast.UnaryOp]:
+    return isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not)
+
+
+def _alternatives(test: ast.expr) -> list[ast.expr]:
+    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.Or):
+        return test.values
+    return [test]
 
 
 def _needed_flags(function: ast.FunctionDef) -> Iterator[str]:
     for node in function.body:
         if isinstance(node, ast.If) and isinstance(node.body[0], ast.Return):
             test = node.test
-            negated = (
-                isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not) and test.operand
-            )
-            if isinstance(negated, ast.Attribute):
-                yield negated.attr
+            if _is_negation(test) and isinstance(test.operand, ast.Attribute):
+                yield test.operand.attr
 
 
 def pool_bases(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -65,8 +65,19 @@ def handle(args):
         (REFUSAL.replace("enable_hierarchical_cache", "enable_mixed_chunk"), ()),
         (REFUSAL.replace("not args.shared_memory", "args.shared_memory"), ()),
         ("x = 'enable_hierarchical_cache'", ()),
+        (REFUSAL.replace(" or ", " and "), ()),
+        (REFUSAL.replace("    assert", "    if args.other:\n        assert"), ()),
+        (REFUSAL.replace("assert not", "assert"), ()),
     ],
-    ids=["refused", "another flag is asserted", "returns with the flag", "a text alone"],
+    ids=[
+        "refused",
+        "another flag is asserted",
+        "returns with the flag",
+        "a text alone",
+        "refused with another flag only",
+        "asserted on one branch",
+        "asserted to be there",
+    ],
 )
 def test_a_flag_is_refused_beside_a_host_tier_by_an_assertion_of_its_own_check(text, flags):
     assert flags_without_host_tier(text) == flags
