@@ -20,7 +20,8 @@ from traces.targets.common.planes import Plane
 from traces.targets.common.pool_buffers import span_bytes
 from traces.targets.common.rows import launch_read
 from traces.targets.sglang.accessors import ArgumentMaker, PoolAccessMethod, accessors_of
-from traces.targets.sglang.held_pools import HeldPool
+from traces.targets.sglang.assembly import AssembledStack
+from traces.targets.sglang.held_pools import HeldPool, device_pools
 from traces.targets.sglang.pool_answers import failure_text
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.shims.triton_interpreter import KernelUnavailableError
@@ -49,22 +50,28 @@ class _Answers:
 class AccessorReader:
     """Calls the accessors of the pools of one stack, and reads the rows of one loaded node.
 
-    ``slots`` are the node's device slots by domain, on the host.
+    ``slots`` are the node's device slots by domain, in device memory.
     """
 
     def __init__(
         self,
+        stack: AssembledStack,
         *,
         device: ScriptDevice,
-        pools: Sequence[HeldPool],
         planes: Sequence[Plane],
         slots: Mapping[str, torch.Tensor],
-        arguments: ArgumentMaker,
     ) -> None:
         self._device = device
-        self._pools = pools
-        self._slots = slots
-        self._arguments = arguments
+        self._pools = device_pools(stack)
+        page, kv, requests = stack.page_size, slots["KV"], stack.req_to_token_pool
+        with device.pause_interception():
+            self._slots = {name: own.cpu() for name, own in slots.items()}
+            self._arguments = ArgumentMaker(
+                slots=kv,
+                pages=kv[::page] // page,
+                page_size=page,
+                request_table=getattr(requests, "req_to_token", None),
+            )
         rows = [(plane, buffer) for plane in planes for buffer in plane.layers]
         self._rows = sorted(rows, key=lambda pair: pair[1].tensor.data_ptr())
         self._layers: dict[str, dict[int, tuple[_Rows, ...]]] = {}

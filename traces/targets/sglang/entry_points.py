@@ -4,6 +4,7 @@ Every parameter that an entry point takes is given a value that no default has, 
 lost on the way shows.
 """
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -33,6 +34,7 @@ _EVICT_FN = "_evict_fn"
 _BACKEND = "hicache_storage_backend"
 _TREE_CORES = "sglang.srt.mem_cache.unified_cache.tree_core_registry"
 _OFFLOAD = "sglang.srt.disaggregation.decode_kvcache_offload_manager"
+_CHUNKS = "sglang.srt.mem_cache.chunk_cache"
 
 
 def require_entry_point(scenario: SglangScenario) -> None:
@@ -342,10 +344,16 @@ class EntryCall:
             "req_to_token_pool": self.device_pools.req_to_token_pool,
             "token_to_kv_pool_allocator": self.device_pools.allocator,
             "tp_group": self.context.tp,
-            "tree_cache": SimpleNamespace(),
+            "tree_cache": self._tree_without_prefixes(),
             "server_args": self.context.server_args,
         }
         return _entry_result(self.caller.call(cls, given))
+
+    def _tree_without_prefixes(self) -> Any:  # noqa: ANN401 - any class of the release
+        """Return the tree of a server that keeps the rows of running requests alone."""
+        cls = find_part(_CHUNKS, "ChunkCache") or find_class("UnifiedRadixCache")
+        params = dataclasses.replace(self.params(), disable=True)
+        return self.caller.call(cls, {"params": params})
 
 
 def _entry_result(cache: Any, *, complete_tree: Callable[[], None] | None = None) -> EntryResult:  # noqa: ANN401

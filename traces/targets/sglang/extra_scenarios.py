@@ -63,6 +63,7 @@ def _with_storage() -> list[dict[str, Any]]:
         {"builder": "build_hybrid_mamba_stack", "model": "kimi_linear"}
         | {**shared, **_DIRECT, **every_rank},
         {"builder": "DecodeKVCacheOffloadManager", "model": "llama3_8b", **kernel, **every_rank},
+        {"builder": "DecodeKVCacheOffloadManager", "model": "dsv3", **kernel, **first_rank},
     ]
 
 

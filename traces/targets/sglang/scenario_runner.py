@@ -164,8 +164,8 @@ class ReleaseSession:
         remember_refused_flags()
         remember_digits()
         remember_binders(self.target)
-        # Collecting garbage in a fork must not visit, and so copy, everything imported so far.
-        gc.collect()
+        # Collecting garbage in a fork must not visit, and so copy, everything imported so far. What
+        # of it is garbage stays: to find it takes longer than a scenario.
         gc.freeze()
         # Most of what a scenario makes lives until its end, which frees all of it.
         gc.set_threshold(_COLLECT_AFTER)

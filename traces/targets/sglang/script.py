@@ -17,10 +17,11 @@ from traces.targets.common.content import row_bytes
 from traces.targets.common.planes import Plane
 from traces.targets.common.round_trip import RoundTripComparison
 from traces.targets.sglang.accessor_reads import AccessorReader
-from traces.targets.sglang.accessors import ArgumentMaker
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.callbacks import run_callbacks
 from traces.targets.sglang.controller_driver import ControllerDriver
+from traces.targets.sglang.decode_requests import STEP as DECODE
+from traces.targets.sglang.decode_requests import DecodeRequests, is_decode_server
 from traces.targets.sglang.disaggregation import (
     answering_functions,
     slice_answers,
@@ -128,6 +129,8 @@ class SglangScript:
             steps |= self._later_tree_steps()
         else:
             steps[PRESSURE] = self._run_out_of_sidecars
+        if self._has_storage and is_decode_server(self._stack.cache):
+            steps[DECODE] = self._compute_tokens
         steps[CENSUS] = self._count_slots
         steps["callbacks"] = self._call_callbacks
         steps[COPIES] = self._copy_to_host
@@ -222,11 +225,7 @@ class SglangScript:
     def _read_during_load(self, loaded: list[dict[str, torch.Tensor]]) -> Iterator[StepRecord]:
         """Read every layer before the load has finished, through every accessor of the pools."""
         reader = AccessorReader(
-            device=self._device,
-            pools=device_pools(self._stack),
-            planes=self._rows.planes,
-            slots=self._rows.on_host(loaded[0]),
-            arguments=self._argument_maker(loaded[0]["KV"]),
+            self._stack, device=self._device, planes=self._rows.planes, slots=loaded[0]
         )
         slots = self._rows.on_host(self._nodes[0].device)
         written = {
@@ -325,6 +324,13 @@ class SglangScript:
         if self._tree is not None:
             yield from TreeRequests(self._stack, driver=self._tree.driver, pools=self._pools).run()
 
+    def _compute_tokens(self) -> Iterator[StepRecord]:
+        """Have a decode server copy the rows of its requests while they run."""
+        self._transfers.release_held()
+        yield from DecodeRequests(
+            self._stack, rows=self._rows, transfers=self._transfers, pools=self._pools
+        ).run()
+
     def _count_slots(self) -> Iterator[StepRecord]:
         """Count the slots that every pool hands out, once nothing holds any but nodes."""
         self._transfers.release_held()
@@ -358,17 +364,6 @@ class SglangScript:
                 found = (domains.get(id(one.pool)) for one in (held, *held.outer))
                 pools.append((held, next(filter(None, found), None)))
             yield from copies.of_pools(pools)
-
-    def _argument_maker(self, slots: torch.Tensor) -> ArgumentMaker:
-        """Return what makes arguments of accessors from KV slots, in device memory."""
-        page, requests = self._stack.page_size, self._stack.req_to_token_pool
-        with self._device.pause_interception():
-            return ArgumentMaker(
-                slots=slots,
-                pages=slots[::page] // page,
-                page_size=page,
-                request_table=getattr(requests, "req_to_token", None),
-            )
 
     def _compare_planes(
         self, step: str, before: list[list[torch.Tensor]], loaded: list[dict[str, torch.Tensor]]

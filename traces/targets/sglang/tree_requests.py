@@ -42,13 +42,10 @@ _ALLOCATION = (f"{PACKAGE}.srt.mem_cache.allocation", _COMMON)
 _WRITES_BY_KERNEL = "support_triton"
 
 
-class PrefillBatch:
-    """A batch of one request that is prefilled, as far as the release allocates for it.
+class _Batch:
+    """A batch of one request, as far as the release allocates for it.
 
     Attributes:
-        prefix_lens: tokens of each request that the tree has on the device.
-        extend_lens: its other tokens.
-        extend_num_tokens: those of all requests.
         seq_lens: tokens of each request, ``(1,) int64`` where the request table lies.
         seq_lens_cpu: the same on the host.
     """
@@ -56,16 +53,12 @@ class PrefillBatch:
     hisparse_coordinator = None
     spec_algorithm = None
 
-    def __init__(self, stack: AssembledStack, request: Any) -> None:  # noqa: ANN401
-        cache = stack.cache
-        length, known = token_num(request), prefix_length(request)
+    def __init__(self, stack: AssembledStack, request: Any, *, tree: Any, length: int) -> None:  # noqa: ANN401
         self.reqs = [request]
-        self.tree_cache = cache
+        self.tree_cache = tree
         self.req_to_token_pool = stack.req_to_token_pool
         self.token_to_kv_pool_allocator = stack.allocator
         self.device = stack.req_to_token_pool.req_to_token.device
-        self.prefix_lens, self.extend_lens = [known], [length - known]
-        self.extend_num_tokens = length - known
         self.seq_lens_cpu = torch.tensor([length], dtype=torch.int64)
         self.seq_lens = self.seq_lens_cpu.to(self.device)
 
@@ -75,6 +68,39 @@ class PrefillBatch:
     def is_dllm(self) -> bool:
         """Return whether the model computes blocks of tokens by diffusion, which none does here."""
         return False
+
+
+class PrefillBatch(_Batch):
+    """A request that is prefilled.
+
+    Attributes:
+        prefix_lens: tokens of each request that the tree has on the device.
+        extend_lens: its other tokens.
+        extend_num_tokens: those of all requests.
+    """
+
+    def __init__(self, stack: AssembledStack, request: Any, *, tree: Any) -> None:  # noqa: ANN401
+        super().__init__(stack, request, tree=tree, length=token_num(request))
+        known = prefix_length(request)
+        self.prefix_lens, self.extend_lens = [known], [token_num(request) - known]
+        self.extend_num_tokens = token_num(request) - known
+
+
+class DecodeBatch(_Batch):
+    """A request that computes its next token.
+
+    Attributes:
+        req_pool_indices: its row in the request table, ``(1,) int64`` where that lies.
+        req_pool_indices_cpu: the same on the host.
+    """
+
+    model_config = SimpleNamespace(is_encoder_decoder=False)
+
+    def __init__(self, stack: AssembledStack, request: Any, *, tree: Any) -> None:  # noqa: ANN401
+        super().__init__(stack, request, tree=tree, length=computed_num(request) - 1)
+        holder = request if hasattr(request, "req_pool_idx") else request.kv
+        self.req_pool_indices_cpu = torch.tensor([holder.req_pool_idx], dtype=torch.int64)
+        self.req_pool_indices = self.req_pool_indices_cpu.to(self.device)
 
 
 class TreeRequests:
@@ -125,7 +151,7 @@ class TreeRequests:
         request.init_next_round_input(self._cache)
         self._lock(request)
         plan_prefill(request)
-        slots = allocate(PrefillBatch(self._stack, request))
+        slots = allocate(PrefillBatch(self._stack, request, tree=self._cache))
         commit(request)
         where = self._driver.slots_of_tokens(slots)
         if MAMBA in self._driver.domains:
@@ -176,9 +202,7 @@ class TreeRequests:
         request = self._running.pop(name, None)
         if request is None:
             return
-        reasons = import_module(_BATCHES)
-        ended = reasons.FINISH_LENGTH(length=0) if is_kept else reasons.FINISH_ABORT()
-        request.finished_reason = ended
+        finish(request, is_aborted=not is_kept)
         given = {"is_insert": is_kept, "checkpoint": is_kept}
         release = self._common.release_kv_cache
         release(request, self._cache, **accepted_arguments(release, given))
@@ -205,6 +229,11 @@ def token_num(request: Any) -> int:  # noqa: ANN401 - the release's own class
     return len(request.origin_input_ids)
 
 
+def computed_num(request: Any) -> int:  # noqa: ANN401 - the release's own class
+    """Return how many tokens of a request have rows, once those have that have slots by now."""
+    return token_num(request) + len(request.output_ids)
+
+
 def plan_prefill(request: Any) -> None:  # noqa: ANN401 - the release's own class
     """Tell a request which tokens the next pass computes: those behind its prefix."""
     length, known = token_num(request), prefix_length(request)
@@ -216,6 +245,13 @@ def plan_prefill(request: Any) -> None:  # noqa: ANN401 - the release's own clas
             request.fill_len = length
 
 
+def finish(request: Any, *, is_aborted: bool) -> None:  # noqa: ANN401 - the release's own class
+    """Tell a request that it is over."""
+    reasons = import_module(_BATCHES)
+    ended = reasons.FINISH_ABORT() if is_aborted else reasons.FINISH_LENGTH(length=0)
+    request.finished_reason = ended
+
+
 def allocate(batch: PrefillBatch) -> torch.Tensor:
     """Give a request a row and slots by the release's own function.
 
@@ -225,19 +261,33 @@ def allocate(batch: PrefillBatch) -> torch.Tensor:
         AttributeError: the release has no such function.
         RuntimeError: the release's own, where there is no room.
     """
+    module = _module_of("alloc_for_extend")
+    # A kernel writes the row where it can, from addresses of tensors.
+    is_switch = hasattr(module, _WRITES_BY_KERNEL)
+    without = patch.object(module, _WRITES_BY_KERNEL, lambda _: False)
+    with without if is_switch else nullcontext():
+        slots: torch.Tensor = module.alloc_for_extend(batch)[0]
+    return slots
+
+
+def allocate_next(batch: DecodeBatch) -> torch.Tensor:
+    """Give a request the slot of its next token, ``(1,) int64`` in device memory.
+
+    For errors see :func:`allocate`.
+    """
+    slots: torch.Tensor = _module_of("alloc_for_decode").alloc_for_decode(batch, token_per_req=1)
+    return slots
+
+
+def _module_of(function: str) -> Any:  # noqa: ANN401 - a module of the release
     for name in _ALLOCATION:
         try:
             module = import_module(name)
-            function = module.alloc_for_extend
-        except (ImportError, AttributeError):
+        except ImportError:
             continue
-        # A kernel writes the row where it can, from addresses of tensors.
-        is_switch = hasattr(module, _WRITES_BY_KERNEL)
-        without = patch.object(module, _WRITES_BY_KERNEL, lambda _: False)
-        with without if is_switch else nullcontext():
-            slots: torch.Tensor = function(batch)[0]
-        return slots
-    raise AttributeError("a release without alloc_for_extend")
+        if hasattr(module, function):
+            return module
+    raise AttributeError(f"a release without {function}")
 
 
 def state_of(request: Any) -> torch.Tensor:  # noqa: ANN401 - the release's own class
@@ -252,4 +302,4 @@ def commit(request: Any) -> None:  # noqa: ANN401 - the release's own class
     for holder in (request, getattr(request, "kv", None)):
         for name in ("kv_committed_len", "kv_allocated_len"):
             if hasattr(holder, name):
-                setattr(holder, name, token_num(request))
+                setattr(holder, name, computed_num(request))

@@ -21,6 +21,7 @@ class Request:
 
     origin_input_ids = array("q", range(8))
     prefix_indices = torch.arange(3)
+    output_ids: tuple[int, ...] = ()
 
     def __init__(self, **fields):
         vars(self).update(fields)
@@ -34,7 +35,7 @@ def stack():
 
 
 def test_a_batch_has_the_tokens_that_the_tree_lacks(stack):
-    batch = PrefillBatch(stack, Request())
+    batch = PrefillBatch(stack, Request(), tree="tree")
     assert (batch.prefix_lens, batch.extend_lens, batch.extend_num_tokens) == ([3], [5], 5)
     assert batch.seq_lens.tolist() == batch.seq_lens_cpu.tolist() == [8]
     assert (batch.tree_cache, batch.token_to_kv_pool_allocator) == ("tree", "allocator")
@@ -112,5 +113,5 @@ def test_slots_come_from_the_function_of_the_first_module_that_has_one(monkeypat
 
     monkeypatch.setattr(tree_requests, "_ALLOCATION", ("later", "earlier"))
     monkeypatch.setattr(tree_requests, "import_module", find)
-    assert tree_requests.allocate(PrefillBatch(stack, Request())) == 5
+    assert tree_requests.allocate(PrefillBatch(stack, Request(), tree="tree")) == 5
     assert earlier.support_triton("fa3") is True
