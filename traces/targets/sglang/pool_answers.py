@@ -174,30 +174,33 @@ def ask_all(
     device: Sequence[HeldPool], others: Sequence[HeldPool], memory: KnownMemory, *, step: str
 ) -> Iterator[PoolAnswer]:
     """Ask device pools, host pools and their group; device pools for the values of layers, too."""
+    judging = {name for pool in (*device, *others) for name in _judging_addresses(pool)}
     for pool in (*device, *others):
-        for name in (*answered_methods(pool), *answered_properties(pool)):
+        methods = (name for name in answered_methods(pool) if name not in judging)
+        for name in (*methods, *answered_properties(pool)):
             yield ask(pool, name, memory, step=step)
     for pool in device:
         yield from ask_by_layer(pool, memory, step=step)
 
 
 def answered_methods(held: HeldPool) -> Iterator[str]:
-    """Yield the methods of a pool that are asked.
-
-    What a method says about addresses is left out: every process has others.
-    """
+    """Yield the methods of a pool that can be asked."""
     for name, method in held.methods():
         is_asked = name.startswith(_ASKED) or _INFOS in name
-        if is_asked and _needs_nothing(method) and not _judges_addresses(name, method):
+        if is_asked and _needs_nothing(method):
             yield name
 
 
-def _judges_addresses(name: str, method: FunctionType) -> bool:
-    """Return whether a method answers a question from the addresses of tensors."""
-    if not name.startswith(_QUESTIONS):
-        return False
-    note_code_read(method)
-    return _READS_ADDRESS in method.__code__.co_names
+def _judging_addresses(held: HeldPool) -> Iterator[str]:
+    """Yield the methods that answer a question from the addresses of tensors.
+
+    Every process has others. A pool or a group may forward such a question to one that does.
+    """
+    for name, method in held.methods():
+        if name.startswith(_QUESTIONS):
+            note_code_read(method)
+            if _READS_ADDRESS in method.__code__.co_names:
+                yield name
 
 
 def answered_properties(held: HeldPool) -> Iterator[str]:

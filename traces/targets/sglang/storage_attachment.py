@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from traces.schema.life import StateRecord
 from traces.schema.model import DigestRecord
+from traces.schema.pools import PoolAnswer
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.rank_context import EXTRA_CONFIG, MODEL_NAME, PREFETCH_THRESHOLD
 from traces.targets.sglang.signature_caller import SignatureCaller
@@ -25,6 +26,8 @@ from traces.targets.sglang.tree_driver import TokenSequence, TreeDriver
 from traces.targets.sglang.tree_ledger import TreeLedger
 from traces.targets.sglang.tree_prefetch import TreePrefetch
 
+# No release prefetches less than a page, nor less than a window where rows come from a buffer.
+_LOW_THRESHOLD = 1
 STEP = "storage attachment"
 _Records: TypeAlias = Iterator[DigestRecord | StateRecord]
 
@@ -129,7 +132,16 @@ class AttachmentLife:
         self._insert(self._driver.sequence("half of apart", apart=_APART))
         yield from self._ledger.read("inserted while detached", is_final=True)
         self._refuse("with an unknown policy", BACKEND, _UNKNOWN)
-        self._attach("with a node that was not stored")
+        self._attach("with a node that was not stored", threshold=_LOW_THRESHOLD)
+        yield PoolAnswer(
+            step=STEP,
+            holder="controller",
+            method="prefetch_threshold",
+            buffers=(),
+            views=(),
+            values=[self._stack.controller.prefetch_threshold],
+            reason="",
+        )
         self._refuse("another backend", _UNKNOWN, _POLICY)
         self._insert(apart)
         yield from self._ledger.read("inserted once attached", is_final=True)
@@ -168,9 +180,9 @@ class AttachmentLife:
             _report_refusal(f"detach {when}", why)
         return done
 
-    def _attach(self, when: str) -> None:
+    def _attach(self, when: str, *, threshold: int = PREFETCH_THRESHOLD) -> None:
         """Attach a backend that finds the pages of the one that was detached."""
-        done, why = self._call_attach(BACKEND, _POLICY)
+        done, why = self._call_attach(BACKEND, _POLICY, threshold=threshold)
         if not done:
             _report_refusal(f"attach {when}", why)
         elif (backend := self._stack.controller.storage_backend) is not self._detached:
@@ -178,11 +190,11 @@ class AttachmentLife:
 
     def _refuse(self, what: str, backend: str, policy: str) -> None:
         """Ask for an attachment that must be refused; how a release words that is its own."""
-        if not self._call_attach(backend, policy)[0]:
+        if not self._call_attach(backend, policy, threshold=PREFETCH_THRESHOLD)[0]:
             _report_refusal(f"attach {what}", "refused")
 
-    def _call_attach(self, backend: str, policy: str) -> tuple[Any, Any]:
-        settings = {**EXTRA_CONFIG, **LOADER, "prefetch_threshold": PREFETCH_THRESHOLD}
+    def _call_attach(self, backend: str, policy: str, *, threshold: int) -> tuple[Any, Any]:
+        settings = {**EXTRA_CONFIG, **LOADER, "prefetch_threshold": threshold}
         given = {
             "storage_backend": backend,
             "storage_backend_extra_config_json": json.dumps(settings),

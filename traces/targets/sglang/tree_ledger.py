@@ -9,6 +9,7 @@ from typing import Any
 
 from traces.schema.life import NodeLocks, PoolBalance, StateRecord
 from traces.schema.model import PoolSide
+from traces.schema.pools import PoolAnswer
 from traces.targets.sglang.assembly import AssembledStack, entries_of
 from traces.targets.sglang.tree_nodes import FULL, TreeNodeState, tree_nodes
 
@@ -66,6 +67,19 @@ class TreeLedger:
                 protected=counts[1],
                 is_final=is_final,
             )
+
+    def read_priorities(self, moment: str) -> PoolAnswer:
+        """Return the priorities of the nodes that have one, by their tokens."""
+        nodes = tree_nodes(self._stack.cache, components=sorted(self._components)) or []
+        return PoolAnswer(
+            step=self._step,
+            holder="tree",
+            method=f"priority {moment}",
+            buffers=(),
+            views=(),
+            values=[[node.name, node.priority] for node in nodes if node.priority],
+            reason="",
+        )
 
     def read_locks(self, moment: str) -> Iterator[StateRecord]:
         """Yield the locks alone: an operation on its way may have slots of its own."""

@@ -30,6 +30,7 @@ class TreeNodeState:
     name: str  # its tokens from the root, as ranges
     locks: Counter[tuple[str, Side]]  # by component and side
     slots: Counter[tuple[str, Side]]  # numbers of slots, likewise
+    priority: int  # 0 where the release gives nodes none
 
 
 def tree_nodes(cache: Any, *, components: Collection[str]) -> list[TreeNodeState] | None:  # noqa: ANN401
@@ -74,7 +75,12 @@ def _state(
             slots[component, side] += value.numel()
         elif type(value) is int and _LOCKS.search(name):
             locks[component, side] += value
-    return TreeNodeState(name=slot_ranges(torch.tensor(tokens)), locks=locks, slots=slots)
+    return TreeNodeState(
+        name=slot_ranges(torch.tensor(tokens)),
+        locks=locks,
+        slots=slots,
+        priority=getattr(node, "priority", 0),
+    )
 
 
 def _fields(

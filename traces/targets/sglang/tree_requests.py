@@ -21,6 +21,7 @@ from unittest.mock import patch
 import torch
 
 from traces.schema.life import EvictionCount, StateRecord
+from traces.schema.pools import PoolAnswer
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.discovery import PACKAGE
 from traces.targets.sglang.signature_caller import accepted_arguments
@@ -115,8 +116,9 @@ class TreeRequests:
         self._ledger = TreeLedger(stack, pools=pools, step=STEP)
         self._common = import_module(_COMMON)
         self._running: dict[str, Any] = {}
+        self._admitted_num = 0
 
-    def run(self) -> Iterator[StateRecord]:
+    def run(self) -> Iterator[StateRecord | PoolAnswer]:
         """Yield the records behind every part; a request that finds no room is not admitted."""
         driver = self._driver
         driver.flush()
@@ -124,6 +126,7 @@ class TreeRequests:
         other = driver.sequence("other", shared=_SHARED, other=_OTHER)
         yield from self._admit("first", one)
         yield from self._keep("first")
+        yield self._ledger.read_priorities("kept")
         yield from self._admit("second", other)
         yield from self._admit("twin", other)
         for name, number in driver.evict_device().items():
@@ -139,6 +142,7 @@ class TreeRequests:
         yield from self._end("again", is_kept=True)
         driver.acknowledge()
         yield from self._ledger.read("cached", is_final=True)
+        yield self._ledger.read_priorities("cached")
         driver.evict_device()
         driver.acknowledge()
         yield from self._ledger.read("evicted", is_final=True)
@@ -148,6 +152,9 @@ class TreeRequests:
         if not self._has_room(sequence):
             return
         request = make_request(name, sequence.raw_tokens)
+        # A later request is more urgent.
+        self._admitted_num += 1
+        request.priority = self._admitted_num
         request.init_next_round_input(self._cache)
         self._lock(request)
         plan_prefill(request)

@@ -106,9 +106,9 @@ def test_every_possible_pair_of_axis_values_is_played():
     assert covered - possible - odd == on_top
 
 
-def test_matrix_has_129_scenarios_with_names_of_their_own():
-    assert len(scenarios()) == 129
-    assert len({s.name for s in scenarios()}) == 129
+def test_matrix_has_130_scenarios_with_names_of_their_own():
+    assert len(scenarios()) == 130
+    assert len({s.name for s in scenarios()}) == 130
 
 
 def test_packed_drafts_with_states_lie_under_a_builder_and_under_a_tree():

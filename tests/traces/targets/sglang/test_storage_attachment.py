@@ -15,6 +15,7 @@ from tests.traces.targets.sglang.stored_trees import (
 )
 from traces.schema.life import NodeLocks, PoolBalance
 from traces.schema.model import RoundTrip
+from traces.schema.pools import PoolAnswer
 from traces.schema.storage_records import StorageMatch
 from traces.targets.sglang import storage_attachment, storage_driver, tree_client
 from traces.targets.sglang.storage_attachment import STEP
@@ -139,6 +140,18 @@ RIGHT = {
 )
 def test_what_was_stored_comes_back_by_the_policy_until_storage_is_cleared(play, cls, wrong):
     assert arrived(play(cls)) == {**RIGHT, **wrong}
+
+
+class RoundsUp(AttachableTree):
+    def use_policy(self, policy: str) -> None:
+        super().use_policy(policy)
+        self.controller.prefetch_threshold = 8
+
+
+@pytest.mark.parametrize(("cls", "threshold"), [(AttachableTree, 1), (RoundsUp, 8)])
+def test_the_threshold_that_the_controller_keeps_is_told(play, cls, threshold):
+    kept = [one for one in play(cls) if isinstance(one, PoolAnswer)]
+    assert [(one.method, one.values) for one in kept] == [("prefetch_threshold", [threshold])]
 
 
 QUERIED = "detached while a prefetch is queried"

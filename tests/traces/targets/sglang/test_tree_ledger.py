@@ -152,3 +152,13 @@ def test_what_the_scenario_took_is_its_own(moment):
         ("device.MAMBA", moment, 0),
         ("host.KV", moment, 5),
     ]
+
+
+def test_nodes_with_a_priority_are_told_by_their_tokens():
+    root, urgent, plain = Node(), Node(1, 2), Node(3)
+    root.children = {1: urgent, 3: plain}
+    root.priority, urgent.priority = 9, 4
+
+    answer = ledger(cache_with(root)).read_priorities("kept")
+
+    assert (answer.method, answer.values) == ("priority kept", [["1-2", 4]])

@@ -99,6 +99,13 @@ class ClientStore:
         """True once a page is stored."""
         return bool(self._pages)
 
+    def connect(self, settings: Sequence[object]) -> None:
+        """Note the numbers among the settings of a client: sizes of memory, in bytes, and ranks."""
+        numbers = [str(setting) for setting in settings if type(setting) is int]
+        if numbers:
+            key = f"connected with {', '.join(numbers)}"
+            report_storage_use(operation="open", pool="", key=key, backend=self._backend)
+
     def register(self, span: MemorySpan) -> bool:
         """Register memory; return False where it reaches beyond a buffer of a host pool."""
         touched = next((one for one in self._buffers if _overlap(one.span, span)), None)

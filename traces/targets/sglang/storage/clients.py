@@ -31,8 +31,9 @@ class MooncakeClient:
         self._store = store
         self._probes: _Probes = {}
 
-    def setup(self, *_settings: object, **_named: object) -> int:
+    def setup(self, *settings: object, **_named: object) -> int:
         """Connect."""
+        self._store.connect(settings)
         return _OK
 
     setup_dummy = init = setup

@@ -146,3 +146,10 @@ def test_keys_of_one_call_are_distinct(store, told):
     assert misuses(told) == []
     store.require_distinct(["a", "b", "a"])
     assert misuses(told) == ["keys of one call must be distinct; expected each once, got a"]
+
+
+def test_connection_tells_the_numbers_among_its_settings(told):
+    store = ClientStore("mooncake", [])
+    store.connect(["host", 4096, True, 8])
+    store.connect(["host"])
+    assert told == [("open", "connected with 4096, 8", 0)]
