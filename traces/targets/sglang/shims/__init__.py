@@ -32,6 +32,7 @@ from traces.targets.sglang.shims.kernel_moves import report_copy
 from traces.targets.sglang.shims.kernel_observer import KernelObserver, observe_kernels
 from traces.targets.sglang.shims.kernel_runner import KernelRunner
 from traces.targets.sglang.shims.kernel_table import KERNELS
+from traces.targets.sglang.shims.memory_limits import hide_memory_limits
 from traces.targets.sglang.shims.streams import StreamShims, device_wait_probe
 from traces.targets.sglang.shims.tensor_operations import StreamOperations
 from traces.targets.sglang.shims.tracked_storage import StorageTable
@@ -103,6 +104,7 @@ class Shims:
         changes = self._changes
         changes.on_undo(triton_package.install())
         put_off_compilation(changes)
+        hide_memory_limits(changes)
         module_binding.add_vision_operators(changes)
         compiled = {kernel.name for kernel in KERNELS.values() if kernel.is_compiled}
         own = {name: run for name, run in self.functions.items() if name not in compiled}
