@@ -222,7 +222,7 @@ class ReleaseSession:
 
     def _run_assemblies(self, scenario: Any, recorder: Recorder) -> Recording:  # noqa: ANN401
         """Run a scenario that makes pools or assembles stacks, and moves nothing."""
-        messages: list[LocatedMessage] = []
+        messages: list[tuple[Message, Location | None]] = []
         try:
             script = self._assembly_script(scenario)
             with recorder:
@@ -234,7 +234,11 @@ class ReleaseSession:
                         (Message(step=step, level="warning", text=note.text), self._raised_at(note))
                         for note in script.take_notes()
                     ]
-        except (RecorderError, UnsupportedByRelease):
+        except RecorderError as error:
+            if recorder.is_over or not messages:
+                raise
+            raise _nothing_assembled(messages[0][0].text) from error
+        except UnsupportedByRelease:
             raise
         except Exception:  # noqa: BLE001 - recorded as the outcome
             pass
@@ -283,3 +287,9 @@ class ReleaseSession:
                 place = BufferPlace(pool=name, buffer=buffer.attribute, layer=buffer.number)
                 label = BufferLabel(f"{name}.{buffer.name}", place=place)
                 self._runtime.watch(buffer.tensor, label)
+
+
+def _nothing_assembled(refusal: str) -> RecorderError:
+    """Return the error for a scenario all of whose steps were refused before they did anything."""
+    expected = "a step that assembles something"
+    return RecorderError("record", "must see something", expected=expected, got=refusal)
