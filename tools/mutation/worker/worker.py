@@ -56,6 +56,9 @@ from traces.targets.sglang.errors import UnsupportedByRelease
 MEMORY_LIMIT = 4 << 30
 """Bytes that a fork may allocate on top of what it starts with."""
 
+IMPORT_MEMORY_LIMIT = 4 * MEMORY_LIMIT
+"""The same for a fork that imports a release, whose libraries take up addresses as well."""
+
 _Found = TypeVar("_Found")
 _Log: TypeAlias = CallLog | LineLog
 _Logs: TypeAlias = dict[tuple[str, LogRequest], _Log]
@@ -229,7 +232,7 @@ class MutationWorker:
             return tuple(headlines)
 
         try:
-            differences = _run_limited(run, task.settings)
+            differences = _run_limited(run, task.settings, memory=IMPORT_MEMORY_LIMIT)
         except Exception as error:  # noqa: BLE001 - everything that a refactor breaks is a difference
             differences = (f"raised {describe_error(error)}",)
         done = tuple((step.kind, file) for step, file in found.done)
@@ -290,10 +293,12 @@ def _record_executed_lines(root: Path, files: Iterable[str]) -> Iterator[dict[st
         yield reached
 
 
-def _run_limited(work: Callable[[], _Found], settings: RunSettings) -> _Found:
+def _run_limited(
+    work: Callable[[], _Found], settings: RunSettings, *, memory: int = MEMORY_LIMIT
+) -> _Found:
     def limited() -> _Found:
         _silence_output()
-        _limit_memory()
+        _limit_memory(memory)
         # The default action ends the fork inside any loop, that of a C function included.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, settings.limit_seconds)
@@ -311,7 +316,7 @@ def _silence_output() -> None:
     os.dup2(nowhere, 2)
 
 
-def _limit_memory() -> None:
-    """Let a mutant that allocates too much fail alone."""
-    used = psutil.Process().memory_info().vms
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_LIMIT, used + MEMORY_LIMIT))
+def _limit_memory(more: int) -> None:
+    """Let a mutant that allocates ``more`` bytes of addresses fail alone."""
+    limit = psutil.Process().memory_info().vms + more
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
