@@ -61,7 +61,9 @@ def keep_compiled_modules(store: Path, folders: Sequence[Path]) -> None:
 
 
 def _code_of(store: Path, source: bytes, path: str, compiled: Callable[[], CodeType]) -> CodeType:
-    key = hashlib.blake2b(MAGIC_NUMBER + source, digest_size=_DIGEST_BYTES).hexdigest()
+    # The code depends on the interpreter, and on whether it leaves assertions out.
+    kind = MAGIC_NUMBER + bytes([sys.flags.optimize])
+    key = hashlib.blake2b(kind + source, digest_size=_DIGEST_BYTES).hexdigest()
     file = store / sys.implementation.cache_tag / key[:2] / key[2:]
     kept = _read(file)
     if kept is not None:

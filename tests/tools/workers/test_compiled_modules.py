@@ -30,11 +30,15 @@ def store(tmp_path):
     return tmp_path / "store"
 
 
-def import_in(folder, store):
+def import_in(folder, store, *options):
     """Return what a new interpreter prints that imports the subject of a folder."""
     script = SCRIPT.format(root=str(ROOT), folder=str(folder), store=str(store))
     ran = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, *options, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     return ran.stdout.split()
 
@@ -56,6 +60,13 @@ def test_another_text_of_the_same_length_and_time_is_compiled(tmp_path, store):
     assert import_in(folder, store) == ["7", "True", "1"]
     (folder / "subject.py").write_text(TEXT.replace("7", "8"))
     assert import_in(folder, store) == ["8", "True", "1"]
+
+
+def test_code_without_assertions_is_kept_apart(tmp_path, store):
+    folder = copy_of(tmp_path, "one")
+    assert import_in(folder, store) == ["7", "True", "1"]
+    assert import_in(folder, store, "-O") == ["7", "True", "1"]
+    assert import_in(folder, store, "-O") == ["7", "True", "0"]
 
 
 def test_nothing_is_written_beside_the_source(tmp_path, store):
