@@ -42,7 +42,7 @@ def clear_kept() -> None:
     number = len(store.list_folders())
     store.clear()
     shutil.rmtree(compiled_folder(), ignore_errors=True)
-    print(f"{store.root}: removed {pluralise(number, 'tree')}")
+    print(f"{store.root}: removed {pluralise(number, 'tree')}, and all compiled modules")
 
 
 def _fields(folder: KeptFolder) -> dict[str, str | int]:

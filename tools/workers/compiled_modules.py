@@ -4,17 +4,14 @@ Python keeps compiled code beside the source, by its path and time: a fork of a 
 revision that was just checked out, is compiled anew, in every worker, and everything is where
 ``PYTHONDONTWRITEBYTECODE`` is set. Code that is kept by content serves every copy of a file.
 
-The module imports the standard library alone: it is used before a worker imports its target.
+The module needs the standard library alone: it is used before a worker imports its target.
 """
 
 import hashlib
 import marshal
-import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from importlib.abc import PathEntryFinder
 from importlib.machinery import (
     EXTENSION_SUFFIXES,
@@ -27,10 +24,12 @@ from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from types import CodeType
 
+from tools.kept_files import read_kept, write_kept
+
 LIMIT_BYTES = 512 * 1024**2
 """Size above which a store is emptied; one release takes about 50 MB."""
 
-_DIGEST_BYTES = 16
+_KEY_BYTES = 16
 
 
 def keep_compiled_modules(store: Path, folders: Sequence[Path]) -> None:
@@ -63,41 +62,15 @@ def keep_compiled_modules(store: Path, folders: Sequence[Path]) -> None:
 def _code_of(store: Path, source: bytes, path: str, compiled: Callable[[], CodeType]) -> CodeType:
     # The code depends on the interpreter, and on whether it leaves assertions out.
     kind = MAGIC_NUMBER + bytes([sys.flags.optimize])
-    key = hashlib.blake2b(kind + source, digest_size=_DIGEST_BYTES).hexdigest()
+    key = hashlib.blake2b(kind + source, digest_size=_KEY_BYTES).hexdigest()
     file = store / sys.implementation.cache_tag / key[:2] / key[2:]
-    kept = _read(file)
-    if kept is not None:
-        return _with_file(kept, path)
+    kept = read_kept(file)
+    known = None if kept is None else marshal.loads(kept)
+    if isinstance(known, CodeType):
+        return _with_file(known, path)
     code = compiled()
-    _write(file, marshal.dumps(code))
+    write_kept(file, marshal.dumps(code))
     return code
-
-
-def _read(file: Path) -> CodeType | None:
-    """Return the code of a file; None where there is none, or not what was written."""
-    try:
-        kept = file.read_bytes()
-    except OSError:
-        return None
-    text = kept[_DIGEST_BYTES:]
-    if kept[:_DIGEST_BYTES] != _digest(text):
-        return None
-    code = marshal.loads(text)
-    return code if isinstance(code, CodeType) else None
-
-
-def _write(file: Path, text: bytes) -> None:
-    # Written beside and moved: another worker may read or write the same file.
-    with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=file.parent)
-        with os.fdopen(descriptor, "wb") as output:
-            output.write(_digest(text) + text)
-        Path(name).replace(file)
-
-
-def _digest(text: bytes) -> bytes:
-    return hashlib.blake2b(text, digest_size=_DIGEST_BYTES).digest()
 
 
 def _with_file(code: CodeType, path: str) -> CodeType:

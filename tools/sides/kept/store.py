@@ -8,7 +8,6 @@ format is taken for none.
 import hashlib
 import os
 import shutil
-import tempfile
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ from typing import TypeVar
 
 import msgspec
 
+from tools.kept_files import read_kept, write_kept
 from tools.workers.protocol import Reach
 
 LIMIT_BYTES = 2 * 1024**3
@@ -25,7 +25,6 @@ LIMIT_BYTES = 2 * 1024**3
 
 _TREE = "tree.bin"
 _RUN_SUFFIX = ".run"
-_DIGEST_BYTES = 32
 
 _Content = TypeVar("_Content")
 
@@ -167,29 +166,18 @@ def _size(folder: Path) -> int:
 
 
 def _read(path: Path, kind: type[_Content]) -> _Content | None:
+    body = read_kept(path)
+    if body is None:
+        return None
     try:
-        content = path.read_bytes()
-        digest, body = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
-        if hashlib.sha256(body).digest() != digest:
-            return None
         return msgspec.msgpack.decode(zlib.decompress(body), type=kind)
-    except (OSError, zlib.error, msgspec.DecodeError):
+    except (zlib.error, msgspec.DecodeError):
         return None
 
 
 def _write(path: Path, content: object) -> None:
     """Write a file in one step; where the cache cannot be written, nothing is kept."""
-    body = zlib.compress(msgspec.msgpack.encode(content), level=3)
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, scratch = tempfile.mkstemp(dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(hashlib.sha256(body).digest() + body)
-            Path(scratch).replace(path)
-        except OSError:
-            Path(scratch).unlink(missing_ok=True)
-            raise
+    write_kept(path, zlib.compress(msgspec.msgpack.encode(content), level=3))
 
 
 def known_variables(names: Mapping[str, object] | tuple[str, ...]) -> dict[str, str]:

@@ -30,10 +30,10 @@ from traces.targets.sglang.tree_requests import (
     allocate,
     allocate_next,
     commit,
+    current_length,
     finish,
     make_request,
     plan_prefill,
-    token_num,
 )
 
 STEP = "decode"
@@ -135,8 +135,7 @@ class DecodeRequests:
         request, page = self._running[name], self._stack.page_size
         is_copied = bool(self._server.offload_kv_cache(request))
         if is_copied:
-            computed = token_num(request) + len(request.output_ids) - 1
-            new = (computed - self._copied[name]) // page * page
+            new = (_row_num(request) - self._copied[name]) // page * page
             self._copied[name] += new
             self._on_host += new
         return is_copied
@@ -158,7 +157,7 @@ class DecodeRequests:
         held = 0
         for name, request in self._running.items():
             if not request.finished() or name in is_held:
-                held += -(-(token_num(request) + len(request.output_ids) - 1) // page) * page
+                held += -(-_row_num(request) // page) * page
         for pool in self._pools:
             is_device = pool.side == "device"
             yield PoolBalance(
@@ -175,3 +174,8 @@ class DecodeRequests:
                 protected=None,
                 is_final=is_final,
             )
+
+
+def _row_num(request: Any) -> int:  # noqa: ANN401 - the release's own class
+    """Return how many tokens of a request have rows: its last one has none yet."""
+    return current_length(request) - 1

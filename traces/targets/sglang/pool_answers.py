@@ -183,6 +183,13 @@ def ask_all(
         yield from ask_by_layer(pool, memory, step=step)
 
 
+def told_values(*, step: str, holder: str, method: str, values: list[Any]) -> PoolAnswer:
+    """Return the record of what a holder says, without any memory of a pool."""
+    return PoolAnswer(
+        step=step, holder=holder, method=method, buffers=(), views=(), values=values, reason=""
+    )
+
+
 def answered_methods(held: HeldPool) -> Iterator[str]:
     """Yield the methods of a pool that can be asked."""
     for name, method in held.methods():

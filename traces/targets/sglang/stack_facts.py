@@ -7,6 +7,7 @@ from typing import Any
 from traces.schema.pools import PoolAnswer
 from traces.targets.sglang.assembly import AssembledStack, entries_of
 from traces.targets.sglang.callbacks import mapped_layers
+from traces.targets.sglang.pool_answers import told_values
 
 # More than the stages of a scenario have.
 _LAYERS = 32
@@ -17,10 +18,13 @@ def stack_facts(stack: AssembledStack, *, step: str) -> Iterator[PoolAnswer]:
     """Yield the layers of every entry, and the pools that follow the slots of others."""
     for name, entry in entries_of(stack.group).items():
         layers = mapped_layers(entry.layer_mapper, layers=_LAYERS)
-        yield _answer(step, f"{step}:{name}", "layer_mapper", layers)
+        yield told_values(step=step, holder=f"{step}:{name}", method="layer_mapper", values=layers)
     specs = getattr(stack.cache, "sidecar_pool_specs", None)
     if specs is not None:
-        yield _answer(step, f"{step}:tree", "sidecar_pool_specs", [_followed(one) for one in specs])
+        followed = [_followed(one) for one in specs]
+        yield told_values(
+            step=step, holder=f"{step}:tree", method="sidecar_pool_specs", values=followed
+        )
 
 
 def _followed(spec: Any) -> list[str]:  # noqa: ANN401 - a dataclass of the release
@@ -30,9 +34,3 @@ def _followed(spec: Any) -> list[str]:  # noqa: ANN401 - a dataclass of the rele
     if _POLICY in defaults and spec.hit_policy != defaults[_POLICY]:
         followed.append(spec.hit_policy.value)
     return followed
-
-
-def _answer(step: str, holder: str, method: str, values: list[Any]) -> PoolAnswer:
-    return PoolAnswer(
-        step=step, holder=holder, method=method, buffers=(), views=(), values=values, reason=""
-    )

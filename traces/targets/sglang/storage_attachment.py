@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 
 from traces.schema.life import StateRecord
 from traces.schema.model import DigestRecord
-from traces.schema.pools import PoolAnswer
 from traces.targets.sglang.assembly import AssembledStack
+from traces.targets.sglang.pool_answers import told_values
 from traces.targets.sglang.rank_context import EXTRA_CONFIG, MODEL_NAME, PREFETCH_THRESHOLD
 from traces.targets.sglang.signature_caller import SignatureCaller
 from traces.targets.sglang.storage import BACKEND, LOADER
@@ -133,15 +133,8 @@ class AttachmentLife:
         yield from self._ledger.read("inserted while detached", is_final=True)
         self._refuse("with an unknown policy", BACKEND, _UNKNOWN)
         self._attach("with a node that was not stored", threshold=_LOW_THRESHOLD)
-        yield PoolAnswer(
-            step=STEP,
-            holder="controller",
-            method="prefetch_threshold",
-            buffers=(),
-            views=(),
-            values=[self._stack.controller.prefetch_threshold],
-            reason="",
-        )
+        kept = [self._stack.controller.prefetch_threshold]
+        yield told_values(step=STEP, holder="controller", method="prefetch_threshold", values=kept)
         self._refuse("another backend", _UNKNOWN, _POLICY)
         self._insert(apart)
         yield from self._ledger.read("inserted once attached", is_final=True)

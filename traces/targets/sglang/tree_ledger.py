@@ -11,6 +11,7 @@ from traces.schema.life import NodeLocks, PoolBalance, StateRecord
 from traces.schema.model import PoolSide
 from traces.schema.pools import PoolAnswer
 from traces.targets.sglang.assembly import AssembledStack, entries_of
+from traces.targets.sglang.pool_answers import told_values
 from traces.targets.sglang.tree_nodes import FULL, TreeNodeState, tree_nodes
 
 _KV, MAMBA = "KV", "MAMBA"
@@ -71,15 +72,9 @@ class TreeLedger:
     def read_priorities(self, moment: str) -> PoolAnswer:
         """Return the priorities of the nodes that have one, by their tokens."""
         nodes = tree_nodes(self._stack.cache, components=sorted(self._components)) or []
-        return PoolAnswer(
-            step=self._step,
-            holder="tree",
-            method=f"priority {moment}",
-            buffers=(),
-            views=(),
-            values=[[node.name, node.priority] for node in nodes if node.priority],
-            reason="",
-        )
+        values = [[node.name, node.priority] for node in nodes if node.priority]
+        method = f"priority {moment}"
+        return told_values(step=self._step, holder="tree", method=method, values=values)
 
     def read_locks(self, moment: str) -> Iterator[StateRecord]:
         """Yield the locks alone: an operation on its way may have slots of its own."""

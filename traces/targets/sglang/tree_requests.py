@@ -81,10 +81,10 @@ class PrefillBatch(_Batch):
     """
 
     def __init__(self, stack: AssembledStack, request: Any, *, tree: Any) -> None:  # noqa: ANN401
-        super().__init__(stack, request, tree=tree, length=token_num(request))
+        super().__init__(stack, request, tree=tree, length=prompt_length(request))
         known = prefix_length(request)
-        self.prefix_lens, self.extend_lens = [known], [token_num(request) - known]
-        self.extend_num_tokens = token_num(request) - known
+        self.prefix_lens, self.extend_lens = [known], [prompt_length(request) - known]
+        self.extend_num_tokens = prompt_length(request) - known
 
 
 class DecodeBatch(_Batch):
@@ -98,7 +98,7 @@ class DecodeBatch(_Batch):
     model_config = SimpleNamespace(is_encoder_decoder=False)
 
     def __init__(self, stack: AssembledStack, request: Any, *, tree: Any) -> None:  # noqa: ANN401
-        super().__init__(stack, request, tree=tree, length=computed_num(request) - 1)
+        super().__init__(stack, request, tree=tree, length=current_length(request) - 1)
         holder = request if hasattr(request, "req_pool_idx") else request.kv
         self.req_pool_indices_cpu = torch.tensor([holder.req_pool_idx], dtype=torch.int64)
         self.req_pool_indices = self.req_pool_indices_cpu.to(self.device)
@@ -199,7 +199,7 @@ class TreeRequests:
         if request is None:
             return
         if hasattr(self._cache, "checkpoint"):
-            self._cache.checkpoint(request, up_to=token_num(request))
+            self._cache.checkpoint(request, up_to=prompt_length(request))
         else:
             self._cache.cache_unfinished_req(request)
         yield from self._ledger.read_locks(f"kept_{name}")
@@ -231,19 +231,19 @@ def prefix_length(request: Any) -> int:  # noqa: ANN401 - the release's own clas
     return int(request.prefix_len) if indices is None else len(indices)
 
 
-def token_num(request: Any) -> int:  # noqa: ANN401 - the release's own class
-    """Return how many tokens a request has."""
+def prompt_length(request: Any) -> int:  # noqa: ANN401 - the release's own class
+    """Return how many tokens the prompt of a request has."""
     return len(request.origin_input_ids)
 
 
-def computed_num(request: Any) -> int:  # noqa: ANN401 - the release's own class
-    """Return how many tokens of a request have rows, once those have that have slots by now."""
-    return token_num(request) + len(request.output_ids)
+def current_length(request: Any) -> int:  # noqa: ANN401 - the release's own class
+    """Return how many tokens a request has: its prompt's, and those that it has computed."""
+    return prompt_length(request) + len(request.output_ids)
 
 
 def plan_prefill(request: Any) -> None:  # noqa: ANN401 - the release's own class
     """Tell a request which tokens the next pass computes: those behind its prefix."""
-    length, known = token_num(request), prefix_length(request)
+    length, known = prompt_length(request), prefix_length(request)
     if hasattr(request, "set_extend_range"):
         request.set_extend_range(known, length)
     elif hasattr(request, "set_extend_input_len"):
@@ -309,4 +309,4 @@ def commit(request: Any) -> None:  # noqa: ANN401 - the release's own class
     for holder in (request, getattr(request, "kv", None)):
         for name in ("kv_committed_len", "kv_allocated_len"):
             if hasattr(holder, name):
-                setattr(holder, name, computed_num(request))
+                setattr(holder, name, current_length(request))
