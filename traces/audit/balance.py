@@ -26,7 +26,7 @@ def _of_scenario(name: str, recording: Recording) -> Iterator[Cause]:
             yield _finding(
                 name,
                 recording,
-                where=f"slots of {balance.owner}",
+                where=f"slots of {balance.owner} in {balance.step}",
                 message=f"Of {balance.total} slots of {balance.owner}, {balance.free} are free, "
                 f"{cached} the cache's and {balance.held} taken {_moment(balance)}.",
                 values=(balance.total, owned),

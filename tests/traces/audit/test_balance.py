@@ -37,7 +37,7 @@ def test_slots_with_one_owner_each_are_balanced(made):
 
 @pytest.mark.parametrize(("changes", "got"), [({"free": 29}, 47), ({"held": 10}, 56)])
 def test_slots_without_an_owner_or_with_two_are_found(made, changes, got):
-    assert found_in(made, balance(**changes)) == [("slots of device.KV", 48, got)]
+    assert found_in(made, balance(**changes)) == [("slots of device.KV in life", 48, got)]
 
 
 def test_a_count_that_is_not_what_the_nodes_have_is_found(made):
