@@ -150,6 +150,9 @@ class _Renamer:
     def views(self, views: tuple[pools.ByteRange, ...]) -> tuple[object, ...]:
         return tuple(msgspec.structs.replace(one, buffer=self.plane(one.buffer)) for one in views)
 
+    def written(self, rows: tuple[pools.WrittenRows, ...]) -> tuple[object, ...]:
+        return tuple(msgspec.structs.replace(one, plane=self.plane(one.plane)) for one in rows)
+
     def _parameter(self, callee: str, name: str) -> str:
         known = self.aliases.parameters
         new = known.get(f"{callee}.{name}", known.get(f"*.{name}", name))
@@ -184,5 +187,6 @@ _NAME_FIELDS: Mapping[type, Mapping[str, Callable[[_Renamer, Any], Any]]] = {
     pools.PageAccess: {"first": _Renamer.views},
     pools.SlotOperation: {"subject": _Renamer.plane},
     pools.HostCopy: {"planes": _Renamer.planes},
+    pools.RowWrite: {"rows": _Renamer.written},
 }
 """The fields of records that hold names, with their translation."""

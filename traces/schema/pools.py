@@ -189,4 +189,34 @@ class HostCopy(Record, frozen=True, tag_field="digest", tag="host_copy"):
     reason: str
 
 
-PoolRecord: TypeAlias = PoolAnswer | PoolAccessor | PageAccess | SlotOperation | HostCopy
+class WrittenRows(Record, frozen=True):
+    """Rows of one plane that a call changed.
+
+    Attributes:
+        plane: ``KV.k_buffer``.
+        layers: indices in the pool of the layers in which rows changed.
+        slots: slots of these rows, of all layers together.
+        content: digest over the bytes of these rows, layer by layer.
+    """
+
+    plane: str
+    layers: Slots
+    slots: Slots
+    content: str
+
+
+class RowWrite(Record, frozen=True, tag_field="digest", tag="row_write"):
+    """A setter of a pool, called for every layer with rows of a few slots.
+
+    Attributes:
+        rows: what it wrote, plane by plane.
+    """
+
+    step: str
+    holder: str
+    method: str
+    rows: tuple[WrittenRows, ...]
+    reason: str
+
+
+PoolRecord: TypeAlias = PoolAnswer | PoolAccessor | PageAccess | SlotOperation | HostCopy | RowWrite

@@ -19,11 +19,13 @@ from traces.schema.pools import (
     PoolAccessor,
     PoolAnswer,
     PoolRecord,
+    RowWrite,
     SlotOperation,
 )
+from traces.schema.record import Slots
 from traces.schema.verdict import Kind, Level
 
-POOL_RECORDS = (PoolAnswer, PoolAccessor, PageAccess, SlotOperation, HostCopy)
+POOL_RECORDS = (PoolAnswer, PoolAccessor, PageAccess, SlotOperation, HostCopy, RowWrite)
 """The classes of records that this module compares."""
 
 _Key = tuple[str, str]
@@ -89,6 +91,9 @@ def _kind(before: PoolRecord | None, after: PoolRecord | None) -> Kind:
         if (before.planes, before.layers) != (after.planes, after.layers):
             return Kind.LAYERS_CHANGED
         return Kind.ORDER_EDGE_REMOVED if before.waited else Kind.ORDER_EDGE_ADDED
+    if isinstance(before, RowWrite) and isinstance(after, RowWrite):
+        moved = _written_places(before) != _written_places(after)
+        return Kind.LAYERS_CHANGED if moved else Kind.BYTES_CHANGED
     return Kind.BYTES_CHANGED if isinstance(before, PageAccess) else Kind.DIGEST_CHANGED
 
 
@@ -113,6 +118,10 @@ def _changed_values(record: PoolRecord | None, other: PoolRecord | None) -> Valu
 
 def _places(buffers: Sequence[ExportedBuffer]) -> list[tuple[str, str, int | None, int]]:
     return [(one.pool, one.plane, one.layer, one.offset) for one in buffers]
+
+
+def _written_places(record: RowWrite) -> list[tuple[str, Slots, Slots]]:
+    return [(one.plane, one.layers, one.slots) for one in record.rows]
 
 
 def _changed_items(value: Value, other: Value) -> Value:

@@ -45,6 +45,8 @@ from traces.targets.sglang.page_accesses import NumberedHostMemory, PageReader
 from traces.targets.sglang.pool_answers import KnownMemory, ask_all
 from traces.targets.sglang.pressure import PressureScript
 from traces.targets.sglang.row_contents import RowContents
+from traces.targets.sglang.row_writers import STEP as WRITES
+from traces.targets.sglang.row_writers import RowWriters
 from traces.targets.sglang.scenarios import REGISTERED_BACKENDS
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.slot_census import STEP as CENSUS
@@ -135,6 +137,7 @@ class SglangScript:
         steps["callbacks"] = self._call_callbacks
         steps[COPIES] = self._copy_to_host
         steps[SLOTS] = self._operate_on_slots
+        steps[WRITES] = self._write_rows
         return steps
 
     def _later_tree_steps(self) -> dict[str, Callable[[], Iterator[StepRecord]]]:
@@ -350,6 +353,12 @@ class SglangScript:
         with self._device.pause_interception():
             for held in device_pools(self._stack):
                 yield from operations.of_pool(held, step=SLOTS)
+
+    def _write_rows(self) -> Iterator[StepRecord]:
+        """Write rows by the setters of every device pool."""
+        writers = RowWriters(self._rows.planes, self._transfers.domains_by_pool())
+        with self._device.pause_interception():
+            yield from writers.write_all(device_pools(self._stack))
 
     def _copy_to_host(self) -> Iterator[StepRecord]:
         """Copy slots to the host and back, by every pool and by the allocator before them."""

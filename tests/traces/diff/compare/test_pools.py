@@ -5,7 +5,14 @@ import pytest
 
 from traces.diff import compare_sides, diff
 from traces.schema.model import Location, Recording
-from traces.schema.pools import ExportedBuffer, PageAccess, PoolAccessor, PoolAnswer
+from traces.schema.pools import (
+    ExportedBuffer,
+    PageAccess,
+    PoolAccessor,
+    PoolAnswer,
+    RowWrite,
+    WrittenRows,
+)
 from traces.schema.verdict import Kind, Level
 
 LINE = Location(file="pkg/pools.py", line=40)
@@ -68,6 +75,13 @@ def page(order):
     )
 
 
+def writes(plane="KV.k", *, slots="64", content="aa", reason=""):
+    rows = WrittenRows(plane=plane, layers="0-3", slots=slots, content=content)
+    return RowWrite(
+        step="writes", holder="kv_cache", method="set_kv_buffer", rows=(rows,), reason=reason
+    )
+
+
 def compared(records, before, after):
     """The causes between traces with some records, as kind and place."""
     base, head = (records.trace(digests=tuple(side)) for side in (before, after))
@@ -102,6 +116,22 @@ def test_pages_in_another_order_are_other_bytes(records):
     assert compared(records, [page("aa")], [page("bb")]) == [
         (Kind.BYTES_CHANGED, "host.KV.get_data_page in pools")
     ]
+
+
+@pytest.mark.parametrize(
+    ("after", "kind"),
+    [
+        (writes("KV.v"), "layers"),
+        (writes(slots="65"), "layers"),
+        (writes(content="bb"), "bytes"),
+        (writes(reason="ValueError: no"), "outcome"),
+    ],
+)
+def test_rows_that_a_setter_writes_differ_by_place_and_by_content(records, after, kind):
+    assert compared(records, [writes()], [after]) == [
+        (f"{kind}_changed", "kv_cache.set_kv_buffer in writes")
+    ]
+    assert compared(records, [after], [after]) == []
 
 
 def test_only_the_fields_and_items_that_differ_are_shown(records):

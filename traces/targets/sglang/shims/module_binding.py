@@ -13,6 +13,7 @@ import torch
 from typing_extensions import override
 
 from traces.targets.common.source_reads import note_names_read
+from traces.targets.sglang.shims.triton_interpreter import KernelUnavailableError
 
 _RELEASE = "sglang"
 _TERABYTE = 1 << 40
@@ -20,6 +21,7 @@ _CUDA_FLAG = "_is_cuda"
 _PLATFORM = "current_platform"
 _SYNCHRONIZE = "synchronize"
 _KERNEL_CAPABILITY = "hicache_device_kernels"
+_COMPILE = "load_jit"
 _MISSING = object()
 
 
@@ -157,13 +159,15 @@ class ShimBinder:
                 self.bind(module)
 
     def _bind_compiler(self, module: types.ModuleType) -> None:
-        """Disable the compiler of a module that compiles transfer kernels: shims run instead."""
+        """Disable the compiler of kernels: shims of transfer kernels run instead of these."""
         has_kernels = any(
             _is_release_kernel(value, self._functions) and value.__module__ == module.__name__
             for value in vars(module).values()
         )
-        if has_kernels and "load_jit" in vars(module):
-            self._set(module, "load_jit", lambda *_, **__: None)
+        if has_kernels and _COMPILE in vars(module):
+            self._set(module, _COMPILE, lambda *_, **__: None)
+        elif _is_defined_in(module, _COMPILE):
+            self._set(module, _COMPILE, _refuse_compilation)
 
     def _bind_kernels(self, module: types.ModuleType) -> None:
         """Bind a module's kernels, and set the flags by which it takes its CUDA path."""
@@ -243,6 +247,23 @@ def bind_when_imported(binder: ShimBinder, changes: AttributePatches) -> None:
     finder = BindingFinder(binder.bind)
     sys.meta_path.insert(0, finder)
     changes.on_undo(lambda: sys.meta_path.remove(finder))
+
+
+def _refuse_compilation(*names: object, **_: object) -> None:
+    """Refuse to compile the kernel that a release names part by part.
+
+    Raises:
+        KernelUnavailableError: always.
+    """
+    raise KernelUnavailableError(
+        f"kernel {' '.join(map(str, names))}: must not be compiled without a GPU; expected one that "
+        "has an equivalent here"
+    )
+
+
+def _is_defined_in(module: types.ModuleType, name: str) -> bool:
+    value = vars(module).get(name)
+    return isinstance(value, types.FunctionType) and value.__module__ == module.__name__
 
 
 def _is_of_release(name: str) -> bool:

@@ -35,6 +35,11 @@ class Pointer:
     tensor: torch.Tensor
     offsets: Offsets
 
+    @property
+    def dtype(self) -> "PointerType":
+        """The type of the pointer."""
+        return PointerType(self.tensor.dtype)
+
     def __add__(self, more: Offsets) -> "Pointer":
         return Pointer(self.tensor, self.offsets + more)
 
@@ -42,6 +47,21 @@ class Pointer:
 
     def __sub__(self, less: Offsets) -> "Pointer":
         return Pointer(self.tensor, self.offsets - less)
+
+
+@dataclass(frozen=True, slots=True)
+class PointerType:
+    """Type of a pointer, named as in triton."""
+
+    element_ty: torch.dtype
+
+
+class Number(int):
+    """A number that a kernel may convert to a type, which changes nothing here."""
+
+    def to(self, _type: object) -> "Number":
+        """Return the number."""
+        return self
 
 
 class Language:
@@ -64,10 +84,14 @@ class Language:
 
     range = static_range = staticmethod(range)
     where = staticmethod(torch.where)
+    abs = staticmethod(torch.abs)
+    clamp = staticmethod(torch.clamp)
+    int32, int64 = torch.int32, torch.int64
+    float16, bfloat16, float32 = torch.float16, torch.bfloat16, torch.float32
 
-    def program_id(self, axis: int) -> int:
+    def program_id(self, axis: int) -> "Number":
         """Return the number of the program along an axis of the grid."""
-        return self._program[axis]
+        return Number(self._program[axis])
 
     def num_programs(self, axis: int) -> int:
         """Return the number of programs along an axis of the grid."""
@@ -84,6 +108,10 @@ class Language:
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Return the sum of all elements, ``()``."""
         return values.sum()
+
+    def max(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the largest element, ``()``."""
+        return values.max()
 
     def load(
         self, pointer: Pointer, mask: Mask | None = None, other: float = 0, **_hints: object

@@ -13,7 +13,10 @@ from torch.utils._triton import has_triton_package
 from traces.simulator import SimDevice
 from traces.targets.sglang import shims
 from traces.targets.sglang.shims import module_binding, triton_package
-from traces.targets.sglang.shims.triton_interpreter import InterpretedKernel
+from traces.targets.sglang.shims.triton_interpreter import (
+    InterpretedKernel,
+    KernelUnavailableError,
+)
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 
@@ -75,6 +78,11 @@ def transfer_hicache_one_layer_mla(*_, **__):
 """
 PLAIN = """
 _is_cuda = False
+
+def move():
+    pass
+
+transfer_rows = move
 
 def load_jit(*_, **__):
     raise RuntimeError("no compiler")
@@ -177,8 +185,15 @@ def test_modules_without_kernels_are_left_alone(release: None, installed: shims.
     """Control."""
     plain = imported("plain")
     assert plain._is_cuda is False
-    with pytest.raises(RuntimeError, match="no compiler"):
-        plain.load_jit()
+    assert plain.transfer_rows is plain.move
+
+
+def test_kernels_without_an_equivalent_are_not_compiled(
+    release: None, installed: shims.Shims
+) -> None:
+    """A build would take long, fail without a compiler and leave files."""
+    with pytest.raises(KernelUnavailableError, match="^kernel store 64: must not be compiled"):
+        imported("plain").load_jit("store", 64, cuda_files=["store.cuh"])
 
 
 def test_modules_imported_before_are_bound_and_unbound(release: None, device: SimDevice) -> None:

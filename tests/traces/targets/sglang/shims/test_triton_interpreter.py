@@ -46,6 +46,16 @@ def double(source, target, BLOCK: tl.constexpr):
     tl.store(target + place, 2 * tl.load(source + place))
 
 @triton.jit
+def quantize(rows, codes, scales, LARGEST: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    place = row * BLOCK + tl.arange(0, BLOCK)
+    values = tl.load(rows + place).to(tl.float32)
+    scale = tl.max(tl.abs(values)) / LARGEST
+    tl.store(scales + row, scale)
+    value = tl.clamp(values / scale, -LARGEST, LARGEST)
+    tl.store(codes + place, value.to(codes.dtype.element_ty))
+
+@triton.jit
 def add(table):
     tl.atomic_add(table, 1)
 """
@@ -97,6 +107,13 @@ def test_a_sum_is_that_of_the_elements_that_a_mask_lets_through():
     numbers = Pointer(torch.tensor([3, 4, 5]), language.arange(0, 4))
     found = language.load(numbers, mask=language.arange(0, 4) < 2)
     assert (language.sum(found).shape, int(language.sum(found))) == ((), 7)
+
+
+def test_rows_are_quantized_by_their_largest_element(kernels):
+    rows = torch.tensor([[1.0, -4.0], [0.5, 0.25]], dtype=torch.bfloat16)
+    codes, scales = torch.zeros((2, 2), dtype=torch.int8), torch.zeros(2)
+    kernels.quantize[(2,)](rows, codes, scales, 8, BLOCK=2)
+    assert (codes.tolist(), scales.tolist()) == ([[2, -8], [8, 4]], [0.5, 0.0625])
 
 
 def test_pointer_begins_where_its_tensor_does(kernels):
