@@ -78,7 +78,7 @@ def accessors_of(held: HeldPool) -> Iterator[PoolAccessMethod]:
 
 
 def _accessor(held: HeldPool, name: str, method: FunctionType) -> PoolAccessMethod | None:
-    parameters = _parameters(held, name, method)
+    parameters = parameters_of(held, name, method)
     wanted = tuple(
         parameter for parameter in parameters if parameter.default is inspect.Parameter.empty
     )
@@ -95,7 +95,7 @@ def _accessor(held: HeldPool, name: str, method: FunctionType) -> PoolAccessMeth
     )
 
 
-def _parameters(held: HeldPool, name: str, method: FunctionType) -> list[inspect.Parameter]:
+def parameters_of(held: HeldPool, name: str, method: FunctionType) -> list[inspect.Parameter]:
     """Return the parameters of a method; what it passes on are those of the pool it holds."""
     own = list(signature_of(method).parameters.values())[1:]
     named = [parameter for parameter in own if parameter.kind not in _VARIADIC]
@@ -167,7 +167,8 @@ class ArgumentMaker:
         self._typed: dict[Any, Any] = {
             "int": page_size,
             "bool": True,
-            "Tensor": slots,
+            # One of every page: kernels that copy rows are slow without a GPU.
+            "Tensor": slots[::page_size],
             "list": [_REQUEST],
         }
 

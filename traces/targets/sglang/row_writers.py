@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from traces.recording.binding import signature_of
 from traces.schema.pools import RowWrite, WrittenRows
 from traces.schema.slot_ranges import sorted_slot_ranges
 from traces.targets.common.content import RowBuffer, digest, pattern, row_bytes, slots_of_rows
 from traces.targets.common.planes import Plane, SlotDomain
+from traces.targets.sglang.accessors import parameters_of
 from traces.targets.sglang.discovery import PACKAGE
 from traces.targets.sglang.held_pools import HeldPool
 from traces.targets.sglang.pool_answers import failure_text
@@ -26,10 +26,12 @@ from traces.targets.sglang.pool_answers import failure_text
 STEP = "writes"
 _SETTER = "set_"
 _LAYER = "layer"
-_SLOTS = ("loc", "loc_info", "slots")
-_LOCATIONS = {"loc", "swa_loc"}
+_LOCATION = "loc_info"
+_SLOTS = ("loc", _LOCATION, "slots")
+_LOCATION_FIELDS = {"loc", "swa_loc"}
 _LAYERS_MAX = 64
-_VALUES = 16  # -8 to 7: exact in every floating-point dtype of a pool
+_GAP_MAX = 16  # layers in a row that a pool lacks although it has one behind them
+_VALUES = 16  # 0 to 15: exact in every floating-point dtype of a pool
 
 _Shape = Callable[[Any], tuple[int, ...]]
 
@@ -122,23 +124,27 @@ class RowWriters:
 
     def _call(self, setter: _Setter) -> str:
         """Call a setter for every layer; return why it failed for all of them, else nothing."""
-        known, unknown = _row_shapes(setter)
+        shapes, unknown = _row_shapes(setter)
         if unknown:
             return f"takes {unknown}, which is not known"
         slots = self._slots_of(setter.held)
+        choices = [_Arguments(setter, slots, known) for known in shapes]
         first = getattr(setter.held.pool, "start_layer", None) or 0
-        failures = Counter(
-            _call_for_layer(setter, number, slots, known)
-            for number in range(first, first + (_LAYERS_MAX if setter.layer else 1))
-        )
+        failures: Counter[str] = Counter()
+        in_a_row = 0
+        for number in range(first, first + (_LAYERS_MAX if setter.layer else 1)):
+            failure = _call_for_layer(setter, number, choices)
+            failures[failure] += 1
+            in_a_row = in_a_row + 1 if failure else 0
+            if "" in failures and in_a_row == _GAP_MAX:
+                break
         # Most layers are none of the pool's: why one that it has failed says more.
         return "" if "" in failures else min(failures, key=failures.__getitem__)
 
     def _slots_of(self, held: HeldPool) -> dict[str, torch.Tensor]:
         """Return three slots of two pages, and others for windows, in device memory."""
-        found = (self._domains.get(id(one.pool)) for one in (held, *held.outer))
-        domain = next(filter(None, found), None)
-        page = 1 if domain is None else domain.page_size
+        domain = self._domains.get(id(held.pool))
+        page = getattr(held.pool, "page_size", 1) if domain is None else domain.page_size
         numbers = sorted({page, 2 * page - 1, 2 * page})
         device = getattr(held.pool, "device", "cpu")
         return {
@@ -149,10 +155,11 @@ class RowWriters:
 
 def _setters_of(held: HeldPool) -> Iterator[_Setter]:
     for name, function in held.methods():
-        parameters = list(signature_of(function).parameters.values())[1:]
-        wanted = tuple(one for one in parameters if one.default is inspect.Parameter.empty)
-        if name.startswith(_SETTER) and any(one.name.endswith(_SLOTS) for one in wanted):
-            yield _Setter(held=held, name=name, function=function, wanted=wanted)
+        if name.startswith(_SETTER):
+            parameters = parameters_of(held, name, function)
+            wanted = tuple(one for one in parameters if one.default is inspect.Parameter.empty)
+            if any(one.name.endswith(_SLOTS) for one in wanted):
+                yield _Setter(held=held, name=name, function=function, wanted=wanted)
 
 
 def _row_shapes(setter: _Setter) -> tuple[list[dict[str, tuple[int, ...]]], str]:
@@ -188,44 +195,52 @@ def _inner_pools(pool: object) -> Iterator[object]:
             yield value
 
 
-def _call_for_layer(
-    setter: _Setter,
-    number: int,
-    slots: Mapping[str, torch.Tensor],
-    shapes: Sequence[Mapping[str, tuple[int, ...]]],
-) -> str:
-    """Call a setter with the first shapes that it takes; return how the first ones failed."""
+class _Arguments:
+    """The arguments of a setter for rows of some shapes."""
+
+    def __init__(
+        self,
+        setter: _Setter,
+        slots: Mapping[str, torch.Tensor],
+        shapes: Mapping[str, tuple[int, ...]],
+    ) -> None:
+        self._layer = setter.layer
+        number = slots["loc"].numel()
+        self._rows = {
+            name: pattern(name, (number, *shape)).to(slots["loc"].device)
+            for name, shape in shapes.items()
+        }
+        self._slots = {
+            one.name: _write_location(setter.function, slots)
+            if one.name == _LOCATION
+            else slots.get(one.name, slots["loc"])
+            for one in setter.wanted
+            if one is not setter.layer and one.name not in shapes
+        }
+
+    def for_layer(self, number: int) -> dict[str, Any]:
+        """Return the arguments for a layer, by number."""
+        given = dict(self._slots)
+        for name, rows in self._rows.items():
+            values = (rows + number) % _VALUES
+            given[name] = values.to(_DTYPES.get(name, torch.bfloat16))
+        if self._layer is not None:
+            is_number = self._layer.name != _LAYER or self._layer.annotation in (int, "int")
+            given[self._layer.name] = number if is_number else _attention_layer(number)
+        return given
+
+
+def _call_for_layer(setter: _Setter, number: int, choices: Sequence[_Arguments]) -> str:
+    """Call a setter with the first arguments that it takes; return how the first ones failed."""
     failures = []
-    for known in shapes:
-        given = {one.name: _argument(setter, one, number, slots, known) for one in setter.wanted}
+    for arguments in choices:
         try:
-            getattr(setter.held.pool, setter.name)(**given)
+            getattr(setter.held.pool, setter.name)(**arguments.for_layer(number))
         except Exception as error:  # noqa: BLE001 - recorded as the reason
             failures.append(failure_text(error))
         else:
             return ""
     return failures[0]
-
-
-def _argument(
-    setter: _Setter,
-    parameter: inspect.Parameter,
-    number: int,
-    slots: Mapping[str, torch.Tensor],
-    shapes: Mapping[str, tuple[int, ...]],
-) -> Any:  # noqa: ANN401 - of any type
-    if parameter is setter.layer:
-        if parameter.name == _LAYER and parameter.annotation not in (int, "int"):
-            return _attention_layer(number)
-        return number
-    if parameter.name == "loc_info":
-        return _write_location(setter.function, slots)
-    if parameter.name.endswith(_SLOTS):
-        return slots.get(parameter.name, slots["loc"])
-    shape = (slots["loc"].numel(), *shapes[parameter.name])
-    rows = pattern(f"{parameter.name} of layer {number}", shape) % _VALUES
-    values = rows.to(torch.int32) - _VALUES // 2
-    return values.to(_DTYPES.get(parameter.name, torch.bfloat16)).to(slots["loc"].device)
 
 
 def _attention_layer(number: int) -> SimpleNamespace:
@@ -239,7 +254,7 @@ def _write_location(function: FunctionType, slots: Mapping[str, torch.Tensor]) -
     for module in modules:
         for kind in module.values():
             fields = getattr(kind, "__dataclass_fields__", {}) if isinstance(kind, type) else {}
-            if _LOCATIONS <= fields.keys():
+            if fields.keys() >= _LOCATION_FIELDS:
                 marks = {name: True for name in fields if name == "physical"}
                 return kind(**slots, **marks)
     return slots["loc"]

@@ -256,8 +256,8 @@ def _refuse_compilation(*names: object, **_: object) -> None:
         KernelUnavailableError: always.
     """
     raise KernelUnavailableError(
-        f"kernel {' '.join(map(str, names))}: must not be compiled without a GPU; expected one that "
-        "has an equivalent here"
+        f"kernel {' '.join(map(str, names))}: must not be compiled without a GPU; "
+        "expected one that has an equivalent here"
     )
 
 

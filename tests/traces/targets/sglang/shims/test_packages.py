@@ -192,7 +192,7 @@ def test_kernels_without_an_equivalent_are_not_compiled(
     release: None, installed: shims.Shims
 ) -> None:
     """A build would take long, fail without a compiler and leave files."""
-    with pytest.raises(KernelUnavailableError, match="^kernel store 64: must not be compiled"):
+    with pytest.raises(KernelUnavailableError, match=r"^kernel store 64: must not be compiled"):
         imported("plain").load_jit("store", 64, cuda_files=["store.cuh"])
 
 
