@@ -32,6 +32,8 @@ STEP = "requests"
 
 _SHARED, _ONE, _OTHER = 31, 32, 33
 _NEW_TOKENS = 4
+_TOKEN = 7
+_COMPUTED_NUM = 3
 # A request has a state, two that keep what a page boundary needs, and one for the tree.
 _STATES = 4
 _BATCHES = f"{PACKAGE}.srt.managers.schedule_batch"
@@ -127,12 +129,14 @@ class TreeRequests:
         yield from self._admit("first", one)
         yield from self._keep("first")
         yield self._ledger.read_priorities("kept")
+        self._compute("first")
         yield from self._admit("second", other)
         yield from self._admit("twin", other)
         for name, number in driver.evict_device().items():
             yield EvictionCount(step=STEP, moment="evicting", name=name, number=number)
         yield from self._ledger.read_locks("evicting")
         yield from self._keep("second")
+        self._compute("second")
         yield from self._end("twin", is_kept=True)
         yield from self._end("second", is_kept=True)
         yield from self._end("first", is_kept=False)
@@ -160,10 +164,7 @@ class TreeRequests:
         plan_prefill(request)
         slots = allocate(PrefillBatch(self._stack, request, tree=self._cache))
         commit(request)
-        where = self._driver.slots_of_tokens(slots)
-        if MAMBA in self._driver.domains:
-            where[MAMBA] = self._driver.rows.on_host({MAMBA: state_of(request)})[MAMBA]
-        self._driver.rows.write(where, name)
+        self._write(request, slots, name)
         self._running[name] = request
         yield from self._ledger.read_locks(f"admitted_{name}")
 
@@ -203,6 +204,29 @@ class TreeRequests:
         else:
             self._cache.cache_unfinished_req(request)
         yield from self._ledger.read_locks(f"kept_{name}")
+
+    def _compute(self, name: str) -> None:
+        """Have a running request compute its first tokens, which begin a page, if there is room."""
+        request = self._running.get(name)
+        if request is None:
+            return
+        row = self._stack.req_to_token_pool.req_to_token.shape[1]
+        has_row = prompt_length(request) + _COMPUTED_NUM <= row
+        if not (has_row and self._driver.slots.has_room(2 * self._stack.page_size)):
+            return
+        request.output_ids.append(_TOKEN)
+        for number in range(1, _COMPUTED_NUM):
+            slots = allocate_next(DecodeBatch(self._stack, request, tree=self._cache))
+            commit(request)
+            self._write(request, slots, f"{name} {number}")
+            request.output_ids.append(_TOKEN + number)
+
+    def _write(self, request: Any, slots: torch.Tensor, author: str) -> None:  # noqa: ANN401
+        """Write the rows of tokens, and the state of their request if it has one."""
+        where = self._driver.slots_of_tokens(slots)
+        if MAMBA in self._driver.domains:
+            where[MAMBA] = self._driver.rows.on_host({MAMBA: state_of(request)})[MAMBA]
+        self._driver.rows.write(where, author)
 
     def _end(self, name: str, *, is_kept: bool) -> Iterator[StateRecord]:
         """Finish a request, or abort it; the tree gets the rows where ``is_kept``."""
