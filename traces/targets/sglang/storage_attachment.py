@@ -29,6 +29,7 @@ from traces.targets.sglang.tree_prefetch import TreePrefetch
 # No release prefetches less than a page, nor less than a window where rows come from a buffer.
 _LOW_THRESHOLD = 1
 STEP = "storage attachment"
+_TICKETS = "pp_prefetch_command_group"
 _Records: TypeAlias = Iterator[DigestRecord | StateRecord]
 
 _ATTACH, _DETACH, _CLEAR = (f"{what}_storage_backend" for what in ("attach", "detach", "clear"))
@@ -38,8 +39,14 @@ _POLICY, _UNKNOWN = "wait_complete", "unknown"
 
 
 def is_attachable(cache: Any) -> bool:  # noqa: ANN401 - a cache of the release, or a substitute
-    """Return whether the storage of a cache can be detached and attached while it runs."""
-    return all(callable(getattr(cache, name, None)) for name in (_ATTACH, _DETACH))
+    """Return whether the storage of a cache can be detached and attached while it runs.
+
+    Not where a first stage tells others what to fetch: how far its thread comes before it is told
+    to stop would be up to the machine.
+    """
+    has_tickets = getattr(getattr(cache, "cache_controller", None), _TICKETS, None) is not None
+    has_methods = all(callable(getattr(cache, name, None)) for name in (_ATTACH, _DETACH))
+    return has_methods and not has_tickets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

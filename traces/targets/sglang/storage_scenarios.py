@@ -129,6 +129,8 @@ def _trees() -> list[dict[str, Any]]:
                 ("gpt_oss", "tp8cp2", 128),
                 ("nemotron_h", "tp8cp2", 16),
                 ("dsv32_fp8", "tp1", 64),
+                # The first stage tells the others what to fetch.
+                ("gpt_oss", "tp2pp2r0", 128),
             )
         ),
         _row(unified, "gpt_oss", "tp8cp2", **{**buffered, "page_size": 128, "draft": "sidecar"}),

@@ -110,7 +110,8 @@ def test_a_layer_is_a_number_or_an_attention_layer(found, maker):
     arguments, unknown = maker.arguments(found["get_mla_kv_buffer"])
     number, slots = found["get_mla_kv_buffer"].call(3, arguments)
     assert (number, unknown) == (3, "")
-    assert torch.equal(slots, SLOTS)
+    # One slot of every page.
+    assert slots.tolist() == [64, 80]
 
 
 def test_what_a_wrapper_passes_on_has_the_parameters_of_the_pool_it_holds(found, maker):
@@ -123,7 +124,7 @@ def test_what_a_wrapper_passes_on_has_the_parameters_of_the_pool_it_holds(found,
 
 def test_an_argument_that_cannot_be_made_is_named(found, maker):
     assert maker.arguments(found["get_slot_of"]) == ({}, "req")
-    assert torch.equal(maker.arguments(found["get_context"])[0]["token_indices"], SLOTS)
+    assert maker.arguments(found["get_context"])[0]["token_indices"].tolist() == [64, 80]
 
 
 def test_pages_of_a_batch_have_a_row_for_each_request(maker):

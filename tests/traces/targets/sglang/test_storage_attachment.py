@@ -210,3 +210,7 @@ def test_a_tree_whose_storage_cannot_be_detached_has_no_such_step():
     assert later_steps(SimpleNamespace(**both)) == (PREFETCHES, STEP)
     assert later_steps(SimpleNamespace(attach_storage_backend=dict)) == (PREFETCHES,)
     assert later_steps(SimpleNamespace()) == (PREFETCHES,)
+    first_stage = SimpleNamespace(pp_prefetch_command_group="group")
+    assert later_steps(SimpleNamespace(**both, cache_controller=first_stage)) == (PREFETCHES,)
+    lone = SimpleNamespace(pp_prefetch_command_group=None)
+    assert later_steps(SimpleNamespace(**both, cache_controller=lone)) == (PREFETCHES, STEP)

@@ -19,6 +19,8 @@ from traces.targets.sglang.errors import StageError
 _TIMEOUT_S = 20.0
 # Threads of a release look once a second whether they are to stop, and a reset waits for them.
 _LOOK_S = 0.02
+# One that waits longer has something to do when the time is over: never, as far as a script goes.
+_LOOKING_MAX_S = 5.0
 # What a thread that is to stop needs for it, at most, several times over.
 _STOP_S = 100 * _LOOK_S
 # The end of a thread wakes nobody.
@@ -76,7 +78,9 @@ def _get(
 
     What a thread got it starts on when it may.
     """
-    patience = timeout if timeout is None else min(timeout, _LOOK_S)
+    patience = timeout
+    if timeout is not None and timeout <= _LOOKING_MAX_S:
+        patience = min(timeout, _LOOK_S)
     _QUEUE_THREADS.takers[threading.get_ident()] = threading.current_thread()
     with waiting.not_empty:
         try:

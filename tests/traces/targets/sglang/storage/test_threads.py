@@ -200,3 +200,23 @@ def test_threads_that_take_nothing_are_not_waited_for_longer_than_the_time(start
             StorageThreads(controller, {}).hold("work")
     finally:
         go_on.set()
+
+
+@pytest.mark.parametrize(("patience", "is_over"), [(1.0, True), (60, False)])
+def test_a_thread_that_waits_long_does_not_look_sooner(patience, is_over):
+    """What it does when the time is over would be done as often as the machine is slow."""
+    empty, given_up = Queue(), threading.Event()
+
+    def wait():
+        try:
+            empty.get(timeout=patience)
+        except Empty:
+            given_up.set()
+
+    with threads.watched_queues():
+        waiting = threading.Thread(target=wait, daemon=True)
+        waiting.start()
+        assert given_up.wait(0.5) is is_over
+        empty.put("end")
+        waiting.join(5)
+        assert not waiting.is_alive()
