@@ -12,6 +12,7 @@ from tools.mutation.source.source_tree import ScopedNode, SourceUnit
 Call = ScopedNode[cst.Call]
 FileTexts = dict[str, str]
 
+_MAPPING = "**"
 _CONSTANTS = frozenset({"True", "False", "None"})
 
 
@@ -20,9 +21,11 @@ def reorder_keywords(_tree: SourceTree, unit: SourceUnit) -> Iterator[FileTexts]
     for site in _calls(unit):
         keywords = [unit.text(argument) for argument in _keywords(site).values()]
         if len(keywords) > 1 and all(is_pure(argument.value) for argument in site.node.args):
-            texts = [unit.text(argument) for argument in _positions(site)]
-            yield _with_arguments(unit, site, [*texts, *keywords[::-1]])
-            yield _with_arguments(unit, site, [*texts, *keywords[1:], keywords[0]])
+            others = [argument for argument in site.node.args if argument.keyword is None]
+            texts = [unit.text(argument) for argument in others if argument.star != _MAPPING]
+            mappings = [unit.text(argument) for argument in others if argument.star == _MAPPING]
+            yield _with_arguments(unit, site, [*texts, *keywords[::-1], *mappings])
+            yield _with_arguments(unit, site, [*texts, *keywords[1:], keywords[0], *mappings])
 
 
 def explicit_default(tree: SourceTree, unit: SourceUnit) -> Iterator[FileTexts]:

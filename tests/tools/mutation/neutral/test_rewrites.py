@@ -21,8 +21,8 @@ from os.path import join
 
 
 class Pool:
-    def __init__(self, *, size: int, name: str = "kv") -> None:
-        self.size = size
+    def __init__(self, *, size: int, name: str = "kv", pages: int = 1) -> None:
+        self.size = size * pages
         self.name = name
 
 
@@ -39,10 +39,13 @@ def build(size: int) -> tuple:
     pool = made(size, width=4)
     half = _half(size)
     other = Pool(size=half)
-    return pool.size, pool.name, other.size, other.name, join("a", "b"), _half(number=size)
+    options = {"name": "splat"}
+    third = Pool(size=size, pages=2, **options)
+    names = join("a", "b"), third.name, third.size
+    return pool.size, pool.name, other.size, other.name, names, _half(number=size)
 '''
 FILE = "wiring.py"
-EXPECTED = (32, "x", 4, "kv", "a/b", 4)
+EXPECTED = (32, "x", 4, "kv", ("a/b", "splat", 16), 4)
 
 
 def result(texts):
@@ -68,6 +71,18 @@ def test_each_kind_changes_the_text_and_not_the_result(kind):
         texts = {FILE: SOURCE, **changed}
         assert texts[FILE] != SOURCE
         assert result(texts) == EXPECTED
+
+
+def test_reordered_keywords_keep_what_is_unpacked():
+    source = "def build(size):\n    return made(*[size], width=1, name=2, **{'pages': 3})\n"
+    unit = parse_cached(FILE, source)
+    texts = [found[FILE] for found in REWRITES["reorder_keywords"](SourceTree([unit]), unit)]
+    assert texts == [], "a list is evaluated: its place matters"
+    source = "def build(size):\n    return made(*size, width=1, name=2, **rest)\n"
+    unit = parse_cached(FILE, source)
+    texts = [found[FILE] for found in REWRITES["reorder_keywords"](SourceTree([unit]), unit)]
+    call = "def build(size):\n    return made(*size, name=2, width=1, **rest)\n"
+    assert texts == [call, call]
 
 
 def test_stacks_come_from_their_seed():
