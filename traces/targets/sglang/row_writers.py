@@ -84,33 +84,29 @@ class RowWriters:
         self._domains = domains
 
     def write_all(self, pools: Sequence[HeldPool]) -> Iterator[RowWrite]:
-        """Yield what every setter of every pool wrote."""
-        before = self._content()
+        """Yield what every setter of every pool wrote; the rows are zeros before."""
+        for _, buffer in self._rows:
+            buffer.tensor.zero_()
         for held in pools:
             for setter in _setters_of(held):
                 reason = self._call(setter)
-                after = self._content()
                 yield RowWrite(
                     step=STEP,
                     holder=held.path,
                     method=setter.name,
-                    rows=tuple(self._written(before, after)),
+                    rows=tuple(self._take_written()),
                     reason=reason,
                 )
-                before = after
 
-    def _content(self) -> list[torch.Tensor]:
-        return [row_bytes(buffer.tensor) for _, buffer in self._rows]
-
-    def _written(
-        self, before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]
-    ) -> Iterator[WrittenRows]:
-        """Yield the rows of every plane that are not what they were."""
+    def _take_written(self) -> Iterator[WrittenRows]:
+        """Yield the rows of every plane that are not zeros, and make them zeros."""
         changed: dict[str, list[tuple[RowBuffer, torch.Tensor, torch.Tensor]]] = {}
-        for (plane, buffer), old, new in zip(self._rows, before, after, strict=True):
-            if not torch.equal(old, new):
-                rows = (old != new).any(dim=1).nonzero().flatten()
-                changed.setdefault(plane.name, []).append((buffer, rows, new[rows]))
+        for plane, buffer in self._rows:
+            content = row_bytes(buffer.tensor)
+            rows = content.any(dim=1).nonzero().flatten()
+            if rows.numel():
+                changed.setdefault(plane.name, []).append((buffer, rows, content[rows]))
+                buffer.tensor.zero_()
         for name, layers in changed.items():
             slots = {
                 slot for buffer, rows, _ in layers for slot in slots_of_rows(buffer, rows).tolist()
@@ -157,7 +153,11 @@ def _setters_of(held: HeldPool) -> Iterator[_Setter]:
     for name, function in held.methods():
         if name.startswith(_SETTER):
             parameters = parameters_of(held, name, function)
-            wanted = tuple(one for one in parameters if one.default is inspect.Parameter.empty)
+            wanted = tuple(
+                one
+                for one in parameters
+                if one.default is inspect.Parameter.empty or one.name.endswith(_SLOTS)
+            )
             if any(one.name.endswith(_SLOTS) for one in wanted):
                 yield _Setter(held=held, name=name, function=function, wanted=wanted)
 

@@ -13,7 +13,6 @@ from typing_extensions import override
 
 from traces.schema.life import StateRecord
 from traces.schema.model import DigestRecord, TreeMatch
-from traces.schema.storage_records import StorageMatch
 from traces.targets.sglang.tree_client import TreeRequest, salt_of
 from traces.targets.sglang.tree_driver import TokenSequence
 from traces.targets.sglang.tree_prefetch import TreePrefetch
@@ -30,7 +29,7 @@ class TreeBufferScript(TreeStorageScript):
         return match.last_device_node
 
     @override
-    def _prefetch(self, asked: TreePrefetch) -> Iterator[StorageMatch | StateRecord]:
+    def _prefetch(self, asked: TreePrefetch) -> Iterator[DigestRecord | StateRecord]:
         yield from super()._prefetch(asked)
         if asked.is_disturbed:
             self.driver.insert(asked.sequence)

@@ -15,6 +15,7 @@ from traces.targets.sglang.pool_answers import told_values
 from traces.targets.sglang.tree_nodes import FULL, TreeNodeState, tree_nodes
 
 _KV, MAMBA = "KV", "MAMBA"
+_OCCUPIED = "prefetch_tokens_occupied"
 # Names of a component in the methods that count its slots, beside its own; none is the full one.
 _COUNTED_AS = {FULL: ("full_", "")}
 
@@ -75,6 +76,13 @@ class TreeLedger:
         values = [[node.name, node.priority] for node in nodes if node.priority]
         method = f"priority {moment}"
         return told_values(step=self._step, holder="tree", method=method, values=values)
+
+    def read_occupied(self, moment: str) -> Iterator[PoolAnswer]:
+        """Yield how many tokens the controller counts as being fetched: they limit later ones."""
+        number = getattr(self._stack.controller, _OCCUPIED, None)
+        if number is not None:
+            method = f"{_OCCUPIED}: {moment}"
+            yield told_values(step=self._step, holder="controller", method=method, values=[number])
 
     def read_locks(self, moment: str) -> Iterator[StateRecord]:
         """Yield the locks alone: an operation on its way may have slots of its own."""

@@ -12,7 +12,7 @@ Source of the order of calls: sglang 0.5.23 ``managers/schedule_policy.py`` (adm
 import inspect
 from array import array
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +24,7 @@ from traces.schema.life import EvictionCount, StateRecord
 from traces.schema.pools import PoolAnswer
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.discovery import PACKAGE
+from traces.targets.sglang.pool_answers import told_values
 from traces.targets.sglang.signature_caller import accepted_arguments
 from traces.targets.sglang.tree_driver import MAMBA, SWA, TokenSequence, TreeDriver
 from traces.targets.sglang.tree_ledger import CountedPool, TreeLedger
@@ -122,21 +123,41 @@ class TreeRequests:
 
     def run(self) -> Iterator[StateRecord | PoolAnswer]:
         """Yield the records behind every part; a request that finds no room is not admitted."""
+        self._driver.flush()
+        with self._windows_apart():
+            yield from self._serve()
+
+    @contextmanager
+    def _windows_apart(self) -> Iterator[None]:
+        """Hold a page of windows, if there are any: window slots get other numbers than full ones.
+
+        What takes one for the other would go on as if nothing had happened.
+        """
+        pools = [one for one in self._ledger.pools if one.component == SWA and one.side == "device"]
+        for pool in pools:
+            page = pool.allocator.alloc(pool.page(self._stack))
+            if page is not None:
+                self._ledger.held["device", pool.pool] += len(page)
+                yield
+                pool.allocator.free(page)
+                return
+        yield
+
+    def _serve(self) -> Iterator[StateRecord | PoolAnswer]:
         driver = self._driver
-        driver.flush()
         one = driver.sequence("one", shared=_SHARED, one=_ONE)
         other = driver.sequence("other", shared=_SHARED, other=_OTHER)
         yield from self._admit("first", one)
         yield from self._keep("first")
         yield self._ledger.read_priorities("kept")
-        self._compute("first")
+        yield from self._compute("first")
         yield from self._admit("second", other)
         yield from self._admit("twin", other)
         for name, number in driver.evict_device().items():
             yield EvictionCount(step=STEP, moment="evicting", name=name, number=number)
         yield from self._ledger.read_locks("evicting")
         yield from self._keep("second")
-        self._compute("second")
+        yield from self._compute("second")
         yield from self._end("twin", is_kept=True)
         yield from self._end("second", is_kept=True)
         yield from self._end("first", is_kept=False)
@@ -179,7 +200,7 @@ class TreeRequests:
         tokens = len(sequence.raw_tokens)
         return (
             tokens <= self._stack.req_to_token_pool.req_to_token.shape[1]
-            and self._driver.slots.has_room((tokens // page + 2) * page)
+            and self._driver.slots.has_room((tokens // page + 1) * page)
             and all(free >= _STATES for free in states)
         )
 
@@ -205,28 +226,43 @@ class TreeRequests:
             self._cache.cache_unfinished_req(request)
         yield from self._ledger.read_locks(f"kept_{name}")
 
-    def _compute(self, name: str) -> None:
-        """Have a running request compute its first tokens, which begin a page, if there is room."""
+    def _compute(self, name: str) -> Iterator[PoolAnswer]:
+        """Have a running request compute its first tokens, which begin a page, if there is room.
+
+        Yields the slots of their windows: nothing else tells which ones belong to which tokens.
+        """
         request = self._running.get(name)
         if request is None:
             return
         row = self._stack.req_to_token_pool.req_to_token.shape[1]
         has_row = prompt_length(request) + _COMPUTED_NUM <= row
-        if not (has_row and self._driver.slots.has_room(2 * self._stack.page_size)):
+        if not (has_row and self._driver.slots.has_room(self._stack.page_size)):
             return
+        windows: list[int] = []
         request.output_ids.append(_TOKEN)
         for number in range(1, _COMPUTED_NUM):
             slots = allocate_next(DecodeBatch(self._stack, request, tree=self._cache))
             commit(request)
-            self._write(request, slots, f"{name} {number}")
+            where = self._write(request, slots, f"{name} {number}")
+            windows += where[SWA].tolist() if SWA in where else []
             request.output_ids.append(_TOKEN + number)
+        yield told_values(step=STEP, holder="windows", method=f"of {name}", values=windows)
 
-    def _write(self, request: Any, slots: torch.Tensor, author: str) -> None:  # noqa: ANN401
-        """Write the rows of tokens, and the state of their request if it has one."""
+    def _write(
+        self,
+        request: Any,  # noqa: ANN401 - the release's own class
+        slots: torch.Tensor,
+        author: str,
+    ) -> dict[str, torch.Tensor]:
+        """Write the rows of tokens, and the state of their request if it has one.
+
+        Return their slots by domain, on the host.
+        """
         where = self._driver.slots_of_tokens(slots)
         if MAMBA in self._driver.domains:
             where[MAMBA] = self._driver.rows.on_host({MAMBA: state_of(request)})[MAMBA]
         self._driver.rows.write(where, author)
+        return where
 
     def _end(self, name: str, *, is_kept: bool) -> Iterator[StateRecord]:
         """Finish a request, or abort it; the tree gets the rows where ``is_kept``."""

@@ -224,7 +224,7 @@ class TreeStorageScript(TreeScript):
         known = replace(sequence, name=name, tokens=tokens, parts=sequence.parts[:parts])
         return replace(known, boundary=boundary)
 
-    def _prefetch(self, asked: TreePrefetch) -> Iterator[StorageMatch | StateRecord]:
+    def _prefetch(self, asked: TreePrefetch) -> Iterator[DigestRecord | StateRecord]:
         """Ask for a sequence as a scheduler does; record what storage has and what arrived."""
         cache, sequence = self._cache, asked.sequence
         handle = self._next_handle()
@@ -261,6 +261,7 @@ class TreeStorageScript(TreeScript):
         match = self._tree.match(key, None)
         there = len(self._tree.device_slots(match)) + int(match.host_hit_length)
         yield from self._ledger.read(asked.phase, is_final=True)
+        yield from self._ledger.read_occupied(asked.phase)
         yield StorageMatch(
             step=self._step,
             backend="",

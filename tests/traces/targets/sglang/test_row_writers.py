@@ -45,6 +45,9 @@ class Pool:
     def set_positions(self, slots, positions):
         raise AssertionError("is never called")
 
+    def set_window_rows(self, layer_id: int, loc, cache_k, swa_loc=None):
+        self.k_buffer[layer_id - self.start_layer][loc if swa_loc is None else swa_loc, 0] = 1.0
+
     def set_window(self, size):
         raise AssertionError("takes no slots")
 
@@ -101,6 +104,18 @@ def test_keys_in_the_place_of_values_differ_by_content_alone():
     assert [one.content for one in right.rows] != [one.content for one in wrong.rows]
 
 
+def test_slots_are_given_where_a_setter_need_not_take_them():
+    record = written(Pool())["set_window_rows"]
+    assert places(record) == [("KV.k_buffer", "0-2", "8,11-12")]
+
+
+def test_what_lay_in_a_row_before_is_no_content():
+    pool = Pool()
+    for rows in (*pool.k_buffer, *pool.v_buffer):
+        rows.fill_(3)
+    assert written(pool) == written(Pool())
+
+
 def test_a_wrapper_takes_the_rows_of_the_pool_that_it_holds(monkeypatch):
     # What a pool of the release holds is of the release too.
     monkeypatch.setattr(Pool, "__module__", "sglang.pools")
@@ -111,6 +126,11 @@ def test_a_wrapper_takes_the_rows_of_the_pool_that_it_holds(monkeypatch):
 
 def test_what_could_not_be_called_says_why():
     records = written(Pool())
-    assert set(records) == {"set_kv_buffer", "set_positions", "set_rows_of_layer"}
+    assert set(records) == {
+        "set_kv_buffer",
+        "set_positions",
+        "set_rows_of_layer",
+        "set_window_rows",
+    }
     assert records["set_positions"].reason == "takes positions, which is not known"
     assert records["set_rows_of_layer"].reason == "ValueError: this layer takes no rows"

@@ -162,3 +162,13 @@ def test_nodes_with_a_priority_are_told_by_their_tokens():
     answer = ledger(cache_with(root)).read_priorities("kept")
 
     assert (answer.method, answer.values) == ("priority kept", [["1-2", 4]])
+
+
+def test_tokens_that_are_being_fetched_are_told_where_a_controller_counts_them():
+    controller = SimpleNamespace(prefetch_tokens_occupied=32)
+    ledger = TreeLedger(SimpleNamespace(controller=controller), pools=(), step="step")
+    (answer,) = ledger.read_occupied("aborted")
+    told = (answer.holder, answer.method, answer.values)
+    assert told == ("controller", "prefetch_tokens_occupied: aborted", [32])
+    stack = SimpleNamespace(controller=SimpleNamespace())
+    assert list(TreeLedger(stack, pools=(), step="step").read_occupied("aborted")) == []
