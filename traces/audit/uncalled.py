@@ -1,15 +1,17 @@
 """Methods of pools that no scenario could call: what they hand out was not judged."""
 
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from traces.audit.assembly_calls import Recordings
 from traces.audit.finding import definition_location, entry_name
 from traces.audit.origins import AssemblyOrigin
 from traces.schema.model import Location, Recording
-from traces.schema.pools import PageAccess, PoolAccessor, PoolAnswer
+from traces.schema.pools import PageAccess, PoolAccessor, PoolAnswer, RowWrite
 from traces.schema.verdict import Cause, Kind
 
-_Called = tuple[str, Recording, PoolAnswer | PoolAccessor | PageAccess]
+_Call: TypeAlias = PoolAnswer | PoolAccessor | PageAccess | RowWrite
+_Called = tuple[str, Recording, _Call]
 
 
 def uncalled_methods(recordings: Recordings) -> tuple[Cause, ...]:
@@ -28,11 +30,9 @@ def uncalled_methods(recordings: Recordings) -> tuple[Cause, ...]:
     )
 
 
-def _records(
-    recording: Recording,
-) -> Iterator[tuple[Location, PoolAnswer | PoolAccessor | PageAccess]]:
+def _records(recording: Recording) -> Iterator[tuple[Location, _Call]]:
     for one in recording.trace.digests:
-        if isinstance(one, PoolAnswer | PoolAccessor | PageAccess):
+        if isinstance(one, _Call):
             line = definition_location(recording, f"{one.holder}.{one.method}")
             if line is not None:
                 yield line, one

@@ -210,12 +210,15 @@ class RowWrite(Record, frozen=True, tag_field="digest", tag="row_write"):
 
     Attributes:
         rows: what it wrote, plane by plane.
+        unknown: a parameter for which no argument could be made, so that it was not called; empty
+            for none.
     """
 
     step: str
     holder: str
     method: str
     rows: tuple[WrittenRows, ...]
+    unknown: str
     reason: str
 
 

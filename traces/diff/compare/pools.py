@@ -98,9 +98,14 @@ def _kind(before: PoolRecord | None, after: PoolRecord | None) -> Kind:
 
 
 def _level(before: PoolRecord | None, after: PoolRecord | None) -> Level:
-    """Return the level of a difference: of a method that fails on both sides, interface."""
-    fails = [bool(one.reason) for one in (before, after) if one is not None]
-    return Level.INTERFACE if fails == [True, True] else Level.BEHAVIOUR
+    """Return the level of a difference: interface where both sides failed, or one was not called.
+
+    A setter that takes another name for the same rows is another interface.
+    """
+    sides = [one for one in (before, after) if one is not None]
+    was_not_called = any(isinstance(one, RowWrite) and one.unknown for one in sides)
+    fails = [bool(one.reason) for one in sides]
+    return Level.INTERFACE if was_not_called or fails == [True, True] else Level.BEHAVIOUR
 
 
 def _changed_values(record: PoolRecord | None, other: PoolRecord | None) -> Value:

@@ -89,12 +89,16 @@ class RowWriters:
             buffer.tensor.zero_()
         for held in pools:
             for setter in _setters_of(held):
-                reason = self._call(setter)
+                shapes, unknown = _row_shapes(setter)
+                reason = f"takes {unknown}, which is not known"
+                if not unknown:
+                    reason = self._call(setter, shapes)
                 yield RowWrite(
                     step=STEP,
                     holder=held.path,
                     method=setter.name,
-                    rows=tuple(self._take_written()),
+                    rows=() if unknown else tuple(self._take_written()),
+                    unknown=unknown,
                     reason=reason,
                 )
 
@@ -118,11 +122,8 @@ class RowWriters:
                 content=digest(content for _, _, content in layers),
             )
 
-    def _call(self, setter: _Setter) -> str:
+    def _call(self, setter: _Setter, shapes: Sequence[Mapping[str, tuple[int, ...]]]) -> str:
         """Call a setter for every layer; return why it failed for all of them, else nothing."""
-        shapes, unknown = _row_shapes(setter)
-        if unknown:
-            return f"takes {unknown}, which is not known"
         slots = self._slots_of(setter.held)
         choices = [_Arguments(setter, slots, known) for known in shapes]
         first = getattr(setter.held.pool, "start_layer", None) or 0

@@ -75,10 +75,15 @@ def page(order):
     )
 
 
-def writes(plane="KV.k", *, slots="64", content="aa", reason=""):
+def writes(plane="KV.k", *, slots="64", content="aa", unknown="", reason=""):
     rows = WrittenRows(plane=plane, layers="0-3", slots=slots, content=content)
     return RowWrite(
-        step="writes", holder="kv_cache", method="set_kv_buffer", rows=(rows,), reason=reason
+        step="writes",
+        holder="kv_cache",
+        method="set_kv_buffer",
+        rows=(rows,),
+        unknown=unknown,
+        reason=reason,
     )
 
 
@@ -162,6 +167,18 @@ def test_how_a_method_fails_on_both_sides_is_of_the_interface(records):
         for reason in ("KeyError: two", "")
     }
     assert levels == {"KeyError: two": Level.INTERFACE, "": Level.BEHAVIOUR}
+
+
+def test_a_setter_that_takes_an_unknown_name_is_another_interface(records):
+    base = records.trace(digests=(writes(),))
+    levels = {
+        (one.unknown, one.reason): diff(base, records.trace(digests=(one,)))[0].level
+        for one in (writes(unknown="key", reason="not known"), writes(reason="ValueError: no"))
+    }
+    assert levels == {
+        ("key", "not known"): Level.INTERFACE,
+        ("", "ValueError: no"): Level.BEHAVIOUR,
+    }
 
 
 def with_records(recording, *records):

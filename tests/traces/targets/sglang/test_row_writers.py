@@ -133,4 +133,7 @@ def test_what_could_not_be_called_says_why():
         "set_window_rows",
     }
     assert records["set_positions"].reason == "takes positions, which is not known"
+    assert {one.method: one.unknown for one in records.values() if one.unknown} == {
+        "set_positions": "positions"
+    }
     assert records["set_rows_of_layer"].reason == "ValueError: this layer takes no rows"
