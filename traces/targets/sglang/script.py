@@ -1,8 +1,7 @@
 """Script of a scenario: back up, poison, load into other slots, read layer by layer.
 
 Every buffer that can be reached from a device pool takes part: one that no load restores shows as
-an unequal round trip. Where the entry opened storage, pages go there and back; then a tree of the
-release is driven. At the end callbacks are called.
+an unequal round trip. Pages go to storage and back where it is open; then a tree is driven.
 """
 
 from collections.abc import Callable, Iterator
@@ -66,8 +65,6 @@ from traces.targets.sglang.tree_script import TreeScript, is_tree
 from traces.targets.sglang.tree_storage_script import TreeStorageScript, later_steps
 
 TREE = "tree"
-FENCE = "fence"
-PRESSURE = "pressure"
 POOLS = "pools"
 _CONTROLLER_STEPS = ("backup", "reload", "finish")  # they end with a digest of every plane
 _AUTHORS = ("first", "second")
@@ -119,7 +116,7 @@ class SglangScript:
             POOLS: self._ask_pools,
             "reload": self._reload_nodes,
             "finish": self._finish_reload,
-            FENCE: self._copy_behind_forward,
+            "fence": self._copy_behind_forward,
         }
         if translated_pools(self._stack):
             steps[TRANSLATED] = self._copy_translated
@@ -130,7 +127,7 @@ class SglangScript:
             # Storage threads go on while copies fly: prefetches have a step of their own.
             steps |= self._later_tree_steps()
         else:
-            steps[PRESSURE] = self._run_out_of_sidecars
+            steps["pressure"] = self._run_out_of_sidecars
         if self._has_storage and is_decode_server(self._stack.cache):
             steps[DECODE] = self._compute_tokens
         steps[CENSUS] = self._count_slots
@@ -343,8 +340,7 @@ class SglangScript:
 
     def _call_callbacks(self) -> Iterator[StepRecord]:
         """Call every callback of every pool entry."""
-        stack = self._stack
-        run_callbacks(stack.group, stack.cache, stack.evictions)
+        run_callbacks(self._stack.group, self._stack.cache, self._stack.evictions)
         yield from ()
 
     def _operate_on_slots(self) -> Iterator[StepRecord]:
