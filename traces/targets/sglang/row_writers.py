@@ -84,23 +84,34 @@ class RowWriters:
         self._domains = domains
 
     def write_all(self, pools: Sequence[HeldPool]) -> Iterator[RowWrite]:
-        """Yield what every setter of every pool wrote; the rows are zeros before."""
+        """Yield what every setter of every pool wrote, in order of pools and names.
+
+        All rows of the stack are zeros before each of them, and at the end. An error of the release
+        is the reason of a record.
+        """
         for _, buffer in self._rows:
             buffer.tensor.zero_()
         for held in pools:
             for setter in _setters_of(held):
-                shapes, unknown = _row_shapes(setter)
-                reason = f"takes {unknown}, which is not known"
-                if not unknown:
-                    reason = self._call(setter, shapes)
-                yield RowWrite(
-                    step=STEP,
-                    holder=held.path,
-                    method=setter.name,
-                    rows=() if unknown else tuple(self._take_written()),
-                    unknown=unknown,
-                    reason=reason,
-                )
+                yield self._write(setter)
+
+    def _write(self, setter: _Setter) -> RowWrite:
+        """Call one setter, unless the rows of one of its parameters are not known."""
+        shapes, unknown = _row_shapes(setter)
+        rows: tuple[WrittenRows, ...] = ()
+        if unknown:
+            reason = f"takes {unknown}, which is not known"
+        else:
+            reason = self._call(setter, shapes)
+            rows = tuple(self._take_written())
+        return RowWrite(
+            step=STEP,
+            holder=setter.held.path,
+            method=setter.name,
+            rows=rows,
+            unknown=unknown,
+            reason=reason,
+        )
 
     def _take_written(self) -> Iterator[WrittenRows]:
         """Yield the rows of every plane that are not zeros, and make them zeros."""

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from traces.targets.sglang import tree_requests
+from traces.targets.sglang.tree_ledger import CountedPool
 from traces.targets.sglang.tree_requests import (
     PrefillBatch,
+    TreeRequests,
     commit,
     plan_prefill,
     prefix_length,
@@ -115,3 +117,43 @@ def test_slots_come_from_the_function_of_the_first_module_that_has_one(monkeypat
     monkeypatch.setattr(tree_requests, "import_module", find)
     assert tree_requests.allocate(PrefillBatch(stack, Request(), tree="tree")) == 5
     assert earlier.support_triton("fa3") is True
+
+
+class Windows:
+    """Window slots in pages of four."""
+
+    def __init__(self, size):
+        self.free_slots = list(range(size))
+
+    def available_size(self):
+        return len(self.free_slots)
+
+    def alloc(self, need):
+        if need > len(self.free_slots):
+            return None
+        taken, self.free_slots = self.free_slots[:need], self.free_slots[need:]
+        return torch.tensor(taken)
+
+    def free(self, slots):
+        self.free_slots = slots.tolist() + self.free_slots
+
+
+@pytest.mark.parametrize(
+    ("size", "component", "held", "left"),
+    [(12, "SWA", 4, 8), (3, "SWA", 0, 3), (12, "FULL", 0, 12)],
+    ids=["a page of windows", "no room for one", "no windows"],
+)
+def test_requests_run_while_a_page_of_windows_is_held(monkeypatch, size, component, held, left):
+    monkeypatch.setattr(tree_requests, "import_module", lambda _name: SimpleNamespace())
+    windows = Windows(size)
+    pool = CountedPool(
+        pool="SWA", component=component, side="device", allocator=windows, total=size
+    )
+    stack = SimpleNamespace(page_size=4, cache=None, req_to_token_pool=None)
+    driver = SimpleNamespace(flush=lambda: None)
+    requests = TreeRequests(stack, driver=driver, pools=(pool,))
+
+    with requests._windows_apart():
+        assert requests._ledger.held["device", "SWA"] == held
+        assert windows.available_size() == left
+    assert windows.available_size() == size
