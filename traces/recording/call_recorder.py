@@ -311,7 +311,7 @@ class CallRecorder:
             if call.probe.shows_subject:
                 self._buffers.snapshot(subject, self._label_object(subject), again=True)
         if call.probe.names_pools is not None:
-            values = {argument.name: argument.value for argument in bound}
+            values = {"self": subject, **{argument.name: argument.value for argument in bound}}
             for naming in call.probe.names_pools(values):
                 label = self._label_object(naming.holder)
                 self._owners.name(label, side=naming.side, pool=naming.pool)

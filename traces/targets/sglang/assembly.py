@@ -6,7 +6,7 @@ from typing import Any
 
 from traces.targets.sglang.callbacks import EvictionLog
 from traces.targets.sglang.device_pools import DevicePoolBuilder, tensor_bytes
-from traces.targets.sglang.discovery import installed_release
+from traces.targets.sglang.discovery import find_class, installed_release
 from traces.targets.sglang.drafts import (
     draft_pools,
     draft_states,
@@ -17,6 +17,7 @@ from traces.targets.sglang.entry_points import EntryCall, EntryResult, require_e
 from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.families import FAMILY_OF
 from traces.targets.sglang.geometry import geometry_of
+from traces.targets.sglang.hisparse_scenarios import HisparseScenario
 from traces.targets.sglang.pool_variants import PLAIN, PoolVariant, pool_variants
 from traces.targets.sglang.product_rows import OWN_POOL, ProductRow
 from traces.targets.sglang.rank_context import HOST_TO_DEVICE, RankContexts
@@ -46,6 +47,7 @@ class AssembledStack:
     device_pools: dict[str, Any]  # pools that hold rows, by the upper-case name of their host pool
     req_to_token_pool: Any
     page_size: int  # tokens a page as the controller sees it
+    window: int  # tokens of a sliding window
     draft_pools: tuple[Any, ...]  # pools of the draft, in order of depth
     pool_transfer: Any  # the release's class of a sidecar's part in a transfer; None without one
     dropped: tuple[str, ...]  # arguments that change bytes and that the release never took
@@ -97,7 +99,7 @@ def prepare_entry(
     flags = {**variant.flags, **(flags or {})}
     builder = DevicePoolBuilder(caller, device, variant)
     context = ranks.open(scenario, host_gigabytes=0, device=device, flags=flags)
-    other_class = scenario.pool_class if isinstance(scenario, ProductRow) else ""
+    other_class = scenario.pool_class if isinstance(scenario, ProductRow | HisparseScenario) else ""
     geometry = geometry_of(scenario, pool_class=other_class)
     if scenario.draft == PACKED_DRAFT and geometry.dcp_size > 1:
         # Servers refuse this: the rows of packed drafts would be moved by the numbers of one rank.
@@ -124,6 +126,9 @@ def prepare_entry(
 
 
 def _variant_of(scenario: SglangScenario) -> PoolVariant:
+    if isinstance(scenario, HisparseScenario):
+        allocator = find_class("HiSparseTokenToKVPoolAllocator")
+        return PoolVariant(arguments=scenario.pool_arguments, allocator_class=allocator)
     name = scenario.variant if isinstance(scenario, ProductRow) else ""
     return pool_variants(FAMILY_OF[scenario.model].pool_class).get(name, PLAIN) if name else PLAIN
 
@@ -152,6 +157,7 @@ def _assembled_stack(result: EntryResult, entry_call: EntryCall) -> AssembledSta
         device_pools={**device_pools.pools, **named},
         req_to_token_pool=device_pools.req_to_token_pool,
         page_size=entry_call.page_size,
+        window=device_pools.geometry.window,
         draft_pools=drafts,
         pool_transfer=installed_release().find("PoolTransfer"),
         dropped=tuple(entry_call.caller.dropped),

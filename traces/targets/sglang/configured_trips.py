@@ -30,7 +30,7 @@ from traces.targets.sglang.configured_rows import (
     storages,
 )
 from traces.targets.sglang.configured_stacks import ConfiguredStack
-from traces.targets.sglang.device_pools import WINDOW
+from traces.targets.sglang.geometry import WINDOW
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.tree_client import EVICT_ALL, TreeClient, TreeRequest, evict_host
 from traces.targets.sglang.tree_driver import ACKNOWLEDGE_ROUNDS

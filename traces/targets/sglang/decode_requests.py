@@ -18,13 +18,7 @@ from traces.schema.life import PoolBalance, StateRecord
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.controller_driver import ControllerDriver
 from traces.targets.sglang.row_contents import RowContents
-from traces.targets.sglang.storage.threads import (
-    StorageThreads,
-    capture_thread_errors,
-    storage_paused,
-)
-from traces.targets.sglang.tree_ledger import CountedPool
-from traces.targets.sglang.tree_requests import (
+from traces.targets.sglang.server_requests import (
     DecodeBatch,
     PrefillBatch,
     allocate,
@@ -35,6 +29,12 @@ from traces.targets.sglang.tree_requests import (
     make_request,
     plan_prefill,
 )
+from traces.targets.sglang.storage.threads import (
+    StorageThreads,
+    capture_thread_errors,
+    storage_paused,
+)
+from traces.targets.sglang.tree_ledger import CountedPool
 
 STEP = "decode"
 _OFFLOAD = "offload_kv_cache"

@@ -12,13 +12,13 @@ from traces.targets.sglang.discovery import find_class
 from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.families import FAMILIES
 from traces.targets.sglang.geometry import SglangGeometry, draft_geometry, geometry_of_family
+from traces.targets.sglang.hisparse_scenarios import HOST_ROWS
 from traces.targets.sglang.pageable import defined_content
 from traces.targets.sglang.pool_variants import PLAIN, PoolVariant
 from traces.targets.sglang.product_rows import BARE_POOL, FULL_WINDOWS, STATEFUL_POOL
 from traces.targets.sglang.request_table import build_request_table
 from traces.targets.sglang.signature_caller import SignatureCaller
 
-WINDOW = 128
 _QSA_RATIO = 4
 _SHARD_RANK = 1
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -61,7 +61,9 @@ class DevicePoolBuilder:
         requests = build_request_table(self.caller, geometry, device=self.device)
         with self.variant.surroundings():
             pool = self._outer_pool(geometry, requests, variant=self.variant)
-        allocator = full_allocator = self._allocator(geometry, pool, requests)
+        allocator = self._allocator(geometry, pool, requests)
+        # Slots of requests may stand for slots of the pool, which have an allocator of their own.
+        full_allocator = getattr(allocator, "hisparse_attn_allocator", allocator)
         if family.is_windowed:
             full_allocator = allocator.full_attn_allocator
         pools = {
@@ -122,7 +124,7 @@ class DevicePoolBuilder:
             case "linear":
                 return self._linear_pool(geometry, requests)
             case "minimax":
-                return self._minimax_pool(geometry)
+                return self._minimax_pool(geometry, variant)
             case "deepseek_v4":
                 return self._deepseek_v4_pool(geometry, variant)
             case "plain":
@@ -145,6 +147,7 @@ class DevicePoolBuilder:
             "use_dsa": width is not None,
             "override_kv_cache_dim": width,
             "dcp_replicated": False,
+            "host_to_device_ratio": HOST_ROWS,
             **shard_arguments(cls),
         }
         if geometry.pool_class != geometry.family.pool_class:
@@ -188,6 +191,7 @@ class DevicePoolBuilder:
             # Windows may be slots of requests.
             "req_to_token_pool": requests,
             "need_sort": False,
+            "host_to_device_ratio": HOST_ROWS,
         }
         return self.caller.call(self.variant.allocator_class or find_class(name), given)
 
@@ -237,7 +241,7 @@ class DevicePoolBuilder:
         needs = ("use_dsa", "index_head_dim", "kv_cache_dim") if is_sparse else ()
         return self.caller.call(cls, given, needs=needs)
 
-    def _minimax_pool(self, geometry: SglangGeometry) -> Any:  # noqa: ANN401
+    def _minimax_pool(self, geometry: SglangGeometry, variant: PoolVariant) -> Any:  # noqa: ANN401
         model = geometry.model
         dense = tuple(layer for layer in model.full_layers if layer not in model.index_layers)
         index = geometry.global_ids(model.index_layers)
@@ -250,11 +254,12 @@ class DevicePoolBuilder:
             "start_layer": geometry.start_layer,
             # Exclusive, unlike every other pool's.
             "end_layer": geometry.end_layer + 1,
+            **variant.arguments,
         }
         cls = find_class(geometry.pool_class)
         if cls is not find_class(geometry.family.pool_class):
             return cls(**_taken(cls, given))
-        return self.caller.call(cls, given)
+        return self.caller.call(cls, given, needs=tuple(variant.arguments))
 
     def _deepseek_v4_pool(self, geometry: SglangGeometry, variant: PoolVariant) -> Any:  # noqa: ANN401
         page, size, swa = geometry.page_size, geometry.size, geometry.swa_size
@@ -285,7 +290,7 @@ class DevicePoolBuilder:
             "layer_num": model.layer_span,
             "compression_ratios": list(ratios) * (first // model.layer_span + 1),
             **({"kv_source_layers": sources} if sources else {}),
-            "sliding_window": WINDOW,
+            "sliding_window": geometry.window,
             "start_layer": first,
             # Exclusive, unlike every other pool's.
             "end_layer": geometry.end_layer + 1,

@@ -20,6 +20,7 @@ from traces.targets.sglang.aliases import aliases
 from traces.targets.sglang.errors import UnsupportedByRelease
 
 PACKAGE = "sglang"
+_HISPARSE = f"{PACKAGE}.srt.managers.hisparse_coordinator"
 
 _POOL_PACKAGE = "sglang.srt.mem_cache"
 _CONTROLLER_MODULE = "sglang.srt.managers.cache_controller"
@@ -192,6 +193,24 @@ def find_part(module: str, name: str) -> Any | None:  # noqa: ANN401 - anything 
             return None
         raise
     return getattr(found, name, None)
+
+
+@cache
+def hisparse_class() -> tuple[type, ...]:
+    """Return the class that keeps a part of each request's rows on the device, if there is one."""
+    found = find_part(_HISPARSE, "HiSparseCoordinator")
+    return () if found is None else (found,)
+
+
+def find_hisparse() -> Any:  # noqa: ANN401 - a class of the release
+    """Return the one class of :func:`hisparse_class`.
+
+    Raises:
+        UnsupportedByRelease: the release has none.
+    """
+    if not hisparse_class():
+        raise UnsupportedByRelease("no class HiSparseCoordinator")
+    return hisparse_class()[0]
 
 
 def all_names_of(newest: str) -> tuple[str, ...]:

@@ -15,10 +15,17 @@ from unittest.mock import patch
 
 from traces.targets.common.scenario import IO_BACKENDS
 from traces.targets.sglang.callbacks import EvictionLog
-from traces.targets.sglang.device_pools import WINDOW, SglangDevicePools
-from traces.targets.sglang.discovery import find_builder, find_class, find_part, installed_release
+from traces.targets.sglang.device_pools import SglangDevicePools
+from traces.targets.sglang.discovery import (
+    find_builder,
+    find_class,
+    find_hisparse,
+    find_part,
+    installed_release,
+)
 from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.families import FAMILY_OF
+from traces.targets.sglang.hisparse_scenarios import COORDINATOR_SIZES
 from traces.targets.sglang.rank_context import (
     EXTRA_CONFIG,
     MODEL_NAME,
@@ -55,6 +62,8 @@ def require_entry_point(scenario: SglangScenario) -> None:
                 raise UnsupportedByRelease("UnifiedRadixCache has no init_hicache")
         case "DecodeKVCacheOffloadManager":
             pass  # Its module is imported with the call.
+        case "HiSparseCoordinator":
+            find_hisparse()
         case name:
             find_builder(name)
 
@@ -115,6 +124,8 @@ class EntryCall:
                 return self._init_unified()
             case "DecodeKVCacheOffloadManager":
                 return self._offload()
+            case "HiSparseCoordinator":
+                return self._keep_sparse()
             case _:
                 return self._build()
 
@@ -137,7 +148,7 @@ class EntryCall:
             "page_size": self.page_size,
             **self.context.arguments(groups="cache_group"),
             "enable_mamba_extra_buffer": self.page_size > 1,
-            "sliding_window_size": WINDOW if "SWA" in pools.components else None,
+            "sliding_window_size": pools.geometry.window if "SWA" in pools.components else None,
             "tree_components": self._components(),
             "tree_core_backend": self._tree_core(),
             "is_eagle": bool(self.packed_drafts or self.sidecar_drafts),
@@ -348,6 +359,19 @@ class EntryCall:
             "server_args": self.context.server_args,
         }
         return _entry_result(self.caller.call(cls, given))
+
+    def _keep_sparse(self) -> EntryResult:
+        """Construct what keeps a part of each request's rows on the device."""
+        given = {
+            "req_to_token_pool": self.device_pools.req_to_token_pool,
+            "token_to_kv_pool_allocator": self.device_pools.allocator,
+            "device": self.context.device,
+            "tp_group": self.context.tp,
+            **COORDINATOR_SIZES,
+        }
+        made = self.caller.call(find_hisparse(), given)
+        tree, host = self._tree_without_prefixes(), made.mem_pool_host
+        return EntryResult(cache=tree, group=host, controller=made, complete_tree=None)
 
     def _tree_without_prefixes(self) -> Any:  # noqa: ANN401 - any class of the release
         """Return the tree of a server that keeps the rows of running requests alone."""

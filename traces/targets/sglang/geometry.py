@@ -1,6 +1,7 @@
 """Sizes of a scenario's pools on one rank, and of its draft's."""
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import torch
 
@@ -12,7 +13,11 @@ from traces.targets.sglang.scenarios import GROUPS, SglangScenario
 PAGES = 8
 SLOTS_WITHOUT_PAGES = 48
 PAGES_WHEN_LONG = 6
-SWA_SHARE = 2
+# Window slots for each full slot: a request fits that outgrows a window of more than a page.
+SWA_SHARE = Fraction(5, 8)
+WINDOW = 128
+# Tokens of a window that is shorter than any sequence, where a page is one token.
+_SHORT_WINDOW_MIN = 5
 _QUANT_BLOCK = 128
 
 
@@ -23,6 +28,7 @@ class SglangGeometry(RankGeometry):
     family: SglangFamily
     pool_class: str  # class of the device pool
     dcp_size: int  # ranks that share a page while decoding
+    window: int  # tokens of a sliding window
 
     @property
     def dtype(self) -> torch.dtype:
@@ -42,7 +48,7 @@ class SglangGeometry(RankGeometry):
     @property
     def swa_size(self) -> int:
         """Slots of the sliding-window pool: a share of the full one, whole pages."""
-        return self.size // self.page_size // SWA_SHARE * self.page_size
+        return int(self.size // self.page_size * SWA_SHARE) * self.page_size
 
 
 def geometry_of(scenario: SglangScenario, *, pool_class: str = "") -> SglangGeometry:
@@ -62,7 +68,17 @@ def geometry_of(scenario: SglangScenario, *, pool_class: str = "") -> SglangGeom
         start_layer=offset,
         kv_heads=max(1, model.attention.kv_heads // (shape.attn_tp_size or 1)),
         dcp_size=shape.dcp_size,
+        window=_window(scenario),
     )
+
+
+def _window(scenario: SglangScenario) -> int:
+    """Return the tokens of a window; every other scenario has one that sequences outgrow."""
+    is_short = (
+        scenario.io_backend == "direct" and FAMILY_OF[scenario.model].constructor == "sliding"
+    )
+    page_size = scenario.page_size
+    return max(_SHORT_WINDOW_MIN, page_size + page_size // 2) if is_short else WINDOW
 
 
 def geometry_of_family(geometry: SglangGeometry, name: str) -> SglangGeometry:

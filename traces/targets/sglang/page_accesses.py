@@ -38,7 +38,7 @@ from traces.targets.sglang.byte_runs import (
 )
 from traces.targets.sglang.held_pools import HeldPool
 from traces.targets.sglang.host_writes import HostWrites
-from traces.targets.sglang.pageable import pageable_zeros
+from traces.targets.sglang.pageable import pageable
 from traces.targets.sglang.pool_answers import failure_text
 
 _PAGE = "page"
@@ -216,7 +216,7 @@ class PageReader:
 
     def _written(self, method: Callable[..., Any]) -> list[Numbers]:
         """Write numbered pages and return where each byte of them lies."""
-        with pageable_zeros():
+        with pageable("zeros"):
             template: torch.Tensor = self._held.pool.get_dummy_flat_data_page()
         size = template.nbytes
         total = self._page_num * size

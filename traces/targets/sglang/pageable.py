@@ -9,15 +9,16 @@ import torch
 
 
 @contextmanager
-def pageable_zeros() -> Iterator[None]:
-    """Allocate what ``torch.zeros`` makes pageable, until the block ends."""
-    zeros = torch.zeros
+def pageable(maker: str) -> Iterator[None]:
+    """Allocate what a function of torch makes (``zeros``) pageable, until the block ends."""
+    make = getattr(torch, maker)
 
-    def pageable(*sizes: Any, pin_memory: bool = False, **named: Any) -> torch.Tensor:  # noqa: ANN401
+    def make_pageable(*given: Any, pin_memory: bool = False, **named: Any) -> torch.Tensor:  # noqa: ANN401
         del pin_memory
-        return zeros(*sizes, **named)
+        made: torch.Tensor = make(*given, **named)
+        return made
 
-    with patch.object(torch, "zeros", pageable):
+    with patch.object(torch, maker, make_pageable):
         yield
 
 

@@ -26,7 +26,7 @@ from traces.targets.common.pool_buffers import buffers_of, span_bytes
 from traces.targets.common.source_reads import note_code_read
 from traces.targets.sglang.accessors import PoolAccessMethod, accessors_of
 from traces.targets.sglang.held_pools import HeldPool
-from traces.targets.sglang.pageable import pageable_zeros
+from traces.targets.sglang.pageable import pageable
 
 _QUESTIONS = ("is_", "has_", "supports_", "uses_", "stores_")
 _ASKED = ("get_", *_QUESTIONS)
@@ -227,7 +227,7 @@ def ask(held: HeldPool, name: str, memory: KnownMemory, *, step: str) -> PoolAns
     reader = AnswerReader(memory)
     values, reason = None, ""
     try:
-        with pageable_zeros():
+        with pageable("zeros"):
             answer = getattr(held.pool, name)
             is_method = isinstance(inspect.getattr_static(type(held.pool), name), FunctionType)
             values = reader.read(answer() if is_method else answer)
@@ -272,7 +272,7 @@ def ask_by_layer(held: HeldPool, memory: KnownMemory, *, step: str) -> Iterator[
 
 def _answer_of(accessor: PoolAccessMethod, layer: int, memory: KnownMemory) -> Any:  # noqa: ANN401
     try:
-        with pageable_zeros():
+        with pageable("zeros"):
             return AnswerReader(memory).read(accessor.call(layer, {}))
     except Exception:  # noqa: BLE001 - pools raise different errors for unknown layers
         return None

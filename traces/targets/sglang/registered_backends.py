@@ -14,7 +14,7 @@ from unittest.mock import patch
 from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.sglang.assembly import AssembledStack, entries_of
 from traces.targets.sglang.discovery import find_part
-from traces.targets.sglang.pageable import pageable_zeros
+from traces.targets.sglang.pageable import pageable
 from traces.targets.sglang.signature_caller import accepted_arguments
 from traces.targets.sglang.storage import LOADER
 from traces.targets.sglang.storage.client_store import ClientStore, KnownBuffer
@@ -124,7 +124,7 @@ def open_backend(
         }
         opened.enter_context(files.observing_descriptors())
         try:
-            with _without_cards(), pageable_zeros():
+            with _without_cards(), pageable("zeros"):
                 controller.attach_storage_backend(
                     **accepted_arguments(controller.attach_storage_backend, given)
                 )

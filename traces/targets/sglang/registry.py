@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import cache
 
 from traces.targets.sglang.configurator_scenarios import configurator_scenarios
+from traces.targets.sglang.hisparse_scenarios import hisparse_scenarios
 from traces.targets.sglang.product_rows import product_scenarios
 from traces.targets.sglang.scenarios import SglangScenario, stack_scenarios
 
@@ -13,11 +14,12 @@ from traces.targets.sglang.scenarios import SglangScenario, stack_scenarios
 def registry() -> dict[str, SglangScenario]:
     """Return every scenario by name: those with a stack and traffic, then the others.
 
-    The others assemble many stacks without moving a byte, or let the release make its pools.
+    The others assemble many stacks without moving a byte, let the release make its pools, or have
+    no stack.
     """
     stacks = stack_scenarios()
     readers = {scenario.name: replace(scenario, reads_pages=True) for scenario in _first(stacks)}
-    others = (*product_scenarios(), *configurator_scenarios())
+    others = (*product_scenarios(), *configurator_scenarios(), *hisparse_scenarios())
     return {**stacks, **readers, **{scenario.name: scenario for scenario in others}}
 
 

@@ -15,7 +15,6 @@ from traces.schema.model import RoundTrip
 from traces.targets.common.content import row_bytes
 from traces.targets.common.round_trip import RoundTripComparison
 from traces.targets.sglang.assembly import AssembledStack
-from traces.targets.sglang.device_pools import WINDOW
 from traces.targets.sglang.tree_client import TreeRequest
 from traces.targets.sglang.tree_driver import MAMBA, SWA, TreeDriver
 from traces.targets.sglang.tree_ledger import TreeLedger
@@ -31,6 +30,7 @@ class Retraction:
     def __init__(self, stack: AssembledStack, *, driver: TreeDriver, ledger: TreeLedger) -> None:
         self._cache = stack.cache
         self._page = stack.page_size
+        self._window = stack.window
         self._table: Any = getattr(stack.req_to_token_pool, "req_to_token", None)
         self._driver = driver
         self._rows = driver.rows
@@ -89,7 +89,7 @@ class Retraction:
         for plane in self._rows.planes:
             own = where[plane.domain.name]
             if plane.domain.name == SWA:
-                first = max(0, len(own) - WINDOW) // self._page * self._page
+                first = max(0, len(own) - self._window) // self._page * self._page
             else:
                 first = 0
             comparison = RoundTripComparison()

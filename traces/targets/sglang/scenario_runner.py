@@ -28,6 +28,8 @@ from traces.targets.sglang.discovery import PACKAGE
 from traces.targets.sglang.entry_points import require_entry_point
 from traces.targets.sglang.errors import StepNote, UnsupportedByRelease
 from traces.targets.sglang.fences import remember_stream_attributes
+from traces.targets.sglang.hisparse_scenarios import HisparseScenario
+from traces.targets.sglang.hisparse_script import HisparseScript
 from traces.targets.sglang.normalise import LocatedMessage, normalise_recording
 from traces.targets.sglang.page_accesses import remember_digits
 from traces.targets.sglang.pool_configuration import PoolConfiguration
@@ -187,12 +189,7 @@ class ReleaseSession:
                     stack = assemble(scenario, ranks=self._ranks, device=self._runtime.pool_device)
                     self._watch_buffers(stack)
                 self._on_stack(stack)
-                script = SglangScript(
-                    stack,
-                    device=self._script_device(),
-                    host_writes=self.target.host_writes,
-                    reads_pages=scenario.reads_pages,
-                )
+                script = self._script(scenario, stack)
                 self.target.learn_rows(script.planes)
                 for step in script.steps:
                     with recorder.step(step):
@@ -218,6 +215,17 @@ class ReleaseSession:
         failed = recorder.recording.trace.outcome.failed_step
         return normalise_recording(
             recorder.recording, messages=[*messages, *self._new_races(failed, messages)]
+        )
+
+    def _script(self, scenario: Any, stack: AssembledStack) -> SglangScript | HisparseScript:  # noqa: ANN401
+        device = self._script_device()
+        if isinstance(scenario, HisparseScenario):
+            return HisparseScript(stack, device=device)
+        return SglangScript(
+            stack,
+            device=device,
+            host_writes=self.target.host_writes,
+            reads_pages=scenario.reads_pages,
         )
 
     def _run_assemblies(self, scenario: Any, recorder: Recorder) -> Recording:  # noqa: ANN401

@@ -34,6 +34,7 @@ NO_DRAFT, SIDECAR_DRAFT, PACKED_DRAFT = "none", "sidecar", "packed"
 # The scenario's own storage backend, which releases call dynamic; each that a release registers.
 OWN_BACKEND, REGISTERED_BACKENDS = "dynamic", "registered"
 POOL_CONFIGURATOR = "KVCacheConfigurator"
+HISPARSE = "HiSparseCoordinator"
 # What host memory is: a tier that keeps pages, or a buffer between device and storage.
 HOST_TIER, HOST_BUFFER = "cache", "buffer_only"
 
@@ -141,6 +142,7 @@ SHORT_NAMES: dict[str, str] = {
     "UnifiedRadixCache.init_hicache": "unified_init",
     "DecodeKVCacheOffloadManager": "decode_offload",
     POOL_CONFIGURATOR: "configurator",
+    HISPARSE: "hisparse",
 }
 
 _PLAIN = ("llama3_8b", "dsv3_mha", "dsv3")

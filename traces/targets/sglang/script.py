@@ -6,7 +6,6 @@ an unequal round trip. Pages go to storage and back where it is open; then a tre
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from types import FunctionType
 
 import torch
@@ -55,16 +54,10 @@ from traces.targets.sglang.slot_operations import SlotOperations
 from traces.targets.sglang.storage_script import STORAGE, StorageScript, StoredNode, stored_nodes
 from traces.targets.sglang.translated_slots import STEP as TRANSLATED
 from traces.targets.sglang.translated_slots import TranslatedCopies, translated_pools
-from traces.targets.sglang.tree_anchor_script import script_of_tree
-from traces.targets.sglang.tree_ledger import TreeLedger, counted_pools
-from traces.targets.sglang.tree_life import STEP as LIFE
-from traces.targets.sglang.tree_life import TreeLife
-from traces.targets.sglang.tree_requests import STEP as REQUESTS
-from traces.targets.sglang.tree_requests import TreeRequests
-from traces.targets.sglang.tree_script import TreeScript, is_tree
-from traces.targets.sglang.tree_storage_script import TreeStorageScript, later_steps
+from traces.targets.sglang.tree_ledger import counted_pools
+from traces.targets.sglang.tree_script import is_tree
+from traces.targets.sglang.tree_steps import TreeSteps
 
-TREE = "tree"
 POOLS = "pools"
 _CONTROLLER_STEPS = ("backup", "reload", "finish")  # they end with a digest of every plane
 _AUTHORS = ("first", "second")
@@ -101,8 +94,10 @@ class SglangScript:
         self._rows = RowContents(stack, device=device, transfers=self._transfers)
         self._nodes: list[BackedUpNode] = []
         self._loaded: list[dict[str, torch.Tensor]] = []
-        self._tree: TreeScript | None = None
         self._pools = tuple(counted_pools(stack))
+        self._tree = TreeSteps(
+            stack, device=device, rows=self._rows, transfers=self._transfers, pools=self._pools
+        )
         self._steps: dict[str, Callable[[], Iterator[StepRecord]]] = {"backup": self._back_up_nodes}
         if stack.scenario.storage_backend == REGISTERED_BACKENDS:
             self._steps[STORAGE] = self._use_registered_backends
@@ -123,9 +118,7 @@ class SglangScript:
         if self._has_storage:
             steps[STORAGE] = self._store_and_fetch
         if is_tree(self._stack.cache):
-            steps[TREE] = self._drive_tree
-            # Storage threads go on while copies fly: prefetches have a step of their own.
-            steps |= self._later_tree_steps()
+            steps |= self._tree.steps
         else:
             steps["pressure"] = self._run_out_of_sidecars
         if self._has_storage and is_decode_server(self._stack.cache):
@@ -135,13 +128,9 @@ class SglangScript:
         steps[COPIES] = self._copy_to_host
         steps[SLOTS] = self._operate_on_slots
         steps[WRITES] = self._write_rows
+        if is_tree(self._stack.cache):
+            steps |= self._tree.last_steps
         return steps
-
-    def _later_tree_steps(self) -> dict[str, Callable[[], Iterator[StepRecord]]]:
-        if self._has_storage:
-            steps = later_steps(self._stack.cache)
-            return {step: partial(self._use_tree_storage, step) for step in steps}
-        return {LIFE: self._live, REQUESTS: self._serve_requests}
 
     @property
     def planes(self) -> tuple[Plane, ...]:
@@ -151,7 +140,7 @@ class SglangScript:
     def take_notes(self) -> list[str]:
         """Return, once, why a part of the scenario did not run, a line each."""
         notes, self._notes = self._notes, []
-        return notes
+        return [*notes, *self._tree.take_notes()]
 
     def take_definitions(self) -> dict[str, FunctionType]:
         """Return, once, the functions of the methods that records name, by holder and method."""
@@ -286,43 +275,9 @@ class SglangScript:
         pages = {node.author: HostPages(host=node.host, extra=node.extra) for node in self._nodes}
         return script, stored_nodes(pages)
 
-    def _drive_tree(self) -> Iterator[StepRecord]:
-        """Run the script of the tree, which backs up, stores and loads by its own policy."""
-        self._transfers.release_held()
-        script = script_of_tree(self._stack, has_storage=self._has_storage)(
-            self._stack, device=self._device, rows=self._rows, transfers=self._transfers
-        )
-        yield from script.run()
-        self._notes += script.notes
-        self._tree = None if script.notes else script
-        if self._has_storage and self._tree is not None:
-            # Storage is done, and locks no node any more; the scenario still has backed-up slots.
-            ledger = TreeLedger(self._stack, pools=self._pools, step=TREE)
-            for name, number in self._transfers.host_slots.items():
-                ledger.held["host", name] = number
-            yield from ledger.read("stored")
-
-    def _use_tree_storage(self, step: str) -> Iterator[StepRecord]:
-        """Run a step of a tree with storage, from an empty tree."""
-        if isinstance(self._tree, TreeStorageScript):
-            ledger = TreeLedger(self._stack, pools=self._pools, step=step)
-            yield from self._tree.run_later_step(step, ledger)
-
     @property
     def _has_storage(self) -> bool:
         return bool(getattr(self._stack.controller, "enable_storage", False))
-
-    def _live(self) -> Iterator[StepRecord]:
-        """Evict, reuse, abort and flush while copies of the tree are on their way."""
-        if self._tree is not None:
-            driver, device = self._tree.driver, self._device
-            life = TreeLife(self._stack, driver=driver, device=device, pools=self._pools)
-            yield from life.run()
-
-    def _serve_requests(self) -> Iterator[StepRecord]:
-        """Have requests of the release match, fill and leave the tree."""
-        if self._tree is not None:
-            yield from TreeRequests(self._stack, driver=self._tree.driver, pools=self._pools).run()
 
     def _compute_tokens(self) -> Iterator[StepRecord]:
         """Have a decode server copy the rows of its requests while they run."""
@@ -334,8 +289,7 @@ class SglangScript:
     def _count_slots(self) -> Iterator[StepRecord]:
         """Count the slots that every pool hands out, once nothing holds any but nodes."""
         self._transfers.release_held()
-        if self._tree is not None:
-            self._tree.driver.flush()
+        self._tree.flush()
         yield from SlotCensus(self._stack, pools=self._pools, device=self._device).run()
 
     def _call_callbacks(self) -> Iterator[StepRecord]:

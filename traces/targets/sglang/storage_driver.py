@@ -12,7 +12,7 @@ from traces.targets.sglang.assembly import AssembledStack, entries_of
 from traces.targets.sglang.discovery import find_part
 from traces.targets.sglang.errors import StageError
 from traces.targets.sglang.host_pages import HostPages, HostTargets
-from traces.targets.sglang.pageable import pageable_zeros
+from traces.targets.sglang.pageable import pageable
 from traces.targets.sglang.signature_caller import (
     accepted_arguments,
     accepted_parameters,
@@ -117,7 +117,7 @@ class StorageTierDriver:
         Raises:
             StageError: the controller does not come to an end, or the host has no room.
         """
-        with pageable_zeros():
+        with pageable("zeros"):
             target = self._targets.cleared(pages, known=asked.skipped * self._stack.page_size)
             # The one of the scenario would not fetch the few pages of a node.
             self._controller.prefetch_threshold = asked.threshold

@@ -119,6 +119,11 @@ def _trees() -> list[dict[str, Any]]:
         _row(unified, "dsv32_fp8", "tp1", **{**own, "page_size": 64}),
         _row(unified, "gpt_oss", "tp8cp2", **own),
         _row(unified, "nemotron_h", "tp8cp2", **own),
+        # Index keys that are cut to what every rank fetched; the first rank stores latent rows.
+        *(
+            _row(builder, "dsv32_fp8", "tp2r0", **{**own, "page_size": 64})
+            for builder in ("HiRadixCache", unified)
+        ),
         # The other tree core of a release that has two.
         _row(unified, "gpt_oss", "tp8cp2", **{**own, **_DIRECT}),
         _row(unified, "nemotron_h", "tp8cp2", **{**own, **_DIRECT}),

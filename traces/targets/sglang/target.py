@@ -19,7 +19,6 @@ import torch
 from traces.errors import RecorderError
 from traces.recording.encode import Encoder, Plain
 from traces.recording.probes import (
-    AllocationObservation,
     BufferPath,
     CallProbe,
     EventProbe,
@@ -28,7 +27,6 @@ from traces.recording.probes import (
     PoolNaming,
     PoolView,
     Probe,
-    ReleaseObservation,
     ThreadProbe,
     TransferObservation,
     Values,
@@ -39,7 +37,12 @@ from traces.targets.common.planes import Plane
 from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.common.probes import builder_part, method_probe, register_device_types
 from traces.targets.sglang.callbacks import CALLBACK, callback
-from traces.targets.sglang.discovery import PACKAGE, SglangRelease, method_definitions
+from traces.targets.sglang.discovery import (
+    PACKAGE,
+    SglangRelease,
+    hisparse_class,
+    method_definitions,
+)
 from traces.targets.sglang.host_writes import HostWrites
 from traces.targets.sglang.linker_pools import linker_probes
 from traces.targets.sglang.memory_map import BufferLocation, MemoryMap
@@ -49,10 +52,11 @@ from traces.targets.sglang.rank_context import ranks_of_group
 from traces.targets.sglang.row_table import RowTable
 from traces.targets.sglang.shims import report_copy
 from traces.targets.sglang.shims.kernel_moves import CopiedRows
+from traces.targets.sglang.slot_probes import SlotProbes
 from traces.targets.sglang.storage import observe_storage_use, report_storage_use
 from traces.targets.sglang.storage.threads import thread_role
 
-_DRAFT = "DRAFT"
+_KV, _DRAFT = "KV", "DRAFT"
 _OPERATIONS = (
     "write",
     "load",
@@ -121,7 +125,7 @@ class SglangTarget:
         assert isinstance(callback, FunctionType)
         return [
             *self._call_probes(),
-            *self._slot_probes(),
+            *SlotProbes(self._release.allocators(), self._pool_of).probes(),
             *self._order_probes(),
             *collective_probes(self._name_group),
             _event_probe(report_storage_use, "storage", "every", observe_storage_use),
@@ -223,6 +227,14 @@ class SglangTarget:
             yield method_probe(
                 cls, function, role="constructor", part=part, names_pools=names_pools
             )
+        for cls, function in method_definitions(hisparse_class(), "__init__"):
+            yield method_probe(
+                cls,
+                function,
+                role="constructor",
+                part="controller",
+                names_pools=self._hisparse_namings,
+            )
         yield from linker_probes()
         for name in _OPERATIONS:
             for cls, function in method_definitions(release.controllers(), name):
@@ -245,17 +257,6 @@ class SglangTarget:
             yield _event_probe(function, "device pool", "outermost", self._learn_constructed)
         yield _event_probe(report_copy, "move", "every", self._observe_copy)
 
-    def _slot_probes(self) -> Iterator[CallProbe | EventProbe]:
-        observed = (
-            ("alloc", "alloc", self._observe_allocation),
-            ("free", "free", self._observe_free),
-            ("free_segment", "free", self._observe_free),
-            ("free_page_ids", "free", self._observe_page_free),
-        )
-        for name, family, observe in observed:
-            for _, function in method_definitions(self._release.allocators(), name):
-                yield _event_probe(function, family, "innermost", observe)
-
     def _entry_namings(self, values: Values) -> Iterator[PoolNaming]:
         name = values["name"]
         pool = str(getattr(name, "value", name)).upper()
@@ -275,6 +276,15 @@ class SglangTarget:
             name = f"{self.pool_prefix}{_DRAFT}"
             yield PoolNaming(side="device", pool=name, holder=draft)
 
+    def _hisparse_namings(self, values: Values) -> Iterator[PoolNaming]:
+        """Name the pools of a coordinator, which makes the one of the host itself."""
+        coordinator = values["self"]
+        host = coordinator.mem_pool_host
+        self._learn(host)
+        self._rows.name_host_pool(host, _KV)
+        yield PoolNaming(side="host", pool=_KV, holder=host)
+        yield PoolNaming(side="device", pool=_KV, holder=coordinator.mem_pool_device)
+
     def _draft_namings(self, values: Values) -> Iterator[PoolNaming]:
         for value in values.values():
             view = self.view(value)
@@ -285,8 +295,8 @@ class SglangTarget:
 
     def _host_namings(self, values: Values) -> Iterator[PoolNaming]:
         """Register the pools among constructor arguments: a pool may be used without any entry."""
-        for value in values.values():
-            if self.view(value) is not None:
+        for name, value in values.items():
+            if name != "self" and self.view(value) is not None:
                 self._learn(value)
         yield from ()
 
@@ -342,29 +352,6 @@ class SglangTarget:
             )
         return place
 
-    def _observe_allocation(self, values: Values, result: Any) -> AllocationObservation | None:  # noqa: ANN401
-        allocator, need = _first_two(values)
-        if not isinstance(need, int) or not (result is None or isinstance(result, torch.Tensor)):
-            return None
-        pool = self._pool_of(allocator)
-        return None if pool is None else AllocationObservation(pool=pool, need=need, slots=result)
-
-    def _observe_free(self, values: Values, result: object) -> ReleaseObservation | None:
-        del result
-        allocator, slots = _first_two(values)
-        pool = self._pool_of(allocator)
-        if pool is None or not isinstance(slots, torch.Tensor) or slots.numel() == 0:
-            return None
-        return ReleaseObservation(pool=pool, slots=slots)
-
-    def _observe_page_free(self, values: Values, result: object) -> ReleaseObservation | None:
-        allocator, pages = _first_two(values)
-        if not isinstance(pages, torch.Tensor):
-            return None
-        within = torch.arange(allocator.page_size, device=pages.device)
-        slots = (pages[:, None] * allocator.page_size + within).flatten()
-        return self._observe_free({"allocator": allocator, "slots": slots}, result)
-
     def _pool_of(self, allocator: Any) -> object | None:  # noqa: ANN401 - any class that allocates
         if self.view(allocator) is not None:
             return allocator  # type: ignore[no-any-return]
@@ -382,12 +369,6 @@ class SglangTarget:
         group = torch.distributed.group.WORLD if group is None else group
         tag = self._group_tag(group)
         return GroupNaming(role=tag or "derived", ranks=ranks_of_group(group), rank=group.rank())
-
-
-def _first_two(values: Values) -> tuple[Any, Any]:
-    """Return object and first argument: releases name the latter differently."""
-    allocator, argument, *_ = (*values.values(), None)
-    return allocator, argument
 
 
 def _event_probe(

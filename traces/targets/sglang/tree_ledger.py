@@ -38,12 +38,13 @@ class CountedPool:
 class TreeLedger:
     """Reads the state of a tree and its pools, which were listed when all slots were free.
 
-    ``held`` has the numbers of slots that the scenario took, by side and pool.
+    ``held`` has the numbers of slots that the scenario took, by side and pool; ``step`` is the one
+    that the records belong to.
     """
 
     def __init__(self, stack: AssembledStack, *, pools: tuple[CountedPool, ...], step: str) -> None:
         self._stack = stack
-        self._step = step
+        self.step = step
         self.held: Counter[tuple[PoolSide, str]] = Counter()
         self.pools = pools
         self._components = {pool.component for pool in self.pools} - {FULL}
@@ -55,7 +56,7 @@ class TreeLedger:
         for pool in self.pools:
             counts = self._counts(pool) if pool.side == "device" else (None, None)
             yield PoolBalance(
-                step=self._step,
+                step=self.step,
                 moment=moment,
                 pool=pool.pool,
                 side=pool.side,
@@ -75,14 +76,14 @@ class TreeLedger:
         nodes = tree_nodes(self._stack.cache, components=sorted(self._components)) or []
         values = [[node.name, node.priority] for node in nodes if node.priority]
         method = f"priority {moment}"
-        return told_values(step=self._step, holder="tree", method=method, values=values)
+        return told_values(step=self.step, holder="tree", method=method, values=values)
 
     def read_occupied(self, moment: str) -> Iterator[PoolAnswer]:
         """Yield how many tokens the controller counts as being fetched: they limit later ones."""
         number = getattr(self._stack.controller, _OCCUPIED, None)
         if number is not None:
             method = f"{_OCCUPIED}: {moment}"
-            yield told_values(step=self._step, holder="controller", method=method, values=[number])
+            yield told_values(step=self.step, holder="controller", method=method, values=[number])
 
     def read_locks(self, moment: str) -> Iterator[StateRecord]:
         """Yield the locks alone: an operation on its way may have slots of its own."""
@@ -95,7 +96,7 @@ class TreeLedger:
                 device, host = node.locks[component, "device"], node.locks[component, "host"]
                 if device or host:
                     yield NodeLocks(
-                        step=self._step,
+                        step=self.step,
                         moment=moment,
                         node=node.name,
                         component=component,

@@ -9,25 +9,23 @@ in these records, and as a race on a simulated device.
 
 from collections.abc import Iterator
 
-import torch
-
 from traces.schema.life import EvictionCount, StateRecord
 from traces.schema.model import RoundTrip, TreeMatch
 from traces.targets.sglang.assembly import AssembledStack
+from traces.targets.sglang.peers import peer_behind
 from traces.targets.sglang.retraction import Retraction
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.tree_client import TreeRequest
 from traces.targets.sglang.tree_driver import MAMBA, TokenSequence, TreeDriver
 from traces.targets.sglang.tree_ledger import CountedPool, TreeLedger
+from traces.targets.sglang.tree_pressure import TreePressure
 
 STEP = "life"
 _Records = Iterator[StateRecord]
 _TreeRecords = Iterator[StateRecord | TreeMatch | RoundTrip]
 
 # Numbers of the parts of sequences, whose tokens begin at a thousand times the number.
-_SHARED, _ONE, _OTHER, _LATER, _PRESSURE = 11, 12, 13, 14, 20
-# Sequences that a host with little room takes, and how many are inserted then.
-_FIT, _MORE_THAN_FIT = 2, 4
+_SHARED, _ONE, _OTHER, _LATER = 11, 12, 13, 14
 
 
 class TreeLife:
@@ -80,6 +78,8 @@ class TreeLife:
         driver.evict_host()
         driver.overwrite_free("after")
         yield from self._ledger.read("evicting_host_in_backup")
+        self._finish_before_a_peer()
+        yield from self._ledger.read("backed_up_before_a_peer")
         driver.acknowledge()
         yield from self._ledger.read("backed_up", is_final=True)
 
@@ -118,6 +118,8 @@ class TreeLife:
         driver.insert(driver.sequence("later", later=_LATER))
         driver.poll()
         yield from self._read_with_states("inserted_in_load", request)
+        self._finish_before_a_peer()
+        yield from self._read_with_states("loaded_before_a_peer", request)
         driver.acknowledge()
         for state in request.states_taken():
             driver.return_state(state)
@@ -125,48 +127,10 @@ class TreeLife:
 
     def _run_out_of_room(self) -> _TreeRecords:
         """Leave room for two sequences on the host, and insert more of them than fit."""
-        driver = self._driver
-        reserved = [(pool, self._reserve(pool)) for pool in self._ledger.pools]
-        for number in range(_MORE_THAN_FIT):
-            sequence = self._pressure_sequence(number)
-            driver.insert(sequence)
-            driver.insert_again(sequence)
-            driver.acknowledge()
-        yield from self._ledger.read("full", is_final=True)
-        for number in range(_MORE_THAN_FIT):
-            sequence = self._pressure_sequence(number)
-            match = driver.tree.match(
-                driver.tree.key(sequence.raw_tokens, sequence.namespace), None
-            )
-            yield TreeMatch(
-                step=STEP,
-                sequence=f"pressure_{number}",
-                phase="full",
-                found=len(driver.tree.device_slots(match)) + int(match.host_hit_length) > 0,
-                missing="",
-                elsewhere="",
-            )
-        for pool, slots in reserved:
-            if slots is not None:
-                pool.allocator.free(slots)
-                self._ledger.held[pool.side, pool.pool] -= slots.numel()
-
-    def _reserve(self, pool: CountedPool) -> torch.Tensor | None:
-        """Take the slots of a host pool but for those of two sequences; None for a device pool."""
-        if pool.side == "device":
-            return None
-        spare = _FIT if pool.component == MAMBA else _FIT * 2 * self._driver.part
-        free = int(pool.allocator.available_size())
-        if free <= spare:
-            return None
-        page = pool.page(self._stack)
-        slots: torch.Tensor = pool.allocator.alloc((free - spare) // page * page)
-        self._ledger.held[pool.side, pool.pool] += slots.numel()
-        return slots
-
-    def _pressure_sequence(self, number: int) -> TokenSequence:
-        parts = {"one": _PRESSURE + 2 * number, "other": _PRESSURE + 2 * number + 1}
-        return self._driver.sequence(f"pressure_{number}", **parts)
+        pressure = TreePressure(self._stack, driver=self._driver, ledger=self._ledger)
+        yield from pressure.fill()
+        yield from pressure.match_all()
+        pressure.give_back()
 
     def _flush_in_backup(self) -> _Records:
         """Flush while a backup is on its way, as an idle server may, and go on once it is over.
@@ -235,6 +199,12 @@ class TreeLife:
             for state in request.states_taken():
                 driver.return_state(state)
         yield from self._ledger.read("loaded_in_part", is_final=True)
+
+    def _finish_before_a_peer(self) -> None:
+        """Have the tree process copies that are over on this rank, and not on another."""
+        self._device.synchronize()
+        with peer_behind():
+            self._driver.poll()
 
     def _evict(self, moment: str) -> _Records:
         """Ask the tree to evict everything on the device; yield what it counts."""

@@ -17,7 +17,6 @@ from traces.targets.common.planes import Plane
 from traces.targets.common.round_trip import RoundTripComparison
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.controller_driver import ControllerDriver
-from traces.targets.sglang.device_pools import WINDOW
 from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.tree_client import TreeRequest
@@ -192,7 +191,7 @@ class TreeScript:
         if plane.domain.name != SWA:
             return 0
         page = self._stack.page_size
-        return max(0, length - WINDOW) // page * page
+        return max(0, length - self._stack.window) // page * page
 
     def _compare_match(
         self,

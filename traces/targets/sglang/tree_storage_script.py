@@ -20,7 +20,7 @@ from traces.targets.common.round_trip import RoundTripComparison
 from traces.targets.sglang.assembly import AssembledStack, entries_of
 from traces.targets.sglang.controller_driver import ControllerDriver
 from traces.targets.sglang.discovery import find_part
-from traces.targets.sglang.pageable import pageable_zeros
+from traces.targets.sglang.pageable import pageable
 from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.signature_caller import accepted_arguments
@@ -40,16 +40,20 @@ from traces.targets.sglang.stored_tree_driver import WORK, StoredTreeDriver
 from traces.targets.sglang.tree_client import TreeRequest, salt_of
 from traces.targets.sglang.tree_driver import TokenSequence
 from traces.targets.sglang.tree_ledger import TreeLedger
-from traces.targets.sglang.tree_prefetch import TreePrefetch, disturbance
+from traces.targets.sglang.tree_prefetch import (
+    ANCHOR,
+    ANCHOR_FAILS,
+    WHOLE,
+    TreePrefetch,
+    disturbed_prefetches,
+)
 from traces.targets.sglang.tree_script import TreeScript
 from traces.targets.sglang.tree_storage_life import StorageLife
 
 STEP = WORK
-WHOLE = "whole"
 _HANDLES = "sglang.srt.mem_cache.base_prefix_cache"
-_ANCHOR = "KV"
 _NAMESPACE = "tenant"
-_BEHIND, _FAILS = "behind its first half", "KV fails at a page"
+_BEHIND = "behind its first half"
 
 
 def later_steps(cache: Any) -> tuple[str, ...]:  # noqa: ANN401 - a tree of the release
@@ -84,7 +88,7 @@ class TreeStorageScript(TreeScript):
     @override
     def run(self) -> Iterator[DigestRecord]:
         """Run the script of a tree, which stores what it has on the host."""
-        with self._threads_watched(), pageable_zeros():
+        with self._threads_watched(), pageable("zeros"):
             yield from super().run()
 
     def run_later_step(self, step: str, ledger: TreeLedger) -> Iterator[DigestRecord | StateRecord]:
@@ -94,7 +98,7 @@ class TreeStorageScript(TreeScript):
         """
         if not self.notes:
             self._ledger, self._step = ledger, step
-            with self._threads_watched(), pageable_zeros():
+            with self._threads_watched(), pageable("zeros"):
                 yield from self._attach_again() if step == ATTACHMENT else self._run_step()
 
     def _run_step(self) -> Iterator[DigestRecord | StateRecord]:
@@ -161,7 +165,7 @@ class TreeStorageScript(TreeScript):
             yield from self._prefetch(replace(asked, phase=f"{_BEHIND}, {asked.phase}"))
         # From a node that ends where the first half does, with a state of its own.
         for asked in self._disturbances(second, known=self.driver.part):
-            if asked.phase == _FAILS:
+            if asked.phase == ANCHOR_FAILS:
                 self._empty()
                 yield from self._insert(self._half(second))
                 yield from self._prefetch(replace(asked, phase=f"behind a half, {asked.phase}"))
@@ -169,32 +173,14 @@ class TreeStorageScript(TreeScript):
 
     def _disturbances(self, sequence: TokenSequence, *, known: int = 0) -> Iterator[TreePrefetch]:
         """Yield what may go wrong behind ``known`` tokens; of any pool a page may be missing."""
-        keys = page_keys(sequence.units, self._stack.page_size)
-        middle, storage = keys[len(keys) // 2], self._storage
-        plain = TreePrefetch(phase=WHOLE, sequence=sequence)
         pools = () if known else entries_of(self._stack.group)
-        for pool in dict.fromkeys((_ANCHOR, *pools)):
-            key = middle if storage.has_page(pool, middle) else keys[-1]
-            if storage.has_page(pool, key):
-                for phase, how in (
-                    ("without a page", storage.without_page),
-                    ("fails at a page", storage.failing_page),
-                ):
-                    yield replace(
-                        plain, phase=f"{pool} {phase}", disturbed=disturbance(how, pool, key)
-                    )
-        if storage.has_page(_ANCHOR, middle):
-            yield replace(
-                plain,
-                phase="fewer hits than the threshold",
-                disturbed=disturbance(storage.without_page, _ANCHOR, middle),
-                threshold=0,
-            )
-        yield replace(plain, phase="below the threshold", threshold=1)
-        held = replace(plain, queried=storage.held_queries)
-        yield replace(held, phase="aborted", is_aborted=True)
-        yield replace(held, phase="not waited for")
-        yield replace(held, phase="waited for", policy="wait_complete")
+        return disturbed_prefetches(
+            sequence,
+            storage=self._storage,
+            pools=tuple(dict.fromkeys((ANCHOR, *pools))),
+            page_size=self._stack.page_size,
+            known=known,
+        )
 
     def _in_namespace(self, sequence: TokenSequence) -> Iterator[DigestRecord | StateRecord]:
         """Prefetch tokens in a namespace in which they were not stored, then in which they were."""
@@ -236,7 +222,8 @@ class TreeStorageScript(TreeScript):
         keys = page_keys(sequence.units, self._stack.page_size)
         spread = self._pools_by_page(keys)
         with asked.disturbed():
-            available = None if sequence.namespace else self._available(keys, spread)
+            is_known = not sequence.namespace and not asked.has_short_peer
+            available = self._available(keys, spread) if is_known else None
             hits = self._query(given)
             with asked.queried():
                 cache.prefetch_from_storage(
@@ -289,7 +276,7 @@ class TreeStorageScript(TreeScript):
 
     def _pools_by_page(self, keys: list[str]) -> dict[str, bool]:
         """Return the pools that have pages of a sequence, and whether they have each of them."""
-        pools = {_ANCHOR: True, **dict.fromkeys(entries_of(self._stack.group), True)}
+        pools = {ANCHOR: True, **dict.fromkeys(entries_of(self._stack.group), True)}
         stored = {pool: [self._storage.has_page(pool, key) for key in keys] for pool in pools}
         return {pool: all(found) for pool, found in stored.items() if any(found)}
 

@@ -279,6 +279,7 @@ def play_tree(
         allocator=slots,
         device_pools={"KV": pool},
         req_to_token_pool=SimpleNamespace(clear=lambda: None),
+        window=128,
         page_size=PAGE,
         draft_pools=(),
         pool_transfer=None,

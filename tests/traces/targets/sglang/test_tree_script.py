@@ -221,6 +221,7 @@ def play(device, monkeypatch):
             allocator=slots,
             device_pools={"KV": pool},
             req_to_token_pool=None,
+            window=128,
             page_size=PAGE,
             draft_pools=(),
             pool_transfer=None,

@@ -40,6 +40,7 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
         self._may_query = Event()
         self._may_query.set()
         self._is_queried = Event()
+        self.was_fetched = False  # whether a page was asked for since a script has cleared it
         namespace = rank_namespace(storage_config, left_out=LOADER)
         report_storage_use(operation="open", pool="", key=namespace)
 
@@ -225,6 +226,7 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
 
     def _find(self, operation: StorageOperation, pool: str, key: str) -> torch.Tensor | None:
         page = self._pages.get((pool, key))
+        self.was_fetched |= operation == "fetch"
         if operation == "fetch" and (pool, key) in self._lost:
             page = None
         self._report(operation, pool, key, page)

@@ -1,0 +1,314 @@
+"""Script of HiSparse: requests whose rows are all on the host, and some of them on the device.
+
+A prompt's rows are copied to the host, and the request keeps a buffer of device slots; each token
+that it computes is copied when the next one is. Attention asks for some tokens of each layer, and
+what is not in the buffer is loaded. One request fits into its buffer, one does not, one gets its
+rows from another server, one is given up while its copy is on its way. Every row that attention is
+handed is compared with what was written, and behind every part the owners of all slots are
+recorded.
+
+Source of the order of calls: sglang 0.5.23 ``managers/scheduler_components/batch_result_processor``
+(staging), ``managers/schedule_batch.py`` (decode), ``disaggregation/decode.py`` (direct).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import FunctionType
+from typing import Any
+
+import torch
+
+from traces.schema.model import StepRecord
+from traces.targets.common.content import row_bytes
+from traces.targets.common.planes import Plane
+from traces.targets.common.round_trip import RoundTripComparison
+from traces.targets.sglang.assembly import AssembledStack
+from traces.targets.sglang.controller_driver import ControllerDriver
+from traces.targets.sglang.fences import FORWARD
+from traces.targets.sglang.hisparse_scenarios import TOP_K
+from traces.targets.sglang.pageable import pageable
+from traces.targets.sglang.peers import peer_behind
+from traces.targets.sglang.pool_answers import told_values
+from traces.targets.sglang.row_contents import RowContents
+from traces.targets.sglang.script_device import ScriptDevice
+from traces.targets.sglang.server_requests import (
+    DecodeBatch,
+    PrefillBatch,
+    allocate,
+    allocate_next,
+    commit,
+    finish,
+    make_request,
+    plan_prefill,
+    release_slots,
+)
+from traces.targets.sglang.signature_caller import accepted_arguments
+
+_KV = "KV"
+_SHORT, _LONG, _FAR, _GIVEN_UP = "short", "long", "far", "given_up"
+_LENGTHS = {_SHORT: 40, _LONG: 130, _FAR: 50, _GIVEN_UP: 70}
+_COMPUTED = 3
+_TOKEN = 7
+
+
+@dataclass(slots=True, kw_only=True)
+class _Running:
+    """A request, and who wrote which of its tokens, with the number of tokens."""
+
+    request: Any
+    authors: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def row(self) -> int:
+        """Its row in the request table."""
+        holder = self.request if hasattr(self.request, "req_pool_idx") else self.request.kv
+        return int(holder.req_pool_idx)
+
+
+class HisparseScript:
+    """Steps of one scenario; ``steps`` has their names in order."""
+
+    def __init__(self, stack: AssembledStack, *, device: ScriptDevice) -> None:
+        self._stack = stack
+        self._coordinator: Any = stack.controller
+        self._device = device
+        self._rows = RowContents(stack, device=device, transfers=ControllerDriver(stack))
+        # Index keys stay on the device, one for each slot of a request.
+        self._rows.planes = tuple(one for one in self._rows.planes if _has_own_rows(one))
+        # A host pool of keys and values counts the model's layers, one of latent rows the stage's.
+        is_global = getattr(self._coordinator, "is_m3_hisparse", False)
+        self._first_layer = int(stack.device_pools[_KV].start_layer) if is_global else 0
+        self._forward = device.new_stream(FORWARD)
+        self._call("set_decode_producer_stream", device.release_stream(self._forward))
+        self._running: dict[str, _Running] = {}
+        self._step = ""
+        self._steps: dict[str, Callable[[], Iterator[StepRecord]]] = {
+            "staging": self._stage,
+            "decode": self._decode,
+            "direct": self._admit_directly,
+            "end": self._end_all,
+        }
+        self.steps = tuple(self._steps)
+
+    @property
+    def planes(self) -> tuple[Plane, ...]:
+        """The rows of the device pool."""
+        return self._rows.planes
+
+    def take_notes(self) -> list[str]:
+        """Return nothing: every part runs."""
+        return []
+
+    def take_definitions(self) -> dict[str, FunctionType]:
+        """Return nothing: no record names a method."""
+        return {}
+
+    def run_step(self, step: str) -> Iterator[StepRecord]:
+        """Run one of :attr:`steps`."""
+        self._step = step
+        with pageable("tensor"):
+            yield from self._steps[step]()
+        self._device.synchronize()
+
+    def _stage(self) -> Iterator[StepRecord]:
+        """Copy prompts to the host; one is given up meanwhile, and a peer is behind once."""
+        self._rows.poison("before")
+        for name in (_SHORT, _LONG, _GIVEN_UP):
+            self._prefill(name)
+            self._coordinator.admit_request_into_staging(self._running[name].request)
+        yield from self._balance("copying")
+        given_up = self._running.pop(_GIVEN_UP).request
+        self._coordinator.abort_staging_request(given_up)
+        self._release(given_up)
+        yield from self._balance("given up")
+        self._device.synchronize()
+        with peer_behind():
+            yield self._ready("ready before a peer")
+        yield self._ready("ready")
+        yield from self._balance("staged")
+
+    def _decode(self) -> Iterator[StepRecord]:
+        """Compute tokens: the row of each is copied to the host when the next one is computed."""
+        for number in range(_COMPUTED):
+            for name in self._running:
+                self._compute(name, number)
+        yield from self._balance("computed")
+        yield from self._attend()
+
+    def _admit_directly(self) -> Iterator[StepRecord]:
+        """Admit a request whose rows another server has written to the host."""
+        length, coordinator = _LENGTHS[_FAR], self._coordinator
+        host = coordinator.mem_pool_host
+        if not hasattr(host, "alloc_paged_token_slots"):
+            return
+        running = _Running(request=make_request(_FAR, list(range(length))))
+        running.request.init_next_round_input(self._stack.cache)
+        plan_prefill(running.request)
+        # Rows come over the network: a server's allocation leaves them no slots on the device.
+        slots = allocate(self._prefill_batch(running.request))
+        self._stack.allocator.free_hisparse(slots)
+        commit(running.request)
+        where = host.alloc_paged_token_slots(
+            coordinator.req_to_host_pool,
+            coordinator.req_to_host_pool_allocated_len,
+            running.row,
+            0,
+            length,
+        )
+        self._fill_host(where, _FAR)
+        running.authors.append((_FAR, length))
+        coordinator.admit_request_direct(running.request)
+        running.request.output_ids.append(_TOKEN)
+        self._running[_FAR] = running
+        yield from self._balance("admitted directly")
+        self._compute(_FAR, 0)
+        yield from self._attend()
+
+    def _end_all(self) -> Iterator[StepRecord]:
+        """End one request, and take the others back."""
+        for name, running in list(self._running.items()):
+            del self._running[name]
+            if name == _SHORT:
+                finish(running.request, is_aborted=False)
+                self._coordinator.request_finished(running.request)
+            else:
+                self._coordinator.retract_req(running.request)
+            self._release(running.request)
+            yield from self._balance(f"ended {name}")
+
+    def _prefill_batch(self, request: Any) -> PrefillBatch:  # noqa: ANN401
+        batch = PrefillBatch(self._stack, request, tree=self._stack.cache)
+        batch.hisparse_coordinator = self._coordinator
+        return batch
+
+    def _prefill(self, name: str) -> None:
+        """Give a request slots for its prompt, and write its rows."""
+        length = _LENGTHS[name]
+        running = _Running(request=make_request(name, list(range(length))))
+        running.request.init_next_round_input(self._stack.cache)
+        plan_prefill(running.request)
+        slots = allocate(self._prefill_batch(running.request))
+        commit(running.request)
+        self._write(self._device_slots(slots), name)
+        running.authors.append((name, length))
+        running.request.output_ids.append(_TOKEN)
+        self._running[name] = running
+
+    def _compute(self, name: str, number: int) -> None:
+        """Have a request compute a token."""
+        running, coordinator = self._running[name], self._coordinator
+        batch = DecodeBatch(self._stack, running.request, tree=self._stack.cache)
+        batch.hisparse_coordinator = coordinator
+        slots = allocate_next(batch)
+        commit(running.request)
+        given = {
+            "seq_lens": batch.seq_lens + 1,
+            "out_cache_loc": slots,
+            "req_pool_indices": batch.req_pool_indices,
+            "seq_lens_cpu": batch.seq_lens_cpu + 1,
+            "req_pool_indices_cpu": batch.req_pool_indices_cpu,
+        }
+        place = coordinator.map_last_loc_to_buffer
+        place(**accepted_arguments(place, given))
+        author = f"{name} {number}"
+        where = self._device_slots(slots)
+        with self._device.on(self._forward):
+            self._call("wait_for_pending_backup")
+            self._write(where, author)
+        running.authors.append((author, 1))
+        running.request.output_ids.append(_TOKEN + number)
+
+    def _call(self, method: str, *arguments: Any) -> None:  # noqa: ANN401
+        """Call a method of the coordinator that a release may lack."""
+        getattr(self._coordinator, method, lambda *_: None)(*arguments)
+
+    def _attend(self) -> Iterator[StepRecord]:
+        """Have every layer of every request ask for tokens; compare the rows that it is handed."""
+        for name, running in self._running.items():
+            length = sum(number for _, number in running.authors)
+            tokens = _asked(length)
+            comparison = RoundTripComparison()
+            for plane in self._rows.planes:
+                for buffer in plane.layers:
+                    slots = self._load(running, tokens, length, buffer.layer)
+                    served = row_bytes(buffer.tensor)[slots]
+                    written = torch.cat(
+                        [
+                            self._rows.content(plane, buffer, torch.arange(number), author)
+                            for author, number in running.authors
+                        ]
+                    )
+                    comparison.compare_rows(buffer, slots, served=served, written=written[tokens])
+            yield comparison.record(step=self._step, pool=_KV, plane=name)
+
+    def _load(
+        self, running: _Running, tokens: torch.Tensor, length: int, layer: int
+    ) -> torch.Tensor:
+        """Return the device slots of some tokens in a layer, int64 on the host."""
+        device = self._device.torch_device
+        found: torch.Tensor = self._coordinator.naive_load_topk(
+            torch.tensor([running.row], device=device),
+            torch.tensor([length], device=device),
+            tokens.to(device=device, dtype=torch.int32)[None],
+            self._first_layer + layer,
+        )
+        self._device.synchronize()
+        with self._device.pause_interception():
+            return found[0, : len(tokens)].long().cpu()
+
+    def _ready(self, method: str) -> StepRecord:
+        """Return which requests the release counts as copied."""
+        ready = [request.rid for request in self._coordinator.collect_ready_reqs()]
+        return told_values(step=self._step, holder="hisparse", method=method, values=ready)
+
+    def _fill_host(self, where: torch.Tensor, author: str) -> None:
+        """Write rows to the host, by way of device slots that no request has."""
+        stack = self._stack
+        pages = -(-len(where) // stack.page_size)
+        taken = stack.full_allocator.alloc(pages * stack.page_size)
+        slots = taken[: len(where)]
+        self._write(slots, author)
+        self._device.synchronize()
+        self._coordinator.mem_pool_host.backup_from_device_all_layer(
+            self._coordinator.mem_pool_device, where, slots, io_backend="kernel"
+        )
+        self._device.synchronize()
+        stack.full_allocator.free(taken)
+
+    def _device_slots(self, slots: torch.Tensor) -> torch.Tensor:
+        """Return the slots of the device pool behind those of requests."""
+        found: torch.Tensor = self._stack.allocator.get_last_loc_hisparse_device(slots)
+        return found
+
+    def _write(self, slots: torch.Tensor, author: str) -> None:
+        self._rows.write(self._rows.on_host({_KV: slots.long()}), author)
+
+    def _release(self, request: Any) -> None:  # noqa: ANN401 - the release's own class
+        """Give back the slots of a request that is over."""
+        release_slots(request, self._stack.cache, is_kept=False)
+
+    def _balance(self, moment: str) -> Iterator[StepRecord]:
+        """Yield how many slots are free, of requests, of the device pool and of the host pool."""
+        allocator = self._stack.allocator
+        for side, pool, own in (
+            ("device", "requests", allocator.logical_attn_allocator),
+            ("device", _KV, allocator.hisparse_attn_allocator),
+            ("host", _KV, self._coordinator.mem_pool_host),
+        ):
+            yield told_values(
+                step=self._step,
+                holder=f"{side} {pool}",
+                method=f"available_size: {moment}",
+                values=[int(own.available_size())],
+            )
+
+
+def _has_own_rows(plane: Plane) -> bool:
+    return all(buffer.slots_per_row == 1 for buffer in plane.layers)
+
+
+def _asked(length: int) -> torch.Tensor:
+    """Return the tokens that attention asks for: the last one, and others all over the sequence."""
+    number = min(length, TOP_K)
+    others = torch.arange(number - 1) * (length - 1) // max(1, number - 1)
+    return torch.cat([others, torch.tensor([length - 1])])
