@@ -308,7 +308,8 @@ def _has_own_rows(plane: Plane) -> bool:
 
 
 def _asked(length: int) -> torch.Tensor:
-    """Return the tokens that attention asks for: the last one, and others all over the sequence."""
+    """Return the tokens that attention asks for: the latest ones, and others before them."""
     number = min(length, TOP_K)
-    others = torch.arange(number - 1) * (length - 1) // max(1, number - 1)
-    return torch.cat([others, torch.tensor([length - 1])])
+    latest = min(number, _COMPUTED + 1)
+    others = torch.arange(number - latest) * (length - latest) // max(1, number - latest)
+    return torch.cat([others, torch.arange(length - latest, length)])

@@ -40,6 +40,7 @@ class Storage:
     def __init__(self) -> None:
         self.pages: dict[str, list[torch.Tensor]] = {}
         self.is_held = False
+        self.was_fetched = False
         self._lost: set[str] = set()
 
     def has_page(self, pool: str, key: str) -> bool:
@@ -205,6 +206,33 @@ class KeepsWhatFailed(StoredTree):
     def fetch(self, paths: list[tuple[tuple[Any, ...], ...]]) -> None:
         for path in paths[: self.hits(paths)]:
             self.keep(path)
+
+
+class AgreesWithPeers(StoredTree):
+    """Keeps what every rank has found, and then what every rank has fetched."""
+
+    def fetch(self, paths: list[tuple[tuple[Any, ...], ...]]) -> None:
+        paths = paths[: self.agreed(self.hits(paths) * PAGE) // PAGE]
+        if len(paths) * PAGE < self.prefetch_threshold:
+            return
+        there = [self.storage.hands_out("KV", chain(path)) for path in paths]
+        fetched = there.index(False) if False in there else len(there)
+        self.storage.was_fetched = True
+        for path in paths[: self.agreed(fetched * PAGE) // PAGE]:
+            self.keep(path)
+
+    def agreed(self, tokens: int) -> int:
+        number = torch.tensor(tokens)
+        torch.distributed.all_reduce(number, op=torch.distributed.ReduceOp.MIN)
+        return int(number)
+
+
+class GoesOnAlone(AgreesWithPeers):
+    """Asks its peers, and keeps what it has itself."""
+
+    def agreed(self, tokens: int) -> int:
+        super().agreed(tokens)
+        return tokens
 
 
 class HasNoThreshold(StoredTree):

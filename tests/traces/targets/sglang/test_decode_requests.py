@@ -10,9 +10,9 @@ import torch
 
 from traces.targets.sglang import decode_requests
 from traces.targets.sglang.decode_requests import DecodeRequests, is_decode_server
+from traces.targets.sglang.server_requests import DecodeBatch
 from traces.targets.sglang.storage.threads import watched_queues
 from traces.targets.sglang.tree_ledger import CountedPool
-from traces.targets.sglang.tree_requests import DecodeBatch
 
 PAGE = 4
 SLOTS = 32

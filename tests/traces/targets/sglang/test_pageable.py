@@ -2,7 +2,7 @@
 
 import torch
 
-from traces.targets.sglang.pageable import defined_content
+from traces.targets.sglang.pageable import defined_content, pageable
 
 
 def test_memory_of_any_content_is_cleared_in_the_block():
@@ -13,3 +13,11 @@ def test_memory_of_any_content_is_cleared_in_the_block():
     assert (found.tolist(), found.dtype) == ([[0, 0]] * 3, torch.int16)
     assert row.tolist() == [0.0] * 4
     assert torch.empty is before
+
+
+def test_page_locked_memory_is_pageable_in_the_block():
+    before = torch.tensor
+    with pageable("tensor"):
+        found = torch.tensor([3, 1], dtype=torch.int64, pin_memory=True)
+    assert (found.tolist(), found.dtype, found.is_pinned()) == ([3, 1], torch.int64, False)
+    assert torch.tensor is before

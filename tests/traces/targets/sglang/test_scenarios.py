@@ -3,6 +3,8 @@
 from itertools import combinations, product
 
 from traces.targets.sglang.families import FAMILIES, FAMILY_OF
+from traces.targets.sglang.geometry import geometry_of
+from traces.targets.sglang.hisparse_scenarios import HisparseScenario
 from traces.targets.sglang.models import MODELS
 from traces.targets.sglang.product_rows import ProductScenario
 from traces.targets.sglang.registry import registry
@@ -240,7 +242,32 @@ def test_every_kind_of_pool_is_made_by_the_release_itself():
     assert {NAMES[FAMILY_OF[s.model]] for s in made} == set(NAMES.values()) - {"packed_mla"}
     assert {s.groups for s in made if s.model != "minimax_m3"} == {"tp8cp2pp3"}
     assert len(made) == 14
-    assert len(registry()) == len(stack_scenarios()) + 14 + len(products())
+    assert len(registry()) == len(stack_scenarios()) + 14 + len(products()) + len(hisparse())
+
+
+def hisparse():
+    return [s for s in registry().values() if isinstance(s, HisparseScenario)]
+
+
+def test_rows_that_only_the_host_has_are_played_for_every_kind_of_rows():
+    assert [(s.model, s.groups, s.pool_class, s.pool_arguments) for s in hisparse()] == [
+        ("dsv32_fp8", "tp8cp2", "HiSparseDSATokenToKVPool", {}),
+        ("dsv32_bf16", "tp8cp2pp3", "HiSparseDSATokenToKVPool", {}),
+        ("minimax_m3", "tp8cp2", "", {"enable_hisparse": True, "host_to_device_ratio": 3}),
+    ]
+    assert {s.has_traffic for s in hisparse()} == {False}
+
+
+def test_windows_are_longer_than_any_sequence_or_shorter_than_all():
+    windows = {
+        (s.page_size, s.io_backend): geometry_of(s).window
+        for s in registry().values()
+        if s.model in ("gpt_oss", "inkling")
+    }
+    assert windows[16, "direct"] == 24
+    assert windows[64, "direct"] == 96
+    assert {windows[key] for key in windows if key[1] == "kernel"} == {128}
+    assert {geometry_of(s).window for s in registry().values() if s.model == "llama3_8b"} == {128}
 
 
 def products():

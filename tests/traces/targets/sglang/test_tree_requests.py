@@ -6,16 +6,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from traces.targets.sglang import tree_requests
-from traces.targets.sglang.tree_ledger import CountedPool
-from traces.targets.sglang.tree_requests import (
+from traces.targets.sglang import server_requests
+from traces.targets.sglang.server_requests import (
+    DecodeBatch,
     PrefillBatch,
-    TreeRequests,
     commit,
+    evict_windows,
     plan_prefill,
     prefix_length,
     state_of,
 )
+from traces.targets.sglang.tree_ledger import CountedPool
+from traces.targets.sglang.tree_requests import TreeRequests
 
 
 class Request:
@@ -80,6 +82,27 @@ def test_a_request_that_is_told_nothing_stays_as_it_is():
     assert vars(request) == {"told": []}
 
 
+def test_a_request_that_keeps_the_end_of_the_next_pass_is_told_it():
+    request = Request(extend_end=None)
+    plan_prefill(request)
+    assert request.extend_end == 8
+
+
+def test_windows_that_the_next_token_does_not_see_are_freed_as_a_batch_does(monkeypatch, stack):
+    told = []
+    batches = {
+        "later": SimpleNamespace(_evict_swa=lambda *given: told.append(given)),
+        "earlier": SimpleNamespace(),
+    }
+    request = Request(req_pool_idx=1, output_ids=[7])
+    batch = DecodeBatch(stack, request, tree="tree")
+    for cls in batches.values():
+        module = SimpleNamespace(ScheduleBatch=cls)
+        monkeypatch.setattr(server_requests, "import_module", lambda _name, found=module: found)
+        evict_windows(batch, request)
+    assert told == [(batch, request, 8)]
+
+
 def test_computed_tokens_are_counted_where_the_request_or_its_record_counts_them():
     early = Request(kv_committed_len=0)
     late = Request(kv=SimpleNamespace(kv_committed_len=0, kv_allocated_len=0))
@@ -113,9 +136,9 @@ def test_slots_come_from_the_function_of_the_first_module_that_has_one(monkeypat
             raise ImportError(name)
         return modules[name]
 
-    monkeypatch.setattr(tree_requests, "_ALLOCATION", ("later", "earlier"))
-    monkeypatch.setattr(tree_requests, "import_module", find)
-    assert tree_requests.allocate(PrefillBatch(stack, Request(), tree="tree")) == 5
+    monkeypatch.setattr(server_requests, "_ALLOCATION", ("later", "earlier"))
+    monkeypatch.setattr(server_requests, "import_module", find)
+    assert server_requests.allocate(PrefillBatch(stack, Request(), tree="tree")) == 5
     assert earlier.support_triton("fa3") is True
 
 
@@ -143,8 +166,7 @@ class Windows:
     [(12, "SWA", 4, 8), (3, "SWA", 0, 3), (12, "FULL", 0, 12)],
     ids=["a page of windows", "no room for one", "no windows"],
 )
-def test_requests_run_while_a_page_of_windows_is_held(monkeypatch, size, component, held, left):
-    monkeypatch.setattr(tree_requests, "import_module", lambda _name: SimpleNamespace())
+def test_requests_run_while_a_page_of_windows_is_held(size, component, held, left):
     windows = Windows(size)
     pool = CountedPool(
         pool="SWA", component=component, side="device", allocator=windows, total=size

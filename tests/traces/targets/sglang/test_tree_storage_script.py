@@ -1,10 +1,14 @@
 """Prefetches of a small tree with storage: what is recorded, and that a wrong tree shows."""
 
 import pytest
+import torch.distributed
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from tests.traces.targets.sglang.stored_trees import (
     CLASSES,
+    AgreesWithPeers,
     ForgetsNamespace,
+    GoesOnAlone,
     HasNoThreshold,
     IsNeverWaitedFor,
     KeepsWhatFailed,
@@ -49,6 +53,8 @@ RIGHT = {
     "KV without a page": (16, 8, 8, 8, True),
     "KV fails at a page": (16, 8, 16, 8, True),
     "fewer hits than the threshold": (16, 8, 8, 0, True),
+    "a peer finds a page less": (16, None, 16, 16, True),
+    "a peer fetches a page less": (16, None, 16, 16, True),
     "below the threshold": (16, 16, 0, 0, True),
     "aborted": (16, 16, 16, 0, True),
     "not waited for": (16, 16, 16, 0, True),
@@ -56,6 +62,8 @@ RIGHT = {
     "behind its first half, KV without a page": (8, 0, 0, 0, True),
     "behind its first half, KV fails at a page": (8, 0, 8, 0, True),
     "behind its first half, fewer hits than the threshold": (8, 0, 0, 0, True),
+    "behind its first half, a peer finds a page less": (8, None, 8, 8, True),
+    "behind its first half, a peer fetches a page less": (8, None, 8, 8, True),
     "behind its first half, below the threshold": (8, 8, 0, 0, True),
     "behind its first half, aborted": (8, 8, 8, 0, True),
     "behind its first half, not waited for": (8, 8, 8, 0, True),
@@ -118,6 +126,29 @@ def test_right_tree_keeps_what_arrived_and_nothing_else(play):
 )
 def test_wrong_tree_shows_in_the_phase_that_it_gets_wrong(play, cls, wrong):
     assert matches(play(cls)) == {**RIGHT, **wrong}
+
+
+@pytest.fixture
+def ranks():
+    torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("ranks")
+def test_tree_keeps_what_every_rank_has_found_and_fetched(play):
+    assert matches(play(AgreesWithPeers)) == {
+        **RIGHT,
+        "a peer finds a page less": (16, None, 16, 12, True),
+        "a peer fetches a page less": (16, None, 16, 12, True),
+        "behind its first half, a peer finds a page less": (8, None, 8, 4, True),
+        "behind its first half, a peer fetches a page less": (8, None, 8, 4, True),
+    }
+
+
+@pytest.mark.usefixtures("ranks")
+def test_tree_that_keeps_more_than_its_peers_shows(play):
+    assert matches(play(GoesOnAlone)) == RIGHT
 
 
 def test_page_that_comes_back_with_other_bytes_is_no_equal_round_trip(play):
