@@ -25,7 +25,7 @@ from traces.targets.sglang.discovery import (
 )
 from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.families import FAMILY_OF
-from traces.targets.sglang.hisparse_scenarios import COORDINATOR_SIZES
+from traces.targets.sglang.hisparse_scenarios import coordinator_sizes
 from traces.targets.sglang.rank_context import (
     EXTRA_CONFIG,
     MODEL_NAME,
@@ -367,7 +367,7 @@ class EntryCall:
             "token_to_kv_pool_allocator": self.device_pools.allocator,
             "device": self.context.device,
             "tp_group": self.context.tp,
-            **COORDINATOR_SIZES,
+            **coordinator_sizes(self.device_pools.geometry),
         }
         made = self.caller.call(find_hisparse(), given)
         tree, host = self._tree_without_prefixes(), made.mem_pool_host

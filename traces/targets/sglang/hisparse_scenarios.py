@@ -8,20 +8,37 @@ from typing import Any
 
 from typing_extensions import override
 
+from traces.targets.common.geometry import RankGeometry
 from traces.targets.sglang.families import FAMILY_OF
 from traces.targets.sglang.scenarios import HISPARSE, NO_DRAFT, SglangScenario
 
 TOP_K, HOST_ROWS = 48, 3
 """Tokens that attention asks for, and rows of the host for each one of the device."""
-COORDINATOR_SIZES = {
-    "top_k": TOP_K,
-    "device_buffer_size": 64,  # slots of a request
-    "host_to_device_ratio": HOST_ROWS,
-    "swap_in_block_size": 320,
-}
 # Latent rows with scales on the first pipeline stage, and without them on a later one, whose first
 # layer is not layer 0; and rows of keys and values.
 _ROWS = (("dsv32_fp8", "tp8cp2"), ("dsv32_bf16", "tp8cp2pp3"), ("minimax_m3", "tp8cp2"))
+
+
+def coordinator_sizes(geometry: RankGeometry) -> dict[str, Any]:
+    """Return the sizes that a coordinator is constructed with, by parameter."""
+    return {
+        "top_k": TOP_K,
+        "device_buffer_size": 64,  # slots of a request
+        "host_to_device_ratio": HOST_ROWS,
+        "swap_in_block_size": 320,
+        "shared_index_layers": _shared_index_layers(geometry),
+    }
+
+
+def _shared_index_layers(geometry: RankGeometry) -> list[bool] | None:
+    """Return which layers reuse the tokens that the layer before them asks for; None for none.
+
+    A server has such layers of latent rows on one pipeline stage alone.
+    """
+    is_latent = not geometry.model.attention.kv_heads
+    if geometry.start_layer or not is_latent:
+        return None
+    return [bool(layer % 2) for layer in range(len(geometry.model.full_layers))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

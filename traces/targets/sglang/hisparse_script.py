@@ -11,17 +11,19 @@ Source of the order of calls: sglang 0.5.23 ``managers/scheduler_components/batc
 (staging), ``managers/schedule_batch.py`` (decode), ``disaggregation/decode.py`` (direct).
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import FunctionType
-from typing import Any
+from types import FunctionType, ModuleType
+from typing import Any, TypeAlias
 
 import torch
 
 from traces.schema.model import StepRecord
-from traces.targets.common.content import row_bytes
+from traces.targets.common.content import RowBuffer
 from traces.targets.common.planes import Plane
 from traces.targets.common.round_trip import RoundTripComparison
+from traces.targets.common.rows import launch_read
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.controller_driver import ControllerDriver
 from traces.targets.sglang.fences import FORWARD
@@ -43,12 +45,16 @@ from traces.targets.sglang.server_requests import (
     release_slots,
 )
 from traces.targets.sglang.signature_caller import accepted_arguments
+from traces.targets.sglang.swap_kernels import SwapKernels
 
 _KV = "KV"
 _SHORT, _LONG, _FAR, _GIVEN_UP = "short", "long", "far", "given_up"
 _LENGTHS = {_SHORT: 40, _LONG: 130, _FAR: 50, _GIVEN_UP: 70}
 _COMPUTED = 3
 _TOKEN = 7
+
+
+_Load: TypeAlias = Callable[["_Running", torch.Tensor, int], torch.Tensor]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,6 +69,11 @@ class _Running:
         """Its row in the request table."""
         holder = self.request if hasattr(self.request, "req_pool_idx") else self.request.kv
         return int(holder.req_pool_idx)
+
+    @property
+    def length(self) -> int:
+        """How many of its tokens have rows."""
+        return sum(number for _, number in self.authors)
 
 
 class HisparseScript:
@@ -82,10 +93,12 @@ class HisparseScript:
         self._call("set_decode_producer_stream", device.release_stream(self._forward))
         self._running: dict[str, _Running] = {}
         self._step = ""
+        self._kernels = SwapKernels(device)
         self._steps: dict[str, Callable[[], Iterator[StepRecord]]] = {
             "staging": self._stage,
             "decode": self._decode,
             "direct": self._admit_directly,
+            "loop": self._load_all,
             "end": self._end_all,
         }
         self.steps = tuple(self._steps)
@@ -133,7 +146,9 @@ class HisparseScript:
             for name in self._running:
                 self._compute(name, number)
         yield from self._balance("computed")
-        yield from self._attend()
+        # The second time other tokens are in the buffer.
+        for first in (0, 1):
+            yield from self._attend(self._swap_in, first=first)
 
     def _admit_directly(self) -> Iterator[StepRecord]:
         """Admit a request whose rows another server has written to the host."""
@@ -162,7 +177,11 @@ class HisparseScript:
         self._running[_FAR] = running
         yield from self._balance("admitted directly")
         self._compute(_FAR, 0)
-        yield from self._attend()
+        yield from self._attend(self._swap_in, first=2)
+
+    def _load_all(self) -> Iterator[StepRecord]:
+        """Load every token by the plain loop that a release checks its kernels with."""
+        yield from self._attend(self._load, first=0)
 
     def _end_all(self) -> Iterator[StepRecord]:
         """End one request, and take the others back."""
@@ -222,39 +241,83 @@ class HisparseScript:
         """Call a method of the coordinator that a release may lack."""
         getattr(self._coordinator, method, lambda *_: None)(*arguments)
 
-    def _attend(self) -> Iterator[StepRecord]:
+    def _attend(self, load: _Load, *, first: int) -> Iterator[StepRecord]:
         """Have every layer of every request ask for tokens; compare the rows that it is handed."""
+        layers = sorted({buffer.layer for plane in self._rows.planes for buffer in plane.layers})
         for name, running in self._running.items():
-            length = sum(number for _, number in running.authors)
-            tokens = _asked(length)
+            tokens = _asked(running.length, first)
+            served = []
+            self._device.synchronize()
+            with self._device.on(self._forward), self._kernels.bound(self._module):
+                for layer in layers:
+                    slots = load(running, tokens, layer)
+                    served += [
+                        (plane, plane.layers[layer], slots, self._read(plane.layers[layer], slots))
+                        for plane in self._rows.planes
+                    ]
+            self._device.synchronize()
             comparison = RoundTripComparison()
-            for plane in self._rows.planes:
-                for buffer in plane.layers:
-                    slots = self._load(running, tokens, length, buffer.layer)
-                    served = row_bytes(buffer.tensor)[slots]
-                    written = torch.cat(
-                        [
-                            self._rows.content(plane, buffer, torch.arange(number), author)
-                            for author, number in running.authors
-                        ]
-                    )
-                    comparison.compare_rows(buffer, slots, served=served, written=written[tokens])
-            yield comparison.record(step=self._step, pool=_KV, plane=name)
+            for plane, buffer, slots, rows in served:
+                written = self._written(running, plane, buffer)[tokens]
+                comparison.compare_rows(buffer, slots, served=rows.cpu(), written=written)
+            yield comparison.record(step=self._step, pool=_KV, plane=f"{name}.{first}")
 
-    def _load(
-        self, running: _Running, tokens: torch.Tensor, length: int, layer: int
-    ) -> torch.Tensor:
+    def _read(self, buffer: RowBuffer, slots: torch.Tensor) -> torch.Tensor:
+        return launch_read(self._device, buffer, slots)
+
+    def _written(self, running: _Running, plane: Plane, buffer: RowBuffer) -> torch.Tensor:
+        """Return the rows of all tokens of a request, ``(n, bytes of a row) uint8``."""
+        rows = [
+            self._rows.content(plane, buffer, torch.arange(number), author)
+            for author, number in running.authors
+        ]
+        return torch.cat(rows)
+
+    def _swap_in(self, running: _Running, tokens: torch.Tensor, layer: int) -> torch.Tensor:
+        """Return the device slots of some tokens in a layer, as attention gets them."""
+        coordinator = self._coordinator
+        swap = getattr(coordinator, "swap_in_selected_blocks", None)
+        if swap is None or not getattr(coordinator, "is_m3_hisparse", False):
+            swap = coordinator.swap_in_selected_pages
+        coordinator.num_real_reqs.fill_(1)
+        length = self._lengths(running)
+        asked = torch.full((1, TOP_K), -1, dtype=torch.int32)
+        asked[0, : len(tokens)] = tokens
+        given = {
+            "req_pool_indices": self._row(running),
+            "seq_lens": length,
+            "compressed_seq_lens": length,
+            "top_k_result": self._device.to_device(asked),
+            "top_k_blocks": self._device.to_device(asked),
+            # A block of one token.
+            "sparse_block_size": 1,
+            "layer_id": self._first_layer + layer,
+        }
+        return self._on_host(swap(**accepted_arguments(swap, given)), tokens)
+
+    def _load(self, running: _Running, tokens: torch.Tensor, layer: int) -> torch.Tensor:
         """Return the device slots of some tokens in a layer, int64 on the host."""
-        device = self._device.torch_device
-        found: torch.Tensor = self._coordinator.naive_load_topk(
-            torch.tensor([running.row], device=device),
-            torch.tensor([length], device=device),
-            tokens.to(device=device, dtype=torch.int32)[None],
+        found = self._coordinator.naive_load_topk(
+            self._row(running),
+            self._lengths(running),
+            self._device.to_device(tokens.to(torch.int32)[None]),
             self._first_layer + layer,
         )
-        self._device.synchronize()
+        return self._on_host(found, tokens)
+
+    def _row(self, running: _Running) -> torch.Tensor:
+        return self._device.to_device(torch.tensor([running.row]))
+
+    def _lengths(self, running: _Running) -> torch.Tensor:
+        return self._device.to_device(torch.tensor([running.length]))
+
+    def _on_host(self, found: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         with self._device.pause_interception():
             return found[0, : len(tokens)].long().cpu()
+
+    @property
+    def _module(self) -> ModuleType:
+        return sys.modules[type(self._coordinator).__module__]
 
     def _ready(self, method: str) -> StepRecord:
         """Return which requests the release counts as copied."""
@@ -307,9 +370,10 @@ def _has_own_rows(plane: Plane) -> bool:
     return all(buffer.slots_per_row == 1 for buffer in plane.layers)
 
 
-def _asked(length: int) -> torch.Tensor:
-    """Return the tokens that attention asks for: the latest ones, and others before them."""
+def _asked(length: int, first: int) -> torch.Tensor:
+    """Return the tokens that attention asks for: the latest ones, and others from ``first`` on."""
     number = min(length, TOP_K)
     latest = min(number, _COMPUTED + 1)
     others = torch.arange(number - latest) * (length - latest) // max(1, number - latest)
+    others = (others + first) % max(1, length - latest)
     return torch.cat([others, torch.arange(length - latest, length)])
