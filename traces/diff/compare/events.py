@@ -127,14 +127,20 @@ class EventComparison:
     def _lost_and_new(self) -> Iterator[EventDifference]:
         base_failed, head_failed = self.pairing.base.failed, self.pairing.head.failed
         base_steps, head_steps = ({one.step for one in side} for side in (self.old, self.new))
-        for number, hunk in enumerate(self.alignment.hunks):
+        hunks = self.alignment.hunks
+        last_lost = max((number for number, hunk in enumerate(hunks) if hunk.base), default=-1)
+        # Threads go on behind the error: what they do looks like events that the head has, too.
+        failed_step = self.pairing.base.trace.outcome.failed_step
+        for number, hunk in enumerate(hunks):
             at_end = hunk.base.stop == len(self.old) and hunk.head.stop == len(self.new)
             cut_short = at_end and (head_failed or base_failed)
             for i in hunk.base:
                 cut = cut_short or (head_failed and self.old[i].step not in head_steps)
                 yield self._difference(i, None, place=hunk.head.start, hunk=number, cut=cut)
             for j in hunk.head:
-                cut = cut_short or (base_failed and self.new[j].step not in base_steps)
+                step = self.new[j].step
+                goes_on = number > last_lost and step == failed_step
+                cut = cut_short or (base_failed and (goes_on or step not in base_steps))
                 yield self._difference(None, j, place=j, hunk=number, cut=cut)
 
     def _changed(self) -> Iterator[EventDifference]:

@@ -2,6 +2,7 @@ import msgspec
 
 from traces.diff import diff
 from traces.schema.model import Digest, Failure, Outcome, RoundTrip
+from traces.schema.storage_records import StorageAccess
 from traces.schema.verdict import Kind, Level
 
 
@@ -98,3 +99,38 @@ def test_scenario_that_no_longer_fails_is_explained_by_the_argument_that_came_ba
 
     assert (cause.kind, cause.parameter) == (Kind.ARGUMENT_ADDED, "override_kv_cache_dim")
     assert cause.consequences[-1].after == "ok"
+
+
+def test_what_a_scenario_does_that_no_longer_fails_is_one_cause_also_where_threads_went_on(records):
+    """A thread of the base does what the head does at its end; what is in between is new."""
+
+    def fetched(page):
+        return StorageAccess(
+            step="load",
+            operation="fetch",
+            pool="KV",
+            key=page,
+            bytes=64,
+            backend="",
+            sha256="",
+        )
+
+    def trace(*pages, outcome):
+        events = tuple(fetched(page) for page in pages)
+        return records.trace(records.builder("build_x#1"), events=events, outcome=outcome)
+
+    fixed = Outcome(ok=True, failed_step="", failure=None)
+    head = trace("a", "b", "c", "end", outcome=fixed)
+
+    (cause,) = diff(trace("a", "end", outcome=failed("no")), head)
+    assert (cause.kind, cause.before, cause.after) == (
+        Kind.OUTCOME_CHANGED,
+        "ValueError: no in load",
+        "ok",
+    )
+
+    other, *_ = diff(trace("a", "other", "end", outcome=failed("no")), head)
+    assert (other.kind, other.where) == (
+        Kind.STORAGE_KEY_CHANGED,
+        "storage fetch KV page b in load",
+    )
