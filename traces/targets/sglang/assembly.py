@@ -23,6 +23,7 @@ from traces.targets.sglang.product_rows import OWN_POOL, ProductRow
 from traces.targets.sglang.rank_context import HOST_TO_DEVICE, RankContexts
 from traces.targets.sglang.scenarios import PACKED_DRAFT, SIDECAR_DRAFT, SglangScenario
 from traces.targets.sglang.signature_caller import SignatureCaller
+from traces.targets.sglang.staging import short_staging
 
 _OWN_SLOTS = ("KV", "SWA", "MAMBA")
 
@@ -72,17 +73,18 @@ def assemble(
     require_entry_point(scenario)
     entry_call = prepare_entry(scenario, ranks=ranks, device=device, flags=flags)
     drafts = entry_call.drafts
-    prepare_staging(entry_call.caller, scenario.draft, entry_call.device_pools.kvcache, drafts)
-    result = entry_call.call_entry_point()
-    if entry_call.sidecar_drafts:
-        (pool,) = drafts
-        register_sidecar_draft(
-            entry_call.caller,
-            entry_call.context,
-            cache=result.cache,
-            pool=pool,
-            page_size=entry_call.page_size,
-        )
+    with short_staging():
+        prepare_staging(entry_call.caller, scenario.draft, entry_call.device_pools.kvcache, drafts)
+        result = entry_call.call_entry_point()
+        if entry_call.sidecar_drafts:
+            (pool,) = drafts
+            register_sidecar_draft(
+                entry_call.caller,
+                entry_call.context,
+                cache=result.cache,
+                pool=pool,
+                page_size=entry_call.page_size,
+            )
     return _assembled_stack(result, entry_call)
 
 

@@ -37,6 +37,7 @@ MODEL_NAME = "sentinel/model-7b"
 PREFETCH_THRESHOLD = 771
 EXTRA_CONFIG = {"sentinel_option": 97}
 HOST_TO_DEVICE = 2.5
+_TIMEOUT_MAX_S = 8.5
 
 # The last rank of a group would equal its size less one in every group.
 _RANK_IN_TP = 6
@@ -280,7 +281,12 @@ def _server_args(
 
 def _given_flags(scenario: SglangScenario, gigabytes: float, device: str) -> dict[str, Any]:
     """Return the server arguments that a scenario sets, whatever their defaults are."""
-    extra = {**EXTRA_CONFIG, "prefetch_threshold": PREFETCH_THRESHOLD, "allocator": "shm"}
+    extra = {
+        **EXTRA_CONFIG,
+        "prefetch_threshold": PREFETCH_THRESHOLD,
+        "prefetch_timeout_max": _TIMEOUT_MAX_S,
+        "allocator": "shm",
+    }
     if scenario.opens_storage:
         extra |= LOADER
     return {

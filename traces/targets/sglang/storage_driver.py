@@ -70,7 +70,10 @@ class StorageTierDriver:
 
     Attributes:
         threshold: the threshold that the controller keeps of the one it was given.
+        prefix_keys: keys of pages that are said to lie before those that are written.
     """
+
+    prefix_keys: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -101,6 +104,7 @@ class StorageTierDriver:
             "host_indices": pages.host,
             "token_ids": list(tokens),
             "hash_value": keys,
+            "prefix_keys": list(self.prefix_keys),
             "extra_pools": self._transfers(pages, keys, lacking=lacking),
         }
         write(**accepted_arguments(write, given))

@@ -70,6 +70,10 @@ def stored_nodes(pages: Mapping[str, HostPages]) -> tuple[StoredNode, ...]:
     )
 
 
+# Keys of pages that are said to lie before those of a node.
+_BEFORE = ("page-0", "page-1")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Opening:
     """A registered backend of a stack, to be opened over files."""
@@ -116,6 +120,8 @@ class StorageScript:
             tier = StorageTierDriver(self._stack, thread_errors, self._targets)
             for node in nodes:
                 tier.write(node.pages, node.tokens)
+                tier.prefix_keys = _BEFORE
+            tier.prefix_keys = ()
             fetched = [tier.fetch(node.pages, TokenPrefetch(tokens=node.tokens)) for node in nodes]
             for node, found in zip(nodes, fetched, strict=True):
                 yield self._match(node, found, WHOLE, equal=None)

@@ -43,6 +43,7 @@ STEP = "requests"
 
 _SHARED, _ONE, _OTHER = 31, 32, 33
 _TOKEN = 7
+_SALT = "salt"
 _COMPUTED_NUM = 3
 # A request has a state, two that keep what a page boundary needs, and one for the tree.
 _STATES = 4
@@ -112,8 +113,23 @@ class TreeRequests:
         driver.evict_device()
         driver.acknowledge()
         yield from self._ledger.read("evicted", is_final=True)
+        yield from self._salt(one)
         if SWA in driver.domains:
             yield from self._outgrow_window()
+
+    def _salt(self, sequence: TokenSequence) -> Iterator[StateRecord | PoolAnswer]:
+        """Have a request keep tokens under a salt, and another one ask for them without it."""
+        driver = self._driver
+        yield from self._admit("salted", sequence, salt=_SALT)
+        yield from self._keep("salted")
+        yield from self._admit("unsalted", sequence)
+        yield from self._end("unsalted", is_kept=True)
+        yield from self._end("salted", is_kept=True)
+        driver.acknowledge()
+        yield from self._ledger.read("salted", is_final=True)
+        driver.evict_device()
+        driver.acknowledge()
+        yield from self._ledger.read("salted evicted", is_final=True)
 
     def _outgrow_window(self) -> Iterator[StateRecord | PoolAnswer]:
         """Have a request give up the windows of its first tokens, and another one match them."""
@@ -143,7 +159,9 @@ class TreeRequests:
         driver.acknowledge()
         yield from self._ledger.read("outgrown evicted", is_final=True)
 
-    def _admit(self, name: str, sequence: TokenSequence) -> Iterator[StateRecord]:
+    def _admit(
+        self, name: str, sequence: TokenSequence, *, salt: str | None = None
+    ) -> Iterator[StateRecord]:
         """Match and lock the prefix of a new request, and give it slots for the rest."""
         if not self._has_room(sequence):
             return
@@ -151,6 +169,7 @@ class TreeRequests:
         # A later request is more urgent.
         self._admitted_num += 1
         request.priority = self._admitted_num
+        request.cache_salt = salt
         request.init_next_round_input(self._cache)
         self._lock(request)
         plan_prefill(request)

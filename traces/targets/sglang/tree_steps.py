@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from traces.schema.model import StepRecord
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.controller_driver import ControllerDriver
+from traces.targets.sglang.pool_answers import told_values
 from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.script_device import ScriptDevice
 from traces.targets.sglang.tree_anchor_script import script_of_tree
@@ -21,6 +22,7 @@ from traces.targets.sglang.tree_script import TreeScript
 from traces.targets.sglang.tree_storage_script import TreeStorageScript, later_steps
 
 TREE = "tree"
+_TIMEOUT = "prefetch_timeout"
 Steps: TypeAlias = Mapping[str, Callable[[], Iterator[StepRecord]]]
 
 
@@ -84,6 +86,14 @@ class TreeSteps:
             for name, number in self._transfers.host_slots.items():
                 ledger.held["host", name] = number
             yield from ledger.read("stored")
+            yield from self._timeouts()
+
+    def _timeouts(self) -> Iterator[StepRecord]:
+        """Yield how long the tree waits for a prefetch, by its own attributes."""
+        for name, value in sorted(vars(self._stack.cache).items()):
+            if name.startswith(_TIMEOUT):
+                values = _plain_numbers(value)
+                yield told_values(step=TREE, holder="tree", method=name, values=values)
 
     def _use_storage(self, step: str) -> Iterator[StepRecord]:
         """Run a step of a tree with storage, from an empty tree."""
@@ -110,3 +120,10 @@ class TreeSteps:
             ledger = TreeLedger(self._stack, pools=self._pools, step=FULL)
             driver = self._script.driver
             yield from TreePressure(self._stack, driver=driver, ledger=ledger).run()
+
+
+def _plain_numbers(value: Any) -> list[float]:  # noqa: ANN401 - a number, or the release's own record
+    """Return a number, or those of a record."""
+    names = getattr(type(value), "__annotations__", {})
+    fields = [getattr(value, name) for name in names] if names else [value]
+    return [one for one in fields if isinstance(one, int | float)]

@@ -179,3 +179,31 @@ def test_requests_run_while_a_page_of_windows_is_held(size, component, held, lef
         assert requests._ledger.held["device", "SWA"] == held
         assert windows.available_size() == left
     assert windows.available_size() == size
+
+
+def test_tokens_under_a_salt_are_asked_for_without_it(monkeypatch):
+    """Of a tree that keeps the salt of a key the second request finds nothing to lock."""
+    driver = SimpleNamespace(
+        acknowledge=lambda: None, evict_device=lambda: None, flush=lambda: None, domains=()
+    )
+    stack = SimpleNamespace(page_size=4, cache=None, req_to_token_pool=None)
+    requests = TreeRequests(stack, driver=driver, pools=())
+    asked = []
+    monkeypatch.setattr(
+        requests, "_admit", lambda name, _, salt=None: iter([asked.append((name, salt))])
+    )
+    monkeypatch.setattr(requests, "_keep", lambda name: iter([asked.append(("keep", name))]))
+    monkeypatch.setattr(
+        requests, "_end", lambda name, is_kept: iter([asked.append((name, is_kept))])
+    )
+    monkeypatch.setattr(requests._ledger, "read", lambda moment, is_final: iter(()))
+
+    list(requests._salt(sequence=None))
+
+    assert asked == [
+        ("salted", "salt"),
+        ("keep", "salted"),
+        ("unsalted", None),
+        ("unsalted", True),
+        ("salted", True),
+    ]
