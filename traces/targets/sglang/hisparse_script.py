@@ -72,7 +72,7 @@ class _Running:
 
     @property
     def length(self) -> int:
-        """How many of its tokens have rows."""
+        """The number of its tokens that have rows."""
         return sum(number for _, number in self.authors)
 
 
