@@ -109,7 +109,7 @@ class HisparseScript:
         return self._rows.planes
 
     def take_notes(self) -> list[str]:
-        """Return nothing: every part runs."""
+        """Return nothing: no part is left out by chance."""
         return []
 
     def take_definitions(self) -> dict[str, FunctionType]:
@@ -151,7 +151,10 @@ class HisparseScript:
             yield from self._attend(self._swap_in, first=first)
 
     def _admit_directly(self) -> Iterator[StepRecord]:
-        """Admit a request whose rows another server has written to the host."""
+        """Admit a request whose rows another server has written to the host.
+
+        Nothing before 0.5.13, whose host pools hand out no pages of a request.
+        """
         length, coordinator = _LENGTHS[_FAR], self._coordinator
         host = coordinator.mem_pool_host
         if not hasattr(host, "alloc_paged_token_slots"):

@@ -49,7 +49,7 @@ def disturbed_prefetches(
     page_size: int,
     known: int,
 ) -> Iterator[TreePrefetch]:
-    """Yield what may go wrong behind ``known`` tokens: of each pool a page, and what is not one's.
+    """Yield what may go wrong behind ``known`` tokens: with a page of each pool, and with none.
 
     Storage has the whole sequence.
     """
