@@ -199,30 +199,6 @@ def test_tensors_have_owners_from_entries_and_aliases(tiny):
     ]
 
 
-def test_a_constructor_can_name_what_it_makes(tiny):
-    """A pool that no entry names is called what the object says that was made."""
-    from dataclasses import replace
-
-    from traces.recording.probes import CallProbe, PoolNaming
-
-    def names_itself(values):
-        yield PoolNaming(side="host", pool="OWN", holder=values["self"])
-
-    class WithNames(type(tiny)):
-        def probes(self):
-            for probe in super().probes():
-                is_host = isinstance(probe, CallProbe) and probe.callee == "HostPool"
-                yield replace(probe, names_pools=names_itself) if is_host else probe
-
-    def owners(target):
-        with record(target=target) as recorder:
-            stack.build_host(device_pool=pools.DevicePool(8, width=4))
-        return {one.owner for one in recorder.tensors if one.side == "host"}
-
-    assert owners(WithNames()) == {"host.OWN"}
-    assert owners(tiny) == {"host.HostPool"}
-
-
 def test_pool_made_before_the_recording_is_read_when_it_is_seen(tiny):
     pool = pools.DevicePool(8, width=4)
     with record(target=tiny) as recorder:

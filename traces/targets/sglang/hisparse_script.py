@@ -13,7 +13,7 @@ Source of the order of calls: sglang 0.5.23 ``managers/scheduler_components/batc
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import Any, TypeAlias
 
@@ -43,6 +43,7 @@ from traces.targets.sglang.server_requests import (
     make_request,
     plan_prefill,
     release_slots,
+    row_of,
 )
 from traces.targets.sglang.signature_caller import accepted_arguments
 from traces.targets.sglang.swap_kernels import SwapKernels
@@ -62,13 +63,12 @@ class _Running:
     """A request, and who wrote which of its tokens, with the number of tokens."""
 
     request: Any
-    authors: list[tuple[str, int]] = field(default_factory=list)
+    authors: list[tuple[str, int]]
 
     @property
     def row(self) -> int:
         """Its row in the request table."""
-        holder = self.request if hasattr(self.request, "req_pool_idx") else self.request.kv
-        return int(holder.req_pool_idx)
+        return row_of(self.request)
 
     @property
     def length(self) -> int:
@@ -155,26 +155,21 @@ class HisparseScript:
 
         Nothing before 0.5.13, whose host pools hand out no pages of a request.
         """
-        length, coordinator = _LENGTHS[_FAR], self._coordinator
+        coordinator = self._coordinator
         host = coordinator.mem_pool_host
         if not hasattr(host, "alloc_paged_token_slots"):
             return
-        running = _Running(request=make_request(_FAR, list(range(length))))
-        running.request.init_next_round_input(self._stack.cache)
-        plan_prefill(running.request)
         # Rows come over the network: a server's allocation leaves them no slots on the device.
-        slots = allocate(self._prefill_batch(running.request))
+        running, slots = self._allocated(_FAR)
         self._stack.allocator.free_hisparse(slots)
-        commit(running.request)
         where = host.alloc_paged_token_slots(
             coordinator.req_to_host_pool,
             coordinator.req_to_host_pool_allocated_len,
             running.row,
             0,
-            length,
+            running.length,
         )
         self._fill_host(where, _FAR)
-        running.authors.append((_FAR, length))
         coordinator.admit_request_direct(running.request)
         running.request.output_ids.append(_TOKEN)
         self._running[_FAR] = running
@@ -198,23 +193,24 @@ class HisparseScript:
             self._release(running.request)
             yield from self._balance(f"ended {name}")
 
-    def _prefill_batch(self, request: Any) -> PrefillBatch:  # noqa: ANN401
-        batch = PrefillBatch(self._stack, request, tree=self._stack.cache)
-        batch.hisparse_coordinator = self._coordinator
-        return batch
-
     def _prefill(self, name: str) -> None:
         """Give a request slots for its prompt, and write its rows."""
-        length = _LENGTHS[name]
-        running = _Running(request=make_request(name, list(range(length))))
-        running.request.init_next_round_input(self._stack.cache)
-        plan_prefill(running.request)
-        slots = allocate(self._prefill_batch(running.request))
-        commit(running.request)
+        running, slots = self._allocated(name)
         self._write(self._device_slots(slots), name)
-        running.authors.append((name, length))
         running.request.output_ids.append(_TOKEN)
         self._running[name] = running
+
+    def _allocated(self, name: str) -> tuple[_Running, torch.Tensor]:
+        """Return a request with slots for its prompt, whose rows are not written yet."""
+        length = _LENGTHS[name]
+        request = make_request(name, list(range(length)))
+        request.init_next_round_input(self._stack.cache)
+        plan_prefill(request)
+        batch = PrefillBatch(self._stack, request, tree=self._stack.cache)
+        batch.hisparse_coordinator = self._coordinator
+        slots = allocate(batch)
+        commit(request)
+        return _Running(request=request, authors=[(name, length)]), slots
 
     def _compute(self, name: str, number: int) -> None:
         """Have a request compute a token."""

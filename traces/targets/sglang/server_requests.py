@@ -79,8 +79,7 @@ class DecodeBatch(_Batch):
 
     def __init__(self, stack: AssembledStack, request: Any, *, tree: Any) -> None:  # noqa: ANN401
         super().__init__(stack, request, tree=tree, length=current_length(request) - 1)
-        holder = request if hasattr(request, "req_pool_idx") else request.kv
-        self.req_pool_indices_cpu = torch.tensor([holder.req_pool_idx], dtype=torch.int64)
+        self.req_pool_indices_cpu = torch.tensor([row_of(request)], dtype=torch.int64)
         self.req_pool_indices = self.req_pool_indices_cpu.to(self.device)
 
 
@@ -91,6 +90,12 @@ def make_request(name: str, tokens: list[int]) -> Any:  # noqa: ANN401 - the rel
     annotation = str(inspect.signature(kind).parameters["origin_input_ids"].annotation)
     ids = array("q", tokens) if "array" in annotation else list(tokens)
     return kind(name, "", ids, sampling)
+
+
+def row_of(request: Any) -> int:  # noqa: ANN401 - the release's own class
+    """Return the row of a request in the request table."""
+    holder = request if hasattr(request, "req_pool_idx") else request.kv
+    return int(holder.req_pool_idx)
 
 
 def prefix_length(request: Any) -> int:  # noqa: ANN401 - the release's own class

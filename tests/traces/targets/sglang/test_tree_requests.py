@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tests.traces.targets.sglang.test_own_slots import Allocator
 from traces.targets.sglang import server_requests
 from traces.targets.sglang.server_requests import (
     DecodeBatch,
@@ -142,32 +143,13 @@ def test_slots_come_from_the_function_of_the_first_module_that_has_one(monkeypat
     assert earlier.support_triton("fa3") is True
 
 
-class Windows:
-    """Window slots in pages of four."""
-
-    def __init__(self, size):
-        self.free_slots = list(range(size))
-
-    def available_size(self):
-        return len(self.free_slots)
-
-    def alloc(self, need):
-        if need > len(self.free_slots):
-            return None
-        taken, self.free_slots = self.free_slots[:need], self.free_slots[need:]
-        return torch.tensor(taken)
-
-    def free(self, slots):
-        self.free_slots = slots.tolist() + self.free_slots
-
-
 @pytest.mark.parametrize(
     ("size", "component", "held", "left"),
     [(12, "SWA", 4, 8), (3, "SWA", 0, 3), (12, "FULL", 0, 12)],
     ids=["a page of windows", "no room for one", "no windows"],
 )
 def test_requests_run_while_a_page_of_windows_is_held(size, component, held, left):
-    windows = Windows(size)
+    windows = Allocator(size)
     pool = CountedPool(
         pool="SWA", component=component, side="device", allocator=windows, total=size
     )
