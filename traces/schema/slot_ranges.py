@@ -8,17 +8,20 @@ from traces.schema.record import Slots
 if TYPE_CHECKING:
     import torch
 
-_MIN_TORCH_SLOTS = 64
+# From so many slots on an array is faster than a loop.
+_MIN_ARRAY_SLOTS = 64
 
 
 def slot_ranges(tensor: "torch.Tensor") -> Slots:
     """Return slot numbers in order of use."""
     flat = tensor.detach().reshape(-1)
-    if flat.numel() < _MIN_TORCH_SLOTS:
+    if flat.numel() < _MIN_ARRAY_SLOTS:
         return _format_ranges(_consecutive_ranges(flat.tolist()))
-    breaks = (flat[1:] != flat[:-1] + 1).nonzero().reshape(-1)
-    firsts = [int(flat[0]), *flat[breaks + 1].tolist()]
-    lasts = [*flat[breaks].tolist(), int(flat[-1])]
+    # Operations on tensors may be intercepted, each of them.
+    numbers = flat.cpu().numpy()
+    breaks = (numbers[1:] != numbers[:-1] + 1).nonzero()[0]
+    firsts = [int(numbers[0]), *numbers[breaks + 1].tolist()]
+    lasts = [*numbers[breaks].tolist(), int(numbers[-1])]
     return _format_ranges(zip(firsts, lasts, strict=True))
 
 

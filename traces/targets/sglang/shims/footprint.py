@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -51,11 +52,19 @@ def written_operands(
 ) -> list[torch.Tensor]:
     """Return the operands that an operation writes to."""
     written: list[torch.Tensor] = []
-    for position, argument in enumerate(func._schema.arguments):  # noqa: SLF001 - no other way
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            value = args[position] if position < len(args) else named.get(argument.name)
-            written.extend(tensors_in(value))
+    for position, name in _written_parameters(func):
+        written += tensors_in(args[position] if position < len(args) else named.get(name))
     return written
+
+
+@cache
+def _written_parameters(func: torch._ops.OpOverload) -> tuple[tuple[int, str], ...]:
+    """Return the places and names of the parameters that an operation writes to."""
+    return tuple(
+        (position, argument.name)
+        for position, argument in enumerate(func._schema.arguments)  # noqa: SLF001 - no other way
+        if argument.alias_info is not None and argument.alias_info.is_write
+    )
 
 
 def picked_axis(args: tuple[Any, ...]) -> tuple[int, torch.Tensor] | None:

@@ -121,7 +121,7 @@ class StreamOperations(Interceptor):
             reads=(*self._known(reads), tensor_access(ordered)),
             writes=self._known(writes),
         )
-        if func._schema.returns and not any(True for _ in tensors_in(results[0])):  # noqa: SLF001
+        if func._schema.returns and not tensors_in(results[0]):  # noqa: SLF001
             # Not `synchronize`, which a probe observes: on a GPU this wait is implicit.
             self._device.current_stream()._synchronize()  # noqa: SLF001
         self._adopt_results(results[0], args, named)

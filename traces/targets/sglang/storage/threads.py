@@ -8,7 +8,7 @@ is the same every time.
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -170,7 +170,7 @@ class StorageThreads:
             StageError: the time is over.
         """
         end = time.monotonic() + _TIMEOUT_S
-        while not self._all_wait(or_are_held=True):
+        while not self._all_wait(self._takers(), or_are_held=True):
             time.sleep(_ALIVE_CHECK_S)
             if time.monotonic() > end:
                 raise StageError(
@@ -198,9 +198,8 @@ class StorageThreads:
 
     def _any_waits(self) -> bool:
         """Return whether a thread is alive that was not given any work."""
-        takers = {*(one for _, one in self._threads()), *list(_QUEUE_THREADS.takers.values())}
-        takers -= {threading.main_thread(), threading.current_thread()}
-        return any(one.is_alive() and one.ident not in _QUEUE_THREADS.held for one in takers)
+        held = _QUEUE_THREADS.held
+        return any(one.is_alive() and one.ident not in held for one in self._takers())
 
     def _require_alive(self, what: str) -> None:
         for name, thread in self._threads():
@@ -215,21 +214,24 @@ class StorageThreads:
         One look sees them one by one: the first may hand on to a later one what it had.
         """
         taken_num = _QUEUE_THREADS.taken_num
-        looks = [self._all_wait() for _ in range(2)]
+        threads = self._takers()
+        looks = [self._all_wait(threads) for _ in range(2)]
         return all(looks) and _QUEUE_THREADS.taken_num == taken_num
 
-    def _all_wait(self, *, or_are_held: bool = False) -> bool:
-        """Return whether the controller's threads wait, and all others that take from queues.
-
-        Those that may not start on what they have taken wait, too, where that is asked for.
+    def _takers(self) -> set[threading.Thread]:
+        """Return the controller's threads and all others that take from queues.
 
         A release may forget a thread at a reset that goes on, and does the work of its successor.
         """
-        threads = {
-            *(thread for _, thread in self._threads()),
-            *list(_QUEUE_THREADS.takers.values()),
-        }
-        threads -= {threading.main_thread(), threading.current_thread()}
+        takers = {*(one for _, one in self._threads()), *list(_QUEUE_THREADS.takers.values())}
+        return takers - {threading.main_thread(), threading.current_thread()}
+
+    @staticmethod
+    def _all_wait(threads: Iterable[threading.Thread], *, or_are_held: bool = False) -> bool:
+        """Return whether threads wait.
+
+        Those that may not start on what they have taken wait, too, where that is asked for.
+        """
         held = _QUEUE_THREADS.held if or_are_held else ()
         return all(
             _QUEUE_THREADS.waits(thread) or thread.ident in held
