@@ -36,6 +36,7 @@ from traces.targets.sglang.server_requests import (
     release_slots,
     state_of,
 )
+from traces.targets.sglang.switches import noted_switches, switched
 from traces.targets.sglang.tree_driver import KV, MAMBA, SWA, TokenSequence, TreeDriver
 from traces.targets.sglang.tree_ledger import CountedPool, TreeLedger
 
@@ -67,7 +68,11 @@ class TreeRequests:
         """Yield the records behind every part; a request that finds no room is not admitted."""
         self._driver.flush()
         with self._windows_apart():
-            yield from self._serve()
+            with noted_switches() as switches:
+                yield from self._serve()
+            for name in sorted(switches):
+                with switched(name):
+                    yield from self._serve_otherwise(name)
 
     @contextmanager
     def _windows_apart(self) -> Iterator[None]:
@@ -87,8 +92,7 @@ class TreeRequests:
 
     def _serve(self) -> Iterator[StateRecord | PoolAnswer]:
         driver = self._driver
-        one = driver.sequence("one", shared=_SHARED, one=_ONE)
-        other = driver.sequence("other", shared=_SHARED, other=_OTHER)
+        one, other = self._sequences()
         yield from self._admit("first", one)
         yield from self._keep("first")
         yield self._ledger.read_priorities("kept")
@@ -117,6 +121,13 @@ class TreeRequests:
         if SWA in driver.domains:
             yield from self._outgrow_window()
 
+    def _sequences(self) -> tuple[TokenSequence, TokenSequence]:
+        """Return two prompts that begin with the same tokens."""
+        return (
+            self._driver.sequence("one", shared=_SHARED, one=_ONE),
+            self._driver.sequence("other", shared=_SHARED, other=_OTHER),
+        )
+
     def _salt(self, sequence: TokenSequence) -> Iterator[StateRecord | PoolAnswer]:
         """Have a request keep tokens under a salt, and another one ask for them without it."""
         driver = self._driver
@@ -130,6 +141,24 @@ class TreeRequests:
         driver.evict_device()
         driver.acknowledge()
         yield from self._ledger.read("salted evicted", is_final=True)
+
+    def _serve_otherwise(self, switch: str) -> Iterator[StateRecord | PoolAnswer]:
+        """Serve two requests that share a prefix while a switch has its other value."""
+        driver = self._driver
+        one, other = self._sequences()
+        first, second = f"{switch} first", f"{switch} second"
+        yield from self._admit(first, one)
+        yield from self._keep(first)
+        yield from self._compute(first)
+        yield from self._admit(second, other)
+        yield from self._keep(second)
+        yield from self._end(first, is_kept=True)
+        yield from self._end(second, is_kept=False)
+        driver.acknowledge()
+        yield from self._ledger.read(switch, is_final=True)
+        driver.evict_device()
+        driver.acknowledge()
+        yield from self._ledger.read(f"{switch} evicted", is_final=True)
 
     def _outgrow_window(self) -> Iterator[StateRecord | PoolAnswer]:
         """Have a request give up the windows of its first tokens, and another one match them."""

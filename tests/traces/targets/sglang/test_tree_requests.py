@@ -1,13 +1,14 @@
 """Requests of a release are told what a batch knows of them, in the fields that they have."""
 
 from array import array
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tests.traces.targets.sglang.test_own_slots import Allocator
-from traces.targets.sglang import server_requests
+from traces.targets.sglang import server_requests, tree_requests
 from traces.targets.sglang.server_requests import (
     DecodeBatch,
     PrefillBatch,
@@ -189,3 +190,26 @@ def test_tokens_under_a_salt_are_asked_for_without_it(monkeypatch):
         ("unsalted", True),
         ("salted", True),
     ]
+
+
+def test_requests_are_served_again_for_each_switch_that_is_read(monkeypatch):
+    """A switch has its other value for as long as the requests run that are served for it."""
+    driver = SimpleNamespace(flush=lambda: None)
+    stack = SimpleNamespace(page_size=4, cache=None, req_to_token_pool=None)
+    requests = TreeRequests(stack, driver=driver, pools=())
+    done = []
+
+    @contextmanager
+    def switched(name):
+        done.append(("on", name))
+        yield
+        done.append(("off", name))
+
+    monkeypatch.setattr(tree_requests, "noted_switches", lambda: nullcontext({"B", "A"}))
+    monkeypatch.setattr(tree_requests, "switched", switched)
+    monkeypatch.setattr(requests, "_serve", lambda: iter([done.append("served")]))
+    monkeypatch.setattr(requests, "_serve_otherwise", lambda name: iter([done.append(name)]))
+
+    list(requests.run())
+
+    assert done == ["served", ("on", "A"), "A", ("off", "A"), ("on", "B"), "B", ("off", "B")]
