@@ -21,6 +21,7 @@ from traces.targets.sglang.tree_ledger import CountedPool, TreeLedger
 from traces.targets.sglang.tree_pressure import TreePressure
 
 STEP = "life"
+_CHECKS = ("writing_check", "loading_check")
 _Records = Iterator[StateRecord]
 _TreeRecords = Iterator[StateRecord | TreeMatch | RoundTrip]
 
@@ -205,6 +206,13 @@ class TreeLife:
         self._device.synchronize()
         with peer_behind():
             self._driver.poll()
+            # That may have launched further copies.
+            self._device.synchronize()
+            # Code that waits for one kind of copies calls these, which count for themselves.
+            for name in _CHECKS:
+                check = getattr(self._stack.cache, name, None)
+                if check is not None:
+                    check()
 
     def _evict(self, moment: str) -> _Records:
         """Ask the tree to evict everything on the device; yield what it counts."""
