@@ -27,14 +27,14 @@ from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.families import FAMILY_OF
 from traces.targets.sglang.hisparse_scenarios import coordinator_sizes
 from traces.targets.sglang.rank_context import (
-    EXTRA_CONFIG,
     MODEL_NAME,
     PREFETCH_THRESHOLD,
     RankContext,
+    storage_settings,
 )
 from traces.targets.sglang.scenarios import HOST_TIER, SglangScenario
 from traces.targets.sglang.signature_caller import SignatureCaller, accepted_parameters
-from traces.targets.sglang.storage import BACKEND, LOADER
+from traces.targets.sglang.storage import BACKEND
 
 _ATTACH = "attach_hybrid_pool_to_unified_cache"
 _EVICT_FN = "_evict_fn"
@@ -201,15 +201,11 @@ class EntryCall:
             "prefetch_threshold": PREFETCH_THRESHOLD,
             "storage_prefetch_threshold": PREFETCH_THRESHOLD,
             "model_name": MODEL_NAME,
-            "storage_backend_extra_config": self._extra_config(),
-            "storage_extra_config": self._extra_config(),
-            "extra_config": self._extra_config(),
+            "storage_backend_extra_config": storage_settings(self.scenario),
+            "storage_extra_config": storage_settings(self.scenario),
+            "extra_config": storage_settings(self.scenario),
             "enable_storage_metrics": True,
         }
-
-    def _extra_config(self) -> dict[str, Any]:
-        """Return the settings of the storage backend; a release loads its class by them."""
-        return {**EXTRA_CONFIG, **(LOADER if self.scenario.opens_storage else {})}
 
     def _arguments(self, builder: Callable[..., Any]) -> dict[str, Any]:
         """Return the arguments of a stack builder."""

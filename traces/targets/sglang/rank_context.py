@@ -25,7 +25,7 @@ from traces.targets.sglang.discovery import find_part
 from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.scenarios import GROUPS, HOST_TIER, SglangScenario
 from traces.targets.sglang.signature_caller import accepted_parameters
-from traces.targets.sglang.storage import LOADER
+from traces.targets.sglang.storage import LOADER, NO_COPY
 from traces.targets.sglang.storage.hashing import load_token_hash
 from traces.targets.sglang.storage.threads import watched_queues
 
@@ -35,8 +35,9 @@ _read_fields = msgspec.structs.fields
 # Sentinels: no default of a release has these values.
 MODEL_NAME = "sentinel/model-7b"
 PREFETCH_THRESHOLD = 771
-EXTRA_CONFIG = {"sentinel_option": 97}
+EXTRA_CONFIG: dict[str, Any] = {"sentinel_option": 97}
 HOST_TO_DEVICE = 2.5
+_PAGE_FIRST, _WRITE_THROUGH = "page_first", "write_through"
 _TIMEOUT_MAX_S = 8.5
 
 # The last rank of a group would equal its size less one in every group.
@@ -279,16 +280,26 @@ def _server_args(
     return arguments
 
 
+def storage_settings(scenario: SglangScenario) -> dict[str, Any]:
+    """Return the settings of a scenario's storage backend; a release loads its class by them.
+
+    Where a page lies in one piece of the host pool, storage gets its slots instead of a copy.
+    """
+    if not scenario.opens_storage:
+        return EXTRA_CONFIG
+    is_whole = scenario.layout == _PAGE_FIRST and scenario.write_policy == _WRITE_THROUGH
+    return {**EXTRA_CONFIG, **LOADER, **(NO_COPY if is_whole else {})}
+
+
 def _given_flags(scenario: SglangScenario, gigabytes: float, device: str) -> dict[str, Any]:
     """Return the server arguments that a scenario sets, whatever their defaults are."""
     extra = {
-        **EXTRA_CONFIG,
+        **storage_settings(scenario),
         "prefetch_threshold": PREFETCH_THRESHOLD,
         "prefetch_timeout_max": _TIMEOUT_MAX_S,
+        "hicache_storage_pass_prefix_keys": True,
         "allocator": "shm",
     }
-    if scenario.opens_storage:
-        extra |= LOADER
     return {
         "model_path": "dummy",
         "served_model_name": MODEL_NAME,

@@ -1,9 +1,11 @@
-"""Process groups of a rank, also those that a release has destroyed."""
+"""What a rank is told: its process groups, and the settings of its storage."""
+
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from traces.targets.sglang.rank_context import ranks_of_group
+from traces.targets.sglang.rank_context import ranks_of_group, storage_settings
 
 
 @pytest.fixture
@@ -19,3 +21,22 @@ def test_a_group_has_ranks_until_it_is_destroyed(group):
     assert ranks_of_group(group) == (0,)
     torch.distributed.destroy_process_group(group)
     assert ranks_of_group(group) == ()
+
+
+@pytest.mark.parametrize(
+    ("layout", "write_policy", "opens_storage", "no_copy"),
+    [
+        ("page_first", "write_through", True, 1),
+        ("page_first", "write_back", True, None),
+        ("layer_first", "write_through", True, None),
+        ("page_first", "write_through", False, None),
+    ],
+)
+def test_storage_gets_slots_where_a_page_is_one_piece(layout, write_policy, opens_storage, no_copy):
+    scenario = SimpleNamespace(
+        layout=layout, write_policy=write_policy, opens_storage=opens_storage
+    )
+    settings = storage_settings(scenario)
+    assert settings.get("interface_v1") == no_copy
+    assert ("class_name" in settings) is opens_storage
+    assert settings["sentinel_option"] == 97

@@ -5,7 +5,7 @@ The release loads and opens the backend itself, by the names in its own configur
 
 from traces.targets.sglang.storage.usage_reports import observe_storage_use, report_storage_use
 
-__all__ = ["BACKEND", "LOADER", "observe_storage_use", "report_storage_use"]
+__all__ = ["BACKEND", "LOADER", "NO_COPY", "observe_storage_use", "report_storage_use"]
 
 BACKEND = "dynamic"
 # Entries by which the release loads the class; left out of the recorded settings.
@@ -14,3 +14,5 @@ LOADER = {
     "module_path": "traces.targets.sglang.storage.backend",
     "class_name": "MemoryStorage",
 }
+# The setting by which a release hands out slots of its host pool instead of copies of pages.
+NO_COPY = {"interface_v1": 1}

@@ -1,8 +1,9 @@
 """Deterministic storage backend in the memory of one process; every operation is reported.
 
 It imports the release, which loads it by name, and has the operations of all releases: pages of the
-anchor by key (``batch_get``, ``batch_set``) and pages of any pool (``..._v2``). A script can take
-pages away, have some fail to arrive, and hold a query.
+anchor by key (``batch_get``, ``batch_set``), the same in slots of its host pool (``..._v1``), and
+pages of any pool (``..._v2``). A script can take pages away, have some fail to arrive, and hold a
+query.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -152,6 +153,30 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
         for key, value in zip(keys, values, strict=True):
             self._keep(_ANCHOR, key, value)
         return True
+
+    def batch_get_v1(
+        self, keys: Sequence[str], host_indices: torch.Tensor, extra_info: object = None
+    ) -> list[bool]:
+        """Copy pages of the anchor into slots of its host pool."""
+        _report_prefix("fetch", extra_info)
+        return self._each_slot(keys, host_indices, self._read)
+
+    def batch_set_v1(
+        self, keys: Sequence[str], host_indices: torch.Tensor, extra_info: object = None
+    ) -> list[bool]:
+        """Store pages of the anchor from slots of its host pool."""
+        _report_prefix("store", extra_info)
+        return self._each_slot(keys, host_indices, self._write)
+
+    def _each_slot(
+        self,
+        keys: Sequence[str],
+        slots: torch.Tensor,
+        work: Callable[[str, str, Any, int], bool],
+    ) -> list[bool]:
+        host: Any = self.mem_pool_host
+        first = slots[:: host.page_size].tolist()
+        return [work(_ANCHOR, key, host, slot) for key, slot in zip(keys, first, strict=True)]
 
     def batch_exists(self, keys: Sequence[str], extra_info: object = None) -> int:
         """Return how many pages of the anchor are stored before the first missing one."""
