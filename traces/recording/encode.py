@@ -168,10 +168,18 @@ class Encoder:
 
     def settle(self) -> None:
         """Fill in the slots that were still on a device. Blocks until its work is done."""
-        for device in {copied.device for _, copied in self._deferred_slots}:
-            sys.modules["torch"].cuda.synchronize(device)
+        torch = sys.modules.get("torch")
+        by_kind: dict[tuple[Any, Any], list[tuple[dict[str, Plain], Any]]] = {}
         for holder, copied in self._deferred_slots:
-            holder["slots"] = slot_ranges(copied.cpu())
+            by_kind.setdefault((copied.device, copied.dtype), []).append((holder, copied))
+        for (device, _), deferred in by_kind.items():
+            assert torch is not None, "slots that were deferred are a tensor of it"
+            torch.cuda.synchronize(device)
+            # One copy to the host for all: each would cost more than what it holds.
+            flat = [copied.reshape(-1) for _, copied in deferred]
+            parts = torch.cat(flat).cpu().split([len(part) for part in flat])
+            for (holder, _), part in zip(deferred, parts, strict=True):
+                holder["slots"] = slot_ranges(part)
         self._deferred_slots.clear()
         self._deferred_of.clear()
 

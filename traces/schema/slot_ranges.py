@@ -1,28 +1,35 @@
 """Slot numbers as text: runs of consecutive ones, ``64-127,192``."""
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from traces.schema.record import Slots
 
 if TYPE_CHECKING:
     import torch
 
-# From so many slots on an array is faster than a loop.
-_MIN_ARRAY_SLOTS = 64
+# Recordings have up to millions of events, which mostly move the same few slots.
+_REMEMBERED_SLOTS = 512
+_REMEMBERED_LISTS = 1024
 
 
 def slot_ranges(tensor: "torch.Tensor") -> Slots:
     """Return slot numbers in order of use."""
-    flat = tensor.detach().reshape(-1)
-    if flat.numel() < _MIN_ARRAY_SLOTS:
-        return _format_ranges(_consecutive_ranges(flat.tolist()))
-    # Operations on tensors may be intercepted, each of them.
-    numbers = flat.cpu().numpy()
+    # Operations on tensors may be intercepted, each of them; those on arrays are not.
+    numbers = tensor.detach().reshape(-1).cpu().numpy()
+    if numbers.size <= _REMEMBERED_SLOTS:
+        return _remembered_ranges(numbers.tobytes(), numbers.dtype.char)
     breaks = (numbers[1:] != numbers[:-1] + 1).nonzero()[0]
     firsts = [int(numbers[0]), *numbers[breaks + 1].tolist()]
     lasts = [*numbers[breaks].tolist(), int(numbers[-1])]
     return _format_ranges(zip(firsts, lasts, strict=True))
+
+
+@lru_cache(maxsize=_REMEMBERED_LISTS)
+def _remembered_ranges(numbers: bytes, kind: Any) -> Slots:  # noqa: ANN401 - a character
+    found = memoryview(numbers).cast(kind).tolist() if numbers else []
+    return _format_ranges(_consecutive_ranges(found))
 
 
 def sorted_slot_ranges(slots: Collection[int]) -> Slots:

@@ -95,10 +95,7 @@ class NativeTarget:
 
     def probes(self) -> list[Probe]:
         """Return a probe for everything that is recorded, each function once."""
-        found = [*_builder_probes(), *_constructor_probes(), *_operation_probes()]
-        found += [*_slot_probes(), *stream_probes(), *_transfer_probes()]
-        found += [*_storage_probes(), _collective_probe()]
-        return [*found, ThreadProbe()]
+        return [*_builder_probes(), *_other_probes()]
 
     def register_types(self, encoder: Encoder) -> None:
         """Register the package's types: dataclasses by value, everything else by reference."""
@@ -120,6 +117,14 @@ class NativeTarget:
         if isinstance(pool, _device_pools()):
             return PoolView(side="device", layout="", is_pinned=lambda _: False, rows=device_rows)
         return None
+
+
+@cache
+def _other_probes() -> tuple[Probe, ...]:
+    """Return the probes of all but builders, which are the same ones in every recording."""
+    found = [*_constructor_probes(), *_operation_probes(), *_slot_probes(), *stream_probes()]
+    found += [*_transfer_probes(), *_storage_probes(), _collective_probe()]
+    return (*found, ThreadProbe())
 
 
 def builders() -> tuple[str, ...]:
