@@ -9,6 +9,8 @@ from types import CodeType, FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import msgspec
+
 from traces.schema.model import Unbound
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -16,8 +18,7 @@ _PLAIN_TYPES = (type(None), bool, int, float, str)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BoundArgument:
+class BoundArgument(msgspec.Struct, frozen=True, kw_only=True):
     """One argument as the callee sees it."""
 
     name: str
@@ -116,28 +117,29 @@ class ArgumentBinder:
 
     def values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:
         """Return the named parameters in signature order, or None when the call cannot bind."""
+        if not kwargs and len(args) == len(self._declared) == len(self._positional):
+            return dict(zip(self._declared, args, strict=True))
         given = self._bind_given(args, kwargs)
         if given is None:
             return None
         bound = self._defaults | given
         return {name: bound[name] for name in self._declared}
 
-    def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[BoundArgument, ...]:
-        """Return the arguments in signature order.
+    def bind(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[BoundArgument, ...], Unbound | None]:
+        """Return the arguments in signature order, and which ones do not fit; None if all do.
 
         ``*args`` become ``args[0]``, ``**kwargs`` become ``kwargs.key`` in order of the keys. A
         call that cannot bind gives what it has, each by its name as far as there is one; the callee
         will raise.
         """
         given = self._bind_given(args, kwargs)
-        if given is None:
-            return tuple(self._unbound_arguments(args, kwargs))
-        return tuple(self._bound(args, kwargs, given))
+        if given is not None:
+            return tuple(self._bound(args, kwargs, given)), None
+        return tuple(self._unbound_arguments(args, kwargs)), self._unbound(args, kwargs)
 
-    def unbound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Unbound | None:
-        """Return which arguments of a call do not fit; None for a call that binds."""
-        if self._bind_given(args, kwargs) is not None:
-            return None
+    def _unbound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Unbound:
         given = {*self._positional[: len(args)], *kwargs}
         unknown = (name for name in kwargs if name not in self._named and self._extra is None)
         return Unbound(

@@ -8,7 +8,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import partial
 from types import FunctionType
 from typing import Any, Literal, ParamSpec, TypeVar
@@ -267,6 +266,7 @@ class CallRecorder:
         callee = self._callee(probe, subject)
         self._call_counts[callee] += 1
         calls = self._thread.calls
+        bound, unbound = binder.bind(args, kwargs)
         call = OpenCall(
             label=object_label(callee, self._call_counts[callee]),
             parent=calls[-1].label if calls else "",
@@ -277,8 +277,8 @@ class CallRecorder:
             site=self._source_sites.current_site(),
             thread=self._threads.current(),
             subject=subject,
-            bound=binder.arguments(args, kwargs),
-            unbound=binder.unbound(args, kwargs),
+            bound=bound,
+            unbound=unbound,
         )
         self._calls.append(call)
         calls.append(call)
@@ -324,7 +324,7 @@ class CallRecorder:
         self._buffers.snapshot(subject, label, again=call.probe.shows_subject)
         for number, argument in enumerate(bound):
             if argument.value is FACTORY_DEFAULT:
-                made = replace(argument, value=getattr(subject, argument.name))
+                made = msgspec.structs.replace(argument, value=getattr(subject, argument.name))
                 call.arguments[number] = self._argument(call.callee, made)
 
     def _argument(self, callee: str, argument: BoundArgument) -> Argument:
@@ -356,10 +356,11 @@ class CallRecorder:
 
     def _label_object(self, thing: object) -> str:
         """Return the label of an object; a pool made before the recording is read now."""
-        is_new = not self._labels.has_label(thing)
+        known = self._labels.known_label(thing)
+        if known is not None:
+            return known
         label = self._label(thing, type(thing).__name__)
-        if is_new:
-            self._buffers.snapshot(thing, label)
+        self._buffers.snapshot(thing, label)
         return label
 
     def _observe(

@@ -32,7 +32,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from traces.errors import RecorderError
 from traces.recording.object_ids import ObjectIds
@@ -60,8 +60,7 @@ class _WithFactory:
 FACTORY_DEFAULT: object = inspect.signature(_WithFactory).parameters["field"].default
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _DeferredSlots:
+class _DeferredSlots(NamedTuple):
     """Slots of a CUDA tensor that were copied; the tensor is not kept alive."""
 
     tensor: "weakref.ref[torch.Tensor]"
@@ -79,6 +78,7 @@ class Encoder:
         self._labels = labels
         self._on_reference = on_reference
         self._handlers: dict[type, Handler] = {}
+        self._handler_of: dict[type, Handler | None] = {}
         self._packages: tuple[str, ...] = ()
         self._deferred_slots: list[tuple[dict[str, Plain], torch.Tensor]] = []
         self._deferred_of: dict[int, _DeferredSlots] = {}
@@ -90,6 +90,7 @@ class Encoder:
     def register(self, kind: type, handler: Handler) -> None:
         """Encode objects of a class and its subclasses with ``handler``."""
         self._handlers[kind] = handler
+        self._handler_of.clear()
 
     def register_reference(self, kind: type, name: str) -> None:
         """Encode objects of a class and its subclasses as ``{"ref": "name#ordinal"}``."""
@@ -112,6 +113,7 @@ class Encoder:
     def register_package(self, package: str) -> None:
         """Encode objects of all other classes of a package by reference."""
         self._packages += (f"{package}.",)
+        self._handler_of.clear()
 
     def register_value(self, kind: type) -> None:
         """Encode objects of a dataclass by their fields, those that start with ``_`` left out."""
@@ -215,9 +217,11 @@ class Encoder:
         raise RecorderError(where, "type must be known", expected=expected, got=kind)
 
     def _handler(self, kind: type) -> Handler | None:
-        found = (self._handlers[base] for base in kind.__mro__ if base in self._handlers)
-        of_package = self._reference if kind.__module__.startswith(self._packages) else None
-        return next(found, of_package)
+        if kind not in self._handler_of:
+            found = (self._handlers[base] for base in kind.__mro__ if base in self._handlers)
+            of_package = self._reference if kind.__module__.startswith(self._packages) else None
+            self._handler_of[kind] = next(found, of_package)
+        return self._handler_of[kind]
 
     def _builtin(self, value: object, where: str) -> Plain:
         match value:

@@ -20,26 +20,32 @@ class ObjectIds:
 
     def __init__(self) -> None:
         self._classes: dict[type, str] = {}
+        self._names: dict[type, str | None] = {}
         self._labelled: dict[int, tuple[ObjectRef, str]] = {}
         self._counts: Counter[str] = Counter()
 
     def register(self, kind: type, name: str) -> None:
         """Let objects of a class and of its subclasses be labelled ``name#ordinal``."""
         self._classes[kind] = name
+        self._names.clear()
 
     def name_of(self, kind: type) -> str | None:
         """Return the name of the nearest registered class in the order of inheritance."""
-        return next((self._classes[base] for base in kind.__mro__ if base in self._classes), None)
+        if kind not in self._names:
+            found = (self._classes[base] for base in kind.__mro__ if base in self._classes)
+            self._names[kind] = next(found, None)
+        return self._names[kind]
 
-    def has_label(self, thing: object) -> bool:
-        """Return whether this very object has a label."""
-        held, _ = self._labelled.get(id(thing), (None, ""))
-        return held is not None and held() is thing
+    def known_label(self, thing: object) -> str | None:
+        """Return the label of this very object, None if it has none yet."""
+        found = self._labelled.get(id(thing))
+        return found[1] if found is not None and found[0]() is thing else None
 
     def label(self, thing: object, name: str) -> str:
         """Return the label of an object, a new ``name#ordinal`` when it is seen first."""
-        if self.has_label(thing):
-            return self._labelled[id(thing)][1]
+        known = self.known_label(thing)
+        if known is not None:
+            return known
         self._counts[name] += 1
         label = object_label(name, self._counts[name])
         self._labelled[id(thing)] = (object_ref(thing), label)

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+import msgspec
+
 from traces.schema.model import Direction, Part, PoolSide, Role
 from traces.schema.storage_records import StorageOperation
 
@@ -110,8 +112,7 @@ class PoolView:
     keeps_tensors: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransferObservation:
+class TransferObservation(msgspec.Struct, frozen=True, kw_only=True):
     """Rows of one plane of one layer were copied between a device pool and ``host_pool``.
 
     Attributes:
@@ -133,8 +134,7 @@ class TransferObservation:
     stream: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AllocationObservation:
+class AllocationObservation(msgspec.Struct, frozen=True, kw_only=True):
     """A request for ``need`` slots of a pool; ``slots`` is None when it had too few."""
 
     pool: object
@@ -142,16 +142,14 @@ class AllocationObservation:
     slots: "torch.Tensor | None"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseObservation:
+class ReleaseObservation(msgspec.Struct, frozen=True, kw_only=True):
     """Slots of a pool were given back."""
 
     pool: object
     slots: "torch.Tensor"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StorageObservation:
+class StorageObservation(msgspec.Struct, frozen=True, kw_only=True):
     """An access to the storage tier; see :class:`~traces.schema.model.StorageAccess`."""
 
     operation: StorageOperation
@@ -162,8 +160,7 @@ class StorageObservation:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventRecordObservation:
+class EventRecordObservation(msgspec.Struct, frozen=True, kw_only=True):
     """A device event was recorded on a stream."""
 
     event: object
@@ -171,8 +168,7 @@ class EventRecordObservation:
     stream: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventWaitObservation:
+class EventWaitObservation(msgspec.Struct, frozen=True, kw_only=True):
     """A stream, or ``host``, waits: for an event, or (None) for all work of the stream ``name``."""
 
     event: object | None
@@ -180,15 +176,13 @@ class EventWaitObservation:
     stream: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceWaitObservation:
+class DeviceWaitObservation(msgspec.Struct, frozen=True, kw_only=True):
     """The host waits for all work of a device, while it launches on ``stream``."""
 
     stream: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopyObservation:
+class CopyObservation(msgspec.Struct, frozen=True, kw_only=True):
     """torch copied elements from one tensor into another.
 
     Attributes:
@@ -213,8 +207,7 @@ class GroupNaming:
     rank: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CollectiveObservation:
+class CollectiveObservation(msgspec.Struct, frozen=True, kw_only=True):
     """A rank takes part in an operation; see :class:`~traces.schema.collectives.Collective`."""
 
     operation: str

@@ -35,6 +35,7 @@ class ThreadOrder:
         self._numbers: weakref.WeakKeyDictionary[threading.Thread, ThreadNumber]
         self._numbers = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
+        self._has_started = False
         self._started: Counter[ThreadNumber] = Counter()
 
     @contextmanager
@@ -47,6 +48,8 @@ class ThreadOrder:
 
     def current(self) -> ThreadNumber:
         """Return the number of the running thread."""
+        if not self._has_started:
+            return ()
         return self._numbers.get(threading.current_thread(), ())
 
     def _on_start(
@@ -54,6 +57,7 @@ class ThreadOrder:
     ) -> object:
         with self._lock:
             self._numbers[args[0]] = self._next_number(args[0])
+            self._has_started = True
         return original(*args, **kwargs)
 
     def _next_number(self, thread: threading.Thread) -> ThreadNumber:

@@ -16,7 +16,7 @@ def strict(a, /, b, *, c=3):
 
 
 def told(binder: ArgumentBinder, *args, **kwargs) -> list[tuple]:
-    return [(one.name, one.value, one.given) for one in binder.arguments(args, kwargs)]
+    return [(one.name, one.value, one.given) for one in binder.bind(args, kwargs)[0]]
 
 
 def test_arguments_tell_given_from_defaulted_in_signature_order():
@@ -183,13 +183,13 @@ def test_what_does_not_fit_a_signature_is_known_without_the_text_of_the_interpre
 ):
     binder = ArgumentBinder(strict, skip_first=False)
 
-    assert binder.unbound(args, kwargs) == Unbound(
+    assert binder.bind(args, kwargs)[1] == Unbound(
         function="strict", missing=missing, unexpected=unexpected
     )
 
 
 def test_nothing_is_unbound_in_a_call_that_fits():
-    assert ArgumentBinder(strict, skip_first=False).unbound((1, 2), {}) is None
+    assert ArgumentBinder(strict, skip_first=False).bind((1, 2), {})[1] is None
 
 
 def fresh():
