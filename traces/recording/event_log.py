@@ -1,7 +1,7 @@
 """Events from observations: values are read at once, names are filled in at the end."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -39,18 +39,6 @@ from traces.schema.storage_records import StorageAccess
 
 if TYPE_CHECKING:
     import torch
-
-
-_NamedObservation: TypeAlias = (
-    TransferObservation
-    | CollectiveObservation
-    | AllocationObservation
-    | ReleaseObservation
-    | StorageObservation
-    | EventRecordObservation
-    | EventWaitObservation
-    | DeviceWaitObservation
-)
 
 # What is written is as large as the source, which may be broadcast, not as the whole target.
 _WRITES_SELECTED = frozenset(("index_put_", "index_copy_", "scatter_"))

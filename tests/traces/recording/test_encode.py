@@ -236,3 +236,13 @@ def test_slots_on_a_device_are_copied_once_while_they_do_not_change(encoder, mon
     assert [one["slots"] for one in (first, changed, other)] == ["0-3", "10-13", "10-13"]
     assert changed is not other
     assert synchronised == [torch.device("cpu")]
+
+
+def test_a_class_that_is_registered_later_is_known_then(encoder):
+    class Late:
+        pass
+
+    with pytest.raises(RecorderError, match="type must be known"):
+        encoder.encode(Late(), "f.x")
+    encoder.register_reference(Late, "Late")
+    assert encoder.encode(Late(), "f.x") == {"ref": "Late#1"}

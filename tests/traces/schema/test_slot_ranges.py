@@ -18,10 +18,21 @@ from traces.schema.slot_ranges import parse_slot_ranges, slot_ranges, sorted_slo
         (list(range(64, 192)), "64-191"),
         ([*range(100), 300, *range(200, 250), 7], "0-99,300,200-249,7"),
         ([9] * 65, ",".join(["9"] * 65)),
+        # More than are remembered.
+        ([*range(600), 900, *range(700, 750), 7], "0-599,900,700-749,7"),
+        ([9] * 513, ",".join(["9"] * 513)),
     ],
 )
-def test_slot_runs_keep_the_order_of_use(slots, runs):
-    assert slot_ranges(torch.tensor(slots, dtype=torch.int64)) == runs
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+def test_slot_runs_keep_the_order_of_use(slots, runs, dtype):
+    assert slot_ranges(torch.tensor(slots, dtype=dtype)) == runs
+
+
+def test_slots_that_change_in_place_have_another_text():
+    slots = torch.tensor([1, 2, 3])
+    assert slot_ranges(slots) == "1-3"
+    slots += 4
+    assert slot_ranges(slots) == "5-7"
 
 
 def test_slots_of_a_set_are_sorted():

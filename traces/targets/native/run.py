@@ -1,11 +1,9 @@
 """Runs of one scenario on the native target, recorded or not."""
 
 from collections.abc import Callable, Iterator
-from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from traces.errors import RecorderError
-from traces.recording.message_capture import settle_modules
 from traces.recording.recorder import Recorder
 from traces.schema.model import Recording, StepRecord
 from traces.targets.common.labels import FoundRace
@@ -113,19 +111,11 @@ def _as_native(scenario: Scenario) -> NativeScenario:
     return scenario_of_config(scenario.config, scenario.name)
 
 
-@cache
-def _settle(package: str) -> None:
-    """Look through the modules of the package once, and not whenever a recording begins."""
-    settle_modules(package)
-
-
 def record_steps(scenario: Scenario, script: ScenarioScript, *, last_step: str = "") -> Recording:
     """Run the steps of a script under a recorder, up to ``last_step``; return the recording."""
     from traces.targets.native.target import NativeTarget
 
-    target = NativeTarget()
-    _settle(target.package)
-    recorder = Recorder(target)
+    recorder = Recorder(NativeTarget())
     recorder.scenario(scenario.name, scenario.config)
     try:
         with recorder:
