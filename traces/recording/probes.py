@@ -11,8 +11,6 @@ from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-import msgspec
-
 from traces.schema.model import Direction, Part, PoolSide, Role
 from traces.schema.storage_records import StorageOperation
 
@@ -112,7 +110,8 @@ class PoolView:
     keeps_tensors: bool = False
 
 
-class TransferObservation(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferObservation:
     """Rows of one plane of one layer were copied between a device pool and ``host_pool``.
 
     Attributes:
@@ -134,7 +133,8 @@ class TransferObservation(msgspec.Struct, frozen=True, kw_only=True):
     stream: str
 
 
-class AllocationObservation(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocationObservation:
     """A request for ``need`` slots of a pool; ``slots`` is None when it had too few."""
 
     pool: object
@@ -142,14 +142,16 @@ class AllocationObservation(msgspec.Struct, frozen=True, kw_only=True):
     slots: "torch.Tensor | None"
 
 
-class ReleaseObservation(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseObservation:
     """Slots of a pool were given back."""
 
     pool: object
     slots: "torch.Tensor"
 
 
-class StorageObservation(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageObservation:
     """An access to the storage tier; see :class:`~traces.schema.model.StorageAccess`."""
 
     operation: StorageOperation
@@ -160,7 +162,8 @@ class StorageObservation(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
 
 
-class EventRecordObservation(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRecordObservation:
     """A device event was recorded on a stream."""
 
     event: object
@@ -168,7 +171,8 @@ class EventRecordObservation(msgspec.Struct, frozen=True, kw_only=True):
     stream: str
 
 
-class EventWaitObservation(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventWaitObservation:
     """A stream, or ``host``, waits: for an event, or (None) for all work of the stream ``name``."""
 
     event: object | None
@@ -176,13 +180,15 @@ class EventWaitObservation(msgspec.Struct, frozen=True, kw_only=True):
     stream: str
 
 
-class DeviceWaitObservation(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceWaitObservation:
     """The host waits for all work of a device, while it launches on ``stream``."""
 
     stream: str
 
 
-class CopyObservation(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyObservation:
     """torch copied elements from one tensor into another.
 
     Attributes:
@@ -207,7 +213,8 @@ class GroupNaming:
     rank: int
 
 
-class CollectiveObservation(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectiveObservation:
     """A rank takes part in an operation; see :class:`~traces.schema.collectives.Collective`."""
 
     operation: str
