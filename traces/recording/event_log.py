@@ -1,7 +1,7 @@
 """Events from observations: values are read at once, names are filled in at the end."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
@@ -40,6 +40,18 @@ from traces.schema.storage_records import StorageAccess
 if TYPE_CHECKING:
     import torch
 
+
+_NamedObservation: TypeAlias = (
+    TransferObservation
+    | CollectiveObservation
+    | AllocationObservation
+    | ReleaseObservation
+    | StorageObservation
+    | EventRecordObservation
+    | EventWaitObservation
+    | DeviceWaitObservation
+)
+
 # What is written is as large as the source, which may be broadcast, not as the whole target.
 _WRITES_SELECTED = frozenset(("index_put_", "index_copy_", "scatter_"))
 
@@ -73,16 +85,6 @@ class EventLog:
         # Recordings have up to millions of events, which mostly move the same slots.
         self._texts: dict[str, str] = {}
         self._loaded_layers: dict[str, int] = {}
-        self._readers: dict[type, Callable[[Any, str], Event | Callable[[], Event]]] = {
-            TransferObservation: self._transfer,
-            AllocationObservation: self._allocation,
-            ReleaseObservation: self._release,
-            StorageObservation: self._storage,
-            CollectiveObservation: self._collective,
-            EventRecordObservation: self._event_record,
-            EventWaitObservation: self._event_wait,
-            DeviceWaitObservation: self._device_wait,
-        }
 
     def add(self, observation: Observation, *, step: str) -> bool:
         """Read an observation. What it refers to may change afterwards.
@@ -96,8 +98,7 @@ class EventLog:
                 return False
             self._unfinished.append(self._copy(observation, step, ends))
         else:
-            read = self._readers[type(observation)]
-            self._unfinished.append(read(observation, step))
+            self._unfinished.append(self._read(observation, step))
         return True
 
     def add_record(self, record: Message | Race | StateRecord) -> None:
@@ -111,43 +112,47 @@ class EventLog:
             self._unfinished[number] = found() if callable(found) else found
         return tuple(event for event in self._unfinished if not callable(event))
 
-    def _storage(self, observation: StorageObservation, step: str) -> Event:
-        return StorageAccess(
-            step=step,
-            operation=observation.operation,
-            pool=observation.pool,
-            key=observation.key,
-            bytes=observation.bytes,
-            backend=observation.backend,
-            sha256=observation.sha256,
-        )
-
-    def _collective(self, observation: CollectiveObservation, step: str) -> Event:
-        return Collective(
-            step=step,
-            operation=observation.operation,
-            reduction=observation.reduction,
-            group=observation.group.role,
-            ranks=observation.group.ranks,
-            rank=observation.group.rank,
-            peer=observation.peer,
-            dtype=observation.dtype,
-            shape=observation.shape,
-        )
-
-    def _event_record(self, observation: EventRecordObservation, step: str) -> Event:
-        name = self._encoder.label(observation.event, observation.name)
-        layer = self._loaded_layers.pop(observation.stream, None)
-        return EventRecorded(step=step, name=name, stream=observation.stream, layer=layer)
-
-    def _event_wait(self, observation: EventWaitObservation, step: str) -> Event:
-        name = f"stream:{observation.name}"
-        if observation.event is not None:
-            name = self._encoder.label(observation.event, observation.name)
-        return EventAwaited(step=step, name=name, stream=observation.stream)
-
-    def _device_wait(self, observation: DeviceWaitObservation, step: str) -> Event:
-        return DeviceAwaited(step=step, stream=observation.stream)
+    def _read(self, observation: _NamedObservation, step: str) -> Event | Callable[[], Event]:
+        match observation:
+            case TransferObservation():
+                return self._transfer(observation, step)
+            case AllocationObservation():
+                return self._allocation(observation, step)
+            case ReleaseObservation():
+                return self._release(observation, step)
+            case StorageObservation():
+                return StorageAccess(
+                    step=step,
+                    operation=observation.operation,
+                    pool=observation.pool,
+                    key=observation.key,
+                    bytes=observation.bytes,
+                    backend=observation.backend,
+                    sha256=observation.sha256,
+                )
+            case CollectiveObservation():
+                return Collective(
+                    step=step,
+                    operation=observation.operation,
+                    reduction=observation.reduction,
+                    group=observation.group.role,
+                    ranks=observation.group.ranks,
+                    rank=observation.group.rank,
+                    peer=observation.peer,
+                    dtype=observation.dtype,
+                    shape=observation.shape,
+                )
+            case EventRecordObservation():
+                name = self._encoder.label(observation.event, observation.name)
+                layer = self._loaded_layers.pop(observation.stream, None)
+                return EventRecorded(step=step, name=name, stream=observation.stream, layer=layer)
+            case EventWaitObservation():
+                name = f"stream:{observation.name}"
+                if observation.event is not None:
+                    name = self._encoder.label(observation.event, observation.name)
+                return EventAwaited(step=step, name=name, stream=observation.stream)
+            case DeviceWaitObservation():
+                return DeviceAwaited(step=step, stream=observation.stream)
 
     def _transfer(self, observation: TransferObservation, step: str) -> Callable[[], Event]:
         # The observation holds the pool and the slots, so it must not outlive this call.

@@ -9,7 +9,7 @@ query.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from sglang.srt.mem_cache.hicache_storage import HiCacheStorage, PoolTransferResult
@@ -28,6 +28,9 @@ _ANCHOR = "KV"
 _EVERY_PAGE = "all_pages"
 # Far more than a script holds a query.
 _HELD_S = 20.0
+
+_PageWork: TypeAlias = Callable[[str, str, Any, int], bool]
+"""Reads or writes a page: pool, key, host pool, first slot."""
 
 
 class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
@@ -157,26 +160,16 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
     def batch_get_v1(
         self, keys: Sequence[str], host_indices: torch.Tensor, extra_info: object = None
     ) -> list[bool]:
-        """Copy pages of the anchor into slots of its host pool."""
+        """Copy whole pages of the anchor into slots of its host pool, ``(tokens,) int64``."""
         _report_prefix("fetch", extra_info)
-        return self._each_slot(keys, host_indices, self._read)
+        return _each_first(_ANCHOR, keys, self.mem_pool_host, host_indices, self._read)
 
     def batch_set_v1(
         self, keys: Sequence[str], host_indices: torch.Tensor, extra_info: object = None
     ) -> list[bool]:
-        """Store pages of the anchor from slots of its host pool."""
+        """Store whole pages of the anchor from slots of its host pool, ``(tokens,) int64``."""
         _report_prefix("store", extra_info)
-        return self._each_slot(keys, host_indices, self._write)
-
-    def _each_slot(
-        self,
-        keys: Sequence[str],
-        slots: torch.Tensor,
-        work: Callable[[str, str, Any, int], bool],
-    ) -> list[bool]:
-        host: Any = self.mem_pool_host
-        first = slots[:: host.page_size].tolist()
-        return [work(_ANCHOR, key, host, slot) for key, slot in zip(keys, first, strict=True)]
+        return _each_first(_ANCHOR, keys, self.mem_pool_host, host_indices, self._write)
 
     def batch_exists(self, keys: Sequence[str], extra_info: object = None) -> int:
         """Return how many pages of the anchor are stored before the first missing one."""
@@ -222,18 +215,16 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
     def _each_page(
         self,
         transfer: Any,  # noqa: ANN401
-        work: Callable[[str, str, Any, int], bool],
+        work: _PageWork,
     ) -> list[bool]:
         """Read or write every page of a transfer; refuse it where slots and keys do not match."""
         pool, keys, slots = _upper(transfer.name), transfer.keys or [], transfer.host_indices
         host = self._pools.get(pool)
-        width = getattr(host, "page_size", 1) or 1
-        if host is None or slots is None or len(slots) != len(keys) * width:
+        if host is None or slots is None or len(slots) != len(keys) * _page_width(host):
             for key in keys:
                 report_storage_use(operation="refuse", pool=pool, key=short_key(key))
             return [False] * len(keys)
-        first = slots[::width].tolist()
-        return [work(pool, key, host, slot) for key, slot in zip(keys, first, strict=True)]
+        return _each_first(pool, keys, host, slots, work)
 
     def _read(self, pool: str, key: str, host: Any, slot: int) -> bool:  # noqa: ANN401
         page = self._find("fetch", pool, key)
@@ -272,6 +263,22 @@ class MemoryStorage(HiCacheStorage):  # type: ignore[misc]
     @staticmethod
     def _leading(there: Sequence[bool]) -> int:
         return there.index(False) if False in there else len(there)
+
+
+def _each_first(
+    pool: str,
+    keys: Sequence[str],
+    host: Any,  # noqa: ANN401 - any host pool
+    slots: torch.Tensor,
+    work: _PageWork,
+) -> list[bool]:
+    """Call ``work`` with the first slot of every page, and return what it returns."""
+    first = slots[:: _page_width(host)].tolist()
+    return [work(pool, key, host, slot) for key, slot in zip(keys, first, strict=True)]
+
+
+def _page_width(host: Any) -> int:  # noqa: ANN401 - any host pool
+    return getattr(host, "page_size", 1) or 1
 
 
 def _report_prefix(operation: StorageOperation, extra_info: Any) -> None:  # noqa: ANN401
