@@ -146,7 +146,12 @@ class Session:
                 tree=read_tree(prepared.root, folder=spec.package, release=side.release),
             )
             yield OpenSide(
-                side=side, prepared=prepared, pool=pool, reach_pool=reach_pool, keeper=keeper
+                side=side,
+                prepared=prepared,
+                pool=pool,
+                reach_pool=reach_pool,
+                keeper=keeper,
+                keeps_in_turns=spec.keeps_in_turns,
             )
 
 

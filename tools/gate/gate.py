@@ -187,8 +187,11 @@ def _planned(opened: OpenSide, request: GateRequest) -> PlannedRun:
 
 
 def _keep_policy(request: GateRequest, *, is_head: bool) -> KeepPolicy:
-    """Return which new runs are kept: a base is used again, a head changes with every edit."""
-    if not is_head:
+    """Return which new runs are kept: a base is used again, a head changes with every edit.
+
+    A release as head is kept as well: it is run once then, and not under both hash seeds.
+    """
+    if not is_head or request.head.kind == "pypi":
         return "all"
     # A package takes seconds to import under a recorder, and its base has been recorded.
     return "mostly new" if request.session.target == NATIVE and not request.runs_all else "none"

@@ -25,7 +25,7 @@ from tools.workers.protocol import (
     TaskFailed,
     merge_reaches,
 )
-from tools.workers.results import RunResults, run_in_turns, run_scenarios
+from tools.workers.results import RunResults, run_as_expected, run_in_turns, run_scenarios
 from traces.schema.canonical import parse_rendered, parse_sites
 from traces.schema.model import Recording, Trace
 from traces.targets.common.scenario import Scenario
@@ -45,6 +45,7 @@ class OpenSide:
         pool: workers under both hash seeds.
         reach_pool: the same, for runs that are kept; None when none are.
         keeper: the kept runs of the side; None when none are.
+        keeps_in_turns: see :class:`~tools.sides.targets.TargetSpec`.
     """
 
     side: Side
@@ -52,6 +53,7 @@ class OpenSide:
     pool: WorkerPool
     reach_pool: WorkerPool | None = None
     keeper: SideKeeper | None = None
+    keeps_in_turns: bool = False
 
     @property
     def root(self) -> Path:
@@ -96,8 +98,8 @@ class OpenSide:
         """Decide on a run of the scenarios that no kept run stands for.
 
         All are run when ``runs_all``: as the others, under one hash seed in turn where a kept run
-        says what is expected. Runs that are kept take twice the time, because what they
-        reach is recorded: ``keeps`` says which ones that is worth.
+        says what is expected. Runs that are kept take longer, because what they reach is recorded:
+        ``keeps`` says which ones that is worth.
         """
         if self.keeper is None or self.reach_pool is None:
             return PlannedRun(
@@ -155,7 +157,7 @@ class PlannedRun:
 
     @property
     def _runs_in_turns(self) -> bool:
-        return bool(self.found.expected) and not self.keeps
+        return self.opened.keeps_in_turns if self.keeps else bool(self.found.expected)
 
     def start_workers(self) -> None:
         """Start the workers that the run needs: they import while other work goes on.
@@ -172,8 +174,10 @@ class PlannedRun:
             ToolError: the side cannot be imported.
         """
         scenarios, found, missing = self.scenarios, self.found, self.missing
-        # The longest first: a long one that is started last would be waited for alone.
-        ordered = sorted(missing, key=lambda one: -found.seconds.get(one.name, 0.0))
+        # The longest first: a long one that is started last would be waited for alone. Not so runs
+        # that are kept: in their own order a scenario has the same hash seed on every release.
+        seconds = {} if self.keeps else found.seconds
+        ordered = sorted(missing, key=lambda one: -seconds.get(one.name, 0.0))
         played = RunResults(by_scenario={}, unplayable={}, problems=(), reaches={})
         in_turns: tuple[str, ...] = ()
         if ordered:
@@ -182,16 +186,15 @@ class PlannedRun:
                 one.name: found.seconds[one.name] for one in ordered if found.seconds.get(one.name)
             }
             with progress(title, total=len(ordered), weights=weights) as on_run:
-                if self._runs_in_turns:
-                    played, in_turns = run_in_turns(
-                        self.pool,
-                        ordered,
-                        device=self.device,
-                        expected=found.expected,
-                        on_run=on_run,
+                pool, device = self.pool, self.device
+                if self._runs_in_turns and self.keeps:
+                    played = run_in_turns(pool, ordered, device=device, on_run=on_run)
+                elif self._runs_in_turns:
+                    played, in_turns = run_as_expected(
+                        pool, ordered, device=device, expected=found.expected, on_run=on_run
                     )
                 else:
-                    played = run_scenarios(self.pool, ordered, device=self.device, on_run=on_run)
+                    played = run_scenarios(pool, ordered, device=device, on_run=on_run)
         builders = self._builders(found)
         if self.keeps and ordered:
             self._keep(played, ordered, builders=builders)

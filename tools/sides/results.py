@@ -13,7 +13,7 @@ class SideResults:
 
     Attributes:
         recordings: by scenario, in the order asked; only those with the same result under every
-            hash seed. Goldens have no sites.
+            hash seed that they ran under. Goldens have no sites.
         texts: the canonical traces of the same scenarios; empty for goldens.
         unplayable: the reason, for scenarios that the side has no parts for.
         problems: one line for each of the others.

@@ -59,6 +59,8 @@ class TargetSpec:
         audit_worker_class: the same for an audit that looks at more than the gate records; empty
             for an audit that does not.
         reach_worker_class: the same for runs that are kept, of which is known what they reach.
+        keeps_in_turns: whether a run that is kept is made under one hash seed, the scenarios taking
+            turns, and not under both.
         package: folder of a tree that holds the code.
         scenarios: module whose ``registry()`` returns its scenarios by name.
         findings: module whose ``known_findings()`` returns reasons of audit findings that its
@@ -71,6 +73,7 @@ class TargetSpec:
     worker_class: str
     audit_worker_class: str
     reach_worker_class: str
+    keeps_in_turns: bool
     package: str
     scenarios: str
     findings: str
@@ -84,6 +87,7 @@ TARGETS: Mapping[str, TargetSpec] = {
         worker_class="tools.workers.native:NativeWorker",
         audit_worker_class="tools.workers.native:NativeAuditWorker",
         reach_worker_class="tools.workers.native:NativeReachWorker",
+        keeps_in_turns=False,
         package="assembler",
         scenarios="traces.targets.native.scenarios",
         findings="traces.targets.native.models",
@@ -95,6 +99,7 @@ TARGETS: Mapping[str, TargetSpec] = {
         worker_class="tools.workers.sglang:SglangWorker",
         audit_worker_class="",
         reach_worker_class="tools.workers.sglang:SglangReachWorker",
+        keeps_in_turns=True,
         package="sglang",
         scenarios="traces.targets.sglang.registry",
         findings="",

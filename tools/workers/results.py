@@ -1,6 +1,6 @@
-"""Results of running scenarios, each under two hash seeds, which must agree."""
+"""Results of running scenarios, each under two hash seeds, which must agree, or under one."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -27,10 +27,11 @@ class RunResults:
     """Results of running some scenarios on one side, as they come from the workers.
 
     Attributes:
-        by_scenario: in the order asked; only those with the same result under every hash seed.
+        by_scenario: in the order asked; only those with the same result under every hash seed that
+            they ran under.
         unplayable: the reason, for scenarios that the side has no parts for.
         problems: one line for each of the others.
-        reaches: what each run or refusal reached, under any hash seed, where that was recorded.
+        reaches: what each run or refusal reached, under any of these, where that was recorded.
     """
 
     by_scenario: Mapping[str, RunResult]
@@ -60,6 +61,21 @@ def run_scenarios(
 
 
 def run_in_turns(
+    pool: WorkerPool, scenarios: Sequence[Scenario], *, device: str, on_run: ProgressCallback
+) -> RunResults:
+    """Run every scenario under one of :data:`HASH_SEEDS`: the first one, the second one, in turn.
+
+    Raises:
+        ToolError: the target cannot be imported.
+    """
+    replies: dict[str, dict[int, _Reply]] = {}
+    for name, seed, reply in _in_turns(pool, scenarios, device=device):
+        replies[name] = {seed: reply}
+        on_run(name)
+    return _combine_replies({one.name: replies[one.name] for one in scenarios})
+
+
+def run_as_expected(
     pool: WorkerPool,
     scenarios: Sequence[Scenario],
     *,
@@ -69,16 +85,14 @@ def run_in_turns(
 ) -> tuple[RunResults, tuple[str, ...]]:
     """Run every scenario under one hash seed in turn, and what is not as expected under both.
 
-    ``expected`` are traces, or reasons of refusal, that were the same under both hash seeds. The
-    names of those that came out as expected are returned as well.
+    ``expected`` are traces, or reasons of refusal. The names of those that came out as expected are
+    returned as well.
 
     Raises:
         ToolError: the target cannot be imported.
     """
-    tasks = [RunScenario(scenario=scenario, device=device) for scenario in scenarios]
     same: dict[str, RunResult | UnsupportedScenario] = {}
-    for reply in pool.results(tasks, in_turns=True):
-        name, result = scenarios[reply.number].name, reply.result
+    for name, _, result in _in_turns(pool, scenarios, device=device):
         if isinstance(result, TaskFailed) or _text_of(result) != expected.get(name):
             continue
         same[name] = result
@@ -97,17 +111,26 @@ def run_in_turns(
     ), tuple(same)
 
 
+def _in_turns(
+    pool: WorkerPool, scenarios: Sequence[Scenario], *, device: str
+) -> Iterator[tuple[str, int, _Reply]]:
+    """Yield name, hash seed and reply of every scenario, in the order of completion."""
+    tasks = [RunScenario(scenario=scenario, device=device) for scenario in scenarios]
+    for reply in pool.results(tasks, in_turns=True):
+        yield scenarios[reply.number].name, reply.seed, reply.result
+
+
 def _text_of(result: RunResult | UnsupportedScenario) -> str:
     return result.text if isinstance(result, RunResult) else result.reason
 
 
 def _combine_replies(replies: Mapping[str, Mapping[int, _Reply]]) -> RunResults:
-    """Return the results that agree under every hash seed, and a problem for everything else."""
+    """Return the results that agree under all their hash seeds, and a problem for all others."""
     agreed: dict[str, RunResult] = {}
     unplayable: dict[str, str] = {}
     problems: list[str] = []
     for name, by_seed in replies.items():
-        first = by_seed[HASH_SEEDS[0]]
+        first = next(iter(by_seed.values()))
         if all(reply == first for reply in by_seed.values()) and isinstance(
             first, UnsupportedScenario
         ):
@@ -152,15 +175,14 @@ def group_by_reason(unplayable: Mapping[str, str]) -> tuple[tuple[str, tuple[str
 
 def _problem(name: str, by_seed: Mapping[int, _Reply]) -> str | None:
     texts: list[str] = []
-    for seed in HASH_SEEDS:
-        reply = by_seed[seed]
+    for seed, reply in sorted(by_seed.items()):
         if not isinstance(reply, RunResult):
             rule = f"must run to the end (PYTHONHASHSEED={seed})"
             return str(ToolError(name, rule, expected="a trace", got=reply.reason))
         texts.append(reply.text)
     if all(text == texts[0] for text in texts):
         return None
-    rule = f"must be deterministic over PYTHONHASHSEED={' and '.join(map(str, HASH_SEEDS))}"
+    rule = f"must be deterministic over PYTHONHASHSEED={' and '.join(map(str, sorted(by_seed)))}"
     one, other = _first_difference(texts[0], texts[1])
     return str(ToolError(name, rule, expected=one, got=other))
 

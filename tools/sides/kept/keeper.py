@@ -45,7 +45,7 @@ class FoundRuns:
         by_scenario: the runs that need not be repeated.
         seconds: time of the last known run of each scenario, whether or not it is to be repeated.
         expected: trace or reason of refusal of the last known run of each scenario, from a tree of
-            the same release; it was the same under every hash seed.
+            the same release.
         builders: stack builders of the tree; None when they have to be listed.
         change: what differs from the earlier tree that most runs come from; None without one.
     """
@@ -132,7 +132,7 @@ class SideKeeper:
         imports: Reach,
         builders: tuple[str, ...],
     ) -> None:
-        """Write runs that were the same under every hash seed; a text says why there is none."""
+        """Write runs; a text says why there is none."""
         known = self.store.read_tree(self._folder)
         if known is not None and known_variables(known.variables) != known.variables:
             # These runs are of another environment, and only some of them are replaced now.

@@ -54,13 +54,13 @@ class KeptTree(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeptRun(msgspec.Struct, frozen=True, kw_only=True):
-    """One run, which was the same under every hash seed.
+    """One run, which was the same under every hash seed that it was made under.
 
     Attributes:
         text: the canonical trace; empty when the tree has no parts for the scenario.
         sites: source lines of its records, as JSON.
         reason: why the tree cannot run the scenario; empty when it can.
-        reach: what it reached, under any of the hash seeds.
+        reach: what it reached, under any of these.
         seconds: time that it took.
     """
 
