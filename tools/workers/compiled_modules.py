@@ -7,6 +7,7 @@ revision that was just checked out, is compiled anew, in every worker, and every
 The module needs the standard library alone: it is used before a worker imports its target.
 """
 
+import ast
 import hashlib
 import marshal
 import shutil
@@ -32,12 +33,50 @@ LIMIT_BYTES = 512 * 1024**2
 _KEY_BYTES = 16
 
 
+# The store of this process, once it keeps compiled modules.
+_stores: list[Path] = []
+
+
 def keep_compiled_modules(store: Path, folders: Sequence[Path]) -> None:
     """Load the modules below some folders by the code that ``store`` keeps; add what it lacks.
 
     Later imports of this process are concerned. A store that cannot be read or written is passed
     over: modules are then compiled each time.
     """
+    _stores.append(store)
+    _load_below(folders, kind="", transformed=lambda source, _: source, on_load=lambda *_: None)
+
+
+def compile_modules(
+    folder: Path,
+    *,
+    kind: str,
+    transformed: Callable[[bytes, str], ast.Module],
+    on_load: Callable[[str, str], None],
+) -> None:
+    """Load the modules of a package, and others beside it, by the code of other syntax trees.
+
+    Later imports of this process are concerned. Code is kept where :func:`keep_compiled_modules`
+    keeps it, if that was called.
+
+    Args:
+        folder: directory of the package.
+        kind: tells this code from other code that is kept for the same source.
+        transformed: returns the tree for a source and a name of its content.
+        on_load: called before a module is executed, with that name and the module's path.
+    """
+    # A package itself is a module of the directory that it lies in.
+    _load_below([folder], beside=folder.parent, kind=kind, transformed=transformed, on_load=on_load)
+
+
+def _load_below(
+    folders: Sequence[Path],
+    *,
+    beside: Path | None = None,
+    kind: str,
+    transformed: Callable[[bytes, str], bytes | ast.Module],
+    on_load: Callable[[str, str], None],
+) -> None:
     roots = [folder.absolute() for folder in folders]
 
     class Loader(SourceFileLoader):
@@ -45,13 +84,18 @@ def keep_compiled_modules(store: Path, folders: Sequence[Path]) -> None:
         def get_code(self, fullname: str) -> CodeType:  # type: ignore[explicit-override]
             path = self.get_filename(fullname)
             source = self.get_data(path)
-            return _code_of(store, source, path, lambda: self.source_to_code(source, path))
+            content = _name_of(source, kind=kind)
+            on_load(content, path)
+            return _code_of(
+                content, path, lambda: self.source_to_code(transformed(source, content), path)
+            )
 
     details = ((ExtensionFileLoader, EXTENSION_SUFFIXES), (Loader, SOURCE_SUFFIXES))
     find = FileFinder.path_hook(*details)
 
     def find_below(path: str) -> PathEntryFinder:
-        if not any(Path(path).absolute().is_relative_to(root) for root in roots):
+        place = Path(path).absolute()
+        if place != beside and not any(place.is_relative_to(root) for root in roots):
             raise ImportError(f"{path}: its modules are not kept compiled")
         return find(path)
 
@@ -59,11 +103,16 @@ def keep_compiled_modules(store: Path, folders: Sequence[Path]) -> None:
     sys.path_importer_cache.clear()
 
 
-def _code_of(store: Path, source: bytes, path: str, compiled: Callable[[], CodeType]) -> CodeType:
+def _name_of(source: bytes, *, kind: str) -> str:
     # The code depends on the interpreter, and on whether it leaves assertions out.
-    kind = MAGIC_NUMBER + bytes([sys.flags.optimize])
-    key = hashlib.blake2b(kind + source, digest_size=_KEY_BYTES).hexdigest()
-    file = store / sys.implementation.cache_tag / key[:2] / key[2:]
+    kinds = MAGIC_NUMBER + bytes([sys.flags.optimize]) + kind.encode()
+    return hashlib.blake2b(kinds + source, digest_size=_KEY_BYTES).hexdigest()
+
+
+def _code_of(content: str, path: str, compiled: Callable[[], CodeType]) -> CodeType:
+    if not _stores:
+        return compiled()
+    file = _stores[-1] / sys.implementation.cache_tag / content[:2] / content[2:]
     kept = read_kept(file)
     known = None if kept is None else marshal.loads(kept)
     if isinstance(known, CodeType):

@@ -121,7 +121,7 @@ class NativeReachWorker(NativeWorker):
     """
 
     def __init__(self, root: Path) -> None:
-        self._recorder = ReachRecorder(root)
+        self._recorder = ReachRecorder(root, package="assembler")
         with self._recorder.watching():
             super().__init__(root)
             for module in _SCENARIO_MODULES:

@@ -7,19 +7,18 @@ The module imports the standard library alone: it watches while a worker imports
 """
 
 import _thread
-import cProfile
 import inspect
 import os
 import sys
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
 from tools.workers.protocol import Reach
+from tools.workers.reach_marks import FunctionMarks
 
 _IMPORT_SYSTEM = "<frozen importlib"
 # Its reads of source give lines for people, which are never compared.
@@ -38,10 +37,17 @@ class ReachRecorder:
 
     Only what happens inside :meth:`watching` is recorded. A forked copy begins with an empty record
     of its own. The environment and the audit hook stay watched for the rest of the process.
+
+    Args:
+        root: directory that holds the package.
+        package: its name; it must not be imported yet.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, package: str) -> None:
         self._roots = tuple(dict.fromkeys(f"{place}{os.sep}" for place in (root, root.resolve())))
+        self._package = f"{package}/"
+        self._early = [name for name in sys.modules if name.partition(".")[0] == package]
+        self._marks = FunctionMarks(root / package)
         self._codes: dict[int, CodeType] = {}
         self._opened: set[str] = set()
         self._variables: set[str] = set()
@@ -59,22 +65,24 @@ class ReachRecorder:
         self._codes = {}
         self._opened, self._variables, self._unsure = set(), set(), set()
         self._facts, self._names = {}, set()
-        stop = _start_monitoring(self._codes)
+        self._marks.clear()
+        if self._early:
+            self._unsure.add(f"modules that were imported before ({self._early[0]})")
         self._is_on = True
         try:
             yield
         finally:
             self._is_on = False
-            stop()
 
     def found(self) -> Reach:
         """Return what the last watched block reached, and forget it."""
         functions: dict[str, set[str]] = {}
         codes, self._codes = self._codes, {}
-        for code in codes.values():
-            file = self._relative(code.co_filename)
+        read = ((code.co_filename, _outermost_function(code)) for code in codes.values())
+        for path, name in (*self._marks.found(), *read):
+            file = self._relative(path)
             if file is not None:
-                functions.setdefault(file, set()).add(_outermost_function(code))
+                functions.setdefault(file, set()).add(name)
         return Reach(
             functions={file: tuple(sorted(names)) for file, names in sorted(functions.items())},
             opened=tuple(sorted(self._opened)),
@@ -95,6 +103,8 @@ class ReachRecorder:
             return
         if event == "open":
             self._note_open(arguments[0])
+        elif event == "exec":
+            self._note_module(arguments[0])
         elif event == _FACT_READ:
             fact, path, value = arguments
             file = self._relative(path)
@@ -115,6 +125,14 @@ class ReachRecorder:
         file = self._relative(os.fsdecode(path))
         if file is not None and not _is_harmless_reader(sys._getframe(2)):  # noqa: SLF001
             self._opened.add(file)
+
+    def _note_module(self, code: object) -> None:
+        """Note the code of a module that was not imported as usual: its functions have no marks."""
+        if isinstance(code, CodeType) and code.co_name == "<module>":
+            file = self._relative(code.co_filename)
+            is_ours = file is not None and file.startswith(self._package)
+            if is_ours and not self._marks.has(code.co_filename):
+                self._unsure.add(f"a module that was not imported as usual ({file})")
 
     def _watch_threads(self) -> None:
         """Note every thread that is started without :mod:`threading`."""
@@ -154,71 +172,6 @@ class ReachRecorder:
 
         owner.__iter__ = iterate_and_note  # type: ignore[method-assign]
         owner.__getitem__ = read_and_note  # type: ignore[method-assign]
-
-
-def _start_monitoring(codes: dict[int, CodeType]) -> Callable[[], None]:
-    """Begin to collect the code of every Python function that starts; return what ends it."""
-    return _monitor_starts(codes) if sys.version_info >= (3, 12) else _profile_calls(codes)
-
-
-def _profile_calls(codes: dict[int, CodeType]) -> Callable[[], None]:
-    """Collect by the interpreter's profiler, which costs a tenth of a trace function in Python."""
-    profilers: list[cProfile.Profile] = []
-
-    def start_profiler() -> None:
-        profiler = cProfile.Profile(builtins=False, subcalls=False)
-        profilers.append(profiler)
-        profiler.enable()
-
-    def on_first_event(frame: FrameType, _event: str, _argument: object) -> None:
-        # A new thread: a profiler of its own takes the place of this function.
-        codes[id(frame.f_code)] = frame.f_code
-        start_profiler()
-
-    before = threading.getprofile()
-    threading.setprofile(on_first_event)
-    start_profiler()
-
-    def stop() -> None:
-        threading.setprofile(before)
-        profilers[0].disable()
-        # The profilers count what has returned: what still runs, in any thread, comes on top.
-        for frame in sys._current_frames().values():  # noqa: SLF001
-            codes.update((id(code), code) for code in _codes_of_stack(frame))
-        for profiler in profilers:
-            for entry in profiler.getstats():
-                if isinstance(entry.code, CodeType):
-                    codes[id(entry.code)] = entry.code
-
-    return stop
-
-
-def _codes_of_stack(innermost: FrameType) -> Iterator[CodeType]:
-    frame: FrameType | None = innermost
-    while frame is not None:
-        yield frame.f_code
-        frame = frame.f_back
-
-
-def _monitor_starts(codes: dict[int, CodeType]) -> Callable[[], None]:
-    monitoring: Any = sys.monitoring  # type: ignore[attr-defined] # from 3.12 on
-    tool = next(number for number in range(6) if monitoring.get_tool(number) is None)
-
-    def on_start(code: CodeType, _offset: int) -> object:
-        codes[id(code)] = code
-        return monitoring.DISABLE
-
-    monitoring.use_tool_id(tool, "goldentrace reach")
-    monitoring.register_callback(tool, monitoring.events.PY_START, on_start)
-    # What an earlier block has disabled is watched again.
-    monitoring.restart_events()
-    monitoring.set_events(tool, monitoring.events.PY_START)
-
-    def stop() -> None:
-        monitoring.set_events(tool, 0)
-        monitoring.free_tool_id(tool)
-
-    return stop
 
 
 def _outermost_function(code: CodeType) -> str:

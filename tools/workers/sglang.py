@@ -125,7 +125,7 @@ class SglangReachWorker(SglangWorker):
     """Runs scenarios and records what each reaches; on a GPU nothing is recorded."""
 
     def __init__(self, root: Path) -> None:
-        self._recorder = ReachRecorder(root)
+        self._recorder = ReachRecorder(root, package="sglang")
         self._import_reach: Reach | None = None
         super().__init__(root)
 

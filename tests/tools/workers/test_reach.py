@@ -78,7 +78,7 @@ def reached(root):
         def in_fork():
             from importlib import import_module
 
-            recorder = ReachRecorder(root)
+            recorder = ReachRecorder(root, package="reachpkg")
             if imports_first:
                 import_module("reachpkg.pools")
             with recorder.watching():
@@ -204,9 +204,9 @@ def test_part_of_the_variables_read_in_order_is_no_copy(reached):
 
 def test_second_block_begins_empty(root):
     def in_fork():
+        recorder = ReachRecorder(root, package="reachpkg")
         from reachpkg import pools
 
-        recorder = ReachRecorder(root)
         with recorder.watching():
             pools.outer()
         first = recorder.found()
