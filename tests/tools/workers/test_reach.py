@@ -217,3 +217,23 @@ def test_second_block_begins_empty(root):
     first, second = run_in_fork(in_fork)
     assert dict(first.functions) == {"reachpkg/pools.py": ("outer",)}
     assert dict(second.functions) == {"reachpkg/pools.py": ("helper",)}
+
+
+def test_module_that_is_run_without_the_import_system_makes_the_run_unsure(reached, root):
+    def work(_):
+        exec(compile("def other(): pass", str(root / "reachpkg" / "other.py"), "exec"))
+        exec(compile("def other(): pass", str(root / "other.py"), "exec"))
+
+    assert reached(work).unsure == ("a module that was not imported as usual (reachpkg/other.py)",)
+
+
+def test_package_that_was_imported_before_makes_every_run_unsure(root):
+    def in_fork():
+        from reachpkg import pools
+
+        recorder = ReachRecorder(root, package="reachpkg")
+        with recorder.watching():
+            pools.outer()
+        return recorder.found().unsure
+
+    assert run_in_fork(in_fork) == ("modules that were imported before (reachpkg)",)
