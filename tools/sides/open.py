@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from tools.console import progress
+from tools.console import print_status, progress
 from tools.sides.environments.cache import PreparedSide
 from tools.sides.kept.keeper import FoundRuns, SideKeeper
 from tools.sides.kept.selection import describe_selection
@@ -25,7 +25,13 @@ from tools.workers.protocol import (
     TaskFailed,
     merge_reaches,
 )
-from tools.workers.results import RunResults, run_as_expected, run_in_turns, run_scenarios
+from tools.workers.results import (
+    ProgressCallback,
+    RunResults,
+    run_as_expected,
+    run_in_turns,
+    run_scenarios,
+)
 from traces.schema.canonical import parse_rendered, parse_sites
 from traces.schema.model import Recording, Trace
 from traces.targets.common.scenario import Scenario
@@ -191,7 +197,12 @@ class PlannedRun:
                     played = run_in_turns(pool, ordered, device=device, on_run=on_run)
                 elif self._runs_in_turns:
                     played, in_turns = run_as_expected(
-                        pool, ordered, device=device, expected=found.expected, on_run=on_run
+                        pool,
+                        ordered,
+                        device=device,
+                        expected=found.expected,
+                        on_run=on_run,
+                        on_difference=_announce_first(),
                     )
                 else:
                     played = run_scenarios(pool, ordered, device=device, on_run=on_run)
@@ -252,6 +263,21 @@ class PlannedRun:
             seconds=time.perf_counter() - self._start,
             kept=tuple(name for name in names if name in kept),
         )
+
+
+def _announce_first() -> ProgressCallback:
+    """Return a callback that says which scenario differs, for the first one: nobody waits for it.
+
+    The verdict comes when all have run.
+    """
+    announced: list[str] = []
+
+    def announce(name: str) -> None:
+        if not announced:
+            print_status(f"{name} differs from its kept run; the verdict follows")
+        announced.append(name)
+
+    return announce
 
 
 def _read_recording(name: str, text: str, sites: str) -> Recording:

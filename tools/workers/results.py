@@ -82,11 +82,12 @@ def run_as_expected(
     device: str,
     expected: Mapping[str, str],
     on_run: ProgressCallback,
+    on_difference: ProgressCallback,
 ) -> tuple[RunResults, tuple[str, ...]]:
     """Run every scenario under one hash seed in turn, and what is not as expected under both.
 
-    ``expected`` are traces, or reasons of refusal. The names of those that came out as expected are
-    returned as well.
+    ``expected`` are traces, or reasons of refusal. ``on_difference`` is called with the name of a
+    scenario whose result is another one. The names of the others are returned as well.
 
     Raises:
         ToolError: the target cannot be imported.
@@ -94,6 +95,8 @@ def run_as_expected(
     same: dict[str, RunResult | UnsupportedScenario] = {}
     for name, _, result in _in_turns(pool, scenarios, device=device):
         if isinstance(result, TaskFailed) or _text_of(result) != expected.get(name):
+            if name in expected:
+                on_difference(name)
             continue
         same[name] = result
         on_run(name)

@@ -208,6 +208,18 @@ def test_function_changed_without_an_effect_is_run_under_one_hash_seed(gate, che
     )
 
 
+def test_first_scenario_that_differs_is_named_at_once(gate, checkout, make_trace, monkeypatch):
+    said = []
+    monkeypatch.setattr(open_sides, "print_status", said.append)
+    gate()
+    gate("--all")
+    assert said == []
+    checkout.traces["a"] = make_trace("a", width=576)
+    checkout.traces["b"] = make_trace("b", width=576)
+    gate("--all")
+    assert said == ["a differs from its kept run; the verdict follows"]
+
+
 def test_run_that_differs_is_run_under_both_hash_seeds(gate, checkout, make_trace):
     gate()
     edit(checkout, "return 656", "return int(656)")
