@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tools.workers.compiled_modules import compile_modules
 
+# Compiled modules are kept under this name: marks of another form need another one.
 _MARK = "__goldentrace_reached__"
 _SEPARATOR = ":"
 
