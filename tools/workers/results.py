@@ -94,12 +94,13 @@ def run_as_expected(
     """
     same: dict[str, RunResult | UnsupportedScenario] = {}
     for name, _, result in _in_turns(pool, scenarios, device=device):
-        if isinstance(result, TaskFailed) or _text_of(result) != expected.get(name):
-            if name in expected:
-                on_difference(name)
+        if isinstance(result, TaskFailed):
             continue
-        same[name] = result
-        on_run(name)
+        if _text_of(result) == expected.get(name):
+            same[name] = result
+            on_run(name)
+        elif name in expected:
+            on_difference(name)
     others = [one for one in scenarios if one.name not in same]
     both = run_scenarios(pool, others, device=device, on_run=on_run)
     played = {name: one for name, one in same.items() if isinstance(one, RunResult)}

@@ -1,7 +1,7 @@
 """Events from observations: values are read at once, names are filled in at the end."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,6 +15,7 @@ from traces.recording.probes import (
     DeviceWaitObservation,
     EventRecordObservation,
     EventWaitObservation,
+    NamedObservation,
     Observation,
     ReleaseObservation,
     StorageObservation,
@@ -40,17 +41,6 @@ from traces.schema.storage_records import StorageAccess
 if TYPE_CHECKING:
     import torch
 
-
-_NamedObservation: TypeAlias = (
-    TransferObservation
-    | CollectiveObservation
-    | AllocationObservation
-    | ReleaseObservation
-    | StorageObservation
-    | EventRecordObservation
-    | EventWaitObservation
-    | DeviceWaitObservation
-)
 
 # What is written is as large as the source, which may be broadcast, not as the whole target.
 _WRITES_SELECTED = frozenset(("index_put_", "index_copy_", "scatter_"))
@@ -112,7 +102,7 @@ class EventLog:
             self._unfinished[number] = found() if callable(found) else found
         return tuple(event for event in self._unfinished if not callable(event))
 
-    def _read(self, observation: _NamedObservation, step: str) -> Event | Callable[[], Event]:
+    def _read(self, observation: NamedObservation, step: str) -> Event | Callable[[], Event]:
         match observation:
             case TransferObservation():
                 return self._transfer(observation, step)

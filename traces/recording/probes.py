@@ -225,10 +225,9 @@ class CollectiveObservation:
     shape: tuple[int, ...]
 
 
-Observation: TypeAlias = (
+NamedObservation: TypeAlias = (
     TransferObservation
     | CollectiveObservation
-    | CopyObservation
     | AllocationObservation
     | ReleaseObservation
     | StorageObservation
@@ -236,6 +235,9 @@ Observation: TypeAlias = (
     | EventWaitObservation
     | DeviceWaitObservation
 )
+"""An observation that is always an event; a copy is one only where it touches a known buffer."""
+
+Observation: TypeAlias = NamedObservation | CopyObservation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -213,6 +213,8 @@ def test_first_scenario_that_differs_is_named_at_once(gate, checkout, make_trace
     monkeypatch.setattr(open_sides, "print_status", said.append)
     gate()
     gate("--all")
+    checkout.traces["a"] = "it fell over"
+    gate("--all")
     assert said == []
     checkout.traces["a"] = make_trace("a", width=576)
     checkout.traces["b"] = make_trace("b", width=576)
