@@ -3,20 +3,25 @@
 The prompt's rows came from a prefill server, which has stored its whole pages. A request gets a
 slot for each token that it computes; whole pages are copied to the host, and from there to storage,
 while it runs on. One request ends behind its last copy, one without any, one is given up while a
-copy is on its way. Behind every part the owners of all slots are recorded.
+copy is on its way. Behind every part the owners of all slots are recorded, and how many requests
+have given the lock of their prefix back.
 
 Source of the order of calls: sglang 0.5.23 ``disaggregation/decode.py`` and
 ``managers/scheduler_components/batch_result_processor.py``.
 """
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
 from traces.schema.life import PoolBalance, StateRecord
+from traces.schema.pools import PoolAnswer
 from traces.targets.sglang.assembly import AssembledStack
 from traces.targets.sglang.controller_driver import ControllerDriver
+from traces.targets.sglang.pool_answers import told_values
 from traces.targets.sglang.row_contents import RowContents
 from traces.targets.sglang.server_requests import (
     DecodeBatch,
@@ -40,6 +45,8 @@ STEP = "decode"
 _OFFLOAD = "offload_kv_cache"
 _KV = "KV"
 _TOKEN = 7
+# Of a tree, by release: each takes what the request was given when its prefix was locked.
+_UNLOCKS = ("unlock", "dec_lock_ref")
 _FIRST_TOKENS = {"stored": 1000, "short": 2000, "given_up": 1000}
 
 
@@ -67,15 +74,16 @@ class DecodeRequests:
         self._running: dict[str, Any] = {}
         self._copied: dict[str, int] = {}  # tokens of each request that were copied
         self._on_host = 0
+        self._unlocked = 0
 
-    def run(self) -> Iterator[StateRecord]:
+    def run(self) -> Iterator[StateRecord | PoolAnswer]:
         """Yield the owners of all slots behind every part.
 
         Raises:
             StageError: a storage thread ends by an exception, or does not come to an end.
         """
         page = self._stack.page_size
-        with capture_thread_errors() as errors, storage_paused():
+        with capture_thread_errors() as errors, storage_paused(), self._counted_unlocks():
             threads = StorageThreads(self._stack.controller, errors)
             # One token is missing for a second page.
             for name, first in _FIRST_TOKENS.items():
@@ -104,10 +112,28 @@ class DecodeRequests:
             self._on_host = 0
             yield from self._balance("idle", is_final=True)
 
+    def _counted_unlocks(self) -> ExitStack:
+        """Count the locks of prefixes that requests give back, until the result is closed."""
+        tree = self._server.tree_cache
+        counting = ExitStack()
+        name = next((one for one in _UNLOCKS if callable(getattr(tree, one, None))), None)
+        if name is not None:
+            unlock = getattr(tree, name)
+
+            def count(*arguments: Any, **named: Any) -> Any:  # noqa: ANN401
+                self._unlocked += [*arguments, *named.values()][0] is not None
+                return unlock(*arguments, **named)
+
+            counting.enter_context(patch.object(tree, name, count))
+        return counting
+
     def _admit(self, name: str, *, first: int, length: int) -> None:
         """Give a request slots for its prompt, whose rows have arrived, and its first token."""
         request = make_request(name, list(range(first, first + length)))
-        request.init_next_round_input(self._server.tree_cache)
+        tree = self._server.tree_cache
+        request.init_next_round_input(tree)
+        if hasattr(tree, "lock"):
+            request.lock = tree.lock(request.last_node)
         plan_prefill(request)
         slots = allocate(PrefillBatch(self._stack, request, tree=self._server.tree_cache))
         commit(request)
@@ -151,8 +177,11 @@ class DecodeRequests:
 
     def _balance(
         self, moment: str, *, is_held: tuple[str, ...] = (), is_final: bool = False
-    ) -> Iterator[StateRecord]:
+    ) -> Iterator[StateRecord | PoolAnswer]:
         """Yield the owners of all slots; some requests have ended and still hold theirs."""
+        yield told_values(
+            step=STEP, holder="tree", method=f"unlocked, {moment}", values=[self._unlocked]
+        )
         page = self._stack.page_size
         held = 0
         for name, request in self._running.items():

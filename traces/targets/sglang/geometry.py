@@ -13,8 +13,8 @@ from traces.targets.sglang.scenarios import GROUPS, SglangScenario
 PAGES = 8
 SLOTS_WITHOUT_PAGES = 48
 PAGES_WHEN_LONG = 6
-# Window slots for each full slot: a request fits that outgrows a window of more than a page.
-SWA_SHARE = Fraction(5, 8)
+# Window slots for each full slot: two requests fit that each outgrow a window of more than a page.
+SWA_SHARE = Fraction(7, 8)
 WINDOW = 128
 # Tokens of a window that is shorter than any sequence, where a page is one token.
 _SHORT_WINDOW_MIN = 5

@@ -12,7 +12,8 @@ from traces.targets.sglang.errors import UnsupportedByRelease
 from traces.targets.sglang.geometry import SglangGeometry
 from traces.targets.sglang.signature_caller import SignatureCaller, accepted_parameters
 
-STATE_SLOTS = 5
+# Two requests that run have three each; a tree gets one of each, and one while a request ends.
+STATE_SLOTS = 12
 REQUESTS = 4
 _CONTEXT_LENGTH = 256
 _UTILS = "sglang.srt.configs.mamba_utils"

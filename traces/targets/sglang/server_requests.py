@@ -190,11 +190,37 @@ def _module_of(function: str) -> Any:  # noqa: ANN401 - a module of the release
     raise AttributeError(f"a release without {function}")
 
 
+def has_state(request: Any) -> bool:  # noqa: ANN401 - the release's own class
+    """Return whether a request has a state slot."""
+    holder = request if hasattr(request, "mamba_pool_idx") else request.kv
+    return holder.mamba_pool_idx is not None
+
+
 def state_of(request: Any) -> torch.Tensor:  # noqa: ANN401 - the release's own class
     """Return the state slot of a request, ``(1,) int64``."""
     holder = request if hasattr(request, "mamba_pool_idx") else request.kv
     state: torch.Tensor = holder.mamba_pool_idx
     return state.reshape(1)
+
+
+def keep_checkpoint(request: Any, *, table: Any, page_size: int) -> torch.Tensor | None:  # noqa: ANN401
+    """Note the state behind a prompt's last whole page as kept, as a batch does before its pass.
+
+    Return its slot, ``(1,) int64``; None where the pass ends no page, or the request has one state.
+    """
+    holder = request if hasattr(request, "mamba_last_track_seqlen") else request.kv
+    slots = getattr(holder, "mamba_ping_pong_track_buffer", None)
+    known = prefix_length(request)
+    page_num = (prompt_length(request) - known) // page_size
+    if slots is None or not page_num:
+        return None
+    kept = holder.mamba_next_track_idx
+    if hasattr(holder, "mamba_last_track_idx"):
+        holder.mamba_last_track_idx = kept
+    holder.mamba_next_track_idx = table.get_mamba_ping_pong_other_idx(kept)
+    holder.mamba_last_track_seqlen = known + page_num * page_size
+    slot: torch.Tensor = slots[kept].reshape(1)
+    return slot
 
 
 def commit(request: Any) -> None:  # noqa: ANN401 - the release's own class

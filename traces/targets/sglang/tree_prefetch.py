@@ -73,6 +73,8 @@ def disturbed_prefetches(
         )
     yield from _short_peers(plain, storage, len(sequence.tokens) - known, page_size)
     yield replace(plain, phase="below the threshold", threshold=1)
+    # Before a storage thread has looked at it.
+    yield replace(plain, phase="aborted at once", is_aborted=True)
     held = replace(plain, queried=storage.held_queries)
     yield replace(held, phase="aborted", is_aborted=True)
     yield replace(held, phase="not waited for")

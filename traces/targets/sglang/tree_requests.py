@@ -30,6 +30,8 @@ from traces.targets.sglang.server_requests import (
     commit,
     evict_windows,
     finish,
+    has_state,
+    keep_checkpoint,
     make_request,
     plan_prefill,
     prompt_length,
@@ -42,7 +44,7 @@ from traces.targets.sglang.tree_ledger import CountedPool, TreeLedger
 
 STEP = "requests"
 
-_SHARED, _ONE, _OTHER = 31, 32, 33
+_SHARED, _ONE, _OTHER, _SPARE = 31, 32, 33, 34
 _TOKEN = 7
 _SALT = "salt"
 _COMPUTED_NUM = 3
@@ -114,6 +116,8 @@ class TreeRequests:
         driver.acknowledge()
         yield from self._ledger.read("cached", is_final=True)
         yield self._ledger.read_priorities("cached")
+        if MAMBA in driver.domains:
+            yield from self._match_without_states()
         driver.evict_device()
         driver.acknowledge()
         yield from self._ledger.read("evicted", is_final=True)
@@ -127,6 +131,52 @@ class TreeRequests:
             self._driver.sequence("one", shared=_SHARED, one=_ONE),
             self._driver.sequence("other", shared=_SHARED, other=_OTHER),
         )
+
+    def _match_without_states(self) -> Iterator[StateRecord | PoolAnswer]:
+        """Have a request match cached tokens while no state is free: the tree has to evict one.
+
+        Meanwhile another request runs whose prefix are the same tokens.
+        """
+        driver = self._driver
+        yield from self._admit("spare", driver.sequence("spare", spare=_SPARE))
+        yield from self._end("spare", is_kept=True)
+        # What is backed up is locked until then.
+        driver.acknowledge()
+        beside = driver.sequence("beside", shared=_SHARED, one=_ONE, other=_OTHER)
+        yield from self._admit("beside", beside)
+        if "beside" in self._running:
+            longer = driver.sequence("longer", shared=_SHARED, one=_ONE, spare=_SPARE)
+            request = make_request("stateless", longer.raw_tokens)
+            refusal = ""
+            with self._all_states_held() as allocator:
+                try:
+                    request.init_next_round_input(self._cache)
+                except AssertionError as error:
+                    refusal = str(error)
+                yield from self._ledger.read_locks("matching without states")
+            if has_state(request):
+                allocator.free(state_of(request))
+            yield told_values(
+                step=STEP, holder="tree", method="match without states", values=[refusal]
+            )
+        yield from self._end("beside", is_kept=True)
+        driver.acknowledge()
+        yield from self._ledger.read("matched without states", is_final=True)
+
+    @contextmanager
+    def _all_states_held(self) -> Iterator[Any]:
+        """Hold every state of the device that is free; yield their allocator."""
+        (allocator,) = (
+            pool.allocator
+            for pool in self._ledger.pools
+            if pool.component == MAMBA and pool.side == "device"
+        )
+        held = allocator.alloc(int(allocator.available_size()))
+        try:
+            yield allocator
+        finally:
+            if held is not None:
+                allocator.free(held)
 
     def _salt(self, sequence: TokenSequence) -> Iterator[StateRecord | PoolAnswer]:
         """Have a request keep tokens under a salt, and another one ask for them without it."""
@@ -204,12 +254,12 @@ class TreeRequests:
         plan_prefill(request)
         slots = allocate(PrefillBatch(self._stack, request, tree=self._cache))
         commit(request)
-        self._write(request, slots, name)
+        self._write(request, slots, name, kept=self._kept_state(request))
         self._running[name] = request
         yield from self._ledger.read_locks(f"admitted_{name}")
 
     def _has_room(self, sequence: TokenSequence) -> bool:
-        """Return whether a row, slots and states are free for all tokens of a request."""
+        """Return whether a row, slots and states are free for what the tree lacks of a sequence."""
         page = self._stack.page_size
         states = [
             pool.allocator.available_size()
@@ -217,9 +267,12 @@ class TreeRequests:
             if pool.component == MAMBA and pool.side == "device"
         ]
         tokens = len(sequence.raw_tokens)
+        tree = self._driver.tree
+        match = tree.match(tree.key(sequence.raw_tokens, sequence.namespace), None)
+        new = tokens - len(tree.device_slots(match))
         return (
             tokens <= self._stack.req_to_token_pool.req_to_token.shape[1]
-            and self._driver.slots.has_room((tokens // page + 1) * page)
+            and self._driver.slots.has_room((new // page + 1) * page)
             and all(free >= _STATES for free in states)
         )
 
@@ -272,16 +325,29 @@ class TreeRequests:
         request: Any,  # noqa: ANN401 - the release's own class
         slots: torch.Tensor,
         author: str,
+        *,
+        kept: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
-        """Write the rows of tokens, and the state of their request if it has one.
+        """Write the rows of tokens, the state of their request if it has one, and one that it kept.
 
         Return their slots by domain, on the host.
         """
         where = self._driver.slots_of_tokens(slots)
         if MAMBA in self._driver.domains:
-            where[MAMBA] = self._driver.rows.on_host({MAMBA: state_of(request)})[MAMBA]
+            states = [state_of(request), *([] if kept is None else [kept])]
+            where[MAMBA] = self._driver.rows.on_host({MAMBA: torch.cat(states)})[MAMBA]
         self._driver.rows.write(where, author)
         return where
+
+    def _kept_state(self, request: Any) -> torch.Tensor | None:  # noqa: ANN401
+        """Have a request keep the state behind the last whole page of its prompt; return its slot.
+
+        None without states, and where the request has no slot for a second one.
+        """
+        if MAMBA not in self._driver.domains:
+            return None
+        table, page = self._stack.req_to_token_pool, self._stack.page_size
+        return keep_checkpoint(request, table=table, page_size=page)
 
     def _end(self, name: str, *, is_kept: bool) -> Iterator[StateRecord]:
         """Finish a request, or abort it; the tree gets the rows where ``is_kept``."""

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from traces.schema.pools import PoolAnswer
 from traces.targets.sglang import decode_requests
 from traces.targets.sglang.decode_requests import DecodeRequests, is_decode_server
 from traces.targets.sglang.server_requests import DecodeBatch
@@ -41,6 +42,7 @@ class Request:
     def __init__(self, name, tokens):
         self.name, self.origin_input_ids, self.output_ids = name, tokens, []
         self.finished_reason, self.extra_key, self.slots, self.room = None, "", [], 0
+        self.last_node, self.lock = "root", None
 
     def finished(self):
         return self.finished_reason is not None
@@ -49,11 +51,28 @@ class Request:
         """The tree keeps no prefix."""
 
 
+class Tree:
+    """Locks prefixes for requests, and forgets the locks."""
+
+    def lock(self, node):
+        return node
+
+    def unlock(self, lock):
+        """Forget a lock."""
+
+
+class TreeOfEarlierReleases:
+    """Gives locks back node by node; those who match take none themselves."""
+
+    def dec_lock_ref(self, node, params=None):
+        """Forget a lock."""
+
+
 class DecodeServer:
     """Copies whole pages behind the prompt's, and frees a request's slots behind its last copy."""
 
     def __init__(self):
-        self.tree_cache = None
+        self.tree_cache = Tree()
         self.device, self.host = Slots(SLOTS), Slots(SLOTS)
         self.to_store, self.is_stored = queue.Queue(), queue.Queue()
         self.stored = []
@@ -98,6 +117,24 @@ class DecodeServer:
     def release(self, request):
         taken, request.slots = request.slots, []
         self.device.free(taken)
+        self.unlock(request)
+
+    def unlock(self, request):
+        self.tree_cache.unlock(request.lock)
+
+
+class NeverUnlocks(DecodeServer):
+    def unlock(self, request):
+        """Keep the prefix of the request locked."""
+
+
+class UnlocksInEarlierReleases(DecodeServer):
+    def __init__(self):
+        super().__init__()
+        self.tree_cache = TreeOfEarlierReleases()
+
+    def unlock(self, request):
+        self.tree_cache.dec_lock_ref(request.last_node, params="those of its lock")
 
 
 class FreesPromptEarly(DecodeServer):
@@ -124,7 +161,7 @@ class LeaksLastRequest(DecodeServer):
 
 @pytest.fixture
 def play(monkeypatch):
-    """A function that returns the moments at which slots of a server have no owner or two."""
+    """A function that returns the records of a server's balances, and those of its tree."""
 
     def give(batch):
         request = batch.reqs[0]
@@ -171,18 +208,39 @@ def play(monkeypatch):
                 stack, rows=rows, transfers=SimpleNamespace(host_slots={}), pools=pools
             )
             records = list(script.run())
-        assert [one.moment for one in records if one.is_final] == ["idle"] * 2
-        return [
-            (one.side, one.moment)
-            for one in records
-            if one.free + one.cached + one.held != one.total
-        ]
+        answers = [one for one in records if isinstance(one, PoolAnswer)]
+        balances = [one for one in records if not isinstance(one, PoolAnswer)]
+        assert [one.moment for one in balances if one.is_final] == ["idle"] * 2
+        return balances, answers
 
     return play_server
 
 
+def unbalanced(balances):
+    """Return the moments at which slots have no owner or two."""
+    return [
+        (one.side, one.moment) for one in balances if one.free + one.cached + one.held != one.total
+    ]
+
+
 def test_a_sound_server_frees_every_slot_when_its_request_is_over(play):
-    assert play(DecodeServer) == []
+    balances, _ = play(DecodeServer)
+    assert unbalanced(balances) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers"),
+    [
+        (DecodeServer, [0, 0, 0, 0, 0, 1, 3, 3]),
+        (UnlocksInEarlierReleases, [0, 0, 0, 0, 0, 1, 3, 3]),
+        (NeverUnlocks, [0, 0, 0, 0, 0, 0, 0, 0]),
+    ],
+)
+def test_requests_that_give_the_lock_of_their_prefix_back_are_counted(play, kind, numbers):
+    _, answers = play(kind)
+    assert [one.values for one in answers] == [[number] for number in numbers]
+    assert answers[0].method == "unlocked, admitted"
+    assert {one.holder for one in answers} == {"tree"}
 
 
 @pytest.mark.parametrize(
@@ -195,7 +253,8 @@ def test_a_sound_server_frees_every_slot_when_its_request_is_over(play):
     ],
 )
 def test_slots_that_a_server_frees_too_early_or_never_show(play, kind, first):
-    assert play(kind)[0] == first
+    balances, _ = play(kind)
+    assert unbalanced(balances)[0] == first
 
 
 def test_only_what_copies_the_rows_of_running_requests_is_a_decode_server():

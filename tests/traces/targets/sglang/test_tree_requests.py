@@ -14,6 +14,8 @@ from traces.targets.sglang.server_requests import (
     PrefillBatch,
     commit,
     evict_windows,
+    has_state,
+    keep_checkpoint,
     plan_prefill,
     prefix_length,
     state_of,
@@ -121,6 +123,51 @@ def test_the_state_of_a_request_is_found_in_it_or_in_its_record():
     assert state_of(Request(kv=record)).tolist() == [5]
 
 
+def test_a_request_has_a_state_once_it_was_given_one():
+    assert has_state(Request(kv=SimpleNamespace(mamba_pool_idx=torch.tensor(5))))
+    assert not has_state(Request(kv=SimpleNamespace(mamba_pool_idx=None)))
+    assert not has_state(Request(mamba_pool_idx=None))
+
+
+def tracked(**fields):
+    """Return a record with two slots for states, of which the next pass fills the second."""
+    return SimpleNamespace(
+        mamba_ping_pong_track_buffer=torch.tensor([8, 9]),
+        mamba_next_track_idx=1,
+        mamba_last_track_seqlen=None,
+        **fields,
+    )
+
+
+class OtherSlot:
+    """A table whose requests fill two slots for states in turn."""
+
+    @staticmethod
+    def get_mamba_ping_pong_other_idx(index):
+        return 1 - index
+
+
+def test_the_state_behind_the_last_whole_page_of_a_prompt_is_kept():
+    later = tracked(mamba_last_track_idx=None)
+    slot = keep_checkpoint(Request(kv=later), table=OtherSlot, page_size=4)
+    assert slot.tolist() == [9]
+    # Three known tokens and one page of the five new ones.
+    assert (later.mamba_last_track_seqlen, later.mamba_next_track_idx) == (7, 0)
+    assert later.mamba_last_track_idx == 1
+    earlier = Request(**vars(tracked()))
+    assert keep_checkpoint(earlier, table=OtherSlot, page_size=2).tolist() == [9]
+    assert earlier.mamba_last_track_seqlen == 7
+    assert not hasattr(earlier, "mamba_last_track_idx")
+
+
+def test_no_state_is_kept_without_a_whole_page_or_a_second_slot():
+    record = tracked()
+    assert keep_checkpoint(Request(kv=record), table=OtherSlot, page_size=8) is None
+    assert (record.mamba_last_track_seqlen, record.mamba_next_track_idx) == (None, 1)
+    single = SimpleNamespace(mamba_ping_pong_track_buffer=None, mamba_last_track_seqlen=None)
+    assert keep_checkpoint(Request(kv=single), table=OtherSlot, page_size=4) is None
+
+
 def test_slots_come_from_the_function_of_the_first_module_that_has_one(monkeypatch, stack):
     modules = {
         "later": None,
@@ -213,3 +260,38 @@ def test_requests_are_served_again_for_each_switch_that_is_read(monkeypatch):
     list(requests.run())
 
     assert done == ["served", ("on", "A"), "A", ("off", "A"), ("on", "B"), "B", ("off", "B")]
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_prefix_is_matched_while_no_state_is_free(monkeypatch, is_refused):
+    """Every state is free again behind it, whether or not the tree could evict one."""
+    states, seen = Allocator(6), []
+    pool = CountedPool(pool="MAMBA", component="MAMBA", side="device", allocator=states, total=6)
+    stack = SimpleNamespace(page_size=4, cache="tree", req_to_token_pool=None)
+    driver = SimpleNamespace(
+        sequence=lambda name, **_: SimpleNamespace(name=name, raw_tokens=[1, 2]),
+        acknowledge=lambda: None,
+    )
+    requests = TreeRequests(stack, driver=driver, pools=(pool,))
+    monkeypatch.setattr(
+        requests, "_admit", lambda name, _: iter([requests._running.update({name: None})])
+    )
+    monkeypatch.setattr(requests, "_end", lambda name, is_kept: iter([requests._running.pop(name)]))
+    monkeypatch.setattr(requests._ledger, "read_locks", lambda moment: iter([moment]))
+    monkeypatch.setattr(requests._ledger, "read", lambda moment, is_final: iter([moment]))
+
+    class Matching:
+        mamba_pool_idx = None
+
+        def init_next_round_input(self, _tree):
+            seen.append(states.available_size())
+            if is_refused:
+                raise AssertionError("no state")
+
+    monkeypatch.setattr(tree_requests, "make_request", lambda _name, _tokens: Matching())
+    records = list(requests._match_without_states())
+
+    (answer,) = [one for one in records if getattr(one, "holder", "") == "tree"]
+    assert answer.values == (["no state"] if is_refused else [""])
+    assert seen == [0]
+    assert states.available_size() == 6
