@@ -6,6 +6,10 @@ from dataclasses import dataclass
 import torch
 
 from traces.targets.common.pool_buffers import PoolBuffer, buffers_of, span_bytes
+from traces.targets.sglang.shims.kernel_moves import CopiedRows
+
+# Layouts of host pools in which a slot's rows of all layers lie together.
+_SLOTS_FIRST = "page_first"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,32 @@ class MemoryMap:
             plane = buffer.attribute if number is None else f"{buffer.attribute}_{number}"
             return BufferLocation(buffer=buffer, plane=plane, layer=layer)
         return BufferLocation(buffer=buffer, plane=buffer.attribute, layer=buffer.number or 0)
+
+    def numbered(self, copied: CopiedRows, *, row_bytes: int) -> CopiedRows:
+        """Return rows that are counted from the first copied one with the numbers of their buffer.
+
+        They stay as they are where they are no rows of a buffer, or several in one piece.
+        """
+        buffer = self.find(copied.address)
+        if buffer is None:
+            return copied
+        tensor, offset = buffer.tensor, copied.address - buffer.tensor.data_ptr()
+        outer = _stride_bytes(tensor, 0)
+        inner = _stride_bytes(tensor, 1) if tensor.dim() > 2 else outer
+        is_single = copied.rows.numel() == 1
+        has_slots_first = is_single and _SLOTS_FIRST in getattr(buffer.pool, "layout", "")
+        if has_slots_first or copied.stride % outer == 0:
+            unit, first = outer, offset // outer
+        elif copied.stride % inner == 0:
+            unit, first = inner, offset % outer // inner
+        else:
+            return copied
+        if row_bytes > unit:
+            return copied
+        step = 0 if is_single else copied.stride // unit
+        return CopiedRows(
+            address=copied.address - first * unit, stride=unit, rows=copied.rows * step + first
+        )
 
 
 def is_stacked(tensor: torch.Tensor, *, row_stride: int) -> bool:

@@ -311,6 +311,9 @@ class SglangTarget:
             RecorderError: one side is memory of no known pool.
         """
         del result
+        if values["backend"] == "torch":
+            sides = {side: self._numbered(values, side) for side in ("source", "target")}
+            values = {**values, **sides}
         source = self._locate(values, "source")
         target = self._locate(values, "target")
         is_backup = isinstance(source.buffer.pool, self._device_pools)
@@ -341,6 +344,10 @@ class SglangTarget:
             backend=values["backend"],
             stream=values["stream"],
         )
+
+    def _numbered(self, values: Values, side: str) -> CopiedRows:
+        """Return the rows of a copy by tensor operations, whose addresses alone are known."""
+        return self.memory.numbered(values[side], row_bytes=values["row_bytes"])
 
     def _locate(self, values: Values, side: str) -> BufferLocation:
         copied: CopiedRows = values[side]

@@ -7,6 +7,7 @@ import torch
 
 from traces.targets.common.pool_buffers import buffers_of
 from traces.targets.sglang.memory_map import MemoryMap, is_stacked
+from traces.targets.sglang.shims.kernel_moves import CopiedRows
 
 
 class Pool:
@@ -87,3 +88,50 @@ def test_views_of_known_memory_in_another_pool_stay_the_first_pools():
 
     assert memory.find(states.temporal[2].data_ptr()).pool is states
     assert memory.find(host.own.data_ptr()).pool is host
+
+
+def numbered(pool, tensor, rows, *, stride, row_bytes):
+    """Return address, stride and numbers of rows that are counted from the first one of a tensor."""
+    memory = MemoryMap()
+    memory.learn(pool)
+    copied = CopiedRows(address=tensor.data_ptr(), stride=stride, rows=torch.tensor(rows))
+    found = memory.numbered(copied, row_bytes=row_bytes)
+    return found.address, found.stride, found.rows.tolist()
+
+
+def test_rows_that_are_counted_from_the_first_get_the_numbers_of_their_layer():
+    pool, row = Pool(), 5 * 4
+    layer = pool.temporal[2]
+    start = layer.data_ptr()
+    # Slots 1 and 5 of the third layer: four rows apart.
+    assert numbered(pool, layer[1], [0, 1], stride=4 * row, row_bytes=row) == (start, row, [1, 5])
+    assert numbered(pool, layer[4], [0], stride=row, row_bytes=row) == (start, row, [4])
+
+
+def test_rows_of_a_layer_of_its_own_get_its_numbers():
+    pool, row = Pool(), 2 * 4 * 4
+    layer = pool.k_buffer[1]
+    expected = (layer.data_ptr(), row, [2, 6])
+    assert numbered(pool, layer[2], [0, 1], stride=4 * row, row_bytes=row) == expected
+
+
+def test_rows_of_a_pool_that_keeps_the_layers_of_a_slot_together_get_its_slots():
+    pool = SimpleNamespace(buffer=torch.zeros(6, 3, 5), layout="page_first_direct")
+    slot, row = 3 * 5 * 4, 5 * 4
+    place = pool.buffer[4, 1]
+    expected = (pool.buffer[0, 1].data_ptr(), slot, [4])
+    assert numbered(pool, place, [0], stride=row, row_bytes=row) == expected
+    # Without that layout the first axis is the layer.
+    pool.layout = "layer_first"
+    assert numbered(pool, place, [0], stride=row, row_bytes=row)[2] == [1]
+
+
+def test_rows_that_are_no_rows_of_a_buffer_keep_their_numbers():
+    pool, row = Pool(), 2 * 4 * 4
+    start = pool.k_buffer[0][4:].data_ptr()
+    page = numbered(pool, pool.k_buffer[0][4:], [0], stride=4 * row, row_bytes=4 * row)
+    assert page == (start, 4 * row, [0])
+    odd = numbered(pool, pool.k_buffer[0][4:], [0, 1], stride=6, row_bytes=4)
+    assert odd == (start, 6, [0, 1])
+    other = torch.zeros(4)
+    assert numbered(pool, other, [0], stride=4, row_bytes=4) == (other.data_ptr(), 4, [0])
