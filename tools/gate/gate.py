@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from tools.errors import ToolError
 from tools.gate.audit import AuditFindings, audit_against_baseline
 from tools.gate.evidence import add_evidence
+from tools.gate.first_difference import FirstDifference
 from tools.gate.refine import RefineContext, refine_causes
 from tools.gate.request import GateRequest, GateResult, judge_sides
 from tools.gate.self_checks import new_failures, summarise_failures
@@ -166,7 +167,8 @@ def _run_sides(
     base = golden if base_plan is None else base_plan.run()
     if open_head is None:
         return base, golden
-    head = (head_plan or _planned(open_head, request)).run()
+    first = FirstDifference(base=base, request=request)
+    head = (head_plan or _planned(open_head, request)).run(on_difference=first.tell)
     if open_base is None or not request.selection.is_whole:
         return base, head
     unexecuted = open_base.unexecuted(open_head, request.selection.scenarios)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from tools.console import print_status, progress
+from tools.console import progress
 from tools.sides.environments.cache import PreparedSide
 from tools.sides.kept.keeper import FoundRuns, SideKeeper
 from tools.sides.kept.selection import describe_selection
@@ -26,7 +26,7 @@ from tools.workers.protocol import (
     merge_reaches,
 )
 from tools.workers.results import (
-    ProgressCallback,
+    DifferenceCallback,
     RunResults,
     run_as_expected,
     run_in_turns,
@@ -173,8 +173,10 @@ class PlannedRun:
         """
         self.pool.start(len(self.missing), in_turns=self._runs_in_turns)
 
-    def run(self) -> SideResults:
+    def run(self, on_difference: DifferenceCallback = lambda *_: None) -> SideResults:
         """Run what is not found; return everything in the order asked.
+
+        ``on_difference`` is called as soon as a run is not the one that is expected.
 
         Raises:
             ToolError: the side cannot be imported.
@@ -202,7 +204,7 @@ class PlannedRun:
                         device=device,
                         expected=found.expected,
                         on_run=on_run,
-                        on_difference=_announce_first(),
+                        on_difference=on_difference,
                     )
                 else:
                     played = run_scenarios(pool, ordered, device=device, on_run=on_run)
@@ -254,7 +256,7 @@ class PlannedRun:
         names = [one.name for one in scenarios]
         return SideResults(
             recordings={
-                name: _read_recording(name, *texts[name]) for name in names if name in texts
+                name: read_recording(name, *texts[name]) for name in names if name in texts
             },
             texts={name: texts[name][0] for name in names if name in texts},
             unplayable=_in_order(names, {**unplayable, **played.unplayable}),
@@ -265,22 +267,8 @@ class PlannedRun:
         )
 
 
-def _announce_first() -> ProgressCallback:
-    """Return a callback that says which scenario differs, for the first one: nobody waits for it.
-
-    The verdict comes when all have run.
-    """
-    announced: list[str] = []
-
-    def announce(name: str) -> None:
-        if not announced:
-            print_status(f"{name} differs from its kept run; the verdict follows")
-        announced.append(name)
-
-    return announce
-
-
-def _read_recording(name: str, text: str, sites: str) -> Recording:
+def read_recording(name: str, text: str, sites: str) -> Recording:
+    """Return the recording of a scenario from its canonical trace and the JSON of its sites."""
     return Recording(
         trace=_read_trace(name, text),
         sites=parse_sites(sites, subject=name) if sites else None,

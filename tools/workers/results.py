@@ -19,6 +19,7 @@ from traces.targets.common.scenario import Scenario
 HASH_SEEDS = (0, 4242)
 
 ProgressCallback: TypeAlias = Callable[[str], None]
+DifferenceCallback: TypeAlias = Callable[[str, RunResult | UnsupportedScenario], None]
 _Reply: TypeAlias = RunResult | UnsupportedScenario | TaskFailed
 
 
@@ -82,12 +83,12 @@ def run_as_expected(
     device: str,
     expected: Mapping[str, str],
     on_run: ProgressCallback,
-    on_difference: ProgressCallback,
+    on_difference: DifferenceCallback,
 ) -> tuple[RunResults, tuple[str, ...]]:
     """Run every scenario under one hash seed in turn, and what is not as expected under both.
 
     ``expected`` are traces, or reasons of refusal. ``on_difference`` is called with the name of a
-    scenario whose result is another one. The names of the others are returned as well.
+    scenario and its result when that is another one. The names of the others are returned as well.
 
     Raises:
         ToolError: the target cannot be imported.
@@ -100,7 +101,7 @@ def run_as_expected(
             same[name] = result
             on_run(name)
         elif name in expected:
-            on_difference(name)
+            on_difference(name, result)
     others = [one for one in scenarios if one.name not in same]
     both = run_scenarios(pool, others, device=device, on_run=on_run)
     played = {name: one for name, one in same.items() if isinstance(one, RunResult)}

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from tools.cli import run_command, run_guarded
+from tools.gate import first_difference
 from tools.sides import open as open_sides
 from tools.sides.kept.store import RunStore
 from tools.workers.protocol import Reach, ReadImportReach, RunResult
@@ -109,14 +110,14 @@ def test_workers_of_the_head_start_before_the_kept_runs_of_the_base_are_read(
 ):
     sides = ("--base", "HEAD", "--head", "worktree")
     happened = []
-    read = open_sides._read_recording
+    read = open_sides.read_recording
 
     def start(pool, task_num, *, in_turns):
         happened.append((task_num, in_turns))
 
     monkeypatch.setattr(fake_pool, "start", start)
     monkeypatch.setattr(
-        open_sides, "_read_recording", lambda *of: happened.append("read") or read(*of)
+        open_sides, "read_recording", lambda *of: happened.append("read") or read(*of)
     )
     gate(*sides)
     # The base has to be run first: only then is it known what the head needs.
@@ -208,9 +209,9 @@ def test_function_changed_without_an_effect_is_run_under_one_hash_seed(gate, che
     )
 
 
-def test_first_scenario_that_differs_is_named_at_once(gate, checkout, make_trace, monkeypatch):
+def test_first_cause_is_told_at_once(gate, checkout, make_trace, monkeypatch):
     said = []
-    monkeypatch.setattr(open_sides, "print_status", said.append)
+    monkeypatch.setattr(first_difference, "print_status", said.append)
     gate()
     gate("--all")
     checkout.traces["a"] = "it fell over"
@@ -219,7 +220,8 @@ def test_first_scenario_that_differs_is_named_at_once(gate, checkout, make_trace
     checkout.traces["a"] = make_trace("a", width=576)
     checkout.traces["b"] = make_trace("b", width=576)
     gate("--all")
-    assert said == ["a differs from its kept run; the verdict follows"]
+    change = "argument_changed override_kv_cache_dim 656 -> 576 at assembler/stacks.py:123"
+    assert said == [f"a differs: {change}; the verdict follows"]
 
 
 def test_run_that_differs_is_run_under_both_hash_seeds(gate, checkout, make_trace):
