@@ -91,7 +91,7 @@ def test_views_of_known_memory_in_another_pool_stay_the_first_pools():
 
 
 def numbered(pool, tensor, rows, *, stride, row_bytes):
-    """Return address, stride and numbers of rows that are counted from those of a tensor."""
+    """Return address, stride and numbers of rows whose first one is where a tensor begins."""
     memory = MemoryMap()
     memory.learn(pool)
     copied = CopiedRows(address=tensor.data_ptr(), stride=stride, rows=torch.tensor(rows))
